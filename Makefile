@@ -1,0 +1,47 @@
+# Every target creates .venv when it is missing. PYTHON chooses the interpreter: make setup PYTHON=python3.13
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup search search-cifar toy lint test clean
+
+help:
+	@echo "make setup         create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
+	@echo "make search        search a cell on handwritten digits, in minutes on two CPU cores"
+	@echo "make search-cifar  the paper's search on CIFAR-10; options in ARGS=\"--epochs 1\""
+	@echo "make toy           the bilevel problem of the paper's Figure 2, with a picture"
+	@echo "make lint          ruff and pyright"
+	@echo "make test          the test suite"
+	@echo "make clean         remove $(VENV) and caches; runs/ stays"
+
+$(READY): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here; name a Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $$($(PYTHON) --version) is too old; name a Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+setup: $(READY)
+
+search: $(READY)
+	$(BIN)/python experiments/search_digits.py $(ARGS)
+
+search-cifar: $(READY)
+	$(BIN)/python experiments/search_cifar10.py $(ARGS)
+
+toy: $(READY)
+	$(BIN)/python experiments/toy_bilevel.py $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check src experiments tests
+	$(BIN)/ruff format --check src experiments tests
+	$(BIN)/pyright
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .jax_cache build dist src/*.egg-info

@@ -1,0 +1,44 @@
+"""Differentiable architecture search (DARTS) in JAX and Flax.
+
+Liu, Simonyan and Yang, DARTS: Differentiable Architecture Search, ICLR 2019.
+"""
+
+from jdarts.bilevel import (
+    BilevelState,
+    Estimate,
+    HypergradientFn,
+    LossFn,
+    Problem,
+    bilevel_step,
+    exact,
+    finite_difference,
+    first_order,
+    init_state,
+    unrolled,
+)
+from jdarts.errors import InputError
+from jdarts.genotype import Genotype, genotype_from_json, parse_genotype
+from jdarts.space import SearchSpace, darts_space, uniform_space
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BilevelState",
+    "Estimate",
+    "Genotype",
+    "HypergradientFn",
+    "InputError",
+    "LossFn",
+    "Problem",
+    "SearchSpace",
+    "bilevel_step",
+    "darts_space",
+    "exact",
+    "finite_difference",
+    "first_order",
+    "genotype_from_json",
+    "init_state",
+    "parse_genotype",
+    "uniform_space",
+    "unrolled",
+]

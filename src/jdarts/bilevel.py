@@ -1,0 +1,414 @@
+"""The bilevel step of DARTS, for any loss, any pytrees and any optax optimisers (paper section 2.3).
+
+Alphas minimise the validation loss of weights that minimise the training loss. One step replaces the inner minimum by
+one step of the weight optimiser. With Δ(g) the update that this optimiser makes from a gradient g,
+
+    w′ = w + Δ(∇w L_train(w, α)),   v = ∂L_val(w′, α)/∂w′,   u = (∂Δ/∂g)ᵀ v,
+    d/dα L_val(w′(α), α) = ∂L_val(w′, α)/∂α + ∇²αw L_train(w, α) · u.
+
+`u` is one `jax.vjp` through `optimizer.update`, so momentum, weight decay, clipping and schedules are all differentiated as
+they are; for plain SGD it is −ξv and the formula is the paper's equation 7. The estimators differ in the last product.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jdarts.errors import InputError
+
+PyTree = Any
+Metrics = Mapping[str, Any]
+
+
+class LossFn(Protocol):
+    """A loss of weights and alphas on one batch.
+
+    Takes weights, alphas, model state (batch statistics and the like), a batch and a key; returns the scalar loss and a
+    pair of the new model state and a dict of metrics. Training and validation losses are the same function on different
+    batches.
+    """
+
+    def __call__(
+        self, weights: PyTree, alphas: PyTree, model_state: PyTree, batch: PyTree, key: jax.Array, /
+    ) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+        """Evaluates the loss."""
+        ...
+
+
+@flax.struct.dataclass
+class BilevelState:
+    """Everything that a search carries from step to step, as one pytree.
+
+    Attributes:
+      step: int32 `[]`, steps taken.
+      weights: pytree of network weights `w`.
+      alphas: pytree of architecture parameters `α`.
+      model_state: pytree that the loss carries along without a gradient (running statistics); `()` if there is none.
+      weight_opt_state: state of the weight optimiser.
+      alpha_opt_state: state of the alpha optimiser.
+      key: the run's PRNG key; step `i` draws from `fold_in(key, i)`, so nothing depends on how often a process started.
+    """
+
+    step: jax.Array
+    weights: PyTree
+    alphas: PyTree
+    model_state: PyTree
+    weight_opt_state: optax.OptState
+    alpha_opt_state: optax.OptState
+    key: jax.Array
+
+
+class Problem(NamedTuple):
+    """One step's problem, as an estimator sees it: batches, keys and model state are bound already.
+
+    Attributes:
+      weights: `w`.
+      alphas: `α`.
+      train_loss: `L_train(w, α)`, a scalar. Every call sees the same batch, key and model state.
+      valid_loss: `L_val(w, α)` and its metrics.
+      weight_optimizer: the optimiser that makes the next weight step.
+      weight_opt_state: its state before that step.
+      average: the mean over devices of a pytree; the identity on one device.
+    """
+
+    weights: PyTree
+    alphas: PyTree
+    train_loss: Callable[[PyTree, PyTree], jax.Array]
+    valid_loss: Callable[[PyTree, PyTree], tuple[jax.Array, Metrics]]
+    weight_optimizer: optax.GradientTransformation
+    weight_opt_state: optax.OptState
+    average: Callable[[PyTree], PyTree]
+
+
+class Estimate(NamedTuple):
+    """What an estimator returns.
+
+    Attributes:
+      gradient: estimate of `d/dα L_val(w′(α), α)`, a pytree like the alphas, the mean over devices.
+      valid_loss: `L_val(w′, α)`, a scalar of this device.
+      metrics: metrics of the loss on the validation batch.
+      diagnostics: further scalars of the estimator, by name.
+    """
+
+    gradient: PyTree
+    valid_loss: jax.Array
+    metrics: Metrics
+    diagnostics: Metrics
+
+
+HypergradientFn = Callable[[Problem], Estimate]
+
+
+def first_order() -> HypergradientFn:
+    """The hypergradient with ξ = 0: `∂L_val(w, α)/∂α` at the present weights (paper section 2.3)."""
+
+    def estimate(problem: Problem) -> Estimate:
+        (loss, metrics), direct = jax.value_and_grad(problem.valid_loss, argnums=1, has_aux=True)(
+            problem.weights, problem.alphas
+        )
+        return Estimate(problem.average(direct), loss, metrics, {})
+
+    return estimate
+
+
+def exact(*, virtual_optimizer: optax.GradientTransformation | None = None) -> HypergradientFn:
+    """The exact hypergradient of one unrolled step, to rounding (paper equation 6, no finite difference).
+
+    The product ∇²αw L_train(w, α)·u pulls `u` back through the training gradient as a function of α. That gradient is
+    computed once: it serves the virtual step too.
+
+    Args:
+      virtual_optimizer: makes the virtual step instead of the weight optimiser. It is given the weight optimiser's state, so
+        the two must have the same state structure: put `optax.identity()` in place of a stage that is to be left out.
+    """
+
+    def estimate(problem: Problem) -> Estimate:
+        training_gradient, pull_back = jax.vjp(
+            lambda alphas: jax.grad(problem.train_loss)(problem.weights, alphas), problem.alphas
+        )
+        look = _look_ahead(problem, training_gradient, virtual_optimizer)
+        (implicit,) = pull_back(look.direction)
+        return look.estimate(problem, implicit)
+
+    return estimate
+
+
+def finite_difference(
+    epsilon: float = 0.01, *, virtual_optimizer: optax.GradientTransformation | None = None
+) -> HypergradientFn:
+    """The paper's estimate: the product by a central difference of two gradients (equation 8).
+
+    `(∇α L_train(w + εu, α) − ∇α L_train(w − εu, α)) / 2ε` with `ε = epsilon / ‖u‖₂`, one norm over all weights. On networks with
+    ReLUs or max pools the α-gradient jumps where an activation crosses its kink, so this is not close to `exact()` there.
+    Where `‖u‖₂ = 0` the product is 0.
+
+    Args:
+      epsilon: length of the perturbation of the weights, above 0; the paper's value is 0.01.
+      virtual_optimizer: as in `exact`.
+
+    Raises:
+      InputError: epsilon is not above 0.
+    """
+    if not epsilon > 0:
+        raise InputError(f"finite_difference: epsilon is {epsilon}; give a number above 0 (the paper's is 0.01)")
+
+    def estimate(problem: Problem) -> Estimate:
+        training_gradient = jax.grad(problem.train_loss)(problem.weights, problem.alphas)
+        look = _look_ahead(problem, training_gradient, virtual_optimizer)
+        norm = optax.tree.norm(look.direction)
+        vanishes = norm == 0
+        scale = epsilon / jnp.where(vanishes, jnp.ones_like(norm), norm)
+
+        def alpha_gradient(sign: int) -> PyTree:
+            weights = jax.tree.map(lambda w, u: w + (sign * scale * u).astype(w.dtype), problem.weights, look.direction)
+            return jax.grad(problem.train_loss, argnums=1)(weights, problem.alphas)
+
+        implicit = jax.tree.map(
+            lambda plus, minus: jnp.where(
+                vanishes, jnp.zeros_like(plus), ((plus - minus) / (2 * scale)).astype(plus.dtype)
+            ),
+            alpha_gradient(+1),
+            alpha_gradient(-1),
+        )
+        return look.estimate(problem, implicit, {"difference_step": scale})
+
+    return estimate
+
+
+def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation | None = None) -> HypergradientFn:
+    """`jax.grad` through real steps of the weight optimiser: the ground truth for tests and small problems.
+
+    With one step it equals `exact()`. Memory and compile time grow with the number of steps; all of them see the same
+    training batch.
+
+    Args:
+      steps: number of optimiser steps to differentiate through, 1 or more.
+      virtual_optimizer: as in `exact`.
+
+    Raises:
+      InputError: fewer than one step.
+    """
+    if steps < 1:
+        raise InputError(f"unrolled: {steps} steps; give 1 or more, or use first_order()")
+
+    def estimate(problem: Problem) -> Estimate:
+        optimizer = _virtual_optimizer(problem, virtual_optimizer)
+
+        def validation(alphas: PyTree) -> tuple[jax.Array, Metrics]:
+            weights, opt_state = problem.weights, problem.weight_opt_state
+            for _ in range(steps):
+                gradient = problem.average(jax.grad(problem.train_loss)(weights, alphas))
+                updates, opt_state = optimizer.update(gradient, opt_state, weights)
+                weights = optax.apply_updates(weights, updates)
+            return problem.valid_loss(weights, alphas)
+
+        (loss, metrics), gradient = jax.value_and_grad(validation, has_aux=True)(problem.alphas)
+        return Estimate(problem.average(gradient), loss, metrics, {})
+
+    return estimate
+
+
+def init_state(
+    key: jax.Array,
+    weights: PyTree,
+    alphas: PyTree,
+    model_state: PyTree = (),
+    *,
+    weight_optimizer: optax.GradientTransformation,
+    alpha_optimizer: optax.GradientTransformation,
+) -> BilevelState:
+    """The state before the first step.
+
+    Args:
+      key: the run's PRNG key, typed (`jax.random.key`) or raw.
+      weights: pytree of floating-point arrays.
+      alphas: pytree of floating-point arrays, none of them among the weights.
+      model_state: pytree that the loss carries along without a gradient.
+      weight_optimizer: minimises the training loss.
+      alpha_optimizer: minimises the validation loss.
+
+    Raises:
+      InputError: weights or alphas hold something that no gradient can move.
+    """
+    for name, tree in (("weights", weights), ("alphas", alphas)):
+        for path, leaf in jax.tree.leaves_with_path(tree):
+            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                raise InputError(
+                    f"{name}{jax.tree_util.keystr(path)} is {jnp.result_type(leaf)}; {name} must be floating-point "
+                    "arrays (put other arrays into model_state)"
+                )
+    weights, alphas, model_state = jax.tree.map(jnp.asarray, (weights, alphas, model_state))
+    return BilevelState(
+        step=jnp.zeros((), jnp.int32),
+        weights=weights,
+        alphas=alphas,
+        model_state=model_state,
+        weight_opt_state=weight_optimizer.init(weights),
+        alpha_opt_state=alpha_optimizer.init(alphas),
+        key=key,
+    )
+
+
+def bilevel_step(
+    state: BilevelState,
+    train_batch: PyTree,
+    valid_batch: PyTree,
+    *,
+    loss_fn: LossFn,
+    weight_optimizer: optax.GradientTransformation,
+    alpha_optimizer: optax.GradientTransformation,
+    hypergradient: HypergradientFn | None = None,
+    axis_name: str | None = None,
+) -> tuple[BilevelState, dict[str, Any]]:
+    """One step of DARTS: α from the validation batch, then w from the training batch at the new α (paper algorithm 1).
+
+    Pure: wrap it in `jax.jit`, `vmap`, `pmap`, `shard_map` or `scan` as you like. Every pass on the training batch uses one
+    key, so noise in the loss is the same in all of them. The model state that is kept is that of the weight step; what the
+    other passes make of it is dropped.
+
+    Args:
+      state: the state; not changed.
+      train_batch: pytree given to `loss_fn` for the training loss.
+      valid_batch: pytree given to `loss_fn` for the validation loss.
+      loss_fn: `(weights, alphas, model_state, batch, key) -> (loss, (model_state, metrics))`.
+      weight_optimizer: the optimiser that `init_state` was given.
+      alpha_optimizer: the optimiser that `init_state` was given.
+      hypergradient: `first_order()`, `finite_difference()`, `exact()` (the default) or `unrolled()`, or your own function
+        from a `Problem` to an `Estimate`.
+      axis_name: the mapped axis under `pmap` or `shard_map(..., check_vma=False)`: losses, gradients, products, metrics and
+        model state are then averaged over it.
+
+    Returns:
+      The new state, and metrics: `train/loss` (at the new α, before the weight step), `valid/loss` (at w′),
+      `weights/gradient_norm`, `hypergradient/norm`, `hypergradient/finite` (False where an entry of the hypergradient is NaN or
+      infinite), the estimator's own under `hypergradient/…`, and those of `loss_fn` under `train/…` and `valid/…`.
+
+    Raises:
+      InputError: `loss_fn` does not return what it must, or a virtual optimiser's state does not fit.
+    """
+    train_key, valid_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+
+    def average(tree: PyTree) -> PyTree:
+        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+    def train_loss(weights: PyTree, alphas: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+        return _checked_loss(loss_fn(weights, alphas, state.model_state, train_batch, train_key))
+
+    def valid_loss(weights: PyTree, alphas: PyTree) -> tuple[jax.Array, Metrics]:
+        loss, (_, metrics) = _checked_loss(loss_fn(weights, alphas, state.model_state, valid_batch, valid_key))
+        return loss, metrics
+
+    problem = Problem(
+        weights=state.weights,
+        alphas=state.alphas,
+        train_loss=lambda weights, alphas: train_loss(weights, alphas)[0],
+        valid_loss=valid_loss,
+        weight_optimizer=weight_optimizer,
+        weight_opt_state=state.weight_opt_state,
+        average=average,
+    )
+    estimate = (exact() if hypergradient is None else hypergradient)(problem)
+    updates, alpha_opt_state = alpha_optimizer.update(estimate.gradient, state.alpha_opt_state, state.alphas)
+    alphas = optax.apply_updates(state.alphas, updates)
+
+    (loss, (model_state, train_metrics)), gradient = jax.value_and_grad(train_loss, has_aux=True)(state.weights, alphas)
+    gradient = average(gradient)
+    updates, weight_opt_state = weight_optimizer.update(gradient, state.weight_opt_state, state.weights)
+
+    new_state = BilevelState(
+        step=state.step + 1,
+        weights=optax.apply_updates(state.weights, updates),
+        alphas=alphas,
+        model_state=_average_floats(model_state, average),
+        weight_opt_state=weight_opt_state,
+        alpha_opt_state=alpha_opt_state,
+        key=state.key,
+    )
+    scalars = {f"train/{name}": value for name, value in train_metrics.items()}
+    scalars |= {f"valid/{name}": value for name, value in estimate.metrics.items()}
+    scalars |= {"train/loss": loss, "valid/loss": estimate.valid_loss}
+    metrics = _average_floats(scalars, average)
+    metrics |= {f"hypergradient/{name}": value for name, value in estimate.diagnostics.items()}
+    metrics["hypergradient/norm"] = optax.tree.norm(estimate.gradient)
+    metrics["hypergradient/finite"] = _all_finite(estimate.gradient)
+    metrics["weights/gradient_norm"] = optax.tree.norm(gradient)
+    return new_state, metrics
+
+
+class _LookAhead(NamedTuple):
+    """The validation loss at the virtual weights, and its gradients."""
+
+    valid_loss: jax.Array
+    metrics: Metrics
+    direct: PyTree
+    direction: PyTree
+
+    def estimate(
+        self, problem: Problem, implicit: PyTree, diagnostics: Mapping[str, jax.Array] | None = None
+    ) -> Estimate:
+        direct, implicit = problem.average((self.direct, implicit))
+        norms = {"direct_norm": optax.tree.norm(direct), "implicit_norm": optax.tree.norm(implicit)}
+        gradient = jax.tree.map(jnp.add, direct, implicit)
+        return Estimate(gradient, self.valid_loss, self.metrics, {**norms, **(diagnostics or {})})
+
+
+def _look_ahead(
+    problem: Problem, training_gradient: PyTree, virtual_optimizer: optax.GradientTransformation | None
+) -> _LookAhead:
+    """Takes the virtual step w′ = w + Δ(g) and pulls the validation gradient at w′ back to `u`."""
+    optimizer = _virtual_optimizer(problem, virtual_optimizer)
+
+    def step(gradient: PyTree) -> PyTree:
+        updates, _ = optimizer.update(gradient, problem.weight_opt_state, problem.weights)
+        return optax.apply_updates(problem.weights, updates)
+
+    virtual_weights, pull_back = jax.vjp(step, problem.average(training_gradient))
+    (loss, metrics), (at_weights, direct) = jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True)(
+        virtual_weights, problem.alphas
+    )
+    (direction,) = pull_back(problem.average(at_weights))
+    return _LookAhead(loss, metrics, direct, direction)
+
+
+def _virtual_optimizer(
+    problem: Problem, virtual_optimizer: optax.GradientTransformation | None
+) -> optax.GradientTransformation:
+    if virtual_optimizer is None:
+        return problem.weight_optimizer
+    own = jax.tree.structure(jax.eval_shape(virtual_optimizer.init, problem.weights))
+    given = jax.tree.structure(problem.weight_opt_state)
+    if own != given:
+        raise InputError(
+            f"the virtual optimiser has the state {own}, the weight optimiser {given}; build both from the same stages "
+            "and put optax.identity() in place of those that the virtual step leaves out"
+        )
+    return virtual_optimizer
+
+
+def _checked_loss(result: Any) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+    try:
+        loss, (model_state, metrics) = result
+    except (TypeError, ValueError):
+        raise InputError(
+            f"loss_fn returned {type(result).__name__}; it must return (loss, (model_state, metrics)), with () and {{}} "
+            "where there are none"
+        ) from None
+    if not isinstance(metrics, Mapping):
+        raise InputError(f"loss_fn returned metrics of type {type(metrics).__name__}; they must be a dict")
+    if jnp.shape(loss) != ():
+        raise InputError(f"loss_fn returned a loss of shape {jnp.shape(loss)}; it must be a scalar (take the mean)")
+    return loss, (model_state, metrics)
+
+
+def _average_floats(tree: PyTree, average: Callable[[PyTree], PyTree]) -> PyTree:
+    return jax.tree.map(
+        lambda leaf: average(leaf) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) else leaf, tree
+    )
+
+
+def _all_finite(tree: PyTree) -> jax.Array:
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

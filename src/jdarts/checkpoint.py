@@ -1,0 +1,188 @@
+"""Checkpoints that are whole or are not there: written aside, sealed with checksums, then renamed.
+
+A checkpoint is a folder `step_00000390` that holds the arrays, written by Orbax, and `record.json`: what a reader needs without
+the arrays, and the SHA-256 of every other file. A folder without a fitting record is damaged.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jdarts.errors import InputError
+
+RECORD = "record.json"
+ARRAYS = "arrays"
+_NAME = re.compile(r"step_(\d+)")
+_ASIDE = ".incomplete-"
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint on disk whose checksums were found right.
+
+    Attributes:
+      path: its folder.
+      step: the step after which it was written.
+      record: what was stored beside the arrays.
+    """
+
+    path: Path
+    step: int
+    record: Mapping[str, Any]
+
+
+def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep: int = 3) -> Path:
+    """Writes a checkpoint, then removes all but the newest ones.
+
+    A reader never sees a part of it: whatever interrupts the writing, the checkpoint is there or it is not.
+
+    Args:
+      folder: folder of the run's checkpoints; made where it is missing.
+      step: the step after which the tree was taken.
+      tree: pytree of arrays, typed PRNG keys included.
+      record: JSON data to be read without the arrays.
+      keep: number of checkpoints to leave.
+
+    Returns:
+      The checkpoint's folder.
+
+    Raises:
+      InputError: the folder cannot be written, or the disk is full.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    target = folder / f"step_{step:08d}"
+    aside = folder / f"{_ASIDE}{target.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        ocp.save((aside / ARRAYS).absolute(), tree)
+        text = json.dumps({**record, "step": step, "sha256": _checksums(aside)}, indent=1)
+        _write_through(aside / RECORD, text)
+        if target.exists():
+            shutil.rmtree(target)
+        aside.rename(target)
+        _sync(folder)
+    except (OSError, ValueError) as error:
+        # Orbax reports a full disk as a ValueError of the library beneath it.
+        shutil.rmtree(aside, ignore_errors=True)
+        raise InputError(
+            f"cannot write checkpoint {target}: {_reason(error)}; free some space or mend the folder, and "
+            "start the same command again"
+        ) from error
+    for old in sorted(_folders(folder), reverse=True)[keep:]:
+        shutil.rmtree(old[1], ignore_errors=True)
+    return target
+
+
+def load(checkpoint: Checkpoint, template: Any) -> Any:
+    """Reads a checkpoint's arrays.
+
+    Args:
+      checkpoint: which one.
+      template: pytree of arrays or `jax.ShapeDtypeStruct` with shardings, of the structure that was saved.
+
+    Raises:
+      InputError: the arrays are of another structure, shape or type.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or device),
+        template,
+    )
+    try:
+        return ocp.load((checkpoint.path / ARRAYS).absolute(), abstract)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{checkpoint.path} does not hold what this run needs ({_reason(error)}); it was written with other settings "
+            "or another version of jdarts"
+        ) from error
+
+
+def read(path: Path) -> Checkpoint:
+    """Reads a checkpoint's record and verifies its checksums.
+
+    Raises:
+      InputError: it is not a checkpoint, half-written or damaged.
+    """
+    match = _NAME.fullmatch(path.name)
+    if not match or not path.is_dir():
+        raise InputError(f"{path} is not a checkpoint; give a run's folder or a step_… folder below its checkpoints")
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        expected = record["sha256"]
+    except OSError as error:
+        raise InputError(f"checkpoint {path} is half-written or damaged ({RECORD}: {_reason(error)})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"checkpoint {path} is damaged ({RECORD} cannot be read)") from error
+    found = _checksums(path)
+    wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+    if wrong:
+        raise InputError(f"checkpoint {path} is damaged ({wrong[0]} is not as it was written)")
+    return Checkpoint(path, int(match[1]), record)
+
+
+def newest(folder: Path, skipped: list[str]) -> Checkpoint | None:
+    """The newest checkpoint that is whole.
+
+    Args:
+      folder: folder of the run's checkpoints.
+      skipped: gets one message for each half-written or damaged checkpoint that was passed over.
+    """
+    skipped += [f"checkpoint {path} is half-written" for path in sorted(folder.glob(f"{_ASIDE}*"), reverse=True)]
+    for _, path in sorted(_folders(folder), reverse=True):
+        try:
+            return read(path)
+        except InputError as error:
+            skipped.append(str(error))
+    return None
+
+
+def remove_half_written(folder: Path) -> None:
+    """Removes what an interrupted `save` has left behind."""
+    for path in folder.glob(f"{_ASIDE}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _folders(folder: Path) -> Iterator[tuple[int, Path]]:
+    for path in folder.glob("step_*"):
+        if match := _NAME.fullmatch(path.name):
+            yield int(match[1]), path
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    sums = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path != folder / RECORD:
+            with path.open("rb") as file:
+                sums[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
+
+
+def _write_through(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return next(iter(text.strip().splitlines()), type(error).__name__)[:200]

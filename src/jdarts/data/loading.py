@@ -1,0 +1,25 @@
+"""One function that gives any set by name."""
+
+import os
+
+from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, check_name
+from jdarts.data.dataset import ImageDataset
+from jdarts.data.digits import load_digits
+from jdarts.data.prepared import load_prepared
+
+
+def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> ImageDataset:
+    """Loads a whole image set into memory. Never downloads.
+
+    Args:
+      name: One of `jdarts.data.NAMES`. `digits` needs nothing; the others must have been prepared with
+        `python -m jdarts.data prepare NAME`.
+      data_dir: Where prepared sets lie; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+
+    Raises:
+      InputError: The name is unknown, or the set is not prepared there, or its files are damaged.
+    """
+    check_name(name, NAMES)
+    if name == DIGITS:
+        return load_digits()
+    return load_prepared(name, CATALOGUE[name], data_dir)

@@ -1,0 +1,112 @@
+"""Gets a set's original files, from the user's disk or from the network, and reads them."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jdarts.data import raw_cifar, raw_fashion_mnist, raw_svhn
+from jdarts.data.download import Progress, download
+from jdarts.data.raw import RawSet, os_errors_as_input
+from jdarts.errors import InputError
+
+CIFAR_FORMS = {"cifar10": raw_cifar.CIFAR10, "cifar100": raw_cifar.CIFAR100}
+FOLDER_READERS: Mapping[str, tuple[tuple[str, ...], Callable[[Path], RawSet]]] = {
+    "fashion_mnist": (sum(raw_fashion_mnist.FILES.values(), ()), raw_fashion_mnist.read_folder),
+    "svhn": (tuple(raw_svhn.FILES.values()), raw_svhn.read_folder),
+}
+
+
+class Registered(NamedTuple):
+    """What TFDS knows of an original file."""
+
+    url: str
+    size: int
+    sha256: str
+
+
+def registered_files(builder_class: Any) -> dict[str, Registered]:
+    """The original files that TFDS registers for a builder, by file name."""
+    return {
+        info.filename: Registered(url, info.size, info.checksum)
+        for url, info in builder_class.url_infos.items()
+    }
+
+
+def needed_files(name: str) -> tuple[str, ...]:
+    """The original files that a set is prepared from."""
+    return (CIFAR_FORMS[name].archive,) if name in CIFAR_FORMS else FOLDER_READERS[name][0]
+
+
+def download_originals(
+    name: str, registered: Mapping[str, Registered], folder: Path, *, prepare_from: str, progress: Progress
+) -> None:
+    """Downloads the original files of a set into a folder.
+
+    Args:
+      name: A name of the catalogue.
+      registered: Addresses, sizes and checksums of the files.
+      folder: Where to put them.
+      prepare_from: The command that prepares the set from files fetched otherwise, for error messages.
+      progress: Called with what is being done, the bytes so far and in total.
+
+    Raises:
+      InputError: The network cannot be reached, or a file arrives damaged.
+    """
+    for file in needed_files(name):
+        url, size, sha256 = registered[file]
+        mend = f"fetch {', '.join(needed_files(name))} in another way and run: {prepare_from}"
+        download(url, folder / file, size=size, sha256=sha256, mend=mend, progress=progress)
+
+
+def read_originals(name: str, source: Path, registered: Mapping[str, Registered]) -> RawSet:
+    """Reads the original files of a set.
+
+    Args:
+      name: A name of the catalogue.
+      source: For CIFAR the archive, or a folder that holds it, or the unpacked folder or its parent; for the
+        others the folder that holds the files.
+      registered: Sizes and checksums; the archive must fit them.
+
+    Raises:
+      InputError: A file is missing or damaged.
+    """
+    if not source.exists():
+        raise InputError(f"{source} does not exist; give {_wanted(name)}")
+    if name in CIFAR_FORMS:
+        return _read_cifar(name, source, registered)
+    files, read_folder = FOLDER_READERS[name]
+    missing = [file for file in files if not (source / file).is_file()]
+    if missing:
+        raise InputError(f"{source} does not hold {', '.join(missing)}; give {_wanted(name)}")
+    return read_folder(source)
+
+
+def _read_cifar(name: str, source: Path, registered: Mapping[str, Registered]) -> RawSet:
+    form = CIFAR_FORMS[name]
+    archive = source if source.is_file() else source / form.archive
+    if archive.is_file():
+        _check_archive(archive, registered[form.archive])
+        return raw_cifar.read_archive(archive, form)
+    for folder in (source, source / form.folder):
+        if any((folder / file).is_file() for file in form.files):
+            return raw_cifar.read_folder(folder, form)
+    raise InputError(f"{source} holds neither {form.archive} nor {form.folder}; give {_wanted(name)}")
+
+
+def _check_archive(archive: Path, expected: Registered) -> None:
+    with os_errors_as_input(archive), archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected.sha256:
+        raise InputError(
+            f"{archive} is damaged or another file: {archive.stat().st_size:,} bytes, expected "
+            f"{expected.size:,}; sha256 {found}, expected {expected.sha256}; "
+            f"download it again from {expected.url}"
+        )
+
+
+def _wanted(name: str) -> str:
+    if name in CIFAR_FORMS:
+        form = CIFAR_FORMS[name]
+        return f"{form.archive}, or a folder that holds it or the unpacked {form.folder}"
+    return f"a folder that holds {', '.join(needed_files(name))}"

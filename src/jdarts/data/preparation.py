@@ -1,0 +1,195 @@
+"""Prepares a set in TFDS's own form without TensorFlow: whole or not at all."""
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, Entry, check_name
+from jdarts.data.download import Progress
+from jdarts.data.originals import download_originals, read_originals, registered_files
+from jdarts.data.prepared import (
+    FILE_FORMAT,
+    Prepared,
+    check_format,
+    data_directory,
+    find_prepared,
+    prepare_command,
+)
+from jdarts.data.raw import RawSet, RawSplit, os_errors_as_input
+from jdarts.errors import InputError
+
+
+def prepare(
+    name: str,
+    *,
+    source: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda what, done, total: None,
+) -> Prepared:
+    """Prepares an image set so that `jdarts.data.load` and plain `tfds.data_source` read it.
+
+    The result has TFDS's own name, version, features and order. It is built in a temporary folder beside its
+    place and moved there when it is whole, so an interruption or an error leaves nothing behind.
+
+    Args:
+      name: One of `jdarts.data.NAMES` except `digits`, which needs no preparation.
+      source: The original files (`read_originals` says which forms); without it they are downloaded.
+      data_dir: Where prepared sets lie; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      overwrite: Prepare again what is already prepared.
+      progress: Called with what is being done, the amount done and the amount in total.
+
+    Returns:
+      What lies there now.
+
+    Raises:
+      InputError: The original files cannot be had or are damaged, or the disk refuses.
+    """
+    check_name(name, NAMES)
+    if name == DIGITS:
+        raise InputError(
+            "digits lies inside scikit-learn and needs no preparation; jdarts.data.load('digits')"
+        )
+    entry = CATALOGUE[name]
+    if not overwrite and (found := find_prepared(name, entry, data_dir)):
+        check_format(name, found, data_dir)
+        return found
+    import tensorflow_datasets as tfds
+
+    stock = tfds.builder_cls(entry.tfds_name)
+    registered = registered_files(stock)
+    root = data_directory(data_dir)
+    with _staging(root, entry) as staging:
+        originals = Path(source).expanduser() if source else staging
+        if not source:
+            prepare_from = prepare_command(name, data_dir, "--from", "FOLDER")
+            download_originals(name, registered, staging, prepare_from=prepare_from, progress=progress)
+        raw = read_originals(name, originals, registered)
+        _check_space(root, raw)
+        built = _build(stock, entry, raw, staging, progress)
+        with os_errors_as_input(root):
+            _move(built, root / entry.tfds_name / built.name, staging)
+    found = find_prepared(name, entry, data_dir)
+    assert found is not None
+    return found
+
+
+@contextlib.contextmanager
+def _staging(root: Path, entry: Entry) -> Iterator[Path]:
+    """A temporary folder in `root`, which is made if need be and removed again if it stays empty."""
+    home = root / entry.tfds_name
+    made = [folder for folder in (home, *home.parents) if not folder.exists()]
+    try:
+        with os_errors_as_input(root):
+            home.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=f".{entry.tfds_name}-incomplete-", dir=root))
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _check_space(root: Path, raw: RawSet) -> None:
+    needed = sum(split.images.nbytes for split in raw.splits.values())
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise InputError(
+            f"{root} has {free / 1e6:,.0f} MB free, up to {needed / 1e6:,.0f} MB are needed; "
+            "make room or choose another --data-dir"
+        )
+
+
+def _build(stock: Any, entry: Entry, raw: RawSet, staging: Path, progress: Progress) -> Path:
+    """Writes the records below `staging` and returns their folder."""
+    import tensorflow_datasets as tfds
+
+    total = sum(len(split.images) for split in raw.splits.values())
+    done = 0
+
+    class Builder(stock, skip_registration=True):  # pyright: ignore
+        """The stock builder, reading its original files without TensorFlow."""
+
+        name = stock.name
+        # TFDS looks for descriptions and checksums beside the module that a builder says it is from.
+        __module__ = stock.__module__
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            for label, names in raw.label_names.items():
+                self.info.features[label].names = list(names)
+            return {name: self._generate_examples(name, split) for name, split in raw.splits.items()}
+
+        def _log_download_bytes(self) -> None:
+            """Says nothing: `progress` does."""
+
+        def _log_download_done(self) -> None:
+            """Says nothing: `progress` does."""
+
+        def _generate_examples(self, name: str, split: RawSplit) -> Iterator[tuple[int, dict[str, Any]]]:
+            nonlocal done
+            for index, image in enumerate(split.images):
+                example: dict[str, Any] = {
+                    label: int(values[index]) for label, values in split.labels.items()
+                }
+                if "id" in self.info.features:
+                    example["id"] = f"{name}_{index:0{entry.id_digits}d}"
+                yield index, {**example, "image": io.BytesIO(_png(image))}
+                done += 1
+                if done % 1000 == 0 or done == total:
+                    progress("writing images", done, total)
+
+    with os_errors_as_input(staging), _no_progress_bars():
+        builder = Builder(data_dir=staging, file_format=FILE_FORMAT)
+        try:
+            builder.download_and_prepare(
+                download_dir=staging / "downloads",
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+            )
+        # So TFDS's record writer reports a full disk.
+        except RuntimeError as error:
+            raise InputError(f"cannot write below {staging.parent}: {error}") from error
+    return Path(builder.data_path)
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from tensorflow_datasets.core.utils import tqdm_utils
+
+    # TFDS can set this switch but not tell it.
+    before = getattr(tqdm_utils, "_active", True)
+    tqdm_utils.display_progress_bar(False)
+    try:
+        yield
+    finally:
+        tqdm_utils.display_progress_bar(before)
+
+
+def _png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
+    return file.getvalue()
+
+
+def _move(built: Path, place: Path, staging: Path) -> None:
+    """Puts a whole set in its place; what lay there leaves together with `staging`."""
+    old = staging / "old"
+    if place.exists():
+        place.rename(old)
+    try:
+        built.rename(place)
+    except BaseException:
+        if old.exists():
+            old.rename(place)
+        raise

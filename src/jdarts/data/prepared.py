@@ -1,0 +1,166 @@
+"""Finds and reads a set that lies prepared in TFDS's own form."""
+
+import dataclasses
+import io
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jdarts.data.catalogue import Entry
+from jdarts.data.dataset import ImageDataset, ImageSplit
+from jdarts.data.raw import os_errors_as_input
+from jdarts.errors import InputError
+
+FILE_FORMAT = "array_record"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A prepared set on disk.
+
+    Attributes:
+      folder: Where its files lie, `DATA_DIR/TFDS_NAME/VERSION`.
+      counts: Number of images per split.
+      file_format: TFDS's name of the form of its record files.
+    """
+
+    folder: Path
+    counts: Mapping[str, int]
+    file_format: str
+
+
+def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Where prepared sets lie: as given, or else TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
+    given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(given).expanduser()
+
+
+def prepare_command(name: str, data_dir: str | os.PathLike[str] | None, *options: str) -> str:
+    """The command that prepares a set, to be shown to people."""
+    where = ["--data-dir", os.fspath(data_dir)] if data_dir else []
+    return shlex.join(["python", "-m", "jdarts.data", "prepare", name, *options, *where])
+
+
+def find_prepared(name: str, entry: Entry, data_dir: str | os.PathLike[str] | None = None) -> Prepared | None:
+    """Looks for the newest prepared version of a set, without the network and without TFDS.
+
+    Raises:
+      InputError: There is one, but its description cannot be read.
+    """
+    root = data_directory(data_dir) / entry.tfds_name
+    with os_errors_as_input(root):
+        infos = [
+            path
+            for path in (root.glob("*/dataset_info.json") if root.is_dir() else ())
+            if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)
+        ]
+    if not infos:
+        return None
+    newest = max(infos, key=lambda path: tuple(int(part) for part in path.parent.name.split(".")))
+    with os_errors_as_input(newest):
+        text = newest.read_bytes()
+    try:
+        info = json.loads(text)
+        return Prepared(
+            folder=newest.parent,
+            counts={
+                split["name"]: sum(int(length) for length in split["shardLengths"])
+                for split in info["splits"]
+            },
+            file_format=info.get("fileFormat", "tfrecord"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(name, newest, data_dir) from error
+
+
+def load_prepared(name: str, entry: Entry, data_dir: str | os.PathLike[str] | None) -> ImageDataset:
+    """Reads a prepared set into memory; CIFAR and SVHN come in their official file order.
+
+    Raises:
+      InputError: The set is not prepared there, or in another form, or its files are damaged.
+    """
+    found = find_prepared(name, entry, data_dir)
+    if found is None:
+        raise InputError(
+            f"{entry.title} is not prepared in {data_directory(data_dir) / entry.tfds_name}; "
+            f"prepare it with: {prepare_command(name, data_dir)}"
+        )
+    check_format(name, found, data_dir)
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(found.folder)
+        features: Any = builder.info.features
+        class_names = tuple(features["label"].names)
+    # TFDS and its parsers report a damaged description with errors of many types.
+    except Exception as error:
+        raise _damaged(name, found.folder, data_dir) from error
+    train, test = (_read_split(name, builder, split, data_dir) for split in ("train", "test"))
+    return ImageDataset(
+        name=name,
+        train=train,
+        test=test,
+        class_names=class_names,
+        mean=entry.mean,
+        std=entry.std,
+        augmentation=entry.augmentation,
+    )
+
+
+def check_format(name: str, found: Prepared, data_dir: str | os.PathLike[str] | None) -> None:
+    """Raises an `InputError` unless a prepared set can be read in any order and without TensorFlow."""
+    if found.file_format != FILE_FORMAT:
+        raise InputError(
+            f"{found.folder} is prepared as {found.file_format}, which only TensorFlow reads; "
+            f"replace it with: {prepare_command(name, data_dir, '--overwrite')} "
+            "(or keep it and choose another --data-dir)"
+        )
+
+
+def _read_split(name: str, builder: Any, split: str, data_dir: str | os.PathLike[str] | None) -> ImageSplit:
+    import tensorflow_datasets as tfds
+
+    folder = Path(builder.data_path)
+    if split not in builder.info.splits:
+        raise _damaged(name, folder, data_dir)
+    for path in builder.info.splits[split].filepaths:
+        if not Path(path).is_file():
+            raise _damaged(name, Path(path), data_dir)
+    size = builder.info.splits[split].num_examples
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    try:
+        source = builder.as_data_source(split, decoders=decoders)
+        records = source.__getitems__(range(size))
+        images = np.stack([_decode(record["image"]) for record in records])
+        labels = np.array([record["label"] for record in records], np.int32)
+        # Ids count the official file in order, TFDS stores it shuffled.
+        if all("id" in record for record in records):
+            order = np.argsort(np.array([record["id"] for record in records]))
+            images, labels = images[order], labels[order]
+        return ImageSplit(images, labels)
+    except MemoryError:
+        raise
+    # Record reader, record parser and image decoder report damage with errors of many types.
+    except Exception as error:
+        raise _damaged(name, folder, data_dir) from error
+
+
+def _decode(content: bytes) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+        pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _damaged(name: str, path: Path, data_dir: str | os.PathLike[str] | None) -> InputError:
+    state = "is damaged" if path.exists() else "is missing"
+    return InputError(
+        f"{path} {state}; prepare the set again with: {prepare_command(name, data_dir, '--overwrite')}"
+    )

@@ -1,0 +1,71 @@
+"""A cell's edges in the order of computation: stages of sources that are there at the same time."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from jdarts.genotype import INPUT_STATES, NONE
+from jdarts.space import CellKind, SearchSpace
+
+
+class OperationEdges(NamedTuple):
+    """The edges of one stage that hold one operation, ordered by source, then by target.
+
+    Attributes:
+      name: the operation.
+      edges: index of each edge among all edges of the cell.
+      columns: column of the operation among that edge's alphas.
+      sources: for each edge, its source as an index into the stage's sources.
+      targets: for each edge, its node, counted from 0.
+    """
+
+    name: str
+    edges: tuple[int, ...]
+    columns: tuple[int, ...]
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+
+    @property
+    def distinct_sources(self) -> tuple[int, ...]:
+        """The sources that have such an edge, in order."""
+        return tuple(sorted(set(self.sources)))
+
+    @property
+    def is_even(self) -> bool:
+        """Whether every such source has the same number of edges, so that edges are a grid of sources and targets."""
+        counts = {self.sources.count(source) for source in self.distinct_sources}
+        return len(counts) == 1
+
+
+class Stage(NamedTuple):
+    """Sources that are available at the same time, and all that is computed from them.
+
+    Attributes:
+      sources: states: both inputs in the first stage, one node in each later one.
+      operations: the operations on their edges, `none` left out.
+    """
+
+    sources: tuple[int, ...]
+    operations: tuple[OperationEdges, ...]
+
+
+def stages(space: SearchSpace, kind: CellKind) -> Iterator[Stage]:
+    """The stages of a cell. The last node has no outgoing edge, so a cell of `N` nodes has `N` stages."""
+    inputs = tuple(range(INPUT_STATES))
+    later = range(INPUT_STATES, INPUT_STATES + space.nodes - 1)
+    for sources in (inputs, *((state,) for state in later)):
+        yield Stage(sources, tuple(_operation_edges(space, kind, sources)))
+
+
+def _operation_edges(space: SearchSpace, kind: CellKind, sources: tuple[int, ...]) -> Iterator[OperationEdges]:
+    operations = space.operations(kind)
+    edges = sorted((source, target, edge) for edge, (source, target) in enumerate(space.edges) if source in sources)
+    names = dict.fromkeys(name for _, _, edge in edges for name in operations[edge] if name != NONE)
+    for name in names:
+        holders = [(source, target, edge) for source, target, edge in edges if name in operations[edge]]
+        yield OperationEdges(
+            name=name,
+            edges=tuple(edge for _, _, edge in holders),
+            columns=tuple(operations[edge].index(name) for _, _, edge in holders),
+            sources=tuple(sources.index(source) for source, _, _ in holders),
+            targets=tuple(target - INPUT_STATES for _, target, _ in holders),
+        )

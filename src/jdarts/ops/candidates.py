@@ -1,0 +1,173 @@
+"""The candidate operations of a mixed edge, each over a stack of edges at once (reference: paper section 3.1.1).
+
+An operation maps stacked sources to stacked outputs *before* its last batch norm: the mixed cell folds that norm and the
+mixture weight into one scale and shift per edge and channel. Weights are stacked over edges, ordered by source, so that
+`S` sources with `T` edges each are `E = S·T` edges; an operation whose output does not depend on the target has `E = S`.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jdarts.errors import InputError
+from jdarts.ops.depthwise import depthwise_conv
+from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
+
+Weights = Mapping[str, jax.Array]
+#: Batch normalisation without scale and bias, by the name of the norm: `[E, B, H, W, C]` to the same.
+NormaliseFn = Callable[[str, jax.Array], jax.Array]
+
+
+class Sources(NamedTuple):
+    """What edges read: the states, and what several operations make of them first.
+
+    Attributes:
+      states: `[S, B, H, W, C]`.
+      rectified: their ReLU.
+    """
+
+    states: jax.Array
+    rectified: jax.Array
+
+
+class WeightShape(NamedTuple):
+    """One weight of an operation: its shape per edge, and the fan-in that bounds its initial values."""
+
+    shape: tuple[int, ...]
+    fan_in: int
+
+
+class Operation(NamedTuple):
+    """A candidate operation at one stride.
+
+    Attributes:
+      apply: `(sources, weights, normalise) -> z`, with z `[E, B, H', W', C]`, before the last batch norm.
+      weights: shapes of the weights per edge, by name, for `C` channels.
+      norms: names of the batch norms inside, which `apply` asks `normalise` for.
+      per_source: whether the output depends on the source alone, so that all edges of a source share it.
+      normalised: whether a batch norm follows.
+    """
+
+    apply: Callable[[Sources, Weights, NormaliseFn], jax.Array]
+    weights: Callable[[int], Mapping[str, WeightShape]]
+    norms: tuple[str, ...] = ()
+    per_source: bool = False
+    normalised: bool = True
+
+
+def pointwise(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """1×1 convolutions of a stack as one batched matrix product: `[E, B, H, W, C]`, `[E, C, D]` to `[E, B, H, W, D]`."""
+    edges, *image, channels = x.shape
+    return jnp.matmul(x.reshape(edges, -1, channels), weights).reshape(edges, *image, weights.shape[-1])
+
+
+def depthwise(x: jax.Array, kernels: jax.Array, *, stride: int = 1, dilation: int = 1) -> jax.Array:
+    """Depthwise convolutions of `S` stacked sources with `E = S·T` kernels: to `[E, B, H', W', C]`."""
+    sources = x.shape[0]
+    kernels = kernels.reshape(sources, -1, *kernels.shape[1:])
+    y = depthwise_conv(x, kernels, stride=stride, dilation=dilation)
+    return y.reshape(-1, *y.shape[2:])
+
+
+def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> jax.Array:
+    """Halves the image by two 1×1 convolutions, one on pixels (0, 0), the other on (1, 1) of every 2×2 square.
+
+    Args:
+      x: rectified inputs `[E, B, H, W, C]` with even H and W.
+      even: `[E, C, D/2]`.
+      odd: `[E, C, D/2]`.
+
+    Returns:
+      `[E, B, H/2, W/2, D]`.
+    """
+    return jnp.concatenate([pointwise(x[..., ::2, ::2, :], even), pointwise(x[..., 1::2, 1::2, :], odd)], axis=-1)
+
+
+def _convolution_weights(size: int, rounds: int) -> Callable[[int], Mapping[str, WeightShape]]:
+    def weights(channels: int) -> Mapping[str, WeightShape]:
+        shapes = {}
+        for number in range(1, rounds + 1):
+            # The fan-in of PyTorch 0.3: input channels, not divided by the groups.
+            shapes[f"depthwise{number}"] = WeightShape((size, size, channels), channels * size * size)
+            shapes[f"pointwise{number}"] = WeightShape((channels, channels), channels)
+        return shapes
+
+    return weights
+
+
+def _separable(size: int, stride: int) -> Operation:
+    def apply(sources: Sources, weights: Weights, normalise: NormaliseFn) -> jax.Array:
+        z = depthwise(sources.rectified, weights["depthwise1"], stride=stride)
+        z = pointwise(z, weights["pointwise1"])
+        z = jax.nn.relu(normalise("middle", z))
+        z = depthwise(z, weights["depthwise2"])
+        return pointwise(z, weights["pointwise2"])
+
+    return Operation(apply, _convolution_weights(size, rounds=2), norms=("middle",))
+
+
+def _dilated(size: int, stride: int) -> Operation:
+    def apply(sources: Sources, weights: Weights, normalise: NormaliseFn) -> jax.Array:
+        z = depthwise(sources.rectified, weights["depthwise1"], stride=stride, dilation=2)
+        return pointwise(z, weights["pointwise1"])
+
+    return Operation(apply, _convolution_weights(size, rounds=1))
+
+
+def _pool(pool: Callable[..., jax.Array], stride: int) -> Operation:
+    def apply(sources: Sources, weights: Weights, normalise: NormaliseFn) -> jax.Array:
+        return pool(sources.states, stride=stride)
+
+    return Operation(apply, lambda channels: {}, per_source=True)
+
+
+def _skip(stride: int) -> Operation:
+    if stride == 1:
+        return Operation(
+            lambda sources, weights, normalise: sources.states,
+            lambda channels: {},
+            per_source=True,
+            normalised=False,
+        )
+
+    def apply(sources: Sources, weights: Weights, normalise: NormaliseFn) -> jax.Array:
+        edges = weights["even"].shape[0]
+        x = jnp.repeat(sources.rectified, edges // sources.rectified.shape[0], axis=0)
+        return factorized_reduce(x, weights["even"], weights["odd"])
+
+    def shapes(channels: int) -> Mapping[str, WeightShape]:
+        half = WeightShape((channels, channels // 2), channels)
+        return {"even": half, "odd": half}
+
+    return Operation(apply, shapes)
+
+
+#: Candidates by name, each a function of the stride. `none` adds nothing and `noise` needs a key: the cell has them.
+CANDIDATES: Mapping[str, Callable[[int], Operation]] = MappingProxyType(
+    {
+        "max_pool_3x3": lambda stride: _pool(max_pool_3x3, stride),
+        "avg_pool_3x3": lambda stride: _pool(avg_pool_3x3, stride),
+        "skip_connect": _skip,
+        "sep_conv_3x3": lambda stride: _separable(3, stride),
+        "sep_conv_5x5": lambda stride: _separable(5, stride),
+        "sep_conv_7x7": lambda stride: _separable(7, stride),
+        "dil_conv_3x3": lambda stride: _dilated(3, stride),
+        "dil_conv_5x5": lambda stride: _dilated(5, stride),
+    }
+)
+
+
+def candidate(name: str, stride: int) -> Operation:
+    """The candidate operation of this name at stride 1 or 2.
+
+    Raises:
+      InputError: an unknown name or another stride.
+    """
+    if name not in CANDIDATES:
+        raise InputError(f"unknown operation {name!r}; known are {', '.join(CANDIDATES)}")
+    if stride not in (1, 2):
+        raise InputError(f"{name}: stride {stride}; give 1 or 2")
+    return CANDIDATES[name](stride)

@@ -1,0 +1,36 @@
+"""Depthwise convolution of stacked sources with several kernels each, differentiable to every order."""
+
+import jax
+import numpy as np
+
+from jdarts.ops.depthwise import primitives
+
+__all__ = ["depthwise_conv"]
+
+
+def depthwise_conv(
+    x: jax.Array | np.ndarray, kernels: jax.Array | np.ndarray, *, stride: int = 1, dilation: int = 1
+) -> jax.Array:
+    """Convolve every source with each of its kernels, channel by channel.
+
+    y[s, t] is the depthwise cross-correlation of x[s] with kernels[s, t], with zeros for dilation·(k-1)/2
+    pixels around the image on every side (PyTorch's padding; XLA's "SAME" differs at stride 2).
+
+    On a CPU, for float32 and float64, a C++ kernel computes it: built at first use with the machine's C++
+    compiler (`$CXX`, or c++, g++, clang++) and cached in `$XDG_CACHE_HOME/jdarts` (`~/.cache/jdarts`).
+    Without a compiler, for other types, on other backends, or with `JDARTS_NATIVE=0` in the environment
+    when a function is lowered, XLA's grouped convolution does.
+
+    Args:
+        x: Images [S, B, H, W, C].
+        kernels: [S, T, k, k, C], k odd, of the same floating type as x.
+        stride: 1 or 2.
+        dilation: 1 or 2.
+
+    Returns:
+        y [S, T, B, H', W', C] with H' = ceil(H / stride), W' = ceil(W / stride).
+
+    Raises:
+        InputError: if shapes, types, stride or dilation do not fit.
+    """
+    return primitives.forward(x, kernels, stride=stride, dilation=dilation)

@@ -1,0 +1,291 @@
+// The three functions over whole arrays: x [S, B, H, W, C], kernels [S, T, k, k, C], y [S, T, B, H', W', C].
+//
+// Work is cut into bands of rows of one image. A band's input is copied with its zero padding to a buffer of the
+// thread, so that the tiles need no bounds checks; at stride 2 the even columns come before the odd ones, so that
+// neighbouring outputs read neighbouring inputs.
+#pragma once
+
+#include "tiles.h"
+
+namespace jdarts {
+
+struct Geometry {
+  Index sources, targets, batch, height, width, channels;  // of x, and T
+  Index size, stride, dilation;                            // of the kernels
+
+  Index pad() const { return dilation * (size - 1) / 2; }
+  Index out_height() const { return (height + stride - 1) / stride; }
+  Index out_width() const { return (width + stride - 1) / stride; }
+  Index image() const { return height * width * channels; }
+  Index out_image() const { return out_height() * out_width() * channels; }
+  Index kernel() const { return size * size * channels; }
+  // As many threads as have a quarter of a million multiply-adds each: less is not worth waking one.
+  Index useful_threads() const {
+    return 1 + sources * targets * batch * out_image() * size * size / (1 << 18);
+  }
+};
+
+// Which rows a tile combines: tile row r is output row r * out, and reads input rows (r * stride + i) * in.
+// With dilation, rows of one parity are to each other as undilated rows are.
+struct RowSteps {
+  explicit RowSteps(const Geometry& g)
+      : out(g.dilation / std::gcd(g.stride, g.dilation)),
+        in(g.dilation),
+        stride(g.stride / std::gcd(g.stride, g.dilation)) {}
+  Index out, in, stride;
+};
+
+// Rows cut into bands of equal height.
+struct Bands {
+  // At least `wanted` bands and at most 256 KiB of buffer each, but no band lower than two tiles.
+  Bands(Index rows, Index wanted, Index bytes_per_row, Index tile_rows) : rows(rows) {
+    const Index most = std::max<Index>(1, rows / (2 * tile_rows));
+    const Index by_memory = (rows * bytes_per_row) >> 18;
+    const Index pieces = std::clamp<Index>(std::max(wanted, by_memory + 1), 1, most);
+    height = (rows + pieces * tile_rows - 1) / (pieces * tile_rows) * tile_rows;
+    count = (rows + height - 1) / height;
+  }
+  Index begin(Index band) const { return band * height; }
+  Index end(Index band) const { return std::min(rows, (band + 1) * height); }
+  Index rows, height, count;
+};
+
+template <typename T>
+void copy_pixel(const T* __restrict from, Index channels, T* __restrict to) {
+  for (Index c = 0; c < channels; ++c) to[c] = from[c];
+}
+
+// The layout of a padded copy: rows of `planes` planes of pixels, `left` of them zeros before the image.
+template <typename T>
+struct Padding {
+  Padding(Index width, Index left, Index planes, Index channels)
+      : left(left), planes(planes), channels(channels), pixels((width + 2 * left + planes - 1) / planes) {
+    constexpr Index lanes = Simd<T>::lanes;
+    plane = (pixels * channels + 2 * lanes - 1) / lanes * lanes;  // a vector may reach beyond the last pixel
+    row = planes * plane;
+    if (row * sizeof(T) % 4096 == 0) row += lanes;  // rows 4 KiB apart would compete for the same cache lines
+  }
+
+  // Copies `count` rows from `first` on; those outside the image are zeros.
+  void copy(const T* image, Index height, Index width, Index first, Index count, T* out) const {
+    for (Index h = first; h < first + count; ++h, out += row) {
+      if (h < 0 || h >= height) {
+        std::fill_n(out, row, T(0));
+      } else if (planes == 1) {
+        std::fill_n(out, left * channels, T(0));
+        std::copy_n(image + h * width * channels, width * channels, out + left * channels);
+        std::fill(out + (left + width) * channels, out + row, T(0));
+      } else {
+        std::fill_n(out, row, T(0));
+        for (Index w = 0; w < width; ++w)
+          copy_pixel(image + (h * width + w) * channels, channels,
+                     out + (w + left) % 2 * plane + (w + left) / 2 * channels);
+      }
+    }
+  }
+
+  // By how many values column j of the kernel shifts the input.
+  void shifts(Index size, Index dilation, Index* shift) const {
+    for (Index j = 0; j < size; ++j) shift[j] = j * dilation % planes * plane + j * dilation / planes * channels;
+  }
+
+  Index left, planes, channels, pixels, plane, row;
+};
+
+// Kernels repeated with the period `channels`, so that a vector can be read at any phase.
+template <typename T>
+struct Periodic {
+  struct Buffer {};
+  Periodic(const T* kernels, Index count, Index channels) : data(kernels), period(channels) {
+    if (channels % Simd<T>::lanes == 0) return;
+    period = channels + Simd<T>::lanes - 1;
+    T* out = thread_buffer<T, Buffer>(count * period);
+    for (Index n = 0; n < count; ++n)
+      for (Index c = 0; c < period; ++c) out[n * period + c] = kernels[n * channels + c % channels];
+    data = out;
+  }
+  const T* data;
+  Index period;
+};
+
+struct Columns {};
+struct BandBuffer {};
+struct OtherBuffer {};
+
+template <typename T, typename Pool>
+void forward(const Geometry& g, const T* x, const T* kernels, T* y, Pool& pool) {
+  const RowSteps steps(g);
+  const Index length = g.out_width() * g.channels, rows_per_tile = kRows * steps.out;
+  const Padding<T> padding(g.width, g.pad(), g.stride, g.channels);
+  const Periodic<T> periodic(kernels, g.sources * g.targets * g.size * g.size, g.channels);
+  const Index k = g.size, c = periodic.period;
+  Index* shift = thread_buffer<Index, Columns>(k);
+  padding.shifts(k, g.dilation, shift);
+  const auto compute = steps.stride == 1 ? tile_for<T, 1>(k) : tile_for<T, 2>(k);
+  const Index images = g.sources * g.batch, threads = std::min<Index>(pool.num_threads(), g.useful_threads());
+  if (images * length == 0 || g.targets == 0) return;
+  const Bands bands(g.out_height(), (2 * threads + images - 1) / images, padding.row * g.stride * sizeof(T),
+                    rows_per_tile);
+
+  parallel_for(pool, threads, images * bands.count, [&](Index unit) {
+    const Index image = unit / bands.count, source = image / g.batch, b = image % g.batch;
+    const Index begin = bands.begin(unit % bands.count), rows = bands.end(unit % bands.count) - begin;
+    const Index read = (rows - 1) * g.stride + ((kRows - 1) * steps.stride + k - 1) * steps.in + 1;
+    T* in = thread_buffer<T, BandBuffer>(read * padding.row);
+    padding.copy(x + image * g.image(), g.height, g.width, begin * g.stride - g.pad(), read, in);
+    const Taps<T> taps{periodic.data + source * g.targets * k * k * c, k * c, c, k * k * c, 0, k, k, shift};
+    T* out = y + (source * g.targets * g.batch + b) * g.out_image() + begin * length;
+    for (Index parity = 0; parity < steps.out; ++parity)
+      for (Index r = parity; r < rows; r += rows_per_tile)
+        compute({in + r * g.stride * padding.row, steps.in * padding.row, 0, 1}, taps, g.channels, length, g.targets,
+                {out + r * length, steps.out * length, g.batch * g.out_image(),
+                 std::min<Index>(kRows, (rows - r + steps.out - 1) / steps.out)});
+  });
+}
+
+// The kernel taps that reach the pixels x[stride * u + parity] of one axis, in the order of the y[u + base + n] that
+// they multiply: tap `last`, then last - step, … (`count` of them).
+struct ReachingTaps {
+  ReachingTaps(const Geometry& g, Index parity) {
+    if (g.stride == 1 || g.dilation == 2) {
+      const Index spread = g.stride == 1 ? g.dilation : 1;
+      count = parity == 0 ? g.size : 0;
+      last = g.size - 1, step = 1, base = -spread * (g.size - 1) / 2;
+    } else {
+      const Index first = (parity + g.pad()) % 2;
+      count = (g.size - first + 1) / 2;
+      last = first + 2 * (count - 1), step = 2, base = (parity + g.pad() - first) / 2 - (count - 1);
+    }
+  }
+  Index count, last, step, base;
+};
+
+template <typename T, typename Pool>
+void input_gradient(const Geometry& g, const T* y, const T* kernels, T* x, Pool& pool) {
+  const Index spread = g.stride == 1 ? g.dilation : 1;  // rows of y between two taps
+  const Index rows_per_tile = kRows * spread, left = g.stride == 1 ? g.pad() : (g.pad() + 1) / 2;
+  const Padding<T> padding(g.out_width(), left, 1, g.channels);
+  const Periodic<T> periodic(kernels, g.sources * g.targets * g.size * g.size, g.channels);
+  const Index k = g.size, c = periodic.period;
+  const Index images = g.sources * g.batch, threads = std::min<Index>(pool.num_threads(), g.useful_threads());
+  if (images * g.image() == 0) return;
+  const Bands bands(g.out_height(), (2 * threads + images - 1) / images, g.targets * padding.row * sizeof(T),
+                    rows_per_tile);
+  Index* shift = thread_buffer<Index, Columns>(k);
+  padding.shifts(k, spread, shift);
+
+  parallel_for(pool, threads, images * bands.count, [&](Index unit) {
+    const Index image = unit / bands.count, source = image / g.batch, b = image % g.batch;
+    const Index begin = bands.begin(unit % bands.count), rows = bands.end(unit % bands.count) - begin;
+    const Index read = rows + 2 * left + (kRows - 1) * spread, term = read * padding.row;
+    T* in = thread_buffer<T, BandBuffer>(g.targets * term);
+    T* strided = thread_buffer<T, OtherBuffer>(g.stride == 1 ? 0 : kRows * g.out_width() * g.channels);
+    for (Index t = 0; t < g.targets; ++t)
+      padding.copy(y + ((source * g.targets + t) * g.batch + b) * g.out_image(), g.out_height(), g.out_width(),
+                   begin - left, read, in + t * term);
+
+    for (Index row_parity = 0; row_parity < g.stride; ++row_parity)
+      for (Index column_parity = 0; column_parity < g.stride; ++column_parity) {
+        const ReachingTaps down(g, row_parity), across(g, column_parity);
+        const Index pixels = (g.width - column_parity + g.stride - 1) / g.stride, length = pixels * g.channels;
+        const Index in_height = (g.height - row_parity + g.stride - 1) / g.stride;
+        const Taps<T> taps{periodic.data + source * g.targets * k * k * c + (down.last * k + across.last) * c,
+                           -down.step * k * c, -across.step * c, 0, k * k * c, down.count, across.count, shift};
+        const auto compute = tile_for<T, 1>(down.count);
+        for (Index parity = 0; parity < spread; ++parity)
+          for (Index r = parity; r < rows; r += rows_per_tile) {
+            const Index valid = std::min<Index>(
+                kRows, (std::min(rows, in_height - begin) - r + spread - 1) / spread);
+            if (valid <= 0) continue;
+            T* out = x + image * g.image() + (begin + r) * g.stride * g.width * g.channels;
+            const Rows<T> from{in + (r + left + down.base) * padding.row + (left + across.base) * g.channels,
+                               spread * padding.row, term, g.targets};
+            if (g.stride == 1) {
+              compute(from, taps, g.channels, length, 1, {out, spread * length, 0, valid});
+              continue;
+            }
+            if (down.count * across.count == 0)
+              std::fill_n(strided, valid * length, T(0));
+            else
+              compute(from, taps, g.channels, length, 1, {strided, length, 0, valid});
+            for (Index n = 0; n < valid; ++n)
+              for (Index w = 0; w < pixels; ++w)
+                copy_pixel(strided + n * length + w * g.channels, g.channels,
+                           out + ((2 * n + row_parity) * g.width + 2 * w + column_parity) * g.channels);
+          }
+      }
+  });
+}
+
+// `partials` [chunks, S, T, k, k, C] holds one sum per fixed chunk of bands; their sum is taken in order, so the result
+// does not depend on the threads.
+template <typename T, typename Pool>
+void kernel_gradient(const Geometry& g, const T* x, const T* y, T* kernels, T* partials, Index chunks, Pool& pool) {
+  constexpr Index lanes = Simd<T>::lanes;
+  const RowSteps steps(g);
+  const Index length = g.out_width() * g.channels, rows_per_tile = kRows * steps.out;
+  const Index vectors = (length + lanes - 1) / lanes;
+  const Padding<T> padding(g.width, g.pad(), g.stride, g.channels);
+  const Phases<T> phases(g.channels);
+  const Index k = g.size, gradients = g.sources * g.targets * g.kernel();
+  Index* shift = thread_buffer<Index, Columns>(k);
+  padding.shifts(k, g.dilation, shift);
+  const auto compute = steps.stride == 1 ? gather_for<T, 1>(k) : gather_for<T, 2>(k);
+  const Bands bands(g.out_height(), (chunks + g.batch - 1) / std::max<Index>(1, g.batch),
+                    padding.row * g.stride * sizeof(T), rows_per_tile);
+  const Index all = g.batch * bands.count;
+
+  parallel_for(pool, g.useful_threads(), g.sources * chunks, [&](Index unit) {
+    const Index source = unit / chunks, chunk = unit % chunks;
+    T* partial = partials + chunk * gradients + source * g.targets * g.kernel();
+    std::fill_n(partial, g.targets * g.kernel(), T(0));
+    for (Index n = chunk * all / chunks; n < (chunk + 1) * all / chunks; ++n) {
+      const Index b = n / bands.count, begin = bands.begin(n % bands.count);
+      const Index rows = bands.end(n % bands.count) - begin;
+      const Index read = (rows - 1) * g.stride + ((kRows - 1) * steps.stride + k - 1) * steps.in + 1;
+      const Index whole_rows = (rows + rows_per_tile - 1) / rows_per_tile * rows_per_tile;
+      const bool whole = whole_rows == rows && length % lanes == 0;
+      T* in = thread_buffer<T, BandBuffer>(read * padding.row);
+      T* other = thread_buffer<T, OtherBuffer>(k * k * lanes + (whole ? 0 : whole_rows * vectors * lanes));
+      padding.copy(x + (source * g.batch + b) * g.image(), g.height, g.width, begin * g.stride - g.pad(), read, in);
+
+      for (Index t = 0; t < g.targets; ++t) {
+        const T* values = y + ((source * g.targets + t) * g.batch + b) * g.out_image() + begin * length;
+        Index row = length;
+        if (!whole) {
+          T* copy = other + k * k * lanes;
+          row = vectors * lanes;
+          std::fill_n(copy, whole_rows * row, T(0));
+          for (Index r = 0; r < rows; ++r) std::copy_n(values + r * length, length, copy + r * row);
+          values = copy;
+        }
+        for (Index a = 0; a < std::min(phases.count, vectors); ++a) {
+          T* sums = other;
+          std::fill_n(sums, k * k * lanes, T(0));
+          for (Index parity = 0; parity < steps.out; ++parity)
+            for (Index r = parity; r < rows; r += rows_per_tile)
+              compute({in + r * g.stride * padding.row, steps.in * padding.row, 0, 1}, values + r * row,
+                      steps.out * row, k, shift, a * lanes, phases.step,
+                      (vectors - a + phases.count - 1) / phases.count, sums);
+          for (Index i = 0; i < k; ++i)
+            for (Index j = 0; j < k; ++j) {
+              T* to = partial + (t * k * k + i * k + j) * g.channels;
+              for (Index l = 0, c = a * lanes % g.channels; l < lanes; ++l, c = c + 1 == g.channels ? 0 : c + 1)
+                to[c] += sums[(j * k + i) * lanes + l];
+            }
+        }
+      }
+    }
+  });
+
+  parallel_for(pool, 1 + chunks * gradients / (1 << 18), g.sources * g.targets, [&](Index unit) {
+    T* out = kernels + unit * g.kernel();
+    std::copy_n(partials + unit * g.kernel(), g.kernel(), out);
+    for (Index chunk = 1; chunk < chunks; ++chunk) {
+      const T* partial = partials + chunk * gradients + unit * g.kernel();
+      for (Index e = 0; e < g.kernel(); ++e) out[e] += partial[e];
+    }
+  });
+}
+
+}  // namespace jdarts

@@ -1,0 +1,70 @@
+// Work shared between the calling thread and a thread pool that may be busy, or may never run what it is given.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <new>
+
+namespace jdarts {
+
+using Index = std::ptrdiff_t;
+
+// Memory of a thread that grows to the largest request and is used again by the next call.
+// Each Purpose (a tag type) has a buffer of its own.
+template <typename T, typename Purpose>
+T* thread_buffer(Index count) {
+  struct Free {
+    void operator()(T* p) const { ::operator delete[](p, std::align_val_t(64)); }
+  };
+  thread_local std::unique_ptr<T, Free> buffer;
+  thread_local Index capacity = 0;
+  if (capacity < count) {
+    buffer.reset();
+    capacity = 0;
+    buffer.reset(static_cast<T*>(::operator new[](count * sizeof(T), std::align_val_t(64))));
+    capacity = count;
+  }
+  return buffer.get();
+}
+
+// Calls work(unit) once for each unit in [0, units), in any order, on at most `threads` threads, and returns when all
+// are done.
+//
+// The caller takes units too, and waits only for units that another thread has begun. A helper that the pool starts
+// late finds nothing left and touches only the shared counters, so the pool may run it at any time or block.
+template <typename Pool, typename Work>
+void parallel_for(Pool& pool, Index threads, Index units, const Work& work) {
+  struct Shared {
+    std::atomic<Index> next{0};
+    std::atomic<Index> open;
+    std::mutex mutex;
+    std::condition_variable finished;
+  };
+  const Index helpers = std::min({static_cast<Index>(pool.num_threads()), threads, units}) - 1;
+  if (helpers < 1) {
+    for (Index unit = 0; unit < units; ++unit) work(unit);
+    return;
+  }
+  auto shared = std::make_shared<Shared>();
+  shared->open = units;
+  auto help = [shared, units, work = &work] {
+    Index unit;
+    while ((unit = shared->next.fetch_add(1)) < units) {
+      (*work)(unit);
+      if (shared->open.fetch_sub(1) == 1) {
+        std::lock_guard<std::mutex> lock(shared->mutex);
+        shared->finished.notify_all();
+      }
+    }
+  };
+  for (Index i = 0; i < helpers; ++i) pool.Schedule(decltype(help)(help));
+  help();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->finished.wait(lock, [&] { return shared->open.load() == 0; });
+}
+
+}  // namespace jdarts

@@ -1,0 +1,88 @@
+"""How the primitives are lowered to the native CPU kernel, where there is one."""
+
+import logging
+import os
+import threading
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax.interpreters import mlir
+
+from jdarts.ops.depthwise.build import BuildError, load_library
+
+_FUNCTIONS = ("forward", "input_gradient", "kernel_gradient")
+_lock = threading.Lock()
+_log = logging.getLogger(__name__)
+
+
+def lowering(function: str, dtype: Any) -> mlir.LoweringRule | None:
+    """The native lowering rule of a function ("forward", "input_gradient" or "kernel_gradient").
+
+    None where XLA's own convolution is to be used: for other types than float32 and float64, with
+    `JDARTS_NATIVE=0` in the environment, and where the native library cannot be built (which is logged once).
+    """
+    if dtype not in (np.float32, np.float64) or os.environ.get("JDARTS_NATIVE") == "0":
+        return None
+    with _lock:
+        usable = _registered()
+    return _RULES[function] if usable else None
+
+
+@cache
+def _registered() -> bool:
+    """Whether the native functions are known to XLA, after building and registering them the first time."""
+    try:
+        library = load_library()
+    except BuildError as error:
+        _log.warning("depthwise convolutions use XLA's, many times slower on a CPU than the native kernel: %s", error)
+        return False
+    for name in _FUNCTIONS:
+        function = getattr(library, f"jdarts_{name}")
+        jax.ffi.register_ffi_target(_target(name), jax.ffi.pycapsule(function), platform="cpu")
+    return True
+
+
+def _target(function: str) -> str:
+    return f"jdarts_depthwise_{function}"
+
+
+def _forward(ctx: mlir.LoweringRuleContext, x: Any, kernels: Any, *, stride: int, dilation: int) -> Any:
+    return jax.ffi.ffi_lowering(_target("forward"))(
+        ctx, x, kernels, stride=np.int64(stride), dilation=np.int64(dilation)
+    )
+
+
+def _input_gradient(
+    ctx: mlir.LoweringRuleContext,
+    y: Any,
+    kernels: Any,
+    *,
+    stride: int,
+    dilation: int,
+    height: int,
+    width: int,
+) -> Any:
+    return jax.ffi.ffi_lowering(_target("input_gradient"))(
+        ctx, y, kernels, stride=np.int64(stride), dilation=np.int64(dilation)
+    )
+
+
+def _kernel_gradient(ctx: mlir.LoweringRuleContext, x: Any, y: Any, *, stride: int, dilation: int, size: int) -> Any:
+    def gradient(x: jax.Array, y: jax.Array) -> jax.Array:
+        sources, targets, batch, height, _, channels = y.shape
+        kernels = jax.ShapeDtypeStruct((sources, targets, size, size, channels), x.dtype)
+        partials = jax.ShapeDtypeStruct((_chunks(sources, batch, height), *kernels.shape), x.dtype)
+        call = jax.ffi.ffi_call(_target("kernel_gradient"), (kernels, partials))
+        return call(x, y, stride=np.int64(stride), dilation=np.int64(dilation))[0]
+
+    return mlir.lower_fun(gradient, multiple_results=False)(ctx, x, y)
+
+
+def _chunks(sources: int, batch: int, height: int) -> int:
+    """The number of partial sums of a kernel gradient: work for 64 threads, and the same for any number."""
+    return max(1, min(-(-64 // max(1, sources)), batch * -(-height // 8)))
+
+
+_RULES = {"forward": _forward, "input_gradient": _input_gradient, "kernel_gradient": _kernel_gradient}

@@ -1,0 +1,16 @@
+"""What a run tells its user: progress on the terminal, metrics in files, drawings."""
+
+from jdarts.report.drawing import draw_cells, draw_curves, draw_genotype
+from jdarts.report.metrics import MetricsLog, read_metrics
+from jdarts.report.progress import Progress
+from jdarts.report.words import duration
+
+__all__ = [
+    "MetricsLog",
+    "Progress",
+    "draw_cells",
+    "draw_curves",
+    "draw_genotype",
+    "duration",
+    "read_metrics",
+]

@@ -1,0 +1,112 @@
+"""Drawings in files: cells, curves of a run, mixtures. The suffix chooses SVG, PNG or PDF."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jdarts.errors import InputError
+from jdarts.genotype import Genotype
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# matplotlib is imported where something is drawn: a run that draws nothing need not wait for it.
+
+#: What each format would write of time and program, left out so that the same drawing is the same file.
+_METADATA: dict[str, dict[str, Any]] = {
+    ".svg": {"Date": None, "Creator": None},
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def draw_genotype(genotype: Genotype, path: str | os.PathLike[str], *, title: str | None = None) -> None:
+    """Draws both cells of a genotype in one picture. The same genotype gives the same file, byte for byte.
+
+    Text in an SVG is drawn as paths, so that it looks the same where the font is missing.
+
+    Args:
+      genotype: the cells to draw.
+      path: where to save; .svg, .png or .pdf. The file is replaced whole or not at all.
+      title: a line above the cells.
+
+    Raises:
+      InputError: another suffix, or the file cannot be written.
+    """
+    path = _checked(path)
+    from jdarts.report.cell_figure import cells_figure
+
+    _save(lambda: cells_figure(genotype, ("normal", "reduce"), title), path)
+
+
+def draw_cells(genotype: Genotype, folder: str | os.PathLike[str], *, title: str | None = None) -> list[Path]:
+    """Draws each cell of a genotype as SVG and as PNG, as `draw_genotype` does.
+
+    Args:
+      genotype: the cells to draw.
+      folder: where to save, created when it is missing.
+      title: a line above each cell.
+
+    Returns:
+      The files: normal.svg, normal.png, reduce.svg, reduce.png.
+
+    Raises:
+      InputError: a file cannot be written.
+    """
+    from jdarts.report.cell_figure import cells_figure
+
+    paths = []
+    for kind in ("normal", "reduce"):
+        for suffix in (".svg", ".png"):
+            paths.append(Path(folder) / f"{kind}{suffix}")
+            _save(lambda: cells_figure(genotype, (kind,), title), paths[-1])  # noqa: B023  called at once
+    return paths
+
+
+def draw_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Draws the numbers of a run over its steps, one panel for each quantity.
+
+    What follows the last slash of a name is the quantity, what precedes it the curve: `train/loss` and
+    `valid/loss` share the panel "loss". Numbers that are not finite leave a gap.
+
+    Args:
+      records: as `read_metrics` gives them.
+      path: where to save; .svg, .png or .pdf. The file is replaced whole or not at all.
+
+    Raises:
+      InputError: no numbers, another suffix, or the file cannot be written.
+    """
+    path = _checked(path)
+    from jdarts.report.curves_figure import curves_figure
+
+    _save(lambda: curves_figure(records), path)
+
+
+def _checked(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if path.suffix.lower() not in _METADATA:
+        raise InputError(f"cannot draw to {path}: its suffix is {path.suffix!r}; give .svg, .png or .pdf")
+    return path
+
+
+def _save(figure: Callable[[], "Figure"], path: Path) -> None:
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    suffix = path.suffix.lower()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # A user's own matplotlib settings do not change the drawing; they are back when it is done.
+    with style.context(["default", {"svg.fonttype": "path", "svg.hashsalt": "jdarts"}]):
+        drawn = figure()
+        FigureCanvasAgg(drawn)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            drawn.savefig(part, format=suffix[1:], dpi=144, metadata=_METADATA[suffix])
+            part.replace(path)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+        finally:
+            with suppress(OSError):
+                part.unlink()

@@ -1,0 +1,190 @@
+"""The numbers of a run in files: one JSON object per line, and scalars for TensorBoard."""
+
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, SupportsFloat
+
+from jdarts.errors import InputError
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+_NOT_FINITE = ("nan", "inf", "-inf")
+
+
+class MetricsLog:
+    """Appends the numbers of a run to `metrics.jsonl` and to TensorBoard event files below `tensorboard/`.
+
+    A line of `metrics.jsonl` is `{"step": 20, "time": 1735689600.0, "train/loss": 1.2, …}`, time in seconds
+    since 1970. JSON has no numbers that are not finite, so these are the strings "nan", "inf" and "-inf";
+    `read_metrics` gives numbers for them.
+
+    `write` hands its record to the system before it returns, from the caller's thread, so that a process
+    killed later loses nothing and an error reaches the caller.
+
+    Args:
+      folder: the run's folder, created when it is missing.
+      after_step: the step from which the run continues. Records of later steps, which an earlier process
+        wrote after its last checkpoint, are removed; TensorBoard is told to hide them. 0 removes all.
+
+    Raises:
+      InputError: a file cannot be written, or `metrics.jsonl` holds something else.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, after_step: int = 0) -> None:
+        self._path = Path(folder) / METRICS_FILE
+        with _described(self._path.parent):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._path.exists():
+            _drop_after(self._path, after_step)
+        with _described(self._path):
+            self._file = self._path.open("ab", buffering=0)
+        try:
+            self._events = _EventFile(self._path.parent / TENSORBOARD_FOLDER, after_step)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
+        """Appends one record to both files.
+
+        Args:
+          step: the step to which the numbers belong, counted from 1 over the whole run.
+          values: numbers by name; anything that `float` accepts.
+
+        Raises:
+          InputError: a full disk, missing permission, …; the file keeps its earlier records whole.
+        """
+        now = time.time()
+        numbers = {name: float(value) for name, value in values.items()}
+        line = _line({"step": int(step), "time": now} | numbers)
+        with _described(self._path):
+            end = os.fstat(self._file.fileno()).st_size
+            try:
+                while line:
+                    line = line[self._file.write(line) :]
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._file.fileno(), end)
+                raise
+        self._events.write(step, now, numbers)
+
+    def close(self) -> None:
+        """Closes both files; what was written is on the disk."""
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Reads the records of a run's `metrics.jsonl`, in the order of writing.
+
+    A last line that a killed process left unfinished is skipped.
+
+    Raises:
+      InputError: there is no such file, or another line is not a record.
+    """
+    path = Path(folder) / METRICS_FILE
+    with _described(path, "read"):
+        lines = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            records.append({"step": record["step"]} | {key: _value(value) for key, value in record.items()})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # Whatever follows the last line break is empty or unfinished.
+            if number < len(lines):
+                raise InputError(
+                    f"{path}, line {number} is not a record of metrics: {line[:60]!r}; remove that line"
+                ) from None
+    return records
+
+
+class _EventFile:
+    """A TensorBoard event file that is written at once.
+
+    `tensorboardX.SummaryWriter` would write from a thread behind a queue between processes: an error there
+    prints a traceback, and closing waits for ever.
+    """
+
+    def __init__(self, folder: Path, after_step: int) -> None:
+        # Not at the top: it takes a while, and reading metrics does not need it.
+        from tensorboardX import RecordWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        # Typed as Any because protocol buffers make their classes at run time.
+        self._event: Any = event_pb2
+        self._summary: Any = summary_pb2
+        self._failed = False
+        with _described(folder):
+            folder.mkdir(exist_ok=True)
+            # The count keeps a second start within the same second from overwriting the file of the first.
+            count = len(list(folder.iterdir()))
+            self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{count}"
+            self._records = RecordWriter(str(self._path))
+        self._append(wall_time=time.time(), file_version="brain.Event:2")
+        start = self._event.SessionLog(status=self._event.SessionLog.START)
+        self._append(wall_time=time.time(), step=after_step + 1, session_log=start)
+
+    def write(self, step: int, now: float, numbers: Mapping[str, float]) -> None:
+        summary = self._summary.Summary()
+        for name, number in numbers.items():
+            summary.value.add(tag=name, simple_value=number)
+        self._append(wall_time=now, step=step, summary=summary)
+
+    def close(self) -> None:
+        # After a failure the file tries its lost bytes once more; that error has been told already.
+        with suppress(OSError) if self._failed else _described(self._path):
+            self._records.close()
+
+    def _append(self, **fields: Any) -> None:
+        with _described(self._path):
+            try:
+                self._records.write(self._event.Event(**fields).SerializeToString())
+                self._records.flush()
+            except OSError:
+                self._failed = True
+                raise
+
+
+def _drop_after(path: Path, after_step: int) -> None:
+    """Rewrites the file without the records of later steps and without an unfinished line."""
+    kept = [record for record in read_metrics(path.parent) if record["step"] <= after_step]
+    rewritten = path.with_name(f"{path.name}.new")
+    with _described(path):
+        try:
+            rewritten.write_bytes(b"".join(map(_line, kept)))
+            rewritten.replace(path)
+        finally:
+            rewritten.unlink(missing_ok=True)
+
+
+def _line(record: Mapping[str, float]) -> bytes:
+    valid = {key: value if math.isfinite(value) else str(value) for key, value in record.items()}
+    return f"{json.dumps(valid, allow_nan=False)}\n".encode()
+
+
+def _value(value: object) -> object:
+    return float(value) if isinstance(value, str) and value in _NOT_FINITE else value
+
+
+@contextmanager
+def _described(path: Path, what: str = "write") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot {what} {path}: {error.strerror or error}") from None

@@ -1,0 +1,339 @@
+"""The display of a run: live on a terminal, plain lines anywhere else."""
+
+import contextlib
+import dataclasses
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from jdarts.report.pace import Pace
+from jdarts.report.words import by_group, duration, rate, step_time
+
+REDRAW_SECONDS = 0.25
+PLAIN_SECONDS = 10.0
+#: A shorter progress bar says nothing and is left out.
+BAR_COLUMNS = 20
+#: The values of the last line of a live display stand in this group.
+_SPEED = "speed"
+
+
+class Progress:
+    """Shows where a run is, how it does and how long it will take.
+
+    On a terminal a few lines at its foot are redrawn up to four times a second, and lines that stay scroll
+    above them. Elsewhere (a file, a pipe, a notebook) there are only lines that stay: one for the estimated
+    time, one every ten seconds at the most, one at the end of each epoch, without control characters.
+
+    An output that fails (a full disk, a pipe that nobody reads) raises its error once; after that nothing is
+    written. A process without standard output writes nothing.
+
+    Args:
+      epochs: epochs of the whole run.
+      steps_per_epoch: steps of an epoch.
+      batch_size: images that a step consumes, for the speed in images a second.
+      first_step: steps that an earlier process has done, 0 for a new run.
+      title: the word before the live display.
+      stream: where to write; standard output by default.
+      clock: a monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        batch_size: int,
+        first_step: int = 0,
+        title: str = "search",
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._epochs = epochs
+        self._steps_per_epoch = steps_per_epoch
+        self._batch_size = batch_size
+        self._title = title
+        self._clock = clock
+        self._stream = sys.stdout if stream is None else stream
+        self._pace = Pace(epochs * steps_per_epoch, steps_per_epoch, first_step)
+        self._step = first_step
+        self._values: dict[str, float] = {}
+        self._estimated = False
+        self._epoch_start = self._last_shown = clock()
+        self._activity: Spinner | None = None
+        self._silent = self._stream is None
+        self._live = _live_display(self._stream, self._picture)
+
+    def __enter__(self) -> Self:
+        self._epoch_start = self._last_shown = self._clock()
+        if self._live:
+            self._write(self._live.start)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            # After a failure the console is quiet, and this only gives standard output back.
+            self._live.stop()
+
+    def message(self, text: str) -> None:
+        """Writes a line that stays, such as where a checkpoint was saved."""
+        live = self._live
+        self._last_shown = self._clock()
+        self._write(lambda: live.console.print(Text(text)) if live else self._plain(text))
+
+    @contextlib.contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Shows that something long and unmeasurable goes on, such as the compilation of the step.
+
+        Its seconds run on the display, and stay in a line at its end. They count neither as steps nor for the
+        time left.
+        """
+        start = self._clock()
+        if not self._live:
+            self.message(f"{text} ...")
+        with self._spinning(text), self._excluded(every_epoch=False):
+            yield
+        self.message(f"{text}: {duration(self._clock() - start)}")
+
+    @contextlib.contextmanager
+    def pause(self, text: str | None = None) -> Iterator[None]:
+        """Marks time that belongs to no step: evaluating, saving.
+
+        It does not slow the steps down; the time left includes its average over the completed epochs.
+
+        Args:
+          text: what a terminal shows meanwhile; without one the display stands still.
+        """
+        with self._spinning(text), self._excluded(every_epoch=True):
+            yield
+
+    def step(self, step: int, values: Mapping[str, float] | None = None) -> None:
+        """Notes that a step was done. Cheap: most calls draw nothing.
+
+        Args:
+          step: its number, counted from 1 over the whole run.
+          values: numbers that were just read from the device, by names such as `train/loss`, `valid/accuracy`
+            (a fraction of 1), `learning_rate`, `alphas/entropy`. They stay on display until newer ones come.
+        """
+        now = self._clock()
+        self._step = step
+        self._pace.step(step, now, synchronised=values is not None)
+        if values:
+            self._values.update(values)
+        if not self._estimated and self._pace.step_seconds is not None:
+            self._estimated = True
+            if self._pace.epochs_left:
+                self.message(self._estimate(self._pace.step_seconds))
+        elif now - self._last_shown >= (REDRAW_SECONDS if self._live else PLAIN_SECONDS):
+            self._last_shown = now
+            self._show()
+
+    def epoch_end(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Writes the line of a completed epoch, which stays.
+
+        Args:
+          epoch: its number, counted from 1.
+          values: numbers of the epoch, named as for `step`.
+        """
+        now = self._clock()
+        took = duration(now - self._epoch_start)
+        self._epoch_start = now
+        self._values.update(values)
+        self._pace.epoch_end()
+        groups = by_group(values)
+        parts = [self._epoch_text(epoch), *_short(groups, ("train", "valid")), f"{took:>11}"]
+        parts += _short(groups, [name for name in groups if name not in ("train", "valid")])
+        self.message(self._fitting(parts))
+
+    def _epoch_text(self, epoch: int) -> str:
+        return f"epoch {epoch:{len(str(self._epochs))}}/{self._epochs}"
+
+    def _place(self) -> str:
+        epoch, step = divmod(max(0, self._step - 1), self._steps_per_epoch)
+        width = len(str(self._steps_per_epoch))
+        step_text = f"step {step + (self._step > 0):{width}}/{self._steps_per_epoch}"
+        return f"{self._epoch_text(epoch + 1)}  {step_text}"
+
+    def _estimate(self, seconds: float) -> str:
+        epochs = self._pace.epochs_left
+        remaining, each = ("epoch", "") if epochs == 1 else (f"{epochs} epochs", " each")
+        return (
+            f"about {duration(self._pace.seconds_left or 0)} for the remaining {remaining}: "
+            f"{self._steps_per_epoch} steps{each}, {step_time(seconds)} a step "
+            f"({rate(self._batch_size / max(seconds, 1e-9))} images/s)"
+        )
+
+    def _speed(self) -> list[str]:
+        seconds = self._pace.step_seconds
+        if seconds is None:
+            return []
+        return [f"{rate(self._batch_size / max(seconds, 1e-9))} images/s", f"{step_time(seconds)} a step"]
+
+    def _left(self) -> str:
+        left = self._pace.seconds_left
+        return "" if left is None else f"{duration(left)} left"
+
+    def _show(self) -> None:
+        if self._live:
+            self._write(self._live.refresh)
+        else:
+            groups = by_group(self._values)
+            ends = [text for text in (*self._speed()[:1], self._left()) if text]
+            self._write(lambda: self._plain("  ".join([self._place(), *_short(groups, groups), *ends])))
+
+    def _fitting(self, parts: list[str]) -> str:
+        """Joins parts; on a terminal, those that would break the line are left to the metrics file."""
+        line = parts[0]
+        for part in parts[1:]:
+            longer = f"{line}   {part}"
+            if self._live and len(longer) > self._live.console.width:
+                break
+            line = longer
+        return line
+
+    def _plain(self, text: str) -> None:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding), file=self._stream, flush=True)
+
+    def _picture(self) -> "_Picture":
+        done = (self._step, self._epochs * self._steps_per_epoch)
+        return _Picture(f"{self._title}  {self._place()}", done, self._left(), self._rows(), self._activity)
+
+    def _rows(self) -> list[tuple[str, list[str]]]:
+        groups = by_group(self._values)
+        ungrouped = groups.pop("", {})
+        rows = [
+            (group, [f"{name} {text}" for name, text in texts.items()]) for group, texts in groups.items()
+        ]
+        last = [*self._speed(), *(f"{name} {text}" for name, text in ungrouped.items())]
+        return [*rows, (_SPEED, last)] if last else rows
+
+    @contextlib.contextmanager
+    def _excluded(self, *, every_epoch: bool) -> Iterator[None]:
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self._pace.exclude(self._clock() - start, every_epoch)
+
+    @contextlib.contextmanager
+    def _spinning(self, text: str | None) -> Iterator[None]:
+        """Redraws from a thread of its own, as the run's thread is busy; its errors are raised at the end."""
+        if text is None or self._live is None or self._silent:
+            yield
+            return
+        start, done, errors = self._clock(), threading.Event(), []
+        self._activity = spinner = Spinner("line")
+
+        def turn() -> None:
+            while not done.is_set():
+                seconds = int(self._clock() - start)
+                spinner.update(text=Text(f"{text}  {duration(seconds)}" if seconds else text))
+                try:
+                    self._show()
+                except Exception as error:
+                    errors.append(error)
+                    return
+                done.wait(REDRAW_SECONDS)
+
+        thread = threading.Thread(target=turn, name="jdarts progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self._activity = None
+        if errors:
+            raise errors[0]
+
+    def _write(self, write: Callable[[], None]) -> None:
+        if self._silent:
+            return
+        try:
+            write()
+        except (OSError, ValueError):
+            self._silent = True
+            if self._live:
+                self._live.console.quiet = True
+            raise
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # rich would end the process here; the error is the caller's to handle.
+        raise
+
+
+@dataclasses.dataclass(frozen=True)
+class _Picture:
+    """What a terminal shows at one moment; it fits itself to the width."""
+
+    place: str
+    done: tuple[int, int]
+    left: str
+    rows: list[tuple[str, list[str]]]
+    activity: Spinner | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text("")
+        completed, total = self.done
+        head = Table.grid(padding=(0, 2), expand=True)
+        head.add_column(no_wrap=True)
+        cells: list[RenderableType] = [Text(self.place, style="bold")]
+        if options.max_width - len(self.place) - len(self.left) >= BAR_COLUMNS:
+            head.add_column(ratio=1)
+            cells.append(ProgressBar(total=total, completed=completed))
+        head.add_column(no_wrap=True, justify="right")
+        head.add_row(*cells, Text(self.left))
+        yield head
+        names = max((len(name) for name, _ in self.rows), default=0)
+        # Numbers of the groups stand below one another; the speed is too wide to stand in their columns.
+        aligned = [texts for name, texts in self.rows if name != _SPEED]
+        widths = [max(map(len, column)) for column in itertools.zip_longest(*aligned, fillvalue="")]
+        for name, texts in self.rows:
+            padded = texts if name == _SPEED else [text.ljust(width) for text, width in zip(texts, widths)]
+            line = Text.assemble((f"  {name:{names}}", "dim"), f"   {'   '.join(padded).rstrip()}")
+            line.no_wrap, line.overflow = True, "ellipsis"
+            yield line
+        if self.activity:
+            yield self.activity
+
+
+def _live_display(stream: TextIO | None, picture: Callable[[], _Picture]) -> Live | None:
+    if stream is None or not stream.isatty():
+        return None
+    console = _Console(file=stream, force_terminal=True, highlight=False)
+    if console.is_dumb_terminal:
+        return None
+    return Live(
+        console=console,
+        get_renderable=picture,
+        auto_refresh=False,
+        transient=True,
+        # What others print goes above the display, unless it goes elsewhere anyhow.
+        redirect_stdout=stream is sys.stdout,
+        redirect_stderr=sys.stderr.isatty(),
+    )
+
+
+def _short(groups: Mapping[str, Mapping[str, str]], names: Iterable[str]) -> list[str]:
+    """One text per group, `train loss 1.234  56.1 %`: a percentage needs no name."""
+    texts = []
+    for name in names:
+        if name in groups:
+            items = [text if text.endswith("%") else f"{key} {text}" for key, text in groups[name].items()]
+            texts.append(" ".join([name, *items]).strip())
+    return texts

@@ -1,0 +1,70 @@
+"""Numbers of a run as people write them: durations, speeds, losses, accuracies."""
+
+import math
+from collections.abc import Mapping
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the two units that matter: `42 s`, `3 min 20 s`, `1 h 52 min`, `2 days 3 h`.
+
+    A second unit of zero is left out, and less than a second is given in tenths.
+    """
+    seconds = max(0.0, seconds)
+    if seconds < 0.95:
+        return f"{seconds:.1f} s"
+    # Each unit is rounded before it is split, so that 59.7 s reads 1 min and never 60 s.
+    if round(seconds) < MINUTE:
+        return f"{round(seconds)} s"
+    if round(seconds) < HOUR:
+        return _two_units(round(seconds), MINUTE, "min", 1, "s")
+    minutes = round(seconds / MINUTE) * MINUTE
+    if minutes < DAY:
+        return _two_units(minutes, HOUR, "h", MINUTE, "min")
+    hours = round(seconds / HOUR) * HOUR
+    return _two_units(hours, DAY, "day" if hours < 2 * DAY else "days", HOUR, "h")
+
+
+def step_time(seconds: float) -> str:
+    """The time of one step with about three digits: `4.2 ms`, `0.34 s`, `12.5 s`."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.{0 if seconds >= 0.01 else 1}f} ms"
+    return f"{seconds:.{1 if seconds >= 10 else 2}f} s"
+
+
+def rate(per_second: float) -> str:
+    """A number of things in a second: `8.3`, `188`, `12,300`."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
+
+
+def by_group(values: Mapping[str, float]) -> dict[str, dict[str, str]]:
+    """Sorts values into groups by what precedes the last slash of their keys, and writes each as text.
+
+    Args:
+      values: numbers by key, such as `train/loss` (group `train`) or `learning_rate` (the nameless group).
+
+    Returns:
+      Texts by group and name, in the order of the values, as in `{"train": {"accuracy": "56.1 %"}}`.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for key, value in values.items():
+        group, _, name = key.rpartition("/")
+        groups.setdefault(group, {})[name.replace("_", " ")] = _number(name, float(value))
+    return groups
+
+
+def _two_units(total: int, large: int, large_name: str, small: int, small_name: str) -> str:
+    count, rest = divmod(total, large)
+    rest //= small
+    return f"{count} {large_name} {rest} {small_name}" if rest else f"{count} {large_name}"
+
+
+def _number(name: str, value: float) -> str:
+    if not math.isfinite(value):
+        return str(value)
+    if name.endswith("accuracy"):
+        return f"{100 * value:4.1f} %"
+    if name.endswith("rate") or not 0.001 <= abs(value) < 1000:
+        return f"{value:.3g}"
+    return f"{value:.3f}"

@@ -1,0 +1,7 @@
+"""Search for convolutional cells on images; `python -m jdarts.search` is its command."""
+
+from jdarts.search.config import SearchConfig
+from jdarts.search.interruption import Interrupted
+from jdarts.search.loop import SearchResult, search
+
+__all__ = ["Interrupted", "SearchConfig", "SearchResult", "search"]

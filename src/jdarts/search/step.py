@@ -1,0 +1,214 @@
+"""One step of a search on images: rows and augmentation drawn, bilevel step taken, metrics added up, all in one program."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jdarts import bilevel, optim
+from jdarts.data import Augmentation, augment, normalise
+from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
+from jdarts.search.config import SearchConfig, hypergradient_named
+from jdarts.space import CELL_KINDS, SearchSpace
+
+AVERAGED = ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy")
+
+
+@flax.struct.dataclass
+class SearchState:
+    """All that a search carries along; a checkpoint holds this and nothing else.
+
+    Attributes:
+      bilevel: weights, alphas, optimiser states, running statistics, step and key.
+      data_key: key that batches and augmentation are drawn from.
+      sums: sums of the metrics over the steps of the present epoch.
+      not_finite_at: int32 `[]`, the first step whose loss or hypergradient was not finite; 0 while there is none.
+    """
+
+    bilevel: bilevel.BilevelState
+    data_key: jax.Array
+    sums: dict[str, jax.Array]
+    not_finite_at: jax.Array
+
+
+class Images(NamedTuple):
+    """Images of both halves as a step reads them: the whole halves on the device, or the rows of one step.
+
+    Attributes:
+      train: uint8 `[N, H, W, C]` of the weights' half.
+      train_labels: int32 `[N]`.
+      valid: uint8 `[M, H, W, C]` of the alphas' half.
+      valid_labels: int32 `[M]`.
+    """
+
+    train: Any
+    train_labels: Any
+    valid: Any
+    valid_labels: Any
+
+
+class Rows(NamedTuple):
+    """Rows of the images that make up batches, int32 `[…, B]` each."""
+
+    train: jax.Array
+    valid: jax.Array
+
+
+class SearchProgram(NamedTuple):
+    """The pure functions of one search.
+
+    Attributes:
+      init: `seed -> SearchState`.
+      rows: `(data_key, epoch) -> Rows` of all steps of an epoch, `[steps, B]`.
+      step: `(state, images, rows of one step) -> (state, metrics)`.
+      evaluate: `(state, images, labels, mask) -> (sum of losses, number of right answers)` with running statistics.
+      learning_rate: the weights' schedule, of the step.
+    """
+
+    init: Callable[[int], SearchState]
+    rows: Callable[[jax.Array, jax.Array], Rows]
+    step: Callable[[SearchState, Images, Rows], tuple[SearchState, dict[str, jax.Array]]]
+    evaluate: Callable[[SearchState, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    learning_rate: optax.Schedule
+
+
+def supernet_loss(model: Supernet, *, train: bool = True) -> bilevel.LossFn:
+    """The loss of a supernet for `bilevel_step`: mean cross entropy, with the accuracy as its metric.
+
+    Batches are `(images [B, H, W, C], labels [B])`; the model state is the network's `batch_stats`.
+    """
+
+    def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
+        images, labels = batch
+        variables = {"params": weights, "batch_stats": model_state}
+        logits, changed = model.apply(
+            variables, images, alphas, train=train, mutable=["batch_stats"], rngs={"noise": key}
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        accuracy = jnp.mean((jnp.argmax(logits, axis=-1) == labels).astype(logits.dtype))
+        return jnp.mean(losses), (changed["batch_stats"], {"accuracy": accuracy})
+
+    return loss_fn
+
+
+def alpha_entropy(alphas: Mapping[str, jax.Array], space: SearchSpace) -> dict[str, jax.Array]:
+    """Mean entropy of the edges' mixture weights, in nats, by kind of cell."""
+
+    def entropy(weights: jax.Array) -> jax.Array:
+        logs = jnp.log(jnp.where(weights > 0, weights, jnp.ones_like(weights)))
+        return -jnp.mean(jnp.sum(weights * logs, axis=-1))
+
+    return {kind: entropy(mixture_weights(space, kind, alphas[kind])) for kind in CELL_KINDS}
+
+
+def search_program(
+    config: SearchConfig,
+    *,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    counts: tuple[int, int],
+    augmentation: Augmentation,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> SearchProgram:
+    """Builds the functions of a search on images.
+
+    Args:
+      config: the settings.
+      image_shape: `(H, W, C)`.
+      classes: number of classes.
+      counts: images of the weights' half and of the alphas' half.
+      augmentation: what training does to its images.
+      mean: per channel, on the scale 0..1.
+      std: per channel, on the scale 0..1.
+    """
+    steps_per_epoch = counts[0] // config.batch_size
+    model = Supernet(config.space, config.channels, config.cells, classes)
+    rate = optim.epoch_cosine(
+        config.learning_rate, config.learning_rate_min, epochs=config.epochs, steps_per_epoch=steps_per_epoch
+    )
+    sgd = {"momentum": config.momentum, "weight_decay": config.weight_decay}
+    weight_optimizer = optim.weight_optimizer(rate, clip=config.clip, **sgd)
+    alpha_optimizer = optim.alpha_optimizer(
+        config.alpha_learning_rate, b1=config.alpha_b1, b2=config.alpha_b2, weight_decay=config.alpha_weight_decay
+    )
+    # The reference implementation does not clip in the virtual step.
+    hypergradient = hypergradient_named(config.hypergradient, optim.weight_optimizer(rate, clip=None, **sgd))
+
+    def init(seed: int) -> SearchState:
+        weight_key, alpha_key, step_key, data_key = jax.random.split(jax.random.key(seed), 4)
+        alphas = init_alphas(alpha_key, config.space)
+        images = jnp.zeros((1, *image_shape), jnp.float32)
+        variables = model.init({"params": weight_key, "noise": weight_key}, images, alphas, train=True)
+        state = bilevel.init_state(
+            step_key,
+            variables["params"],
+            alphas,
+            variables["batch_stats"],
+            weight_optimizer=weight_optimizer,
+            alpha_optimizer=alpha_optimizer,
+        )
+        sums = {name: jnp.zeros((), jnp.float32) for name in AVERAGED}
+        return SearchState(state, data_key, sums, jnp.zeros((), jnp.int32))
+
+    def rows(data_key: jax.Array, epoch: jax.Array) -> Rows:
+        def shuffled(key: jax.Array, count: int) -> jax.Array:
+            needed = steps_per_epoch * config.batch_size
+            passes = -(-needed // count)
+            order = jax.vmap(lambda k: jax.random.permutation(k, count))(jax.random.split(key, passes))
+            return order.reshape(-1)[:needed].reshape(steps_per_epoch, config.batch_size)
+
+        keys = jax.random.split(jax.random.fold_in(data_key, epoch))
+        return Rows(*(shuffled(key, count) for key, count in zip(keys, counts)))
+
+    def step(state: SearchState, images: Images, rows: Rows) -> tuple[SearchState, dict[str, jax.Array]]:
+        number = state.bilevel.step
+        # Epochs fold non-negative numbers into the data key; the complement keeps augmentation apart from them.
+        keys = jax.random.split(jax.random.fold_in(state.data_key, ~number.astype(jnp.uint32)))
+
+        def batch(key: jax.Array, pixels: jax.Array, labels: jax.Array, chosen: jax.Array) -> Any:
+            return augment(key, pixels[chosen], augmentation, mean=mean, std=std), labels[chosen]
+
+        new, metrics = bilevel.bilevel_step(
+            state.bilevel,
+            batch(keys[0], images.train, images.train_labels, rows.train),
+            batch(keys[1], images.valid, images.valid_labels, rows.valid),
+            loss_fn=supernet_loss(model),
+            weight_optimizer=weight_optimizer,
+            alpha_optimizer=alpha_optimizer,
+            hypergradient=hypergradient,
+        )
+        finite = metrics["hypergradient/finite"]
+        for name in ("train/loss", "valid/loss", "weights/gradient_norm"):
+            finite &= jnp.isfinite(metrics[name])
+        not_finite_at = jnp.where((state.not_finite_at > 0) | finite, state.not_finite_at, new.step)
+        starts_epoch = number % steps_per_epoch == 0
+        sums = {
+            name: jnp.where(starts_epoch, jnp.zeros_like(total), total) + metrics[name]
+            for name, total in state.sums.items()
+        }
+        entropies = alpha_entropy(new.alphas, config.space)
+        metrics |= {f"alphas/entropy_{kind}": value for kind, value in entropies.items()}
+        metrics["alphas/entropy"] = sum(entropies.values()) / len(entropies)
+        metrics["learning_rate"] = rate(number)
+        return SearchState(new, state.data_key, sums, not_finite_at), metrics
+
+    def evaluate(
+        state: SearchState, images: jax.Array, labels: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
+        logits = model.apply(
+            variables,
+            normalise(images, mean=mean, std=std),
+            state.bilevel.alphas,
+            train=False,
+            rngs={"noise": state.data_key},
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        right = jnp.argmax(logits, axis=-1) == labels
+        return jnp.sum(jnp.where(mask, losses, 0.0)), jnp.sum(mask & right)
+
+    return SearchProgram(init, rows, step, evaluate, rate)

@@ -1,0 +1,154 @@
+"""Search spaces as data: which operations each edge may hold, how many nodes, what is concatenated."""
+
+import dataclasses
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Literal
+
+from jdarts.errors import InputError
+from jdarts.genotype import CELL_OPERATIONS, INPUT_STATES, NONE
+
+CellKind = Literal["normal", "reduce"]
+CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
+
+#: The eight candidate operations of the paper's convolutional space, in the order of the reference implementation.
+DARTS_PRIMITIVES = (
+    NONE,
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+
+SEARCHABLE_OPERATIONS = (NONE, *(name for name in CELL_OPERATIONS if not name.startswith("conv_")))
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """A convolutional search space: the candidate operations of every edge of both cells (paper section 2.1).
+
+    Edges are ordered by target node, then by source: node 0 from states 0, 1; node 1 from states 0, 1, 2; and so on.
+    Sequences of any kind are accepted and stored as tuples.
+
+    Attributes:
+      normal: operations per edge of the normal cell, `E` tuples of names. Lists may differ in length.
+      reduce: operations per edge of the reduction cell, `E` tuples of names.
+      concat: states concatenated into a cell's output; all nodes where it is empty.
+
+    Raises:
+      InputError: a number of edges that is not 2 + 3 + …, an unknown or repeated operation, an edge that has nothing
+        but `none`, or a concatenation of states that are not nodes.
+    """
+
+    normal: tuple[tuple[str, ...], ...]
+    reduce: tuple[tuple[str, ...], ...]
+    concat: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for kind in CELL_KINDS:
+            operations = tuple(tuple(edge) for edge in getattr(self, kind))
+            for index, edge in enumerate(operations):
+                _check_edge(kind, index, edge)
+            object.__setattr__(self, kind, operations)
+        if len(self.normal) != len(self.reduce):
+            raise InputError(
+                f"search space: {len(self.normal)} edges in the normal cell, {len(self.reduce)} in the reduction cell; "
+                "give both the same number"
+            )
+        states = range(INPUT_STATES, INPUT_STATES + self.nodes)
+        concat = tuple(self.concat) or tuple(states)
+        are_nodes = all(isinstance(state, Integral) and state in states for state in concat)
+        if not are_nodes or len(set(concat)) != len(concat):
+            raise InputError(
+                f"search space: concat is {concat}; give each of the node states {states.start} to {states.stop - 1} "
+                "at most once"
+            )
+        object.__setattr__(self, "concat", tuple(int(state) for state in concat))
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges `E` of a cell."""
+        return len(self.normal)
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes `N` of a cell, its two inputs not counted."""
+        nodes, edges = 0, 0
+        while edges < self.num_edges:
+            edges += INPUT_STATES + nodes
+            nodes += 1
+        if edges != self.num_edges or not nodes:
+            raise InputError(f"search space: {self.num_edges} edges do not fill nodes of 2, 3, 4, … edges")
+        return nodes
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """`(source, target)` states of every edge, in order."""
+        targets = range(INPUT_STATES, INPUT_STATES + self.nodes)
+        return tuple((source, target) for target in targets for source in range(target))
+
+    def operations(self, kind: CellKind) -> tuple[tuple[str, ...], ...]:
+        """Operations per edge of the cell of this kind."""
+        return self.normal if kind == "normal" else self.reduce
+
+    def width(self, kind: CellKind) -> int:
+        """The longest list of operations `O` among the edges: the alphas of this kind have shape `[E, O]`."""
+        return max(len(edge) for edge in self.operations(kind))
+
+
+def uniform_space(
+    primitives: Iterable[str] = DARTS_PRIMITIVES, *, nodes: int = 4, concat: Iterable[int] = ()
+) -> SearchSpace:
+    """A space in which every edge of both cells has the same candidates.
+
+    Args:
+      primitives: candidate operations; the default is the paper's eight.
+      nodes: number of nodes `N` of a cell.
+      concat: states concatenated into a cell's output; all nodes where it is empty.
+
+    Raises:
+      InputError: no node, or what `SearchSpace` refuses.
+    """
+    if nodes < 1:
+        raise InputError(f"search space: {nodes} nodes; give 1 or more")
+    edge = tuple(primitives)
+    edges = (edge,) * sum(INPUT_STATES + node for node in range(nodes))
+    return SearchSpace(normal=edges, reduce=edges, concat=tuple(concat))
+
+
+def darts_space() -> SearchSpace:
+    """The paper's convolutional space: 8 primitives on each of 14 edges, 4 nodes (section 3.1.1)."""
+    return uniform_space()
+
+
+def reduction_cells(num_cells: int) -> tuple[int, ...]:
+    """Indices of the reduction cells: at 1/3 and 2/3 of the depth (paper section 3.1.1).
+
+    Raises:
+      InputError: fewer than one cell.
+    """
+    if num_cells < 1:
+        raise InputError(f"{num_cells} cells; a network needs 1 or more")
+    return tuple(sorted({num_cells // 3, 2 * num_cells // 3}))
+
+
+def cell_kinds(num_cells: int) -> tuple[CellKind, ...]:
+    """The kind of every cell of a network, in order."""
+    reductions = reduction_cells(num_cells)
+    return tuple("reduce" if index in reductions else "normal" for index in range(num_cells))
+
+
+def _check_edge(kind: str, index: int, edge: tuple[str, ...]) -> None:
+    for name in edge:
+        if name not in SEARCHABLE_OPERATIONS:
+            raise InputError(
+                f"search space: unknown operation {name!r} on edge {index} of the {kind} cell; known are "
+                f"{', '.join(SEARCHABLE_OPERATIONS)}"
+            )
+    if len(set(edge)) != len(edge):
+        raise InputError(f"search space: edge {index} of the {kind} cell names an operation twice: {', '.join(edge)}")
+    if not set(edge) - {NONE}:
+        raise InputError(f"search space: edge {index} of the {kind} cell has no operation to choose from")

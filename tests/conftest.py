@@ -1,0 +1,28 @@
+import os
+import tempfile
+
+# Before jax is imported anywhere: the same settings hold in the processes that tests start.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache():
+    """One persistent compilation cache for all tests of a run, and for the processes that they start."""
+    with tempfile.TemporaryDirectory(prefix="jdarts-test-cache-") as folder:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        jax.config.update("jax_compilation_cache_dir", folder)
+        yield folder
+
+
+@pytest.fixture
+def standard_promotion():
+    """Promotion as users have it, for tests with optax: its bias correction raises a float to an integer power."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

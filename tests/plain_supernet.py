@@ -1,0 +1,460 @@
+"""The convolutional search network of DARTS, edge by edge: the specification the product is tested against.
+
+Liu, Simonyan, Yang, ICLR 2019, as the authors' code has it (section numbers below are those of the paper).
+Weights are a flat dict from PyTorch ``state_dict`` names to arrays in PyTorch layout (convolutions
+[out, in / groups, height, width], linear [out, in]); running statistics of batch normalisation are among
+them. Activations are NHWC. A function that normalises returns its output and the new running statistics,
+under names relative to the weights it was given.
+
+Made to be run eagerly: only batch normalisation and the pools are compiled, since the whole network takes
+minutes to compile and these few small functions seconds.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+Weights = Mapping[str, Any]
+Statistics = dict[str, Array]
+
+
+class Space(Protocol):
+    """Candidate operations of the two cell types.
+
+    ``normal`` and ``reduce`` hold per edge the tuple of its operation names. Edges are in the order node 0
+    from states 0, 1; node 1 from states 0, 1, 2; … States 0 and 1 are the cell's inputs, state 2 + i is
+    node i. ``concat`` lists the states that make up the cell's output.
+    """
+
+    @property
+    def normal(self) -> tuple[tuple[str, ...], ...]: ...
+    @property
+    def reduce(self) -> tuple[tuple[str, ...], ...]: ...
+    @property
+    def nodes(self) -> int: ...
+    @property
+    def concat(self) -> tuple[int, ...]: ...
+
+
+# ---- layers
+
+
+def conv(x: Array, weight: Array, *, stride: int = 1, dilation: int = 1) -> Array:
+    """Convolution without bias; padding keeps the size at stride 1. Groups follow from the weight's shape."""
+    height, width = weight.shape[2:]
+    pad_height, pad_width = dilation * (height // 2), dilation * (width // 2)
+    return lax.conv_general_dilated(
+        x,
+        weight,
+        window_strides=(stride, stride),
+        padding=((pad_height, pad_height), (pad_width, pad_width)),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "OIHW", "NHWC"),
+        feature_group_count=x.shape[-1] // weight.shape[1],
+    )
+
+
+@partial(jax.jit, static_argnames="train")
+def batch_norm(x: Array, weights: Weights, *, train: bool) -> tuple[Array, Statistics]:
+    """Batch normalisation, affine if there are ``weight`` and ``bias``.
+
+    The running average takes 0.1 of the batch's mean and *unbiased* variance; the normalisation takes the
+    biased one.
+    """
+    running_mean, running_var = weights["running_mean"], weights["running_var"]
+    if train:
+        count = x.shape[0] * x.shape[1] * x.shape[2]
+        mean = jnp.mean(x, axis=(0, 1, 2))
+        var = jnp.mean(jnp.square(x - mean[None, None, None, :]), axis=(0, 1, 2))
+        running_mean = 0.9 * running_mean + 0.1 * mean
+        running_var = 0.9 * running_var + 0.1 * var * (count / (count - 1))
+    else:
+        mean, var = running_mean, running_var
+    y = (x - mean[None, None, None, :]) / jnp.sqrt(var + 1e-5)[None, None, None, :]
+    if "weight" in weights:
+        y = y * weights["weight"][None, None, None, :] + weights["bias"][None, None, None, :]
+    return y, {"running_mean": running_mean, "running_var": running_var}
+
+
+def windows_3x3(x: Array, stride: int, fill: float) -> Array:
+    """The nine values under a 3×3 window at padding 1 with ``fill``: [9, B, H / stride, W / stride, C]."""
+    height, width = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
+    shifts = [(row, column) for row in range(3) for column in range(3)]
+    return jnp.stack([padded[:, r : r + height : stride, c : c + width : stride] for r, c in shifts])
+
+
+@partial(jax.jit, static_argnames="stride")
+def max_pool_3x3(x: Array, stride: int) -> Array:
+    """3×3 maximum; of equal values the first, in reading order, gets the gradient."""
+    windows = windows_3x3(x, stride, -jnp.inf)
+    first_maximum = jnp.argmax(windows, axis=0, keepdims=True)
+    return jnp.take_along_axis(windows, first_maximum, axis=0)[0]
+
+
+@partial(jax.jit, static_argnames="stride")
+def avg_pool_3x3(x: Array, stride: int) -> Array:
+    """3×3 mean over the places inside the image; padding is not counted."""
+    inside = windows_3x3(jnp.ones_like(x), stride, 0.0)
+    return jnp.sum(windows_3x3(x, stride, 0.0), axis=0) / jnp.sum(inside, axis=0)
+
+
+# ---- names
+
+
+def below(weights: Weights, prefix: str) -> dict[str, Any]:
+    """The entries whose names start with the prefix, without it."""
+    return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+
+
+def named(prefix: str, statistics: Statistics) -> Statistics:
+    """The same entries with the prefix before their names."""
+    return {prefix + name: value for name, value in statistics.items()}
+
+
+# ---- operations
+
+
+def relu_conv_bn(x: Array, weights: Weights, *, train: bool) -> tuple[Array, Statistics]:
+    """ReLU, 1×1 convolution, BN."""
+    y, new = batch_norm(conv(jax.nn.relu(x), weights["op.1.weight"]), below(weights, "op.2."), train=train)
+    return y, named("op.2.", new)
+
+
+def factorized_reduce(x: Array, weights: Weights, *, train: bool) -> tuple[Array, Statistics]:
+    """ReLU, two 1×1 convolutions of stride 2 that read the even and the odd places of the diagonal, BN."""
+    x = jax.nn.relu(x)
+    even = conv(x, weights["conv_1.weight"], stride=2)
+    odd = conv(x[:, 1:, 1:], weights["conv_2.weight"], stride=2)
+    y, new = batch_norm(jnp.concatenate([even, odd], axis=-1), below(weights, "bn."), train=train)
+    return y, named("bn.", new)
+
+
+def sep_conv(x: Array, weights: Weights, *, stride: int, train: bool) -> tuple[Array, Statistics]:
+    """Twice: ReLU, depthwise convolution, 1×1 convolution, BN. The stride is the first depthwise one's."""
+    statistics: Statistics = {}
+    for depthwise, pointwise, norm, s in (
+        ("op.1.", "op.2.", "op.3.", stride),
+        ("op.5.", "op.6.", "op.7.", 1),
+    ):
+        x = conv(jax.nn.relu(x), weights[depthwise + "weight"], stride=s)
+        x = conv(x, weights[pointwise + "weight"])
+        x, new = batch_norm(x, below(weights, norm), train=train)
+        statistics |= named(norm, new)
+    return x, statistics
+
+
+def dil_conv(x: Array, weights: Weights, *, stride: int, train: bool) -> tuple[Array, Statistics]:
+    """Once: ReLU, depthwise convolution of dilation 2, 1×1 convolution, BN."""
+    x = conv(jax.nn.relu(x), weights["op.1.weight"], stride=stride, dilation=2)
+    x = conv(x, weights["op.2.weight"])
+    x, new = batch_norm(x, below(weights, "op.3."), train=train)
+    return x, named("op.3.", new)
+
+
+def operation(name: str, x: Array, weights: Weights, *, stride: int, train: bool) -> tuple[Array, Statistics]:
+    """One candidate operation in its search form (BN not affine; BN after the pools).
+
+    Args:
+        name: of the operation; ``noise`` counts as its mean, zero.
+        x: [B, H, W, C].
+        weights: of this operation alone, named from ``op.1.weight`` or the like.
+        stride: 1 or 2.
+        train: normalise with batch statistics instead of running statistics.
+
+    Returns:
+        [B, H / stride, W / stride, C] and the new running statistics.
+    """
+    match name:
+        case "none" | "noise":
+            return jnp.zeros_like(x[:, ::stride, ::stride]), {}
+        case "max_pool_3x3" | "avg_pool_3x3":
+            pool = max_pool_3x3 if name == "max_pool_3x3" else avg_pool_3x3
+            y, new = batch_norm(pool(x, stride), below(weights, "1."), train=train)
+            return y, named("1.", new)
+        case "skip_connect" if stride == 1:
+            return x, {}
+        case "skip_connect":
+            return factorized_reduce(x, weights, train=train)
+        case "sep_conv_3x3" | "sep_conv_5x5" | "sep_conv_7x7":
+            return sep_conv(x, weights, stride=stride, train=train)
+        case "dil_conv_3x3" | "dil_conv_5x5":
+            return dil_conv(x, weights, stride=stride, train=train)
+    raise ValueError(f"unknown operation {name!r}")
+
+
+def mixed_operation(
+    x: Array, weights: Weights, alphas: Array, names: tuple[str, ...], *, stride: int, train: bool
+) -> tuple[Array, Statistics]:
+    """Σ_k softmax(α)_k · op_k(x), Eq. 2, over the edge's own operations: the first columns of α [O]."""
+    shares = jax.nn.softmax(alphas[: len(names)])
+    total = jnp.zeros_like(x[:, ::stride, ::stride])
+    statistics: Statistics = {}
+    for k, name in enumerate(names):
+        y, new = operation(name, x, below(weights, f"_ops.{k}."), stride=stride, train=train)
+        total = total + shares[k] * y
+        statistics |= named(f"_ops.{k}.", new)
+    return total, statistics
+
+
+# ---- cells and network
+
+
+def edge_stride(source: int, *, reduction: bool) -> int:
+    """Edges from the two inputs of a reduction cell have stride 2, all others 1."""
+    return 2 if reduction and source < 2 else 1
+
+
+def reduction_cells(layers: int) -> set[int]:
+    """The cells at one and two thirds of the depth (section 3.1)."""
+    return {layers // 3, 2 * layers // 3}
+
+
+def cell(
+    s0: Array,
+    s1: Array,
+    weights: Weights,
+    alphas: Array,
+    edges: tuple[tuple[str, ...], ...],
+    *,
+    nodes: int,
+    concat: tuple[int, ...],
+    reduction: bool,
+    reduction_before: bool,
+    train: bool,
+) -> tuple[Array, Statistics]:
+    """One cell: every node is the sum of the mixed operations on all states before it (Eq. 1 and 2).
+
+    Args:
+        s0: output of the cell before the previous one, [B, H, W, C0], or [B, 2H, 2W, C0] if
+            ``reduction_before``.
+        s1: output of the previous cell, [B, H, W, C1].
+        weights: of this cell, named from ``preprocess0…`` and ``_ops.EDGE…``.
+        alphas: [E, O].
+        edges: operation names per edge.
+        nodes: number of nodes.
+        concat: states that make up the output.
+        reduction: whether the cell halves height and width.
+        reduction_before: whether the previous cell did.
+        train: normalise with batch statistics instead of running statistics.
+
+    Returns:
+        [B, H', W', C · len(concat)] and the new running statistics.
+    """
+    preprocess0 = factorized_reduce if reduction_before else relu_conv_bn
+    s0, new0 = preprocess0(s0, below(weights, "preprocess0."), train=train)
+    s1, new1 = relu_conv_bn(s1, below(weights, "preprocess1."), train=train)
+    statistics = named("preprocess0.", new0) | named("preprocess1.", new1)
+
+    states = [s0, s1]
+    edge = 0
+    for _ in range(nodes):
+        incoming = []
+        for source, state in enumerate(states):
+            y, new = mixed_operation(
+                state,
+                below(weights, f"_ops.{edge}."),
+                alphas[edge],
+                edges[edge],
+                stride=edge_stride(source, reduction=reduction),
+                train=train,
+            )
+            incoming.append(y)
+            statistics |= named(f"_ops.{edge}.", new)
+            edge += 1
+        states.append(sum(incoming[1:], start=incoming[0]))
+    return jnp.concatenate([states[i] for i in concat], axis=-1), statistics
+
+
+def forward(
+    weights: Weights,
+    alphas: Mapping[str, Array],
+    images: Array,
+    *,
+    space: Space,
+    train: bool,
+    noise: str | None = None,
+) -> tuple[Array, Statistics]:
+    """The relaxed network; channels, layers and classes follow from the weights.
+
+    Args:
+        weights: flat dict with PyTorch names and layouts, running statistics included.
+        alphas: ``normal`` and ``reduce``, each [E, O]. Column j belongs to the j-th operation of the edge's
+            own list; columns beyond a shorter list are not used.
+        images: [B, H, W, image channels].
+        space: operations per edge.
+        train: normalise with batch statistics and move the running ones; otherwise use the running ones.
+        noise: ``zero`` lets the operation ``noise`` (standard normal, no weights) count as zero.
+
+    Returns:
+        Logits [B, classes], and all running statistics under their full names (as given if not ``train``).
+
+    Raises:
+        ValueError: if the space has an operation ``noise`` and ``noise`` is not ``zero``, or an unknown
+            operation.
+    """
+    if noise != "zero" and any("noise" in names for names in (*space.normal, *space.reduce)):
+        raise ValueError(f"operation 'noise' needs noise='zero', not {noise!r}: this network draws no noise")
+    layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("cells."))
+    reductions = reduction_cells(layers)
+
+    stem, new = batch_norm(conv(images, weights["stem.0.weight"]), below(weights, "stem.1."), train=train)
+    statistics = named("stem.1.", new)
+    s0 = s1 = stem
+    for i in range(layers):
+        kind = "reduce" if i in reductions else "normal"
+        output, new = cell(
+            s0,
+            s1,
+            below(weights, f"cells.{i}."),
+            alphas[kind],
+            space.reduce if kind == "reduce" else space.normal,
+            nodes=space.nodes,
+            concat=space.concat,
+            reduction=i in reductions,
+            reduction_before=i - 1 in reductions,
+            train=train,
+        )
+        statistics |= named(f"cells.{i}.", new)
+        s0, s1 = s1, output
+    pooled = jnp.mean(s1, axis=(1, 2))
+    return pooled @ weights["classifier.weight"].T + weights["classifier.bias"][None, :], statistics
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Mean over the batch of −log softmax(logits)[label]; logits [B, classes], labels [B] integers."""
+    log_shares = jax.nn.log_softmax(logits, axis=-1)
+    return -jnp.mean(jnp.take_along_axis(log_shares, labels[:, None], axis=-1))
+
+
+def loss(
+    weights: Weights,
+    alphas: Mapping[str, Array],
+    images: Array,
+    labels: Array,
+    *,
+    space: Space,
+    train: bool,
+    noise: str | None = None,
+) -> Array:
+    """Mean cross entropy of ``forward``, a scalar."""
+    logits, _ = forward(weights, alphas, images, space=space, train=train, noise=noise)
+    return cross_entropy(logits, labels)
+
+
+# ---- weights
+
+
+def is_running_statistic(name: str) -> bool:
+    """Whether the entry is a running mean or variance, which no gradient trains."""
+    return name.endswith((".running_mean", ".running_var"))
+
+
+def norm_shapes(prefix: str, channels: int) -> dict[str, tuple[int, ...]]:
+    """Of a BN without affine weights."""
+    return {f"{prefix}.running_mean": (channels,), f"{prefix}.running_var": (channels,)}
+
+
+def factorized_reduce_shapes(inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    """Of a factorised reduction from ``inputs`` to ``outputs`` channels."""
+    half = (outputs // 2, inputs, 1, 1)
+    return {"conv_1.weight": half, "conv_2.weight": half} | norm_shapes("bn", outputs)
+
+
+def relu_conv_bn_shapes(inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    """Of a 1×1 convolution with BN from ``inputs`` to ``outputs`` channels."""
+    return {"op.1.weight": (outputs, inputs, 1, 1)} | norm_shapes("op.2", outputs)
+
+
+def operation_shapes(name: str, channels: int, stride: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of one operation's weights and running statistics, as ``operation`` takes them."""
+    pointwise = (channels, channels, 1, 1)
+    match name.split("_"):
+        case ["none"] | ["noise"]:
+            return {}
+        case ["max" | "avg", "pool", "3x3"]:
+            return norm_shapes("1", channels)
+        case ["skip", "connect"]:
+            return {} if stride == 1 else factorized_reduce_shapes(channels, channels)
+        case ["sep", "conv", "3x3" | "5x5" | "7x7" as size]:
+            depthwise = (channels, 1, int(size[0]), int(size[0]))
+            first = {"op.1.weight": depthwise, "op.2.weight": pointwise} | norm_shapes("op.3", channels)
+            second = {"op.5.weight": depthwise, "op.6.weight": pointwise} | norm_shapes("op.7", channels)
+            return first | second
+        case ["dil", "conv", "3x3" | "5x5" as size]:
+            depthwise = (channels, 1, int(size[0]), int(size[0]))
+            return {"op.1.weight": depthwise, "op.2.weight": pointwise} | norm_shapes("op.3", channels)
+    raise ValueError(f"unknown operation {name!r}")
+
+
+def weight_shapes(
+    *, space: Space, channels: int, layers: int, classes: int, image_channels: int = 3
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all weights and running statistics of the network."""
+    stem = 3 * channels
+    shapes: dict[str, tuple[int, ...]] = {"stem.0.weight": (stem, image_channels, 3, 3)}
+    shapes |= {"stem.1.weight": (stem,), "stem.1.bias": (stem,)} | norm_shapes("stem.1", stem)
+    reductions = reduction_cells(layers)
+    channels0 = channels1 = stem
+    for i in range(layers):
+        if i in reductions:
+            channels = 2 * channels
+        preprocess0 = factorized_reduce_shapes if i - 1 in reductions else relu_conv_bn_shapes
+        parts = {"preprocess0": preprocess0(channels0, channels)}
+        parts["preprocess1"] = relu_conv_bn_shapes(channels1, channels)
+        edges = space.reduce if i in reductions else space.normal
+        sources = [source for node in range(space.nodes) for source in range(2 + node)]
+        for edge, source in enumerate(sources):
+            stride = edge_stride(source, reduction=i in reductions)
+            for k, name in enumerate(edges[edge]):
+                parts[f"_ops.{edge}._ops.{k}"] = operation_shapes(name, channels, stride)
+        shapes |= {
+            f"cells.{i}.{part}.{name}": shape for part, own in parts.items() for name, shape in own.items()
+        }
+        channels0, channels1 = channels1, channels * len(space.concat)
+    return shapes | {"classifier.weight": (classes, channels1), "classifier.bias": (classes,)}
+
+
+def init_weights(
+    rng: np.random.Generator,
+    *,
+    space: Space,
+    channels: int,
+    layers: int,
+    classes: int,
+    image_channels: int = 3,
+    dtype: Any,
+) -> dict[str, np.ndarray]:
+    """Random weights to compare networks with, not to train from; no entry has a neutral value (0 or 1).
+
+    Convolutions and the classifier 0.3 N(0, 1), BN weights 1 + 0.2 N, BN biases 0.2 N, running means 0.1 N,
+    running variances 1 + 0.2 |N|.
+    """
+    shapes = weight_shapes(
+        space=space, channels=channels, layers=layers, classes=classes, image_channels=image_channels
+    )
+    weights = {}
+    for name, shape in shapes.items():
+        normal = rng.standard_normal(shape)
+        if name.endswith("running_mean"):
+            value = 0.1 * normal
+        elif name.endswith("running_var"):
+            value = 1 + 0.2 * np.abs(normal)
+        elif name == "stem.1.weight":
+            value = 1 + 0.2 * normal
+        elif name == "stem.1.bias":
+            value = 0.2 * normal
+        else:
+            value = 0.3 * normal
+        weights[name] = value.astype(dtype)
+    return weights
+
+
+def num_weights(weights: Weights) -> int:
+    """Number of scalars that gradients train: everything but running statistics."""
+    return sum(int(np.prod(w.shape)) for name, w in weights.items() if not is_running_statistic(name))

@@ -1,0 +1,348 @@
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jdarts
+from jdarts.errors import InputError
+
+ESTIMATORS = {
+    "first_order": jdarts.first_order(),
+    "finite_difference": jdarts.finite_difference(),
+    "exact": jdarts.exact(),
+    "unrolled": jdarts.unrolled(),
+    "unrolled_3": jdarts.unrolled(steps=3),
+}
+OPTIMIZERS = {
+    "sgd": lambda: optax.sgd(0.3),
+    "momentum_and_decay": lambda: optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.3, momentum=0.9)),
+    "clipped": lambda: optax.chain(optax.clip_by_global_norm(0.05), optax.sgd(0.3)),
+    "adam": lambda: optax.adam(0.1, eps_root=1e-8),
+    "scheduled": lambda: optax.sgd(optax.cosine_decay_schedule(0.3, 10), momentum=0.5),
+}
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+each_estimator = pytest.mark.parametrize("hypergradient", ESTIMATORS.values(), ids=ESTIMATORS)
+each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+
+
+def smooth_loss(weights, alphas, model_state, batch, key):
+    """A small smooth network whose layers are mixed by the alphas; its state counts batches."""
+    del key
+    x, y = batch
+    mixture = jax.nn.softmax(alphas["mix"])
+    hidden = jnp.tanh(x @ weights["in"])
+    hidden = mixture[0] * jnp.sin(hidden) + mixture[1] * hidden + mixture[2] * jnp.square(hidden)
+    error = hidden @ weights["out"] * alphas["gain"] - y
+    return jnp.mean(jnp.square(error)), (model_state + 1, {"error": jnp.mean(jnp.abs(error))})
+
+
+def problem(seed=0, rows=8):
+    draw = np.random.default_rng(seed)
+    weights = {"in": jnp.asarray(draw.normal(size=(3, 5))), "out": jnp.asarray(draw.normal(size=(5, 2)))}
+    alphas = {"mix": jnp.asarray(draw.normal(size=3)), "gain": jnp.asarray(draw.normal())}
+
+    def batch():
+        return jnp.asarray(draw.normal(size=(rows, 3))), jnp.asarray(draw.normal(size=(rows, 2)))
+
+    return weights, alphas, batch(), batch()
+
+
+def warm_state(optimizer, alpha_optimizer, seed=0):
+    """A state whose optimiser has taken steps, so that momenta and schedules are not at their start."""
+    weights, alphas, train, valid = problem(seed)
+    state = jdarts.init_state(
+        jax.random.key(seed),
+        weights,
+        alphas,
+        jnp.zeros((), jnp.int32),
+        weight_optimizer=optimizer,
+        alpha_optimizer=alpha_optimizer,
+    )
+    step = stepper(optimizer, alpha_optimizer, jdarts.first_order())
+    for _ in range(3):
+        state, _ = step(state, train, valid)
+    return state, train, valid
+
+
+def stepper(optimizer, alpha_optimizer, hypergradient, loss_fn=smooth_loss, **options):
+    return functools.partial(
+        jdarts.bilevel_step,
+        loss_fn=loss_fn,
+        weight_optimizer=optimizer,
+        alpha_optimizer=alpha_optimizer,
+        hypergradient=hypergradient,
+        **options,
+    )
+
+
+def hypergradient_of(state, train, valid, optimizer, estimator):
+    """The estimate itself, read off as the step of plain gradient descent on the alphas."""
+    sgd = optax.sgd(1.0)
+    state = state.replace(alpha_opt_state=sgd.init(state.alphas))
+    new, _ = stepper(optimizer, sgd, estimator)(state, train, valid)
+    return jax.tree.map(jnp.subtract, state.alphas, new.alphas)
+
+
+def by_definition(state, train, valid, optimizer):
+    """`jax.grad` of the validation loss at the weights after one step, written out."""
+
+    def validation(alphas):
+        gradient = jax.grad(lambda w: smooth_loss(w, alphas, 0, train, None)[0])(state.weights)
+        updates, _ = optimizer.update(gradient, state.weight_opt_state, state.weights)
+        return smooth_loss(optax.apply_updates(state.weights, updates), alphas, 0, valid, None)[0]
+
+    return jax.grad(validation)(state.alphas)
+
+
+@each_optimizer
+def test_exact_is_the_gradient_through_the_virtual_step(make):
+    optimizer = make()
+    state, train, valid = warm_state(optimizer, optax.sgd(0.1))
+    expected = by_definition(state, train, valid, optimizer)
+    for estimator in (jdarts.exact(), jdarts.unrolled(steps=1)):
+        found = hypergradient_of(state, train, valid, optimizer, estimator)
+        chex.assert_trees_all_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@each_optimizer
+def test_finite_difference_tends_to_exact(make):
+    optimizer = make()
+    state, train, valid = warm_state(optimizer, optax.sgd(0.1))
+    expected = by_definition(state, train, valid, optimizer)
+    first = hypergradient_of(state, train, valid, optimizer, jdarts.first_order())
+
+    def distance(estimate):
+        return float(optax.tree.norm(jax.tree.map(jnp.subtract, estimate, expected)))
+
+    errors = [
+        distance(hypergradient_of(state, train, valid, optimizer, jdarts.finite_difference(epsilon)))
+        for epsilon in (0.1, 0.01, 0.001)
+    ]
+    assert errors[0] < 0.1 * distance(first)
+    # A central difference: the error falls with the square of epsilon.
+    assert errors[1] == pytest.approx(errors[0] / 100, rel=0.1)
+    assert errors[2] == pytest.approx(errors[1] / 100, rel=0.1)
+
+
+def test_first_order_is_a_virtual_step_of_length_zero():
+    optimizer = optax.sgd(0.0)
+    state, train, valid = warm_state(optimizer, optax.sgd(0.1))
+    expected = hypergradient_of(state, train, valid, optimizer, jdarts.first_order())
+    for estimator in (jdarts.exact(), jdarts.finite_difference(), jdarts.unrolled()):
+        found = hypergradient_of(state, train, valid, optimizer, estimator)
+        chex.assert_trees_all_close(found, expected, rtol=1e-12)
+
+
+def test_unrolled_differentiates_all_its_steps():
+    optimizer = optax.sgd(0.2, momentum=0.9)
+    state, train, valid = warm_state(optimizer, optax.sgd(0.1))
+
+    def validation(gain):
+        alphas = {**state.alphas, "gain": gain}
+        weights, opt_state = state.weights, state.weight_opt_state
+        for _ in range(3):
+            gradient = jax.grad(lambda w: smooth_loss(w, alphas, 0, train, None)[0])(weights)
+            updates, opt_state = optimizer.update(gradient, opt_state, weights)
+            weights = optax.apply_updates(weights, updates)
+        return smooth_loss(weights, alphas, 0, valid, None)[0]
+
+    gain, width = state.alphas["gain"], 1e-5
+    slope = (validation(gain + width) - validation(gain - width)) / (2 * width)
+    found = hypergradient_of(state, train, valid, optimizer, jdarts.unrolled(steps=3))
+    assert float(found["gain"]) == pytest.approx(float(slope), rel=1e-7)
+
+
+def test_virtual_optimizer_replaces_the_virtual_step_only():
+    stages = optax.add_decayed_weights(0.1), optax.sgd(0.3, momentum=0.9)
+    clipped = optax.chain(optax.clip_by_global_norm(0.01), *stages)
+    unclipped = optax.chain(optax.identity(), *stages)
+    state, train, valid = warm_state(clipped, optax.sgd(0.1))
+    expected = by_definition(state, train, valid, unclipped)
+    for make in (jdarts.exact, jdarts.unrolled):
+        found = hypergradient_of(state, train, valid, clipped, make(virtual_optimizer=unclipped))
+        chex.assert_trees_all_close(found, expected, rtol=1e-9)
+    with_own, _ = stepper(clipped, optax.sgd(0.1), jdarts.exact())(state, train, valid)
+    with_other, _ = stepper(clipped, optax.sgd(0.0), jdarts.exact(virtual_optimizer=unclipped))(
+        state, train, valid
+    )
+    assert optax.tree.norm(optax.tree.sub(with_own.alphas, with_other.alphas)) > 0
+    gradient = jax.grad(lambda w: smooth_loss(w, with_other.alphas, 0, train, None)[0])(state.weights)
+    updates, _ = clipped.update(gradient, state.weight_opt_state, state.weights)
+    chex.assert_trees_all_close(with_other.weights, optax.apply_updates(state.weights, updates), rtol=1e-12)
+
+
+@each_estimator
+def test_a_step_moves_alphas_then_weights_at_the_new_alphas(hypergradient):
+    optimizer, alpha_optimizer = optax.sgd(0.1, momentum=0.9), optax.adam(0.01)
+    state, train, valid = warm_state(optimizer, alpha_optimizer)
+    new, metrics = stepper(optimizer, alpha_optimizer, hypergradient)(state, train, valid)
+    assert int(new.step) == int(state.step) + 1
+    assert int(new.model_state) == int(state.model_state) + 1
+    for before, after in zip(jax.tree.leaves(state.alphas), jax.tree.leaves(new.alphas)):
+        assert jnp.all(before != after)
+    gradient = jax.grad(lambda w: smooth_loss(w, new.alphas, 0, train, None)[0])(state.weights)
+    updates, _ = optimizer.update(gradient, state.weight_opt_state, state.weights)
+    chex.assert_trees_all_close(new.weights, optax.apply_updates(state.weights, updates), rtol=1e-12)
+    assert metrics["train/loss"] == smooth_loss(state.weights, new.alphas, 0, train, None)[0]
+    assert bool(metrics["hypergradient/finite"])
+    assert {"train/error", "valid/error", "valid/loss", "hypergradient/norm", "weights/gradient_norm"} <= set(
+        metrics
+    )
+
+
+@each_estimator
+def test_pure_under_jit_vmap_and_scan(hypergradient):
+    optimizer, alpha_optimizer = optax.adam(0.1, eps_root=1e-8), optax.adam(0.01)
+    step = stepper(optimizer, alpha_optimizer, hypergradient)
+    runs = [warm_state(optimizer, alpha_optimizer, seed) for seed in range(2)]
+    plain = [step(*run) for run in runs]
+
+    chex.assert_trees_all_close(_numbers(jax.jit(step)(*runs[0])), _numbers(plain[0]), rtol=1e-9)
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
+    together = jax.vmap(step)(*stacked)
+    for index, result in enumerate(plain):
+        lane = jax.tree.map(lambda leaf, i=index: leaf[i], together)
+        chex.assert_trees_all_close(_numbers(lane), _numbers(result), rtol=1e-9, atol=1e-12)
+
+    state, train, valid = runs[0]
+    last, _ = jax.lax.scan(lambda carry, _: step(carry, train, valid), state, length=2)
+    twice = step(plain[0][0], train, valid)[0]
+    chex.assert_trees_all_close(last.replace(key=()), twice.replace(key=()), rtol=1e-9)
+
+
+@each_estimator
+def test_two_devices_take_the_step_of_one_with_the_whole_batch(hypergradient):
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices; jax was started with one")
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1, momentum=0.9))
+    alpha_optimizer = optax.adam(0.01)
+    state, train, valid = warm_state(optimizer, alpha_optimizer)
+    expected = stepper(optimizer, alpha_optimizer, hypergradient)(state, train, valid)
+    halves = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), (train, valid))
+    step = stepper(optimizer, alpha_optimizer, hypergradient, axis_name="devices")
+    found = jax.pmap(step, axis_name="devices", in_axes=(None, 0, 0), out_axes=(None, None))(state, *halves)
+    chex.assert_trees_all_close(_numbers(found), _numbers(expected), rtol=1e-9, atol=1e-12)
+
+
+@each_estimator
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+def test_a_hypergradient_that_is_not_finite_is_reported(hypergradient, value):
+    optimizer, alpha_optimizer = optax.sgd(0.1), optax.sgd(0.1)
+    state, train, (x, y) = warm_state(optimizer, alpha_optimizer)
+    _, metrics = stepper(optimizer, alpha_optimizer, hypergradient)(state, train, (x, y.at[0, 0].set(value)))
+    assert not bool(metrics["hypergradient/finite"])
+    assert not bool(jnp.isfinite(metrics["hypergradient/norm"]))
+
+
+def flat_loss(weights, alphas, model_state, batch, key):
+    """A validation loss that does not depend on the weights, so that v and u are zero."""
+    del model_state, key
+    return jnp.sum(jnp.square(alphas)) + batch * jnp.sum(weights * alphas), ((), {})
+
+
+@each_estimator
+def test_a_direction_of_length_zero_gives_no_nan(hypergradient):
+    optimizer = optax.sgd(0.1)
+    state = jdarts.init_state(
+        jax.random.key(0), jnp.ones(3), jnp.arange(3.0), weight_optimizer=optimizer, alpha_optimizer=optimizer
+    )
+    step = stepper(optimizer, optimizer, hypergradient, flat_loss)
+    new, metrics = step(state, jnp.array(1.0), jnp.array(0.0))
+    chex.assert_trees_all_close(state.alphas - new.alphas, 0.1 * 2 * state.alphas, rtol=1e-12)
+    assert bool(metrics["hypergradient/finite"])
+
+
+def noisy_loss(weights, alphas, model_state, batch, key):
+    """A loss whose noise must be one and the same in all passes on the training batch."""
+    noise = jax.random.bernoulli(key, 0.5, weights.shape).astype(weights.dtype)
+    return jnp.sum(jnp.square(weights * noise * alphas - batch)), (model_state, {"noise": noise})
+
+
+def test_training_passes_share_their_noise_and_steps_do_not():
+    optimizer = optax.sgd(0.1)
+    state = jdarts.init_state(
+        jax.random.key(3), jnp.ones(16), jnp.ones(16), weight_optimizer=optimizer, alpha_optimizer=optimizer
+    )
+    batch = jnp.linspace(-1.0, 1.0, 16)
+    results = [
+        stepper(optimizer, optimizer, estimator, noisy_loss)(state, batch, batch)
+        # The loss is quadratic in the weights: with equal noise in both its passes the difference is exact.
+        for estimator in (jdarts.exact(), jdarts.finite_difference())
+    ]
+    chex.assert_trees_all_close(results[0][0].alphas, results[1][0].alphas, rtol=1e-9)
+    new, metrics = results[0]
+    _, later = stepper(optimizer, optimizer, jdarts.exact(), noisy_loss)(new, batch, batch)
+    assert jnp.any(metrics["train/noise"] != metrics["valid/noise"])
+    assert jnp.any(metrics["train/noise"] != later["train/noise"])
+    again, _ = stepper(optimizer, optimizer, jdarts.exact(), noisy_loss)(state, batch, batch)
+    chex.assert_trees_all_equal(again.alphas, new.alphas)
+
+
+def test_pytrees_of_any_shape_and_raw_keys():
+    def loss(weights, alphas, model_state, batch, key):
+        (a, (b,), empty), model_state = weights, (*model_state, "unused")[:1]
+        assert empty == {} and key.shape == (2,)
+        return jnp.sum(jnp.square(a * alphas[0] + b - batch)), (model_state, {})
+
+    optimizer = optax.adam(0.1)
+    state = jdarts.init_state(
+        jax.random.PRNGKey(0),
+        (jnp.ones(2), [jnp.zeros(2)], {}),
+        [jnp.ones(2)],
+        (jnp.zeros(1),),
+        weight_optimizer=optimizer,
+        alpha_optimizer=optimizer,
+    )
+    new, _ = jax.jit(stepper(optimizer, optimizer, jdarts.exact(), loss))(state, jnp.ones(2), 2 * jnp.ones(2))
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (lambda loss: loss, "must return"),
+        (lambda loss: (loss, ((), None)), "must be a dict"),
+        (lambda loss: (loss[None], ((), {})), "scalar"),
+    ],
+)
+def test_a_loss_of_another_form_is_explained(returned, says):
+    optimizer = optax.sgd(0.1)
+    state = jdarts.init_state(
+        jax.random.key(0), jnp.ones(2), jnp.ones(2), weight_optimizer=optimizer, alpha_optimizer=optimizer
+    )
+    step = stepper(optimizer, optimizer, jdarts.exact(), lambda w, a, s, b, k: returned(jnp.sum(w * a)))
+    with pytest.raises(InputError, match=says):
+        step(state, 0.0, 0.0)
+
+
+def test_wrong_settings_are_explained():
+    with pytest.raises(InputError, match=r"epsilon is 0"):
+        jdarts.finite_difference(0)
+    with pytest.raises(InputError, match=r"0 steps"):
+        jdarts.unrolled(0)
+    optimizer = optax.sgd(0.1)
+    with pytest.raises(InputError, match=r"weights\['counts'\] is int"):
+        jdarts.init_state(
+            jax.random.key(0),
+            {"counts": jnp.arange(3)},
+            jnp.ones(1),
+            weight_optimizer=optimizer,
+            alpha_optimizer=optimizer,
+        )
+    state = jdarts.init_state(
+        jax.random.key(0), jnp.ones(2), jnp.ones(2), weight_optimizer=optimizer, alpha_optimizer=optimizer
+    )
+    other = jdarts.exact(virtual_optimizer=optax.sgd(0.1, momentum=0.9))
+    with pytest.raises(InputError, match=r"optax\.identity"):
+        stepper(optimizer, optimizer, other, flat_loss)(state, 0.0, 0.0)
+
+
+def _numbers(tree):
+    """The tree without its key, which cannot be compared by value."""
+    state, metrics = tree
+    return state.replace(key=()), metrics
