@@ -1,7 +1,7 @@
 // Compares the native depthwise functions with plain loops, with arrays of exact size on the heap and a pool whose
 // threads start late or never, for the sanitisers:
 //   c++ -std=c++17 -O1 -g -march=native -fsanitize=address,undefined -fno-sanitize-recover=all -pthread
-//     -I src/jdarts/ops/depthwise/kernel tests/depthwise_harness.cc -o harness && ./harness
+//     -I src/jdarts/native/kernel tests/depthwise_harness.cc -o harness && ./harness
 // and again with -fsanitize=thread.
 #include <cmath>
 #include <cstdio>
@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "functions.h"
+#include "depthwise.h"
 
 namespace {
 

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from jdarts.ops.depthwise import build, depthwise_conv, native
+from jdarts.native import build, rules
+from jdarts.ops.depthwise import depthwise_conv
 
-LOAD = "from jdarts.ops.depthwise.build import load_library; load_library()"
+LOAD = "from jdarts.native.build import load_library; load_library()"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def compiler(library, tmp_path, monkeypatch):
 @pytest.fixture
 def unregistered(monkeypatch):
     """As in a process that has not used the native kernel yet."""
-    monkeypatch.setattr(native, "_registered", cache(native._registered.__wrapped__))
+    monkeypatch.setattr(rules, "_registered", cache(rules._registered.__wrapped__))
 
 
 def lowered():

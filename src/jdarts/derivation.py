@@ -43,9 +43,10 @@ def _strongest(alphas: Mapping[str, Any], space: SearchSpace, kind: CellKind, ed
     expected = (space.num_edges, space.width(kind))
     if values.shape != expected:
         raise InputError(f"the alphas of the {kind} cell have shape {values.shape}; this space needs {expected}")
-    if not np.all(np.isfinite(values)):
+    rows = [(row[: len(names)], names) for row, names in zip(values, space.operations(kind))]
+    if not all(np.all(np.isfinite(row)) for row, _ in rows):
         raise InputError(f"the alphas of the {kind} cell are not all finite; use an earlier checkpoint of the search")
-    chosen = [_strongest_operation(row, names) for row, names in zip(values, space.operations(kind))]
+    chosen = [_strongest_operation(row, names) for row, names in rows]
     cell = []
     for target in range(INPUT_STATES, INPUT_STATES + space.nodes):
         incoming = [
@@ -59,6 +60,6 @@ def _strongest(alphas: Mapping[str, Any], space: SearchSpace, kind: CellKind, ed
 def _strongest_operation(row: np.ndarray, names: tuple[str, ...]) -> tuple[float, str]:
     """The logarithm of the largest softmax weight among the operations other than `none`, and the operation's name."""
     # The logarithm ranks as the weight does, and tells apart weights that would both round to 0.
-    row = row[: len(names)] - row[: len(names)].max()
+    row = row - row.max()
     best = max((index for index, name in enumerate(names) if name != NONE), key=lambda index: row[index])
     return float(row[best] - np.log(np.exp(row).sum())), names[best]

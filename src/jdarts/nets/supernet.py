@@ -5,7 +5,9 @@ batched matrix product for all pointwise convolutions, one sum for a whole stage
 in the tests.
 """
 
-from collections.abc import Mapping
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,11 +17,13 @@ import numpy as np
 from jax import lax
 
 from jdarts.errors import InputError
+from jdarts.genotype import INPUT_STATES
 from jdarts.nets.stages import OperationEdges, Stage, stages
 from jdarts.ops.candidates import Operation, Sources, candidate, factorized_reduce, pointwise
-from jdarts.ops.mixing import mix
-from jdarts.ops.norm import Moments, batch_moments, running_moments, scale_and_shift
+from jdarts.ops.norm import Moments, Plan, identity_plan, normalised_sum, running_moments
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace, cell_kinds
+
+NOISE = "noise"
 
 Alphas = Mapping[str, jax.Array]
 
@@ -148,42 +152,51 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """`[B, H, W, channels]` to `[B, H, W, features]`."""
-        kernel_shape = (3, 3, images.shape[-1], self.features)
-        kernel = self.param("kernel", _uniform(np.prod(kernel_shape[:3]) ** -0.5), kernel_shape, images.dtype)
+        shape = (3, 3, images.shape[-1], self.features)
+        kernel = self.param("kernel", _uniform(math.prod(shape[:3]) ** -0.5), shape, images.dtype)
         x = lax.conv_general_dilated(
             images, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
         scale = self.param("scale", nn.initializers.uniform(1.0), (self.features,), images.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), images.dtype)
-        return _spread(scale, x) * Norm(self.axis_name, name="norm")(x, train=train) + _spread(bias, x)
+        (normalised,) = NormalisedSum(identity_plan((1,), self.axis_name), name="norm")([x[None]], train=train)
+        return normalised[0] * scale.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
 
 
-class Norm(nn.Module):
-    """Batch statistics of stacked feature maps, with running statistics for evaluation."""
+class NormalisedSum(nn.Module):
+    """A sum of batch-normalised rows, with the running statistics of those rows."""
 
-    axis_name: str | None
+    plan: Plan
 
     @nn.compact
-    def moments(self, x: jax.Array, *, train: bool) -> Moments:
-        """Statistics to normalise `[…, B, H, W, C]` with: `[…, C]`."""
-        shape = (*x.shape[:-4], x.shape[-1])
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, x.dtype)
-        variance = self.variable("batch_stats", "variance", jnp.ones, shape, x.dtype)
+    def __call__(
+        self, stacks: Sequence[jax.Array], weights: jax.Array | None = None, *, train: bool
+    ) -> tuple[jax.Array, ...]:
+        """Adds up rows as `normalised_sum` does.
+
+        Args:
+          stacks: `[I_k, B, H, W, C]`.
+          weights: `[R]`, one per route; ones where it is not given.
+          train: True for the statistics of this batch, False for running statistics.
+
+        Returns:
+          Stacks `[J_q, B, H, W, C]`.
+        """
+        dtype = stacks[0].dtype
+        weights = jnp.ones(len(self.plan.routes), dtype) if weights is None else weights
+        shape = (sum(stack.shape[0] for stack in stacks[: self.plan.normalised]), stacks[0].shape[-1])
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
+        variance = self.variable("batch_stats", "variance", jnp.ones, shape, dtype)
         running = Moments(mean.value, variance.value)
         if not train:
-            return running
-        batch = batch_moments(x, axis_name=self.axis_name)
+            return normalised_sum(weights, stacks, self.plan, running)[0]
+        outs, batch = normalised_sum(weights, stacks, self.plan)
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-            count = int(np.prod(x.shape[-4:-1]))
-            if self.axis_name is not None:
-                count *= lax.axis_size(self.axis_name)
+            count = math.prod(stacks[0].shape[1:-1])
+            if self.plan.axis_name is not None:
+                count *= lax.axis_size(self.plan.axis_name)
             mean.value, variance.value = running_moments(running, batch, count)
-        return batch
-
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises `[…, B, H, W, C]`, without scale and bias."""
-        scale, shift = scale_and_shift(self.moments(x, train=train))
-        return _spread(scale, x) * x + _spread(shift, x)
+        return outs
 
 
 class Cell(nn.Module):
@@ -196,7 +209,9 @@ class Cell(nn.Module):
     axis_name: str | None
 
     @nn.compact
-    def __call__(self, before: jax.Array, last: jax.Array, weights: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, before: jax.Array, last: jax.Array, weights: jax.Array, *, train: bool
+    ) -> jax.Array:
         """Computes the cell.
 
         Args:
@@ -208,162 +223,167 @@ class Cell(nn.Module):
         Returns:
           `[B, H', W', C · len(concat)]`.
         """
-        reads = _HalvingPreprocess if self.halved_before else _Preprocess
-        inputs = (
-            reads(self.channels, self.axis_name, name="preprocess0")(before, train=train),
-            _Preprocess(self.channels, self.axis_name, name="preprocess1")(last, train=train),
-        )
-        states = list(inputs)
-        sums: dict[int, jax.Array] = {}
+        read = Preprocess(self.channels, self.halved_before, self.axis_name, name="preprocess")(before, last, train=train)
+        nodes, unfinished = [], None
         for index, stage in enumerate(stages(self.space, self.kind)):
-            read = jnp.stack([states[source] for source in stage.sources])
             stride = 2 if self.kind == "reduce" and index == 0 else 1
-            mixed = MixedStage(stage, self.channels, stride, self.space.nodes, self.axis_name, name=f"stage{index}")
-            for node, part in mixed(read, weights, train=train).items():
-                sums[node] = sums[node] + part if node in sums else part
-            states.append(sums[index])
-        return jnp.concatenate([states[state] for state in self.space.concat], axis=-1)
+            mixed = MixedStage(stage, self.space.nodes - index, stride, self.axis_name, name=f"stage{index}")
+            read, unfinished = mixed(read, unfinished, weights, train=train)
+            nodes.append(read[0])
+        return jnp.concatenate([nodes[state - INPUT_STATES] for state in self.space.concat], axis=-1)
+
+
+class Preprocess(nn.Module):
+    """Brings both inputs of a cell to its channels: ReLU, 1×1 convolution, batch norm.
+
+    Where the cell before has halved the image, the older input is halved too, by a factorised reduction.
+    """
+
+    features: int
+    halved_before: bool
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, before: jax.Array, last: jax.Array, *, train: bool) -> jax.Array:
+        """Returns the cell's sources, `[2, B, H, W, features]`."""
+        older, newer = jax.nn.relu(before)[None], jax.nn.relu(last)[None]
+        if self.halved_before:
+            halves = (self._weight(name, older, self.features // 2) for name in ("even0", "odd0"))
+            older = factorized_reduce(older, *halves)
+        else:
+            older = pointwise(older, self._weight("pointwise0", older, self.features))
+        newer = pointwise(newer, self._weight("pointwise1", newer, self.features))
+        plan = Plan(routes=((0, 0, 0, 0), (1, 0, 0, 1)), sizes=(2,), normalised=2, axis_name=self.axis_name)
+        return NormalisedSum(plan, name="norm")([older, newer], train=train)[0]
+
+    def _weight(self, name: str, x: jax.Array, features: int) -> jax.Array:
+        return self.param(name, _uniform(x.shape[-1] ** -0.5), (1, x.shape[-1], features), x.dtype)
 
 
 class MixedStage(nn.Module):
     """All operations on the edges that leave one stage's sources."""
 
     stage: Stage
-    channels: int
+    unfinished: int
     stride: int
-    nodes: int
     axis_name: str | None
 
     @nn.compact
-    def __call__(self, states: jax.Array, weights: jax.Array, *, train: bool) -> dict[int, jax.Array]:
-        """Adds up the edges of the stage.
+    def __call__(
+        self, states: jax.Array, sums: jax.Array | None, weights: jax.Array, *, train: bool
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Adds the stage's edges to the nodes that are not finished, and so finishes the first of them.
 
         Args:
-          states: the sources `[S, B, H, W, C]`.
+          states: the stage's sources `[S, B, H, W, C]`.
+          sums: what earlier stages have added up, a row for each unfinished node; None in the first stage.
           weights: mixture weights `[E, O]` of the whole cell.
           train: as in `Supernet`.
 
         Returns:
-          For each node that the stage reaches, its part of the sum, `[B, H', W', C]`.
+          The finished node `[1, B, H', W', C]`, and the sums of the others; None where there are none.
         """
-        sources = Sources(states, jax.nn.relu(states))
-        reached = sorted({node for group in self.stage.operations for node in group.targets})
-        total = None
-        for group in self.stage.operations:
-            group = group._replace(targets=tuple(reached.index(node) for node in group.targets))
-            chosen = weights[np.array(group.edges), np.array(group.columns)]
-            part = StackedOperation(group, self.channels, self.stride, len(reached), self.axis_name, name=group.name)(
-                sources, chosen, train=train
-            )
-            total = part if total is None else total + part
-        parts = lax.split(total, (1,) * len(reached), axis=0)
-        return {node: part.reshape(part.shape[1:]) for node, part in zip(reached, parts)}
+        outputs = self._outputs(Sources(states, jax.nn.relu(states)), train)
+        stacks = [output.z for output in outputs]
+        first_node = min(node for output in outputs for node in output.group.targets)
+        routes = [
+            (k, row, *_place(node - first_node))
+            for k, output in enumerate(outputs)
+            for row, node in zip(output.rows, output.group.targets)
+        ]
+        factors = self._mixture_weights([output.group for output in outputs], weights)
+        if sums is not None:
+            routes += [(len(stacks), row, *_place(row)) for row in range(self.unfinished)]
+            stacks.append(sums)
+            factors = jnp.concatenate([factors, jnp.ones(self.unfinished, factors.dtype)])
+        sizes = (1, self.unfinished - 1) if self.unfinished > 1 else (1,)
+        normalised = sum(output.normalised for output in outputs)
+        plan = Plan(tuple(routes), sizes, normalised, self.axis_name)
+        finished, *others = NormalisedSum(plan, name="last")(stacks, factors, train=train)
+        return finished, others[0] if others else None
 
+    def _outputs(self, sources: Sources, train: bool) -> "list[_Output]":
+        """What the operations make of the sources, before the last batch norm; those that have one come first."""
+        parts = [self._first(group, sources) for group in self.stage.operations]
+        between = [part for part in parts if part.operation.second is not None]
+        if between:
+            stacks = [part.z for part in between]
+            plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
+            normalised = NormalisedSum(plan, name="middle")(stacks, train=train)
+            for part, x in zip(between, normalised):
+                assert part.operation.second is not None
+                part.z = part.operation.second(jax.nn.relu(x), part.weights)
+        return sorted(parts, key=lambda part: not part.normalised)
 
-class StackedOperation(nn.Module):
-    """One operation on all edges of a stage that hold it, weighted and summed into their nodes."""
-
-    group: OperationEdges
-    channels: int
-    stride: int
-    size: int
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, sources: Sources, weights: jax.Array, *, train: bool) -> jax.Array:
-        """Sums `weights[e] · BN(operation(source of e))` into the nodes.
-
-        Args:
-          sources: the stage's sources.
-          weights: one mixture weight per edge, `[E]`.
-          train: as in `Supernet`.
-
-        Returns:
-          `[nodes that the stage reaches, B, H', W', C]`.
-        """
-        if self.group.name == "noise":
-            z, scale, shift = self._noise(sources.states), None, None
-            rows = tuple(range(len(self.group.edges)))
-        else:
-            operation = candidate(self.group.name, self.stride)
-            z, rows = self._apply(operation, sources, train)
-            scale = shift = None
-            if operation.normalised:
-                moments = Norm(self.axis_name, name="last").moments(z, train=train)
-                scale, shift = scale_and_shift(moments)
-        factors = jnp.broadcast_to(weights[:, None], (len(rows), self.channels))
-        if scale is None or shift is None:
-            return mix(z, factors, sources=rows, targets=self.group.targets, size=self.size)
-        index = np.array(rows)
-        total = mix(z, factors * scale[index], sources=rows, targets=self.group.targets, size=self.size)
-        offsets = jnp.zeros((self.size, self.channels), z.dtype).at[np.array(self.group.targets)]
-        return total + _spread(offsets.add(factors * shift[index]), total)
-
-    def _apply(self, operation: Operation, sources: Sources, train: bool) -> tuple[jax.Array, tuple[int, ...]]:
-        """The outputs, stacked, and for each edge the row of its output."""
-        group = self.group
-        edges = len(group.edges)
-        if operation.per_source or group.is_even:
-            read = group.distinct_sources
-        else:
-            read = group.sources
+    def _first(self, group: OperationEdges, sources: Sources) -> "_Output":
+        edges = tuple(range(len(group.edges)))
+        if group.name == NOISE:
+            noise = Operation(lambda sources, weights: self._noise(group, sources.states), normalised=False)
+            return _Output(group, noise, {}, edges, noise.first(sources, {}))
+        operation = candidate(group.name, self.stride)
+        read = group.distinct_sources if operation.per_source or group.is_even else group.sources
         if read != tuple(range(sources.states.shape[0])):
             sources = Sources(*(x[np.array(read)] for x in sources))
-        shapes = operation.weights(self.channels)
-        weights = {
-            name: self.param(name, _uniform(fan_in**-0.5), (edges, *shape), sources.states.dtype)
-            for name, (shape, fan_in) in shapes.items()
-        }
-        norms = {name: Norm(self.axis_name, name=name) for name in operation.norms}
-        z = operation.apply(sources, weights, lambda name, x: norms[name](x, train=train))
-        rows = tuple(read.index(source) for source in group.sources) if operation.per_source else tuple(range(edges))
-        return z, rows
+        weights = self._weights(group, operation, sources.states)
+        rows = tuple(read.index(source) for source in group.sources) if operation.per_source else edges
+        return _Output(group, operation, weights, rows, operation.first(sources, weights))
 
-    def _noise(self, states: jax.Array) -> jax.Array:
+    def _weights(self, group: OperationEdges, operation: Operation, x: jax.Array) -> Mapping[str, jax.Array]:
+        """The operation's weights, stacked over its edges."""
+        shapes = operation.weights(x.shape[-1])
+        if not shapes:
+            return {}
+
+        def init(key: jax.Array) -> dict[str, jax.Array]:
+            keys = jax.random.split(key, len(shapes))
+            return {
+                name: _uniform(fan_in**-0.5)(k, (len(group.edges), *shape), x.dtype)
+                for k, (name, (shape, fan_in)) in zip(keys, shapes.items())
+            }
+
+        return self.param(group.name, init)
+
+    def _noise(self, group: OperationEdges, states: jax.Array) -> jax.Array:
         """Standard normal noise in place of an output (RobustDARTS, space S4)."""
         _, batch, height, width, channels = states.shape
         shape = (batch, -(-height // self.stride), -(-width // self.stride), channels)
-        return jax.random.normal(self.make_rng("noise"), (len(self.group.edges), *shape), states.dtype)
+        return jax.random.normal(self.make_rng(NOISE), (len(group.edges), *shape), states.dtype)
+
+    def _mixture_weights(self, groups: Sequence[OperationEdges], weights: jax.Array) -> jax.Array:
+        """The mixture weights of the groups' edges, one after the other."""
+        chosen = [place for group in groups for place in zip(group.edges, group.columns)]
+        picks = np.zeros((len(chosen), *weights.shape))
+        for row, place in enumerate(chosen):
+            picks[(row, *place)] = 1
+        # A product with zeros and ones: gathers become loops on a CPU.
+        flat = jnp.asarray(picks.reshape(len(chosen), -1), weights.dtype)
+        return jnp.matmul(flat, weights.reshape(-1), precision="highest")
 
 
-class _Preprocess(nn.Module):
-    """ReLU, 1×1 convolution, batch norm."""
+@dataclasses.dataclass
+class _Output:
+    """What one operation makes on all its edges: rows of `z`, one for each edge or one for each source."""
 
-    features: int
-    axis_name: str | None
+    group: OperationEdges
+    operation: Operation
+    weights: Mapping[str, jax.Array]
+    rows: tuple[int, ...]
+    z: jax.Array
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        shape = (1, x.shape[-1], self.features)
-        weights = self.param("pointwise", _uniform(x.shape[-1] ** -0.5), shape, x.dtype)
-        y = pointwise(jax.nn.relu(x)[None], weights)[0]
-        return Norm(self.axis_name, name="norm")(y, train=train)
-
-
-class _HalvingPreprocess(nn.Module):
-    """ReLU, factorised reduction, batch norm: where the cell before has halved the image."""
-
-    features: int
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        shape = (1, x.shape[-1], self.features // 2)
-        even, odd = (self.param(name, _uniform(x.shape[-1] ** -0.5), shape, x.dtype) for name in ("even", "odd"))
-        y = factorized_reduce(jax.nn.relu(x)[None], even, odd)[0]
-        return Norm(self.axis_name, name="norm")(y, train=train)
+    @property
+    def normalised(self) -> bool:
+        return self.operation.normalised
 
 
-def _uniform(bound: float) -> nn.initializers.Initializer:
+def _place(row: int) -> tuple[int, int]:
+    """Where a stage's sum for an unfinished node stands in its results: the first node is apart."""
+    return (0, 0) if row == 0 else (1, row - 1)
+
+
+def _uniform(bound: float) -> Callable[..., jax.Array]:
     """PyTorch's initial values: uniform between −bound and bound."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
-
-
-def _spread(per_channel: jax.Array, like: jax.Array) -> jax.Array:
-    """`[…, C]` with axes for batch and image, to go with `[…, B, H, W, C]`."""
-    *lead, channels = per_channel.shape
-    return per_channel.reshape((1,) * (like.ndim - 4 - len(lead)) + (*lead, 1, 1, 1, channels))

@@ -1,8 +1,8 @@
 """The candidate operations of a mixed edge, each over a stack of edges at once (reference: paper section 3.1.1).
 
 An operation maps stacked sources to stacked outputs *before* its last batch norm: the mixed cell folds that norm and the
-mixture weight into one scale and shift per edge and channel. Weights are stacked over edges, ordered by source, so that
-`S` sources with `T` edges each are `E = S·T` edges; an operation whose output does not depend on the target has `E = S`.
+mixture weight into one factor per edge and channel. Weights are stacked over edges, ordered by source, so that `S` sources
+with `T` edges each are `E = S·T` edges; an operation whose output does not depend on the target has `E = S`.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,8 +17,6 @@ from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 
 Weights = Mapping[str, jax.Array]
-#: Batch normalisation without scale and bias, by the name of the norm: `[E, B, H, W, C]` to the same.
-NormaliseFn = Callable[[str, jax.Array], jax.Array]
 
 
 class Sources(NamedTuple):
@@ -40,20 +38,25 @@ class WeightShape(NamedTuple):
     fan_in: int
 
 
+def _no_weights(channels: int) -> Mapping[str, WeightShape]:
+    return {}
+
+
 class Operation(NamedTuple):
     """A candidate operation at one stride.
 
     Attributes:
-      apply: `(sources, weights, normalise) -> z`, with z `[E, B, H', W', C]`, before the last batch norm.
+      first: `(sources, weights) -> [E, B, H', W', C]`, up to the first batch norm.
+      second: `(x, weights) -> [E, B, H', W', C]`, from the ReLU after the first batch norm up to the second; None for an
+        operation that has one batch norm or none.
       weights: shapes of the weights per edge, by name, for `C` channels.
-      norms: names of the batch norms inside, which `apply` asks `normalise` for.
       per_source: whether the output depends on the source alone, so that all edges of a source share it.
-      normalised: whether a batch norm follows.
+      normalised: whether the last part is followed by a batch norm.
     """
 
-    apply: Callable[[Sources, Weights, NormaliseFn], jax.Array]
-    weights: Callable[[int], Mapping[str, WeightShape]]
-    norms: tuple[str, ...] = ()
+    first: Callable[[Sources, Weights], jax.Array]
+    second: Callable[[jax.Array, Weights], jax.Array] | None = None
+    weights: Callable[[int], Mapping[str, WeightShape]] = _no_weights
     per_source: bool = False
     normalised: bool = True
 
@@ -99,41 +102,32 @@ def _convolution_weights(size: int, rounds: int) -> Callable[[int], Mapping[str,
 
 
 def _separable(size: int, stride: int) -> Operation:
-    def apply(sources: Sources, weights: Weights, normalise: NormaliseFn) -> jax.Array:
-        z = depthwise(sources.rectified, weights["depthwise1"], stride=stride)
-        z = pointwise(z, weights["pointwise1"])
-        z = jax.nn.relu(normalise("middle", z))
-        z = depthwise(z, weights["depthwise2"])
-        return pointwise(z, weights["pointwise2"])
+    def first(sources: Sources, weights: Weights) -> jax.Array:
+        return pointwise(depthwise(sources.rectified, weights["depthwise1"], stride=stride), weights["pointwise1"])
 
-    return Operation(apply, _convolution_weights(size, rounds=2), norms=("middle",))
+    def second(x: jax.Array, weights: Weights) -> jax.Array:
+        return pointwise(depthwise(x, weights["depthwise2"]), weights["pointwise2"])
+
+    return Operation(first, second, _convolution_weights(size, rounds=2))
 
 
 def _dilated(size: int, stride: int) -> Operation:
-    def apply(sources: Sources, weights: Weights, normalise: NormaliseFn) -> jax.Array:
-        z = depthwise(sources.rectified, weights["depthwise1"], stride=stride, dilation=2)
-        return pointwise(z, weights["pointwise1"])
+    def first(sources: Sources, weights: Weights) -> jax.Array:
+        x = depthwise(sources.rectified, weights["depthwise1"], stride=stride, dilation=2)
+        return pointwise(x, weights["pointwise1"])
 
-    return Operation(apply, _convolution_weights(size, rounds=1))
+    return Operation(first, weights=_convolution_weights(size, rounds=1))
 
 
 def _pool(pool: Callable[..., jax.Array], stride: int) -> Operation:
-    def apply(sources: Sources, weights: Weights, normalise: NormaliseFn) -> jax.Array:
-        return pool(sources.states, stride=stride)
-
-    return Operation(apply, lambda channels: {}, per_source=True)
+    return Operation(lambda sources, weights: pool(sources.states, stride=stride), per_source=True)
 
 
 def _skip(stride: int) -> Operation:
     if stride == 1:
-        return Operation(
-            lambda sources, weights, normalise: sources.states,
-            lambda channels: {},
-            per_source=True,
-            normalised=False,
-        )
+        return Operation(lambda sources, weights: sources.states, per_source=True, normalised=False)
 
-    def apply(sources: Sources, weights: Weights, normalise: NormaliseFn) -> jax.Array:
+    def first(sources: Sources, weights: Weights) -> jax.Array:
         edges = weights["even"].shape[0]
         x = jnp.repeat(sources.rectified, edges // sources.rectified.shape[0], axis=0)
         return factorized_reduce(x, weights["even"], weights["odd"])
@@ -142,7 +136,7 @@ def _skip(stride: int) -> Operation:
         half = WeightShape((channels, channels // 2), channels)
         return {"even": half, "odd": half}
 
-    return Operation(apply, shapes)
+    return Operation(first, weights=shapes)
 
 
 #: Candidates by name, each a function of the stride. `none` adds nothing and `noise` needs a key: the cell has them.

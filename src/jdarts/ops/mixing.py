@@ -1,187 +1,358 @@
-"""Weighted sums of stacked feature maps along edges, and the per-channel products that are their derivatives.
+"""Sums and products of stacked feature maps along routes: what mixed cells and batch norms are made of.
 
-A mixed cell adds up, for every node, the outputs of all operations on all incoming edges. With x stacked over edges (or
-over sources) and one weight per edge and channel,
+A *stack* is a feature map with a leading axis of rows, `[I, B, H, W, C]`. A *route* `(k, i, q, j)` leads from row `i` of input
+stack `k` to row `j` of output stack `q`; input stack −1 (`ONES`) stands for a feature map of ones. With one weight per route
+and channel,
 
-    mix(x, c)[t] = Σ_{e → t} c[e] · x[source(e)]          dots(x, y)[e] = Σ_{B,H,W} x[source(e)] · y[target(e)].
+    combine:   out_q[j] = Σ_{routes to (q, j)} weights[r] · x_k[i]        products:   out[r] = Σ_{B,H,W} x_k[i] · y_q[j].
 
-Both are bilinear and each other's transposes: mix in x is mix along the reversed edges, mix in c is dots, dots in x is mix.
-As primitives they can be differentiated in both modes any number of times without leaving the pair.
+Both are bilinear and each other's transposes, so derivatives of every order and in both modes stay within the two. Every
+map is read and written once however many routes there are.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jdarts import native
 from jdarts.errors import InputError
 
-Route = tuple[int, ...]
+Route = tuple[int, int, int, int]
+Routes = tuple[Route, ...]
+ONES = -1
 
-mix_p = Primitive("mix")
-dots_p = Primitive("dots")
-
-
-def mix(x: jax.Array, weights: jax.Array, *, sources: Route, targets: Route, size: int) -> jax.Array:
-    """Adds up feature maps along edges: `out[t] = Σ_{e: targets[e] = t} weights[e] · x[sources[e]]`.
-
-    Args:
-      x: feature maps `[I, …, C]`.
-      weights: `[E, C]`, one weight per edge and channel, of the same type as x.
-      sources: for each edge the index into x.
-      targets: for each edge the index into the result.
-      size: length of the result's first axis; targets without an edge are 0.
-
-    Returns:
-      `[size, …, C]`.
-
-    Raises:
-      InputError: shapes, types or indices do not fit.
-    """
-    return mix_p.bind(x, weights, sources=tuple(sources), targets=tuple(targets), size=size)
+combine_p = Primitive("combine")
+combine_p.multiple_results = True
+products_p = Primitive("products")
+moments_p = Primitive("moments")
+moments_p.multiple_results = True
 
 
-def dots(x: jax.Array, y: jax.Array, *, sources: Route, targets: Route) -> jax.Array:
-    """Products of feature maps along edges, per channel: `out[e] = Σ x[sources[e]] · y[targets[e]]` over all but C.
+def combine(
+    weights: jax.Array, xs: Sequence[jax.Array], *, routes: Routes, sizes: Sequence[int]
+) -> tuple[jax.Array, ...]:
+    """Adds up rows of stacks along routes, each with one weight per channel.
 
     Args:
-      x: feature maps `[I, …, C]`.
-      y: feature maps `[J, …, C]`, equal to x in all but the first axis.
-      sources: for each edge the index into x.
-      targets: for each edge the index into y.
+      weights: `[R, C]`, one row per route.
+      xs: stacks `[I_k, …, C]`, at least one, alike in all but the first axis.
+      routes: `R` routes; those from `ONES` add their weights themselves.
+      sizes: number of rows `J_q` of each result; rows without a route are 0.
 
     Returns:
-      `[E, C]`.
+      Stacks `[J_q, …, C]`.
 
     Raises:
-      InputError: shapes, types or indices do not fit.
+      InputError: shapes, types or routes do not fit.
     """
-    return dots_p.bind(x, y, sources=tuple(sources), targets=tuple(targets))
+    return tuple(combine_p.bind(weights, *xs, routes=tuple(routes), sizes=tuple(sizes)))
 
 
-def _check_types(name: str, a: Any, b: Any) -> None:
-    if a.dtype != b.dtype or not jnp.issubdtype(a.dtype, jnp.floating):
-        raise InputError(f"{name}: both operands must have one floating type, got {a.dtype} and {b.dtype}")
+def products(xs: Sequence[jax.Array], ys: Sequence[jax.Array], *, routes: Routes) -> jax.Array:
+    """Sums the products of rows of stacks along routes, per channel.
+
+    Args:
+      xs: stacks `[I_k, …, C]`; may be empty where all routes come from `ONES`.
+      ys: stacks `[J_q, …, C]`, at least one.
+      routes: `R` routes; those from `ONES` sum the row of y itself.
+
+    Returns:
+      `[R, C]`.
+
+    Raises:
+      InputError: shapes, types or routes do not fit.
+    """
+    return products_p.bind(*xs, *ys, num_x=len(xs), routes=tuple(routes))
 
 
-def _check_route(name: str, what: str, route: Route, size: int) -> None:
-    if any(not 0 <= index < size for index in route):
-        raise InputError(f"{name}: {what} are {route}; give indices from 0 to {size - 1}")
+@jax.custom_jvp
+def moments(xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance of every row of stacks, per channel.
+
+    Args:
+      xs: stacks `[I_k, …, C]`, at least one, alike in all but the first axis.
+
+    Returns:
+      Mean and variance, each `[Σ I_k, C]`, the stacks' rows in order.
+    """
+    mean, variance = moments_p.bind(*xs)
+    return mean, variance
 
 
-@mix_p.def_abstract_eval
-def _mix_shape(x: Any, weights: Any, *, sources: Route, targets: Route, size: int) -> Any:
-    _check_types("mix", x, weights)
-    if len(x.shape) < 2 or weights.shape != (len(sources), x.shape[-1]) or len(sources) != len(targets):
-        raise InputError(
-            f"mix: x {x.shape}, weights {weights.shape}, {len(sources)} sources and {len(targets)} targets do not fit; "
-            "weights must be [E, C] with one source and one target each"
-        )
-    _check_route("mix", "sources", sources, x.shape[0])
-    _check_route("mix", "targets", targets, size)
-    return jax.core.ShapedArray((size, *x.shape[1:]), x.dtype)
+@moments.defjvp
+def _moments_jvp(primals: Any, tangents: Any) -> Any:
+    (xs,), (changes,) = primals, tangents
+    mean, variance = moments(xs)
+    rows = [(k, i) for k, x in enumerate(xs) for i in range(x.shape[0])]
+    sums = products(
+        xs, changes, routes=(*((ONES, 0, k, i) for k, i in rows), *((k, i, k, i) for k, i in rows))
+    ) / math.prod(xs[0].shape[1:-1])
+    of_mean, of_square = sums[: len(rows)], sums[len(rows) :]
+    return (mean, variance), (of_mean, 2 * (of_square - mean * of_mean))
 
 
-@dots_p.def_abstract_eval
-def _dots_shape(x: Any, y: Any, *, sources: Route, targets: Route) -> Any:
-    _check_types("dots", x, y)
-    if len(x.shape) < 2 or x.shape[1:] != y.shape[1:] or len(sources) != len(targets):
-        raise InputError(
-            f"dots: x {x.shape}, y {y.shape}, {len(sources)} sources and {len(targets)} targets do not fit; x and y must "
-            "agree in all but their first axis, with one source and one target for each edge"
-        )
-    _check_route("dots", "sources", sources, x.shape[0])
-    _check_route("dots", "targets", targets, y.shape[0])
-    return jax.core.ShapedArray((len(sources), x.shape[-1]), x.dtype)
+# Shapes and types.
 
 
-def _mix_in_jnp(x: jax.Array, weights: jax.Array, *, sources: Route, targets: Route, size: int) -> jax.Array:
-    rank = (1,) * (x.ndim - 2)
-    scaled = weights.reshape(len(sources), *rank, -1)
-    if sources == targets == tuple(range(size)) and size == x.shape[0]:
-        return x * scaled
-    results = []
-    for target in range(size):
-        terms = [scaled[e] * x[sources[e]] for e in range(len(sources)) if targets[e] == target]
-        total = terms[0] if terms else jnp.zeros(x.shape[1:], x.dtype)
-        for term in terms[1:]:
-            total = total + term
-        results.append(total)
-    return jnp.stack(results)
+def _refuse(name: str, operands: Sequence[Any], routes: Routes, why: str) -> InputError:
+    shapes = ", ".join(f"{a.dtype}{list(a.shape)}" for a in operands)
+    return InputError(f"{name}: {why}; got {shapes} and {len(routes)} routes")
 
 
-def _dots_in_jnp(x: jax.Array, y: jax.Array, *, sources: Route, targets: Route) -> jax.Array:
-    axes = tuple(range(1, x.ndim - 1))
-    if sources == targets == tuple(range(x.shape[0])) and x.shape == y.shape:
-        return jnp.sum(x * y, axis=axes)
-    products = [jnp.sum(x[s] * y[t], axis=tuple(a - 1 for a in axes)) for s, t in zip(sources, targets)]
-    return jnp.stack(products)
+def _check_stacks(name: str, stacks: Sequence[Any], operands: Sequence[Any], routes: Routes) -> None:
+    first = stacks[0] if stacks else None
+    if first is None or any(len(a.shape) < 2 or a.shape[1:] != first.shape[1:] for a in stacks):
+        raise _refuse(name, operands, routes, "stacks must be [rows, …, C] and alike in all but the first axis")
+    if not jnp.issubdtype(first.dtype, jnp.floating) or any(a.dtype != first.dtype for a in operands):
+        raise _refuse(name, operands, routes, "all operands must have one floating type")
 
 
-def _mix_in_x(ct: Any, x: Any, weights: Any, *, sources: Route, targets: Route, size: int) -> jax.Array:
-    return mix(ct, weights, sources=targets, targets=sources, size=x.aval.shape[0])
+def _check_ends(name: str, ends: Sequence[tuple[int, int]], sizes: Sequence[int]) -> None:
+    for stack, row in ends:
+        if not (0 <= stack < len(sizes) and 0 <= row < sizes[stack]):
+            raise InputError(f"{name}: a route names row {row} of stack {stack}, but the stacks have {tuple(sizes)} rows")
 
 
-def _mix_in_weights(ct: Any, x: Any, weights: Any, *, sources: Route, targets: Route, size: int) -> jax.Array:
-    return dots(x, ct, sources=sources, targets=targets)
+@combine_p.def_abstract_eval
+def _combine_shape(weights: Any, *xs: Any, routes: Routes, sizes: tuple[int, ...]) -> Any:
+    _check_stacks("combine", xs, (weights, *xs), routes)
+    if weights.shape != (len(routes), xs[0].shape[-1]):
+        raise _refuse("combine", (weights, *xs), routes, "weights must be [routes, C]")
+    _check_ends("combine", [(k, i) for k, i, _, _ in routes if k != ONES], [x.shape[0] for x in xs])
+    _check_ends("combine", [(q, j) for _, _, q, j in routes], sizes)
+    return [xs[0].update(shape=(size, *xs[0].shape[1:])) for size in sizes]
 
 
-def _dots_in_x(ct: Any, x: Any, y: Any, *, sources: Route, targets: Route) -> jax.Array:
-    return mix(y, ct, sources=targets, targets=sources, size=x.aval.shape[0])
+@products_p.def_abstract_eval
+def _products_shape(*operands: Any, num_x: int, routes: Routes) -> Any:
+    xs, ys = operands[:num_x], operands[num_x:]
+    _check_stacks("products", ys, operands, routes)
+    _check_stacks("products", operands, operands, routes)
+    _check_ends("products", [(k, i) for k, i, _, _ in routes if k != ONES], [x.shape[0] for x in xs])
+    _check_ends("products", [(q, j) for _, _, q, j in routes], [y.shape[0] for y in ys])
+    return ys[0].update(shape=(len(routes), ys[0].shape[-1]))
 
 
-def _dots_in_y(ct: Any, x: Any, y: Any, *, sources: Route, targets: Route) -> jax.Array:
-    return mix(x, ct, sources=sources, targets=targets, size=y.aval.shape[0])
+@moments_p.def_abstract_eval
+def _moments_shape(*xs: Any) -> Any:
+    _check_stacks("moments", xs, xs, ())
+    shape = (sum(x.shape[0] for x in xs), xs[0].shape[-1])
+    return [xs[0].update(shape=shape)] * 2
 
 
-ad.defbilinear(mix_p, _mix_in_x, _mix_in_weights)
-ad.defbilinear(dots_p, _dots_in_x, _dots_in_y)
+# Derivatives.
 
 
-def _repeated(route: Route, count: int, stride: int) -> Route:
-    return tuple(lane * stride + index for lane in range(count) for index in route)
+def _picked(array: jax.Array, rows: Sequence[int]) -> jax.Array:
+    return array if list(rows) == list(range(array.shape[0])) else array[np.array(rows, int)]
 
 
-def _lanes(operand: jax.Array, axis: int | None, count: int) -> jax.Array:
-    """The vmapped axis joined with the first one, as the slower of the two."""
-    if axis is None:
+def _combine_jvp(primals: Any, tangents: Any, *, routes: Routes, sizes: tuple[int, ...]) -> Any:
+    weights, *xs = primals
+    of_weights, *of_xs = tangents
+    parts = []
+    if not isinstance(of_weights, ad.Zero):
+        parts.append(combine(of_weights, xs, routes=routes, sizes=sizes))
+    moving = [k for k, tangent in enumerate(of_xs) if not isinstance(tangent, ad.Zero)]
+    if moving:
+        kept = [r for r, (k, _, _, _) in enumerate(routes) if k in moving]
+        shorter = tuple((moving.index(routes[r][0]), *routes[r][1:]) for r in kept)
+        stacks = [of_xs[k] for k in moving]
+        parts.append(combine(_picked(weights, kept), stacks, routes=shorter, sizes=sizes))
+    return combine(weights, xs, routes=routes, sizes=sizes), [sum(terms[1:], terms[0]) for terms in zip(*parts)]
+
+
+def _combine_transpose(cts: Any, weights: Any, *xs: Any, routes: Routes, sizes: tuple[int, ...]) -> Any:
+    live = [q for q, ct in enumerate(cts) if not isinstance(ct, ad.Zero)]
+    stacks = [cts[q] for q in live]
+    if ad.is_undefined_primal(weights):
+        kept = [r for r, route in enumerate(routes) if route[2] in live]
+        shorter = tuple((*routes[r][:2], live.index(routes[r][2]), routes[r][3]) for r in kept)
+        rows = products(xs, stacks, routes=shorter)
+        return [_placed(rows, kept, len(routes)), *([None] * len(xs))]
+    wanted = [k for k, x in enumerate(xs) if ad.is_undefined_primal(x)]
+    kept = [r for r, (k, _, q, _) in enumerate(routes) if k in wanted and q in live]
+    back = tuple((live.index(q), j, wanted.index(k), i) for k, i, q, j in (routes[r] for r in kept))
+    grads = combine(_picked(weights, kept), stacks, routes=back, sizes=[xs[k].aval.shape[0] for k in wanted])
+    return [None, *(grads[wanted.index(k)] if k in wanted else None for k in range(len(xs)))]
+
+
+def _placed(rows: jax.Array, places: Sequence[int], count: int) -> jax.Array:
+    if list(places) == list(range(count)):
+        return rows
+    return jnp.zeros((count, rows.shape[-1]), rows.dtype).at[np.array(places, int)].set(rows)
+
+
+def _products_jvp(primals: Any, tangents: Any, *, num_x: int, routes: Routes) -> Any:
+    xs, ys = primals[:num_x], primals[num_x:]
+    of_xs, of_ys = tangents[:num_x], tangents[num_x:]
+    parts = []
+    for side, (moving_xs, moving_ys) in enumerate(((of_xs, ys), (xs, of_ys))):
+        changes = (moving_xs, moving_ys)[side]
+        moving = [n for n, tangent in enumerate(changes) if not isinstance(tangent, ad.Zero)]
+        if not moving:
+            continue
+        kept = [r for r, route in enumerate(routes) if route[2 * side] in moving]
+        shorter = [list(routes[r]) for r in kept]
+        for route in shorter:
+            route[2 * side] = moving.index(route[2 * side])
+        stacks = [changes[n] for n in moving]
+        pair = (stacks, ys) if side == 0 else (xs, stacks)
+        parts.append(_placed(products(*pair, routes=tuple(map(tuple, shorter))), kept, len(routes)))
+    return products(xs, ys, routes=routes), sum(parts[1:], parts[0])
+
+
+def _products_transpose(ct: Any, *operands: Any, num_x: int, routes: Routes) -> Any:
+    xs, ys = operands[:num_x], operands[num_x:]
+    if any(ad.is_undefined_primal(x) for x in xs):
+        wanted = [k for k, x in enumerate(xs) if ad.is_undefined_primal(x)]
+        kept = [r for r, route in enumerate(routes) if route[0] in wanted]
+        back = tuple((q, j, wanted.index(k), i) for k, i, q, j in (routes[r] for r in kept))
+        sizes = [xs[k].aval.shape[0] for k in wanted]
+        grads = combine(_picked(ct, kept), ys, routes=back, sizes=sizes)
+        return [grads[wanted.index(k)] if k in wanted else None for k in range(num_x)] + [None] * len(ys)
+    wanted = [q for q, y in enumerate(ys) if ad.is_undefined_primal(y)]
+    kept = [r for r, route in enumerate(routes) if route[2] in wanted]
+    forth = tuple((*routes[r][:2], wanted.index(routes[r][2]), routes[r][3]) for r in kept)
+    avals = [ys[q].aval for q in wanted]
+    if xs:
+        grads = combine(_picked(ct, kept), xs, routes=forth, sizes=[aval.shape[0] for aval in avals])
+    else:
+        grads = [_filled(aval, _picked(ct, kept), forth, q) for q, aval in enumerate(avals)]
+    return [None] * num_x + [grads[wanted.index(q)] if q in wanted else None for q in range(len(ys))]
+
+
+def _filled(aval: Any, rows: jax.Array, routes: Routes, stack: int) -> jax.Array:
+    """A stack that is constant over its images: each row the sum of the given rows that lead to it."""
+    leads = np.zeros((aval.shape[0], len(routes)))
+    for r, (_, _, q, j) in enumerate(routes):
+        leads[j, r] += q == stack
+    constants = jnp.matmul(jnp.asarray(leads, rows.dtype), rows, precision="highest")
+    middle = (1,) * (len(aval.shape) - 2)
+    return jnp.broadcast_to(constants.reshape(aval.shape[0], *middle, -1), aval.shape)
+
+
+ad.primitive_jvps[combine_p] = _combine_jvp
+ad.primitive_transposes[combine_p] = _combine_transpose
+ad.primitive_jvps[products_p] = _products_jvp
+ad.primitive_transposes[products_p] = _products_transpose
+
+
+# Batching: the lanes of a vmapped axis join the rows, as the slower of the two.
+
+
+def _lanes(operand: Any, axis: Any, count: int) -> jax.Array:
+    if axis is batching.not_mapped:
         operand = jnp.broadcast_to(operand, (count, *operand.shape))
     else:
         operand = jnp.moveaxis(operand, axis, 0)
     return operand.reshape(-1, *operand.shape[2:])
 
 
-def _mix_batched(operands: Any, axes: Any, *, sources: Route, targets: Route, size: int) -> tuple[jax.Array, int]:
-    count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
-    x, weights = (_lanes(a, axis, count) for a, axis in zip(operands, axes))
-    out = mix(
-        x,
-        weights,
-        sources=_repeated(sources, count, x.shape[0] // count),
-        targets=_repeated(targets, count, size),
-        size=size * count,
+def _lane_count(operands: Any, axes: Any) -> int:
+    return next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not batching.not_mapped)
+
+
+def _lane_routes(routes: Routes, count: int, rows_in: Sequence[int], rows_out: Sequence[int]) -> Routes:
+    return tuple(
+        (k, i if k == ONES else lane * rows_in[k] + i, q, lane * rows_out[q] + j)
+        for lane in range(count)
+        for k, i, q, j in routes
     )
-    return out.reshape(count, size, *out.shape[1:]), 0
 
 
-def _dots_batched(operands: Any, axes: Any, *, sources: Route, targets: Route) -> tuple[jax.Array, int]:
-    count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
-    x, y = (_lanes(a, axis, count) for a, axis in zip(operands, axes))
-    out = dots(
-        x,
-        y,
-        sources=_repeated(sources, count, x.shape[0] // count),
-        targets=_repeated(targets, count, y.shape[0] // count),
+def _combine_batched(operands: Any, axes: Any, *, routes: Routes, sizes: tuple[int, ...]) -> Any:
+    count = _lane_count(operands, axes)
+    weights, *xs = (_lanes(a, axis, count) for a, axis in zip(operands, axes))
+    rows_in = [x.shape[0] // count for x in xs]
+    outs = combine(
+        weights, xs, routes=_lane_routes(routes, count, rows_in, sizes), sizes=[count * size for size in sizes]
     )
-    return out.reshape(count, len(sources), -1), 0
+    return [out.reshape(count, size, *out.shape[1:]) for out, size in zip(outs, sizes)], [0] * len(outs)
 
 
-batching.primitive_batchers[mix_p] = _mix_batched
-batching.primitive_batchers[dots_p] = _dots_batched
+def _products_batched(operands: Any, axes: Any, *, num_x: int, routes: Routes) -> Any:
+    count = _lane_count(operands, axes)
+    stacks = [_lanes(a, axis, count) for a, axis in zip(operands, axes)]
+    rows = [a.shape[0] // count for a in stacks]
+    repeated = _lane_routes(routes, count, rows[:num_x], rows[num_x:])
+    out = products(stacks[:num_x], stacks[num_x:], routes=repeated)
+    return out.reshape(count, len(routes), -1), 0
 
-mix_p.def_impl(jax.jit(mix_p.bind, static_argnames=("sources", "targets", "size")))
-dots_p.def_impl(jax.jit(dots_p.bind, static_argnames=("sources", "targets")))
-mlir.register_lowering(mix_p, mlir.lower_fun(_mix_in_jnp, multiple_results=False))
-mlir.register_lowering(dots_p, mlir.lower_fun(_dots_in_jnp, multiple_results=False))
+
+def _moments_batched(operands: Any, axes: Any) -> Any:
+    count = _lane_count(operands, axes)
+    rows = [a.shape[0] if axis is batching.not_mapped else a.shape[:axis] + a.shape[axis + 1 :] for a, axis in zip(operands, axes)]
+    rows = [size if isinstance(size, int) else size[0] for size in rows]
+    outs = moments_p.bind(*(_lanes(a, axis, count) for a, axis in zip(operands, axes)))
+    results = []
+    for out in outs:
+        parts, start = [], 0
+        for size in rows:
+            part = out[start : start + count * size]
+            parts.append(part.reshape(count, size, -1))
+            start += count * size
+        results.append(jnp.concatenate(parts, axis=1))
+    return results, [0, 0]
+
+
+batching.primitive_batchers[combine_p] = _combine_batched
+batching.primitive_batchers[products_p] = _products_batched
+batching.primitive_batchers[moments_p] = _moments_batched
+
+
+# Evaluation and lowering.
+
+
+def _combine_in_jnp(weights: jax.Array, *xs: jax.Array, routes: Routes, sizes: tuple[int, ...]) -> list[jax.Array]:
+    middle = (1,) * (xs[0].ndim - 2)
+    terms: dict[tuple[int, int], list[jax.Array]] = {}
+    for r, (k, i, q, j) in enumerate(routes):
+        weight = weights[r].reshape(*middle, -1)
+        terms.setdefault((q, j), []).append(weight if k == ONES else weight * xs[k][i])
+    shape = xs[0].shape[1:]
+    return [
+        jnp.stack([
+            jnp.broadcast_to(sum(parts[1:], parts[0]), shape) if (parts := terms.get((q, j))) else jnp.zeros(shape, weights.dtype)
+            for j in range(size)
+        ])
+        for q, size in enumerate(sizes)
+    ]  # fmt: skip
+
+
+def _products_in_jnp(*operands: jax.Array, num_x: int, routes: Routes) -> jax.Array:
+    xs, ys = operands[:num_x], operands[num_x:]
+    axes = tuple(range(ys[0].ndim - 2))
+    return jnp.stack([jnp.sum(ys[q][j] if k == ONES else xs[k][i] * ys[q][j], axis=axes) for k, i, q, j in routes])
+
+
+def _moments_in_jnp(*xs: jax.Array) -> list[jax.Array]:
+    axes = tuple(range(1, xs[0].ndim - 1))
+    results = []
+    for function in (jnp.mean, jnp.var):
+        results.append(jnp.concatenate([function(x, axis=axes) for x in xs]))
+    return results
+
+
+def _define_lowering(primitive: Primitive, function: Any, statics: tuple[str, ...]) -> None:
+    in_jnp = mlir.lower_fun(function, multiple_results=primitive.multiple_results)
+
+    def on_cpu(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Any:
+        aval: Any = ctx.avals_in[0]
+        rule = native.lowering(primitive.name, aval.dtype) or in_jnp
+        return rule(ctx, *operands, **params)
+
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=statics))
+    mlir.register_lowering(primitive, in_jnp)
+    mlir.register_lowering(primitive, on_cpu, platform="cpu")
+
+
+_define_lowering(combine_p, _combine_in_jnp, ("routes", "sizes"))
+_define_lowering(products_p, _products_in_jnp, ("num_x", "routes"))
+_define_lowering(moments_p, _moments_in_jnp, ())

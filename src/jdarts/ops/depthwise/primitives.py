@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops.depthwise import lax_path, native
+from jdarts.ops.depthwise import lax_path
 
 forward_p = Primitive("depthwise_conv")
 input_gradient_p = Primitive("depthwise_conv_input_gradient")
@@ -46,8 +47,8 @@ def _equally_varying(a: Any, b: Any) -> tuple[Any, Any]:
     """Inside `shard_map`, mark both operands as varying over the same mesh axes; `lax` does so by itself."""
     varying_a, varying_b = jax.typeof(a).mat.varying, jax.typeof(b).mat.varying
     return (
-        jax.lax.pcast(a, tuple(varying_b - varying_a), to="varying"),
-        jax.lax.pcast(b, tuple(varying_a - varying_b), to="varying"),
+        jax.lax.pcast(a, tuple(sorted(varying_b - varying_a, key=str)), to="varying"),
+        jax.lax.pcast(b, tuple(sorted(varying_a - varying_b, key=str)), to="varying"),
     )
 
 
@@ -217,7 +218,7 @@ def _define_lowering(
 
     def cpu_rule(ctx: mlir.LoweringRuleContext, a: Any, b: Any, **params: int) -> Any:
         operand: Any = ctx.avals_in[0]
-        rule = native.lowering(function.__name__, operand.dtype) or lax_on_cpu
+        rule = native.lowering(f"depthwise_{function.__name__}", operand.dtype) or lax_on_cpu
         return rule(ctx, a, b, **params)
 
     primitive.def_impl(jax.jit(bind, static_argnames=statics))

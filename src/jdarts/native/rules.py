@@ -10,24 +10,24 @@ import jax
 import numpy as np
 from jax.interpreters import mlir
 
-from jdarts.ops.depthwise.build import BuildError, load_library
+from jdarts.native.build import BuildError, load_library
 
-_FUNCTIONS = ("forward", "input_gradient", "kernel_gradient")
+_FUNCTIONS = ("depthwise_forward", "depthwise_input_gradient", "depthwise_kernel_gradient")
 _lock = threading.Lock()
 _log = logging.getLogger(__name__)
 
 
 def lowering(function: str, dtype: Any) -> mlir.LoweringRule | None:
-    """The native lowering rule of a function ("forward", "input_gradient" or "kernel_gradient").
+    """The native lowering rule of a primitive, called with its operands and parameters.
 
-    None where XLA's own convolution is to be used: for other types than float32 and float64, with
+    None where XLA's own operations are to be used: for other types than float32 and float64, with
     `JDARTS_NATIVE=0` in the environment, and where the native library cannot be built (which is logged once).
     """
     if dtype not in (np.float32, np.float64) or os.environ.get("JDARTS_NATIVE") == "0":
         return None
     with _lock:
         usable = _registered()
-    return _RULES[function] if usable else None
+    return _RULES.get(function) if usable else None
 
 
 @cache
@@ -36,7 +36,7 @@ def _registered() -> bool:
     try:
         library = load_library()
     except BuildError as error:
-        _log.warning("depthwise convolutions use XLA's, many times slower on a CPU than the native kernel: %s", error)
+        _log.warning("XLA's own operations take the place of the native kernels, many times slower on a CPU: %s", error)
         return False
     for name in _FUNCTIONS:
         function = getattr(library, f"jdarts_{name}")
@@ -45,11 +45,11 @@ def _registered() -> bool:
 
 
 def _target(function: str) -> str:
-    return f"jdarts_depthwise_{function}"
+    return f"jdarts_{function}"
 
 
 def _forward(ctx: mlir.LoweringRuleContext, x: Any, kernels: Any, *, stride: int, dilation: int) -> Any:
-    return jax.ffi.ffi_lowering(_target("forward"))(
+    return jax.ffi.ffi_lowering(_target("depthwise_forward"))(
         ctx, x, kernels, stride=np.int64(stride), dilation=np.int64(dilation)
     )
 
@@ -64,7 +64,7 @@ def _input_gradient(
     height: int,
     width: int,
 ) -> Any:
-    return jax.ffi.ffi_lowering(_target("input_gradient"))(
+    return jax.ffi.ffi_lowering(_target("depthwise_input_gradient"))(
         ctx, y, kernels, stride=np.int64(stride), dilation=np.int64(dilation)
     )
 
@@ -74,7 +74,7 @@ def _kernel_gradient(ctx: mlir.LoweringRuleContext, x: Any, y: Any, *, stride: i
         sources, targets, batch, height, _, channels = y.shape
         kernels = jax.ShapeDtypeStruct((sources, targets, size, size, channels), x.dtype)
         partials = jax.ShapeDtypeStruct((_chunks(sources, batch, height), *kernels.shape), x.dtype)
-        call = jax.ffi.ffi_call(_target("kernel_gradient"), (kernels, partials))
+        call = jax.ffi.ffi_call(_target("depthwise_kernel_gradient"), (kernels, partials))
         return call(x, y, stride=np.int64(stride), dilation=np.int64(dilation))[0]
 
     return mlir.lower_fun(gradient, multiple_results=False)(ctx, x, y)
@@ -85,4 +85,8 @@ def _chunks(sources: int, batch: int, height: int) -> int:
     return max(1, min(-(-64 // max(1, sources)), batch * -(-height // 8)))
 
 
-_RULES = {"forward": _forward, "input_gradient": _input_gradient, "kernel_gradient": _kernel_gradient}
+_RULES = {
+    "depthwise_forward": _forward,
+    "depthwise_input_gradient": _input_gradient,
+    "depthwise_kernel_gradient": _kernel_gradient,
+}

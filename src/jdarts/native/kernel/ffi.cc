@@ -1,5 +1,5 @@
 // The three functions as XLA custom calls for CPUs, in float32 and float64.
-#include "functions.h"
+#include "depthwise.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -57,11 +57,11 @@ auto two_operands() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuff
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
-    jdarts_forward, forward,
+    jdarts_depthwise_forward, forward,
     two_operands().Ret<AnyBuffer>().Attr<int64_t>("stride").Attr<int64_t>("dilation"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
-    jdarts_input_gradient, input_gradient,
+    jdarts_depthwise_input_gradient, input_gradient,
     two_operands().Ret<AnyBuffer>().Attr<int64_t>("stride").Attr<int64_t>("dilation"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
-    jdarts_kernel_gradient, kernel_gradient,
+    jdarts_depthwise_kernel_gradient, kernel_gradient,
     two_operands().Ret<AnyBuffer>().Ret<AnyBuffer>().Attr<int64_t>("stride").Attr<int64_t>("dilation"));

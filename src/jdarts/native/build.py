@@ -40,7 +40,7 @@ def load_library() -> ctypes.CDLL:
     try:
         path = _cached(compiler, key)
     except OSError as error:
-        _log.warning("the native depthwise kernels are built for this process alone: no cache folder (%s)", error)
+        _log.warning("the native kernels are built for this process alone: no cache folder (%s)", error)
         with tempfile.TemporaryDirectory(prefix="jdarts-") as folder:
             return _load(_compile(compiler, Path(folder)))
     return _load(path)
@@ -49,7 +49,7 @@ def load_library() -> ctypes.CDLL:
 def _cached(compiler: list[str], key: str) -> Path:
     """The library in the cache folder; built there under a name of its own and then moved, if there is none."""
     folder = cache_folder()
-    for path in sorted(folder.glob(f"depthwise-{key}-*.so")):
+    for path in sorted(folder.glob(f"kernels-{key}-*.so")):
         if path.name == _file_name(key, path):
             return path
         path.unlink(missing_ok=True)
@@ -99,8 +99,8 @@ def _run(command: list[str]) -> str:
 
 
 def _compile(compiler: list[str], folder: Path) -> Path:
-    _log.info("building the native depthwise kernels with %s (some ten seconds, once)", compiler[0])
-    library = folder / "depthwise.so"
+    _log.info("building the native kernels with %s (some ten seconds, once)", compiler[0])
+    library = folder / "kernels.so"
     command = [
         *compiler,
         *_FLAGS,
@@ -141,4 +141,4 @@ def _processor() -> str:
 
 
 def _file_name(key: str, path: Path) -> str:
-    return f"depthwise-{key}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.so"
+    return f"kernels-{key}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.so"

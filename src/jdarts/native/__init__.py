@@ -1,0 +1,5 @@
+"""Native kernels for CPUs, compiled at first use; XLA's own operations where that is not possible."""
+
+from jdarts.native.rules import lowering
+
+__all__ = ["lowering"]
