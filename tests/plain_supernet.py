@@ -413,9 +413,7 @@ def weight_shapes(
             stride = edge_stride(source, reduction=i in reductions)
             for k, name in enumerate(edges[edge]):
                 parts[f"_ops.{edge}._ops.{k}"] = operation_shapes(name, channels, stride)
-        shapes |= {
-            f"cells.{i}.{part}.{name}": shape for part, own in parts.items() for name, shape in own.items()
-        }
+        shapes |= {f"cells.{i}.{part}.{name}": shape for part, own in parts.items() for name, shape in own.items()}
         channels0, channels1 = channels1, channels * len(space.concat)
     return shapes | {"classifier.weight": (classes, channels1), "classifier.bias": (classes,)}
 

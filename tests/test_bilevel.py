@@ -166,9 +166,7 @@ def test_virtual_optimizer_replaces_the_virtual_step_only():
         found = hypergradient_of(state, train, valid, clipped, make(virtual_optimizer=unclipped))
         chex.assert_trees_all_close(found, expected, rtol=1e-9)
     with_own, _ = stepper(clipped, optax.sgd(0.1), jdarts.exact())(state, train, valid)
-    with_other, _ = stepper(clipped, optax.sgd(0.0), jdarts.exact(virtual_optimizer=unclipped))(
-        state, train, valid
-    )
+    with_other, _ = stepper(clipped, optax.sgd(0.0), jdarts.exact(virtual_optimizer=unclipped))(state, train, valid)
     assert optax.tree.norm(optax.tree.sub(with_own.alphas, with_other.alphas)) > 0
     gradient = jax.grad(lambda w: smooth_loss(w, with_other.alphas, 0, train, None)[0])(state.weights)
     updates, _ = clipped.update(gradient, state.weight_opt_state, state.weights)
@@ -189,9 +187,7 @@ def test_a_step_moves_alphas_then_weights_at_the_new_alphas(hypergradient):
     chex.assert_trees_all_close(new.weights, optax.apply_updates(state.weights, updates), rtol=1e-12)
     assert metrics["train/loss"] == smooth_loss(state.weights, new.alphas, 0, train, None)[0]
     assert bool(metrics["hypergradient/finite"])
-    assert {"train/error", "valid/error", "valid/loss", "hypergradient/norm", "weights/gradient_norm"} <= set(
-        metrics
-    )
+    assert {"train/error", "valid/error", "valid/loss", "hypergradient/norm", "weights/gradient_norm"} <= set(metrics)
 
 
 @each_estimator

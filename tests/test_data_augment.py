@@ -136,9 +136,7 @@ def test_padding_is_black_before_normalisation():
 
 def test_draws_cover_their_ranges_evenly():
     count = 20_000
-    draws = draw_augmentation(
-        jax.random.key(1), (count, 5, 8, 1), Augmentation(padding=2, flip=True, cutout=1)
-    )
+    draws = draw_augmentation(jax.random.key(1), (count, 5, 8, 1), Augmentation(padding=2, flip=True, cutout=1))
     for values, ends in ((draws.crop, (5, 5)), (draws.cutout, (5, 8))):
         for axis, end in enumerate(ends):
             frequencies = np.bincount(np.asarray(values[:, axis]), minlength=end)
@@ -146,9 +144,7 @@ def test_draws_cover_their_ranges_evenly():
             # Five standard deviations of a binomial count.
             assert np.abs(frequencies - count / end).max() < 5 * np.sqrt(count / end)
     assert abs(np.asarray(draws.flip).mean() - 0.5) < 5 * 0.5 / np.sqrt(count)
-    columns = np.stack(
-        [draws.crop[:, 0], draws.crop[:, 1], draws.flip, draws.cutout[:, 0], draws.cutout[:, 1]]
-    )
+    columns = np.stack([draws.crop[:, 0], draws.crop[:, 1], draws.flip, draws.cutout[:, 0], draws.cutout[:, 1]])
     assert np.abs(np.corrcoef(columns) - np.eye(5)).max() < 5 / np.sqrt(count)
 
 

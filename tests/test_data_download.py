@@ -72,9 +72,7 @@ def test_a_set_is_downloaded_checked_and_prepared(server, tmp_path, monkeypatch)
         (None, 0, "404"),
     ],
 )
-def test_a_bad_download_says_how_to_go_on_and_leaves_nothing(
-    served, promise, message, server, tmp_path, monkeypatch
-):
+def test_a_bad_download_says_how_to_go_on_and_leaves_nothing(served, promise, message, server, tmp_path, monkeypatch):
     folder, address, handler = server
     handler.promise = promise
     if served:

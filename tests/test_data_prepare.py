@@ -280,9 +280,7 @@ def test_a_source_without_the_files_is_told_which(name, source, data_dir):
     assert not data_dir.exists()
 
 
-@pytest.mark.parametrize(
-    "interruption", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")]
-)
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
 def test_an_interruption_leaves_nothing_and_keeps_the_old(interruption, source, data_dir, monkeypatch):
     records = write_cifar("cifar10", source)
     expected = KeyboardInterrupt if interruption is KeyboardInterrupt else InputError

@@ -51,9 +51,7 @@ def test_a_damaged_prepared_set_names_the_place_and_the_mend(damage, whole_set, 
     with pytest.raises(InputError) as caught:
         load("cifar10", data_dir)
     assert str(caught.value).startswith(str(folder))
-    assert str(caught.value).endswith(
-        f"python -m jdarts.data prepare cifar10 --overwrite --data-dir {data_dir}"
-    )
+    assert str(caught.value).endswith(f"python -m jdarts.data prepare cifar10 --overwrite --data-dir {data_dir}")
 
 
 def test_a_set_in_tensorflows_form_is_told_apart(data_dir, tmp_path):

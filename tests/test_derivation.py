@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdarts.derivation import derive
+from jdarts.derivation import derive_genotype as derive
 from jdarts.errors import InputError
 from jdarts.genotype import nodes_of
 from jdarts.space import CELL_KINDS, SearchSpace, darts_space, uniform_space

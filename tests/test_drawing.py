@@ -77,9 +77,7 @@ KINDS = ("normal", "reduce")
 def drawn(genotype, title=None):
     figure = cells_figure(genotype, KINDS, title)
     FigureCanvasAgg(figure).draw()
-    artists: dict[Any, Any] = {
-        a.get_gid(): a for a in (*figure.axes[0].patches, *figure.axes[0].texts) if a.get_gid()
-    }
+    artists: dict[Any, Any] = {a.get_gid(): a for a in (*figure.axes[0].patches, *figure.axes[0].texts) if a.get_gid()}
     return figure, artists
 
 

@@ -71,9 +71,7 @@ def read(path: Path):
         numbers = dict(file)
     weights = {name: jnp.asarray(w) for name, w in plain.below(numbers, "weights/").items()}
     edges, operations = numbers["alphas/normal"].shape
-    assert operations == len(DARTS_OPERATIONS), (
-        f"{path.name}: the list of {operations} operations is not known"
-    )
+    assert operations == len(DARTS_OPERATIONS), f"{path.name}: the list of {operations} operations is not known"
     nodes = (math.isqrt(9 + 8 * edges) - 3) // 2
     layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("cells."))
     last_channels = weights[f"cells.{layers - 1}.preprocess1.op.1.weight"].shape[0]
@@ -82,9 +80,7 @@ def read(path: Path):
     concatenated = features // last_channels
     return Reference(
         numbers=numbers,
-        space=uniform_space(
-            DARTS_OPERATIONS, nodes=nodes, concat=tuple(range(2 + nodes - concatenated, 2 + nodes))
-        ),
+        space=uniform_space(DARTS_OPERATIONS, nodes=nodes, concat=tuple(range(2 + nodes - concatenated, 2 + nodes))),
         sizes={
             "channels": stem_channels // 3,
             "layers": layers,
@@ -118,9 +114,7 @@ def test_fixture_names_and_shapes_are_those_of_the_plain_network(path):
     reference = read(path)
     shapes = plain.weight_shapes(space=reference.space, **reference.sizes)
     assert shapes == {name: w.shape for name, w in reference.weights.items()}
-    drawn = plain.init_weights(
-        np.random.default_rng(0), space=reference.space, dtype=np.float32, **reference.sizes
-    )
+    drawn = plain.init_weights(np.random.default_rng(0), space=reference.space, dtype=np.float32, **reference.sizes)
     assert {name: w.shape for name, w in drawn.items()} == shapes
     assert all(w.dtype == np.float32 for w in drawn.values())
     assert plain.num_weights(drawn) == sum(w.size for w in reference.trained.values())
@@ -130,13 +124,9 @@ def test_fixture_names_and_shapes_are_those_of_the_plain_network(path):
 def test_fixture_logits_and_loss(path):
     reference = read(path)
     images, labels = reference.batch("train")
-    logits, running = plain.forward(
-        reference.weights, reference.alphas, images, space=reference.space, train=True
-    )
+    logits, running = plain.forward(reference.weights, reference.alphas, images, space=reference.space, train=True)
     assert_agree({"logits": logits}, {"logits": reference.numbers["train/logits"]})
-    np.testing.assert_allclose(
-        plain.cross_entropy(logits, labels), reference.numbers["train/loss"], rtol=1e-9
-    )
+    np.testing.assert_allclose(plain.cross_entropy(logits, labels), reference.numbers["train/loss"], rtol=1e-9)
     assert running.keys() == reference.running.keys()
 
 
@@ -174,21 +164,15 @@ def test_fixture_implicit_term_by_a_second_derivative(path):
 
 def count(space):
     rng = np.random.default_rng(0)
-    return plain.num_weights(
-        plain.init_weights(rng, space=space, channels=16, layers=8, classes=10, dtype=np.float32)
-    )
+    return plain.num_weights(plain.init_weights(rng, space=space, channels=16, layers=8, classes=10, dtype=np.float32))
 
 
 def test_count_of_the_darts_space():
     assert count(uniform_space(DARTS_OPERATIONS, nodes=4)) == 1_930_618
 
 
-@pytest.mark.skipif(
-    not SPACES_FILE.is_file(), reason=f"no file {SPACES_FILE.name} beside the fixtures folder"
-)
-@pytest.mark.parametrize(
-    "name, expected", [("S1", 405_146), ("S2", 665_466), ("S3", 665_466), ("S4", 624_506)]
-)
+@pytest.mark.skipif(not SPACES_FILE.is_file(), reason=f"no file {SPACES_FILE.name} beside the fixtures folder")
+@pytest.mark.parametrize("name, expected", [("S1", 405_146), ("S2", 665_466), ("S3", 665_466), ("S4", 624_506)])
 def test_counts_of_the_reduced_spaces(name, expected):
     lists = json.loads(SPACES_FILE.read_text())[name]
     normal, reduce = (tuple(tuple(names) for names in lists[kind]) for kind in ("normal", "reduce"))
@@ -272,14 +256,11 @@ def test_a_larger_filter_with_a_zero_rim_is_the_smaller_one(small, large, stride
     rng = np.random.default_rng(3)
     x = jnp.asarray(rng.standard_normal((2, 6, 6, 4)))
     weights = {
-        name: jnp.asarray(1 + rng.random(shape))
-        for name, shape in plain.operation_shapes(small, 4, stride).items()
+        name: jnp.asarray(1 + rng.random(shape)) for name, shape in plain.operation_shapes(small, 4, stride).items()
     }
     rim = (int(large[-1]) - int(small[-1])) // 2
     padded = {
-        name: jnp.pad(w, ((0, 0), (0, 0), (rim, rim), (rim, rim)))
-        if name in ("op.1.weight", "op.5.weight")
-        else w
+        name: jnp.pad(w, ((0, 0), (0, 0), (rim, rim), (rim, rim))) if name in ("op.1.weight", "op.5.weight") else w
         for name, w in weights.items()
     }
     shapes = {name: w.shape for name, w in padded.items()}
@@ -296,14 +277,10 @@ def test_an_edge_uses_the_columns_of_its_own_list_only():
     weights, alphas, images = small_network(space)
     logits, _ = plain.forward(weights, alphas, images, space=space, train=True)
     unused = jnp.asarray([[0.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
-    moved, _ = plain.forward(
-        weights, alphas | {"reduce": alphas["reduce"] + unused}, images, space=space, train=True
-    )
+    moved, _ = plain.forward(weights, alphas | {"reduce": alphas["reduce"] + unused}, images, space=space, train=True)
     np.testing.assert_array_equal(moved, logits)
     used = jnp.asarray([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-    moved, _ = plain.forward(
-        weights, alphas | {"reduce": alphas["reduce"] + used}, images, space=space, train=True
-    )
+    moved, _ = plain.forward(weights, alphas | {"reduce": alphas["reduce"] + used}, images, space=space, train=True)
     assert np.abs(moved - logits).max() > 1e-6
 
 
@@ -316,9 +293,7 @@ def test_a_mixed_operation_is_the_weighted_sum_of_its_operations():
         for name, shape in plain.operation_shapes(operation, 2, 2).items()
     }
     one_hot = 200.0 * jnp.eye(len(SMALL_OPERATIONS), dtype=jnp.float64)
-    alone = [
-        plain.mixed_operation(x, weights, row, SMALL_OPERATIONS, stride=2, train=True)[0] for row in one_hot
-    ]
+    alone = [plain.mixed_operation(x, weights, row, SMALL_OPERATIONS, stride=2, train=True)[0] for row in one_hot]
     for k, operation in enumerate(SMALL_OPERATIONS):
         y, _ = plain.operation(operation, x, plain.below(weights, f"_ops.{k}."), stride=2, train=True)
         np.testing.assert_allclose(alone[k], y, rtol=1e-12, atol=1e-12)

@@ -112,9 +112,7 @@ def test_the_estimate_comes_once_and_leaves_the_first_step_out(clock):
 def test_the_estimate_of_a_resumed_run_counts_what_remains(clock):
     stream = io.StringIO()
     run(clock, stream, steps=5, first_step=49 * 390, seconds=1.0)
-    assert stream.getvalue() == (
-        "about 6 min 26 s for the remaining epoch: 390 steps, 1.00 s a step (64 images/s)\n"
-    )
+    assert stream.getvalue() == ("about 6 min 26 s for the remaining epoch: 390 steps, 1.00 s a step (64 images/s)\n")
 
 
 def test_steps_dispatched_ahead_of_the_device_do_not_count_as_fast(clock):
@@ -176,8 +174,7 @@ def test_plain_lines_are_rare_and_without_control_characters(clock):
     lines = stream.getvalue().splitlines()
     assert 6 <= len(lines) <= 9
     assert lines[1] == (
-        "epoch  1/50  step 105/390  train loss 1.234 56.1 %  valid loss 1.300 53.0 %  640 images/s  "
-        "32 min 19 s left"
+        "epoch  1/50  step 105/390  train loss 1.234 56.1 %  valid loss 1.300 53.0 %  640 images/s  32 min 19 s left"
     )
     assert set(re.findall(r"[^ -~]", stream.getvalue())) == {"\n"}
 
@@ -193,8 +190,7 @@ def test_an_epoch_leaves_a_line_with_its_time(clock):
     lines = stream.getvalue().splitlines()
     ends = [line for line in lines if "step" not in line and "epoch" in line]
     assert [re.sub(" +", " ", line) for line in ends] == [
-        f"epoch {e}/50 train loss nan 56.1 % valid loss 1.300 53.0 % 1 min 40 s alphas entropy 2.010"
-        for e in (1, 2)
+        f"epoch {e}/50 train loss nan 56.1 % valid loss 1.300 53.0 % 1 min 40 s alphas entropy 2.010" for e in (1, 2)
     ]
 
 

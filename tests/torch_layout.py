@@ -7,8 +7,6 @@ from jdarts.space import cell_kinds
 
 _SEPARABLE = {"depthwise1": 1, "pointwise1": 2, "depthwise2": 5, "pointwise2": 6}
 _DILATED = {"depthwise1": 1, "pointwise1": 2}
-_NORMS = {"sep": {"middle": "op.3", "last": "op.7"}, "dil": {"last": "op.3"}, "skip": {"last": "bn"}}
-_NORMS |= {"max": {"last": "1"}, "avg": {"last": "1"}}
 
 
 def _kernel(name, array):
@@ -26,11 +24,12 @@ def _operation_weights(flat, prefix, name, stride):
 
 
 def _preprocess_weights(flat, prefix):
-    if f"{prefix}.conv_1.weight" in flat:
-        return {
-            key: _kernel(key, flat[f"{prefix}.conv_{i}.weight"])[None] for key, i in (("even", 1), ("odd", 2))
-        }
-    return {"pointwise": _kernel("pointwise", flat[f"{prefix}.op.1.weight"])[None]}
+    weights = {"pointwise1": _kernel("pointwise", flat[f"{prefix}1.op.1.weight"])}
+    if f"{prefix}0.conv_1.weight" in flat:
+        weights |= {f"{key}0": _kernel(key, flat[f"{prefix}0.conv_{i}.weight"]) for key, i in (("even", 1), ("odd", 2))}
+    else:
+        weights["pointwise0"] = _kernel("pointwise", flat[f"{prefix}0.op.1.weight"])
+    return {name: array[None] for name, array in weights.items()}
 
 
 def stacked_params(flat, space, cells):
@@ -44,9 +43,7 @@ def stacked_params(flat, space, cells):
         "classifier": {"kernel": flat["classifier.weight"].T, "bias": flat["classifier.bias"]},
     }
     for index, kind in enumerate(cell_kinds(cells)):
-        cell = tree[f"cell{index}"] = {
-            f"preprocess{i}": _preprocess_weights(flat, f"cells.{index}.preprocess{i}") for i in (0, 1)
-        }
+        cell = tree[f"cell{index}"] = {"preprocess": _preprocess_weights(flat, f"cells.{index}.preprocess")}
         for number, stage in enumerate(stages(space, kind)):
             stride = 2 if kind == "reduce" and number == 0 else 1
             operations = {}
@@ -67,22 +64,22 @@ def stacked_params(flat, space, cells):
 def stacked_statistics(flat, space, cells):
     """Running statistics named as in PyTorch, as the tree of `Supernet`'s batch_stats."""
 
-    def moments(*names):
+    def moments(names):
         return {
             "mean": np.stack([flat[f"{name}.running_mean"] for name in names]),
             "variance": np.stack([flat[f"{name}.running_var"] for name in names]),
         }
 
-    tree = {"stem": {"norm": {key: value[0] for key, value in moments("stem.1").items()}}}
+    tree = {"stem": {"norm": moments(["stem.1"])}}
     for index, kind in enumerate(cell_kinds(cells)):
         cell = tree[f"cell{index}"] = {}
-        for i in (0, 1):
-            prefix = f"cells.{index}.preprocess{i}"
-            norm = f"{prefix}.bn" if f"{prefix}.bn.running_mean" in flat else f"{prefix}.op.2"
-            cell[f"preprocess{i}"] = {"norm": {key: value[0] for key, value in moments(norm).items()}}
+        older = f"cells.{index}.preprocess0"
+        halved = f"{older}.bn.running_mean" in flat
+        norms = [f"{older}.bn" if halved else f"{older}.op.2", f"cells.{index}.preprocess1.op.2"]
+        cell["preprocess"] = {"norm": moments(norms)}
         for number, stage in enumerate(stages(space, kind)):
             stride = 2 if kind == "reduce" and number == 0 else 1
-            operations = {}
+            middle, last = [], []
             for group in stage.operations:
                 if group.name == "noise" or (group.name == "skip_connect" and stride == 1):
                     continue
@@ -90,12 +87,9 @@ def stacked_statistics(flat, space, cells):
                 if "pool" in group.name:  # the same for all edges of a source
                     edges = [edges[group.sources.index(source)] for source in group.distinct_sources]
                 prefixes = [f"cells.{index}._ops.{edge}._ops.{column}" for edge, column in edges]
-                operations[group.name] = {
-                    key: moments(*(f"{prefix}.{norm}" for prefix in prefixes))
-                    for key, norm in _NORMS[
-                        group.name[:3].rstrip("_") if group.name[:4] != "skip" else "skip"
-                    ].items()
-                }
-            if operations:
-                cell[f"stage{number}"] = operations
+                middle += [f"{prefix}.op.3" for prefix in prefixes if group.name.startswith("sep")]
+                end = {"sep": "op.7", "dil": "op.3", "max": "1", "avg": "1", "ski": "bn"}[group.name[:3]]
+                last += [f"{prefix}.{end}" for prefix in prefixes]
+            norms = {name: moments(prefixes) for name, prefixes in (("middle", middle), ("last", last)) if prefixes}
+            cell[f"stage{number}"] = norms
     return tree

@@ -16,6 +16,7 @@ from jdarts.bilevel import (
     init_state,
     unrolled,
 )
+from jdarts.derivation import derive_genotype
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, genotype_from_json, parse_genotype
 from jdarts.space import SearchSpace, darts_space, uniform_space
@@ -33,6 +34,7 @@ __all__ = [
     "SearchSpace",
     "bilevel_step",
     "darts_space",
+    "derive_genotype",
     "exact",
     "finite_difference",
     "first_order",

@@ -17,6 +17,7 @@ import jax
 
 from jdarts.errors import InputError
 
+FOLDER = "checkpoints"
 RECORD = "record.json"
 ARRAYS = "arrays"
 _NAME = re.compile(r"step_(\d+)")
@@ -145,6 +146,28 @@ def newest(folder: Path, skipped: list[str]) -> Checkpoint | None:
         except InputError as error:
             skipped.append(str(error))
     return None
+
+
+def find(path: Path, skipped: list[str]) -> Checkpoint:
+    """The checkpoint that a path means: itself, or the newest whole one of a run's folder.
+
+    Args:
+      path: a run's folder, its folder of checkpoints, or one checkpoint.
+      skipped: as in `newest`.
+
+    Raises:
+      InputError: there is no such folder, no whole checkpoint in it, or the checkpoint is damaged.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a run's folder or a checkpoint in it")
+    if _NAME.fullmatch(path.name):
+        return read(path)
+    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    found = newest(folder, skipped)
+    if found is None:
+        why = f"; {skipped[-1]}" if skipped else "; a search writes one at the end of each epoch"
+        raise InputError(f"{path} holds no whole checkpoint{why}")
+    return found
 
 
 def remove_half_written(folder: Path) -> None:

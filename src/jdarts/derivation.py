@@ -10,7 +10,7 @@ from jdarts.genotype import INPUT_STATES, NONE, Cell, Genotype
 from jdarts.space import CellKind, SearchSpace
 
 
-def derive(alphas: Mapping[str, Any], space: SearchSpace, *, edges_per_node: int = 2) -> Genotype:
+def derive_genotype(alphas: Mapping[str, Any], space: SearchSpace, *, edges_per_node: int = 2) -> Genotype:
     """The discrete cells that a search has found.
 
     Each edge takes the softmax over all its operations, `none` included, and is as strong as its strongest operation

@@ -23,9 +23,7 @@ DataDir = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 
 
 @app.command(name="prepare")
-def prepare_set(
-    name: Name, /, source: Source = None, data_dir: DataDir = None, overwrite: bool = False
-) -> None:
+def prepare_set(name: Name, /, source: Source = None, data_dir: DataDir = None, overwrite: bool = False) -> None:
     """Prepares an image set in the form that tensorflow-datasets reads, without TensorFlow.
 
     Args:
@@ -40,9 +38,7 @@ def prepare_set(
     entry = CATALOGUE.get(name)
     if entry and not overwrite and find_prepared(name, entry, data_dir):
         print("already prepared; --overwrite prepares it again")
-    found = prepare(
-        name, source=source, data_dir=data_dir, overwrite=overwrite, progress=ProgressLine(sys.stderr)
-    )
+    found = prepare(name, source=source, data_dir=data_dir, overwrite=overwrite, progress=ProgressLine(sys.stderr))
     assert entry is not None
     print(f"{entry.title}: {_describe(found, entry)} in {found.folder}")
     where = f", data_dir={os.fspath(data_dir)!r}" if data_dir else ""

@@ -31,9 +31,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("padding", "cutout"):
             if getattr(self, name) < 0:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}; give a number of pixels, 0 to switch it off"
-                )
+                raise InputError(f"{name} is {getattr(self, name)}; give a number of pixels, 0 to switch it off")
 
 
 class AugmentationDraws(NamedTuple):
@@ -84,9 +82,7 @@ def augment(
     return apply_augmentation(draws, images, augmentation, mean=mean, std=std, dtype=dtype)
 
 
-def draw_augmentation(
-    key: jax.Array, shape: tuple[int, ...], augmentation: Augmentation
-) -> AugmentationDraws:
+def draw_augmentation(key: jax.Array, shape: tuple[int, ...], augmentation: Augmentation) -> AugmentationDraws:
     """Draws the random numbers of `augment` for images of shape `[B, H, W, C]`."""
     batch, height, width, _ = shape
     places = 2 * augmentation.padding + 1
@@ -151,9 +147,7 @@ def normalise(
     return (jnp.asarray(images).astype(dtype) / jnp.array(255, dtype) - centre) / scale
 
 
-def _crop_and_flip(
-    draws: AugmentationDraws, images: jax.Array | np.ndarray, augmentation: Augmentation
-) -> jax.Array:
+def _crop_and_flip(draws: AugmentationDraws, images: jax.Array | np.ndarray, augmentation: Augmentation) -> jax.Array:
     """Reads each output pixel from where it comes; outside the image it is black."""
     batch, height, width, channels = images.shape
     rows = jnp.arange(height, dtype=jnp.int32)[None, :]

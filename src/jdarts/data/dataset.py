@@ -76,9 +76,7 @@ class ImageDataset:
         return height, width, channels
 
 
-def halves(
-    split: ImageSplit, *, fraction: float = 0.5, seed: int | None = None
-) -> tuple[ImageSplit, ImageSplit]:
+def halves(split: ImageSplit, *, fraction: float = 0.5, seed: int | None = None) -> tuple[ImageSplit, ImageSplit]:
     """Splits a training set into the images of the weights and the images of the alphas.
 
     The DARTS search trains weights on the first ⌊fraction · N⌋ images and alphas on the rest (paper section

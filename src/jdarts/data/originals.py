@@ -27,10 +27,7 @@ class Registered(NamedTuple):
 
 def registered_files(builder_class: Any) -> dict[str, Registered]:
     """The original files that TFDS registers for a builder, by file name."""
-    return {
-        info.filename: Registered(url, info.size, info.checksum)
-        for url, info in builder_class.url_infos.items()
-    }
+    return {info.filename: Registered(url, info.size, info.checksum) for url, info in builder_class.url_infos.items()}
 
 
 def needed_files(name: str) -> tuple[str, ...]:

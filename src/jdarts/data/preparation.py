@@ -54,9 +54,7 @@ def prepare(
     """
     check_name(name, NAMES)
     if name == DIGITS:
-        raise InputError(
-            "digits lies inside scikit-learn and needs no preparation; jdarts.data.load('digits')"
-        )
+        raise InputError("digits lies inside scikit-learn and needs no preparation; jdarts.data.load('digits')")
     entry = CATALOGUE[name]
     if not overwrite and (found := find_prepared(name, entry, data_dir)):
         check_format(name, found, data_dir)
@@ -138,9 +136,7 @@ def _build(stock: Any, entry: Entry, raw: RawSet, staging: Path, progress: Progr
         def _generate_examples(self, name: str, split: RawSplit) -> Iterator[tuple[int, dict[str, Any]]]:
             nonlocal done
             for index, image in enumerate(split.images):
-                example: dict[str, Any] = {
-                    label: int(values[index]) for label, values in split.labels.items()
-                }
+                example: dict[str, Any] = {label: int(values[index]) for label, values in split.labels.items()}
                 if "id" in self.info.features:
                     example["id"] = f"{name}_{index:0{entry.id_digits}d}"
                 yield index, {**example, "image": io.BytesIO(_png(image))}

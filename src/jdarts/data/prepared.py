@@ -69,10 +69,7 @@ def find_prepared(name: str, entry: Entry, data_dir: str | os.PathLike[str] | No
         info = json.loads(text)
         return Prepared(
             folder=newest.parent,
-            counts={
-                split["name"]: sum(int(length) for length in split["shardLengths"])
-                for split in info["splits"]
-            },
+            counts={split["name"]: sum(int(length) for length in split["shardLengths"]) for split in info["splits"]},
             file_format=info.get("fileFormat", "tfrecord"),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -161,6 +158,4 @@ def _decode(content: bytes) -> np.ndarray:
 
 def _damaged(name: str, path: Path, data_dir: str | os.PathLike[str] | None) -> InputError:
     state = "is damaged" if path.exists() else "is missing"
-    return InputError(
-        f"{path} {state}; prepare the set again with: {prepare_command(name, data_dir, '--overwrite')}"
-    )
+    return InputError(f"{path} {state}; prepare the set again with: {prepare_command(name, data_dir, '--overwrite')}")

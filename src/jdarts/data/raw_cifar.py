@@ -95,8 +95,7 @@ def _parse(contents: Mapping[str, bytes], form: CifarForm, place: str) -> RawSet
             for split, files in form.splits.items()
         },
         label_names={
-            label: _parse_names(contents[file], classes, f"{place}/{file}")
-            for label, classes, file in form.labels
+            label: _parse_names(contents[file], classes, f"{place}/{file}") for label, classes, file in form.labels
         },
     )
 

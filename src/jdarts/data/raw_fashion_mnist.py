@@ -60,7 +60,6 @@ def _read_idx(path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
     data = np.frombuffer(content, np.uint8, offset=4 + 4 * axes)
     if data.size != np.prod(sizes):
         raise InputError(
-            f"{path} holds {data.size:,} bytes of data, its header says {np.prod(sizes):,}; "
-            "get the file again"
+            f"{path} holds {data.size:,} bytes of data, its header says {np.prod(sizes):,}; get the file again"
         )
     return data.reshape(sizes)

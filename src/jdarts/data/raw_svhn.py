@@ -38,8 +38,7 @@ def _read_mat(path: Path) -> RawSplit:
         raise InputError(f"{path} has no X and y; it is of another set")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (SIZE, SIZE, 3):
         raise InputError(
-            f"{path}: X is {images.dtype} {list(images.shape)}, expected uint8 [32, 32, 3, N]; "
-            "it is of another set"
+            f"{path}: X is {images.dtype} {list(images.shape)}, expected uint8 [32, 32, 3, N]; it is of another set"
         )
     if digits.size != images.shape[3] or not digits.size:
         raise InputError(f"{path} holds {images.shape[3]:,} images and {digits.size:,} labels; get it again")

@@ -209,9 +209,7 @@ class Cell(nn.Module):
     axis_name: str | None
 
     @nn.compact
-    def __call__(
-        self, before: jax.Array, last: jax.Array, weights: jax.Array, *, train: bool
-    ) -> jax.Array:
+    def __call__(self, before: jax.Array, last: jax.Array, weights: jax.Array, *, train: bool) -> jax.Array:
         """Computes the cell.
 
         Args:
@@ -223,7 +221,9 @@ class Cell(nn.Module):
         Returns:
           `[B, H', W', C · len(concat)]`.
         """
-        read = Preprocess(self.channels, self.halved_before, self.axis_name, name="preprocess")(before, last, train=train)
+        read = Preprocess(self.channels, self.halved_before, self.axis_name, name="preprocess")(
+            before, last, train=train
+        )
         nodes, unfinished = [], None
         for index, stage in enumerate(stages(self.space, self.kind)):
             stride = 2 if self.kind == "reduce" and index == 0 else 1

@@ -116,7 +116,9 @@ def _check_stacks(name: str, stacks: Sequence[Any], operands: Sequence[Any], rou
 def _check_ends(name: str, ends: Sequence[tuple[int, int]], sizes: Sequence[int]) -> None:
     for stack, row in ends:
         if not (0 <= stack < len(sizes) and 0 <= row < sizes[stack]):
-            raise InputError(f"{name}: a route names row {row} of stack {stack}, but the stacks have {tuple(sizes)} rows")
+            raise InputError(
+                f"{name}: a route names row {row} of stack {stack}, but the stacks have {tuple(sizes)} rows"
+            )
 
 
 @combine_p.def_abstract_eval
@@ -186,7 +188,7 @@ def _combine_transpose(cts: Any, weights: Any, *xs: Any, routes: Routes, sizes: 
 def _placed(rows: jax.Array, places: Sequence[int], count: int) -> jax.Array:
     if list(places) == list(range(count)):
         return rows
-    return jnp.zeros((count, rows.shape[-1]), rows.dtype).at[np.array(places, int)].set(rows)
+    return jnp.zeros((count, rows.shape[-1]), rows.dtype).at[np.array(places, int)].set(rows, unique_indices=True)
 
 
 def _products_jvp(primals: Any, tangents: Any, *, num_x: int, routes: Routes) -> Any:
@@ -288,7 +290,10 @@ def _products_batched(operands: Any, axes: Any, *, num_x: int, routes: Routes) -
 
 def _moments_batched(operands: Any, axes: Any) -> Any:
     count = _lane_count(operands, axes)
-    rows = [a.shape[0] if axis is batching.not_mapped else a.shape[:axis] + a.shape[axis + 1 :] for a, axis in zip(operands, axes)]
+    rows = [
+        a.shape[0] if axis is batching.not_mapped else a.shape[:axis] + a.shape[axis + 1 :]
+        for a, axis in zip(operands, axes)
+    ]
     rows = [size if isinstance(size, int) else size[0] for size in rows]
     outs = moments_p.bind(*(_lanes(a, axis, count) for a, axis in zip(operands, axes)))
     results = []

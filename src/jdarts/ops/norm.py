@@ -100,9 +100,7 @@ def _targets(plan: Plan) -> tuple[tuple[int, int], ...]:
     return tuple((q, j) for q, size in enumerate(plan.sizes) for j in range(size))
 
 
-def _factors(
-    weights: jax.Array, local: Moments, plan: Plan, rows: tuple[int, ...]
-) -> tuple[jax.Array, Moments]:
+def _factors(weights: jax.Array, local: Moments, plan: Plan, rows: tuple[int, ...]) -> tuple[jax.Array, Moments]:
     """Small arithmetic: one factor per route and one constant per result row, `[R + T, C]`, and the statistics used."""
     used = _synchronised(local, plan.axis_name)
     scale = lax.rsqrt(used.variance + EPSILON)

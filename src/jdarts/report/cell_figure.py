@@ -88,9 +88,7 @@ class _Pen:
     def __init__(self, axes: Axes, name: str, origin: Point) -> None:
         self.axes, self.name, self.origin = axes, name, origin
 
-    def box(
-        self, part: str, box: Box, text: str, colours: tuple[str, str], size: float, rounding: float
-    ) -> None:
+    def box(self, part: str, box: Box, text: str, colours: tuple[str, str], size: float, rounding: float) -> None:
         x, y = self.origin
         patch = FancyBboxPatch(
             (x + box.left, y + box.bottom),

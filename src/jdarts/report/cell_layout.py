@@ -79,9 +79,7 @@ def lay_out(nodes: Sequence[Cell], concat: Sequence[int], label_width: Callable[
     states = []
     for state, layer in enumerate(graph.layer_of):
         y, half, right = heights[layer]["state", state], halves[layer]["state", state], spans[layer][1]
-        states.append(
-            Box(right - (OUTER_WIDTH if state < INPUT_STATES else NODE_WIDTH), y - half, right, y + half)
-        )
+        states.append(Box(right - (OUTER_WIDTH if state < INPUT_STATES else NODE_WIDTH), y - half, right, y + half))
     y, half = heights[graph.last][OUTPUT], halves[graph.last][OUTPUT]
     output = Box(spans[-1][0], y - half, spans[-1][1], y + half)
     labels = _labels(graph, heights, spans, states)
@@ -90,9 +88,7 @@ def lay_out(nodes: Sequence[Cell], concat: Sequence[int], label_width: Callable[
     return CellLayout(spans[-1][1], top - bottom, states, output, labels, lines[:count], lines[count:])
 
 
-def _spans(
-    graph: CellGraph, heights: Heights, label_width: Callable[[str], float]
-) -> list[tuple[float, float]]:
+def _spans(graph: CellGraph, heights: Heights, label_width: Callable[[str], float]) -> list[tuple[float, float]]:
     """Left and right end of each layer. A space between layers is wider the further its lines climb."""
     spans = [(0.0, OUTER_WIDTH)]
     for layer in range(1, graph.last + 1):
@@ -106,9 +102,7 @@ def _spans(
     return spans
 
 
-def _labels(
-    graph: CellGraph, heights: Heights, spans: list[tuple[float, float]], states: list[Box]
-) -> list[Box]:
+def _labels(graph: CellGraph, heights: Heights, spans: list[tuple[float, float]], states: list[Box]) -> list[Box]:
     """Labels stand in the order in which their lines arrive, so that lines into one node do not cross."""
     labels: dict[int, Box] = {}
     for state in range(INPUT_STATES, len(states)):

@@ -188,9 +188,7 @@ def _heights(graph: CellGraph, order: Order) -> Heights:
         # In terms of -(y + depth), keeping the distances means not to decrease.
         targets = [-(y + depth) for y, depth in zip(wanted, depths[layer])]
         fitted = _non_decreasing(targets, [weight or 1.0 for weight in weights])
-        heights[layer] = {
-            item: -value - depth for item, value, depth in zip(order[layer], fitted, depths[layer])
-        }
+        heights[layer] = {item: -value - depth for item, value, depth in zip(order[layer], fitted, depths[layer])}
     return heights
 
 
@@ -219,7 +217,5 @@ def _non_decreasing(values: list[float], weights: list[float]) -> list[float]:
 
 def _length(graph: CellGraph, heights: Heights) -> float:
     return sum(
-        abs(heights[gap][a] - heights[gap + 1][b])
-        for gap, segments in enumerate(graph.segments)
-        for a, b in segments
+        abs(heights[gap][a] - heights[gap + 1][b]) for gap, segments in enumerate(graph.segments) for a, b in segments
     )

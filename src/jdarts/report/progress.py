@@ -214,9 +214,7 @@ class Progress:
     def _rows(self) -> list[tuple[str, list[str]]]:
         groups = by_group(self._values)
         ungrouped = groups.pop("", {})
-        rows = [
-            (group, [f"{name} {text}" for name, text in texts.items()]) for group, texts in groups.items()
-        ]
+        rows = [(group, [f"{name} {text}" for name, text in texts.items()]) for group, texts in groups.items()]
         last = [*self._speed(), *(f"{name} {text}" for name, text in ungrouped.items())]
         return [*rows, (_SPEED, last)] if last else rows
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts import checkpoint, data
-from jdarts.derivation import derive
+from jdarts.derivation import derive_genotype
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
 from jdarts.nets.supernet import check_image_size
@@ -260,7 +260,7 @@ class _Run:
 
     def _genotype(self, state: SearchState) -> Genotype:
         alphas = jax.device_get(state.bilevel.alphas)
-        return derive(alphas, self.config.space, edges_per_node=self.config.edges_per_node)
+        return derive_genotype(alphas, self.config.space, edges_per_node=self.config.edges_per_node)
 
     def _close(self, state: SearchState, accuracy: float, display: Progress) -> SearchResult:
         genotype = self._genotype(state)

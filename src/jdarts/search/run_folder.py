@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 
 CONFIG = "config.json"
-CHECKPOINTS = "checkpoints"
 SUMMARY = "summary.json"
 
 
@@ -24,7 +24,7 @@ class RunFolder(NamedTuple):
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
-        return self.path / CHECKPOINTS
+        return self.path / checkpoint.FOLDER
 
     @property
     def summary(self) -> Path:

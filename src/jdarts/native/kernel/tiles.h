@@ -6,53 +6,13 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
-#include "parallel.h"
+#include "vectors.h"
 
 namespace jdarts {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-// Inlined, the fields of the structs stay in registers.
-#define JDARTS_INLINE inline __attribute__((always_inline))
-constexpr bool kManyRegisters = kVectorBytes == 64;
 constexpr int kRows = 4;
-
-template <typename T>
-struct Simd {
-  typedef T Vector __attribute__((vector_size(kVectorBytes)));
-  static constexpr Index lanes = kVectorBytes / sizeof(T);
-};
-template <typename T>
-using Vector = typename Simd<T>::Vector;
-
-template <typename T>
-inline Vector<T> load(const T* p) {
-  Vector<T> v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
-// Keeps GCC from loading a value again for each of its uses.
-template <typename V>
-inline V in_register(V v) {
-#if defined(__AVX512F__) && !defined(__clang__)
-  asm("" : "+v"(v));
-#endif
-  return v;
-}
-
-template <typename T>
-inline void store(T* p, Vector<T> v) {
-  std::memcpy(p, &v, sizeof v);
-}
 
 // Vectors that start at values `first`, `first + step`, … of a row meet the kernel at one phase. There are
 // `count` such classes; class a starts at value a * lanes.

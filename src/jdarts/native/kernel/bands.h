@@ -1,0 +1,67 @@
+// Images cut into bands of rows, and copies of bands with the padding around them.
+#pragma once
+
+#include <algorithm>
+
+#include "vectors.h"
+
+namespace jdarts {
+
+// Rows cut into bands of equal height.
+struct Bands {
+  // At least `wanted` bands and at most 256 KiB of buffer each, but no band lower than two tiles.
+  Bands(Index rows, Index wanted, Index bytes_per_row, Index tile_rows) : rows(rows) {
+    const Index most = std::max<Index>(1, rows / (2 * tile_rows));
+    const Index by_memory = (rows * bytes_per_row) >> 18;
+    const Index pieces = std::clamp<Index>(std::max(wanted, by_memory + 1), 1, most);
+    height = (rows + pieces * tile_rows - 1) / (pieces * tile_rows) * tile_rows;
+    count = (rows + height - 1) / height;
+  }
+  Index begin(Index band) const { return band * height; }
+  Index end(Index band) const { return std::min(rows, (band + 1) * height); }
+  Index rows, height, count;
+};
+
+template <typename T>
+void copy_pixel(const T* __restrict from, Index channels, T* __restrict to) {
+  for (Index c = 0; c < channels; ++c) to[c] = from[c];
+}
+
+// The layout of a padded copy: rows of `planes` planes of pixels, `left` of them zeros before the image.
+template <typename T>
+struct Padding {
+  Padding(Index width, Index left, Index planes, Index channels)
+      : left(left), planes(planes), channels(channels), pixels((width + 2 * left + planes - 1) / planes) {
+    constexpr Index lanes = Simd<T>::lanes;
+    plane = (pixels * channels + 2 * lanes - 1) / lanes * lanes;  // a vector may reach beyond the last pixel
+    row = planes * plane;
+    if (row * sizeof(T) % 4096 == 0) row += lanes;  // rows 4 KiB apart would compete for the same cache lines
+  }
+
+  // Copies `count` rows from `first` on; those outside the image are zeros.
+  void copy(const T* image, Index height, Index width, Index first, Index count, T* out) const {
+    for (Index h = first; h < first + count; ++h, out += row) {
+      if (h < 0 || h >= height) {
+        std::fill_n(out, row, T(0));
+      } else if (planes == 1) {
+        std::fill_n(out, left * channels, T(0));
+        std::copy_n(image + h * width * channels, width * channels, out + left * channels);
+        std::fill(out + (left + width) * channels, out + row, T(0));
+      } else {
+        std::fill_n(out, row, T(0));
+        for (Index w = 0; w < width; ++w)
+          copy_pixel(image + (h * width + w) * channels, channels,
+                     out + (w + left) % 2 * plane + (w + left) / 2 * channels);
+      }
+    }
+  }
+
+  // By how many values column j of the kernel shifts the input.
+  void shifts(Index size, Index dilation, Index* shift) const {
+    for (Index j = 0; j < size; ++j) shift[j] = j * dilation % planes * plane + j * dilation / planes * channels;
+  }
+
+  Index left, planes, channels, pixels, plane, row;
+};
+
+}  // namespace jdarts

@@ -1,0 +1,216 @@
+"""The supernet and the bilevel step against the reference implementation's own numbers."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from fixtures_folder import fixture_files
+from torch_layout import stacked_params, stacked_statistics
+
+import jdarts
+from jdarts.bilevel import Problem
+from jdarts.nets.supernet import Supernet
+from jdarts.optim import alpha_optimizer, weight_optimizer
+from jdarts.search.step import supernet_loss
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+#: Largest difference allowed, as a share of the array's largest value.
+TOLERANCE = {"float64": 1e-8, "float32": 1e-3}
+KINDS = ("normal", "reduce")
+
+
+class Case(NamedTuple):
+    """One fixture file, its network, and everything that our functions make of it."""
+
+    file: Any
+    dtype: str
+    space: jdarts.SearchSpace
+    cells: int
+    found: Any
+
+    def arrays(self, prefix):
+        return {name.removeprefix(prefix): self.file[name] for name in self.file.files if name.startswith(prefix)}
+
+    def params(self, prefix):
+        """Arrays by PyTorch name as a tree of our parameters."""
+        return stacked_params(self.arrays(prefix), self.space, self.cells)
+
+    def alphas(self, prefix):
+        return {kind: self.file[f"{prefix}/{kind}"] for kind in KINDS}
+
+    def check(self, found, expected, *, tolerance=None):
+        """Every array to a share of its own largest value; tiny arrays beside the largest of the tree to that."""
+        tolerance = tolerance or TOLERANCE[self.dtype]
+        leaves = jax.tree.leaves_with_path(expected)
+        floor = 1e-6 * max(np.abs(value).max() for _, value in leaves)
+        wrong = {}
+        for (path, value), ours in zip(leaves, jax.tree.leaves(found), strict=True):
+            error = np.abs(np.asarray(ours) - value).max() / max(np.abs(value).max(), floor)
+            if not error <= tolerance:
+                wrong[jax.tree_util.keystr(path)] = float(error)
+        assert not wrong, f"relative errors above {tolerance}: {wrong}"
+
+
+@functools.cache
+def load(path, dtype):
+    file = np.load(path)
+    nodes = next(n for n in range(1, 20) if n * (n + 3) // 2 == file["alphas/normal"].shape[0])
+    space = jdarts.uniform_space(nodes=nodes)
+    cells = 1 + max(int(name.split(".")[1]) for name in file.files if name.startswith("weights/cells."))
+    case = Case(file, dtype, space, cells, None)
+    return case._replace(found=_compute(case))
+
+
+def _compute(case):
+    dtype, file = jnp.dtype(case.dtype), case.file
+
+    def ours(tree):
+        return jax.tree.map(lambda a: jnp.asarray(a, dtype), tree)
+
+    flat = case.arrays("weights/")
+    model = Supernet(
+        case.space,
+        channels=flat["stem.0.weight"].shape[0] // 3,
+        cells=case.cells,
+        classes=flat["classifier.weight"].shape[0],
+        dtype=dtype,
+    )
+    hyper = {name: float(value) for name, value in case.arrays("hyper/").items()}
+    sgd = {"momentum": hyper["momentum"], "weight_decay": hyper["weight_decay"]}
+    clipped = weight_optimizer(hyper["eta"], clip=hyper["clip"], **sgd)
+    unclipped = weight_optimizer(hyper["eta"], clip=None, **sgd)
+    adam = alpha_optimizer(
+        hyper["alpha_lr"], b1=hyper["alpha_beta1"], b2=hyper["alpha_beta2"], weight_decay=hyper["alpha_weight_decay"]
+    )
+    weights, alphas = ours(case.params("weights/")), ours(case.alphas("alphas"))
+    state = jdarts.init_state(
+        jax.random.key(0),
+        weights,
+        alphas,
+        ours(stacked_statistics(flat, case.space, case.cells)),
+        weight_optimizer=clipped,
+        alpha_optimizer=adam,
+    )
+    momentum = ours(case.params("momentum/"))
+    state = state.replace(weight_opt_state=optax.tree.set(state.weight_opt_state, trace=momentum))
+    train, valid = (
+        (ours(file[f"{part}/x"].transpose(0, 2, 3, 1)), jnp.asarray(file[f"{part}/y"], jnp.int32))
+        for part in ("train", "valid")
+    )
+    loss_fn = supernet_loss(model)
+
+    def estimates(state):
+        def value(batch, weights, alphas):
+            return loss_fn(weights, alphas, state.model_state, batch, state.key)[0]
+
+        problem = Problem(
+            weights=state.weights,
+            alphas=state.alphas,
+            train_loss=functools.partial(value, train),
+            valid_loss=lambda weights, alphas: (value(valid, weights, alphas), {}),
+            weight_optimizer=clipped,
+            weight_opt_state=state.weight_opt_state,
+            average=lambda tree: tree,
+        )
+        loss, (of_weights, of_alphas) = jax.value_and_grad(problem.train_loss, argnums=(0, 1))(weights, alphas)
+        updates, _ = unclipped.update(of_weights, state.weight_opt_state, weights)
+        virtual = optax.apply_updates(weights, updates)
+        variables = {"params": weights, "batch_stats": state.model_state}
+        return {
+            "train/logits": model.apply(variables, train[0], alphas, train=True, mutable=["batch_stats"])[0],
+            "train/loss": loss,
+            "train/grad_weights": of_weights,
+            "train/grad_alphas": of_alphas,
+            "unrolled/weights": virtual,
+            "unrolled/grad_weights": jax.grad(lambda w: problem.valid_loss(w, alphas)[0])(virtual),
+            "first_order": jdarts.first_order()(problem),
+            "second_order_exact": jdarts.exact(virtual_optimizer=unclipped)(problem),
+            "second_order_fd": jdarts.finite_difference(virtual_optimizer=unclipped)(problem),
+        }
+
+    step = functools.partial(
+        jdarts.bilevel_step,
+        train_batch=train,
+        valid_batch=valid,
+        loss_fn=loss_fn,
+        weight_optimizer=clipped,
+        alpha_optimizer=adam,
+        hypergradient=jdarts.finite_difference(virtual_optimizer=unclipped),
+    )
+    found = jax.jit(estimates)(state)
+    found["after_step"], found["metrics"] = jax.jit(step)(state)
+    return jax.device_get({name: value for name, value in found.items() if name != "after_step"}) | {
+        "after_step": found["after_step"]
+    }
+
+
+each_file = pytest.mark.parametrize("path", fixture_files("search_*.npz"))
+each_dtype = pytest.mark.parametrize("dtype", TOLERANCE)
+
+
+@each_file
+@each_dtype
+def test_fixture_logits_losses_and_gradients(path, dtype):
+    case = load(path, dtype)
+    for name in ("train/logits", "train/loss"):
+        case.check(case.found[name], case.file[name])
+    case.check(case.found["train/grad_weights"], case.params("train/grad_weights/"))
+    case.check(case.found["train/grad_alphas"], case.alphas("train/grad_alphas"))
+
+
+@each_file
+@each_dtype
+def test_fixture_first_order_hypergradient(path, dtype):
+    case = load(path, dtype)
+    case.check(case.found["first_order"].valid_loss, case.file["valid/loss"])
+    case.check(case.found["first_order"].gradient, case.alphas("first_order"))
+
+
+@each_file
+@each_dtype
+def test_fixture_virtual_step(path, dtype):
+    case = load(path, dtype)
+    case.check(case.found["unrolled/weights"], case.params("unrolled/weights/"))
+    case.check(case.found["unrolled/grad_weights"], case.params("unrolled/grad_weights/"))
+    case.check(case.found["second_order_exact"].valid_loss, case.file["unrolled/valid_loss"])
+
+
+@each_file
+@each_dtype
+def test_fixture_exact_hypergradient(path, dtype):
+    case = load(path, dtype)
+    case.check(case.found["second_order_exact"].gradient, case.alphas("second_order_exact"))
+    direct, implicit = case.alphas("unrolled/direct"), case.alphas("implicit_exact")
+    norm = case.found["second_order_exact"].diagnostics["implicit_norm"]
+    case.check(norm, float(case.file["hyper/eta"]) * np.asarray(optax.tree.norm(implicit)))
+    # The second-order term must show: without it the gradient would be another.
+    assert optax.tree.norm(implicit) * float(case.file["hyper/eta"]) > 1e-3 * optax.tree.norm(direct)
+
+
+@each_file
+def test_fixture_finite_difference_hypergradient(path):
+    # In float64 alone: other activations cross their kinks in float32.
+    case = load(path, "float64")
+    case.check(case.found["second_order_fd"].gradient, case.alphas("second_order_fd"))
+
+
+@each_file
+def test_fixture_whole_step(path):
+    case = load(path, "float64")
+    after = case.found["after_step"]
+    case.check(after.alphas, case.alphas("after_step/alphas"))
+    case.check(case.found["metrics"]["train/loss"], case.file["after_step/train_loss"])
+    case.check(case.found["metrics"]["weights/gradient_norm"], case.file["after_step/grad_norm"])
+    case.check(after.weights, case.params("after_step/weights/"))
+
+
+@each_file
+def test_fixture_whole_step_in_float32(path):
+    case = load(path, "float32")
+    # The alphas follow the finite difference; the weights see them only through a small change of the loss.
+    case.check(case.found["after_step"].weights, case.params("after_step/weights/"))

@@ -1,0 +1,221 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jdarts.errors import InputError
+from jdarts.ops.mixing import ONES, combine, moments, products
+from jdarts.ops.norm import EPSILON, Moments, Plan, identity_plan, normalised_sum, running_moments
+
+ROWS = (2, 3)
+SIZES = (2, 1, 2)
+#: Repeated sources and targets, a constant, and a target (2, 1) that no route leads to.
+ROUTES = ((0, 0, 0, 0), (1, 2, 0, 0), (0, 1, 1, 0), (0, 1, 0, 1), (1, 0, 2, 0), (1, 0, 0, 0), (ONES, 0, 1, 0))
+
+
+def arrays(*shapes, seed=0, dtype=np.float64):
+    draw = np.random.default_rng(seed)
+    return [jnp.asarray(draw.normal(size=shape), dtype) for shape in shapes]
+
+
+def operands(seed=0, lanes=(), dtype=np.float64):
+    weights, *rest = arrays(
+        (*lanes, len(ROUTES), 3), *((*lanes, rows, 2, 4, 4, 3) for rows in (*ROWS, *SIZES)), seed=seed, dtype=dtype
+    )
+    return weights, rest[: len(ROWS)], rest[len(ROWS) :]
+
+
+def plain_combine(weights, xs):
+    outs = [np.zeros((size, *xs[0].shape[1:])) for size in SIZES]
+    for r, (k, i, q, j) in enumerate(ROUTES):
+        outs[q][j] += weights[r] * (1.0 if k == ONES else xs[k][i])
+    return outs
+
+
+def plain_products(xs, ys):
+    return np.stack([(1.0 if k == ONES else xs[k][i] * ys[q][j]).sum((0, 1, 2)) if k != ONES else ys[q][j].sum((0, 1, 2))
+                     for k, i, q, j in ROUTES])  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_values_are_those_of_plain_loops(dtype, tolerance):
+    weights, xs, ys = operands(dtype=dtype)
+    found = combine(weights, xs, routes=ROUTES, sizes=SIZES)
+    for out, expected in zip(found, plain_combine(*jax.tree.map(np.asarray, (weights, xs)))):
+        assert out.dtype == dtype
+        np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
+    expected = plain_products(*jax.tree.map(np.asarray, (xs, ys)))
+    np.testing.assert_allclose(products(xs, ys, routes=ROUTES), expected, rtol=tolerance, atol=10 * tolerance)
+    mean, variance = moments(tuple(xs))
+    rows = np.concatenate(xs)
+    np.testing.assert_allclose(mean, rows.mean((1, 2, 3)), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(variance, rows.var((1, 2, 3)), rtol=10 * tolerance)
+
+
+def test_derivatives_of_both_modes_to_second_order():
+    weights, xs, ys = operands()
+    check_grads(functools.partial(combine, routes=ROUTES, sizes=SIZES), (weights, xs), order=2, rtol=1e-6)
+    check_grads(functools.partial(products, routes=ROUTES), (xs, ys), order=2, rtol=1e-6)
+    check_grads(moments, (tuple(xs),), order=2, rtol=1e-5)
+
+
+def test_sums_alone_have_derivatives():
+    (y,) = arrays((2, 1, 2, 2, 3))
+    sums = functools.partial(products, [], routes=((ONES, 0, 0, 1), (ONES, 0, 0, 1)))
+    check_grads(lambda y: sums([y]), (y,), order=2, rtol=1e-6)
+
+
+def test_a_part_of_the_operands_may_be_constant():
+    weights, xs, ys = operands()
+    for index in range(len(xs)):
+
+        def only(x, index=index):
+            stacks = [x if k == index else other for k, other in enumerate(xs)]
+            return combine(weights, stacks, routes=ROUTES, sizes=SIZES), products(stacks, ys, routes=ROUTES)
+
+        check_grads(only, (xs[index],), order=1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mapped", [(True, True), (True, False), (False, True)])
+def test_vmap_is_a_loop(mapped):
+    weights, xs, ys = operands(lanes=(3,))
+    fixed_weights, fixed_xs, _ = operands(seed=1)
+    axes = tuple(0 if is_mapped else None for is_mapped in mapped)
+    given = (weights if mapped[0] else fixed_weights, xs if mapped[1] else fixed_xs)
+
+    def both(weights, xs, ys):
+        return combine(weights, xs, routes=ROUTES, sizes=SIZES), products(xs, ys, routes=ROUTES), moments(tuple(xs))
+
+    together = jax.vmap(both, in_axes=(*axes, 0))(*given, ys)
+    for lane in range(3):
+        alone = both(
+            *(jax.tree.map(lambda a, i=lane: a[i], part) if axis == 0 else part for axis, part in zip(axes, given)),
+            [y[lane] for y in ys],
+        )
+        jax.tree.map(
+            lambda many, one, i=lane: np.testing.assert_allclose(many[i], one, rtol=1e-12, atol=1e-12), together, alone
+        )
+
+
+def test_operands_that_do_not_fit_are_refused():
+    weights, xs, ys = operands()
+    with pytest.raises(InputError, match=r"weights must be \[routes, C\]"):
+        combine(weights[:2], xs, routes=ROUTES, sizes=SIZES)
+    with pytest.raises(InputError, match="row 7 of stack 0"):
+        combine(weights[:1], xs, routes=((0, 7, 0, 0),), sizes=SIZES)
+    with pytest.raises(InputError, match="alike in all but the first axis"):
+        products([xs[0][:, :1]], ys, routes=())
+    with pytest.raises(InputError, match="one floating type"):
+        combine(weights.astype(np.float32), xs, routes=ROUTES, sizes=SIZES)
+
+
+# Normalised sums: two normalised stacks and a plain one, several routes per row.
+
+PLAN = Plan(
+    routes=((0, 0, 0, 0), (0, 1, 1, 0), (1, 0, 0, 0), (1, 0, 1, 1), (2, 0, 1, 0), (2, 0, 0, 0)),
+    sizes=(1, 2),
+    normalised=2,
+)
+
+
+def normalised_operands():
+    weights, *stacks = arrays((len(PLAN.routes),), (2, 3, 2, 2, 3), (1, 3, 2, 2, 3), (1, 3, 2, 2, 3), seed=2)
+    return weights, [2.0 * stack + 1.0 for stack in stacks]
+
+
+def plain_normalised_sum(weights, stacks, running=None):
+    """Each row normalised by itself, then added up."""
+    rows = [(k, i) for k in range(PLAN.normalised) for i in range(stacks[k].shape[0])]
+    outs = [[0.0] * size for size in PLAN.sizes]
+    for r, (k, i, q, j) in enumerate(PLAN.routes):
+        x = stacks[k][i]
+        if k < PLAN.normalised and running is None:
+            x = (x - x.mean((0, 1, 2), keepdims=True)) / jnp.sqrt(x.var((0, 1, 2), keepdims=True) + EPSILON)
+        elif k < PLAN.normalised:
+            mean, variance = (m[rows.index((k, i))].reshape(1, 1, 1, -1) for m in running)
+            x = (x - mean) / jnp.sqrt(variance + EPSILON)
+        outs[q][j] = outs[q][j] + weights[r] * x
+    return tuple(jnp.stack(out) for out in outs)
+
+
+def test_normalised_sum_is_the_sum_of_normalised_rows():
+    weights, stacks = normalised_operands()
+    outs, used = normalised_sum(weights, stacks, PLAN)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12),
+        outs,
+        plain_normalised_sum(weights, stacks),
+    )
+    rows = np.concatenate(stacks[:2])
+    np.testing.assert_allclose(used.mean, rows.mean((1, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(used.variance, rows.var((1, 2, 3)), rtol=1e-12)
+    running = Moments(used.mean + 1, 2 * used.variance)
+    outs, _ = normalised_sum(weights, stacks, PLAN, running)
+    expected = plain_normalised_sum(weights, stacks, running)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), outs, expected)
+
+
+def test_its_derivatives_are_those_of_the_plain_form():
+    weights, stacks = normalised_operands()
+    cotangents = arrays((1, 3, 2, 2, 3), (2, 3, 2, 2, 3), seed=3)
+
+    def scalar(function, weights, stacks):
+        return sum(jnp.sum(ct * jnp.sin(out)) for ct, out in zip(cotangents, function(weights, stacks)))
+
+    ours = functools.partial(scalar, lambda w, s: normalised_sum(w, s, PLAN)[0])
+    plain = functools.partial(scalar, plain_normalised_sum)
+    for derivative in (
+        lambda f: jax.grad(f, argnums=(0, 1)),
+        lambda f: lambda w, s: jax.jvp(lambda w: jax.grad(f, 1)(w, s), (w,), (jnp.cos(w),)),
+        lambda f: lambda w, s: jax.grad(lambda w, s: sum(jnp.sum(g**2) for g in jax.grad(f, 1)(w, s)), (0, 1))(w, s),
+    ):
+        found, expected = (jax.jit(derivative(f))(weights, stacks) for f in (ours, plain))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), found, expected)
+
+
+def test_statistics_have_derivatives_too():
+    weights, stacks = normalised_operands()
+    check_grads(lambda s: normalised_sum(weights, s, PLAN)[1], (stacks,), order=1, modes=["rev"], rtol=1e-6)
+
+
+def test_synchronised_statistics_are_those_of_the_whole_batch():
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices; jax was started with one")
+    weights, stacks = normalised_operands()
+    stacks = [jnp.concatenate([stack, stack[:, ::-1] * 3], axis=1) for stack in stacks]
+    shards = [jnp.stack(jnp.split(stack, 2, axis=1)) for stack in stacks]
+    plan = PLAN._replace(axis_name="devices")
+
+    def value(plan, weights, stacks):
+        outs, used = normalised_sum(weights, stacks, plan)
+        return sum(jnp.mean(jnp.sin(out)) for out in outs), used
+
+    def device(weights, stacks):
+        (_, used), grads = jax.value_and_grad(functools.partial(value, plan), argnums=(0, 1), has_aux=True)(
+            weights, stacks
+        )
+        return used, jax.lax.pmean(grads[0], "devices"), grads[1]
+
+    used, of_weights, of_stacks = jax.pmap(device, axis_name="devices", in_axes=(None, 0), out_axes=(None, None, 0))(
+        weights, shards
+    )
+    (_, expected), grads = jax.value_and_grad(functools.partial(value, PLAN), argnums=(0, 1), has_aux=True)(
+        weights, stacks
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), used, expected)
+    np.testing.assert_allclose(of_weights, grads[0], rtol=1e-9, atol=1e-12)
+    for shard, whole in zip(of_stacks, grads[1]):
+        # Each device holds the gradient of the sum over devices; the mean of two is half of it.
+        np.testing.assert_allclose(np.concatenate(shard, axis=1) / 2, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_running_statistics_take_a_tenth_of_each_batch():
+    running = Moments(jnp.zeros((1, 2)), jnp.ones((1, 2)))
+    batch = Moments(jnp.ones((1, 2)), jnp.full((1, 2), 3.0))
+    after = running_moments(running, batch, count=4)
+    np.testing.assert_allclose(after.mean, 0.1, rtol=1e-12)
+    np.testing.assert_allclose(after.variance, 0.9 + 0.1 * 3 * 4 / 3, rtol=1e-12)
+    assert identity_plan((2, 1)).routes == ((0, 0, 0, 0), (0, 1, 0, 1), (1, 0, 1, 0))
