@@ -91,5 +91,6 @@ def stacked_statistics(flat, space, cells):
                 end = {"sep": "op.7", "dil": "op.3", "max": "1", "avg": "1", "ski": "bn"}[group.name[:3]]
                 last += [f"{prefix}.{end}" for prefix in prefixes]
             norms = {name: moments(prefixes) for name, prefixes in (("middle", middle), ("last", last)) if prefixes}
-            cell[f"stage{number}"] = norms
+            if norms:
+                cell[f"stage{number}"] = norms
     return tree

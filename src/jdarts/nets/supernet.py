@@ -184,6 +184,8 @@ class NormalisedSum(nn.Module):
         """
         dtype = stacks[0].dtype
         weights = jnp.ones(len(self.plan.routes), dtype) if weights is None else weights
+        if not self.plan.normalised:
+            return normalised_sum(weights, stacks, self.plan)[0]
         shape = (sum(stack.shape[0] for stack in stacks[: self.plan.normalised]), stacks[0].shape[-1])
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
         variance = self.variable("batch_stats", "variance", jnp.ones, shape, dtype)

@@ -60,6 +60,9 @@ def normalised_sum(
       The results `[J_q, B, H, W, C]`, and the statistics that were used, `[N, C]` for the `N` normalised rows in order.
     """
     stacks = tuple(stacks)
+    if not plan.normalised:
+        nothing = jnp.zeros((0, stacks[0].shape[-1]), stacks[0].dtype)
+        running = Moments(nothing, nothing)
     if running is not None:
         factors = _factors(weights, running, _without_axis(plan), _rows(stacks, plan))[0]
         return _combined(factors, stacks, plan), running

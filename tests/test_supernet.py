@@ -1,0 +1,240 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import plain_supernet
+import pytest
+from fixtures_folder import fixtures_folder
+from torch_layout import stacked_params, stacked_statistics
+
+import jdarts
+from jdarts.errors import InputError
+from jdarts.nets.supernet import Supernet, check_image_size, init_alphas, mixture_weights
+from jdarts.ops.candidates import CANDIDATES, Sources, candidate
+from jdarts.space import CELL_KINDS
+
+SEPARABLE, DILATED, SKIP, MAX, AVG = "sep_conv_3x3", "dil_conv_5x5", "skip_connect", "max_pool_3x3", "avg_pool_3x3"
+
+SPACES = {
+    # One node: the last stage is the first.
+    "one_node": (jdarts.uniform_space(("none", SKIP, SEPARABLE), nodes=1), 2),
+    # Three nodes with lists of their own per edge, of different lengths; only one node is concatenated.
+    "lists_per_edge": (
+        jdarts.SearchSpace(
+            normal=(
+                (SKIP, DILATED), (MAX, "none", SEPARABLE), (DILATED,), (SKIP, AVG), (MAX, AVG, SKIP),
+                ("none", DILATED), (SEPARABLE, SKIP), (AVG, MAX), (SKIP,),
+            ),
+            reduce=(
+                (SKIP, MAX), (SKIP,), (SEPARABLE, DILATED), (MAX,), (SKIP, DILATED),
+                (AVG,), (SKIP, "none"), (DILATED, SEPARABLE, AVG), (MAX, SKIP),
+            ),
+            concat=(3,),
+        ),
+        3,
+    ),
+}  # fmt: skip
+
+
+class Pair:
+    """The stacked network and the plain one with the same random weights, in float64."""
+
+    def __init__(self, space, cells, seed=0):
+        draw = np.random.default_rng(seed)
+        sizes = {"channels": 2, "layers": cells, "classes": 3}
+        self.space, self.cells = space, cells
+        self.flat = plain_supernet.init_weights(draw, space=space, image_channels=1, dtype=np.float64, **sizes)
+        self.model = Supernet(space, channels=2, cells=cells, classes=3, dtype=jnp.float64)
+        self.alphas = {kind: jnp.asarray(draw.normal(size=(space.num_edges, space.width(kind)))) for kind in CELL_KINDS}
+        self.images = jnp.asarray(draw.normal(size=(3, 8, 8, 1)))
+        self.cotangent = jnp.asarray(draw.normal(size=(3, 3)))
+        self.params = jax.tree.map(jnp.asarray, stacked_params(self.flat, space, cells))
+        self.statistics = jax.tree.map(jnp.asarray, stacked_statistics(self.flat, space, cells))
+
+    def stacked(self, params, alphas, *, train):
+        variables = {"params": params, "batch_stats": self.statistics}
+        return self.model.apply(variables, self.images, alphas, train=train, mutable=["batch_stats"])
+
+    def plain(self, flat, alphas, *, train):
+        return plain_supernet.forward(flat, alphas, self.images, space=self.space, train=train)
+
+
+@pytest.fixture(scope="module", params=SPACES.values(), ids=SPACES)
+def pair(request):
+    return Pair(*request.param)
+
+
+def close(found, expected):
+    def check(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+
+    jax.tree.map(check, found, expected)
+
+
+def test_training_mode_is_the_plain_network(pair):
+    def stacked(params, alphas):
+        logits, changed = pair.stacked(params, alphas, train=True)
+        return jnp.sum(jnp.sin(logits) * pair.cotangent), (logits, changed["batch_stats"])
+
+    def plain(flat, alphas):
+        logits, statistics = pair.plain(flat | frozen, alphas, train=True)
+        return jnp.sum(jnp.sin(logits) * pair.cotangent), (logits, statistics)
+
+    frozen = {name: value for name, value in pair.flat.items() if plain_supernet.is_running_statistic(name)}
+    moving = {name: jnp.asarray(value) for name, value in pair.flat.items() if name not in frozen}
+    grads, (logits, statistics) = jax.jit(jax.grad(stacked, argnums=(0, 1), has_aux=True))(pair.params, pair.alphas)
+    expected, (plain_logits, plain_statistics) = jax.grad(plain, argnums=(0, 1), has_aux=True)(moving, pair.alphas)
+    close(logits, plain_logits)
+    plain_statistics = {name: np.asarray(value) for name, value in plain_statistics.items()}
+    close(statistics, stacked_statistics(pair.flat | plain_statistics, pair.space, pair.cells))
+    of_weights = {name: np.asarray(value) for name, value in expected[0].items()}
+    close(grads[0], stacked_params(of_weights, pair.space, pair.cells))
+    close(grads[1], expected[1])
+
+
+def test_evaluation_mode_is_the_plain_network(pair):
+    logits, changed = jax.jit(lambda p, a: pair.stacked(p, a, train=False))(pair.params, pair.alphas)
+    close(logits, pair.plain(pair.flat, pair.alphas, train=False)[0])
+    close(changed["batch_stats"], pair.statistics)
+
+
+def test_parameters_have_the_shapes_of_the_plain_network(pair):
+    fresh = jax.eval_shape(lambda: pair.model.init(jax.random.key(0), pair.images, pair.alphas, train=True))
+    assert jax.tree.map(jnp.shape, fresh["params"]) == jax.tree.map(jnp.shape, pair.params)
+    assert jax.tree.map(jnp.shape, fresh["batch_stats"]) == jax.tree.map(jnp.shape, pair.statistics)
+
+
+def number_of_weights(space):
+    model = Supernet(space)
+    alphas = {kind: jnp.zeros((space.num_edges, space.width(kind))) for kind in CELL_KINDS}
+    keys = {"params": jax.random.key(0), "noise": jax.random.key(1)}
+    images = jnp.zeros((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda: model.init(keys, images, jax.tree.map(jnp.float32, alphas), train=True))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+def test_the_search_network_of_the_paper_has_1930618_weights():
+    assert number_of_weights(jdarts.darts_space()) == 1_930_618
+
+
+@pytest.mark.parametrize(("name", "count"), [("S1", 405_146), ("S2", 665_466), ("S3", 665_466), ("S4", 624_506)])
+def test_reduced_spaces_have_their_published_counts(name, count):
+    path = fixtures_folder().parent / "reference" / "spaces.json"
+    if not path.exists():
+        pytest.skip(f"no {path.name} beside the fixtures folder")
+    lists = json.loads(path.read_text())[name]
+    assert number_of_weights(jdarts.SearchSpace(normal=lists["normal"], reduce=lists["reduce"])) == count
+
+
+def test_noise_is_drawn_from_its_own_key():
+    space = jdarts.uniform_space(("noise", SKIP), nodes=1)
+    model = Supernet(space, channels=2, cells=1, classes=2, dtype=jnp.float64)
+    alphas = init_alphas(jax.random.key(0), space, jnp.float64)
+    images = jnp.ones((2, 4, 4, 1))
+    variables = model.init({"params": jax.random.key(0), "noise": jax.random.key(1)}, images, alphas, train=True)
+
+    def logits(seed):
+        return model.apply(variables, images, alphas, train=False, rngs={"noise": jax.random.key(seed)})
+
+    assert jnp.all(logits(1) == logits(1))
+    assert jnp.any(logits(1) != logits(2))
+
+
+def test_mixture_weights_are_a_softmax_over_each_edges_own_list():
+    space, _ = SPACES["lists_per_edge"]
+    alphas = init_alphas(jax.random.key(0), space, jnp.float64)
+    weights = mixture_weights(space, "normal", alphas["normal"])
+    for row, operations, alpha in zip(weights, space.normal, alphas["normal"]):
+        count = len(operations)
+        np.testing.assert_allclose(row[:count], jax.nn.softmax(alpha[:count]), rtol=1e-12)
+        assert jnp.all(row[count:] == 0)
+
+
+def test_initial_values_are_those_of_pytorch():
+    space = jdarts.uniform_space((SEPARABLE, SKIP), nodes=2)
+    model = Supernet(space, channels=8, cells=1, classes=4)
+    alphas = init_alphas(jax.random.key(0), space)
+    assert 0 < jnp.abs(alphas["normal"]).max() < 6e-3
+    images = jnp.zeros((1, 4, 4, 3), jnp.float32)
+    params = jax.jit(lambda key: model.init(key, images, alphas, train=True)["params"])(jax.random.key(0))
+    stage = params["cell0"]["stage0"][SEPARABLE]
+    bounds = {
+        "depthwise1": (stage["depthwise1"], (16 * 9) ** -0.5),  # input channels are not divided by the groups
+        "pointwise2": (stage["pointwise2"], 16**-0.5),
+        "stem": (params["stem"]["kernel"], 27**-0.5),
+        "preprocess": (params["cell0"]["preprocess"]["pointwise0"], 24**-0.5),
+        "classifier": (params["classifier"]["kernel"], 32**-0.5),
+    }
+    for name, (values, bound) in bounds.items():
+        assert 0.9 * bound < jnp.abs(values).max() <= bound, name
+    assert jnp.all((params["stem"]["scale"] >= 0) & (params["stem"]["scale"] <= 1))
+    assert jnp.all(params["stem"]["bias"] == 0)
+
+
+# The contract of every candidate operation.
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_contract_of_candidate_operations(name, stride):
+    operation = candidate(name, stride)
+    draw = np.random.default_rng(0)
+    sources, targets, channels = 2, 2, 4
+    states = jnp.asarray(draw.normal(size=(sources, 2, 6, 6, channels)))
+    weights = {
+        key: jnp.asarray(draw.normal(size=(sources * targets, *shape)))
+        for key, (shape, fan_in) in operation.weights(channels).items()
+        if fan_in > 0
+    }
+
+    def apply(states, weights):
+        z = operation.first(Sources(states, jax.nn.relu(states)), weights)
+        return z if operation.second is None else operation.second(jax.nn.relu(z), weights)
+
+    out = apply(states, weights)
+    edges = sources if operation.per_source else sources * targets
+    size = 6 // stride
+    assert out.shape == (edges, 2, size, size, channels)
+    assert out.dtype == states.dtype
+    assert not (operation.per_source and weights)
+    close(jax.jit(apply)(states, weights), out)
+
+    half = jax.tree.map(lambda a: a.astype(jnp.float32), (states, weights))
+    single = apply(*half)
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, out, rtol=1e-4, atol=1e-4)
+
+    # Each edge reads its own source and no other: edges are ordered by source.
+    alone = apply(states.at[1].set(0), weights)
+    close(alone[: edges // 2], out[: edges // 2])
+    close(apply(states[:1], {key: value[:targets] for key, value in weights.items()}), out[: edges // 2])
+
+    lanes = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), (states, weights))
+    close(jax.vmap(apply)(*lanes)[1], apply(2 * states, {key: 2 * value for key, value in weights.items()}))
+
+    direction = jax.tree.map(lambda a: jnp.asarray(draw.normal(size=a.shape)), (states, weights))
+    value = lambda states, weights: jnp.sum(jnp.sin(apply(states, weights)))  # noqa: E731
+    _, slope = jax.jvp(value, (states, weights), direction)
+    grads = jax.grad(value, argnums=(0, 1))(states, weights)
+    pulled = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(direction)))
+    np.testing.assert_allclose(slope, pulled, rtol=1e-9)
+    step = jax.tree.map(lambda a, b: a + 1e-6 * b, (states, weights), direction)
+    np.testing.assert_allclose((value(*step) - value(states, weights)) / 1e-6, slope, rtol=1e-3, atol=1e-3)
+
+
+def test_wrong_inputs_are_explained():
+    space = jdarts.uniform_space((SKIP, MAX), nodes=1)
+    model = Supernet(space, channels=2, cells=3)
+    alphas = init_alphas(jax.random.key(0), space)
+    with pytest.raises(InputError, match="float64"):
+        model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.float64), alphas, train=True)
+    with pytest.raises(InputError, match=r"10×10 are 5×5 at the reduction in cell 2 of 3"):
+        model.init(jax.random.key(0), jnp.zeros((1, 10, 10, 3), jnp.float32), alphas, train=True)
+    with pytest.raises(InputError, match=r"shape \(2, 2\); this space needs \(5, 2\)"):
+        mixture_weights(jdarts.uniform_space((SKIP, MAX), nodes=2), "normal", alphas["normal"])
+    with pytest.raises(InputError, match="unknown operation 'conv'"):
+        candidate("conv", 1)
+    with pytest.raises(InputError, match="stride 3"):
+        candidate(SKIP, 3)
+    check_image_size(32, 32, 20)
