@@ -1,7 +1,7 @@
 """Checkpoints that are whole or are not there: written aside, sealed with checksums, then renamed.
 
-A checkpoint is a folder `step_00000390` that holds the arrays, written by Orbax, and `record.json`: what a reader needs without
-the arrays, and the SHA-256 of every other file. A folder without a fitting record is damaged.
+A checkpoint is a folder `step_00000390` that holds the arrays, written by Orbax, `record.json`, what a reader needs
+without the arrays, and `SHA256SUMS` over all of them. A folder that its checksums do not fit is damaged.
 """
 
 import hashlib
@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jdarts.errors import InputError
 
 FOLDER = "checkpoints"
 RECORD = "record.json"
 ARRAYS = "arrays"
+CHECKSUMS = "SHA256SUMS"
 _NAME = re.compile(r"step_(\d+)")
 _ASIDE = ".incomplete-"
 
@@ -39,7 +41,7 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep: int = 3) -> Path:
-    """Writes a checkpoint, then removes all but the newest ones.
+    """Writes a checkpoint, then removes older ones.
 
     A reader never sees a part of it: whatever interrupts the writing, the checkpoint is there or it is not.
 
@@ -48,7 +50,7 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
       step: the step after which the tree was taken.
       tree: pytree of arrays, typed PRNG keys included.
       record: JSON data to be read without the arrays.
-      keep: number of checkpoints to leave.
+      keep: number of checkpoints up to this step to leave. Later ones, which only a run that went back has, stay.
 
     Returns:
       The checkpoint's folder.
@@ -65,8 +67,8 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         ocp.save((aside / ARRAYS).absolute(), tree)
-        text = json.dumps({**record, "step": step, "sha256": _checksums(aside)}, indent=1)
-        _write_through(aside / RECORD, text)
+        _write_through(aside / RECORD, json.dumps(record, indent=1) + "\n")
+        _write_through(aside / CHECKSUMS, _checksums(aside))
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
@@ -78,34 +80,32 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
             f"cannot write checkpoint {target}: {_reason(error)}; free some space or mend the folder, and "
             "start the same command again"
         ) from error
-    for old in sorted(_folders(folder), reverse=True)[keep:]:
-        shutil.rmtree(old[1], ignore_errors=True)
+    for _, old in _newest_first(folder, up_to=step)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
     return target
 
 
 def load(checkpoint: Checkpoint, template: Any) -> Any:
-    """Reads a checkpoint's arrays.
+    """Reads a checkpoint's arrays onto the default device.
 
     Args:
       checkpoint: which one.
-      template: pytree of arrays or `jax.ShapeDtypeStruct` with shardings, of the structure that was saved.
+      template: pytree of arrays or `jax.ShapeDtypeStruct`, of the structure that was saved.
 
     Raises:
       InputError: the arrays are of another structure, shape or type.
     """
     from orbax.checkpoint import v1 as ocp
 
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or device),
-        template,
-    )
+    (device,) = jnp.zeros(()).devices()
+    place = jax.sharding.SingleDeviceSharding(device)
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), template)
     try:
         return ocp.load((checkpoint.path / ARRAYS).absolute(), abstract)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(
-            f"{checkpoint.path} does not hold what this run needs ({_reason(error)}); it was written with other settings "
-            "or another version of jdarts"
+            f"{checkpoint.path} does not hold what this run needs ({_reason(error)}); it was written with other "
+            "settings or another version of jdarts"
         ) from error
 
 
@@ -115,21 +115,23 @@ def read(path: Path) -> Checkpoint:
     Raises:
       InputError: it is not a checkpoint, half-written or damaged.
     """
-    match = _NAME.fullmatch(path.name)
+    match = _NAME.fullmatch(path.resolve().name)
     if not match or not path.is_dir():
         raise InputError(f"{path} is not a checkpoint; give a run's folder or a step_… folder below its checkpoints")
     try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        expected = record["sha256"]
-    except OSError as error:
-        raise InputError(f"checkpoint {path} is half-written or damaged ({RECORD}: {_reason(error)})") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"checkpoint {path} is damaged ({RECORD} cannot be read)") from error
-    found = _checksums(path)
-    wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-    if wrong:
-        raise InputError(f"checkpoint {path} is damaged ({wrong[0]} is not as it was written)")
-    return Checkpoint(path, int(match[1]), record)
+        expected = _by_name((path / CHECKSUMS).read_text(encoding="utf-8"))
+        found = _by_name(_checksums(path))
+    except (OSError, ValueError) as error:
+        raise InputError(f"checkpoint {path} is damaged ({_reason(error)})") from error
+    for name in sorted({*expected, *found}):
+        if name not in found:
+            raise InputError(f"checkpoint {path} is damaged ({name} is missing)")
+        if expected.get(name) != found[name]:
+            raise InputError(f"checkpoint {path} is damaged ({name} is not as it was written)")
+    try:
+        return Checkpoint(path, int(match[1]), json.loads((path / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"checkpoint {path} is damaged ({RECORD}: {_reason(error)})") from error
 
 
 def newest(folder: Path, skipped: list[str]) -> Checkpoint | None:
@@ -140,7 +142,7 @@ def newest(folder: Path, skipped: list[str]) -> Checkpoint | None:
       skipped: gets one message for each half-written or damaged checkpoint that was passed over.
     """
     skipped += [f"checkpoint {path} is half-written" for path in sorted(folder.glob(f"{_ASIDE}*"), reverse=True)]
-    for _, path in sorted(_folders(folder), reverse=True):
+    for _, path in _newest_first(folder):
         try:
             return read(path)
         except InputError as error:
@@ -160,12 +162,15 @@ def find(path: Path, skipped: list[str]) -> Checkpoint:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist; give a run's folder or a checkpoint in it")
-    if _NAME.fullmatch(path.name):
+    if (path / FOLDER).is_dir():
+        folder = path / FOLDER
+    elif _NAME.fullmatch(path.resolve().name):
         return read(path)
-    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    else:
+        folder = path
     found = newest(folder, skipped)
     if found is None:
-        why = f"; {skipped[-1]}" if skipped else "; a search writes one at the end of each epoch"
+        why = f": {skipped[-1]}" if skipped else "; a search writes one at the end of each epoch"
         raise InputError(f"{path} holds no whole checkpoint{why}")
     return found
 
@@ -176,19 +181,32 @@ def remove_half_written(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _newest_first(folder: Path, up_to: float = float("inf")) -> list[tuple[int, Path]]:
+    return sorted((entry for entry in _folders(folder) if entry[0] <= up_to), reverse=True)
+
+
 def _folders(folder: Path) -> Iterator[tuple[int, Path]]:
     for path in folder.glob("step_*"):
         if match := _NAME.fullmatch(path.name):
             yield int(match[1]), path
 
 
-def _checksums(folder: Path) -> dict[str, str]:
-    sums = {}
+def _checksums(folder: Path) -> str:
+    """The text of `SHA256SUMS`, as `sha256sum` writes it, from the files that are there."""
+    lines = []
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path != folder / RECORD:
+        if path.is_file() and path != folder / CHECKSUMS:
             with path.open("rb") as file:
-                sums[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return sums
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            lines.append(f"{digest}  {path.relative_to(folder).as_posix()}\n")
+    return "".join(lines)
+
+
+def _by_name(text: str) -> dict[str, str]:
+    pairs = [line.split("  ", 1) for line in text.splitlines()]
+    if not text.endswith("\n") or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"{CHECKSUMS} is not as it was written")
+    return {name: digest for digest, name in pairs}
 
 
 def _write_through(path: Path, text: str) -> None:
@@ -207,5 +225,6 @@ def _sync(folder: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return next(iter(text.strip().splitlines()), type(error).__name__)[:200]
+    if isinstance(error, OSError) and error.strerror:
+        return f"{Path(error.filename).name}: {error.strerror}" if error.filename else error.strerror
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

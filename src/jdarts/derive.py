@@ -18,7 +18,7 @@ from jdarts.space import SearchSpace
 
 @dataclasses.dataclass(frozen=True)
 class DeriveConfig:
-    """Prints the genotype that a search has found so far, and draws it.
+    """Prints the genotype that a search, finished or running, has found so far, and draws it.
 
     Attributes:
       checkpoint: a run's folder, whose newest whole checkpoint is taken, or one checkpoint in it.
@@ -27,10 +27,10 @@ class DeriveConfig:
       edges_per_node: edges to keep for each node (default: what the search was told).
     """
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    draw: Path | None = None
-    edges_per_node: int | None = None
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT", help_behavior_hint="")]
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
+    draw: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    edges_per_node: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
 
 
 def genotype_of(record: Any, *, edges_per_node: int | None = None) -> Genotype:
@@ -53,7 +53,7 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None) -> Genotype:
 
 def main() -> None:
     """Parses the command line and prints the genotype."""
-    config = tyro.cli(DeriveConfig)
+    config = tyro.cli(DeriveConfig, prog="python -m jdarts.derive")
     skipped: list[str] = []
     found = checkpoint.find(config.checkpoint, skipped)
     for message in skipped:

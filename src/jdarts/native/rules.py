@@ -12,7 +12,6 @@ from jax.interpreters import mlir
 
 from jdarts.native.build import BuildError, load_library
 
-_FUNCTIONS = ("depthwise_forward", "depthwise_input_gradient", "depthwise_kernel_gradient")
 _lock = threading.Lock()
 _log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def _registered() -> bool:
     except BuildError as error:
         _log.warning("XLA's own operations take the place of the native kernels, many times slower on a CPU: %s", error)
         return False
-    for name in _FUNCTIONS:
+    for name in _RULES:
         function = getattr(library, f"jdarts_{name}")
         jax.ffi.register_ffi_target(_target(name), jax.ffi.pycapsule(function), platform="cpu")
     return True
@@ -85,8 +84,27 @@ def _chunks(sources: int, batch: int, height: int) -> int:
     return max(1, min(-(-64 // max(1, sources)), batch * -(-height // 8)))
 
 
+def _combine(ctx: mlir.LoweringRuleContext, *operands: Any, routes: Any, sizes: tuple[int, ...]) -> Any:
+    return jax.ffi.ffi_lowering(_target("combine"))(ctx, *operands, routes=_flat(routes))
+
+
+def _products(ctx: mlir.LoweringRuleContext, *operands: Any, num_x: int, routes: Any) -> Any:
+    return jax.ffi.ffi_lowering(_target("products"))(ctx, *operands, routes=_flat(routes), num_x=np.int64(num_x))
+
+
+def _moments(ctx: mlir.LoweringRuleContext, *operands: Any) -> Any:
+    return jax.ffi.ffi_lowering(_target("moments"))(ctx, *operands)
+
+
+def _flat(routes: Any) -> np.ndarray:
+    return np.array(routes, np.int64).reshape(-1)
+
+
 _RULES = {
     "depthwise_forward": _forward,
     "depthwise_input_gradient": _input_gradient,
     "depthwise_kernel_gradient": _kernel_gradient,
+    "combine": _combine,
+    "products": _products,
+    "moments": _moments,
 }

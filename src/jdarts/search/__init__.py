@@ -2,6 +2,7 @@
 
 from jdarts.search.config import SearchConfig
 from jdarts.search.interruption import Interrupted
-from jdarts.search.loop import SearchResult, search
+from jdarts.search.loop import search
+from jdarts.search.summary import SearchResult
 
 __all__ = ["Interrupted", "SearchConfig", "SearchResult", "search"]

@@ -25,7 +25,9 @@ def main(defaults: SearchConfig | None = None, description: str | None = None) -
     Raises:
       InputError: as `search`, for `jdarts.command.run_command` to print.
     """
-    config = tyro.cli(SearchConfig, default=defaults or SearchConfig(), description=description)
+    prog = "python -m jdarts.search" if defaults is None else f"python {sys.argv[0]}"
+    config = tyro.cli(SearchConfig, prog=prog, default=defaults or SearchConfig(), description=description)
+    config.check()
     keep_compiled_programs()
     try:
         search(config)
@@ -40,3 +42,6 @@ def keep_compiled_programs() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "jdarts" / "programs"))
+    if jax.default_backend() == "cpu" and jax.config.jax_logging_level == "NOTSET":
+        # Programs that this very machine has compiled are said not to fit it, at great length (openxla/xla#44565).
+        jax.config.update("jax_logging_level", "CRITICAL")

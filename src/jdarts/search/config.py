@@ -1,15 +1,21 @@
 """What a search is told: one frozen dataclass, which is also the command line."""
 
 import dataclasses
+import difflib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from jdarts import bilevel
 from jdarts.errors import InputError
-from jdarts.space import DARTS_PRIMITIVES, SearchSpace, uniform_space
+from jdarts.space import DARTS_PRIMITIVES, SEARCHABLE_OPERATIONS, SearchSpace, uniform_space
 
 Hypergradient = Literal["exact", "finite_difference", "first_order"]
+
+Folder = tyro.conf.arg(metavar="DIR", help_behavior_hint="")
+FromDataset = tyro.conf.arg(help_behavior_hint="(default: what suits the images)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,31 +23,34 @@ class SearchConfig:
     """Settings of a search. The defaults are the paper's for CIFAR-10 (section 3.1.1 and its reference code).
 
     Attributes:
-      dataset: one of jdarts.data.NAMES.
-      data_dir: where tensorflow-datasets keeps its data (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
-      run_dir: folder of the run (default: runs/search-DATASET-HYPERGRADIENT-seedSEED).
-      hypergradient: exact and finite_difference are second order; first_order leaves the unrolled step out.
-      epochs: passes over the weights' half of the training set.
-      batch_size: images of a batch, one of each half a step.
+      dataset: the images: digits, cifar10, cifar100, fashion_mnist or svhn. All but digits are to be prepared first
+        with `python -m jdarts.data prepare NAME`.
+      data_dir: where prepared images lie (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
+      run_dir: folder that gets everything the run leaves behind; a folder with an interrupted run is gone on with
+        (default: runs/search-DATASET-HYPERGRADIENT-seedSEED).
+      hypergradient: how the alphas see the weights' step. exact and finite_difference are second order; first_order
+        leaves the step out.
+      epochs: passes over the images that train the weights.
+      batch_size: images of a batch; a step takes one to train weights and one to train alphas.
       channels: channels of the first cells; each reduction doubles them.
       cells: number of cells; those at 1/3 and 2/3 of the depth are reduction cells.
       nodes: nodes of a cell.
       operations: candidate operations of every edge.
-      learning_rate: of the weights in the first epoch.
-      learning_rate_min: where the cosine would end after the last epoch.
-      momentum: of the weights' SGD.
+      learning_rate: step size of the weights in the first epoch.
+      learning_rate_min: where the cosine of the weights' step size would end after the last epoch.
+      momentum: momentum of the weights' SGD.
       weight_decay: L2 penalty on the weights.
-      clip: largest global norm of a weight gradient.
-      alpha_learning_rate: Adam step size of the alphas.
+      clip: largest global norm of the weights' gradient.
+      alpha_learning_rate: Adam's step size for the alphas.
       alpha_b1: decay of Adam's first moment.
       alpha_b2: decay of Adam's second moment.
       alpha_weight_decay: L2 penalty on the alphas, inside Adam.
       train_fraction: share of the training set that trains weights; the rest trains alphas.
-      padding: pixels around an image before the random crop (default: the data set's).
-      flip: mirror half of the images (default: the data set's).
+      padding: pixels put around an image before it is cropped at random.
+      flip: mirror half of the images.
       cutout: side of the square that is cut out of each image; 0 for none.
       edges_per_node: edges that derivation keeps for each node.
-      seed: of everything that is random.
+      seed: seed of everything that is random.
       log_every: steps between two records in metrics.jsonl.
       checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
       keep_checkpoints: checkpoints to leave on disk.
@@ -49,15 +58,15 @@ class SearchConfig:
     """
 
     dataset: str = "cifar10"
-    data_dir: Path | None = None
-    run_dir: Path | None = None
+    data_dir: Annotated[Path | None, Folder] = None
+    run_dir: Annotated[Path | None, Folder] = None
     hypergradient: Hypergradient = "exact"
     epochs: int = 50
     batch_size: int = 64
     channels: int = 16
     cells: int = 8
     nodes: int = 4
-    operations: tuple[str, ...] = DARTS_PRIMITIVES
+    operations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPERATION ...")] = DARTS_PRIMITIVES
     learning_rate: float = 0.025
     learning_rate_min: float = 0.001
     momentum: float = 0.9
@@ -68,8 +77,8 @@ class SearchConfig:
     alpha_b2: float = 0.999
     alpha_weight_decay: float = 1e-3
     train_fraction: float = 0.5
-    padding: int | None = None
-    flip: bool | None = None
+    padding: Annotated[int | None, FromDataset] = None
+    flip: Annotated[bool | None, FromDataset] = None
     cutout: int = 0
     edges_per_node: int = 2
     seed: int = 0
@@ -78,32 +87,38 @@ class SearchConfig:
     keep_checkpoints: int = 3
     images_on: Literal["auto", "device", "host"] = "auto"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Checks every value that can be checked without the data.
+
+        It is no part of the construction, where the command line would wrap its message.
 
         Raises:
           InputError: a value out of its range.
         """
-        at_least = {"epochs": 1, "batch_size": 2, "channels": 1, "cells": 1, "nodes": 1, "edges_per_node": 1}
-        at_least |= {"log_every": 1, "keep_checkpoints": 2, "cutout": 0, "seed": 0, "padding": 0}
-        for name, least in at_least.items():
+        for name, least in _AT_LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
-                raise InputError(f"{_option(name)} is {value}; give {least} or more")
-        positive = ("learning_rate", "clip", "alpha_learning_rate", "checkpoint_minutes")
-        for name in positive:
+                raise InputError(f"{option(name)} is {value}; give {least} or more")
+        for name in ("learning_rate", "clip", "alpha_learning_rate", "checkpoint_minutes"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{_option(name)} is {getattr(self, name)}; give a number above 0")
+                raise InputError(f"{option(name)} is {getattr(self, name)}; give a number above 0")
         for name in ("weight_decay", "alpha_weight_decay", "learning_rate_min"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{_option(name)} is {getattr(self, name)}; give 0 or more")
+                raise InputError(f"{option(name)} is {getattr(self, name)}; give 0 or more")
         for name in ("momentum", "alpha_b1", "alpha_b2"):
             if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{_option(name)} is {getattr(self, name)}; give a number from 0 to below 1")
+                raise InputError(f"{option(name)} is {getattr(self, name)}; give a number from 0 to below 1")
         if not 0 < self.train_fraction < 1:
             raise InputError(f"--train-fraction is {self.train_fraction}; give a number between 0 and 1")
         if self.seed >= 2**32:
             raise InputError(f"--seed is {self.seed}; give a number below 2^32")
+        for name in self.operations:
+            if name not in SEARCHABLE_OPERATIONS:
+                near = difflib.get_close_matches(name, SEARCHABLE_OPERATIONS, n=1)
+                guess = f"did you mean {near[0]}? " if near else ""
+                raise InputError(
+                    f"--operations names {name}; {guess}The operations are {', '.join(SEARCHABLE_OPERATIONS)}"
+                )
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
 
     @property
@@ -124,6 +139,19 @@ class SearchConfig:
         return json.loads(json.dumps(fields))
 
 
+_AT_LEAST = {
+    "epochs": 1,
+    "batch_size": 2,
+    "channels": 1,
+    "cells": 1,
+    "nodes": 1,
+    "edges_per_node": 1,
+    "log_every": 1,
+    "keep_checkpoints": 2,
+    "cutout": 0,
+    "seed": 0,
+    "padding": 0,
+}
 #: Settings that may differ between two starts of one run: its result does not depend on them.
 _WITHOUT_EFFECT = ("data_dir", "run_dir", "log_every", "checkpoint_minutes", "keep_checkpoints", "images_on")
 
@@ -137,5 +165,6 @@ def hypergradient_named(name: Hypergradient, virtual_optimizer: Any) -> bilevel.
     return bilevel.exact(virtual_optimizer=virtual_optimizer)
 
 
-def _option(name: str) -> str:
+def option(name: str) -> str:
+    """The option of the command line that sets a field."""
     return f"--{name.replace('_', '-')}"

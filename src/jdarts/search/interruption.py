@@ -1,12 +1,15 @@
 """SIGINT and SIGTERM as a request to stop after the present step."""
 
+import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+Value = TypeVar("Value")
 
 
 class Interrupted(Exception):  # noqa: N818  (it is no error)
@@ -25,6 +28,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._stoppable = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -40,45 +44,59 @@ class Interruption:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            leave_now(128 + number)
+        # The system's own handling of the next signal ends the process even while a long step keeps Python waiting.
+        for each in self._before:
+            signal.signal(each, signal.SIG_DFL)
         self.signal = number
+        if self._stoppable:
+            raise Interrupted(number)
 
     def check(self) -> None:
         """Raises `Interrupted` if a signal has come."""
         if self.signal is not None:
             raise Interrupted(self.signal)
 
-    def wait_for(self, work: Callable[[], Any]) -> Any:
-        """Runs long work that cannot be stopped, such as a compilation, in a thread, and attends to signals meanwhile.
+    @contextlib.contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Marks work that leaves nothing behind, such as reading data: a signal stops it wherever it is.
+
+        Raises:
+          Interrupted: a signal came.
+        """
+        self._stoppable = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._stoppable = False
+
+    def wait_for(self, work: Callable[[], Value]) -> Value:
+        """Does work that cannot be stopped, such as a compilation, in a thread, so that signals are attended to.
 
         Raises:
           Interrupted: a signal came; the work goes on by itself and is to be left behind with `leave_now`.
         """
-        outcome: dict[str, Any] = {}
+        values: list[Value] = []
+        errors: list[BaseException] = []
 
         def run() -> None:
             try:
-                outcome["value"] = work()
+                values.append(work())
             except BaseException as error:  # noqa: BLE001  (raised again by the waiting thread)
-                outcome["error"] = error
+                errors.append(error)
 
         thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.1)
-            if self.signal is not None and thread.is_alive():
-                raise Interrupted(self.signal)
-        if "error" in outcome:
-            raise outcome["error"]
-        return outcome["value"]
+        with self.stoppable():
+            thread.start()
+            thread.join()
+        if errors:
+            raise errors[0]
+        return values[0]
 
 
 def leave_now(code: int) -> None:
     """Ends the process without waiting for threads: a compilation under way would hold it for minutes."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-        except (OSError, ValueError):
-            continue
     os._exit(code)

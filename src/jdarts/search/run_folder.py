@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
+from jdarts.search.config import option
 
 CONFIG = "config.json"
+LOCK = ".lock"
 SUMMARY = "summary.json"
 
 
@@ -30,6 +32,68 @@ class RunFolder(NamedTuple):
     def summary(self) -> Path:
         """What a finished run has found; it is there when the run has ended, and not before."""
         return self.path / SUMMARY
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Checks that a run with this configuration may live here, and changes nothing.
+
+        Args:
+          config: the settings that decide the result, as JSON data.
+
+        Raises:
+          InputError: the folder belongs to a run with other settings, or to something else.
+        """
+        path = self.path
+        with _explained("read", path):
+            if path.exists() and not path.is_dir():
+                raise InputError(f"{path} is a file; choose another --run-dir")
+            if (path / CONFIG).exists():
+                _check_same(path / CONFIG, config)
+            elif path.is_dir() and any(
+                entry.name not in (LOCK, _aside(path / CONFIG).name) for entry in path.iterdir()
+            ):
+                raise InputError(f"{path} holds other files and no run; choose another --run-dir")
+
+    @contextlib.contextmanager
+    def taken(self, config: Mapping[str, Any]) -> Iterator[None]:
+        """Takes the folder for this process, and makes it where it is missing.
+
+        Raises:
+          InputError: as `check`, or another process uses the folder, or it cannot be written.
+        """
+        existed = self.path.exists()
+        with _explained("write", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            self.check(config)
+            if not (self.path / CONFIG).exists():
+                try:
+                    self.write(CONFIG, json.dumps(config, indent=1) + "\n")
+                except InputError:
+                    if not existed:
+                        self._remove_empty()
+                    raise
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with _explained("write", self.path):
+            lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            with _explained("lock", self.path / LOCK):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise InputError(
+                        f"{self.path} is in use by another process; wait for it, or choose another --run-dir"
+                    ) from None
+            yield
+        finally:
+            os.close(lock)
+
+    def _remove_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            (self.path / LOCK).unlink()
+            self.path.rmdir()
 
     def write_genotype(self, genotype: Genotype, epoch: int | None = None) -> None:
         """Writes a genotype: the one after an epoch, or the final one.
@@ -50,72 +114,50 @@ class RunFolder(NamedTuple):
           InputError: the folder cannot be written, or the disk is full.
         """
         path = self.path / name
-        aside = path.with_name(f".{path.name}.incomplete")
-        with _explained(path):
+        aside = _aside(path)
+        with _explained("write", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 aside.write_text(text, encoding="utf-8")
                 aside.replace(path)
             except OSError:
-                aside.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    aside.unlink()
                 raise
 
 
-@contextlib.contextmanager
-def opened(path: Path, config: Mapping[str, Any]) -> Iterator[RunFolder]:
-    """Takes a run's folder for this process, new or begun.
-
-    Args:
-      path: the folder.
-      config: the settings that decide the result, as JSON data.
-
-    Raises:
-      InputError: the folder belongs to a run with other settings, to something else or to another process, or cannot be
-        written.
-    """
-    folder = RunFolder(path)
-    with _explained(path):
-        existed = path.is_dir()
-        if existed and not (path / CONFIG).exists() and any(path.iterdir()):
-            raise InputError(f"{path} holds other files and no run; choose another --run-dir")
-        path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{path} is in use by another process; wait for it, or choose another --run-dir") from None
-        if (path / CONFIG).exists():
-            _check_same(path, config)
-        else:
-            folder.write(CONFIG, json.dumps(config, indent=1) + "\n")
-        yield folder
-    finally:
-        os.close(lock)
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.incomplete")
 
 
 def _check_same(path: Path, config: Mapping[str, Any]) -> None:
     try:
-        before = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{path / CONFIG} cannot be read; choose another --run-dir") from None
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{path} is damaged; choose another --run-dir") from None
     if not isinstance(before, dict):
-        raise InputError(f"{path / CONFIG} is not a run's configuration; choose another --run-dir")
+        raise InputError(f"{path} is not a run's configuration; choose another --run-dir")
     missing = object()
     different = [name for name in {**before, **config} if before.get(name, missing) != config.get(name, missing)]
     if different:
-        told = ", ".join(f"{name}={before.get(name)!r} (now {config.get(name)!r})" for name in different[:4])
+        told = ", ".join(
+            f"{option(name)} {_shown(before.get(name))} (now {_shown(config.get(name))})" for name in different[:4]
+        )
         raise InputError(
-            f"{path} was begun with other settings: {told}; give the same settings to go on with it, or choose another "
-            "--run-dir"
+            f"{path.parent} was begun with other settings: {told}; give the same settings to go on with it, or choose "
+            "another --run-dir"
         )
 
 
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot write {error.filename or path}: {error.strerror or error}; choose another --run-dir or mend this one"
+            f"cannot {what} {error.filename or path}: {error.strerror or error}; choose another --run-dir or mend this one"
         ) from error

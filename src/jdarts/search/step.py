@@ -25,7 +25,8 @@ class SearchState:
       bilevel: weights, alphas, optimiser states, running statistics, step and key.
       data_key: key that batches and augmentation are drawn from.
       sums: sums of the metrics over the steps of the present epoch.
-      not_finite_at: int32 `[]`, the first step whose loss or hypergradient was not finite; 0 while there is none.
+      not_finite_at: int32 `[]`, the first step with a loss, a gradient, a weight or an alpha that is not
+        finite; 0 while there is none.
     """
 
     bilevel: bilevel.BilevelState
@@ -184,6 +185,8 @@ def search_program(
         finite = metrics["hypergradient/finite"]
         for name in ("train/loss", "valid/loss", "weights/gradient_norm"):
             finite &= jnp.isfinite(metrics[name])
+        for leaf in jax.tree.leaves((new.weights, new.alphas, new.model_state)):
+            finite &= jnp.all(jnp.isfinite(leaf))
         not_finite_at = jnp.where((state.not_finite_at > 0) | finite, state.not_finite_at, new.step)
         starts_epoch = number % steps_per_epoch == 0
         sums = {

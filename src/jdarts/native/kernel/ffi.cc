@@ -1,5 +1,8 @@
-// The three functions as XLA custom calls for CPUs, in float32 and float64.
+// The kernels as XLA custom calls for CPUs, in float32 and float64.
+#include "combine.h"
 #include "depthwise.h"
+#include "moments.h"
+#include "products.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -52,6 +55,64 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, AnyBuffer x, AnyBuffer y, Resul
   });
 }
 
+// The product of all dimensions but the first: the values of one row.
+Index row_length(AnyBuffer::Dimensions dimensions) {
+  Index length = 1;
+  for (size_t n = 1; n < dimensions.size(); ++n) length *= dimensions[n];
+  return length;
+}
+
+// `count` of the operands, from `first` on, as stacks.
+template <typename T>
+jdarts::Stacks<const T> stacks_of(const ffi::RemainingArgs& operands, Index first, Index count) {
+  jdarts::Stacks<const T> stacks;
+  for (Index n = first; n < first + count; ++n) {
+    const AnyBuffer buffer = *operands.get<AnyBuffer>(n);
+    stacks.add(buffer.reinterpret_data<T>(), buffer.dimensions()[0]);
+  }
+  return stacks;
+}
+
+const jdarts::Route* routes_of(ffi::Span<const int64_t> routes) {
+  return reinterpret_cast<const jdarts::Route*>(routes.begin());
+}
+
+ffi::Error combine(ffi::ThreadPool pool, AnyBuffer weights, ffi::RemainingArgs operands, ffi::RemainingRets results,
+                   ffi::Span<const int64_t> routes) {
+  return for_type(weights, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::Stacks<T> outs;
+    Index length = 0;
+    for (size_t n = 0; n < results.size(); ++n) {
+      Result buffer = *results.get<AnyBuffer>(n);
+      outs.add(buffer->reinterpret_data<T>(), buffer->dimensions()[0]);
+      length = row_length(buffer->dimensions());
+    }
+    jdarts::combine<T>(routes_of(routes), routes.size() / 4, weights.reinterpret_data<T>(),
+                       stacks_of<T>(operands, 0, operands.size()), outs, length, weights.dimensions()[1], pool);
+  });
+}
+
+ffi::Error products(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result out, ffi::Span<const int64_t> routes,
+                    int64_t num_x) {
+  return for_type(*out, [&](auto zero) {
+    using T = decltype(zero);
+    const Index length = row_length((*operands.get<AnyBuffer>(num_x)).dimensions());
+    jdarts::products<T>(routes_of(routes), routes.size() / 4, stacks_of<T>(operands, 0, num_x),
+                        stacks_of<T>(operands, num_x, operands.size() - num_x), out->reinterpret_data<T>(), length,
+                        out->dimensions()[1], pool);
+  });
+}
+
+ffi::Error moments(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result mean, Result variance) {
+  return for_type(*mean, [&](auto zero) {
+    using T = decltype(zero);
+    const Index length = row_length((*operands.get<AnyBuffer>(0)).dimensions());
+    jdarts::moments<T>(stacks_of<T>(operands, 0, operands.size()), mean->reinterpret_data<T>(),
+                       variance->reinterpret_data<T>(), length, mean->dimensions()[1], pool);
+  });
+}
+
 auto two_operands() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Arg<AnyBuffer>(); }
 
 }  // namespace
@@ -65,3 +126,21 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_depthwise_kernel_gradient, kernel_gradient,
     two_operands().Ret<AnyBuffer>().Ret<AnyBuffer>().Attr<int64_t>("stride").Attr<int64_t>("dilation"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_combine, combine,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<AnyBuffer>()
+                                  .RemainingArgs()
+                                  .RemainingRets()
+                                  .Attr<ffi::Span<const int64_t>>("routes"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_products, products,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .RemainingArgs()
+                                  .Ret<AnyBuffer>()
+                                  .Attr<ffi::Span<const int64_t>>("routes")
+                                  .Attr<int64_t>("num_x"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jdarts_moments, moments,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().Ret<AnyBuffer>().Ret<AnyBuffer>());

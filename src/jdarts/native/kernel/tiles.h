@@ -6,22 +6,12 @@
 #pragma once
 
 #include <algorithm>
-#include <numeric>
 
 #include "vectors.h"
 
 namespace jdarts {
 
 constexpr int kRows = 4;
-
-// Vectors that start at values `first`, `first + step`, … of a row meet the kernel at one phase. There are
-// `count` such classes; class a starts at value a * lanes.
-template <typename T>
-struct Phases {
-  explicit Phases(Index channels)
-      : count(channels / std::gcd(channels, Simd<T>::lanes)), step(count * Simd<T>::lanes) {}
-  Index count, step;
-};
 
 // Rows that a tile reads: row m of term n starts at data + m * row + n * term.
 template <typename T>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <numeric>
 
 #include "parallel.h"
 
@@ -46,5 +47,14 @@ template <typename T>
 inline void store(T* p, Vector<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
+
+// Vectors that start at values `first`, `first + step`, … of pixels × channels begin at one channel. There are
+// `count` such classes; class a starts at value a * lanes.
+template <typename T>
+struct Phases {
+  explicit Phases(Index channels)
+      : count(channels / std::gcd(channels, Simd<T>::lanes)), step(count * Simd<T>::lanes) {}
+  Index count, step;
+};
 
 }  // namespace jdarts

@@ -1,0 +1,129 @@
+// Sums along routes: out[q][j] = Σ weights[r] · x[k][i] over the routes r = (k, i, q, j), with one weight per channel.
+//
+// A row of a stack is read as one flat array of pixels × channels. Work is cut into blocks of that array: while a block of
+// all rows is in the cache, every route is served.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "routes.h"
+
+namespace jdarts {
+
+// What one route adds: x times a weight per channel.
+template <typename T>
+struct Term {
+  const T* x;
+  const T* weights;
+};
+
+// One row of a result: its constant per channel and its range of terms.
+template <typename T>
+struct Sum {
+  T* data;
+  T* constant;
+  Index begin, end;
+};
+
+// out = (kOnto ? out : constant) + Σ of kTerms terms, over whole vectors. With kOnePhase every vector begins at the same
+// channel, so that the weights stay in registers.
+template <typename T, bool kOnto, bool kOnePhase, int kTerms>
+void add_terms(const Term<T>* terms, const T* constant, T* out, Index offset, Index length, Index channels) {
+  constexpr Index lanes = Simd<T>::lanes;
+  const T* x[kTerms + 1];
+  const T* w[kTerms + 1];
+  for (int n = 0; n < kTerms; ++n) x[n] = terms[n].x + offset, w[n] = terms[n].weights;
+  out += offset;
+  const Index advance = lanes % channels;
+  Vector<T> weight[kTerms + 1];
+  if constexpr (kOnePhase)
+    for (int n = 0; n < kTerms; ++n) weight[n] = load(w[n]);
+  for (Index q = 0, phase = 0; q < length; q += lanes) {
+    Vector<T> sum = kOnto ? load(out + q) : load(constant + phase);
+#pragma GCC unroll 8
+    for (int n = 0; n < kTerms; ++n) sum += load(x[n] + q) * (kOnePhase ? weight[n] : load(w[n] + phase));
+    store(out + q, sum);
+    if constexpr (!kOnePhase) {
+      phase += advance;
+      if (phase >= channels) phase -= channels;
+    }
+  }
+}
+
+// The same for min(count, kTerms) terms; returns how many.
+template <typename T, bool kOnto, bool kOnePhase, int kTerms>
+Index add_some(const Term<T>* terms, Index count, const T* constant, T* out, Index offset, Index length,
+               Index channels) {
+  if constexpr (kTerms > 0)
+    if (count < kTerms)
+      return add_some<T, kOnto, kOnePhase, kTerms - 1>(terms, count, constant, out, offset, length, channels);
+  add_terms<T, kOnto, kOnePhase, kTerms>(terms, constant, out, offset, length, channels);
+  return kTerms;
+}
+
+// One block of one row of a result.
+template <typename T, bool kOnePhase>
+void add_up(const Sum<T>& sum, const Term<T>* terms, Index offset, Index length, Index channels) {
+  constexpr int kMost = kManyRegisters ? 8 : 4;
+  Index n = sum.begin;
+  n += add_some<T, false, kOnePhase, kMost>(terms + n, sum.end - n, sum.constant, sum.data, offset, length, channels);
+  while (n < sum.end)
+    n += add_some<T, true, kOnePhase, kMost>(terms + n, sum.end - n, sum.constant, sum.data, offset, length, channels);
+}
+
+template <typename T>
+void add_up_pixels(const Sum<T>& sum, const Term<T>* terms, Index begin, Index end, Index channels) {
+  for (Index p = begin; p < end; p += channels) {
+    std::copy_n(sum.constant, channels, sum.data + p);
+    for (Index n = sum.begin; n < sum.end; ++n)
+      for (Index c = 0; c < channels; ++c) sum.data[p + c] += terms[n].x[p + c] * terms[n].weights[c];
+  }
+}
+
+// weights [R, C]; the rows of all stacks have `length` values.
+template <typename T, typename Pool>
+void combine(const Route* routes, Index count, const T* weights, const Stacks<const T>& xs, const Stacks<T>& outs,
+             Index length, Index channels, Pool& pool) {
+  if (length == 0) return;
+  struct Weights {};
+  const Steps<T> steps(length, channels);
+  const Index sums = outs.total(), period = channels + Simd<T>::lanes;
+  T* periodic = thread_buffer<T, Weights>((count + sums) * period);
+  std::vector<Sum<T>> table;
+  std::vector<Term<T>> terms(count);
+  for (Index q = 0; q < outs.count(); ++q)
+    for (Index j = 0; j < outs.size(q); ++j, periodic += period)
+      table.push_back({outs.row(q, j, length), std::fill_n(periodic, period, T(0)) - period, 0, 0});
+  auto sum_of = [&](Index r) -> Sum<T>& { return table[outs.place(routes[r].to_stack, routes[r].to_row)]; };
+  for (Index r = 0; r < count; ++r) sum_of(r).end += routes[r].from_stack != kOnes;
+  for (Index s = 0, n = 0; s < sums; ++s) table[s].begin = n, n += table[s].end, table[s].end = table[s].begin;
+  for (Index r = 0; r < count; ++r, periodic += period) {
+    const T* weight = weights + r * channels;
+    Sum<T>& sum = sum_of(r);
+    if (routes[r].from_stack == kOnes) {
+      for (Index c = 0; c < period; ++c) sum.constant[c] += weight[c % channels];
+    } else {
+      for (Index c = 0; c < period; ++c) periodic[c] = weight[c % channels];
+      terms[sum.end++] = {xs.row(routes[r].from_stack, routes[r].from_row, length), periodic};
+    }
+  }
+
+  const Index rows = xs.total() + sums;
+  const Index block = steps.per_block(std::clamp<Index>(kCacheBytes / rows, 1024, 8192));
+  const bool one_phase = Simd<T>::lanes % channels == 0;
+  const Index blocks = (steps.count + block - 1) / block, tail = steps.count * steps.length;
+  parallel_for(pool, useful_threads(rows * length * sizeof(T)), std::max<Index>(blocks, 1), [&](Index unit) {
+    const Index begin = unit * block, end = std::min(begin + block, steps.count);
+    for (const Sum<T>& sum : table) {
+      const Index offset = begin * steps.length, values = (end - begin) * steps.length;
+      if (one_phase)
+        add_up<T, true>(sum, terms.data(), offset, values, channels);
+      else
+        add_up<T, false>(sum, terms.data(), offset, values, channels);
+      if (end == steps.count) add_up_pixels(sum, terms.data(), tail, length, channels);
+    }
+  });
+}
+
+}  // namespace jdarts

@@ -1,0 +1,94 @@
+"""What a finished search has found: written as the last file of a run, read back when it is started again."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdarts.errors import InputError
+from jdarts.genotype import Genotype, parse_genotype
+from jdarts.report import duration
+from jdarts.search.run_folder import SUMMARY, RunFolder
+from jdarts.space import CELL_KINDS
+
+
+class SearchResult(NamedTuple):
+    """What a search has found.
+
+    Attributes:
+      genotype: the discrete cells.
+      alphas: architecture parameters at the end, `{'normal': [E, O], 'reduce': [E, O]}`.
+      valid_accuracy: of the supernet on the alphas' half without augmentation, with running statistics, 0 to 1.
+      folder: the run's folder.
+    """
+
+    genotype: Genotype
+    alphas: Mapping[str, np.ndarray]
+    valid_accuracy: float
+    folder: Path
+
+
+class Summary(NamedTuple):
+    """A result with the effort that it took.
+
+    Attributes:
+      result: what was found.
+      epochs: epochs of the run.
+      steps: steps of the run.
+      seconds: time that the processes of the run have spent on it.
+    """
+
+    result: SearchResult
+    epochs: int
+    steps: int
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """The result in words, one line each."""
+        result = self.result
+        path = result.folder
+        return [
+            f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(self.seconds)}",
+            f"validation accuracy of the supernet: {100 * result.valid_accuracy:.2f} %",
+            f"genotype: {result.genotype}",
+            f"drawings: {path}/normal.svg, {path}/reduce.svg (and .png); curves: {path}/curves.png",
+            f"derive again at any time: python -m jdarts.derive {path}",
+        ]
+
+
+def write(summary: Summary, folder: RunFolder) -> None:
+    """Writes the summary, which ends the run.
+
+    Raises:
+      InputError: the folder cannot be written, or the disk is full.
+    """
+    genotype, alphas, accuracy, _ = summary.result
+    content = {
+        "genotype": json.loads(genotype.to_json()),
+        "valid_accuracy": accuracy,
+        "epochs": summary.epochs,
+        "steps": summary.steps,
+        "seconds": summary.seconds,
+        "alphas": {kind: alphas[kind].tolist() for kind in CELL_KINDS},
+    }
+    folder.write(SUMMARY, json.dumps(content, indent=1) + "\n")
+
+
+def read(folder: RunFolder) -> Summary:
+    """Reads the summary of a finished run.
+
+    Raises:
+      InputError: it is damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+        genotype = parse_genotype(json.dumps(content["genotype"]))
+        alphas = {kind: np.asarray(content["alphas"][kind], np.float32) for kind in CELL_KINDS}
+        result = SearchResult(genotype, alphas, float(content["valid_accuracy"]), folder.path)
+        return Summary(result, int(content["epochs"]), int(content["steps"]), float(content["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder.summary} is damaged ({error}); remove it, and the same command ends the run again"
+        ) from None
