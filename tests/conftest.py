@@ -3,6 +3,8 @@ import tempfile
 
 # Before jax is imported anywhere: the same settings hold in the processes that tests start.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+# Compilation is what tests cost; programs that run for milliseconds need no expensive optimisation.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_llvm_disable_expensive_passes=true".strip()
 
 import jax
 import pytest

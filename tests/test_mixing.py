@@ -36,8 +36,8 @@ def plain_combine(weights, xs):
 
 
 def plain_products(xs, ys):
-    return np.stack([(1.0 if k == ONES else xs[k][i] * ys[q][j]).sum((0, 1, 2)) if k != ONES else ys[q][j].sum((0, 1, 2))
-                     for k, i, q, j in ROUTES])  # fmt: skip
+    factors = [(np.ones_like(ys[q][j]) if k == ONES else xs[k][i], ys[q][j]) for k, i, q, j in ROUTES]
+    return np.stack([(x * y).sum((0, 1, 2)) for x, y in factors])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
@@ -91,10 +91,10 @@ def test_vmap_is_a_loop(mapped):
 
     together = jax.vmap(both, in_axes=(*axes, 0))(*given, ys)
     for lane in range(3):
-        alone = both(
-            *(jax.tree.map(lambda a, i=lane: a[i], part) if axis == 0 else part for axis, part in zip(axes, given)),
-            [y[lane] for y in ys],
+        its_weights, its_xs = (
+            jax.tree.map(lambda a, i=lane: a[i], part) if axis == 0 else part for axis, part in zip(axes, given)
         )
+        alone = both(its_weights, its_xs, [y[lane] for y in ys])
         jax.tree.map(
             lambda many, one, i=lane: np.testing.assert_allclose(many[i], one, rtol=1e-12, atol=1e-12), together, alone
         )
@@ -135,6 +135,7 @@ def plain_normalised_sum(weights, stacks, running=None):
         if k < PLAN.normalised and running is None:
             x = (x - x.mean((0, 1, 2), keepdims=True)) / jnp.sqrt(x.var((0, 1, 2), keepdims=True) + EPSILON)
         elif k < PLAN.normalised:
+            assert running is not None
             mean, variance = (m[rows.index((k, i))].reshape(1, 1, 1, -1) for m in running)
             x = (x - mean) / jnp.sqrt(variance + EPSILON)
         outs[q][j] = outs[q][j] + weights[r] * x

@@ -60,7 +60,7 @@ class Pair:
         return plain_supernet.forward(flat, alphas, self.images, space=self.space, train=train)
 
 
-@pytest.fixture(scope="module", params=SPACES.values(), ids=SPACES)
+@pytest.fixture(scope="module", params=SPACES.values(), ids=list(SPACES))
 def pair(request):
     return Pair(*request.param)
 

@@ -34,7 +34,7 @@ def _preprocess_weights(flat, prefix):
 
 def stacked_params(flat, space, cells):
     """Parameters (or gradients, or momentum buffers) named as in PyTorch, as the tree of `Supernet`'s params."""
-    tree = {
+    tree: dict = {
         "stem": {
             "kernel": flat["stem.0.weight"].transpose(2, 3, 1, 0),
             "scale": flat["stem.1.weight"],
@@ -70,7 +70,7 @@ def stacked_statistics(flat, space, cells):
             "variance": np.stack([flat[f"{name}.running_var"] for name in names]),
         }
 
-    tree = {"stem": {"norm": moments(["stem.1"])}}
+    tree: dict = {"stem": {"norm": moments(["stem.1"])}}
     for index, kind in enumerate(cell_kinds(cells)):
         cell = tree[f"cell{index}"] = {}
         older = f"cells.{index}.preprocess0"

@@ -39,8 +39,7 @@ class LossFn(Protocol):
         ...
 
 
-@flax.struct.dataclass
-class BilevelState:
+class BilevelState(flax.struct.PyTreeNode):
     """Everything that a search carries from step to step, as one pytree.
 
     Attributes:

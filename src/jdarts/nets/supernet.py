@@ -121,9 +121,10 @@ class Supernet(nn.Module):
             raise InputError(
                 f"images are {images.dtype} {images.shape}; give [B, H, W, C] of {jnp.dtype(self.dtype).name}"
             )
-        check_image_size(*images.shape[1:3], self.cells)
+        check_image_size(images.shape[1], images.shape[2], self.cells)
         weights = {kind: mixture_weights(self.space, kind, alphas[kind]) for kind in CELL_KINDS}
-        states = Stem(self.stem_multiplier * self.channels, self.axis_name, name="stem")(images, train=train)
+        stem = Stem(self.stem_multiplier * self.channels, self.axis_name, name="stem")
+        states = stem(images, train=train)
         before, last = states, states
         channels, halved = self.channels, False
         for index, kind in enumerate(cell_kinds(self.cells)):

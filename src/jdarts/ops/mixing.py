@@ -155,6 +155,12 @@ def _picked(array: jax.Array, rows: Sequence[int]) -> jax.Array:
     return array if list(rows) == list(range(array.shape[0])) else array[np.array(rows, int)]
 
 
+def _redirected(route: Route, place: int, stack: int) -> Route:
+    """The route with another stack at place 0 (where it comes from) or 2 (where it leads to)."""
+    k, i, q, j = route
+    return (stack, i, q, j) if place == 0 else (k, i, stack, j)
+
+
 def _combine_jvp(primals: Any, tangents: Any, *, routes: Routes, sizes: tuple[int, ...]) -> Any:
     weights, *xs = primals
     of_weights, *of_xs = tangents
@@ -201,12 +207,10 @@ def _products_jvp(primals: Any, tangents: Any, *, num_x: int, routes: Routes) ->
         if not moving:
             continue
         kept = [r for r, route in enumerate(routes) if route[2 * side] in moving]
-        shorter = [list(routes[r]) for r in kept]
-        for route in shorter:
-            route[2 * side] = moving.index(route[2 * side])
+        shorter = tuple(_redirected(routes[r], 2 * side, moving.index(routes[r][2 * side])) for r in kept)
         stacks = [changes[n] for n in moving]
         pair = (stacks, ys) if side == 0 else (xs, stacks)
-        parts.append(_placed(products(*pair, routes=tuple(map(tuple, shorter))), kept, len(routes)))
+        parts.append(_placed(products(*pair, routes=shorter), kept, len(routes)))
     return products(xs, ys, routes=routes), sum(parts[1:], parts[0])
 
 
