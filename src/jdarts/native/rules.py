@@ -96,6 +96,13 @@ def _moments(ctx: mlir.LoweringRuleContext, *operands: Any) -> Any:
     return jax.ffi.ffi_lowering(_target("moments"))(ctx, *operands)
 
 
+def _pool(function: str) -> mlir.LoweringRule:
+    def rule(ctx: mlir.LoweringRuleContext, *operands: Any, stride: int, **sizes: int) -> Any:
+        return jax.ffi.ffi_lowering(_target(function))(ctx, *operands, stride=np.int64(stride))
+
+    return rule
+
+
 def _flat(routes: Any) -> np.ndarray:
     return np.array(routes, np.int64).reshape(-1)
 
@@ -107,4 +114,7 @@ _RULES = {
     "combine": _combine,
     "products": _products,
     "moments": _moments,
+    "max_pool": _pool("max_pool"),
+    "pool_gather": _pool("pool_gather"),
+    "pool_scatter": _pool("pool_scatter"),
 }

@@ -1,60 +1,260 @@
-"""3×3 pools as separable maxima and sums of shifted slices (padding 1)."""
+"""3×3 pools of stacked images, with padding 1 and stride 1 or 2.
+
+The maximum is three primitives: `max_pool` tells which of a window's nine pixels is the largest, and two functions,
+linear in their image and each other's transposes, follow that choice:
+
+    max_pool       M(x) → y, places     derivative: G(dx, places)
+    pool_gather    G(x, places) → y     transpose in x: S(y, places)
+    pool_scatter   S(y, places) → x     transpose in y: G(x, places)
+
+The mean is a depthwise convolution.
+"""
+
+import functools
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from jdarts import native
+from jdarts.errors import InputError
+from jdarts.ops.depthwise import depthwise_conv
+from jdarts.ops.depthwise.primitives import equally_varying
 
 WINDOW = 3
+
+max_pool_p = Primitive("max_pool")
+max_pool_p.multiple_results = True
+pool_gather_p = Primitive("pool_gather")
+pool_scatter_p = Primitive("pool_scatter")
 
 
 def max_pool_3x3(x: jax.Array, *, stride: int = 1) -> jax.Array:
     """Maximum over 3×3 windows, padding 1 with −∞; among equals the first in row order gets the gradient.
 
     Args:
-      x: `[…, H, W, C]`.
+      x: `[S, B, H, W, C]`.
       stride: 1 or 2.
 
     Returns:
-      `[…, H', W', C]` with `H' = ceil(H / stride)`.
+      `[S, B, H', W', C]` with `H' = ceil(H / stride)`.
+
+    Raises:
+      InputError: another shape, type or stride.
     """
-    for axis in (x.ndim - 2, x.ndim - 3):
-        first, *others = _shifted(x, axis, stride, padding=-jnp.inf)
-        for other in others:
-            # Not jnp.maximum, which splits the gradient among equals; a NaN must win as it does there.
-            first = jnp.where((first >= other) | jnp.isnan(first), first, other)
-        x = first
-    return x
+    return max_pool(x, stride=stride)[0]
 
 
 def avg_pool_3x3(x: jax.Array, *, stride: int = 1) -> jax.Array:
     """Mean over the pixels of 3×3 windows that lie inside the image (`count_include_pad=False`).
 
     Args:
-      x: `[…, H, W, C]`.
+      x: `[S, B, H, W, C]`.
       stride: 1 or 2.
 
     Returns:
-      `[…, H', W', C]` with `H' = ceil(H / stride)`.
+      `[S, B, H', W', C]` with `H' = ceil(H / stride)`.
+
+    Raises:
+      InputError: another shape, type or stride.
     """
-    height, width = x.shape[-3:-1]
-    for axis in (x.ndim - 2, x.ndim - 3):
-        x = sum(_shifted(x, axis, stride, padding=0.0))
-    counts = np.outer(_counts(height, stride), _counts(width, stride))[..., None]
-    return x * jnp.asarray(np.broadcast_to(1.0 / counts, x.shape[-3:]), x.dtype).reshape(
-        (1,) * (x.ndim - 3) + x.shape[-3:-1] + (x.shape[-1],)
-    )
-
-
-def _shifted(x: jax.Array, axis: int, stride: int, padding: float) -> list[jax.Array]:
-    """The three slices of the padded axis that a window of 3 reads, first to last."""
-    size = x.shape[axis]
-    padded = lax.pad(x, jnp.asarray(padding, x.dtype), [(1, 1, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)])
-    last = (size - 1) // stride * stride
-    return [lax.slice_in_dim(padded, offset, offset + last + 1, stride=stride, axis=axis) for offset in range(WINDOW)]
+    _check("avg_pool_3x3", x, stride)
+    sources, _, height, width, channels = x.shape
+    sums = depthwise_conv(x, jnp.ones((sources, 1, WINDOW, WINDOW, channels), x.dtype), stride=stride)
+    shares = np.outer(1 / _counts(height, stride), 1 / _counts(width, stride))
+    return sums.reshape(sums.shape[0], *sums.shape[2:]) * jnp.asarray(shares[None, None, :, :, None], x.dtype)
 
 
 def _counts(size: int, stride: int) -> np.ndarray:
     """Pixels inside the image for each window position along one axis."""
     centres = np.arange(0, size, stride)
     return np.minimum(centres + 1, size - 1) - np.maximum(centres - 1, 0) + 1
+
+
+def max_pool(x: jax.Array, *, stride: int) -> tuple[jax.Array, jax.Array]:
+    """M: the largest pixel of every window and its place, 0 to 8 in row order, as uint8.
+
+    Among equals the first place wins. A NaN wins over everything before it.
+    """
+    y, places = max_pool_p.bind(x, stride=stride)
+    return y, places
+
+
+def pool_gather(x: jax.Array, places: jax.Array, *, stride: int) -> jax.Array:
+    """G: the pixel of x `[S, B, H, W, C]` at the place of every window, `[S, B, H', W', C]`."""
+    return pool_gather_p.bind(*equally_varying(x, places), stride=stride)
+
+
+def pool_scatter(y: jax.Array, places: jax.Array, *, stride: int, height: int, width: int) -> jax.Array:
+    """S: for every pixel `[S, B, H, W, C]` the sum of y over the windows whose place it is."""
+    return pool_scatter_p.bind(*equally_varying(y, places), stride=stride, height=height, width=width)
+
+
+# In jnp, for every backend and floating type.
+
+
+def _slices(x: jax.Array, axis: int, stride: int, filling: float) -> list[jax.Array]:
+    """The three slices of the padded axis that a window reads, first to last."""
+    size = x.shape[axis]
+    padded = lax.pad(x, jnp.asarray(filling, x.dtype), [(1, 1, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)])
+    last = (size - 1) // stride * stride
+    return [lax.slice_in_dim(padded, offset, offset + last + 1, stride=stride, axis=axis) for offset in range(WINDOW)]
+
+
+def _max_pool_in_jnp(x: jax.Array, *, stride: int) -> tuple[jax.Array, jax.Array]:
+    """Separably: the largest in each row of three, then the largest of three rows."""
+
+    def largest(values: list[jax.Array], places: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+        best, place = values[0], places[0]
+        for value, other in zip(values[1:], places[1:]):
+            wins = (value > best) | (value != value)
+            best, place = jnp.where(wins, value, best), jnp.where(wins, other, place)
+        return best, place
+
+    across = _slices(x, 3, stride, -jnp.inf)
+    column = lax.broadcasted_iota(jnp.uint8, across[0].shape, 3)
+    # The first column inside the image: where all pixels are −∞, no other wins.
+    first = jnp.where(column == 0, jnp.uint8(1), jnp.uint8(0))
+    best, columns = largest(across, [first, jnp.full_like(first, 1), jnp.full_like(first, 2)])
+    down = _slices(best, 2, stride, -jnp.inf)
+    rows = _slices(columns, 2, stride, 0)
+    first_row = lax.broadcasted_iota(jnp.int32, down[0].shape, 2) == 0
+    places = [rows[0], rows[1] + jnp.uint8(WINDOW), rows[2] + jnp.uint8(2 * WINDOW)]
+    places[0] = jnp.where(first_row, places[1], places[0])
+    return largest(down, places)
+
+
+def _gather_in_jnp(x: jax.Array, places: jax.Array, *, stride: int) -> jax.Array:
+    y = jnp.zeros(places.shape, x.dtype)
+    for i, rows in enumerate(_slices(x, 2, stride, 0.0)):
+        for j, values in enumerate(_slices(rows, 3, stride, 0.0)):
+            y = jnp.where(places == jnp.uint8(i * WINDOW + j), values, y)
+    return y
+
+
+def _scatter_in_jnp(y: jax.Array, places: jax.Array, *, stride: int, height: int, width: int) -> jax.Array:
+    x = jax.ShapeDtypeStruct((*y.shape[:2], height, width, y.shape[-1]), y.dtype)
+    return jax.linear_transpose(partial(_gather_in_jnp, places=places, stride=stride), x)(y)[0]
+
+
+# Shapes and types.
+
+
+def _check(name: str, x: Any, stride: int) -> None:
+    if len(x.shape) != 5 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(f"{name}: x must be [S, B, H, W, C] of a floating type; got {x.dtype}{list(x.shape)}")
+    if x.shape[2] < 1 or x.shape[3] < 1:
+        raise InputError(f"{name}: images must have at least one pixel; got x of shape {list(x.shape)}")
+    if stride not in (1, 2):
+        raise InputError(f"{name}: stride {stride}; give 1 or 2")
+
+
+def _check_places(name: str, x: tuple[int, ...], y: Any, places: Any, stride: int) -> None:
+    expected = (*x[:2], -(-x[2] // stride), -(-x[3] // stride), x[4])
+    if places.dtype != np.uint8 or not places.shape == y == expected:
+        raise InputError(f"{name}: y and places (uint8) must be {list(expected)}; got {list(y)}, {list(places.shape)}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _avals_in_jnp(function: Any, *operands: Any, **params: int) -> list[Any]:
+    """Shape, type, sharding and varying mesh axes of the results are those of the function in jnp."""
+    return jax.make_jaxpr(partial(function, **params))(*operands).out_avals
+
+
+@max_pool_p.def_abstract_eval
+def _max_pool_aval(x: Any, *, stride: int) -> list[Any]:
+    _check("max_pool", x, stride)
+    return _avals_in_jnp(_max_pool_in_jnp, x, stride=stride)
+
+
+@pool_gather_p.def_abstract_eval
+def _gather_aval(x: Any, places: Any, *, stride: int) -> Any:
+    _check("pool_gather", x, stride)
+    _check_places("pool_gather", x.shape, places.shape, places, stride)
+    return _avals_in_jnp(_gather_in_jnp, x, places, stride=stride)[0]
+
+
+@pool_scatter_p.def_abstract_eval
+def _scatter_aval(y: Any, places: Any, *, stride: int, height: int, width: int) -> Any:
+    _check("pool_scatter", y, stride)
+    _check_places("pool_scatter", (*y.shape[:2], height, width, y.shape[4]), y.shape, places, stride)
+    return _avals_in_jnp(_scatter_in_jnp, y, places, stride=stride, height=height, width=width)[0]
+
+
+# Derivatives.
+
+
+def _max_pool_jvp(primals: Any, tangents: Any, *, stride: int) -> Any:
+    y, places = max_pool(*primals, stride=stride)
+    no_change = ad.Zero(jax.typeof(places).to_tangent_aval())
+    change = tangents[0]
+    if isinstance(change, ad.Zero):
+        return (y, places), (ad.Zero(jax.typeof(y).to_tangent_aval()), no_change)
+    return (y, places), (pool_gather(change, places, stride=stride), no_change)
+
+
+def _gather_transpose(ct: Any, x: Any, places: Any, *, stride: int) -> Any:
+    if isinstance(ct, ad.Zero):
+        return ad.Zero(x.aval), None
+    height, width = x.aval.shape[2:4]
+    return pool_scatter(ct, places, stride=stride, height=height, width=width), None
+
+
+def _scatter_transpose(ct: Any, y: Any, places: Any, *, stride: int, height: int, width: int) -> Any:
+    if isinstance(ct, ad.Zero):
+        return ad.Zero(y.aval), None
+    return pool_gather(ct, places, stride=stride), None
+
+
+ad.primitive_jvps[max_pool_p] = _max_pool_jvp
+ad.defjvp(pool_gather_p, lambda change, x, places, **params: pool_gather(change, places, **params), None)
+ad.defjvp(pool_scatter_p, lambda change, y, places, **params: pool_scatter(change, places, **params), None)
+ad.primitive_transposes[pool_gather_p] = _gather_transpose
+ad.primitive_transposes[pool_scatter_p] = _scatter_transpose
+
+
+# Batching: a vmapped axis joins the sources.
+
+
+def _define_batching(primitive: Primitive) -> None:
+    def rule(operands: Any, axes: Any, **params: int) -> Any:
+        count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not batching.not_mapped)
+        merged = [
+            jnp.broadcast_to(a, (count, *a.shape)) if axis is batching.not_mapped else jnp.moveaxis(a, axis, 0)
+            for a, axis in zip(operands, axes)
+        ]
+        out = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in merged), **params)
+        split = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), out)
+        return (split, [0] * len(split)) if primitive.multiple_results else (split, 0)
+
+    batching.primitive_batchers[primitive] = rule
+
+
+# Evaluation and lowering.
+
+
+def _define_lowering(primitive: Primitive, function: Any, statics: tuple[str, ...]) -> None:
+    in_jnp = mlir.lower_fun(function, multiple_results=primitive.multiple_results)
+
+    def on_cpu(ctx: mlir.LoweringRuleContext, *operands: Any, **params: int) -> Any:
+        aval: Any = ctx.avals_in[0]
+        rule = native.lowering(primitive.name, aval.dtype) or in_jnp
+        return rule(ctx, *operands, **params)
+
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=statics))
+    mlir.register_lowering(primitive, in_jnp)
+    mlir.register_lowering(primitive, on_cpu, platform="cpu")
+
+
+for _primitive, _function, _statics in (
+    (max_pool_p, _max_pool_in_jnp, ("stride",)),
+    (pool_gather_p, _gather_in_jnp, ("stride",)),
+    (pool_scatter_p, _scatter_in_jnp, ("stride", "height", "width")),
+):
+    _define_batching(_primitive)
+    _define_lowering(_primitive, _function, _statics)

@@ -22,33 +22,41 @@ struct Bands {
   Index rows, height, count;
 };
 
-template <typename T>
-void copy_pixel(const T* __restrict from, Index channels, T* __restrict to) {
+template <typename From, typename T>
+void copy_pixel(const From* __restrict from, Index channels, T* __restrict to) {
   for (Index c = 0; c < channels; ++c) to[c] = from[c];
 }
 
-// The layout of a padded copy: rows of `planes` planes of pixels, `left` of them zeros before the image.
+struct BandBuffer {};
+struct OtherBuffer {};
+
+// The layout of a padded copy: rows of `planes` planes of pixels, `left` of them filling before the image.
 template <typename T>
 struct Padding {
-  Padding(Index width, Index left, Index planes, Index channels)
-      : left(left), planes(planes), channels(channels), pixels((width + 2 * left + planes - 1) / planes) {
+  Padding(Index width, Index left, Index planes, Index channels, T filling = T(0))
+      : left(left),
+        planes(planes),
+        channels(channels),
+        pixels((width + 2 * left + planes - 1) / planes),
+        filling(filling) {
     constexpr Index lanes = Simd<T>::lanes;
     plane = (pixels * channels + 2 * lanes - 1) / lanes * lanes;  // a vector may reach beyond the last pixel
     row = planes * plane;
     if (row * sizeof(T) % 4096 == 0) row += lanes;  // rows 4 KiB apart would compete for the same cache lines
   }
 
-  // Copies `count` rows from `first` on; those outside the image are zeros.
-  void copy(const T* image, Index height, Index width, Index first, Index count, T* out) const {
+  // Copies `count` rows from `first` on; those outside the image are filling.
+  template <typename From>
+  void copy(const From* image, Index height, Index width, Index first, Index count, T* out) const {
     for (Index h = first; h < first + count; ++h, out += row) {
       if (h < 0 || h >= height) {
-        std::fill_n(out, row, T(0));
+        std::fill_n(out, row, filling);
       } else if (planes == 1) {
-        std::fill_n(out, left * channels, T(0));
+        std::fill_n(out, left * channels, filling);
         std::copy_n(image + h * width * channels, width * channels, out + left * channels);
-        std::fill(out + (left + width) * channels, out + row, T(0));
+        std::fill(out + (left + width) * channels, out + row, filling);
       } else {
-        std::fill_n(out, row, T(0));
+        std::fill_n(out, row, filling);
         for (Index w = 0; w < width; ++w)
           copy_pixel(image + (h * width + w) * channels, channels,
                      out + (w + left) % 2 * plane + (w + left) / 2 * channels);
@@ -62,6 +70,7 @@ struct Padding {
   }
 
   Index left, planes, channels, pixels, plane, row;
+  T filling;
 };
 
 }  // namespace jdarts

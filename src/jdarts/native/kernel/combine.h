@@ -93,8 +93,10 @@ void combine(const Route* routes, Index count, const T* weights, const Stacks<co
   std::vector<Sum<T>> table;
   std::vector<Term<T>> terms(count);
   for (Index q = 0; q < outs.count(); ++q)
-    for (Index j = 0; j < outs.size(q); ++j, periodic += period)
-      table.push_back({outs.row(q, j, length), std::fill_n(periodic, period, T(0)) - period, 0, 0});
+    for (Index j = 0; j < outs.size(q); ++j, periodic += period) {
+      std::fill_n(periodic, period, T(0));
+      table.push_back({outs.row(q, j, length), periodic, 0, 0});
+    }
   auto sum_of = [&](Index r) -> Sum<T>& { return table[outs.place(routes[r].to_stack, routes[r].to_row)]; };
   for (Index r = 0; r < count; ++r) sum_of(r).end += routes[r].from_stack != kOnes;
   for (Index s = 0, n = 0; s < sums; ++s) table[s].begin = n, n += table[s].end, table[s].end = table[s].begin;
@@ -110,7 +112,7 @@ void combine(const Route* routes, Index count, const T* weights, const Stacks<co
   }
 
   const Index rows = xs.total() + sums;
-  const Index block = steps.per_block(std::clamp<Index>(kCacheBytes / rows, 1024, 8192));
+  const Index block = steps.per_block(std::clamp<Index>(kCacheBytes / std::max<Index>(1, rows), 1024, 8192));
   const bool one_phase = Simd<T>::lanes % channels == 0;
   const Index blocks = (steps.count + block - 1) / block, tail = steps.count * steps.length;
   parallel_for(pool, useful_threads(rows * length * sizeof(T)), std::max<Index>(blocks, 1), [&](Index unit) {

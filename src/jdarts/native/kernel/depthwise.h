@@ -53,8 +53,6 @@ struct Periodic {
 };
 
 struct Columns {};
-struct BandBuffer {};
-struct OtherBuffer {};
 
 template <typename T, typename Pool>
 void forward(const Geometry& g, const T* x, const T* kernels, T* y, Pool& pool) {

@@ -2,6 +2,7 @@
 #include "combine.h"
 #include "depthwise.h"
 #include "moments.h"
+#include "pool.h"
 #include "products.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -23,7 +24,7 @@ ffi::Error for_type(const AnyBuffer& buffer, const Run& run) {
   switch (buffer.element_type()) {
     case ffi::F32: run(float(0)); return ffi::Error::Success();
     case ffi::F64: run(double(0)); return ffi::Error::Success();
-    default: return ffi::Error(ffi::ErrorCode::kInvalidArgument, "depthwise kernels are for float32 and float64");
+    default: return ffi::Error(ffi::ErrorCode::kInvalidArgument, "the kernels are for float32 and float64");
   }
 }
 
@@ -113,6 +114,34 @@ ffi::Error moments(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result mea
   });
 }
 
+using Places = ffi::Buffer<ffi::U8>;
+
+jdarts::Windows windows(AnyBuffer::Dimensions x, int64_t stride) { return {x[0] * x[1], x[2], x[3], x[4], stride}; }
+
+ffi::Error max_pool(ffi::ThreadPool pool, AnyBuffer x, Result y, ffi::Result<Places> places, int64_t stride) {
+  return for_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::max_pool<T>(windows(x.dimensions(), stride), x.reinterpret_data<T>(), y->reinterpret_data<T>(),
+                        places->typed_data(), pool);
+  });
+}
+
+ffi::Error pool_gather(ffi::ThreadPool pool, AnyBuffer x, Places places, Result y, int64_t stride) {
+  return for_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::pool_gather<T>(windows(x.dimensions(), stride), x.reinterpret_data<T>(), places.typed_data(),
+                           y->reinterpret_data<T>(), pool);
+  });
+}
+
+ffi::Error pool_scatter(ffi::ThreadPool pool, AnyBuffer y, Places places, Result x, int64_t stride) {
+  return for_type(y, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::pool_scatter<T>(windows(x->dimensions(), stride), y.reinterpret_data<T>(), places.typed_data(),
+                            x->reinterpret_data<T>(), pool);
+  });
+}
+
 auto two_operands() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Arg<AnyBuffer>(); }
 
 }  // namespace
@@ -144,3 +173,13 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_products, products,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_moments, moments,
     ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().Ret<AnyBuffer>().Ret<AnyBuffer>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jdarts_max_pool, max_pool,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Ret<AnyBuffer>().Ret<Places>().Attr<int64_t>("stride"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jdarts_pool_gather, pool_gather,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Arg<Places>().Ret<AnyBuffer>().Attr<int64_t>("stride"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jdarts_pool_scatter, pool_scatter,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Arg<Places>().Ret<AnyBuffer>().Attr<int64_t>("stride"));

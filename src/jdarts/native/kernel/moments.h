@@ -55,7 +55,7 @@ void join_block(const T* x, Index steps, Index step, Index count, double* mean, 
       const double total = sum[k][l], centre = double(shift[k][l]) + total / n;
       double& m = mean[k * lanes + l];
       const double apart = centre - m;
-      squares[k * lanes + l] += std::max(0.0, double(square[k][l]) - total * (total / n)) + apart * apart * weight;
+      squares[k * lanes + l] += std::max(double(square[k][l]) - total * (total / n), 0.0) + apart * apart * weight;
       m += apart * share;
     }
   }
@@ -104,8 +104,8 @@ void moments(const Stacks<const T>& xs, T* mean, T* variance, Index length, Inde
     for (Index c = 0; c < channels; ++c) {
       Moments all;
       for (Index chunk = 0; chunk < chunks; ++chunk) all.join(partials[(row * chunks + chunk) * channels + c]);
-      mean[row * channels + c] = T(length ? all.mean : NAN);
-      variance[row * channels + c] = T(all.squares / all.count);
+      mean[row * channels + c] = T(all.count ? all.mean : NAN);
+      variance[row * channels + c] = T(all.count ? all.squares / all.count : NAN);
     }
 }
 

@@ -27,23 +27,23 @@ kernel_gradient_p = Primitive("depthwise_conv_kernel_gradient")
 
 def forward(x: Any, kernels: Any, *, stride: int, dilation: int) -> jax.Array:
     """F: x [S, B, H, W, C], kernels [S, T, k, k, C] → y [S, T, B, H', W', C]."""
-    return forward_p.bind(*_equally_varying(x, kernels), stride=stride, dilation=dilation)
+    return forward_p.bind(*equally_varying(x, kernels), stride=stride, dilation=dilation)
 
 
 def input_gradient(
     y: jax.Array, kernels: jax.Array, *, stride: int, dilation: int, height: int, width: int
 ) -> jax.Array:
     """X: y [S, T, B, H', W', C], kernels [S, T, k, k, C] → x [S, B, H, W, C]."""
-    y, kernels = _equally_varying(y, kernels)
+    y, kernels = equally_varying(y, kernels)
     return input_gradient_p.bind(y, kernels, stride=stride, dilation=dilation, height=height, width=width)
 
 
 def kernel_gradient(x: jax.Array, y: jax.Array, *, stride: int, dilation: int, size: int) -> jax.Array:
     """K: x [S, B, H, W, C], y [S, T, B, H', W', C] → kernels [S, T, k, k, C]."""
-    return kernel_gradient_p.bind(*_equally_varying(x, y), stride=stride, dilation=dilation, size=size)
+    return kernel_gradient_p.bind(*equally_varying(x, y), stride=stride, dilation=dilation, size=size)
 
 
-def _equally_varying(a: Any, b: Any) -> tuple[Any, Any]:
+def equally_varying(a: Any, b: Any) -> tuple[Any, Any]:
     """Inside `shard_map`, mark both operands as varying over the same mesh axes; `lax` does so by itself."""
     varying_a, varying_b = jax.typeof(a).mat.varying, jax.typeof(b).mat.varying
     return (

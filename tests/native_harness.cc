@@ -1,0 +1,252 @@
+// Compares the native functions with plain loops, with arrays of exact size on the heap and a pool whose
+// threads start late or never, for the sanitisers:
+//   c++ -std=c++17 -O1 -g -march=native -fsanitize=address,undefined -fno-sanitize-recover=all -pthread
+//     -I src/jdarts/native/kernel tests/native_harness.cc -o harness && ./harness
+// and again with -fsanitize=thread.
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "combine.h"
+#include "depthwise.h"
+#include "moments.h"
+#include "pool.h"
+#include "products.h"
+
+namespace {
+
+using jdarts::Geometry;
+using jdarts::Index;
+
+// Runs two of three tasks on threads of their own, and keeps every third until the end.
+class Pool {
+ public:
+  explicit Pool(int threads) : threads_(threads) {}
+  ~Pool() {
+    for (auto& late : late_) late();
+    for (auto& thread : running_) thread.join();
+  }
+  int num_threads() const { return threads_; }
+  template <typename F>
+  void Schedule(F&& task) {
+    if (++scheduled_ % 3 == 0)
+      late_.emplace_back(task);
+    else
+      running_.emplace_back(task);
+  }
+
+ private:
+  int threads_, scheduled_ = 0;
+  std::vector<std::function<void()>> late_;
+  std::vector<std::thread> running_;
+};
+
+template <typename T>
+struct Array {
+  explicit Array(Index size) : data(new T[size]), size(size) { std::fill_n(data.get(), size, T(NAN)); }
+  std::unique_ptr<T[]> data;
+  Index size;
+};
+
+template <typename T>
+Array<T> random(Index size, std::mt19937& generator) {
+  Array<T> a(size);
+  std::normal_distribution<double> normal;
+  for (Index i = 0; i < size; ++i) a.data[i] = T(normal(generator));
+  return a;
+}
+
+// Calls visit(index in x, index in kernels, index in y) for every product.
+template <typename Visit>
+void taps(const Geometry& g, const Visit& visit) {
+  for (Index s = 0; s < g.sources; ++s)
+    for (Index t = 0; t < g.targets; ++t)
+      for (Index b = 0; b < g.batch; ++b)
+        for (Index r = 0; r < g.out_height(); ++r)
+          for (Index w = 0; w < g.out_width(); ++w)
+            for (Index i = 0; i < g.size; ++i)
+              for (Index j = 0; j < g.size; ++j) {
+                const Index row = r * g.stride + i * g.dilation - g.pad();
+                const Index column = w * g.stride + j * g.dilation - g.pad();
+                if (row < 0 || row >= g.height || column < 0 || column >= g.width) continue;
+                for (Index c = 0; c < g.channels; ++c)
+                  visit((((s * g.batch + b) * g.height + row) * g.width + column) * g.channels + c,
+                        (((s * g.targets + t) * g.size + i) * g.size + j) * g.channels + c,
+                        ((((s * g.targets + t) * g.batch + b) * g.out_height() + r) * g.out_width() + w) * g.channels +
+                            c);
+              }
+}
+
+template <typename T>
+bool close(const Array<T>& a, const std::vector<double>& expected) {
+  for (Index i = 0; i < a.size; ++i)
+    if (!(std::abs(a.data[i] - expected[i]) <= (sizeof(T) == 4 ? 1e-5 : 1e-13) * (20 + std::abs(expected[i]))))
+      return false;
+  return true;
+}
+
+template <typename T>
+bool check_depthwise(const Geometry& g, int threads, std::mt19937& generator) {
+  const Index images = g.sources * g.batch, kernels = g.sources * g.targets * g.kernel(), chunks = 3;
+  const auto x = random<T>(images * g.image(), generator), k = random<T>(kernels, generator);
+  const auto y = random<T>(images * g.targets * g.out_image(), generator);
+  Array<T> x_out(x.size), k_out(k.size), y_out(y.size), partials(chunks * k.size);
+  std::vector<double> x_sum(x.size), k_sum(k.size), y_sum(y.size);
+  taps(g, [&](Index xi, Index ki, Index yi) {
+    y_sum[yi] += double(x.data[xi]) * k.data[ki];
+    x_sum[xi] += double(y.data[yi]) * k.data[ki];
+    k_sum[ki] += double(x.data[xi]) * y.data[yi];
+  });
+  {
+    Pool pool(threads);
+    jdarts::forward<T>(g, x.data.get(), k.data.get(), y_out.data.get(), pool);
+    jdarts::input_gradient<T>(g, y.data.get(), k.data.get(), x_out.data.get(), pool);
+    jdarts::kernel_gradient<T>(g, x.data.get(), y.data.get(), k_out.data.get(), partials.data.get(), chunks, pool);
+    if (close(y_out, y_sum) && close(x_out, x_sum) && close(k_out, k_sum)) return true;
+  }
+  std::printf("wrong: S=%td T=%td B=%td H=%td W=%td C=%td k=%td stride=%td dilation=%td %zu bytes, %d threads\n",
+              g.sources, g.targets, g.batch, g.height, g.width, g.channels, g.size, g.stride, g.dilation, sizeof(T),
+              threads);
+  return false;
+}
+
+// Stacks of random rows, or of rows to be written.
+template <typename T>
+struct Rows {
+  Rows(const std::vector<Index>& sizes, Index length, std::mt19937* generator) : length(length) {
+    for (Index size : sizes) {
+      arrays.push_back(generator ? random<T>(size * length, *generator) : Array<T>(size * length));
+      first.push_back(first.back() + size);
+    }
+  }
+  template <typename Element>
+  jdarts::Stacks<Element> stacks() const {
+    jdarts::Stacks<Element> found;
+    for (size_t k = 0; k < arrays.size(); ++k) found.add(arrays[k].data.get(), first[k + 1] - first[k]);
+    return found;
+  }
+  double at(Index stack, Index row, Index q) const { return arrays[stack].data[row * length + q]; }
+  Index length;
+  std::vector<Array<T>> arrays;
+  std::vector<Index> first{0};
+};
+
+template <typename T>
+bool check_routes(Index channels, Index pixels, int threads, std::mt19937& generator) {
+  const std::vector<Index> sizes{2, 0, 5}, out_sizes{1, 3};
+  const Index length = channels * pixels, count = 25, rows = 7;
+  const Rows<T> x(sizes, length, &generator), y(out_sizes, length, &generator), out(out_sizes, length, nullptr);
+  const auto weights = random<T>(count * channels, generator);
+  const Array<T> dots(count * channels), mean(rows * channels), variance(rows * channels);
+  std::vector<jdarts::Route> routes;
+  for (Index r = 0; r < count; ++r) {
+    const int64_t from = r % 3 == 1 ? jdarts::kOnes : r % 3, to = generator() % 2;
+    const int64_t row = from < 0 ? 0 : generator() % sizes[from];
+    routes.push_back({from, row, to, to == 0 ? 0 : int64_t(generator() % 2)});  // none to the last row
+  }
+  std::vector<std::vector<double>> sum;
+  for (Index size : out_sizes) sum.emplace_back(size * length);
+  std::vector<double> dot(count * channels), average(rows * channels), spread(rows * channels);
+  for (Index r = 0; r < count; ++r)
+    for (Index q = 0; q < length; ++q) {
+      const auto [k, i, to, j] = routes[r];
+      const double value = k < 0 ? 1 : x.at(k, i, q);
+      sum[to][j * length + q] += weights.data[r * channels + q % channels] * value;
+      dot[r * channels + q % channels] += value * y.at(to, j, q);
+    }
+  for (Index k = 0, row = 0; k < 3; ++k)
+    for (Index i = 0; i < sizes[k]; ++i, ++row) {
+      double* m = &average[row * channels];
+      double* v = &spread[row * channels];
+      for (Index q = 0; q < length; ++q) m[q % channels] += x.at(k, i, q) / pixels;
+      for (Index q = 0; q < length; ++q) v[q % channels] += std::pow(x.at(k, i, q) - m[q % channels], 2) / pixels;
+    }
+  {
+    Pool pool(threads);
+    const auto xs = x.template stacks<const T>(), ys = y.template stacks<const T>();
+    jdarts::combine<T>(routes.data(), count, weights.data.get(), xs, out.template stacks<T>(), length, channels, pool);
+    jdarts::products<T>(routes.data(), count, xs, ys, dots.data.get(), length, channels, pool);
+    jdarts::moments<T>(xs, mean.data.get(), variance.data.get(), length, channels, pool);
+    if (close(out.arrays[0], sum[0]) && close(out.arrays[1], sum[1]) && close(dots, dot) &&
+        (pixels == 0 || (close(mean, average) && close(variance, spread))))
+      return true;
+  }
+  std::printf("wrong routes: C=%td pixels=%td %zu bytes, %d threads\n", channels, pixels, sizeof(T), threads);
+  return false;
+}
+
+template <typename T>
+bool check_pool(const jdarts::Windows& g, int threads, std::mt19937& generator) {
+  const auto x = random<T>(g.images * g.image(), generator), ct = random<T>(g.images * g.out_image(), generator);
+  const Array<T> y(ct.size), gathered(ct.size), scattered(x.size);
+  const Array<uint8_t> places(ct.size);
+  for (Index e = 0; e < x.size; ++e) x.data[e] = std::round(x.data[e]);  // for equals
+  if (g.images > 1) std::fill_n(x.data.get(), g.image(), T(-INFINITY));
+  {
+    Pool pool(threads);
+    jdarts::max_pool<T>(g, x.data.get(), y.data.get(), places.data.get(), pool);
+    jdarts::pool_gather<T>(g, x.data.get(), places.data.get(), gathered.data.get(), pool);
+    jdarts::pool_scatter<T>(g, ct.data.get(), places.data.get(), scattered.data.get(), pool);
+  }
+  bool right = true;
+  std::vector<double> sums(x.size);
+  for (Index e = 0; e < ct.size; ++e) {
+    const Index c = e % g.channels, w = e / g.channels % g.out_width();
+    const Index r = e / g.channels / g.out_width() % g.out_height(), image = e / g.out_image();
+    Index best = -1, place = -1;
+    for (Index p = 0; p < 9; ++p) {
+      const Index row = r * g.stride + p / 3 - 1, column = w * g.stride + p % 3 - 1;
+      if (row < 0 || row >= g.height || column < 0 || column >= g.width) continue;
+      const Index at = ((image * g.height + row) * g.width + column) * g.channels + c;
+      if (best < 0 || x.data[at] > x.data[best]) best = at, place = p;
+    }
+    sums[best] += ct.data[e];
+    right &= y.data[e] == x.data[best] && gathered.data[e] == x.data[best] && places.data[e] == place;
+  }
+  if (right && close(scattered, sums)) return true;
+  std::printf("wrong pool: images=%td H=%td W=%td C=%td stride=%td %zu bytes, %d threads\n", g.images, g.height, g.width,
+              g.channels, g.stride, sizeof(T), threads);
+  return false;
+}
+
+}  // namespace
+
+int main() {
+  std::mt19937 generator(0);
+  bool right = true;
+  int cases = 0;
+  const Index images[][2] = {{1, 1}, {5, 4}, {4, 9}, {13, 6}, {17, 3}};
+  for (Index size : {1, 3, 5, 7, 9})
+    for (Index stride : {1, 2})
+      for (Index dilation : {1, 2})
+        for (auto [height, width] : images)
+          for (Index channels : {1, 3, 4, 16, 17, 32}) {
+            const Geometry g{2, 1 + cases % 3, 2, height, width, channels, size, stride, dilation};
+            right &= check_depthwise<float>(g, 1 + cases % 4, generator) && check_depthwise<double>(g, 1 + cases % 4, generator);
+            ++cases;
+          }
+  // Enough work for several threads, and more than one band an image.
+  right &= check_depthwise<float>({1, 3, 2, 64, 40, 48, 5, 1, 2}, 4, generator);
+  right &= check_depthwise<float>({1, 3, 2, 64, 40, 48, 5, 2, 1}, 4, generator);
+  right &= check_depthwise<double>({2, 1, 0, 8, 8, 4, 3, 1, 1}, 4, generator);
+  for (Index channels : {1, 3, 4, 8, 16, 17, 32, 40, 64, 100})
+    for (Index pixels : {0, 1, 2, 7, 16, 50, 513, 3000}) {
+      right &= check_routes<float>(channels, pixels, 1 + cases % 4, generator) &&
+               check_routes<double>(channels, pixels, 1 + cases % 4, generator);
+      ++cases;
+    }
+  for (Index stride : {1, 2})
+    for (auto [height, width] : images)
+      for (Index channels : {1, 3, 8, 16, 17, 33}) {
+        right &= check_pool<float>({3, height, width, channels, stride}, 1 + cases % 4, generator) &&
+                 check_pool<double>({1, height, width, channels, stride}, 1 + cases % 4, generator);
+        ++cases;
+      }
+  right &= check_pool<float>({6, 65, 63, 24, 2}, 4, generator) && check_pool<float>({6, 64, 64, 16, 1}, 4, generator);
+  std::printf("%d cases %s\n", cases + 5, right ? "right" : "WRONG");
+  return right ? 0 : 1;
+}

@@ -1,0 +1,148 @@
+import logging
+import re
+import stat
+import subprocess
+import sys
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jdarts import native
+from jdarts.native import build, rules
+from jdarts.ops.depthwise import depthwise_conv
+from jdarts.ops.mixing import combine, moments, products
+from jdarts.ops.pool import max_pool_3x3
+
+LOAD = "from jdarts.native.build import load_library; load_library()"
+
+
+@pytest.fixture(scope="module")
+def library():
+    """The path of the library that this machine's compiler builds."""
+    try:
+        return Path(build.load_library()._name)
+    except build.BuildError as error:
+        pytest.skip(f"no native library: {error}")
+
+
+@pytest.fixture
+def compiler(library, tmp_path, monkeypatch):
+    """A stand-in for the compiler that copies the finished library, and an empty cache; its log of runs."""
+    script, log = tmp_path / "compiler", tmp_path / "compiler.log"
+    script.write_text(
+        "#!/bin/sh\n"
+        'test "$1" = --version && { echo 1; exit; }\n'
+        f"echo run >> {log}\n"
+        "sleep 0.3\n"
+        'while test "$1" != -o; do shift; done\n'
+        f'cp {library} "$2"\n'
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("CXX", str(script))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return log
+
+
+@pytest.fixture
+def unregistered(monkeypatch):
+    """As in a process that has not used the native kernel yet."""
+    monkeypatch.setattr(rules, "_registered", cache(rules._registered.__wrapped__))
+
+
+def every_primitive(x, kernels):
+    """Each of the native functions once."""
+    (sums,) = combine(x[0, 0, 0, 0][None], [x], routes=((0, 0, 0, 0),), sizes=(1,))
+    pooled, pull_back = jax.vjp(max_pool_3x3, sums)
+    _, change = jax.jvp(max_pool_3x3, (x,), (pooled,))
+    y, gradients = jax.vjp(depthwise_conv, x, kernels)
+    return gradients(y), pull_back(change), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))
+
+
+X, KERNELS = np.random.default_rng(0).normal(size=(1, 1, 4, 4, 2)), np.ones((1, 1, 3, 3, 2))
+
+
+def jitted():
+    """A new function each time, for jax remembers how it lowered an old one."""
+    return jax.jit(lambda x, kernels: every_primitive(x, kernels))
+
+
+def lowered():
+    return jitted().lower(X, KERNELS).as_text()
+
+
+def native_calls(text):
+    return set(re.findall(r"@jdarts_(\w+)", text))
+
+
+def runs(log):
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def test_native_kernels_are_used_unless_switched_off(library, monkeypatch):
+    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
+    assert native_calls(lowered()) == set(rules._RULES)
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    assert not native_calls(lowered())
+
+
+def test_other_types_and_backends_get_none(library):
+    assert native.lowering("combine", np.dtype(np.float16)) is None
+    assert not native_calls(jitted().trace(X, KERNELS).lower(lowering_platforms=("cuda",)).as_text())
+
+
+@pytest.mark.parametrize("variable", ["CXX", "PATH"])
+def test_without_a_working_compiler_one_line_says_so(variable, unregistered, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv(variable, "/bin/false" if variable == "CXX" else str(tmp_path))
+    assert not native_calls(lowered())
+    without = jitted()(X, KERNELS)
+    (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert record.name.startswith("jdarts.")
+    assert ("/bin/false failed" if variable == "CXX" else "no C++ compiler") in record.getMessage()
+    assert not list(tmp_path.rglob("*.so"))
+    monkeypatch.undo()
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), without, jitted()(X, KERNELS))
+
+
+def test_library_is_built_once(compiler):
+    build.load_library()
+    build.load_library()
+    assert runs(compiler) == 1
+    (kept,) = build.cache_folder().iterdir()
+    assert kept.suffix == ".so"
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_damaged_library_is_built_again(compiler, damage):
+    build.load_library()
+    (kept,) = build.cache_folder().iterdir()
+    whole = kept.read_bytes()
+    kept.unlink()  # the loaded file itself must not change under this process
+    kept.write_bytes(whole[:5000] if damage == "cut" else whole[:5000] + b"?" + whole[5001:])
+    build.load_library()
+    assert runs(compiler) == 2
+    assert [path.read_bytes() == whole for path in build.cache_folder().iterdir()] == [True]
+
+
+def test_unwritable_cache_folder(compiler, monkeypatch, tmp_path, caplog):
+    """A file in the place of the folder stands for all reasons, also for root."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    build.load_library()
+    assert "no cache folder" in caplog.text
+    assert runs(compiler) == 1
+
+
+def test_processes_that_build_at_once(compiler):
+    both = [subprocess.Popen([sys.executable, "-c", LOAD], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert [path.suffix for path in build.cache_folder().iterdir()] == [".so"]
+    before = runs(compiler)
+    build.load_library()
+    assert runs(compiler) == before

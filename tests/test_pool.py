@@ -1,0 +1,153 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jdarts.errors import InputError
+from jdarts.ops import pool
+from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
+
+#: Rows, columns and channels: single pixels and rows, odd sizes, channels that do and do not fill a vector.
+SIZES = [(1, 1, 3), (2, 1, 1), (5, 4, 3), (4, 7, 16), (3, 3, 17)]
+STRIDES = pytest.mark.parametrize("stride", [1, 2])
+POOLS = pytest.mark.parametrize("function", [max_pool_3x3, avg_pool_3x3])
+
+
+def images(height, width, channels, dtype=np.float64, seed=0):
+    return np.random.default_rng(seed).normal(size=(2, 2, height, width, channels)).astype(dtype)
+
+
+def windows(x, stride):
+    """For each output pixel, its pixels inside the image in row order: their window positions, and where they are."""
+    height, width = x.shape[2:4]
+    for r, h in enumerate(range(0, height, stride)):
+        for c, w in enumerate(range(0, width, stride)):
+            pixels = [
+                (3 * (i + 1) + j + 1, h + i, w + j)
+                for i in (-1, 0, 1)
+                for j in (-1, 0, 1)
+                if 0 <= h + i < height and 0 <= w + j < width
+            ]
+            yield (r, c), pixels
+
+
+def pooled_shape(x, stride):
+    return (*x.shape[:2], -(-x.shape[2] // stride), -(-x.shape[3] // stride), x.shape[4])
+
+
+def plain_max(x, stride):
+    """The maxima, the position of each, and which pixel of x it is; a NaN beats all, else the first maximum."""
+    y, index = np.empty(pooled_shape(x, stride), x.dtype), np.empty(pooled_shape(x, stride), np.uint8)
+    rows, columns = np.empty(y.shape, int), np.empty(y.shape, int)
+    for (r, c), pixels in windows(x, stride):
+        # argmax returns the first of equals, or the NaN if there is one.
+        best = np.argmax([x[:, :, h, w] for _, h, w in pixels], axis=0)
+        position, h, w = (np.array(part)[best] for part in zip(*pixels))
+        index[:, :, r, c], rows[:, :, r, c], columns[:, :, r, c] = position, h, w
+    s, b, _, _, channel = np.indices(y.shape)
+    where = (s, b, rows, columns, channel)
+    y[...] = x[where]
+    return y, index, where
+
+
+def in_jnp(monkeypatch):
+    """XLA's own operations, as on other backends. What was lowered before stays as it was."""
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    jax.clear_caches()
+
+
+@pytest.fixture(params=["default", "jnp"])
+def form(request, monkeypatch):
+    if request.param == "jnp":
+        in_jnp(monkeypatch)
+    yield request.param
+    if request.param == "jnp":
+        jax.clear_caches()
+
+
+def awkward(x):
+    """Ties, a constant image, at most one NaN a window, and a corner and a whole image of −∞."""
+    x = np.round(x)
+    x[0, 0, :, :, 0] = 1.0
+    x[0, 1, :2, :2] = -np.inf
+    x[1, 0] = -np.inf
+    x[1, 1, ::3, ::3, -1] = np.nan
+    return x
+
+
+@STRIDES
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_maxima_and_what_moves_along_them_are_those_of_plain_loops(form, stride, dtype):
+    for size in SIZES:
+        for x in (images(*size, dtype), awkward(images(*size, dtype))):
+            expected, position, where = plain_max(x, stride)
+            y, index = pool.max_pool_p.bind(jnp.asarray(x), stride=stride)
+            np.testing.assert_array_equal(y, expected)
+            np.testing.assert_array_equal(index, position)
+            assert y.dtype == dtype
+
+            tangent, cotangent = images(*size, dtype, seed=1), np.ones(y.shape, dtype)
+            cotangent *= np.random.default_rng(2).normal(size=y.shape).astype(dtype)
+            _, of_y = jax.jvp(functools.partial(max_pool_3x3, stride=stride), (x,), (tangent,))
+            np.testing.assert_array_equal(of_y, tangent[where])
+            (of_x,) = jax.vjp(functools.partial(max_pool_3x3, stride=stride), x)[1](jnp.asarray(cotangent))
+            scattered = np.zeros_like(x)
+            np.add.at(scattered, where, cotangent)
+            np.testing.assert_allclose(of_x, scattered, rtol=0, atol=1e-6 if dtype == np.float32 else 1e-13)
+
+
+@STRIDES
+def test_means_are_those_of_plain_loops(stride):
+    for size in SIZES:
+        x = images(*size)
+        expected = np.empty(pooled_shape(x, stride))
+        for (r, c), pixels in windows(x, stride):
+            expected[:, :, r, c] = np.mean([x[:, :, h, w] for _, h, w in pixels], axis=0)
+        np.testing.assert_allclose(avg_pool_3x3(jnp.asarray(x), stride=stride), expected, rtol=1e-12, atol=1e-13)
+
+
+@POOLS
+@STRIDES
+def test_derivatives_of_both_modes_to_second_order(function, stride):
+    x = jnp.asarray(images(4, 5, 2)[:, :1])
+    # Maxima are linear near x: their square has second derivatives. The step stays below the gaps between values.
+    check_grads(lambda x: function(x, stride=stride) ** 2, (x,), order=2, eps=1e-5, rtol=1e-5, atol=1e-5)
+
+
+@POOLS
+@pytest.mark.parametrize("axis", [0, 2, 5])
+def test_vmap_is_a_loop(function, axis):
+    lanes = np.stack([images(4, 5, 2, seed=n) for n in range(3)])
+    x = jnp.asarray(np.moveaxis(lanes, 0, axis))
+
+    def value_and_gradients(x):
+        y, pull_back = jax.vjp(functools.partial(function, stride=2), x)
+        return y, pull_back(jnp.sin(y))[0], jax.jvp(functools.partial(function, stride=2), (x,), (jnp.cos(x),))[1]
+
+    together = jax.vmap(value_and_gradients, in_axes=axis)(x)
+    for n, lane in enumerate(lanes):
+        for many, one in zip(together, value_and_gradients(jnp.asarray(lane))):
+            np.testing.assert_allclose(many[n], one, rtol=1e-13, atol=1e-14)
+
+
+def test_many_cotangents_along_one_maximum():
+    x = jnp.asarray(images(4, 5, 2))
+    y, pull_back = jax.vjp(max_pool_3x3, x)
+    cotangents = jnp.stack([jnp.sin(y), jnp.cos(y)])
+    (together,) = jax.vmap(pull_back)(cotangents)
+    for n in (0, 1):
+        np.testing.assert_allclose(together[n], pull_back(cotangents[n])[0], rtol=1e-13)
+
+
+def test_operands_that_do_not_fit_are_refused():
+    x = jnp.asarray(images(4, 4, 2))
+    for function in (max_pool_3x3, avg_pool_3x3):
+        with pytest.raises(InputError, match="stride 3; give 1 or 2"):
+            function(x, stride=3)
+        with pytest.raises(InputError, match=r"x must be \[S, B, H, W, C\]"):
+            function(x[0])
+        with pytest.raises(InputError, match="floating type; got int32"):
+            function(x.astype(np.int32))
