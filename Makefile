@@ -41,7 +41,7 @@ lint: $(READY)
 	$(BIN)/pyright
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .jax_cache build dist src/*.egg-info
