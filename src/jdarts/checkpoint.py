@@ -4,8 +4,10 @@ A checkpoint is a folder `step_00000390` that holds the arrays, written by Orbax
 without the arrays, and `SHA256SUMS` over all of them. A folder that its checksums do not fit is damaged.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -66,7 +68,8 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        ocp.save((aside / ARRAYS).absolute(), tree)
+        with _orbax_silenced():
+            ocp.save(str((aside / ARRAYS).absolute()), tree)
         _write_through(aside / RECORD, json.dumps(record, indent=1) + "\n")
         _write_through(aside / CHECKSUMS, _checksums(aside))
         if target.exists():
@@ -101,7 +104,8 @@ def load(checkpoint: Checkpoint, template: Any) -> Any:
     place = jax.sharding.SingleDeviceSharding(device)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), template)
     try:
-        return ocp.load((checkpoint.path / ARRAYS).absolute(), abstract)
+        with _orbax_silenced():
+            return ocp.load(str((checkpoint.path / ARRAYS).absolute()), abstract)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(
             f"{checkpoint.path} does not hold what this run needs ({_reason(error)}); it was written with other "
@@ -224,7 +228,21 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def _orbax_silenced() -> Iterator[None]:
+    """Keeps Orbax from logging the tracebacks of its threads: the error that follows them says it all."""
+    logger = logging.getLogger("absl")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{Path(error.filename).name}: {error.strerror}" if error.filename else error.strerror
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

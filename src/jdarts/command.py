@@ -49,9 +49,10 @@ def _tell(text: str) -> None:
 def _give_up_failing_streams() -> None:
     """Lets streams that cannot be written drop what they hold: the interpreter would complain of them at its end."""
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,6 +1,7 @@
 """The optimisers and schedules of the paper's search, as optax chains (section 3.1.1; reference code's settings)."""
 
-import chex
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +22,7 @@ def epoch_cosine(start: float, end: float, *, epochs: int, steps_per_epoch: int)
     # A table in double precision: the formula loses digits in float32 where the cosine nears −1.
     values = end + (start - end) * (1 + np.cos(np.pi * np.arange(epochs + 1) / epochs)) / 2
 
-    def schedule(step: chex.Numeric) -> jax.Array:
+    def schedule(step: Any) -> jax.Array:
         epoch = jnp.minimum(jnp.asarray(step) // steps_per_epoch, epochs)
         return jnp.asarray(values, dtype=float)[epoch]
 

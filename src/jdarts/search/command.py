@@ -39,9 +39,9 @@ def main(defaults: SearchConfig | None = None, description: str | None = None) -
 
 def keep_compiled_programs() -> None:
     """Lets JAX keep compiled programs in the user's cache folder, unless its own settings name another place."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "jdarts" / "programs"))
-    if jax.default_backend() == "cpu" and jax.config.jax_logging_level == "NOTSET":
+    if jax.default_backend() == "cpu" and jax.config.values["jax_logging_level"] == "NOTSET":
         # Programs that this very machine has compiled are said not to fit it, at great length (openxla/xla#44565).
         jax.config.update("jax_logging_level", "CRITICAL")

@@ -77,7 +77,7 @@ class SearchConfig:
     alpha_b2: float = 0.999
     alpha_weight_decay: float = 1e-3
     train_fraction: float = 0.5
-    padding: Annotated[int | None, FromDataset] = None
+    padding: Annotated[int | None, tyro.conf.arg(metavar="INT"), FromDataset] = None
     flip: Annotated[bool | None, FromDataset] = None
     cutout: int = 0
     edges_per_node: int = 2

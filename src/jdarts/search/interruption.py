@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 Value = TypeVar("Value")
 
 
-class Interrupted(Exception):  # noqa: N818  (it is no error)
+class Interrupted(Exception):
     """The run was asked to stop, has saved what it had, and can be taken up again."""
 
     def __init__(self, number: int) -> None:
@@ -82,7 +82,7 @@ class Interruption:
         def run() -> None:
             try:
                 values.append(work())
-            except BaseException as error:  # noqa: BLE001  (raised again by the waiting thread)
+            except BaseException as error:
                 errors.append(error)
 
         thread = threading.Thread(target=run, daemon=True)

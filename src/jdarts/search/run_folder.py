@@ -159,5 +159,6 @@ def _explained(what: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot {what} {error.filename or path}: {error.strerror or error}; choose another --run-dir or mend this one"
+            f"cannot {what} {error.filename or path}: {error.strerror or error}; choose another --run-dir or mend this "
+            "one"
         ) from error

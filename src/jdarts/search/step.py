@@ -1,4 +1,4 @@
-"""One step of a search on images: rows and augmentation drawn, bilevel step taken, metrics added up, all in one program."""
+"""One step of a search on images, one program: rows and augmentation drawn, bilevel step taken, metrics added up."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -54,8 +54,8 @@ class Images(NamedTuple):
 class Rows(NamedTuple):
     """Rows of the images that make up batches, int32 `[…, B]` each."""
 
-    train: jax.Array
-    valid: jax.Array
+    train: Any
+    valid: Any
 
 
 class SearchProgram(NamedTuple):
@@ -159,7 +159,8 @@ def search_program(
         def shuffled(key: jax.Array, count: int) -> jax.Array:
             needed = steps_per_epoch * config.batch_size
             passes = -(-needed // count)
-            order = jax.vmap(lambda k: jax.random.permutation(k, count))(jax.random.split(key, passes))
+            every = jnp.arange(count, dtype=jnp.int32)
+            order = jax.vmap(lambda k: jax.random.permutation(k, every))(jax.random.split(key, passes))
             return order.reshape(-1)[:needed].reshape(steps_per_epoch, config.batch_size)
 
         keys = jax.random.split(jax.random.fold_in(data_key, epoch))
@@ -203,7 +204,7 @@ def search_program(
         state: SearchState, images: jax.Array, labels: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
-        logits = model.apply(
+        logits: Any = model.apply(
             variables,
             normalise(images, mean=mean, std=std),
             state.bilevel.alphas,

@@ -1,0 +1,215 @@
+"""Checkpoints: whole or not there, whatever dies or is damaged."""
+
+import errno
+import gc
+import json
+import logging
+import os
+import pathlib
+import shutil
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_search import Died
+
+from jdarts import checkpoint
+from jdarts.errors import InputError
+
+
+def tree(step):
+    return {"weights": jnp.full((3, 2), step, jnp.float32), "key": jax.random.key(step), "count": jnp.int32(step)}
+
+
+def save(folder, step, **options):
+    return checkpoint.save(folder, step, tree(step), {"words": f"after {step}"}, **options)
+
+
+def assert_whole(found, step):
+    assert found.step == step
+    assert found.record == {"words": f"after {step}"}
+    loaded = checkpoint.load(found, jax.eval_shape(lambda: tree(0)))
+    expected = tree(step)
+    assert jax.tree.structure(loaded) == jax.tree.structure(expected)
+    for name in ("weights", "count"):
+        np.testing.assert_array_equal(loaded[name], expected[name])
+        assert loaded[name].dtype == expected[name].dtype
+    assert jnp.all(jax.random.key_data(loaded["key"]) == jax.random.key_data(expected["key"]))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "run" / checkpoint.FOLDER
+    for step in (10, 20):
+        save(folder, step)
+    return folder
+
+
+def test_the_newest_ones_are_kept_and_read_back(folder):
+    assert_whole(checkpoint.newest(folder, []), 20)
+    for step in (30, 40):
+        path = save(folder, step, keep=2)
+    assert path == folder / "step_00000040"
+    assert sorted(entry.name for entry in folder.iterdir()) == ["step_00000030", "step_00000040"]
+    assert_whole(checkpoint.read(folder / "step_00000030"), 30)
+
+
+def test_the_checksums_are_those_of_sha256sum(folder):
+    command = ["sha256sum", "--check", "--strict", "--quiet", checkpoint.CHECKSUMS]
+    assert subprocess.run(command, cwd=folder / "step_00000020", check=False).returncode == 0
+
+
+def test_every_truncated_flipped_or_missing_file_is_found(folder):
+    """Each file of the newest checkpoint in turn is damaged in three ways: named, skipped, the one before is used."""
+    target = folder / "step_00000020"
+    whole = folder.parent / "whole"
+    shutil.copytree(target, whole)
+    files = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
+    assert {str(path) for path in files} >= {checkpoint.RECORD, checkpoint.CHECKSUMS}
+    for name in files:
+        content = (whole / name).read_bytes()
+        for damage in damages(content):
+            shutil.rmtree(target)
+            shutil.copytree(whole, target)
+            (target / name).unlink()
+            if damage is not None:
+                (target / name).write_bytes(damage)
+            skipped = []
+            found = checkpoint.newest(folder, skipped)
+            assert found is not None and found.step == 10
+            assert len(skipped) == 1
+            assert skipped[0].startswith(f"checkpoint {target} is damaged (")
+
+
+def damages(content):
+    """None for a missing file, then files that are cut or have one bit flipped; an empty one gets a byte."""
+    flipped = [
+        content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        for place in {0, len(content) // 2}
+        if content
+    ]
+    return [None, *flipped, *([content[:-1], b""] if content else [b"x"])]
+
+
+def test_empty_half_written_and_foreign_folders(folder):
+    (folder / "step_00000030").mkdir()
+    (folder / ".incomplete-step_00000040").mkdir()
+    (folder / "step_of_a_stranger").mkdir()
+    skipped = []
+    assert_whole(checkpoint.newest(folder, skipped), 20)
+    assert skipped == [
+        f"checkpoint {folder}/.incomplete-step_00000040 is half-written",
+        f"checkpoint {folder}/step_00000030 is damaged (SHA256SUMS: No such file or directory)",
+    ]
+    checkpoint.remove_half_written(folder)
+    assert not (folder / ".incomplete-step_00000040").exists()
+
+
+def test_damaged_newer_checkpoints_do_not_push_out_good_ones(folder):
+    for step in (30, 40, 50):
+        (folder / f"step_{step:08d}").mkdir()
+    save(folder, 25, keep=2)
+    assert_whole(checkpoint.newest(folder, []), 25)
+    assert_whole(checkpoint.read(folder / "step_00000020"), 20)
+
+
+# Orbax leaves files open where it dies.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("step", [20, 30])
+def test_a_death_at_any_file_operation_leaves_a_whole_checkpoint(step, folder, monkeypatch):
+    """Saving step 30, or step 20 once more, dies before its 1st, 2nd, … operation until it gets through."""
+    operations = [(os, "fsync"), (os, "open"), (shutil, "rmtree"), (pathlib.Path, "mkdir"), (pathlib.Path, "rename")]
+    operations += [(pathlib.Path, "open")]
+    before = 20 if step == 30 else 10
+    for deaths in range(100):
+        left = [deaths]
+        with monkeypatch.context() as patch:
+            for owner, name in operations:
+                patch.setattr(owner, name, dying(getattr(owner, name), left))
+            try:
+                save(folder, step)
+                break
+            except Died:
+                pass
+        found = checkpoint.newest(folder, [])
+        assert found is not None and found.step in (before, step, 20)
+        assert_whole(found, found.step)
+    gc.collect()
+    assert deaths > 8
+    assert_whole(checkpoint.newest(folder, []), step)
+    assert not list(folder.glob(".incomplete-*"))
+
+
+def dying(function, left):
+    def counted(*args, **kwargs):
+        if left[0] == 0:
+            raise Died
+        left[0] -= 1
+        return function(*args, **kwargs)
+
+    return counted
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
+        (ValueError("RESOURCE_EXHAUSTED: Failed writing: \"x\" [os_error_code='28']"), "No space left on device"),
+        (OSError(errno.EIO, os.strerror(errno.EIO), "/a/b"), "b: Input/output error"),
+    ],
+)
+def test_a_failed_save_says_why_and_leaves_nothing(error, reason, folder, monkeypatch, capfd):
+    from orbax.checkpoint import v1 as ocp
+
+    def failing(path, _):
+        pathlib.Path(path).mkdir()
+        logging.getLogger("absl").error("a traceback")
+        raise error
+
+    monkeypatch.setattr(ocp, "save", failing)
+    with pytest.raises(InputError) as told:
+        save(folder, 30)
+    assert str(told.value) == (
+        f"cannot write checkpoint {folder}/step_00000030: {reason}; free some space or mend the folder, and start the "
+        "same command again"
+    )
+    assert sorted(entry.name for entry in folder.iterdir()) == ["step_00000010", "step_00000020"]
+    assert capfd.readouterr() == ("", "")
+    assert not logging.getLogger("absl").disabled
+
+
+# Orbax leaves a coroutine behind where it fails.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_another_structure_is_refused(folder):
+    found = checkpoint.read(folder / "step_00000020")
+    template = jax.eval_shape(lambda: {**tree(0), "weights": jnp.zeros((4, 2))})
+
+    def refused():
+        with pytest.raises(InputError, match=r"does not hold what this run needs .* other settings"):
+            checkpoint.load(found, template)
+
+    refused()
+    gc.collect()
+
+
+def test_find_takes_a_run_its_checkpoints_or_one_of_them(folder, monkeypatch):
+    for path in (folder.parent, folder, folder / "step_00000020"):
+        assert_whole(checkpoint.find(path, []), 20)
+    monkeypatch.chdir(folder / "step_00000010")
+    assert_whole(checkpoint.find(pathlib.Path("."), []), 10)
+    # A run's folder may have any name.
+    odd = folder.parent.rename(folder.parent.with_name("step_7"))
+    assert_whole(checkpoint.find(odd, []), 20)
+
+
+def test_find_says_what_is_missing(folder, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere does not exist; give a run's folder or a checkpoint in it"):
+        checkpoint.find(tmp_path / "nowhere", [])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no whole checkpoint; a search writes one at the end of each epoch"):
+        checkpoint.find(tmp_path / "empty", [])
+    (folder / "step_00000010" / checkpoint.RECORD).write_text(json.dumps({}))
+    with pytest.raises(InputError, match=r"step_00000010 is damaged \(record.json is not as it was written\)"):
+        checkpoint.find(folder / "step_00000010", [])

@@ -1,0 +1,110 @@
+"""python -m jdarts.derive: of finished, running and damaged searches."""
+
+import os
+import shutil
+import signal
+import sys
+
+import pytest
+from small_search import finish, quick, read_until, start, undisturbed, user_settings
+
+from jdarts import checkpoint
+from jdarts.command import run_command
+from jdarts.derive import genotype_of, main
+from jdarts.errors import InputError
+from jdarts.genotype import parse_genotype
+
+__all__ = ["quick", "undisturbed", "user_settings"]
+
+
+@pytest.fixture
+def derive(monkeypatch, capsys):
+    """Runs the command; returns exit code, standard output and standard error."""
+
+    def derived(*arguments):
+        monkeypatch.setattr(sys, "argv", ["derive", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_command(main)
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    return derived
+
+
+def test_a_run_its_checkpoints_and_one_of_them_give_the_final_genotype(undisturbed, derive):
+    final = parse_genotype((undisturbed / "genotype.json").read_text())
+    for path in (undisturbed, undisturbed / "checkpoints", undisturbed / "checkpoints/step_00000010"):
+        code, out, err = derive(path)
+        assert (code, err) == (0, "")
+        assert parse_genotype(out) == final
+        code, out, _ = derive(path, "--json")
+        assert out.startswith("{")
+        assert parse_genotype(out) == final
+    code, out, _ = derive(undisturbed / "checkpoints/step_00000005")
+    assert parse_genotype(out) == parse_genotype((undisturbed / "genotypes/epoch_001.json").read_text())
+
+
+def test_fewer_edges(undisturbed, derive):
+    code, out, _ = derive(undisturbed, "--edges-per-node", 1)
+    assert (code, len(parse_genotype(out).normal)) == (0, 1)
+    code, out, err = derive(undisturbed, "--edges-per-node", 0)
+    assert (code, out) == (2, "")
+    assert err == "error: 0 edges per node; give 1 or more (the paper keeps 2)\n"
+
+
+@pytest.mark.parametrize("suffix, start", [(".svg", b"<?xml"), (".png", b"\x89PNG")])
+def test_a_drawing(suffix, start, undisturbed, derive, tmp_path):
+    code, out, _ = derive(undisturbed, "--draw", tmp_path / f"cells{suffix}")
+    assert code == 0
+    assert out.startswith("Genotype(")
+    assert (tmp_path / f"cells{suffix}").read_bytes().startswith(start)
+
+
+def test_a_drawing_that_cannot_be(undisturbed, derive, tmp_path):
+    code, out, err = derive(undisturbed, "--draw", tmp_path / "cells.bmp")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert ".svg" in err and "cells.bmp" in err
+    code, out, err = derive(undisturbed, "--draw", undisturbed / "genotype.txt" / "cells.svg")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: cannot write {undisturbed}/genotype.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(undisturbed, derive, tmp_path):
+    folder = tmp_path / "copied elsewhere"
+    shutil.copytree(undisturbed, folder)
+    last = folder / "checkpoints/step_00000010"
+    (last / checkpoint.RECORD).write_text("{}")
+    code, out, err = derive(folder)
+    assert code == 0
+    assert err == f"skipped: checkpoint {last} is damaged (record.json is not as it was written)\n"
+    assert parse_genotype(out) == parse_genotype((undisturbed / "genotypes/epoch_001.json").read_text())
+    code, out, err = derive(last)
+    assert (code, out) == (2, "")
+    assert err == f"error: checkpoint {last} is damaged (record.json is not as it was written)\n"
+
+
+def test_what_is_no_search(derive, tmp_path):
+    code, _, err = derive(tmp_path / "nowhere")
+    assert (code, err) == (2, f"error: {tmp_path}/nowhere does not exist; give a run's folder or a checkpoint in it\n")
+    code, _, err = derive(tmp_path)
+    expected = f"error: {tmp_path} holds no whole checkpoint; a search writes one at the end of each epoch\n"
+    assert (code, err) == (2, expected)
+    (tmp_path / "file").write_text("")
+    assert derive(tmp_path / "file")[0] == 2
+    for record in ({}, {"space": {}, "alphas": {}}, {"space": 1}, []):
+        with pytest.raises(InputError, match="not that of a search for cells"):
+            genotype_of(record)
+
+
+def test_a_running_search(quick, derive, tmp_path):
+    process = start(tmp_path / "run", epochs=100000)
+    try:
+        read_until(process, "epoch      1/")
+        code, out, err = derive(tmp_path / "run")
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        finish(process)
+    assert (code, err) == (0, "")
+    assert parse_genotype(out).edges_per_node == 2

@@ -1,0 +1,91 @@
+"""Optimisers and schedule against the same rules written by hand."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jdarts.optim import alpha_optimizer, epoch_cosine, weight_optimizer
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+STEPS = 6
+
+
+def gradients(step):
+    """Two leaves whose common norm is above the clip of 5 in every other step."""
+    generator = np.random.default_rng(step)
+    scale = 4.0 if step % 2 else 0.5
+    return {"a": scale * generator.standard_normal((3, 4)), "b": scale * generator.standard_normal(5)}
+
+
+def followed(optimizer, start):
+    state, values = optimizer.init(start), [start]
+    update = jax.jit(optimizer.update)
+    for step in range(STEPS):
+        updates, state = update(jax.tree.map(jnp.asarray, gradients(step)), state, values[-1])
+        values.append(optax.apply_updates(values[-1], updates))
+    return values[1:]
+
+
+def start():
+    return {"a": jnp.linspace(-1.0, 1.0, 12).reshape(3, 4), "b": jnp.linspace(0.5, 2.0, 5)}
+
+
+def test_the_cosine_has_the_reference_values():
+    schedule = epoch_cosine(0.025, 0.001, epochs=50, steps_per_epoch=390)
+    for epoch, expected in [(0, 0.025), (25, 0.013), (49, 1.023679e-3)]:
+        for step in (390 * epoch, 390 * epoch + 389):
+            assert np.asarray(schedule(step)) == pytest.approx(expected, rel=5e-7)
+    assert np.asarray(schedule(50 * 390)) == pytest.approx(0.001, rel=1e-7)
+
+
+def test_the_cosine_changes_once_an_epoch_and_keeps_its_digits_in_float32():
+    with jax.enable_x64(False):
+        schedule = epoch_cosine(0.025, 0.001, epochs=5, steps_per_epoch=3)
+        values = np.asarray(jax.vmap(schedule)(jnp.arange(15)))
+        assert values.dtype == np.float32
+        exact = [0.001 + 0.024 * (1 + math.cos(math.pi * epoch / 5)) / 2 for epoch in range(5)]
+        np.testing.assert_array_equal(values, np.repeat(np.asarray(exact, np.float32), 3))
+
+
+@pytest.mark.parametrize("clip", [5.0, None])
+def test_sgd_clips_then_decays_then_gathers_momentum(clip):
+    schedule = epoch_cosine(0.025, 0.001, epochs=3, steps_per_epoch=2)
+    found = followed(weight_optimizer(schedule, momentum=0.9, weight_decay=3e-4, clip=clip), start())
+    weights = {name: np.asarray(leaf) for name, leaf in start().items()}
+    buffers = {name: np.zeros_like(leaf) for name, leaf in weights.items()}
+    clipped = 0
+    for step in range(STEPS):
+        gradient = gradients(step)
+        norm = math.sqrt(sum(np.sum(leaf**2) for leaf in gradient.values()))
+        factor = 1.0 if clip is None else min(1.0, clip / norm)
+        clipped += factor < 1
+        rate = 0.001 + 0.024 * (1 + math.cos(math.pi * (step // 2) / 3)) / 2
+        for name in weights:
+            buffers[name] = 0.9 * buffers[name] + factor * gradient[name] + 3e-4 * weights[name]
+            weights[name] = weights[name] - rate * buffers[name]
+            np.testing.assert_allclose(found[step][name], weights[name], rtol=1e-12, atol=0)
+    assert clipped == (3 if clip else 0)
+
+
+def test_both_sgds_share_one_state():
+    clipped, free = weight_optimizer(0.1, clip=5.0), weight_optimizer(0.1, clip=None)
+    assert jax.tree.structure(clipped.init(start())) == jax.tree.structure(free.init(start()))
+
+
+def test_adam_has_its_decay_inside():
+    found = followed(alpha_optimizer(3e-4, b1=0.5, b2=0.999, weight_decay=1e-3), start())
+    alphas = {name: np.asarray(leaf) for name, leaf in start().items()}
+    first = {name: np.zeros_like(leaf) for name, leaf in alphas.items()}
+    second = {name: np.zeros_like(leaf) for name, leaf in alphas.items()}
+    for step in range(STEPS):
+        for name in alphas:
+            gradient = gradients(step)[name] + 1e-3 * alphas[name]
+            first[name] = 0.5 * first[name] + 0.5 * gradient
+            second[name] = 0.999 * second[name] + 0.001 * gradient**2
+            unbiased = first[name] / (1 - 0.5 ** (step + 1)), second[name] / (1 - 0.999 ** (step + 1))
+            alphas[name] = alphas[name] - 3e-4 * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+            np.testing.assert_allclose(found[step][name], alphas[name], rtol=1e-12, atol=0)
