@@ -26,7 +26,7 @@ def test_prepare_says_what_lies_where_and_how_to_go_on(source, tmp_path, capsys)
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         f"CIFAR-10: 60 train and 12 test images (the official set has 50,000 and 10,000) in {data_dir}/cifar10/3.0.2",
-        f"load it with jdarts.data.load('cifar10', data_dir='{data_dir}')",
+        f"search on it with: python -m jdarts.search --dataset cifar10 --data-dir {data_dir}",
     ]
     assert err.splitlines()[-1] == "writing images: 100 %"
     main(["prepare", "cifar10", "--data-dir", str(data_dir)])

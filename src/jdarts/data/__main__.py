@@ -1,6 +1,7 @@
 """Prepares image sets and lists them: python -m jdarts.data prepare cifar10."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +42,8 @@ def prepare_set(name: Name, /, source: Source = None, data_dir: DataDir = None, 
     found = prepare(name, source=source, data_dir=data_dir, overwrite=overwrite, progress=ProgressLine(sys.stderr))
     assert entry is not None
     print(f"{entry.title}: {_describe(found, entry)} in {found.folder}")
-    where = f", data_dir={os.fspath(data_dir)!r}" if data_dir else ""
-    print(f"load it with jdarts.data.load({name!r}{where})")
+    where = f" --data-dir {shlex.quote(os.fspath(data_dir))}" if data_dir else ""
+    print(f"search on it with: python -m jdarts.search --dataset {name}{where}")
 
 
 @app.command(name="list")

@@ -26,6 +26,8 @@ from jdarts.search.step import AVERAGED, Rows, SearchProgram, SearchState, searc
 from jdarts.search.summary import SearchResult, Summary
 from jdarts.space import CELL_KINDS
 
+#: What the live display shows of a step's metrics.
+_SHOWN = (*AVERAGED, "learning_rate", "alphas/entropy")
 _PACKAGES = ("jdarts", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -177,7 +179,7 @@ class _Run:
                 values = {name: float(value) for name, value in jax.device_get(metrics).items()}
                 self._check_finite(state)
                 log.write(done, values)
-            self.display.step(done, values)
+            self.display.step(done, None if values is None else {name: values[name] for name in _SHOWN})
             self._stop_if_asked(state, epoch)
             # The end of the epoch saves by itself.
             if done < end and time.monotonic() - self.last_save >= 60 * self.config.checkpoint_minutes:
