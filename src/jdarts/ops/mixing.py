@@ -254,7 +254,7 @@ ad.primitive_transposes[products_p] = _products_transpose
 
 
 def _lanes(operand: Any, axis: Any, count: int) -> jax.Array:
-    if axis is batching.not_mapped:
+    if axis is None:
         operand = jnp.broadcast_to(operand, (count, *operand.shape))
     else:
         operand = jnp.moveaxis(operand, axis, 0)
@@ -262,7 +262,7 @@ def _lanes(operand: Any, axis: Any, count: int) -> jax.Array:
 
 
 def _lane_count(operands: Any, axes: Any) -> int:
-    return next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not batching.not_mapped)
+    return next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
 
 
 def _lane_routes(routes: Routes, count: int, rows_in: Sequence[int], rows_out: Sequence[int]) -> Routes:
@@ -294,10 +294,7 @@ def _products_batched(operands: Any, axes: Any, *, num_x: int, routes: Routes) -
 
 def _moments_batched(operands: Any, axes: Any) -> Any:
     count = _lane_count(operands, axes)
-    rows = [
-        a.shape[0] if axis is batching.not_mapped else a.shape[:axis] + a.shape[axis + 1 :]
-        for a, axis in zip(operands, axes)
-    ]
+    rows = [a.shape[0] if axis is None else a.shape[:axis] + a.shape[axis + 1 :] for a, axis in zip(operands, axes)]
     rows = [size if isinstance(size, int) else size[0] for size in rows]
     outs = moments_p.bind(*(_lanes(a, axis, count) for a, axis in zip(operands, axes)))
     results = []

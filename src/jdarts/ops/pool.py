@@ -223,9 +223,9 @@ ad.primitive_transposes[pool_scatter_p] = _scatter_transpose
 
 def _define_batching(primitive: Primitive) -> None:
     def rule(operands: Any, axes: Any, **params: int) -> Any:
-        count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not batching.not_mapped)
+        count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
         merged = [
-            jnp.broadcast_to(a, (count, *a.shape)) if axis is batching.not_mapped else jnp.moveaxis(a, axis, 0)
+            jnp.broadcast_to(a, (count, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
             for a, axis in zip(operands, axes)
         ]
         out = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in merged), **params)
