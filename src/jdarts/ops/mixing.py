@@ -254,10 +254,7 @@ ad.primitive_transposes[products_p] = _products_transpose
 
 
 def _lanes(operand: Any, axis: Any, count: int) -> jax.Array:
-    if axis is None:
-        operand = jnp.broadcast_to(operand, (count, *operand.shape))
-    else:
-        operand = jnp.moveaxis(operand, axis, 0)
+    operand = jnp.broadcast_to(operand, (count, *operand.shape)) if axis is None else jnp.moveaxis(operand, axis, 0)
     return operand.reshape(-1, *operand.shape[2:])
 
 
