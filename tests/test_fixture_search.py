@@ -103,9 +103,15 @@ def _compute(case):
         for part in ("train", "valid")
     )
     loss_fn = supernet_loss(model)
-    # Other activations cross their kinks in float32, so that the finite difference is compared in float64 alone.
-    make = jdarts.finite_difference if case.dtype == "float64" else jdarts.exact
-    second_order = make(virtual_optimizer=unclipped)
+    second_order = jdarts.finite_difference(virtual_optimizer=unclipped)
+    if case.dtype == "float32":
+        # Other activations cross their kinks in float32, so that the finite difference is compared in float64 alone;
+        # the weight step starts from the reference's new alphas.
+        second_order, adam = jdarts.first_order(), optax.set_to_zero()
+        after_alphas = ours(case.alphas("after_step/alphas"))
+        step_from = state.replace(alphas=after_alphas, alpha_opt_state=adam.init(after_alphas))
+    else:
+        step_from = state
 
     # One program for all, so that what its parts share is compiled once.
     def everything(state):
@@ -126,7 +132,7 @@ def _compute(case):
         virtual = optax.apply_updates(weights, updates)
         variables = {"params": weights, "batch_stats": state.model_state}
         after_step, metrics = jdarts.bilevel_step(
-            state,
+            step_from,
             train,
             valid,
             loss_fn=loss_fn,
@@ -215,5 +221,4 @@ def test_fixture_whole_step(path):
 @each_file
 def test_fixture_whole_step_in_float32(path):
     case = load(path, "float32")
-    # The alphas' step follows another estimate here; the weights see it only through a small change of the loss.
     case.check(case.found["after_step"].weights, case.params("after_step/weights/"))
