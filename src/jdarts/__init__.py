@@ -3,6 +3,7 @@
 Liu, Simonyan and Yang, DARTS: Differentiable Architecture Search, ICLR 2019.
 """
 
+from jdarts import zoo
 from jdarts.bilevel import (
     BilevelState,
     Estimate,
@@ -43,4 +44,5 @@ __all__ = [
     "parse_genotype",
     "uniform_space",
     "unrolled",
+    "zoo",
 ]
