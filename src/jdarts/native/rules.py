@@ -3,11 +3,13 @@
 import logging
 import os
 import threading
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 from jdarts.native.build import BuildError, load_library
@@ -27,6 +29,41 @@ def lowering(function: str, dtype: Any) -> mlir.LoweringRule | None:
     with _lock:
         usable = _registered()
     return _RULES.get(function) if usable else None
+
+
+def define_lowering(
+    primitive: Primitive,
+    function: Callable,
+    statics: tuple[str, ...],
+    *,
+    native_name: str,
+    on_cpu: Callable | None = None,
+) -> None:
+    """Evaluates and lowers a primitive: natively on a CPU where that is possible, through a function of arrays elsewhere.
+
+    Args:
+      primitive: the primitive; its operands and parameters are those of the function.
+      function: what it computes, in operations of JAX.
+      statics: names of the parameters.
+      native_name: the native function that computes the same.
+      on_cpu: takes the place of `function` on a CPU without the native one; `function` itself where it is not given.
+    """
+
+    def bind(*operands: Any, **params: Any) -> Any:
+        return primitive.bind(*operands, **params)
+
+    many = primitive.multiple_results
+    elsewhere = mlir.lower_fun(function, multiple_results=many)
+    without_native = elsewhere if on_cpu is None else mlir.lower_fun(on_cpu, multiple_results=many)
+
+    def cpu_rule(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Any:
+        aval: Any = ctx.avals_in[0]
+        rule = lowering(native_name, aval.dtype) or without_native
+        return rule(ctx, *operands, **params)
+
+    primitive.def_impl(jax.jit(bind, static_argnames=statics))
+    mlir.register_lowering(primitive, elsewhere)
+    mlir.register_lowering(primitive, cpu_rule, platform="cpu")
 
 
 @cache

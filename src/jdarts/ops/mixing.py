@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 
 from jdarts import native
 from jdarts.errors import InputError
@@ -291,9 +291,9 @@ def _products_batched(operands: Any, axes: Any, *, num_x: int, routes: Routes) -
 
 def _moments_batched(operands: Any, axes: Any) -> Any:
     count = _lane_count(operands, axes)
-    rows = [a.shape[0] if axis is None else a.shape[:axis] + a.shape[axis + 1 :] for a, axis in zip(operands, axes)]
-    rows = [size if isinstance(size, int) else size[0] for size in rows]
-    outs = moments_p.bind(*(_lanes(a, axis, count) for a, axis in zip(operands, axes)))
+    stacks = [_lanes(a, axis, count) for a, axis in zip(operands, axes)]
+    rows = [stack.shape[0] // count for stack in stacks]
+    outs = moments_p.bind(*stacks)
     results = []
     for out in outs:
         parts, start = [], 0
@@ -343,19 +343,6 @@ def _moments_in_jnp(*xs: jax.Array) -> list[jax.Array]:
     return results
 
 
-def _define_lowering(primitive: Primitive, function: Any, statics: tuple[str, ...]) -> None:
-    in_jnp = mlir.lower_fun(function, multiple_results=primitive.multiple_results)
-
-    def on_cpu(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Any:
-        aval: Any = ctx.avals_in[0]
-        rule = native.lowering(primitive.name, aval.dtype) or in_jnp
-        return rule(ctx, *operands, **params)
-
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=statics))
-    mlir.register_lowering(primitive, in_jnp)
-    mlir.register_lowering(primitive, on_cpu, platform="cpu")
-
-
-_define_lowering(combine_p, _combine_in_jnp, ("routes", "sizes"))
-_define_lowering(products_p, _products_in_jnp, ("num_x", "routes"))
-_define_lowering(moments_p, _moments_in_jnp, ())
+native.define_lowering(combine_p, _combine_in_jnp, ("routes", "sizes"), native_name="combine")
+native.define_lowering(products_p, _products_in_jnp, ("num_x", "routes"), native_name="products")
+native.define_lowering(moments_p, _moments_in_jnp, (), native_name="moments")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 
 from jdarts import native
 from jdarts.errors import InputError
@@ -238,23 +238,10 @@ def _define_batching(primitive: Primitive) -> None:
 # Evaluation and lowering.
 
 
-def _define_lowering(primitive: Primitive, function: Any, statics: tuple[str, ...]) -> None:
-    in_jnp = mlir.lower_fun(function, multiple_results=primitive.multiple_results)
-
-    def on_cpu(ctx: mlir.LoweringRuleContext, *operands: Any, **params: int) -> Any:
-        aval: Any = ctx.avals_in[0]
-        rule = native.lowering(primitive.name, aval.dtype) or in_jnp
-        return rule(ctx, *operands, **params)
-
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=statics))
-    mlir.register_lowering(primitive, in_jnp)
-    mlir.register_lowering(primitive, on_cpu, platform="cpu")
-
-
 for _primitive, _function, _statics in (
     (max_pool_p, _max_pool_in_jnp, ("stride",)),
     (pool_gather_p, _gather_in_jnp, ("stride",)),
     (pool_scatter_p, _scatter_in_jnp, ("stride", "height", "width")),
 ):
     _define_batching(_primitive)
-    _define_lowering(_primitive, _function, _statics)
+    native.define_lowering(_primitive, _function, _statics, native_name=_primitive.name)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 
 from jdarts import native
 from jdarts.errors import InputError
@@ -208,34 +208,17 @@ _define_batching(kernel_gradient_p, None, (1, 1))
 # Evaluation and lowering.
 
 
-def _define_lowering(
-    primitive: Primitive, function: Callable, function_on_cpu: Callable, statics: tuple[str, ...]
-) -> None:
-    def bind(a: jax.Array, b: jax.Array, **params: int) -> jax.Array:
-        return primitive.bind(a, b, **params)
-
-    lax_on_cpu = mlir.lower_fun(function_on_cpu, multiple_results=False)
-
-    def cpu_rule(ctx: mlir.LoweringRuleContext, a: Any, b: Any, **params: int) -> Any:
-        operand: Any = ctx.avals_in[0]
-        rule = native.lowering(f"depthwise_{function.__name__}", operand.dtype) or lax_on_cpu
-        return rule(ctx, a, b, **params)
-
-    primitive.def_impl(jax.jit(bind, static_argnames=statics))
-    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
-    mlir.register_lowering(primitive, cpu_rule, platform="cpu")
-
-
-_define_lowering(forward_p, lax_path.forward, lax_path.forward, ("stride", "dilation"))
-_define_lowering(
+native.define_lowering(forward_p, lax_path.forward, ("stride", "dilation"), native_name="depthwise_forward")
+native.define_lowering(
     input_gradient_p,
     lax_path.input_gradient,
-    lax_path.input_gradient,
     ("stride", "dilation", "height", "width"),
+    native_name="depthwise_input_gradient",
 )
-_define_lowering(
+native.define_lowering(
     kernel_gradient_p,
     lax_path.kernel_gradient,
-    lax_path.kernel_gradient_on_cpu,
     ("stride", "dilation", "size"),
+    native_name="depthwise_kernel_gradient",
+    on_cpu=lax_path.kernel_gradient_on_cpu,
 )
