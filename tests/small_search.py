@@ -104,7 +104,8 @@ def arguments(folder, **changes):
 
 
 def environment():
-    shared = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(TESTS)}
+    paths = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
+    shared = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "PYTHONUNBUFFERED": "1", "PYTHONPATH": paths}
     return {**os.environ, **shared}
 
 

@@ -30,9 +30,9 @@ from small_search import (
 from jdarts import checkpoint, data
 from jdarts.command import run_command
 from jdarts.errors import InputError
+from jdarts.runs.folder import RunFolder
 from jdarts.search import search
 from jdarts.search.command import main
-from jdarts.search.run_folder import RunFolder
 
 __all__ = ["quick", "undisturbed", "user_settings"]
 

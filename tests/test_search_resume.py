@@ -27,8 +27,8 @@ from small_search import (
 
 from jdarts import checkpoint
 from jdarts.report import MetricsLog
+from jdarts.runs.folder import RunFolder
 from jdarts.search import Interrupted
-from jdarts.search.run_folder import RunFolder
 
 __all__ = ["quick", "undisturbed", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")

@@ -33,6 +33,14 @@ class Augmentation:
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number of pixels, 0 to switch it off")
 
+    def changed(self, *, padding: int | None, flip: bool | None, cutout: int) -> "Augmentation":
+        """The augmentation with other settings; None keeps what suits the images."""
+        return Augmentation(
+            padding=self.padding if padding is None else padding,
+            flip=self.flip if flip is None else flip,
+            cutout=cutout,
+        )
+
 
 class AugmentationDraws(NamedTuple):
     """The random numbers of one batch.

@@ -1,7 +1,7 @@
 """Search for convolutional cells on images; `python -m jdarts.search` is its command."""
 
+from jdarts.runs import Interrupted
 from jdarts.search.config import SearchConfig
-from jdarts.search.interruption import Interrupted
 from jdarts.search.loop import search
 from jdarts.search.summary import SearchResult
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,12 +9,20 @@ import tyro
 
 from jdarts import bilevel
 from jdarts.errors import InputError
+from jdarts.runs.images import ImagesOn
+from jdarts.runs.settings import (
+    Folder,
+    FromDataset,
+    as_json,
+    check_at_least,
+    check_below_one,
+    check_not_negative,
+    check_positive,
+    check_seed,
+)
 from jdarts.space import DARTS_PRIMITIVES, SEARCHABLE_OPERATIONS, SearchSpace, uniform_space
 
 Hypergradient = Literal["exact", "finite_difference", "first_order"]
-
-Folder = tyro.conf.arg(metavar="DIR", help_behavior_hint="")
-FromDataset = tyro.conf.arg(help_behavior_hint="(default: what suits the images)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +92,7 @@ class SearchConfig:
     log_every: int = 10
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 3
-    images_on: Literal["auto", "device", "host"] = "auto"
+    images_on: ImagesOn = "auto"
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.
@@ -95,23 +102,13 @@ class SearchConfig:
         Raises:
           InputError: a value out of its range.
         """
-        for name, least in _AT_LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"{option(name)} is {value}; give {least} or more")
-        for name in ("learning_rate", "clip", "alpha_learning_rate", "checkpoint_minutes"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{option(name)} is {getattr(self, name)}; give a number above 0")
-        for name in ("weight_decay", "alpha_weight_decay", "learning_rate_min"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{option(name)} is {getattr(self, name)}; give 0 or more")
-        for name in ("momentum", "alpha_b1", "alpha_b2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{option(name)} is {getattr(self, name)}; give a number from 0 to below 1")
+        check_at_least(self, _AT_LEAST)
+        check_positive(self, ("learning_rate", "clip", "alpha_learning_rate", "checkpoint_minutes"))
+        check_not_negative(self, ("weight_decay", "alpha_weight_decay", "learning_rate_min"))
+        check_below_one(self, ("momentum", "alpha_b1", "alpha_b2"))
         if not 0 < self.train_fraction < 1:
             raise InputError(f"--train-fraction is {self.train_fraction}; give a number between 0 and 1")
-        if self.seed >= 2**32:
-            raise InputError(f"--seed is {self.seed}; give a number below 2^32")
+        check_seed(self)
         for name in self.operations:
             if name not in SEARCHABLE_OPERATIONS:
                 near = difflib.get_close_matches(name, SEARCHABLE_OPERATIONS, n=1)
@@ -133,10 +130,7 @@ class SearchConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data."""
-        fields = dataclasses.asdict(self)
-        for name in _WITHOUT_EFFECT:
-            del fields[name]
-        return json.loads(json.dumps(fields))
+        return as_json(self)
 
 
 _AT_LEAST = {
@@ -149,11 +143,8 @@ _AT_LEAST = {
     "log_every": 1,
     "keep_checkpoints": 2,
     "cutout": 0,
-    "seed": 0,
     "padding": 0,
 }
-#: Settings that may differ between two starts of one run: its result does not depend on them.
-_WITHOUT_EFFECT = ("data_dir", "run_dir", "log_every", "checkpoint_minutes", "keep_checkpoints", "images_on")
 
 
 def hypergradient_named(name: Hypergradient, virtual_optimizer: Any) -> bilevel.HypergradientFn:
@@ -163,8 +154,3 @@ def hypergradient_named(name: Hypergradient, virtual_optimizer: Any) -> bilevel.
     if name == "finite_difference":
         return bilevel.finite_difference(virtual_optimizer=virtual_optimizer)
     return bilevel.exact(virtual_optimizer=virtual_optimizer)
-
-
-def option(name: str) -> str:
-    """The option of the command line that sets a field."""
-    return f"--{name.replace('_', '-')}"

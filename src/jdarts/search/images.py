@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jdarts import data
 from jdarts.errors import InputError
 from jdarts.nets.supernet import check_image_size
+from jdarts.runs.images import Batch, StepImages, evaluation_batches, evaluation_shapes, fit_on_device
 from jdarts.search.config import SearchConfig
 from jdarts.search.step import Images, Rows
 
@@ -39,9 +39,10 @@ class SearchImages:
                     f"{len(split)} images; give {len(split)} or less"
                 )
         check_image_size(*dataset.image_shape[:2], config.cells)
-        self.on_device = _fit(config, self.train, self.valid)
-        whole = Images(self.train.images, self.train.labels, self.valid.images, self.valid.labels)
-        self._images = jax.device_put(whole) if self.on_device else whole
+        self.on_device = fit_on_device(config.images_on, self.train, self.valid)
+        self._halves = [
+            StepImages(half, config.batch_size, on_device=self.on_device) for half in (self.train, self.valid)
+        ]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -50,10 +51,7 @@ class SearchImages:
 
     def step_shapes(self) -> tuple[Images, Rows]:
         """Shapes and types of `step_inputs`."""
-        row = jax.ShapeDtypeStruct((self._batch,), jnp.int32)
-        leading = {} if self.on_device else {"batch": self._batch}
-        shapes = (_shape(array, **leading) for array in self._images)
-        return Images(*shapes), Rows(row, row)
+        return _together(*(half.shapes() for half in self._halves))
 
     def step_inputs(self, rows: Rows, place: int) -> tuple[Images, Rows]:
         """What one step reads.
@@ -62,32 +60,16 @@ class SearchImages:
           rows: rows of all steps of an epoch, `[steps, B]`.
           place: which of them.
         """
-        train, valid = rows.train[place], rows.valid[place]
-        if self.on_device:
-            return self._images, Rows(train, valid)
-        gathered = Images(*self.train[np.asarray(train)], *self.valid[np.asarray(valid)])
-        every = jnp.arange(self._batch, dtype=jnp.int32)
-        return jax.device_put(gathered), Rows(every, every)
+        return _together(*(half.batch(chosen[place]) for half, chosen in zip(self._halves, rows)))
 
     def evaluation_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Shapes and types of `evaluation_batches`: images, labels, mask."""
-        flags = jax.ShapeDtypeStruct((self._batch,), jnp.bool)
-        return _shape(self.valid.images, self._batch), _shape(self.valid.labels, self._batch), flags
+        return evaluation_shapes(self.valid.images.shape[1:], self._batch)
 
     def evaluation_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The alphas' half in batches of one size; the last is filled up, and a mask says which images count."""
-        for start in range(0, len(self.valid), self._batch):
-            index = np.arange(start, start + self._batch)
-            mask = index < len(self.valid)
-            yield *self.valid[np.where(mask, index, 0)], mask
+        return evaluation_batches(self.valid, self._batch)
 
 
-def _fit(config: SearchConfig, *splits: data.ImageSplit) -> bool:
-    if config.images_on != "auto":
-        return config.images_on == "device"
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    return limit is None or 4 * sum(split.images.nbytes for split in splits) <= limit
-
-
-def _shape(array: np.ndarray | jax.Array, batch: int | None = None) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((batch or len(array), *array.shape[1:]), array.dtype)
+def _together(train: Batch, valid: Batch) -> tuple[Images, Rows]:
+    return Images(train.images, train.labels, valid.images, valid.labels), Rows(train.rows, valid.rows)

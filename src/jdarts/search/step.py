@@ -11,6 +11,8 @@ import optax
 from jdarts import bilevel, optim
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
+from jdarts.runs.bookkeeping import all_finite, epoch_sums, first_not_finite, right_answers, scores
+from jdarts.runs.images import shuffled_rows
 from jdarts.search.config import SearchConfig, hypergradient_named
 from jdarts.space import CELL_KINDS, SearchSpace
 
@@ -33,6 +35,11 @@ class SearchState:
     data_key: jax.Array
     sums: dict[str, jax.Array]
     not_finite_at: jax.Array
+
+    @property
+    def step(self) -> jax.Array:
+        """Steps that were done, int32 `[]`."""
+        return self.bilevel.step
 
 
 class Images(NamedTuple):
@@ -62,14 +69,14 @@ class SearchProgram(NamedTuple):
     """The pure functions of one search.
 
     Attributes:
-      init: `seed -> SearchState`.
+      init: `seed, uint32 [] -> SearchState`.
       rows: `(data_key, epoch) -> Rows` of all steps of an epoch, `[steps, B]`.
       step: `(state, images, rows of one step) -> (state, metrics)`.
       evaluate: `(state, images, labels, mask) -> (sum of losses, number of right answers)` with running statistics.
       learning_rate: the weights' schedule, of the step.
     """
 
-    init: Callable[[int], SearchState]
+    init: Callable[[jax.Array], SearchState]
     rows: Callable[[jax.Array, jax.Array], Rows]
     step: Callable[[SearchState, Images, Rows], tuple[SearchState, dict[str, jax.Array]]]
     evaluate: Callable[[SearchState, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -89,7 +96,7 @@ def supernet_loss(model: Supernet, *, train: bool = True) -> bilevel.LossFn:
             variables, images, alphas, train=train, mutable=["batch_stats"], rngs={"noise": key}
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        accuracy = jnp.mean((jnp.argmax(logits, axis=-1) == labels).astype(logits.dtype))
+        accuracy = jnp.mean(right_answers(logits, labels).astype(logits.dtype))
         return jnp.mean(losses), (changed["batch_stats"], {"accuracy": accuracy})
 
     return loss_fn
@@ -139,7 +146,7 @@ def search_program(
     # The reference implementation does not clip in the virtual step.
     hypergradient = hypergradient_named(config.hypergradient, optim.weight_optimizer(rate, clip=None, **sgd))
 
-    def init(seed: int) -> SearchState:
+    def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, data_key = jax.random.split(jax.random.key(seed), 4)
         alphas = init_alphas(alpha_key, config.space)
         images = jnp.zeros((1, *image_shape), jnp.float32)
@@ -156,15 +163,9 @@ def search_program(
         return SearchState(state, data_key, sums, jnp.zeros((), jnp.int32))
 
     def rows(data_key: jax.Array, epoch: jax.Array) -> Rows:
-        def shuffled(key: jax.Array, count: int) -> jax.Array:
-            needed = steps_per_epoch * config.batch_size
-            passes = -(-needed // count)
-            every = jnp.arange(count, dtype=jnp.int32)
-            order = jax.vmap(lambda k: jax.random.permutation(k, every))(jax.random.split(key, passes))
-            return order.reshape(-1)[:needed].reshape(steps_per_epoch, config.batch_size)
-
         keys = jax.random.split(jax.random.fold_in(data_key, epoch))
-        return Rows(*(shuffled(key, count) for key, count in zip(keys, counts)))
+        size = {"steps": steps_per_epoch, "batch_size": config.batch_size}
+        return Rows(*(shuffled_rows(key, count, **size) for key, count in zip(keys, counts)))
 
     def step(state: SearchState, images: Images, rows: Rows) -> tuple[SearchState, dict[str, jax.Array]]:
         number = state.bilevel.step
@@ -183,17 +184,10 @@ def search_program(
             alpha_optimizer=alpha_optimizer,
             hypergradient=hypergradient,
         )
-        finite = metrics["hypergradient/finite"]
-        for name in ("train/loss", "valid/loss", "weights/gradient_norm"):
-            finite &= jnp.isfinite(metrics[name])
-        for leaf in jax.tree.leaves((new.weights, new.alphas, new.model_state)):
-            finite &= jnp.all(jnp.isfinite(leaf))
-        not_finite_at = jnp.where((state.not_finite_at > 0) | finite, state.not_finite_at, new.step)
-        starts_epoch = number % steps_per_epoch == 0
-        sums = {
-            name: jnp.where(starts_epoch, jnp.zeros_like(total), total) + metrics[name]
-            for name, total in state.sums.items()
-        }
+        losses = [metrics[name] for name in ("train/loss", "valid/loss", "weights/gradient_norm")]
+        finite = metrics["hypergradient/finite"] & all_finite((losses, new.weights, new.alphas, new.model_state))
+        not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
+        sums = epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0)
         entropies = alpha_entropy(new.alphas, config.space)
         metrics |= {f"alphas/entropy_{kind}": value for kind, value in entropies.items()}
         metrics["alphas/entropy"] = sum(entropies.values()) / len(entropies)
@@ -211,8 +205,6 @@ def search_program(
             train=False,
             rngs={"noise": state.data_key},
         )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        right = jnp.argmax(logits, axis=-1) == labels
-        return jnp.sum(jnp.where(mask, losses, 0.0)), jnp.sum(mask & right)
+        return scores(logits, labels, mask)
 
     return SearchProgram(init, rows, step, evaluate, rate)

@@ -10,7 +10,7 @@ import numpy as np
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
 from jdarts.report import duration
-from jdarts.search.run_folder import SUMMARY, RunFolder
+from jdarts.runs.folder import SUMMARY, RunFolder
 from jdarts.space import CELL_KINDS
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
-from jdarts.search.config import option
+from jdarts.runs.settings import option
 
 CONFIG = "config.json"
 LOCK = ".lock"

@@ -1,0 +1,57 @@
+"""The command line of a run, with any configuration as its defaults."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import tyro
+
+from jdarts.runs.interruption import Interrupted, leave_now
+
+Config = TypeVar("Config")
+
+
+def run_from_command_line(
+    start: Callable[[Config], Any], defaults: Config, *, prog: str, description: str | None = None
+) -> int:
+    """Parses the command line over the defaults, and runs.
+
+    Args:
+      start: what a configuration is given to.
+      defaults: the configuration that options change; its class has a method `check`.
+      prog: the command as the help text shows it.
+      description: first lines of the help text; those of the class where it is not given.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      InputError: wrong settings, and what `start` raises, for `jdarts.command.run_command` to print.
+    """
+    config: Any = tyro.cli(type(defaults), prog=prog, default=defaults, description=description)
+    config.check()
+    keep_compiled_programs()
+    try:
+        start(config)
+    except Interrupted as interrupted:
+        print(f"stopped by {interrupted}", file=sys.stderr)
+        leave_now(interrupted.exit_code)
+    return 0
+
+
+def prog_of(module: str, defaults: object | None) -> str:
+    """The command as the help text shows it: the module's, or the script's that brings defaults of its own."""
+    return f"python -m {module}" if defaults is None else f"python {sys.argv[0]}"
+
+
+def keep_compiled_programs() -> None:
+    """Lets JAX keep compiled programs in the user's cache folder, unless its own settings name another place."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "jdarts" / "programs"))
+    if jax.default_backend() == "cpu" and jax.config.values["jax_logging_level"] == "NOTSET":
+        # Programs that this very machine has compiled are said not to fit it, at great length (openxla/xla#44565).
+        jax.config.update("jax_logging_level", "CRITICAL")

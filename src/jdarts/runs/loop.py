@@ -1,0 +1,376 @@
+"""The loop of every run: epochs of steps, with everything that a run shows, saves and leaves behind."""
+
+import abc
+import functools
+import importlib.metadata
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TextIO, TypeVar
+
+import jax
+import numpy as np
+
+from jdarts import checkpoint
+from jdarts.errors import InputError
+from jdarts.report import MetricsLog, Progress, read_metrics
+from jdarts.runs.folder import RunFolder
+from jdarts.runs.interruption import Interruption
+from jdarts.runs.programs import CompiledPrograms
+
+_PACKAGES = ("jdarts", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class State(Protocol):
+    """What the loop reads of a run's state, a pytree.
+
+    Attributes:
+      step: int32 `[]`, steps that were done.
+      sums: sums of metrics over the steps of the present epoch.
+      not_finite_at: int32 `[]`, the first step at which something was not finite; 0 while there is none.
+    """
+
+    @property
+    def step(self) -> Any: ...  # noqa: D102
+
+    @property
+    def sums(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    @property
+    def not_finite_at(self) -> Any: ...  # noqa: D102
+
+
+class Setting(Protocol):
+    """What the loop reads of a run's configuration."""
+
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+    @property
+    def log_every(self) -> int: ...  # noqa: D102
+
+    @property
+    def checkpoint_minutes(self) -> float: ...  # noqa: D102
+
+    @property
+    def keep_checkpoints(self) -> int: ...  # noqa: D102
+
+    @property
+    def folder(self) -> Path: ...  # noqa: D102
+
+    def check(self) -> None: ...  # noqa: D102
+
+    def to_json(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+class Summary(Protocol):
+    """What a finished run has found, with the effort that it took."""
+
+    @property
+    def result(self) -> Any: ...  # noqa: D102
+
+    def lines(self) -> list[str]: ...  # noqa: D102
+
+
+AnyState = TypeVar("AnyState", bound=State)
+Functions = dict[str, Callable[..., Any]]
+
+
+class EpochRun(abc.ABC, Generic[AnyState]):
+    """One process's share of a run. A kind of run fills in the abstract methods; `go` is the loop around them.
+
+    Args:
+      config: the settings.
+      folder: the run's folder.
+      interruption: to be asked after each step whether to stop.
+      steps_per_epoch: steps of an epoch.
+      stream: where progress is shown; standard output by default.
+      programs: compiled functions to share with other runs.
+
+    Attributes:
+      noun: what messages call this kind of run.
+      shown: the metrics of a step that the live display shows, in order; those of `State.sums` among them.
+      latest: the checkpoint that the run goes on after, if there is one.
+      display: the progress display, while `go` runs.
+      functions: the compiled functions, while `go` runs; `init` and `step` at least.
+    """
+
+    noun: ClassVar[str]
+    shown: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        config: Setting,
+        folder: RunFolder,
+        interruption: Interruption,
+        *,
+        steps_per_epoch: int,
+        stream: TextIO | None = None,
+        programs: CompiledPrograms | None = None,
+    ) -> None:
+        self._setting = config
+        self.folder = folder
+        self.interruption = interruption
+        self.steps_per_epoch = steps_per_epoch
+        self._stream = stream
+        self._programs = programs or CompiledPrograms()
+        self.latest: checkpoint.Checkpoint | None = None
+        self.display: Progress
+        self.functions: Functions
+
+    @abc.abstractmethod
+    def init(self, seed: jax.Array) -> AnyState:
+        """The state before the first step; a pure function of the seed, uint32 `[]`."""
+
+    @functools.cached_property
+    def template(self) -> AnyState:
+        """Shapes and types of the state."""
+        return jax.eval_shape(self.init, jax.ShapeDtypeStruct((), np.uint32))
+
+    @abc.abstractmethod
+    def opening(self, template: AnyState) -> str:
+        """What a new run says at its start."""
+
+    @abc.abstractmethod
+    def program_key(self) -> Hashable:
+        """What the compiled functions depend on."""
+
+    @abc.abstractmethod
+    def lowered(self, template: AnyState) -> dict[str, jax.stages.Lowered]:
+        """The functions of the run but `init`, to be compiled; `step` takes the state and what `inputs` gives."""
+
+    @abc.abstractmethod
+    def inputs(self, state: AnyState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
+        """What the steps of an epoch take besides the state, from place `first` of the epoch on."""
+
+    @abc.abstractmethod
+    def evaluate(self, state: AnyState, epochs_ended: int) -> dict[str, float]:
+        """Numbers of a completed epoch that its steps do not give, by names such as `evaluation/loss`."""
+
+    @abc.abstractmethod
+    def record(self, state: AnyState) -> dict[str, Any]:
+        """What a checkpoint holds for readers beside the arrays, in JSON data."""
+
+    @abc.abstractmethod
+    def epoch_files(self, state: AnyState, epoch: int, evaluation: Mapping[str, float]) -> None:
+        """Writes what the run leaves behind after an epoch, before its checkpoint."""
+
+    @abc.abstractmethod
+    def close(self, state: AnyState, evaluation: Mapping[str, float]) -> Summary:
+        """Writes what the run leaves behind at its end, the summary last."""
+
+    def go(self) -> Any:
+        """Runs to the end, after the newest whole checkpoint if there is one.
+
+        Returns:
+          The result of the summary.
+
+        Raises:
+          InputError: the folder cannot be written, the disk is full, or something was not finite.
+          Interrupted: SIGINT or SIGTERM came; the state was saved first.
+        """
+        skipped: list[str] = []
+        self.latest = checkpoint.newest(self.folder.checkpoints, skipped)
+        first_step = self.latest.step if self.latest else 0
+        self._started = self._last_save = time.monotonic()
+        self.display = Progress(
+            epochs=self._setting.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            batch_size=self._setting.batch_size,
+            first_step=first_step,
+            title=self.noun,
+            stream=self._stream,
+        )
+        with self.display, MetricsLog(self.folder.path, after_step=first_step) as log:
+            for text in skipped:
+                self.display.message(f"skipped: {text}")
+            checkpoint.remove_half_written(self.folder.checkpoints)
+            template = self.template
+            self.display.message(self._first_line(template, lost=bool(skipped)))
+            self.functions = self._programs.get(self.program_key(), lambda: self._compiled(template))
+            if self.latest:
+                state = checkpoint.load(self.latest, template)
+            else:
+                state = self.functions["init"](np.uint32(self._setting.seed))
+            found = self.close(*self._epochs(state, log))
+            for line in found.lines():
+                self.display.message(line)
+            return found.result
+
+    def _first_line(self, template: AnyState, *, lost: bool) -> str:
+        if self.latest:
+            return f"going on with {self.folder.path} after step {self.latest.step:,}"
+        again = "no whole checkpoint is left, so the run starts from the beginning: " if lost else ""
+        return f"{again}{self.opening(template)}; run folder {self.folder.path}"
+
+    def _compiled(self, template: AnyState) -> Functions:
+        with self.display.waiting("compiling the step"):
+            with self.interruption.stoppable():
+                init = jax.jit(self.init).lower(jax.ShapeDtypeStruct((), np.uint32))
+                lowered = {"init": init, **self.lowered(template)}
+            return self.interruption.wait_for(lambda: {name: each.compile() for name, each in lowered.items()})
+
+    def _epochs(self, state: AnyState, log: MetricsLog) -> tuple[AnyState, dict[str, float]]:
+        """All epochs that are still to be done: the state after them, and the last one's evaluation."""
+        evaluation: dict[str, float] = {}
+        ended = self.latest.record["epochs_ended"] if self.latest else 0
+        for epoch in range(ended, self._setting.epochs):
+            state = self._steps(state, epoch, log)
+            evaluation = self._evaluation(state, epoch)
+            self._end_epoch(state, epoch, evaluation, log)
+        if ended == self._setting.epochs:
+            evaluation = self._evaluation(state, ended)
+        return state, evaluation
+
+    def _steps(self, state: AnyState, epoch: int, log: MetricsLog) -> AnyState:
+        """The steps of an epoch that are still to be done."""
+        start, end = epoch * self.steps_per_epoch, (epoch + 1) * self.steps_per_epoch
+        done = int(state.step)
+        if done == end:
+            return state
+        for inputs in self.inputs(state, epoch, done - start):
+            state, metrics = self.functions["step"](state, *inputs)
+            done += 1
+            values = None
+            if done % self._setting.log_every == 0 or done == start + 1 or done == end:
+                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                self._check_finite(state)
+                log.write(done, values)
+            self.display.step(done, None if values is None else {name: values[name] for name in self.shown})
+            self.stop_if_asked(state, epoch)
+            # The end of the epoch saves by itself.
+            if done < end and time.monotonic() - self._last_save >= 60 * self._setting.checkpoint_minutes:
+                with self.display.pause("saving"):
+                    self._save(state, epoch)
+        return state
+
+    def _evaluation(self, state: AnyState, epochs_ended: int) -> dict[str, float]:
+        self._check_finite(state)
+        return self.evaluate(state, epochs_ended)
+
+    def means(
+        self,
+        function: Callable[..., Any],
+        batches: Iterable[tuple[Any, Any, Any]],
+        *,
+        state: AnyState,
+        epochs_ended: int,
+    ) -> np.ndarray:
+        """Means over images, with a chance to stop after each batch.
+
+        Args:
+          function: `(images, labels, mask)` to sums over the images that the mask counts.
+          batches: images, labels, mask.
+          state: what is saved where the run is asked to stop.
+          epochs_ended: epochs that have ended with that state.
+
+        Returns:
+          The sums of all batches divided by the number of images.
+        """
+        sums, images = np.zeros(()), 0
+        for batch in batches:
+            sums = sums + np.array(jax.device_get(function(*batch)), np.float64)
+            images += int(np.sum(batch[-1]))
+            self.stop_if_asked(state, epochs_ended)
+        return sums / images
+
+    def _end_epoch(self, state: AnyState, epoch: int, evaluation: Mapping[str, float], log: MetricsLog) -> None:
+        sums = jax.device_get(dict(state.sums))
+        means = {name: float(sums[name]) / self.steps_per_epoch for name in self.shown if name in sums}
+        record = {f"epoch/{name.replace('/', '_')}": value for name, value in (means | dict(evaluation)).items()}
+        # A process that ended between this record and the checkpoint below has left the record behind.
+        if not any(earlier.get("epoch/number") == epoch + 1 for earlier in read_metrics(self.folder.path)):
+            log.write((epoch + 1) * self.steps_per_epoch, record | {"epoch/number": epoch + 1})
+        self.epoch_files(state, epoch + 1, evaluation)
+        with self.display.pause("saving"):
+            path = self._save(state, epoch + 1)
+        self.display.epoch_end(epoch + 1, means | dict(evaluation))
+        self.stop_if_asked(state, epoch + 1, saved=path)
+
+    def stop_if_asked(self, state: AnyState, epochs_ended: int, saved: Path | None = None) -> None:
+        """Saves, says so and raises `Interrupted` if a signal has come."""
+        if self.interruption.signal is not None:
+            path = saved or self._save(state, epochs_ended)
+            self.display.message(f"saved {path}; the same command goes on from there")
+            self.interruption.check()
+
+    def _save(self, state: AnyState, epochs_ended: int) -> Path:
+        path = self.save_to(self.folder.checkpoints, state, epochs_ended, keep=self._setting.keep_checkpoints)
+        self._last_save = time.monotonic()
+        return path
+
+    def save_to(self, folder: Path, state: AnyState, epochs_ended: int, *, keep: int) -> Path:
+        """Writes a checkpoint of the state into a folder of checkpoints; arguments as for `checkpoint.save`."""
+        self._check_finite(state)
+        record = {
+            "format": 1,
+            "epochs_ended": epochs_ended,
+            "seconds": self.seconds(),
+            "config": self._setting.to_json(),
+            **self.record(state),
+            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        }
+        return checkpoint.save(folder, int(state.step), state, record, keep=keep)
+
+    def seconds(self) -> float:
+        """Time that the run has taken, the shares of earlier processes included."""
+        earlier = self.latest.record["seconds"] if self.latest else 0.0
+        return earlier + time.monotonic() - self._started
+
+    def _check_finite(self, state: AnyState) -> None:
+        step = int(state.not_finite_at)
+        if step > 0:
+            kept = checkpoint.newest(self.folder.checkpoints, [])
+            last = f"the last good checkpoint is {kept.path}" if kept else "there is no checkpoint yet"
+            raise InputError(
+                f"a loss, a gradient or a weight was not finite at step {step} (epoch "
+                f"{(step - 1) // self.steps_per_epoch + 1}); the {self.noun} has stopped, {last}. Start another "
+                "--run-dir with a lower --learning-rate or --clip"
+            )
+
+
+def run(
+    config: Setting,
+    begin: Callable[[RunFolder, Interruption], EpochRun[Any]],
+    *,
+    finished: Callable[[RunFolder], Summary],
+    noun: str,
+    stream: TextIO | None = None,
+) -> Any:
+    """Starts a run, goes on with an interrupted one, or reports a finished one: the run's folder decides.
+
+    Args:
+      config: the settings.
+      begin: reads the data, and makes the run of a folder.
+      finished: reads the summary of a finished run.
+      noun: what messages call this kind of run.
+      stream: where progress is shown; standard output by default.
+
+    Returns:
+      The result of the summary.
+
+    Raises:
+      InputError: settings, data or folder do not fit, the disk is full, or a loss is not finite.
+      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+    """
+    config.check()
+    settings = config.to_json()
+    folder = RunFolder(config.folder)
+    folder.check(settings)
+    if folder.summary.exists():
+        found = finished(folder)
+        ended = f"{folder.path} has finished; another --run-dir or --seed starts another {noun}"
+        for line in (ended, *found.lines()):
+            print(line, file=stream)
+        return found.result
+    with Interruption() as interruption:
+        with interruption.stoppable():
+            prepared = begin(folder, interruption)
+        with folder.taken(settings):
+            return prepared.go()
