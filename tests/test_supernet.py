@@ -10,7 +10,8 @@ from torch_layout import stacked_params, stacked_statistics
 
 import jdarts
 from jdarts.errors import InputError
-from jdarts.nets.supernet import Supernet, check_image_size, init_alphas, mixture_weights
+from jdarts.nets.layers import check_image_size
+from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
 from jdarts.ops.candidates import CANDIDATES, Sources, candidate
 from jdarts.space import CELL_KINDS
 
@@ -168,8 +169,9 @@ def test_initial_values_are_those_of_pytorch():
     }
     for name, (values, bound) in bounds.items():
         assert 0.9 * bound < jnp.abs(values).max() <= bound, name
-    assert jnp.all((params["stem"]["scale"] >= 0) & (params["stem"]["scale"] <= 1))
-    assert jnp.all(params["stem"]["bias"] == 0)
+    norm = params["stem"]["norm"]
+    assert jnp.all((norm["scale"] >= 0) & (norm["scale"] <= 1))
+    assert jnp.all(norm["bias"] == 0)
 
 
 # The contract of every candidate operation.

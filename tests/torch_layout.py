@@ -37,8 +37,7 @@ def stacked_params(flat, space, cells):
     tree: dict = {
         "stem": {
             "kernel": flat["stem.0.weight"].transpose(2, 3, 1, 0),
-            "scale": flat["stem.1.weight"],
-            "bias": flat["stem.1.bias"],
+            "norm": {"scale": flat["stem.1.weight"][None], "bias": flat["stem.1.bias"][None]},
         },
         "classifier": {"kernel": flat["classifier.weight"].T, "bias": flat["classifier.bias"]},
     }

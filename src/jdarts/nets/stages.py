@@ -1,9 +1,9 @@
-"""A cell's edges in the order of computation: stages of sources that are there at the same time."""
+"""Edges of mixed and of discrete cells in the order of computation: stages of sources that are there at the same time."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jdarts.genotype import INPUT_STATES, NONE
+from jdarts.genotype import INPUT_STATES, NONE, Genotype, nodes_of
 from jdarts.space import CellKind, SearchSpace
 
 
@@ -46,6 +46,45 @@ class Stage(NamedTuple):
 
     sources: tuple[int, ...]
     operations: tuple[OperationEdges, ...]
+
+
+class EdgeGroup(NamedTuple):
+    """The edges of a discrete cell that carry one operation away from one source: they are computed together.
+
+    Attributes:
+      name: the operation.
+      source: the state that they read.
+      edges: position of each edge in the genotype's list.
+      targets: for each edge, its node, counted from 0.
+    """
+
+    name: str
+    source: int
+    edges: tuple[int, ...]
+    targets: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """The name of the group's weights."""
+        return f"{self.name}_of_{self.source}"
+
+
+def discrete_stages(genotype: Genotype, kind: CellKind) -> tuple[tuple[EdgeGroup, ...], ...]:
+    """The edges of a discrete cell by stage: those that leave both inputs, then those of each node but the last.
+
+    After stage `i` node `i` has all that it sums.
+    """
+    nodes = nodes_of(getattr(genotype, kind), genotype.edges_per_node)
+    edges = [(name, source, node) for node, incoming in enumerate(nodes) for name, source in incoming]
+    sources = (tuple(range(INPUT_STATES)), *((INPUT_STATES + node,) for node in range(len(nodes) - 1)))
+    return tuple(tuple(_groups(edges, stage)) for stage in sources)
+
+
+def _groups(edges: list[tuple[str, int, int]], sources: tuple[int, ...]) -> Iterator[EdgeGroup]:
+    for source in sources:
+        for name in dict.fromkeys(name for name, read, _ in edges if read == source):
+            members = [position for position, edge in enumerate(edges) if edge[:2] == (name, source)]
+            yield EdgeGroup(name, source, tuple(members), tuple(edges[position][2] for position in members))
 
 
 def stages(space: SearchSpace, kind: CellKind) -> Iterator[Stage]:

@@ -6,21 +6,27 @@ in the tests.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES
+from jdarts.nets.layers import (
+    Convolution,
+    NormalisedSum,
+    Preprocess,
+    check_image_size,
+    check_images,
+    classifier,
+)
 from jdarts.nets.stages import OperationEdges, Stage, stages
-from jdarts.ops.candidates import Operation, Sources, candidate, factorized_reduce, pointwise
-from jdarts.ops.norm import Moments, Plan, identity_plan, normalised_sum, running_moments
+from jdarts.ops.candidates import Operation, Sources, candidate, initial_weights, noise
+from jdarts.ops.norm import Plan, identity_plan
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace, cell_kinds
 
 NOISE = "noise"
@@ -62,24 +68,6 @@ def mixture_weights(space: SearchSpace, kind: CellKind, alphas: jax.Array) -> ja
     return jax.nn.softmax(alphas, axis=-1, where=np.arange(expected[1])[None, :] < lengths[:, None])
 
 
-def check_image_size(height: int, width: int, cells: int) -> None:
-    """Checks that every reduction finds an even image, as the factorised reduction needs.
-
-    Raises:
-      InputError: an odd size at some reduction.
-    """
-    size = (height, width)
-    for index, kind in enumerate(cell_kinds(cells)):
-        if kind == "normal":
-            continue
-        if size[0] % 2 or size[1] % 2:
-            raise InputError(
-                f"images of {height}×{width} are {size[0]}×{size[1]} at the reduction in cell {index} of {cells}, which "
-                "needs even sizes; resize or pad the images"
-            )
-        size = (size[0] // 2, size[1] // 2)
-
-
 class Supernet(nn.Module):
     """The DARTS search network for images.
 
@@ -117,13 +105,10 @@ class Supernet(nn.Module):
         Raises:
           InputError: images of another type or of a size that a reduction cannot halve, or alphas of another space.
         """
-        if images.ndim != 4 or images.dtype != self.dtype:
-            raise InputError(
-                f"images are {images.dtype} {images.shape}; give [B, H, W, C] of {jnp.dtype(self.dtype).name}"
-            )
+        check_images(images, self.dtype)
         check_image_size(images.shape[1], images.shape[2], self.cells)
         weights = {kind: mixture_weights(self.space, kind, alphas[kind]) for kind in CELL_KINDS}
-        stem = Stem(self.stem_multiplier * self.channels, self.axis_name, name="stem")
+        stem = Convolution(self.stem_multiplier * self.channels, axis_name=self.axis_name, name="stem")
         states = stem(images, train=train)
         before, last = states, states
         channels, halved = self.channels, False
@@ -133,73 +118,7 @@ class Supernet(nn.Module):
             before, last = last, cell(before, last, weights[kind], train=train)
             halved = kind == "reduce"
         features = jnp.mean(last, axis=(1, 2))
-        bound = features.shape[-1] ** -0.5
-        return nn.Dense(
-            self.classes,
-            kernel_init=_uniform(bound),
-            bias_init=_uniform(bound),
-            dtype=self.dtype,
-            param_dtype=self.dtype,
-            name="classifier",
-        )(features)
-
-
-class Stem(nn.Module):
-    """3×3 convolution and batch norm with scale and bias, without a ReLU."""
-
-    features: int
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """`[B, H, W, channels]` to `[B, H, W, features]`."""
-        shape = (3, 3, images.shape[-1], self.features)
-        kernel = self.param("kernel", _uniform(math.prod(shape[:3]) ** -0.5), shape, images.dtype)
-        x = lax.conv_general_dilated(
-            images, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        scale = self.param("scale", nn.initializers.uniform(1.0), (self.features,), images.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), images.dtype)
-        (normalised,) = NormalisedSum(identity_plan((1,), self.axis_name), name="norm")([x[None]], train=train)
-        return normalised[0] * scale.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
-
-
-class NormalisedSum(nn.Module):
-    """A sum of batch-normalised rows, with the running statistics of those rows."""
-
-    plan: Plan
-
-    @nn.compact
-    def __call__(
-        self, stacks: Sequence[jax.Array], weights: jax.Array | None = None, *, train: bool
-    ) -> tuple[jax.Array, ...]:
-        """Adds up rows as `normalised_sum` does.
-
-        Args:
-          stacks: `[I_k, B, H, W, C]`.
-          weights: `[R]`, one per route; ones where it is not given.
-          train: True for the statistics of this batch, False for running statistics.
-
-        Returns:
-          Stacks `[J_q, B, H, W, C]`.
-        """
-        dtype = stacks[0].dtype
-        weights = jnp.ones(len(self.plan.routes), dtype) if weights is None else weights
-        if not self.plan.normalised:
-            return normalised_sum(weights, stacks, self.plan)[0]
-        shape = (sum(stack.shape[0] for stack in stacks[: self.plan.normalised]), stacks[0].shape[-1])
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
-        variance = self.variable("batch_stats", "variance", jnp.ones, shape, dtype)
-        running = Moments(mean.value, variance.value)
-        if not train:
-            return normalised_sum(weights, stacks, self.plan, running)[0]
-        outs, batch = normalised_sum(weights, stacks, self.plan)
-        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-            count = math.prod(stacks[0].shape[1:-1])
-            if self.plan.axis_name is not None:
-                count *= lax.axis_size(self.plan.axis_name)
-            mean.value, variance.value = running_moments(running, batch, count)
-        return outs
+        return classifier(self.classes, features, name="classifier")(features)
 
 
 class Cell(nn.Module):
@@ -234,33 +153,6 @@ class Cell(nn.Module):
             read, unfinished = mixed(read, unfinished, weights, train=train)
             nodes.append(read[0])
         return jnp.concatenate([nodes[state - INPUT_STATES] for state in self.space.concat], axis=-1)
-
-
-class Preprocess(nn.Module):
-    """Brings both inputs of a cell to its channels: ReLU, 1×1 convolution, batch norm.
-
-    Where the cell before has halved the image, the older input is halved too, by a factorised reduction.
-    """
-
-    features: int
-    halved_before: bool
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, before: jax.Array, last: jax.Array, *, train: bool) -> jax.Array:
-        """Returns the cell's sources, `[2, B, H, W, features]`."""
-        older, newer = jax.nn.relu(before)[None], jax.nn.relu(last)[None]
-        if self.halved_before:
-            halves = (self._weight(name, older, self.features // 2) for name in ("even0", "odd0"))
-            older = factorized_reduce(older, *halves)
-        else:
-            older = pointwise(older, self._weight("pointwise0", older, self.features))
-        newer = pointwise(newer, self._weight("pointwise1", newer, self.features))
-        plan = Plan(routes=((0, 0, 0, 0), (1, 0, 0, 1)), sizes=(2,), normalised=2, axis_name=self.axis_name)
-        return NormalisedSum(plan, name="norm")([older, newer], train=train)[0]
-
-    def _weight(self, name: str, x: jax.Array, features: int) -> jax.Array:
-        return self.param(name, _uniform(x.shape[-1] ** -0.5), (1, x.shape[-1], features), x.dtype)
 
 
 class MixedStage(nn.Module):
@@ -321,8 +213,8 @@ class MixedStage(nn.Module):
     def _first(self, group: OperationEdges, sources: Sources) -> "_Output":
         edges = tuple(range(len(group.edges)))
         if group.name == NOISE:
-            noise = Operation(lambda sources, weights: self._noise(group, sources.states), normalised=False)
-            return _Output(group, noise, {}, edges, noise.first(sources, {}))
+            drawn = noise(self.make_rng(NOISE), sources.states, len(edges), self.stride)
+            return _Output(group, Operation(lambda sources, weights: drawn, normalised=False), {}, edges, drawn)
         operation = candidate(group.name, self.stride)
         read = group.distinct_sources if operation.per_source or group.is_even else group.sources
         if read != tuple(range(sources.states.shape[0])):
@@ -333,24 +225,10 @@ class MixedStage(nn.Module):
 
     def _weights(self, group: OperationEdges, operation: Operation, x: jax.Array) -> Mapping[str, jax.Array]:
         """The operation's weights, stacked over its edges."""
-        shapes = operation.weights(x.shape[-1])
-        if not shapes:
+        channels = x.shape[-1]
+        if not operation.weights(channels):
             return {}
-
-        def init(key: jax.Array) -> dict[str, jax.Array]:
-            keys = jax.random.split(key, len(shapes))
-            return {
-                name: _uniform(fan_in**-0.5)(k, (len(group.edges), *shape), x.dtype)
-                for k, (name, (shape, fan_in)) in zip(keys, shapes.items())
-            }
-
-        return self.param(group.name, init)
-
-    def _noise(self, group: OperationEdges, states: jax.Array) -> jax.Array:
-        """Standard normal noise in place of an output (RobustDARTS, space S4)."""
-        _, batch, height, width, channels = states.shape
-        shape = (batch, -(-height // self.stride), -(-width // self.stride), channels)
-        return jax.random.normal(self.make_rng(NOISE), (len(group.edges), *shape), states.dtype)
+        return self.param(group.name, lambda key: initial_weights(operation, key, len(group.edges), channels, x.dtype))
 
     def _mixture_weights(self, groups: Sequence[OperationEdges], weights: jax.Array) -> jax.Array:
         """The mixture weights of the groups' edges, one after the other."""
@@ -381,12 +259,3 @@ class _Output:
 def _place(row: int) -> tuple[int, int]:
     """Where a stage's sum for an unfinished node stands in its results: the first node is apart."""
     return (0, 0) if row == 0 else (1, row - 1)
-
-
-def _uniform(bound: float) -> Callable[..., jax.Array]:
-    """PyTorch's initial values: uniform between −bound and bound."""
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init

@@ -7,10 +7,11 @@ with `T` edges each are `E = S·T` edges; an operation whose output does not dep
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import depthwise_conv
@@ -119,6 +120,31 @@ def _dilated(size: int, stride: int) -> Operation:
     return Operation(first, weights=_convolution_weights(size, rounds=1))
 
 
+def _factorized(size: int, stride: int) -> Operation:
+    """A full 1×k convolution, then a full k×1 one, with one batch norm: NASNet's, AmoebaNet's and SETN's."""
+    pad = size // 2
+
+    def convolution(x: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
+        window, padding = [1, 1], [(0, 0), (0, 0)]
+        window[axis], padding[axis] = stride, (pad, pad)
+        kernel = jnp.expand_dims(kernel, 1 - axis)
+        return lax.conv_general_dilated(x, kernel, window, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def first(sources: Sources, weights: Weights) -> jax.Array:
+        targets = weights["across"].shape[0] // sources.rectified.shape[0]
+        edges = enumerate(zip(weights["across"], weights["down"]))
+        return jnp.stack([
+            convolution(convolution(sources.rectified[edge // targets], across, 1), down, 0)
+            for edge, (across, down) in edges
+        ])  # fmt: skip
+
+    def shapes(channels: int) -> Mapping[str, WeightShape]:
+        kernel = WeightShape((size, channels, channels), channels * size)
+        return {"across": kernel, "down": kernel}
+
+    return Operation(first, weights=shapes)
+
+
 def _pool(pool: Callable[..., jax.Array], stride: int) -> Operation:
     return Operation(lambda sources, weights: pool(sources.states, stride=stride), per_source=True)
 
@@ -150,6 +176,8 @@ CANDIDATES: Mapping[str, Callable[[int], Operation]] = MappingProxyType(
         "sep_conv_7x7": lambda stride: _separable(7, stride),
         "dil_conv_3x3": lambda stride: _dilated(3, stride),
         "dil_conv_5x5": lambda stride: _dilated(5, stride),
+        "conv_7x1_1x7": lambda stride: _factorized(7, stride),
+        "conv_3x1_1x3": lambda stride: _factorized(3, stride),
     }
 )
 
@@ -165,3 +193,31 @@ def candidate(name: str, stride: int) -> Operation:
     if stride not in (1, 2):
         raise InputError(f"{name}: stride {stride}; give 1 or 2")
     return CANDIDATES[name](stride)
+
+
+def initial_weights(
+    operation: Operation, key: jax.Array, edges: int, channels: int, dtype: Any
+) -> dict[str, jax.Array]:
+    """An operation's weights at the start, stacked over its edges: uniform, with PyTorch 0.3's bounds."""
+    shapes = operation.weights(channels)
+    keys = jax.random.split(key, len(shapes))
+    return {
+        name: jax.random.uniform(k, (edges, *shape), dtype, -(fan_in**-0.5), fan_in**-0.5)
+        for k, (name, (shape, fan_in)) in zip(keys, shapes.items())
+    }
+
+
+def noise(key: jax.Array, states: jax.Array, edges: int, stride: int) -> jax.Array:
+    """Standard normal noise in place of an output (RobustDARTS, space S4).
+
+    Args:
+      key: for the random numbers.
+      states: the sources `[S, B, H, W, C]`, of which only the shape counts.
+      edges: number of edges `E`.
+      stride: 1 or 2.
+
+    Returns:
+      `[E, B, H', W', C]`.
+    """
+    _, batch, height, width, channels = states.shape
+    return jax.random.normal(key, (edges, batch, -(-height // stride), -(-width // stride), channels), states.dtype)

@@ -29,6 +29,13 @@ class Moments(NamedTuple):
     variance: jax.Array
 
 
+class Affine(NamedTuple):
+    """What follows a normalisation: a scale and a bias per row and channel, `[N, C]`."""
+
+    scale: jax.Array
+    bias: jax.Array
+
+
 class Plan(NamedTuple):
     """Which rows lead where: everything about a normalised sum that is not an array.
 
@@ -46,7 +53,11 @@ class Plan(NamedTuple):
 
 
 def normalised_sum(
-    weights: jax.Array, stacks: Sequence[jax.Array], plan: Plan, running: Moments | None = None
+    weights: jax.Array,
+    stacks: Sequence[jax.Array],
+    plan: Plan,
+    running: Moments | None = None,
+    affine: Affine | None = None,
 ) -> tuple[tuple[jax.Array, ...], Moments]:
     """Adds up batch-normalised rows along routes: `out_q[j] = Σ weights[r] · BN(x_k[i])`.
 
@@ -55,6 +66,7 @@ def normalised_sum(
       stacks: `[I_k, B, H, W, C]`; the first `plan.normalised` of them are normalised over B, H and W.
       plan: routes and sizes.
       running: statistics to use instead of the batch's (evaluation), `[N, C]`.
+      affine: scale and bias of every normalised row, `[N, C]`; none where it is not given.
 
     Returns:
       The results `[J_q, B, H, W, C]`, and the statistics that were used, `[N, C]` for the `N` normalised rows in order.
@@ -62,11 +74,11 @@ def normalised_sum(
     stacks = tuple(stacks)
     if not plan.normalised:
         nothing = jnp.zeros((0, stacks[0].shape[-1]), stacks[0].dtype)
-        running = Moments(nothing, nothing)
+        running, affine = Moments(nothing, nothing), None
     if running is not None:
-        factors = _factors(weights, running, _without_axis(plan), _rows(stacks, plan))[0]
+        factors = _factors(weights, affine, running, _without_axis(plan), _rows(stacks, plan))[0]
         return _combined(factors, stacks, plan), running
-    return _batch_normalised_sum(weights, stacks, plan)
+    return _batch_normalised_sum(weights, affine, stacks, plan)
 
 
 def identity_plan(sizes: Sequence[int], axis_name: str | None = None) -> Plan:
@@ -103,11 +115,18 @@ def _targets(plan: Plan) -> tuple[tuple[int, int], ...]:
     return tuple((q, j) for q, size in enumerate(plan.sizes) for j in range(size))
 
 
-def _factors(weights: jax.Array, local: Moments, plan: Plan, rows: tuple[int, ...]) -> tuple[jax.Array, Moments]:
+def _factors(
+    weights: jax.Array, affine: Affine | None, local: Moments, plan: Plan, rows: tuple[int, ...]
+) -> tuple[jax.Array, Moments]:
     """Small arithmetic: one factor per route and one constant per result row, `[R + T, C]`, and the statistics used."""
     used = _synchronised(local, plan.axis_name)
     scale = lax.rsqrt(used.variance + EPSILON)
-    table = jnp.concatenate([scale, -used.mean * scale], axis=-1)
+    if affine is not None:
+        scale = scale * affine.scale
+    shift = -used.mean * scale
+    if affine is not None:
+        shift = shift + affine.bias
+    table = jnp.concatenate([scale, shift], axis=-1)
     starts = np.cumsum((0, *rows))
     # Products with constant matrices of zeros and ones: gathers and scatters are loops on a CPU.
     picks = np.zeros((len(plan.routes), int(starts[-1])))
@@ -142,27 +161,27 @@ def _combined(factors: jax.Array, stacks: tuple[jax.Array, ...], plan: Plan) -> 
     return combine(factors, stacks, routes=(*plan.routes, *constants), sizes=plan.sizes)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _batch_normalised_sum(
-    weights: jax.Array, stacks: tuple[jax.Array, ...], plan: Plan
+    weights: jax.Array, affine: Affine | None, stacks: tuple[jax.Array, ...], plan: Plan
 ) -> tuple[tuple[jax.Array, ...], Moments]:
-    return _forward(weights, stacks, plan)[0]
+    return _forward(weights, affine, stacks, plan)[0]
 
 
-def _forward(weights: jax.Array, stacks: tuple[jax.Array, ...], plan: Plan) -> tuple:
+def _forward(weights: jax.Array, affine: Affine | None, stacks: tuple[jax.Array, ...], plan: Plan) -> tuple:
     local = Moments(*moments(stacks[: plan.normalised]))
-    factors, used = _factors(weights, local, plan, _rows(stacks, plan))
-    return (_combined(factors, stacks, plan), used), (weights, stacks, local)
+    factors, used = _factors(weights, affine, local, plan, _rows(stacks, plan))
+    return (_combined(factors, stacks, plan), used), (weights, affine, stacks, local)
 
 
 def _backward(plan: Plan, kept: tuple, cotangents: tuple) -> tuple:
-    weights, stacks, local = kept
+    weights, affine, stacks, local = kept
     of_outs, of_used = cotangents
     constants = tuple((ONES, 0, q, j) for q, j in _targets(plan))
     of_factors = products(stacks, of_outs, routes=(*plan.routes, *constants))
     rows = _rows(stacks, plan)
-    (factors, _), pull_back = jax.vjp(lambda w, m: _factors(w, m, plan, rows), weights, local)
-    of_weights, of_local = pull_back((of_factors, of_used))
+    (factors, _), pull_back = jax.vjp(lambda w, a, m: _factors(w, a, m, plan, rows), weights, affine, local)
+    of_weights, of_affine, of_local = pull_back((of_factors, of_used))
 
     # ∂mean/∂z = 1/M and ∂variance/∂z = 2(z − mean)/M, beside each route's own factor times its target's cotangent.
     count = math.prod(stacks[0].shape[1:-1])
@@ -178,7 +197,7 @@ def _backward(plan: Plan, kept: tuple, cotangents: tuple) -> tuple:
         routes=routes,
         sizes=[stack.shape[0] for stack in stacks],
     )
-    return of_weights, of_stacks
+    return of_weights, of_affine, of_stacks
 
 
 _batch_normalised_sum.defvjp(_forward, _backward)

@@ -7,7 +7,7 @@ import numpy as np
 
 from jdarts import data
 from jdarts.errors import InputError
-from jdarts.nets.supernet import check_image_size
+from jdarts.nets.layers import check_image_size
 from jdarts.runs.images import Batch, StepImages, evaluation_batches, evaluation_shapes, fit_on_device
 from jdarts.search.config import SearchConfig
 from jdarts.search.step import Images, Rows

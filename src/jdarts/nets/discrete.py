@@ -1,0 +1,222 @@
+"""Networks of a genotype's cells, for CIFAR-like images and for ImageNet (paper section 3.1.2, appendix A)."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jdarts.errors import InputError
+from jdarts.genotype import INPUT_STATES, Genotype
+from jdarts.nets.auxiliary import AuxiliaryHead
+from jdarts.nets.discrete_cell import DiscreteCell
+from jdarts.nets.drop_path import drop_path_factors
+from jdarts.nets.layers import Convolution, check_image_size, check_images, classifier
+from jdarts.space import cell_kinds
+
+Stem = Literal["cifar", "imagenet"]
+STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
+
+#: The stem of the CIFAR network has this times as many channels as its first cells.
+STEM_MULTIPLIER = 3
+
+
+class DiscreteNetwork(nn.Module):
+    """A network for images whose cells are those of a genotype.
+
+    Reduction cells stand at one third and two thirds of the depth, and double the channels. Its `init` draws every weight
+    by itself, which compiles slowly: `jdarts.nets.initial.initial_variables` draws all at once.
+
+    Attributes:
+      genotype: both cells.
+      stem: `cifar`, one convolution at full size; or `imagenet`, three convolutions that halve the image, after which the
+        first cell reads images of two sizes.
+      channels: channels `C` of the first cells.
+      cells: number of cells.
+      classes: number of classes.
+      auxiliary: whether the network has an auxiliary head, at two thirds of its depth.
+      axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
+      dtype: type of weights and computation.
+    """
+
+    genotype: Genotype
+    stem: Stem
+    channels: int
+    cells: int
+    classes: int
+    auxiliary: bool
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, *, train: bool, drop_path: float | jax.Array = 0.0
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Classifies images.
+
+        Random numbers: `drop_path`, where paths are dropped, and `noise`, where the genotype has that operation.
+
+        Args:
+          images: `[B, H, W, channels of the images]`, normalised, of type `dtype`.
+          train: True for the statistics of this batch (and running statistics brought up to date, where `batch_stats` is
+            mutable), dropped paths and the auxiliary head; False for running statistics alone.
+          drop_path: probability with which an edge's output is dropped for an image, from 0 to below 1. The number 0 asks
+            for no random numbers; an array always does.
+
+        Returns:
+          Logits `[B, classes]`, and those of the auxiliary head, or None where it is not asked for.
+
+        Raises:
+          InputError: settings that make no network, images of another type, or of a size that a reduction cannot halve or
+            the auxiliary head cannot read.
+        """
+        check_network(self)
+        check_images(images, self.dtype)
+        _, height, width, _ = images.shape
+        check_image_size(height, width, self.cells, stem_stride=4 if self.stem == "imagenet" else 1)
+        factors = self._drop_path_factors(images.shape[0], drop_path) if train else None
+        before, last, halved = self._read(images, train)
+        channels, auxiliary = self.channels, None
+        edges = 0
+        for index, kind in enumerate(cell_kinds(self.cells)):
+            channels *= 2 if kind == "reduce" else 1
+            cell = DiscreteCell(self.genotype, kind, channels, halved, self.axis_name, name=f"cell{index}")
+            count = len(getattr(self.genotype, kind))
+            kept = None if factors is None else factors[edges : edges + count]
+            before, last = last, cell(before, last, kept, train=train)
+            halved, edges = kind == "reduce", edges + count
+            if self.auxiliary and index == auxiliary_cell(self.cells) and (train or self.is_initializing()):
+                auxiliary = self._auxiliary_head(images)(last, train=train)
+        features = jnp.mean(last, axis=(1, 2))
+        logits = classifier(self.classes, features, name="classifier")(features)
+        return logits, auxiliary if train else None
+
+    def _read(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, bool]:
+        """The stem: what the first cell reads, and whether the older of the two is twice as large."""
+        if self.stem == "cifar":
+            stem = Convolution(STEM_MULTIPLIER * self.channels, axis_name=self.axis_name, name="stem")
+            state = stem(images, train=train)
+            return state, state, False
+        x = images
+        for name, features in (("stem0", self.channels // 2), ("stem1", self.channels), ("stem2", self.channels)):
+            before, x = x, x if name == "stem0" else jax.nn.relu(x)
+            x = Convolution(features, stride=2, axis_name=self.axis_name, name=name)(x, train=train)
+        return before, x, True
+
+    def _auxiliary_head(self, images: jax.Array) -> AuxiliaryHead:
+        return AuxiliaryHead(
+            self.classes,
+            stride=3 if self.stem == "cifar" else 2,
+            last_norm=self.stem == "cifar",
+            place=f"images of {images.shape[1]}×{images.shape[2]} at cell {auxiliary_cell(self.cells)} of {self.cells}",
+            axis_name=self.axis_name,
+            name="auxiliary",
+        )
+
+    def _drop_path_factors(self, batch: int, drop_path: float | jax.Array) -> jax.Array | None:
+        """A factor for every edge of every cell and every image; None where no path is dropped."""
+        if isinstance(drop_path, (int, float)) and drop_path == 0:
+            return None
+        edges = sum(len(getattr(self.genotype, kind)) for kind in cell_kinds(self.cells))
+        return drop_path_factors(self.make_rng("drop_path"), drop_path, (edges, batch), self.dtype)
+
+
+def cifar_network(
+    genotype: Genotype,
+    *,
+    channels: int = 36,
+    cells: int = 20,
+    classes: int = 10,
+    auxiliary: bool = True,
+    axis_name: str | None = None,
+    dtype: Any = jnp.float32,
+) -> DiscreteNetwork:
+    """The network for CIFAR and other small images; the defaults are the paper's for CIFAR-10 (section 3.2).
+
+    The auxiliary head needs images that are 8×8 to 10×10 at two thirds of the depth, such as 32×32 ones; smaller or larger
+    images need `auxiliary=False`.
+
+    Args:
+      genotype: both cells.
+      channels: channels of the first cells.
+      cells: number of cells.
+      classes: number of classes.
+      auxiliary: whether there is an auxiliary head.
+      axis_name: a mapped axis for synchronised batch statistics.
+      dtype: type of weights and computation.
+
+    Raises:
+      InputError: settings that make no network.
+    """
+    network = DiscreteNetwork(genotype, "cifar", channels, cells, classes, auxiliary, axis_name, dtype)
+    check_network(network)
+    return network
+
+
+def imagenet_network(
+    genotype: Genotype,
+    *,
+    channels: int = 48,
+    cells: int = 14,
+    classes: int = 1000,
+    auxiliary: bool = True,
+    axis_name: str | None = None,
+    dtype: Any = jnp.float32,
+) -> DiscreteNetwork:
+    """The network for ImageNet's images of 224×224; the defaults are the paper's (section 3.2).
+
+    The arguments are those of `cifar_network`. The auxiliary head has one batch norm fewer, as in the reference code.
+
+    Raises:
+      InputError: settings that make no network.
+    """
+    network = DiscreteNetwork(genotype, "imagenet", channels, cells, classes, auxiliary, axis_name, dtype)
+    check_network(network)
+    return network
+
+
+def init_shapes(network: DiscreteNetwork, image_channels: int = 3) -> dict[str, Any]:
+    """Shapes and types of a network's variables, which no size of images changes; nothing is computed.
+
+    Returns:
+      `{'params': …, 'batch_stats': …}` with `jax.ShapeDtypeStruct`s as leaves.
+    """
+    size = native_image_size(network)
+    images = jax.ShapeDtypeStruct((1, size, size, image_channels), network.dtype)
+    shapes = jax.eval_shape(lambda key, x: network.init(key, x, train=False), jax.random.key(0), images)
+    return {"params": {}, "batch_stats": {}} | shapes
+
+
+def native_image_size(network: DiscreteNetwork) -> int:
+    """The size of images that leaves the auxiliary head the 8×8 or 7×7 that it is made for.
+
+    32 for the CIFAR network and 224 for the ImageNet network, where they have three cells or more.
+    """
+    reductions = cell_kinds(network.cells).count("reduce")
+    return 8 * 2**reductions if network.stem == "cifar" else 7 * 8 * 2**reductions
+
+
+def auxiliary_cell(cells: int) -> int:
+    """Index of the cell after which the auxiliary head reads."""
+    return 2 * cells // 3
+
+
+def check_network(network: DiscreteNetwork) -> None:
+    """Checks the settings of a network.
+
+    Raises:
+      InputError: a setting that makes no network, or a reduction cell that joins states of two sizes.
+    """
+    if network.stem not in STEMS:
+        raise InputError(f"stem is {network.stem!r}; known are {', '.join(STEMS)}")
+    for name in ("channels", "cells", "classes"):
+        if getattr(network, name) < 1:
+            raise InputError(f"{name} is {getattr(network, name)}; give 1 or more")
+    if network.stem == "imagenet" and network.channels % 2:
+        raise InputError(f"channels is {network.channels}; the ImageNet network halves it, so give an even number")
+    joined = network.genotype.reduce_concat
+    if min(joined) < INPUT_STATES:
+        raise InputError(
+            f"genotype: reduce_concat is {list(joined)}; a reduction cell's inputs are twice as large as its nodes: "
+            f"give only nodes, {INPUT_STATES} and up"
+        )

@@ -1,0 +1,159 @@
+"""A cell of a genotype: every edge carries one operation."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jdarts.genotype import Genotype
+from jdarts.nets.drop_path import drop_path
+from jdarts.nets.layers import NormalisedSum, Preprocess
+from jdarts.nets.stages import EdgeGroup, discrete_stages
+from jdarts.ops.candidates import Operation, Sources, candidate, initial_weights, noise
+from jdarts.ops.norm import Plan, identity_plan
+from jdarts.space import CellKind
+
+NOISE = "noise"
+SKIP = "skip_connect"
+
+
+class DiscreteCell(nn.Module):
+    """A discrete cell: every node is the sum of its incoming edges, the output joins the channels of some states.
+
+    Attributes:
+      genotype: both cells.
+      kind: which of them.
+      channels: channels of every state.
+      halved_before: whether the older input is twice as large as the newer one.
+      axis_name: a mapped axis for synchronised batch statistics.
+    """
+
+    genotype: Genotype
+    kind: CellKind
+    channels: int
+    halved_before: bool
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, before: jax.Array, last: jax.Array, kept: jax.Array | None, *, train: bool) -> jax.Array:
+        """Computes the cell.
+
+        Args:
+          before: output of the cell before the last one, `[B, H, W, …]`.
+          last: output of the last cell.
+          kept: drop path's factors for the genotype's edges, `[edges, B]`; None where no path is dropped.
+          train: True for batch statistics, False for running statistics.
+
+        Returns:
+          `[B, H', W', C · len(concat)]`.
+        """
+        preprocess = Preprocess(self.channels, self.halved_before, self.axis_name, affine=True, name="preprocess")
+        states = list(preprocess(before, last, train=train))
+        arrived: dict[int, list[jax.Array]] = {}
+        for index, groups in enumerate(discrete_stages(self.genotype, self.kind)):
+            if groups:
+                stride = 2 if self.kind == "reduce" and index == 0 else 1
+                stage = DiscreteStage(groups, stride, self.axis_name, name=f"stage{index}")
+                for node, term in stage(states, kept, train=train):
+                    arrived.setdefault(node, []).append(term)
+            first, *others = arrived.pop(index)
+            states.append(sum(others, first))
+        return jnp.concatenate([states[state] for state in getattr(self.genotype, f"{self.kind}_concat")], axis=-1)
+
+
+class DiscreteStage(nn.Module):
+    """The operations on the edges that leave one stage's sources.
+
+    Attributes:
+      groups: the edges, by operation and source.
+      stride: of the operations.
+      axis_name: a mapped axis for synchronised batch statistics.
+    """
+
+    groups: tuple[EdgeGroup, ...]
+    stride: int
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, states: list[jax.Array], kept: jax.Array | None, *, train: bool) -> list[tuple[int, jax.Array]]:
+        """Computes what the stage adds to nodes.
+
+        Args:
+          states: all states so far, `[B, H, W, C]` each.
+          kept: as in `DiscreteCell`.
+          train: as in `DiscreteCell`.
+
+        Returns:
+          Nodes, counted from 0, and terms of their sums `[B, H', W', C]`.
+        """
+        outputs = self._outputs(states, train)
+        normalised = [output for output in outputs if output.weights]
+        terms = self._normalised_terms(normalised, kept, train) if normalised else []
+        for output in outputs:
+            if output.weights:
+                continue
+            identity = output.group.name == SKIP and self.stride == 1
+            for row, edge, node in output.edges():
+                term = output.z[row]
+                terms.append((node, term if kept is None or identity else drop_path(term, kept[edge])))
+        return terms
+
+    def _normalised_terms(
+        self, outputs: "list[_Output]", kept: jax.Array | None, train: bool
+    ) -> list[tuple[int, jax.Array]]:
+        """The terms that have a batch norm: one for each edge where paths are dropped, else one for each node."""
+        edges = [(k, row, edge, node) for k, output in enumerate(outputs) for row, edge, node in output.edges()]
+        nodes = {(node if kept is None else edge): node for _, _, edge, node in edges}
+        places = {key: place for place, key in enumerate(nodes)}
+        routes = tuple((k, row, places[node if kept is None else edge], 0) for k, row, edge, node in edges)
+        plan = Plan(routes, (1,) * len(places), len(outputs), self.axis_name)
+        sums = NormalisedSum(plan, affine=True, name="last")([output.z for output in outputs], train=train)
+        return [
+            (node, x[0] if kept is None else drop_path(x[0], kept[key])) for (key, node), x in zip(nodes.items(), sums)
+        ]
+
+    def _outputs(self, states: list[jax.Array], train: bool) -> "list[_Output]":
+        """What the operations make of the states, before the last batch norm."""
+        read = {
+            group.source: Sources(states[group.source][None], jax.nn.relu(states[group.source])[None])
+            for group in self.groups
+        }
+        outputs = [self._first(group, read[group.source]) for group in self.groups]
+        between = [output for output in outputs if output.operation.second is not None]
+        if between:
+            stacks = [output.z for output in between]
+            plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
+            normalised = NormalisedSum(plan, affine=True, name="middle")(stacks, train=train)
+            for output, x in zip(between, normalised):
+                assert output.operation.second is not None
+                output.z = output.operation.second(jax.nn.relu(x), output.weights)
+        return outputs
+
+    def _first(self, group: EdgeGroup, sources: Sources) -> "_Output":
+        count, channels = len(group.edges), sources.states.shape[-1]
+        if group.name == NOISE:
+            drawn = noise(self.make_rng(NOISE), sources.states, count, self.stride)
+            return _Output(group, Operation(lambda sources, weights: drawn), {}, drawn)
+        operation = candidate(group.name, self.stride)
+        weights = {}
+        if operation.weights(channels):
+            dtype = sources.states.dtype
+            weights = self.param(group.key, lambda key: initial_weights(operation, key, count, channels, dtype))
+        return _Output(group, operation, weights, operation.first(sources, weights))
+
+
+@dataclasses.dataclass
+class _Output:
+    """What one operation makes of one source: rows of `z`, one for each edge or one for all of them."""
+
+    group: EdgeGroup
+    operation: Operation
+    weights: Mapping[str, jax.Array]
+    z: jax.Array
+
+    def edges(self) -> Iterator[tuple[int, int, int]]:
+        """Row of `z`, position in the genotype and node of every edge."""
+        for row, (edge, node) in enumerate(zip(self.group.edges, self.group.targets)):
+            yield 0 if self.operation.per_source else row, edge, node

@@ -1,0 +1,38 @@
+"""Drop path: whole outputs of edges are dropped for single images, the others scaled up (Larsson et al., FractalNet, 2017)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jdarts.errors import InputError
+
+
+def drop_path_factors(
+    key: jax.Array, probability: float | jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> jax.Array:
+    """What outputs are multiplied by: 0 with the given probability, else 1 / (1 − probability).
+
+    Args:
+      key: for the random numbers.
+      probability: of being dropped, from 0 to below 1; a number or a scalar array.
+      shape: of the result.
+      dtype: of the result.
+
+    Raises:
+      InputError: a number outside that range (an array's value is not checked).
+    """
+    if isinstance(probability, (int, float)) and not 0 <= probability < 1:
+        raise InputError(f"drop path with probability {probability}; give a number from 0 to below 1")
+    keep = 1 - jnp.asarray(probability, dtype)
+    return jnp.where(jax.random.bernoulli(key, keep, shape), 1 / keep, jnp.zeros((), dtype))
+
+
+def drop_path(x: jax.Array, factors: jax.Array) -> jax.Array:
+    """Multiplies each image by its factor.
+
+    Args:
+      x: `[B, H, W, C]`.
+      factors: `[B]`, as `drop_path_factors` gives them.
+    """
+    return x * factors.reshape(-1, 1, 1, 1)

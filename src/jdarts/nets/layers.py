@@ -1,0 +1,195 @@
+"""What the search network and discrete networks share: batch norms, convolutions, the way into a cell, the classifier."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jdarts.errors import InputError
+from jdarts.ops.candidates import factorized_reduce, pointwise
+from jdarts.ops.norm import Affine, Moments, Plan, identity_plan, normalised_sum, running_moments
+from jdarts.space import cell_kinds
+
+
+def check_images(images: jax.Array, dtype: Any) -> None:
+    """Checks that images are a batch of the network's type.
+
+    Raises:
+      InputError: another type, or another number of axes.
+    """
+    if images.ndim != 4 or images.dtype != dtype:
+        raise InputError(f"images are {images.dtype} {images.shape}; give [B, H, W, C] of {jnp.dtype(dtype).name}")
+
+
+def check_image_size(height: int, width: int, cells: int, *, stem_stride: int = 1) -> None:
+    """Checks that every reduction finds an even image, as the factorised reduction needs.
+
+    Args:
+      height: of the images, in pixels.
+      width: of the images, in pixels.
+      cells: number of cells.
+      stem_stride: what the stem divides the size by before its last halving; that is a reduction too, where the stem has
+        such a halving (`stem_stride` above 1).
+
+    Raises:
+      InputError: an odd size at some reduction.
+    """
+    kinds = cell_kinds(cells)
+    reductions = [(f"the reduction in cell {index} of {cells}", kind) for index, kind in enumerate(kinds)]
+    size = (-(-height // stem_stride), -(-width // stem_stride))
+    if stem_stride > 1:
+        reductions.insert(0, ("the last halving of the stem", "reduce"))
+    for place, kind in reductions:
+        if kind == "normal":
+            continue
+        if size[0] % 2 or size[1] % 2:
+            raise InputError(
+                f"images of {height}×{width} are {size[0]}×{size[1]} at {place}, which "
+                "needs even sizes; resize or pad the images"
+            )
+        size = (size[0] // 2, size[1] // 2)
+
+
+def uniform(bound: float) -> Callable[..., jax.Array]:
+    """PyTorch's initial values: uniform between −bound and bound."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class NormalisedSum(nn.Module):
+    """A sum of batch-normalised rows, with the running statistics of those rows.
+
+    Attributes:
+      plan: which rows lead where.
+      affine: whether each row has a scale and a bias of its own after the normalisation.
+    """
+
+    plan: Plan
+    affine: bool = False
+
+    @nn.compact
+    def __call__(
+        self, stacks: Sequence[jax.Array], weights: jax.Array | None = None, *, train: bool
+    ) -> tuple[jax.Array, ...]:
+        """Adds up rows as `normalised_sum` does.
+
+        Args:
+          stacks: `[I_k, B, H, W, C]`.
+          weights: `[R]`, one per route; ones where it is not given.
+          train: True for the statistics of this batch, False for running statistics.
+
+        Returns:
+          Stacks `[J_q, B, H, W, C]`.
+        """
+        dtype = stacks[0].dtype
+        weights = jnp.ones(len(self.plan.routes), dtype) if weights is None else weights
+        if not self.plan.normalised:
+            return normalised_sum(weights, stacks, self.plan)[0]
+        shape = (sum(stack.shape[0] for stack in stacks[: self.plan.normalised]), stacks[0].shape[-1])
+        affine = self._affine(shape, dtype) if self.affine else None
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
+        variance = self.variable("batch_stats", "variance", jnp.ones, shape, dtype)
+        running = Moments(mean.value, variance.value)
+        if not train:
+            return normalised_sum(weights, stacks, self.plan, running, affine)[0]
+        outs, batch = normalised_sum(weights, stacks, self.plan, affine=affine)
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            count = math.prod(stacks[0].shape[1:-1])
+            if self.plan.axis_name is not None:
+                count *= lax.axis_size(self.plan.axis_name)
+            mean.value, variance.value = running_moments(running, batch, count)
+        return outs
+
+    def _affine(self, shape: tuple[int, ...], dtype: Any) -> Affine:
+        # The initial values of PyTorch 0.3.
+        return Affine(
+            self.param("scale", nn.initializers.uniform(1.0), shape, dtype),
+            self.param("bias", nn.initializers.zeros, shape, dtype),
+        )
+
+
+class Convolution(nn.Module):
+    """A full convolution without a bias, and a batch norm with scale and bias.
+
+    Attributes:
+      features: channels of the result.
+      size: of the kernel.
+      stride: in both directions.
+      padding: zeros on every side.
+      normalised: whether the batch norm is there.
+      axis_name: a mapped axis for synchronised batch statistics.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    padding: int = 1
+    normalised: bool = True
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """`[B, H, W, channels]` to `[B, H', W', features]`."""
+        shape = (self.size, self.size, images.shape[-1], self.features)
+        kernel = self.param("kernel", uniform(math.prod(shape[:3]) ** -0.5), shape, images.dtype)
+        pads = ((self.padding, self.padding),) * 2
+        strides = (self.stride, self.stride)
+        x = lax.conv_general_dilated(images, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        if not self.normalised:
+            return x
+        norm = NormalisedSum(identity_plan((1,), self.axis_name), affine=True, name="norm")
+        return norm([x[None]], train=train)[0][0]
+
+
+class Preprocess(nn.Module):
+    """Brings both inputs of a cell to its channels: ReLU, 1×1 convolution, batch norm.
+
+    Where the cell before has halved the image, the older input is halved too, by a factorised reduction.
+
+    Attributes:
+      features: channels of the cell.
+      halved_before: whether the cell before has halved the image.
+      axis_name: a mapped axis for synchronised batch statistics.
+      affine: whether the batch norms have a scale and a bias.
+    """
+
+    features: int
+    halved_before: bool
+    axis_name: str | None
+    affine: bool = False
+
+    @nn.compact
+    def __call__(self, before: jax.Array, last: jax.Array, *, train: bool) -> jax.Array:
+        """Returns the cell's sources, `[2, B, H, W, features]`."""
+        older, newer = jax.nn.relu(before)[None], jax.nn.relu(last)[None]
+        if self.halved_before:
+            halves = (self._weight(name, older, self.features // 2) for name in ("even0", "odd0"))
+            older = factorized_reduce(older, *halves)
+        else:
+            older = pointwise(older, self._weight("pointwise0", older, self.features))
+        newer = pointwise(newer, self._weight("pointwise1", newer, self.features))
+        plan = Plan(routes=((0, 0, 0, 0), (1, 0, 0, 1)), sizes=(2,), normalised=2, axis_name=self.axis_name)
+        return NormalisedSum(plan, self.affine, name="norm")([older, newer], train=train)[0]
+
+    def _weight(self, name: str, x: jax.Array, features: int) -> jax.Array:
+        return self.param(name, uniform(x.shape[-1] ** -0.5), (1, x.shape[-1], features), x.dtype)
+
+
+def classifier(classes: int, features: jax.Array, *, name: str) -> nn.Dense:
+    """The linear layer from features `[B, F]` to logits, with PyTorch's initial values."""
+    bound = features.shape[-1] ** -0.5
+    return nn.Dense(
+        classes,
+        kernel_init=uniform(bound),
+        bias_init=uniform(bound),
+        dtype=features.dtype,
+        param_dtype=features.dtype,
+        name=name,
+    )

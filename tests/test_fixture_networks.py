@@ -1,0 +1,111 @@
+"""Discrete networks against the reference implementation's own numbers."""
+
+import functools
+import json
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fixtures_folder import fixture_files
+
+from jdarts.genotype import genotype_from_json
+from jdarts.nets.discrete import DiscreteNetwork
+from jdarts.nets.imported import import_weights
+
+#: Largest difference allowed, as a share of the array's largest value.
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
+
+each_file = pytest.mark.parametrize("path", fixture_files("eval_*.npz"))
+each_dtype = pytest.mark.parametrize("dtype", TOLERANCE)
+
+
+class Case(NamedTuple):
+    """One fixture file, its network, and what the network makes of it."""
+
+    file: Any
+    dtype: str
+    network: DiscreteNetwork
+    variables: Any
+    evaluated: Any
+    trained: Any
+    changed: Any
+
+    def check(self, found, expected):
+        error = np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
+        assert error <= TOLERANCE[self.dtype]
+
+
+@functools.cache
+def load(path, dtype):
+    file = dict(np.load(path))
+    fields = json.loads(str(file["genotype"]))
+    fields.pop("name", None)
+    flat = arrays(file, "weights/")
+    network = DiscreteNetwork(
+        genotype=genotype_from_json(json.dumps(fields)),
+        stem="imagenet" if "stem0.0.weight" in flat else "cifar",
+        channels=int(file["channels"]),
+        cells=int(file["layers"]),
+        classes=int(file["classes"]),
+        auxiliary=any(name.startswith("auxiliary_head.") for name in flat),
+        dtype=jnp.dtype(dtype),
+    )
+    variables = import_weights(network, flat)
+    images = jnp.asarray(file["x"].transpose(0, 2, 3, 1), dtype)
+
+    def everything(variables):
+        evaluated = network.apply(variables, images, train=False)
+        return evaluated, *network.apply(variables, images, train=True, mutable=["batch_stats"])
+
+    return Case(file, dtype, network, variables, *jax.device_get(jax.jit(everything)(variables)))
+
+
+def arrays(file, prefix):
+    return {name.removeprefix(prefix): array for name, array in file.items() if name.startswith(prefix)}
+
+
+@each_file
+@each_dtype
+def test_fixture_logits_in_evaluation_mode(path, dtype):
+    case = load(path, dtype)
+    logits, auxiliary = case.evaluated
+    case.check(logits, case.file["eval/logits"])
+    assert auxiliary is None
+
+
+@each_file
+@each_dtype
+def test_fixture_logits_in_training_mode(path, dtype):
+    case = load(path, dtype)
+    logits, auxiliary = case.trained
+    case.check(logits, case.file["train/logits"])
+    if "train/logits_aux" in case.file:
+        case.check(auxiliary, case.file["train/logits_aux"])
+    else:
+        assert auxiliary is None
+
+
+@each_file
+@each_dtype
+def test_fixture_running_statistics_after_a_training_pass(path, dtype):
+    case = load(path, dtype)
+    expected = import_weights(case.network, arrays(case.file, "weights/") | arrays(case.file, "after_train_forward/"))[
+        "batch_stats"
+    ]
+    assert jax.tree.structure(expected) == jax.tree.structure(case.changed["batch_stats"])
+    jax.tree.map(case.check, case.changed["batch_stats"], expected)
+    assert any(
+        np.any(a != b) for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(case.variables["batch_stats"]))
+    )
+
+
+@each_file
+def test_fixture_number_of_weights(path):
+    case = load(path, "float64")
+    params = dict(case.variables["params"])
+    head = sum(leaf.size for leaf in jax.tree.leaves(params.pop("auxiliary", {})))
+    body = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert body == case.file["num_params_no_aux"]
+    assert body + head == case.file["num_params"]
