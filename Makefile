@@ -6,12 +6,14 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar toy lint test clean
+.PHONY: help setup search search-cifar train train-cifar toy lint test clean
 
 help:
 	@echo "make setup         create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
 	@echo "make search        search a cell on handwritten digits, in minutes on two CPU cores"
 	@echo "make search-cifar  the paper's search on CIFAR-10; options in ARGS=\"--epochs 1\""
+	@echo "make train         train a network of found cells on handwritten digits; ARGS=\"--genotype runs/...\""
+	@echo "make train-cifar   the paper's training on CIFAR-10"
 	@echo "make toy           the bilevel problem of the paper's Figure 2, with a picture"
 	@echo "make lint          ruff and pyright"
 	@echo "make test          the test suite"
@@ -31,6 +33,12 @@ search: $(READY)
 
 search-cifar: $(READY)
 	$(BIN)/python experiments/search_cifar10.py $(ARGS)
+
+train: $(READY)
+	$(BIN)/python experiments/train_digits.py $(ARGS)
+
+train-cifar: $(READY)
+	$(BIN)/python experiments/train_cifar10.py $(ARGS)
 
 toy: $(READY)
 	$(BIN)/python experiments/toy_bilevel.py $(ARGS)

@@ -13,19 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_search import (
-    STEPS_PER_EPOCH,
-    arguments,
-    assert_same_bits,
-    config,
-    newest,
-    quick,
-    read_until,
-    run,
-    start,
-    undisturbed,
-    user_settings,
-)
+from small_runs import newest, read_until, user_settings
+from small_search import STEPS_PER_EPOCH, arguments, assert_same_bits, config, quick, run, start, undisturbed
 
 from jdarts import checkpoint, data
 from jdarts.command import run_command

@@ -3,7 +3,8 @@
 import os
 import signal
 
-from small_search import assert_same_bits, finish, read_until, run, start, user_settings
+from small_runs import finish, read_until, user_settings
+from small_search import assert_same_bits, run, start
 
 __all__ = ["user_settings"]
 

@@ -8,22 +8,8 @@ import subprocess
 import textwrap
 
 import pytest
-from small_search import (
-    STEPS,
-    STEPS_PER_EPOCH,
-    Died,
-    assert_same_bits,
-    finish,
-    leaves,
-    newest,
-    quick,
-    read_until,
-    records,
-    run,
-    start,
-    undisturbed,
-    user_settings,
-)
+from small_runs import Died, die_at, finish, leaves, newest, read_until, records, signal_after_step, user_settings
+from small_search import STEPS, STEPS_PER_EPOCH, assert_same_bits, quick, run, start, undisturbed
 
 from jdarts import checkpoint
 from jdarts.report import MetricsLog
@@ -261,30 +247,3 @@ def test_another_seed_gives_other_bits(undisturbed, tmp_path):
     found, expected = leaves(tmp_path / "run"), leaves(undisturbed)
     assert all(found[place] != expected[place] for place in expected if "alphas" in place and "count" not in place)
     assert records(tmp_path / "run") != records(undisturbed)
-
-
-def die_at(monkeypatch, owner, name, call):
-    """Lets the n-th call of a function end the process's work."""
-    function, calls = getattr(owner, name), []
-
-    def counted(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            raise Died
-        return function(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, counted)
-
-
-def signal_after_step(monkeypatch, step, number):
-    """Sends a signal to this process while the loop notes a step as done."""
-    from jdarts.report import Progress
-
-    note = Progress.step
-
-    def noting(progress, done, values=None):
-        if done == step:
-            os.kill(os.getpid(), number)
-        note(progress, done, values)
-
-    monkeypatch.setattr(Progress, "step", noting)

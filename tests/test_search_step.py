@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_search import config, quick, records, run, user_settings
+from small_runs import records, user_settings
+from small_search import config, quick, run
 
 from jdarts import data
 from jdarts.report import read_metrics

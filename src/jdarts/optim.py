@@ -8,10 +8,22 @@ import numpy as np
 import optax
 
 
-def epoch_cosine(start: float, end: float, *, epochs: int, steps_per_epoch: int) -> optax.Schedule:
-    """A cosine from `start` towards `end` that changes once an epoch.
+def cosine(start: float, end: float, *, epochs: int) -> np.ndarray:
+    """A cosine over epochs, `end + (start − end)·(1 + cos(π·epoch/epochs))/2`, in double precision.
 
-    Its value is `end + (start − end)·(1 + cos(π·epoch/epochs))/2`.
+    Args:
+      start: value in the first epoch.
+      end: value after the last epoch.
+      epochs: number of epochs.
+
+    Returns:
+      `[epochs + 1]`, the values in each epoch and after the last.
+    """
+    return end + (start - end) * (1 + np.cos(np.pi * np.arange(epochs + 1) / epochs)) / 2
+
+
+def epoch_cosine(start: float, end: float, *, epochs: int, steps_per_epoch: int) -> optax.Schedule:
+    """The values of `cosine` as a function of the step; they change once an epoch.
 
     Args:
       start: value in the first epoch.
@@ -20,7 +32,7 @@ def epoch_cosine(start: float, end: float, *, epochs: int, steps_per_epoch: int)
       steps_per_epoch: steps of an epoch.
     """
     # A table in double precision: the formula loses digits in float32 where the cosine nears −1.
-    values = end + (start - end) * (1 + np.cos(np.pi * np.arange(epochs + 1) / epochs)) / 2
+    values = cosine(start, end, epochs=epochs)
 
     def schedule(step: Any) -> jax.Array:
         epoch = jnp.minimum(jnp.asarray(step) // steps_per_epoch, epochs)
@@ -42,7 +54,7 @@ def weight_optimizer(
     the one with it.
 
     Args:
-      learning_rate: number or schedule; it multiplies outside the momentum buffer.
+      learning_rate: number, scalar array or schedule; it multiplies outside the momentum buffer.
       momentum: decay of the buffer.
       weight_decay: L2 penalty, added to the clipped gradient.
       clip: largest global norm of a gradient; None for no clipping.

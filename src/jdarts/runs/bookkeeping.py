@@ -25,9 +25,7 @@ def epoch_sums(
     sums: Mapping[str, jax.Array], metrics: Mapping[str, jax.Array], *, starts_epoch: jax.Array
 ) -> dict[str, jax.Array]:
     """Adds the metrics of a step to the sums over its epoch, which begin anew with an epoch's first step."""
-    return {
-        name: jnp.where(starts_epoch, jnp.zeros_like(total), total) + metrics[name] for name, total in sums.items()
-    }
+    return {name: jnp.where(starts_epoch, jnp.zeros_like(total), total) + metrics[name] for name, total in sums.items()}
 
 
 def right_answers(logits: jax.Array, labels: jax.Array) -> jax.Array:

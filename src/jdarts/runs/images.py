@@ -105,9 +105,7 @@ def evaluation_shapes(image_shape: tuple[int, ...], batch_size: int) -> tuple[ja
     return images, labels, jax.ShapeDtypeStruct((batch_size,), jnp.bool)
 
 
-def evaluation_batches(
-    split: data.ImageSplit, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def evaluation_batches(split: data.ImageSplit, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """A split in batches of one size; the last is filled up, and a mask says which images count."""
     for start in range(0, len(split), batch_size):
         index = np.arange(start, start + batch_size)

@@ -50,9 +50,6 @@ class Setting(Protocol):
     def batch_size(self) -> int: ...  # noqa: D102
 
     @property
-    def seed(self) -> int: ...  # noqa: D102
-
-    @property
     def log_every(self) -> int: ...  # noqa: D102
 
     @property
@@ -98,7 +95,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
       shown: the metrics of a step that the live display shows, in order; those of `State.sums` among them.
       latest: the checkpoint that the run goes on after, if there is one.
       display: the progress display, while `go` runs.
-      functions: the compiled functions, while `go` runs; `init` and `step` at least.
+      functions: the compiled functions, while `go` runs; `step` at least.
     """
 
     noun: ClassVar[str]
@@ -124,14 +121,18 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         self.display: Progress
         self.functions: Functions
 
-    @abc.abstractmethod
-    def init(self, seed: jax.Array) -> AnyState:
-        """The state before the first step; a pure function of the seed, uint32 `[]`."""
-
     @functools.cached_property
     def template(self) -> AnyState:
         """Shapes and types of the state."""
-        return jax.eval_shape(self.init, jax.ShapeDtypeStruct((), np.uint32))
+        return self.shapes()
+
+    @abc.abstractmethod
+    def shapes(self) -> AnyState:
+        """Shapes and types of the state."""
+
+    @abc.abstractmethod
+    def start(self) -> AnyState:
+        """The state before the first step."""
 
     @abc.abstractmethod
     def opening(self, template: AnyState) -> str:
@@ -143,7 +144,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
 
     @abc.abstractmethod
     def lowered(self, template: AnyState) -> dict[str, jax.stages.Lowered]:
-        """The functions of the run but `init`, to be compiled; `step` takes the state and what `inputs` gives."""
+        """The functions of the run, to be compiled; `step` takes the state and what `inputs` gives."""
 
     @abc.abstractmethod
     def inputs(self, state: AnyState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
@@ -194,10 +195,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             template = self.template
             self.display.message(self._first_line(template, lost=bool(skipped)))
             self.functions = self._programs.get(self.program_key(), lambda: self._compiled(template))
-            if self.latest:
-                state = checkpoint.load(self.latest, template)
-            else:
-                state = self.functions["init"](np.uint32(self._setting.seed))
+            state = checkpoint.load(self.latest, template) if self.latest else self.start()
             found = self.close(*self._epochs(state, log))
             for line in found.lines():
                 self.display.message(line)
@@ -212,8 +210,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
     def _compiled(self, template: AnyState) -> Functions:
         with self.display.waiting("compiling the step"):
             with self.interruption.stoppable():
-                init = jax.jit(self.init).lower(jax.ShapeDtypeStruct((), np.uint32))
-                lowered = {"init": init, **self.lowered(template)}
+                lowered = self.lowered(template)
             return self.interruption.wait_for(lambda: {name: each.compile() for name, each in lowered.items()})
 
     def _epochs(self, state: AnyState, log: MetricsLog) -> tuple[AnyState, dict[str, float]]:

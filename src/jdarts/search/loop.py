@@ -88,8 +88,11 @@ class _Search(EpochRun[SearchState]):
         steps = self.images.steps_per_epoch
         super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
 
-    def init(self, seed: jax.Array) -> SearchState:
-        return self.program.init(seed)
+    def shapes(self) -> SearchState:
+        return jax.eval_shape(self.program.init, _SEED)
+
+    def start(self) -> SearchState:
+        return self.functions["init"](np.uint32(self.config.seed))
 
     def opening(self, template: SearchState) -> str:
         weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(template.bilevel.weights))
@@ -107,6 +110,7 @@ class _Search(EpochRun[SearchState]):
 
     def lowered(self, template: SearchState) -> dict[str, jax.stages.Lowered]:
         return {
+            "init": jax.jit(self.program.init).lower(_SEED),
             "rows": jax.jit(self.program.rows).lower(template.data_key, jax.ShapeDtypeStruct((), jnp.int32)),
             "step": jax.jit(self.program.step, donate_argnums=0).lower(template, *self.images.step_shapes()),
             "evaluate": jax.jit(self.program.evaluate).lower(template, *self.images.evaluation_shapes()),
@@ -150,6 +154,9 @@ class _Search(EpochRun[SearchState]):
 
     def _genotype(self, state: SearchState) -> Genotype:
         return derive_genotype(_alphas(state), self.config.space, edges_per_node=self.config.edges_per_node)
+
+
+_SEED = jax.ShapeDtypeStruct((), jnp.uint32)
 
 
 def _alphas(state: SearchState) -> dict[str, np.ndarray]:

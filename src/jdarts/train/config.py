@@ -1,0 +1,177 @@
+"""What a training is told: one frozen dataclass, which is also the command line."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from jdarts import optim, zoo
+from jdarts.errors import InputError
+from jdarts.genotype import Genotype, parse_genotype
+from jdarts.nets.discrete import DiscreteNetwork, Stem, cifar_network, imagenet_network
+from jdarts.runs.images import ImagesOn
+from jdarts.runs.settings import (
+    WITHOUT_EFFECT,
+    Folder,
+    FromDataset,
+    as_json,
+    check_at_least,
+    check_below_one,
+    check_not_negative,
+    check_positive,
+    check_seed,
+)
+
+Schedule = Literal["cosine", "exponential"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training. The defaults are the paper's for CIFAR-10 (section 3.2 and its reference code).
+
+    Attributes:
+      genotype: the cells to train: the name of a published cell, a search's run folder, a file, or the text form.
+      dataset: the images: digits, cifar10, cifar100, fashion_mnist or svhn. All but digits are to be prepared first
+        with `python -m jdarts.data prepare NAME`.
+      data_dir: where prepared images lie (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
+      run_dir: folder that gets everything the run leaves behind; a folder with an interrupted run is gone on with
+        (default: runs/train-DATASET-GENOTYPE-seedSEED).
+      network: the cells' surroundings: cifar for small images, or imagenet, whose stem halves the images three times.
+      channels: channels of the first cells; each reduction doubles them.
+      cells: number of cells; those at 1/3 and 2/3 of the depth are reduction cells.
+      auxiliary: add a second classifier at 2/3 of the depth, for training alone.
+      auxiliary_weight: weight of its loss.
+      drop_path: probability of a dropped path at the end; it grows from 0 in proportion to the epochs.
+      epochs: passes over the training images.
+      batch_size: images of a batch.
+      learning_rate: step size in the first epoch.
+      schedule: how it falls, once an epoch: as a cosine to learning_rate_min, or by a constant factor.
+      learning_rate_min: where the cosine would end after the last epoch.
+      learning_rate_decay: the constant factor.
+      momentum: momentum of SGD.
+      weight_decay: L2 penalty on all weights.
+      clip: largest global norm of the gradient.
+      label_smoothing: share of a label that is spread evenly over all classes, in training.
+      padding: pixels put around an image before it is cropped at random.
+      flip: mirror half of the images.
+      cutout: side of the square that is cut out of each image; 0 for none.
+      ema_decay: decay of a running average of the weights, which is then evaluated in their place; 0 for none.
+      validation_fraction: share of the training images that is held out. With it the best epoch by validation
+        accuracy is tested; without it all images train, and the last epoch is tested.
+      test: test the network, once, at the end.
+      seed: seed of everything that is random.
+      log_every: steps between two records in metrics.jsonl.
+      checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
+      keep_checkpoints: checkpoints to leave on disk.
+      images_on: where the images live. auto: on the device if they take at most a quarter of its memory.
+    """
+
+    genotype: Annotated[str, tyro.conf.arg(metavar="GENOTYPE")] = "DARTS_V2"
+    dataset: str = "cifar10"
+    data_dir: Annotated[Path | None, Folder] = None
+    run_dir: Annotated[Path | None, Folder] = None
+    network: Stem = "cifar"
+    channels: int = 36
+    cells: int = 20
+    auxiliary: bool = True
+    auxiliary_weight: float = 0.4
+    drop_path: float = 0.2
+    epochs: int = 600
+    batch_size: int = 96
+    learning_rate: float = 0.025
+    schedule: Schedule = "cosine"
+    learning_rate_min: float = 0.0
+    learning_rate_decay: float = 0.97
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip: float = 5.0
+    label_smoothing: float = 0.0
+    padding: Annotated[int | None, tyro.conf.arg(metavar="INT"), FromDataset] = None
+    flip: Annotated[bool | None, FromDataset] = None
+    cutout: int = 16
+    ema_decay: float = 0.0
+    validation_fraction: float = 0.0
+    test: bool = True
+    seed: int = 0
+    log_every: int = 10
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 2
+    images_on: ImagesOn = "auto"
+
+    def check(self) -> None:
+        """Checks every value that can be checked without the data.
+
+        It is no part of the construction, where the command line would wrap its message.
+
+        Raises:
+          InputError: a value out of its range, or a genotype that cannot be found.
+        """
+        check_at_least(self, _AT_LEAST)
+        check_positive(self, ("learning_rate", "clip", "checkpoint_minutes", "learning_rate_decay"))
+        check_not_negative(self, ("weight_decay", "learning_rate_min", "auxiliary_weight"))
+        check_below_one(self, ("momentum", "drop_path", "label_smoothing", "ema_decay", "validation_fraction"))
+        check_seed(self)
+        if self.learning_rate_decay > 1:
+            raise InputError(f"--learning-rate-decay is {self.learning_rate_decay}; give a number above 0, up to 1")
+        self.model(classes=2)
+
+    @property
+    def cell(self) -> Genotype:
+        """The genotype that is meant."""
+        return find_genotype(self.genotype)
+
+    def model(self, classes: int) -> DiscreteNetwork:
+        """The network for so many classes.
+
+        Raises:
+          InputError: settings that make no network.
+        """
+        make = cifar_network if self.network == "cifar" else imagenet_network
+        return make(self.cell, channels=self.channels, cells=self.cells, classes=classes, auxiliary=self.auxiliary)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
+        return self.run_dir or Path("runs") / f"train-{self.dataset}-{_short_name(self.genotype)}-seed{self.seed}"
+
+    def learning_rate_in(self, epoch: int) -> float:
+        """The step size of an epoch, counted from 0."""
+        if self.schedule == "exponential":
+            return self.learning_rate * self.learning_rate_decay**epoch
+        return float(optim.cosine(self.learning_rate, self.learning_rate_min, epochs=self.epochs)[epoch])
+
+    def drop_path_in(self, epoch: int) -> float:
+        """The probability of a dropped path in an epoch, counted from 0 (`drop_path · epoch / epochs`)."""
+        return self.drop_path * epoch / self.epochs
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that decide the result, as JSON data; the genotype in its text form, wherever it came from."""
+        return as_json(self, without=WITHOUT_EFFECT) | {"genotype": str(self.cell)}
+
+
+_AT_LEAST = {
+    "epochs": 1,
+    "batch_size": 2,
+    "channels": 1,
+    "cells": 1,
+    "log_every": 1,
+    "keep_checkpoints": 2,
+    "cutout": 0,
+    "padding": 0,
+}
+
+
+def find_genotype(text: str) -> Genotype:
+    """The genotype of a published cell's name, or of the text form."""
+    return zoo.CELLS.get(text) or parse_genotype(text)
+
+
+def _short_name(genotype: str) -> str:
+    """A name for folders: that of a published cell, of a file or a run's folder, or a digest of the text form."""
+    if genotype in zoo.CELLS:
+        return genotype
+    if genotype.lstrip().startswith(("{", "Genotype")):
+        return hashlib.sha256(genotype.encode()).hexdigest()[:8]
+    return Path(genotype).resolve().stem

@@ -1,0 +1,97 @@
+"""The images of a training: what steps and evaluations read of a set in memory."""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from jdarts import data
+from jdarts.errors import InputError
+from jdarts.runs.images import Batch, StepImages, evaluation_batches, fit_on_device, shuffled_rows
+from jdarts.train.config import TrainConfig
+from jdarts.train.step import epoch_key
+
+EvaluationBatches = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+class MemoryImages:
+    """An image set in memory.
+
+    Args:
+      config: the settings.
+      dataset: the images.
+
+    Attributes:
+      train_count: images that train.
+      valid_count: images that are held out.
+      test_count: images of the test set.
+      image_shape: `(H, W, C)`.
+      class_names: one name per label.
+      mean: per channel, on the scale 0..1.
+      std: per channel, on the scale 0..1.
+      augmentation: what a step does to its images.
+
+    Raises:
+      InputError: a held-out part without images, or fewer training images than a batch.
+    """
+
+    def __init__(self, config: TrainConfig, dataset: data.ImageDataset) -> None:
+        self._batch = config.batch_size
+        self._train, self._valid = dataset.train, None
+        if config.validation_fraction:
+            _, self._valid = data.halves(dataset.train, fraction=1 - config.validation_fraction)
+        self._test = dataset.test
+        self.valid_count = len(self._valid) if self._valid else 0
+        self.train_count = len(dataset.train) - self.valid_count
+        self.test_count = len(dataset.test)
+        if self.train_count < config.batch_size:
+            raise InputError(
+                f"--batch-size is {config.batch_size}, but {self.train_count} images of {dataset.name} train; give "
+                f"{self.train_count} or less"
+            )
+        self.image_shape = dataset.image_shape
+        self.class_names = dataset.class_names
+        self.mean, self.std = dataset.mean, dataset.std
+        self.augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
+        # The whole set, with the held-out rows at its end that no step takes: trainings with and without them then
+        # read arrays of one shape.
+        on_device = fit_on_device(config.images_on, dataset.train)
+        self._images = StepImages(dataset.train, config.batch_size, on_device=on_device)
+        self._on_device = on_device
+        rows = functools.partial(
+            shuffled_rows, count=self.train_count, steps=self.steps_per_epoch, batch_size=config.batch_size
+        )
+        self._rows = jax.jit(lambda key, epoch: rows(epoch_key(key, epoch)))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of the training images."""
+        return self.train_count // self._batch
+
+    def step_shapes(self) -> Batch:
+        """Shapes and types of the batches of `epoch`."""
+        return self._images.shapes()
+
+    def epoch(self, key: jax.Array, epoch: int, first: int) -> Iterator[Batch]:
+        """The batches of an epoch.
+
+        Args:
+          key: the state's key.
+          epoch: which epoch, counted from 0.
+          first: the place of the first batch that is wanted.
+        """
+        rows = self._rows(key, np.int32(epoch))
+        if not self._on_device:
+            rows = jax.device_get(rows)
+        for place in range(first, self.steps_per_epoch):
+            yield self._images.batch(rows[place])
+
+    def valid_batches(self) -> EvaluationBatches:
+        """The held-out images, as `evaluation_batches` gives them."""
+        assert self._valid is not None
+        return evaluation_batches(self._valid, self._batch)
+
+    def test_batches(self) -> EvaluationBatches:
+        """The test images, as `evaluation_batches` gives them."""
+        return evaluation_batches(self._test, self._batch)

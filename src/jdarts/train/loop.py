@@ -1,0 +1,227 @@
+"""The training of a genotype's network, as a run of epochs."""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts import checkpoint, data
+from jdarts.nets.initial import initial_variables
+from jdarts.report import draw_cells, draw_curves, read_metrics
+from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
+from jdarts.runs.images import Batch, evaluation_shapes
+from jdarts.train import summary
+from jdarts.train.config import TrainConfig
+from jdarts.train.images import MemoryImages
+from jdarts.train.step import AVERAGED, Conditions, TrainState, train_program
+from jdarts.train.summary import Summary, TrainResult
+
+#: Folder of the best checkpoint by validation accuracy, in a run's folder.
+BEST = "best"
+
+
+def train(
+    config: TrainConfig,
+    *,
+    dataset: data.ImageDataset | None = None,
+    stream: TextIO | None = None,
+    programs: CompiledPrograms | None = None,
+) -> TrainResult:
+    """Trains a network of a genotype's cells, or goes on with a training that was interrupted.
+
+    The run's folder decides: a new one starts a run, one with checkpoints goes on after the newest whole one and ends
+    with the same bits as an undisturbed run on the same kind of device, a finished one is only reported.
+
+    The test images are read once, at the end, and choose nothing.
+
+    Args:
+      config: the settings.
+      dataset: the images, where they are not one of `jdarts.data.NAMES`.
+      stream: where progress is shown; standard output by default.
+      programs: compiled functions to share with other trainings of this process.
+
+    Returns:
+      The result.
+
+    Raises:
+      InputError: settings, data or folder do not fit, the disk is full, or a loss is not finite.
+      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+    """
+    config.check()
+    # The genotype itself in place of where it is found, which may change while the run goes on.
+    config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
+
+    def begin(folder: RunFolder, interruption: Interruption) -> _Training:
+        images = MemoryImages(config, dataset or data.load(config.dataset, config.data_dir))
+        return _Training(config, images, folder, interruption, stream, programs)
+
+    return run(config, begin, finished=summary.read, noun=_Training.noun, stream=stream)
+
+
+class _Training(EpochRun[TrainState]):
+    """One process's share of a training."""
+
+    noun = "training"
+    shown = (*AVERAGED, "learning_rate", "drop_path")
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        images: MemoryImages,
+        folder: RunFolder,
+        interruption: Interruption,
+        stream: TextIO | None,
+        programs: CompiledPrograms | None,
+    ) -> None:
+        self.config = config
+        self.images = images
+        self._improved: dict[str, Any] | None = None
+        self.model = config.model(len(images.class_names))
+        self.program = train_program(
+            config,
+            self.model,
+            image_shape=images.image_shape,
+            augmentation=images.augmentation,
+            mean=images.mean,
+            std=images.std,
+        )
+        steps = images.steps_per_epoch
+        super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
+        # Images that do not fit the network are refused here, before the folder is made.
+        self.template  # noqa: B018
+
+    def shapes(self) -> TrainState:
+        return jax.eval_shape(self.program.initial, *self._seeds())
+
+    def start(self) -> TrainState:
+        weight_key, key = jax.random.split(jax.random.key(self.config.seed))
+        return self.functions["initial"](initial_variables(self.program.variables, weight_key), key)
+
+    def _seeds(self) -> tuple[Any, jax.Array]:
+        """Shapes and types of what the state is made from: the network's variables and a key."""
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        return jax.eval_shape(self.program.variables, key), key
+
+    def opening(self, template: TrainState) -> str:
+        counts = f"{self.images.train_count:,} images"
+        if self.images.valid_count:
+            counts += f", {self.images.valid_count:,} held out"
+        head = "and an auxiliary head, " if self.config.auxiliary else ""
+        return (
+            f"training on {self.config.dataset}: {counts}; {self.config.cells} cells, "
+            f"{_weights(template):,} weights, {head}{self.config.genotype}"
+        )
+
+    def program_key(self) -> Hashable:
+        settings = self.config.to_json()
+        for name in ("seed", "epochs", "validation_fraction", "test", *_SCHEDULED):
+            del settings[name]
+        # Of the probability the program knows no more than whether there is one.
+        settings["drop_path"] = bool(self.config.drop_path)
+        images = (self.images.mean, self.images.std, len(self.images.class_names), self.images.augmentation)
+        return self.noun, json.dumps(settings, sort_keys=True), images, str(self.images.step_shapes())
+
+    def lowered(self, template: TrainState) -> dict[str, jax.stages.Lowered]:
+        number = jax.ShapeDtypeStruct((), jnp.float32)
+        conditions = Conditions(number, number, jax.ShapeDtypeStruct((), jnp.bool))
+        shapes = evaluation_shapes(self.images.image_shape, self.config.batch_size)
+        return {
+            "initial": jax.jit(self.program.initial).lower(*self._seeds()),
+            "step": jax.jit(self.program.step, donate_argnums=0).lower(template, self.images.step_shapes(), conditions),
+            "evaluate": jax.jit(self.program.evaluate).lower(template, *shapes),
+        }
+
+    def inputs(self, state: TrainState, epoch: int, first: int) -> Iterator[tuple[Batch, Conditions]]:
+        rate, drop_path = np.float32(self.config.learning_rate_in(epoch)), np.float32(self.config.drop_path_in(epoch))
+        for place, batch in enumerate(self.images.epoch(state.key, epoch, first), first):
+            yield batch, Conditions(rate, drop_path, np.bool(place == 0))
+
+    def evaluate(self, state: TrainState, epochs_ended: int) -> dict[str, float]:
+        """Loss and accuracy on the held-out images, where there are any."""
+        if not self.images.valid_count:
+            return {}
+        with self.display.pause("evaluating"):
+            function = functools.partial(self.functions["evaluate"], state)
+            loss, accuracy = self.means(function, self.images.valid_batches(), state=state, epochs_ended=epochs_ended)
+        return {"valid/loss": float(loss), "valid/accuracy": float(accuracy)}
+
+    def record(self, state: TrainState) -> dict[str, Any]:
+        return {
+            "genotype": json.loads(self.config.cell.to_json()),
+            "network": {
+                "stem": self.config.network,
+                "channels": self.config.channels,
+                "cells": self.config.cells,
+                "auxiliary": self.config.auxiliary,
+            },
+            "images": {
+                "shape": self.images.image_shape,
+                "class_names": self.images.class_names,
+                "mean": self.images.mean,
+                "std": self.images.std,
+            },
+            "best": self.best,
+        }
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best epoch so far by validation accuracy: `step` and `valid_accuracy`; None while there is none."""
+        return self._improved or (self.latest.record["best"] if self.latest else None)
+
+    def epoch_files(self, state: TrainState, epoch: int, evaluation: Mapping[str, float]) -> None:
+        accuracy = evaluation.get("valid/accuracy")
+        if accuracy is not None and (self.best is None or accuracy > self.best["valid_accuracy"]):
+            self._improved = {"step": int(state.step), "valid_accuracy": accuracy}
+            with self.display.pause("saving"):
+                self.save_to(self.folder.path / BEST, state, epoch, keep=1)
+
+    def close(self, state: TrainState, evaluation: Mapping[str, float]) -> Summary:
+        steps, epochs, best = int(state.step), self.config.epochs, self.best
+        train_accuracy = float(state.sums["train/accuracy"]) / self.steps_per_epoch
+        place = f"{BEST if best else checkpoint.FOLDER}/step_{best['step'] if best else steps:08d}"
+        tested = checkpoint.load(checkpoint.read(self.folder.path / place), self.template) if best else state
+        loss, accuracy = None, None
+        if self.config.test:
+            with self.display.pause("testing"):
+                function = functools.partial(self.functions["evaluate"], tested)
+                batches = self.images.test_batches()
+                loss, accuracy = map(float, self.means(function, batches, state=state, epochs_ended=epochs))
+        with self.display.pause("drawing"):
+            self.folder.write_genotype(self.config.cell)
+            draw_cells(self.config.cell, self.folder.path)
+            draw_curves(read_metrics(self.folder.path), self.folder.path / "curves.png")
+        result = TrainResult(
+            genotype=self.config.cell,
+            weights=_weights(state),
+            tested="best" if best else "last",
+            checkpoint=place,
+            train_accuracy=train_accuracy,
+            valid_accuracy=best["valid_accuracy"] if best else None,
+            test_accuracy=accuracy,
+            test_loss=loss,
+            seconds=self.seconds(),
+            folder=self.folder.path,
+        )
+        found = Summary(result, epochs, steps)
+        summary.write(found, self.folder)
+        return found
+
+
+#: Settings that reach the compiled step as numbers.
+_SCHEDULED = ("learning_rate", "learning_rate_min", "learning_rate_decay", "schedule")
+
+
+def _weights(state: TrainState) -> int:
+    """Number of weights without the auxiliary head, which is no part of the network in use."""
+    return sum(
+        math.prod(leaf.shape)
+        for name, module in state.weights.items()
+        if name != "auxiliary"
+        for leaf in jax.tree.leaves(module)
+    )

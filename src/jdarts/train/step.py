@@ -1,0 +1,206 @@
+"""One step of a training, one program: augmentation drawn, loss with auxiliary head, SGD, running average, counts."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jdarts import optim
+from jdarts.data import Augmentation, augment, normalise
+from jdarts.nets.discrete import DiscreteNetwork
+from jdarts.runs.bookkeeping import all_finite, epoch_sums, first_not_finite, right_answers, scores
+from jdarts.runs.images import Batch
+from jdarts.train.config import TrainConfig
+
+AVERAGED = ("train/loss", "train/accuracy")
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a training carries along; a checkpoint holds this and nothing else.
+
+    Attributes:
+      step: int32 `[]`, steps that were done.
+      weights: the network's `params`.
+      model_state: the network's `batch_stats`.
+      optimizer_state: state of the weights' optimiser.
+      average: running averages of weights and model state, `{'params': …, 'batch_stats': …}`; empty without them.
+      key: key that everything random is drawn from.
+      sums: sums of the metrics over the steps of the present epoch.
+      not_finite_at: int32 `[]`, the first step with a loss, a gradient or a weight that is not finite; 0 while
+        there is none.
+    """
+
+    step: jax.Array
+    weights: Any
+    model_state: Any
+    optimizer_state: Any
+    average: Any
+    key: jax.Array
+    sums: dict[str, jax.Array]
+    not_finite_at: jax.Array
+
+
+class Conditions(NamedTuple):
+    """What changes with the epochs, as scalars, so that one program serves every schedule.
+
+    Attributes:
+      learning_rate: float32.
+      drop_path: float32, probability of a dropped path.
+      starts_epoch: bool, whether this is the first step of its epoch.
+    """
+
+    learning_rate: Any
+    drop_path: Any
+    starts_epoch: Any
+
+
+class TrainProgram(NamedTuple):
+    """The pure functions of one training.
+
+    Attributes:
+      variables: `key -> {'params': …, 'batch_stats': …}`, the network's at the start.
+      initial: `(variables, key) -> TrainState`, the state before the first step.
+      step: `(state, batch, conditions) -> (state, metrics)`.
+      evaluate: `(state, images, labels, mask) -> (sum of losses, number of right answers)` with running statistics,
+        of the averaged weights where there are any.
+    """
+
+    variables: Callable[[jax.Array], dict[str, Any]]
+    initial: Callable[[dict[str, Any], jax.Array], TrainState]
+    step: Callable[[TrainState, Batch, Conditions], tuple[TrainState, dict[str, jax.Array]]]
+    evaluate: Callable[[TrainState, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def epoch_key(key: jax.Array, epoch: jax.Array) -> jax.Array:
+    """The key that the order of an epoch's images is drawn from."""
+    return jax.random.fold_in(jax.random.fold_in(key, 0), epoch)
+
+
+def network_variables(state: TrainState) -> dict[str, Any]:
+    """The network's variables as they are evaluated: the running averages, or the weights where there are none."""
+    return state.average or {"params": state.weights, "batch_stats": state.model_state}
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
+    """Mean cross entropy between `[B, K]` logits and `(1 − s) · one-hot + s / K` of the labels `[B]`."""
+    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return jnp.mean(optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing)))
+
+
+def train_program(
+    config: TrainConfig,
+    model: DiscreteNetwork,
+    *,
+    image_shape: tuple[int, int, int],
+    augmentation: Augmentation,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> TrainProgram:
+    """Builds the functions of a training on images.
+
+    The metric `train/loss` is that of the main classifier alone; the loss that is minimised adds `auxiliary_weight`
+    times that of the auxiliary head.
+
+    Args:
+      config: the settings.
+      model: the network.
+      image_shape: `(H, W, C)`.
+      augmentation: what training does to its images.
+      mean: per channel, on the scale 0..1.
+      std: per channel, on the scale 0..1.
+    """
+
+    def optimizer(learning_rate: Any) -> optax.GradientTransformation:
+        return optim.weight_optimizer(
+            learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, clip=config.clip
+        )
+
+    def variables(key: jax.Array) -> dict[str, Any]:
+        images = jnp.zeros((1, *image_shape), jnp.float32)
+        made = model.init({"params": key, "noise": key}, images, train=False)
+        return {"params": {}, "batch_stats": {}} | dict(made)
+
+    def initial(variables: dict[str, Any], key: jax.Array) -> TrainState:
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            weights=variables["params"],
+            model_state=variables["batch_stats"],
+            optimizer_state=optimizer(0.0).init(variables["params"]),
+            average=variables if config.ema_decay else {},
+            key=key,
+            sums={name: jnp.zeros((), jnp.float32) for name in AVERAGED},
+            not_finite_at=jnp.zeros((), jnp.int32),
+        )
+
+    def loss(
+        weights: Any, model_state: Any, images: jax.Array, labels: jax.Array, drop_path: Any, key: jax.Array
+    ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+        keys = jax.random.split(key)
+        (logits, auxiliary), changed = model.apply(
+            {"params": weights, "batch_stats": model_state},
+            images,
+            train=True,
+            drop_path=drop_path if config.drop_path else 0.0,
+            mutable=["batch_stats"],
+            rngs={"drop_path": keys[0], "noise": keys[1]},
+        )
+        main = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        accuracy = jnp.mean(right_answers(logits, labels).astype(logits.dtype))
+        metrics = {"train/loss": main, "train/accuracy": accuracy}
+        total = main
+        if auxiliary is not None:
+            second = cross_entropy(auxiliary, labels, label_smoothing=config.label_smoothing)
+            metrics["train/auxiliary_loss"] = second
+            total += config.auxiliary_weight * second
+        return total, (changed["batch_stats"], metrics)
+
+    def step(state: TrainState, batch: Batch, conditions: Conditions) -> tuple[TrainState, dict[str, jax.Array]]:
+        keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step))
+        images = augment(keys[0], batch.images[batch.rows], augmentation, mean=mean, std=std)
+        (total, (model_state, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(
+            state.weights, state.model_state, images, batch.labels[batch.rows], conditions.drop_path, keys[1]
+        )
+        updates, optimizer_state = optimizer(conditions.learning_rate).update(
+            gradient, state.optimizer_state, state.weights
+        )
+        weights = optax.apply_updates(state.weights, updates)
+        norm = optax.tree.norm(gradient)
+        done = state.step + 1
+        finite = all_finite((total, norm, weights, model_state))
+        new = TrainState(
+            step=done,
+            weights=weights,
+            model_state=model_state,
+            optimizer_state=optimizer_state,
+            average=_averaged(
+                state.average, {"params": weights, "batch_stats": model_state}, done, decay=config.ema_decay
+            ),
+            key=state.key,
+            sums=epoch_sums(state.sums, metrics, starts_epoch=conditions.starts_epoch),
+            not_finite_at=first_not_finite(state.not_finite_at, finite, done),
+        )
+        metrics |= {"weights/gradient_norm": norm, "learning_rate": conditions.learning_rate}
+        return new, metrics | {"drop_path": conditions.drop_path}
+
+    def evaluate(
+        state: TrainState, images: jax.Array, labels: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        logits, _ = model.apply(
+            network_variables(state), normalise(images, mean=mean, std=std), train=False, rngs={"noise": state.key}
+        )
+        return scores(logits, labels, mask)
+
+    return TrainProgram(variables, initial, step, evaluate)
+
+
+def _averaged(average: Any, latest: Any, step: jax.Array, *, decay: float) -> Any:
+    """`average + (1 − d) · (latest − average)`, with a smaller d in the first steps: that average knows little yet."""
+    if not average:
+        return average
+    steps = step.astype(jnp.float32)
+    share = 1 - jnp.minimum(decay, (1 + steps) / (10 + steps))
+    return jax.tree.map(lambda old, new: old + share.astype(old.dtype) * (new - old), average, latest)

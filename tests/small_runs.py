@@ -1,0 +1,158 @@
+"""Runs in tests: their processes, their deaths, and their states compared bit by bit."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdarts import checkpoint
+from jdarts.report import read_metrics
+
+TESTS = Path(__file__).parent
+
+
+class Died(BaseException):
+    """Ends a process's work where it stands: no handler of errors sees it, like a SIGKILL."""
+
+
+@contextlib.contextmanager
+def as_users_have_it():
+    """JAX's own settings instead of the tests' strict ones; programs are kept however short their compilation was."""
+    changed = {
+        "jax_enable_x64": False,
+        "jax_numpy_dtype_promotion": "standard",
+        "jax_numpy_rank_promotion": "allow",
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in changed}
+    for name, value in changed.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def user_settings():
+    with as_users_have_it():
+        yield
+
+
+def arguments(settings):
+    """The options of a command line that say the settings."""
+    words = []
+    for name, value in settings.items():
+        words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, tuple) else (str(value),))]
+    return words
+
+
+def environment():
+    paths = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
+    shared = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "PYTHONUNBUFFERED": "1", "PYTHONPATH": paths}
+    return {**os.environ, **shared}
+
+
+def start(program, settings) -> Any:
+    """Starts a program with these options in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, *program, *arguments(settings)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+def read_until(process: Any, text):
+    """The line of a process's output that holds a text; those before it are dropped."""
+    for line in process.stdout:
+        if text in line:
+            return line
+    raise AssertionError(f"{text!r} was not shown; errors: {process.stderr.read()}")
+
+
+def finish(process, seconds=180):
+    """Exit code, standard output, standard error."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def newest(folder):
+    """The newest checkpoint of a run."""
+    found = checkpoint.newest(folder / checkpoint.FOLDER, [])
+    assert found is not None
+    return found
+
+
+def leaves(folder):
+    """Every array of the newest checkpoint as bytes, by its place in the state."""
+    found = newest(folder)
+    from orbax.checkpoint import v1 as ocp
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sharding info not provided")
+        tree = ocp.load(str(found.path / checkpoint.ARRAYS))
+    return {
+        jax.tree_util.keystr(place): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf).tobytes()
+        for place, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def records(folder):
+    """The records of metrics.jsonl without their time."""
+    return [{key: value for key, value in record.items() if key != "time"} for record in read_metrics(folder)]
+
+
+def assert_same_bits(folder, reference, names):
+    """The run in a folder has come to the same, by the same way, as an undisturbed one; so have the named files."""
+    found, expected = leaves(folder), leaves(reference)
+    assert found.keys() == expected.keys()
+    assert [place for place in expected if found[place] != expected[place]] == []
+    assert records(folder) == records(reference)
+    for name in names:
+        assert (folder / name).read_bytes() == (reference / name).read_bytes(), name
+    assert not list((folder / checkpoint.FOLDER).glob(".incomplete-*"))
+
+
+def die_at(monkeypatch, owner, name, call):
+    """Lets the n-th call of a function end the process's work."""
+    function, calls = getattr(owner, name), []
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            raise Died
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, counted)
+
+
+def signal_after_step(monkeypatch, step, number):
+    """Sends a signal to this process while the loop notes a step as done."""
+    from jdarts.report import Progress
+
+    note = Progress.step
+
+    def noting(progress, done, values=None):
+        if done == step:
+            os.kill(os.getpid(), number)
+        note(progress, done, values)
+
+    monkeypatch.setattr(Progress, "step", noting)
+
+
+def _is_key(leaf):
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,105 @@
+"""The smallest training that has every part, on a quick network; as a program, `python -m jdarts.train` with it."""
+
+import io
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+import small_runs
+
+from jdarts.train import TrainConfig, train
+
+SETTINGS = {
+    "dataset": "digits",
+    "channels": 2,
+    "cells": 1,
+    "epochs": 3,
+    "batch_size": 256,
+    "cutout": 2,
+    "learning_rate": 0.1,
+    "validation_fraction": 0.25,
+    "ema_decay": 0.9,
+    "log_every": 2,
+}
+STEPS_PER_EPOCH = 4
+STEPS = 12
+
+
+class QuickNetwork(nn.Module):
+    """Stands in for the network of cells: an auxiliary head, drop path and running statistics, compiled in no time."""
+
+    genotype: Any
+    channels: int
+    cells: int
+    classes: int
+    auxiliary: bool
+
+    @nn.compact
+    def __call__(self, images, *, train, drop_path=0.0):
+        dense = {"kernel_init": nn.initializers.uniform(0.1)}
+        flat = nn.BatchNorm(use_running_average=not train, momentum=0.9)(images.reshape(len(images), -1))
+        if train:
+            flat *= jax.random.bernoulli(self.make_rng("drop_path"), 1 - drop_path, (len(images), 1))
+        logits = nn.Dense(self.classes, **dense)(jnp.tanh(flat))
+        if self.auxiliary and (train or self.is_initializing()):
+            auxiliary = nn.Dense(self.classes, name="auxiliary", **dense)(flat)
+            return logits, auxiliary if train else None
+        return logits, None
+
+
+def quicken(replace=setattr):
+    """Puts the quick network into the training, and leaves its curves undrawn."""
+    import jdarts.train.config
+    import jdarts.train.loop
+
+    replace(jdarts.train.config, "cifar_network", QuickNetwork)
+    replace(jdarts.train.loop, "draw_curves", lambda records, path: path.write_text("curves"))
+
+
+def config(folder, **changes):
+    return TrainConfig(run_dir=folder, **{**SETTINGS, **changes})
+
+
+def start(folder, *, program=(__file__,), **changes):
+    """Starts the training in a process of its own: the quick one, or another program with the same options."""
+    return small_runs.start(program, {**SETTINGS, "run_dir": folder, **changes})
+
+
+def assert_same_bits(folder, reference):
+    """The training in a folder has come to the same, by the same way, as an undisturbed one."""
+    small_runs.assert_same_bits(folder, reference, ["genotype.json", "genotype.txt", "normal.svg", "curves.png"])
+    (kept,) = (folder / "best").glob("step_*")
+    (expected,) = (reference / "best").glob("step_*")
+    assert kept.name == expected.name
+
+
+def run(folder, *, dataset=None, programs=None, **changes):
+    """Trains in this process; returns the result and what was shown."""
+    stream = io.StringIO()
+    result = train(config(folder, **changes), dataset=dataset, programs=programs, stream=stream)
+    return result, stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def quick(user_settings):
+    with pytest.MonkeyPatch.context() as patch:
+        quicken(patch.setattr)
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(quick, tmp_path_factory):
+    """The folder of a training from its start to its end."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    run(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    from jdarts.command import run_command
+    from jdarts.train.command import main
+
+    quicken()
+    run_command(main)
