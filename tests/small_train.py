@@ -38,13 +38,13 @@ class QuickNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train, drop_path=0.0):
-        dense = {"kernel_init": nn.initializers.uniform(0.1)}
+        kernel = nn.initializers.uniform(0.1)
         flat = nn.BatchNorm(use_running_average=not train, momentum=0.9)(images.reshape(len(images), -1))
         if train:
             flat *= jax.random.bernoulli(self.make_rng("drop_path"), 1 - drop_path, (len(images), 1))
-        logits = nn.Dense(self.classes, **dense)(jnp.tanh(flat))
+        logits = nn.Dense(self.classes, kernel_init=kernel)(jnp.tanh(flat))
         if self.auxiliary and (train or self.is_initializing()):
-            auxiliary = nn.Dense(self.classes, name="auxiliary", **dense)(flat)
+            auxiliary = nn.Dense(self.classes, name="auxiliary", kernel_init=kernel)(flat)
             return logits, auxiliary if train else None
         return logits, None
 

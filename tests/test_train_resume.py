@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,7 +142,8 @@ class Watched:
 
 def test_test_images_are_read_once_at_the_end_and_held_out_ones_never_train(tmp_path, monkeypatch):
     dataset = data.load("digits")
-    train, test = Watched(dataset.train), Watched(dataset.test)
+    train: Any = Watched(dataset.train)
+    test: Any = Watched(dataset.test)
     watched = data.ImageDataset(
         "digits", train, test, dataset.class_names, dataset.mean, dataset.std, dataset.augmentation
     )
@@ -164,7 +166,7 @@ def test_without_held_out_images_the_last_epoch_is_tested(tmp_path):
     assert (result.tested, result.checkpoint, result.valid_accuracy) == ("last", "checkpoints/step_00000015", None)
     assert not (tmp_path / "run" / "best").exists()
     assert "test accuracy, last epoch: " in shown
-    assert result.test_accuracy > 0.5
+    assert result.test_accuracy is not None and result.test_accuracy > 0.5
     untested, shown = run(tmp_path / "untested", test=False)
     assert untested.test_accuracy is None
     assert "test accuracy" not in shown
