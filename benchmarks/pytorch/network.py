@@ -1,5 +1,8 @@
 """The search network of DARTS (sections 2.1, 2.2 and 3.1.1), edge by edge."""
 
+import functools
+from collections.abc import Iterable
+
 import torch  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 
@@ -11,6 +14,11 @@ STEM_MULTIPLIER = 3
 def num_edges(nodes: int) -> int:
     """Edges of a cell with so many nodes: each reads two inputs and all earlier nodes."""
     return nodes * (nodes + 3) // 2
+
+
+def add(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of one or more arrays, without the pass that `sum` spends on its 0."""
+    return functools.reduce(torch.add, terms)
 
 
 class MixedOperation(nn.Module):
@@ -26,9 +34,9 @@ class MixedOperation(nn.Module):
                 self.columns.append(column)
                 self.candidates.append(module)
 
-    def terms(self, x: Tensor, weights: tuple[Tensor, ...]) -> list[Tensor]:
-        """The weighted outputs of all candidates, `weights` being one scalar per primitive."""
-        return [module(x, weights[column]) for column, module in zip(self.columns, self.candidates)]
+    def forward(self, x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+        """`[B, C, H, W]` to `[B, C, H / stride, W / stride]`; `weights` are one scalar per primitive."""
+        return add(candidate(x) * weights[column] for column, candidate in zip(self.columns, self.candidates))
 
 
 class Cell(nn.Module):
@@ -52,10 +60,7 @@ class Cell(nn.Module):
         states = [self.preprocess0(before), self.preprocess1(last)]
         edges = zip(self.edges, weights)
         for _ in range(self.nodes):
-            terms = []
-            for state, (edge, mixture) in zip(tuple(states), edges):
-                terms += edge.terms(state, mixture)
-            states.append(sum(terms[1:], start=terms[0]))
+            states.append(add(edge(state, mixture) for state, (edge, mixture) in zip(tuple(states), edges)))
         return torch.cat(states[2:], dim=1)
 
 

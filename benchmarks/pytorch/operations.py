@@ -1,9 +1,4 @@
-"""The candidate operations of the search network (DARTS, section 3.1.1), one module each.
-
-A candidate is given its edge's mixture weight and returns its output times this weight. Where it ends in a batch norm, the
-weight takes the place of the norm's scale, so that neither the product nor the reduction for the weight's gradient is a
-pass of its own over the activations.
-"""
+"""The candidate operations of the search network (DARTS, section 3.1.1), one module each."""
 
 from collections.abc import Callable
 
@@ -35,11 +30,9 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """Normalises, and multiplies by the scalar `scale` where it is given."""
-        # Not `expand`: in channels_last, the backward pass of PyTorch 2.13 reads a weight of stride 0 as if it were dense.
-        weight = None if scale is None else scale.repeat(x.shape[1])
-        return F.batch_norm(x, self.running_mean, self.running_var, weight, training=True)
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises."""
+        return F.batch_norm(x, self.running_mean, self.running_var, training=True)
 
 
 class Convolution(nn.Module):
@@ -60,9 +53,9 @@ class Convolution(nn.Module):
         self.norm = BatchNorm(channels)
         self.owned = owned
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """`[B, C_in, H, W]` to `[B, C, H / stride, W / stride]`; an owned input is overwritten."""
-        return self.norm(self.convolutions(F.relu(x, inplace=self.owned)), scale)
+        return self.norm(self.convolutions(F.relu(x, inplace=self.owned)))
 
 
 class SeparableConvolution(nn.Module):
@@ -73,9 +66,9 @@ class SeparableConvolution(nn.Module):
         self.first = Convolution(channels, channels, size=size, stride=stride)
         self.second = Convolution(channels, channels, size=size, owned=True)
 
-    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` to `[B, C, H / stride, W / stride]`."""
-        return self.second(self.first(x), scale)
+        return self.second(self.first(x))
 
 
 class FactorizedReduce(nn.Module):
@@ -87,18 +80,10 @@ class FactorizedReduce(nn.Module):
         self.odd = nn.Conv2d(channels_in, channels // 2, 1, 2, bias=False)
         self.norm = BatchNorm(channels)
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """`[B, C_in, H, W]` to `[B, C, H / 2, W / 2]`."""
         x = F.relu(x)
-        return self.norm(torch.cat((self.even(x), self.odd(x[:, :, 1:, 1:])), dim=1), scale)
-
-
-class Identity(nn.Module):
-    """The skip connection of stride 1."""
-
-    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        """Scales."""
-        return x * scale
+        return self.norm(torch.cat((self.even(x), self.odd(x[:, :, 1:, 1:])), dim=1))
 
 
 class Pool(nn.Module):
@@ -109,9 +94,9 @@ class Pool(nn.Module):
         self.stride, self.function, self.options = stride, function, options
         self.norm = BatchNorm(channels)
 
-    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` to `[B, C, H / stride, W / stride]`."""
-        return self.norm(self.function(x, 3, self.stride, 1, **self.options), scale)
+        return self.norm(self.function(x, 3, self.stride, 1, **self.options))
 
 
 def candidate(name: str, channels: int, stride: int) -> nn.Module | None:
@@ -123,7 +108,7 @@ def candidate(name: str, channels: int, stride: int) -> nn.Module | None:
     if name == "avg_pool_3x3":
         return Pool(channels, stride, F.avg_pool2d, count_include_pad=False)
     if name == "skip_connect":
-        return Identity() if stride == 1 else FactorizedReduce(channels, channels)
+        return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)
     kind, size = name[:3], int(name[-1])
     if kind == "sep":
         return SeparableConvolution(channels, size, stride)
