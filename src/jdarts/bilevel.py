@@ -335,9 +335,14 @@ def bilevel_step(
     metrics = _average_floats(scalars, average)
     metrics |= {f"hypergradient/{name}": value for name, value in estimate.diagnostics.items()}
     metrics["hypergradient/norm"] = _norm(estimate.gradient)
-    metrics["hypergradient/finite"] = _all_finite(estimate.gradient)
+    metrics["hypergradient/finite"] = all_finite(estimate.gradient)
     metrics["weights/gradient_norm"] = _norm(gradient)
     return new_state, metrics
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """Whether no entry of any leaf is NaN or infinite; bool `[]`."""
+    return jnp.all(jnp.isfinite(ravel_pytree(tree)[0]))
 
 
 class _LookAhead(NamedTuple):
@@ -409,10 +414,6 @@ def _average_floats(tree: PyTree, average: Callable[[PyTree], PyTree]) -> PyTree
     return jax.tree.map(
         lambda leaf: average(leaf) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) else leaf, tree
     )
-
-
-def _all_finite(tree: PyTree) -> jax.Array:
-    return jnp.all(jnp.isfinite(ravel_pytree(tree)[0]))
 
 
 def _norm(tree: PyTree) -> jax.Array:

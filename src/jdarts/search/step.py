@@ -7,7 +7,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from jdarts import bilevel, optim
 from jdarts.data import Augmentation, augment, normalise
@@ -187,7 +186,7 @@ def search_program(
         finite = metrics["hypergradient/finite"]
         for name in ("train/loss", "valid/loss", "weights/gradient_norm"):
             finite &= jnp.isfinite(metrics[name])
-        finite &= jnp.all(jnp.isfinite(ravel_pytree((new.weights, new.alphas, new.model_state))[0]))
+        finite &= bilevel.all_finite((new.weights, new.alphas, new.model_state))
         not_finite_at = jnp.where((state.not_finite_at > 0) | finite, state.not_finite_at, new.step)
         starts_epoch = number % steps_per_epoch == 0
         sums = {
