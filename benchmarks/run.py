@@ -7,7 +7,6 @@ Command:  python benchmarks/run.py                        (or: make bench)
 
 import importlib.util
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +19,9 @@ from harness.limits import measure_limits
 
 from jdarts.command import run_command
 from jdarts.errors import InputError
+from jdarts.files import replace_text
 
 README = Path(__file__).resolve().parent / "README.md"
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,9 +58,9 @@ def save(benchmark: Benchmark) -> None:
             "limits": benchmark.limits._asdict(),
             "measurements": benchmark.records,
         }
-        replace_file(config.json, json.dumps(found, indent=1) + "\n")
+        replace_text(config.json, json.dumps(found, indent=1) + "\n")
     if config.write:
-        replace_file(README, tables.place(README.read_text(), benchmark.sections, README))
+        replace_text(README, tables.place(README.read_text(), benchmark.sections, README))
 
 
 if __name__ == "__main__":
