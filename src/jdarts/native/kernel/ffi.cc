@@ -49,8 +49,7 @@ ffi::Error input_gradient(ffi::ThreadPool pool, AnyBuffer y, AnyBuffer kernels, 
   const Geometry g = geometry(x->dimensions(), kernels.dimensions(), stride, dilation);
   return for_type(y, [&](auto zero) {
     using T = decltype(zero);
-    jdarts::input_gradient<T>(g, y.reinterpret_data<T>(), kernels.reinterpret_data<T>(), written<T>(x),
-                              pool);
+    jdarts::input_gradient<T>(g, y.reinterpret_data<T>(), kernels.reinterpret_data<T>(), written<T>(x), pool);
   });
 }
 
