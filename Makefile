@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar train train-cifar toy lint test clean
+.PHONY: help setup search search-cifar train train-cifar toy bench lint test clean
 
 help:
 	@echo "make setup         create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
@@ -15,6 +15,7 @@ help:
 	@echo "make train         train a network of found cells on handwritten digits; ARGS=\"--genotype runs/...\""
 	@echo "make train-cifar   the paper's training on CIFAR-10"
 	@echo "make toy           the bilevel problem of the paper's Figure 2, with a picture"
+	@echo "make bench         steps of jdarts and of a PyTorch DARTS side by side; options in ARGS=\"--quick\""
 	@echo "make lint          ruff and pyright"
 	@echo "make test          the test suite"
 	@echo "make clean         remove $(VENV) and caches; runs/ stays"
@@ -43,9 +44,13 @@ train-cifar: $(READY)
 toy: $(READY)
 	$(BIN)/python experiments/toy_bilevel.py $(ARGS)
 
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmark]'
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
 lint: $(READY)
-	$(BIN)/ruff check src experiments tests
-	$(BIN)/ruff format --check src experiments tests
+	$(BIN)/ruff check src experiments benchmarks tests
+	$(BIN)/ruff format --check src experiments benchmarks tests
 	$(BIN)/pyright
 
 test: $(READY)

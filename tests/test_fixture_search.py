@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from fixtures_folder import fixture_files
+from jax.flatten_util import ravel_pytree
 from torch_layout import stacked_params, stacked_statistics
 
 import jdarts
@@ -96,7 +97,7 @@ def _compute(case):
         weight_optimizer=clipped,
         alpha_optimizer=adam,
     )
-    momentum = ours(case.params("momentum/"))
+    momentum = ravel_pytree(ours(case.params("momentum/")))[0]
     state = state.replace(weight_opt_state=optax.tree.set(state.weight_opt_state, trace=momentum))
     train, valid = (
         (ours(file[f"{part}/x"].transpose(0, 2, 3, 1)), jnp.asarray(file[f"{part}/y"], jnp.int32))

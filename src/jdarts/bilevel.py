@@ -17,6 +17,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from jdarts.errors import InputError
 
@@ -158,20 +159,21 @@ def finite_difference(
     def estimate(problem: Problem) -> Estimate:
         training_gradient = jax.grad(problem.train_loss)(problem.weights, problem.alphas)
         look = _look_ahead(problem, training_gradient, virtual_optimizer)
-        norm = optax.tree.norm(look.direction)
+        norm = _norm(look.direction)
         vanishes = norm == 0
         scale = epsilon / jnp.where(vanishes, jnp.ones_like(norm), norm)
 
-        def alpha_gradient(sign: int) -> PyTree:
-            weights = jax.tree.map(lambda w, u: w + (sign * scale * u).astype(w.dtype), problem.weights, look.direction)
+        def alpha_gradient(step: jax.Array) -> PyTree:
+            weights = jax.tree.map(lambda w, u: w + (step * u).astype(w.dtype), problem.weights, look.direction)
             return jax.grad(problem.train_loss, argnums=1)(weights, problem.alphas)
 
+        # Twice, not in a loop: XLA's convolutions are naive inside loops on CPUs.
         implicit = jax.tree.map(
             lambda plus, minus: jnp.where(
                 vanishes, jnp.zeros_like(plus), ((plus - minus) / (2 * scale)).astype(plus.dtype)
             ),
-            alpha_gradient(+1),
-            alpha_gradient(-1),
+            alpha_gradient(scale),
+            alpha_gradient(-scale),
         )
         return look.estimate(problem, implicit, {"difference_step": scale})
 
@@ -332,10 +334,15 @@ def bilevel_step(
     scalars |= {"train/loss": loss, "valid/loss": estimate.valid_loss}
     metrics = _average_floats(scalars, average)
     metrics |= {f"hypergradient/{name}": value for name, value in estimate.diagnostics.items()}
-    metrics["hypergradient/norm"] = optax.tree.norm(estimate.gradient)
-    metrics["hypergradient/finite"] = _all_finite(estimate.gradient)
-    metrics["weights/gradient_norm"] = optax.tree.norm(gradient)
+    metrics["hypergradient/norm"] = _norm(estimate.gradient)
+    metrics["hypergradient/finite"] = all_finite(estimate.gradient)
+    metrics["weights/gradient_norm"] = _norm(gradient)
     return new_state, metrics
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """Whether no entry of any leaf is NaN or infinite; bool `[]`."""
+    return jnp.all(jnp.isfinite(ravel_pytree(tree)[0]))
 
 
 class _LookAhead(NamedTuple):
@@ -350,7 +357,7 @@ class _LookAhead(NamedTuple):
         self, problem: Problem, implicit: PyTree, diagnostics: Mapping[str, jax.Array] | None = None
     ) -> Estimate:
         direct, implicit = problem.average((self.direct, implicit))
-        norms = {"direct_norm": optax.tree.norm(direct), "implicit_norm": optax.tree.norm(implicit)}
+        norms = {"direct_norm": _norm(direct), "implicit_norm": _norm(implicit)}
         gradient = jax.tree.map(jnp.add, direct, implicit)
         return Estimate(gradient, self.valid_loss, self.metrics, {**norms, **(diagnostics or {})})
 
@@ -409,5 +416,6 @@ def _average_floats(tree: PyTree, average: Callable[[PyTree], PyTree]) -> PyTree
     )
 
 
-def _all_finite(tree: PyTree) -> jax.Array:
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+def _norm(tree: PyTree) -> jax.Array:
+    """The Euclidean norm of all leaves as one vector: a reduction of each leaf would be hundreds of small kernels."""
+    return jnp.sqrt(jnp.sum(jnp.square(ravel_pytree(tree)[0])))

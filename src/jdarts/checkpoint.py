@@ -105,7 +105,10 @@ def load(checkpoint: Checkpoint, template: Any) -> Any:
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), template)
     try:
         with _orbax_silenced():
-            return ocp.load(str((checkpoint.path / ARRAYS).absolute()), abstract)
+            arrays = str((checkpoint.path / ARRAYS).absolute())
+            # Before Orbax begins: an error amid its reads leaves the others of them unfinished.
+            _check_shapes(ocp.metadata(arrays).metadata, abstract)
+            return ocp.load(arrays, abstract)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(
             f"{checkpoint.path} does not hold what this run needs ({_reason(error)}); it was written with other "
@@ -183,6 +186,25 @@ def remove_half_written(folder: Path) -> None:
     """Removes what an interrupted `save` has left behind."""
     for path in folder.glob(f"{_ASIDE}*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_shapes(saved: Any, wanted: Any) -> None:
+    """Compares names and shapes; Orbax describes a key by the numbers that it is made of."""
+    there = _shapes(saved)
+    here = _shapes(jax.eval_shape(lambda tree: jax.tree.map(_numbers, tree), wanted))
+    for name in sorted({*there, *here}):
+        if there.get(name) != here.get(name):
+            found, needed = (str(shapes.get(name, "missing")) for shapes in (there, here))
+            raise ValueError(f"{name} is {found} there, {needed} here")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _numbers(leaf: jax.Array) -> jax.Array:
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def _newest_first(folder: Path, up_to: float = float("inf")) -> list[tuple[int, Path]]:

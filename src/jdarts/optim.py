@@ -50,7 +50,8 @@ def weight_optimizer(
 ) -> optax.GradientTransformation:
     """SGD with momentum; gradients are clipped by their global norm first, then decay is added.
 
-    The state has the same structure whatever `clip` is, so that the optimiser without it can make the virtual step of
+    All weights are updated as one vector (`optax.flatten`): leaf by leaf a supernet's update is thousands of small kernels. The
+    state has the same structure whatever `clip` is, so that the optimiser without it can make the virtual step of
     the one with it.
 
     Args:
@@ -59,10 +60,12 @@ def weight_optimizer(
       weight_decay: L2 penalty, added to the clipped gradient.
       clip: largest global norm of a gradient; None for no clipping.
     """
-    return optax.chain(
-        optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-        optax.add_decayed_weights(weight_decay),
-        optax.sgd(learning_rate, momentum=momentum),
+    return optax.flatten(
+        optax.chain(
+            optax.identity() if clip is None else optax.clip_by_global_norm(clip),
+            optax.add_decayed_weights(weight_decay),
+            optax.sgd(learning_rate, momentum=momentum),
+        )
     )
 
 

@@ -1,19 +1,10 @@
 """What every jitted step keeps count of, and how evaluations score."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-
-
-def all_finite(tree: Any) -> jax.Array:
-    """Whether every number of a pytree is finite, bool `[]`."""
-    finite = jnp.ones((), jnp.bool)
-    for leaf in jax.tree.leaves(tree):
-        finite &= jnp.all(jnp.isfinite(leaf))
-    return finite
 
 
 def first_not_finite(before: jax.Array, finite: jax.Array, step: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
+from jdarts.files import aside, replace_text
 from jdarts.genotype import Genotype
 from jdarts.runs.settings import option
 
@@ -48,9 +49,7 @@ class RunFolder(NamedTuple):
                 raise InputError(f"{path} is a file; choose another --run-dir")
             if (path / CONFIG).exists():
                 _check_same(path / CONFIG, config)
-            elif path.is_dir() and any(
-                entry.name not in (LOCK, _aside(path / CONFIG).name) for entry in path.iterdir()
-            ):
+            elif path.is_dir() and any(entry.name not in (LOCK, aside(path / CONFIG).name) for entry in path.iterdir()):
                 raise InputError(f"{path} holds other files and no run; choose another --run-dir")
 
     @contextlib.contextmanager
@@ -114,20 +113,9 @@ class RunFolder(NamedTuple):
           InputError: the folder cannot be written, or the disk is full.
         """
         path = self.path / name
-        aside = _aside(path)
         with _explained("write", path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                aside.write_text(text, encoding="utf-8")
-                aside.replace(path)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    aside.unlink()
-                raise
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.incomplete")
+            replace_text(path, text)
 
 
 def _check_same(path: Path, config: Mapping[str, Any]) -> None:

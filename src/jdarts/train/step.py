@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jdarts import optim
+from jdarts import bilevel, optim
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.discrete import DiscreteNetwork
-from jdarts.runs.bookkeeping import all_finite, epoch_sums, first_not_finite, right_answers, scores
+from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.runs.images import Batch
 from jdarts.train.config import TrainConfig
 
@@ -170,7 +170,7 @@ def train_program(
         weights = optax.apply_updates(state.weights, updates)
         norm = optax.tree.norm(gradient)
         done = state.step + 1
-        finite = all_finite((total, norm, weights, model_state))
+        finite = bilevel.all_finite((total, norm, weights, model_state))
         new = TrainState(
             step=done,
             weights=weights,

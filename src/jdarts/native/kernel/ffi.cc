@@ -2,6 +2,7 @@
 #include "combine.h"
 #include "depthwise.h"
 #include "moments.h"
+#include "pages.h"
 #include "pool.h"
 #include "products.h"
 #include "xla/ffi/api/ffi.h"
@@ -28,11 +29,18 @@ ffi::Error for_type(const AnyBuffer& buffer, const Run& run) {
   }
 }
 
+// Where a result goes.
+template <typename T>
+T* written(Result& buffer) {
+  jdarts::prefer_large_pages(buffer->untyped_data(), buffer->size_bytes());
+  return buffer->reinterpret_data<T>();
+}
+
 ffi::Error forward(ffi::ThreadPool pool, AnyBuffer x, AnyBuffer kernels, Result y, int64_t stride, int64_t dilation) {
   const Geometry g = geometry(x.dimensions(), kernels.dimensions(), stride, dilation);
   return for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    jdarts::forward<T>(g, x.reinterpret_data<T>(), kernels.reinterpret_data<T>(), y->reinterpret_data<T>(), pool);
+    jdarts::forward<T>(g, x.reinterpret_data<T>(), kernels.reinterpret_data<T>(), written<T>(y), pool);
   });
 }
 
@@ -41,8 +49,7 @@ ffi::Error input_gradient(ffi::ThreadPool pool, AnyBuffer y, AnyBuffer kernels, 
   const Geometry g = geometry(x->dimensions(), kernels.dimensions(), stride, dilation);
   return for_type(y, [&](auto zero) {
     using T = decltype(zero);
-    jdarts::input_gradient<T>(g, y.reinterpret_data<T>(), kernels.reinterpret_data<T>(), x->reinterpret_data<T>(),
-                              pool);
+    jdarts::input_gradient<T>(g, y.reinterpret_data<T>(), kernels.reinterpret_data<T>(), written<T>(x), pool);
   });
 }
 
@@ -51,8 +58,8 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, AnyBuffer x, AnyBuffer y, Resul
   const Geometry g = geometry(x.dimensions(), kernels->dimensions(), stride, dilation);
   return for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    jdarts::kernel_gradient<T>(g, x.reinterpret_data<T>(), y.reinterpret_data<T>(), kernels->reinterpret_data<T>(),
-                               partials->reinterpret_data<T>(), partials->dimensions()[0], pool);
+    jdarts::kernel_gradient<T>(g, x.reinterpret_data<T>(), y.reinterpret_data<T>(), written<T>(kernels),
+                               written<T>(partials), partials->dimensions()[0], pool);
   });
 }
 
@@ -86,7 +93,7 @@ ffi::Error combine(ffi::ThreadPool pool, AnyBuffer weights, ffi::RemainingArgs o
     Index length = 0;
     for (size_t n = 0; n < results.size(); ++n) {
       Result buffer = *results.get<AnyBuffer>(n);
-      outs.add(buffer->reinterpret_data<T>(), buffer->dimensions()[0]);
+      outs.add(written<T>(buffer), buffer->dimensions()[0]);
       length = row_length(buffer->dimensions());
     }
     jdarts::combine<T>(routes_of(routes), routes.size() / 4, weights.reinterpret_data<T>(),
@@ -100,7 +107,7 @@ ffi::Error products(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result ou
     using T = decltype(zero);
     const Index length = row_length((*operands.get<AnyBuffer>(num_x)).dimensions());
     jdarts::products<T>(routes_of(routes), routes.size() / 4, stacks_of<T>(operands, 0, num_x),
-                        stacks_of<T>(operands, num_x, operands.size() - num_x), out->reinterpret_data<T>(), length,
+                        stacks_of<T>(operands, num_x, operands.size() - num_x), written<T>(out), length,
                         out->dimensions()[1], pool);
   });
 }
@@ -109,8 +116,8 @@ ffi::Error moments(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result mea
   return for_type(*mean, [&](auto zero) {
     using T = decltype(zero);
     const Index length = row_length((*operands.get<AnyBuffer>(0)).dimensions());
-    jdarts::moments<T>(stacks_of<T>(operands, 0, operands.size()), mean->reinterpret_data<T>(),
-                       variance->reinterpret_data<T>(), length, mean->dimensions()[1], pool);
+    jdarts::moments<T>(stacks_of<T>(operands, 0, operands.size()), written<T>(mean),
+                       written<T>(variance), length, mean->dimensions()[1], pool);
   });
 }
 
@@ -121,7 +128,7 @@ jdarts::Windows windows(AnyBuffer::Dimensions x, int64_t stride) { return {x[0] 
 ffi::Error max_pool(ffi::ThreadPool pool, AnyBuffer x, Result y, ffi::Result<Places> places, int64_t stride) {
   return for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    jdarts::max_pool<T>(windows(x.dimensions(), stride), x.reinterpret_data<T>(), y->reinterpret_data<T>(),
+    jdarts::max_pool<T>(windows(x.dimensions(), stride), x.reinterpret_data<T>(), written<T>(y),
                         places->typed_data(), pool);
   });
 }
@@ -130,7 +137,7 @@ ffi::Error pool_gather(ffi::ThreadPool pool, AnyBuffer x, Places places, Result 
   return for_type(x, [&](auto zero) {
     using T = decltype(zero);
     jdarts::pool_gather<T>(windows(x.dimensions(), stride), x.reinterpret_data<T>(), places.typed_data(),
-                           y->reinterpret_data<T>(), pool);
+                           written<T>(y), pool);
   });
 }
 
@@ -138,7 +145,7 @@ ffi::Error pool_scatter(ffi::ThreadPool pool, AnyBuffer y, Places places, Result
   return for_type(y, [&](auto zero) {
     using T = decltype(zero);
     jdarts::pool_scatter<T>(windows(x->dimensions(), stride), y.reinterpret_data<T>(), places.typed_data(),
-                            x->reinterpret_data<T>(), pool);
+                            written<T>(x), pool);
   });
 }
 

@@ -1,0 +1,1 @@
+"""Measures steps side by side: one process for each, taken in turn."""

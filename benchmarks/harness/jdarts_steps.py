@@ -1,0 +1,102 @@
+"""Steps of jdarts as a search takes them: one compiled program that is given the state and gives it back."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jdarts import bilevel, optim
+from jdarts.nets.supernet import Supernet, init_alphas
+from jdarts.search.config import hypergradient_named
+from jdarts.search.step import supernet_loss
+from jdarts.space import uniform_space
+
+from .setup import Setup, Size
+
+
+def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
+    """Compiles the step of a setup.
+
+    Returns:
+      A function that takes one step and waits for its end, and seconds and bytes of the compilation: `trace_s`, `compile_s`
+      and `temporary_bytes`, which is what the program asks for beside its arguments and results.
+    """
+    size = setup.size
+    model = Supernet(uniform_space(nodes=size.nodes), size.channels, size.cells, size.classes)
+    rate = 0.025
+    weight_optimizer, alpha_optimizer = optim.weight_optimizer(rate), optim.alpha_optimizer()
+    loss_fn = supernet_loss(model)
+    state = jax.jit(lambda: _initial(model, size, weight_optimizer, alpha_optimizer))()
+    train, valid = _batches(size)
+
+    def weight_step(state: bilevel.BilevelState, train: Any, _: Any) -> tuple[bilevel.BilevelState, Any]:
+        key = jax.random.fold_in(state.key, state.step)
+
+        def loss_of(weights: Any) -> Any:
+            return loss_fn(weights, state.alphas, state.model_state, train, key)
+
+        (loss, (model_state, _)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.weights)
+        updates, opt_state = weight_optimizer.update(gradient, state.weight_opt_state, state.weights)
+        new = state.replace(
+            step=state.step + 1,
+            weights=optax.apply_updates(state.weights, updates),
+            model_state=model_state,
+            weight_opt_state=opt_state,
+        )
+        return new, loss
+
+    def search_step(state: bilevel.BilevelState, train: Any, valid: Any) -> tuple[bilevel.BilevelState, Any]:
+        assert setup.step != "weight"
+        return bilevel.bilevel_step(
+            state,
+            train,
+            valid,
+            loss_fn=loss_fn,
+            weight_optimizer=weight_optimizer,
+            alpha_optimizer=alpha_optimizer,
+            hypergradient=hypergradient_named(setup.step, optim.weight_optimizer(rate, clip=None)),
+        )
+
+    start = time.perf_counter()
+    step = weight_step if setup.step == "weight" else search_step
+    lowered = jax.jit(step, donate_argnums=0).lower(state, train, valid)
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    facts = {"trace_s": traced - start, "compile_s": time.perf_counter() - traced}
+    analysis = compiled.memory_analysis()
+    if analysis is not None:
+        facts["temporary_bytes"] = float(analysis.temp_size_in_bytes)
+
+    def take() -> None:
+        nonlocal state
+        state, metrics = compiled(state, train, valid)
+        jax.block_until_ready((state, metrics))
+
+    return take, facts
+
+
+def _initial(model: Supernet, size: Size, weight_optimizer: Any, alpha_optimizer: Any) -> bilevel.BilevelState:
+    key = jax.random.key(0)
+    alphas = init_alphas(key, model.space)
+    images = jnp.zeros((1, size.image_size, size.image_size, 3))
+    variables = model.init({"params": key, "noise": key}, images, alphas, train=True)
+    return bilevel.init_state(
+        key,
+        variables["params"],
+        alphas,
+        variables["batch_stats"],
+        weight_optimizer=weight_optimizer,
+        alpha_optimizer=alpha_optimizer,
+    )
+
+
+def _batches(size: Size) -> list[tuple[jax.Array, jax.Array]]:
+    shape = (size.batch, size.image_size, size.image_size, 3)
+    keys = jax.random.split(jax.random.key(1), 4)
+    return [
+        (jax.random.normal(images, shape), jax.random.randint(labels, (size.batch,), 0, size.classes))
+        for images, labels in (keys[:2], keys[2:])
+    ]

@@ -1,0 +1,134 @@
+"""Results as markdown, and their places in a file."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jdarts.errors import InputError
+from jdarts.report import words
+
+from .limits import Limits
+from .rounds import Times
+from .setup import STEP_NAMES, STEPS, Setup, Side, Size, Step
+
+_NAMES = {"jdarts": "jdarts", "pytorch": "PyTorch"}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table; all columns but the first are flush right."""
+    marks = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, marks, *rows))
+
+
+def settings_table(times: Mapping[Setup, Times]) -> str:
+    """PyTorch's weight step by layout and number of threads."""
+    layouts = tuple(dict.fromkeys(setup.layout for setup in times))
+    threads = sorted({setup.threads for setup in times})
+    found = {(setup.layout, setup.threads): _time(each) for setup, each in times.items()}
+    rows = [[f"`{layout}`", *(found.get((layout, count), "") for count in threads)] for layout in layouts]
+    return table(["layout", *(f"{count} thread{'s' * (count > 1)}" for count in threads)], rows)
+
+
+def steps_table(times: Mapping[Setup, Times], size: Size, limits: Limits) -> str:
+    """All steps of both sides at one size, how they compare, and how near each comes to the limits."""
+    found = {(setup.side, setup.step): each for setup, each in times.items()}
+    rows = []
+    for step in STEPS:
+        ours, theirs = found.get(("jdarts", step)), found.get(("pytorch", step))
+        if ours is None and theirs is None:
+            continue
+        ratio = "" if ours is None or theirs is None else f"{theirs.median / ours.median:.2f}"
+        limit = f"{words.step_time(limits.shortest(step, size))} ({limits.bound(step, size)})"
+        shares = [_share(each, step, size, limits) for each in (ours, theirs)]
+        rows.append([STEP_NAMES[step], _time(ours), _time(theirs), ratio, limit, *shares])
+    head = ["", "jdarts", "PyTorch", "PyTorch / jdarts", "limit", "jdarts: limit / time", "PyTorch: limit / time"]
+    text = table(head, rows)
+    exact, difference = found.get(("jdarts", "exact")), found.get(("jdarts", "finite_difference"))
+    if exact and difference:
+        text += (
+            f"\n\nThe exact step takes {exact.median / difference.median:.2f} times the time of jdarts' own "
+            "finite-difference step."
+        )
+    return text
+
+
+def compile_table(cold: Mapping[Setup, Mapping[str, float]], warm: Mapping[Setup, Mapping[str, float]]) -> str:
+    """Seconds until the compiled step is there, for the first process and for a later one."""
+
+    def row(setup: Setup) -> list[str]:
+        first, later = cold[setup], warm[setup]
+        total = [facts["trace_s"] + facts["compile_s"] for facts in (first, later)]
+        parts = [first["trace_s"], first["compile_s"], total[0], later["compile_s"], total[1]]
+        return [STEP_NAMES[setup.step], *map(words.step_time, parts)]
+
+    head = ["jdarts", "trace", "compile", "**cold, both**", "load from the cache", "**warm, with trace**"]
+    return table(head, [row(setup) for setup in warm])
+
+
+def memory_table(facts: Mapping[Setup, Mapping[str, float]]) -> str:
+    """Memory of a process when all is prepared, and the most of it in two steps."""
+
+    def row(setup: Setup) -> list[str]:
+        found = facts[setup]
+        numbers = [found["ready_bytes"], found["peak_bytes"], found.get("temporary_bytes", math.nan)]
+        return [f"{_NAMES[setup.side]}: {STEP_NAMES[setup.step]}", *map(_memory, numbers)]
+
+    head = ["", "before the first step", "peak in two steps", "XLA's temporary arrays"]
+    return table(head, [row(setup) for setup in facts])
+
+
+def growth_table(times: Mapping[Setup, Times], axis: str, limits: Limits) -> str:
+    """Times by one size: each with its multiple of the row above and its limit as a share of it."""
+    columns: list[tuple[Side, Step]] = []
+    for setup in times:
+        if (setup.side, setup.step) not in columns:
+            columns.append((setup.side, setup.step))
+    sizes = sorted({setup.size for setup in times}, key=lambda size: getattr(size, axis))
+    found = {(setup.side, setup.step, setup.size): each for setup, each in times.items()}
+    rows = []
+    for number, size in enumerate(sizes):
+        row = [str(getattr(size, axis))]
+        for side, step in columns:
+            each = found.get((side, step, size))
+            before = found.get((side, step, sizes[number - 1])) if number else None
+            parts = [] if each is None else [words.step_time(each.median)]
+            if each and before:
+                parts.append(f"×{each.median / before.median:.2f}")
+            parts.append(_share(each, step, size, limits))
+            row.append(", ".join(filter(None, parts)))
+        rows.append(row)
+    return table([axis, *(_column(side, step) for side, step in columns)], rows)
+
+
+def place(text: str, sections: Mapping[str, str], path: Path) -> str:
+    """Puts sections between their markers, `<!-- begin NAME -->` and `<!-- end NAME -->`.
+
+    Raises:
+      InputError: a marker is missing.
+    """
+    for name, content in sections.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (found and closed):
+            raise InputError(f"{path} has no lines {begin} and {end} for a table; put them where it belongs")
+        text = f"{before}{begin}\n{content}\n{end}{after}"
+    return text
+
+
+def _column(side: Side, step: Step) -> str:
+    return f"{_NAMES[side]}: {STEP_NAMES[step]}"
+
+
+def _time(times: Times | None) -> str:
+    if times is None:
+        return ""
+    return f"{words.step_time(times.median)} ({words.step_time(times.least)} to {words.step_time(times.most)})"
+
+
+def _share(times: Times | None, step: Step, size: Size, limits: Limits) -> str:
+    return "" if times is None else f"{100 * limits.shortest(step, size) / times.median:.0f} %"
+
+
+def _memory(count: float) -> str:
+    return "" if math.isnan(count) else f"{count / 2**30:.2f} GiB"

@@ -1,0 +1,1 @@
+"""DARTS in PyTorch, edge by edge: what jdarts is measured against."""
