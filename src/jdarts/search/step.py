@@ -185,7 +185,9 @@ def search_program(
             hypergradient=hypergradient,
         )
         losses = [metrics[name] for name in ("train/loss", "valid/loss", "weights/gradient_norm")]
-        finite = metrics["hypergradient/finite"] & bilevel.all_finite((losses, new.weights, new.alphas, new.model_state))
+        finite = metrics["hypergradient/finite"] & bilevel.all_finite(
+            (losses, new.weights, new.alphas, new.model_state)
+        )
         not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
         sums = epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0)
         entropies = alpha_entropy(new.alphas, config.space)
