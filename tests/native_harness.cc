@@ -14,6 +14,8 @@
 #include "combine.h"
 #include "depthwise.h"
 #include "moments.h"
+#include "pages.h"
+#include "pointwise.h"
 #include "pool.h"
 #include "products.h"
 
@@ -213,6 +215,54 @@ bool check_pool(const jdarts::Windows& g, int threads, std::mt19937& generator) 
   return false;
 }
 
+template <typename T>
+bool check_pointwise(Index in, Index out, Index pixels, int threads, std::mt19937& generator) {
+  constexpr Index count = 3;
+  const auto x = random<T>(count * pixels * in, generator), w = random<T>(count * in * out, generator);
+  const auto ct = random<T>(count * pixels * out, generator);
+  const Array<T> turned(w.size), y(ct.size), again(ct.size), gradient(w.size);
+  std::vector<double> products(y.size), sums(w.size);
+  for (Index e = 0; e < count; ++e)
+    for (Index k = 0; k < in; ++k)
+      for (Index n = 0; n < out; ++n) {
+        const Index at = (e * in + k) * out + n;
+        turned.data[(e * out + n) * in + k] = w.data[at];
+        for (Index p = e * pixels; p < (e + 1) * pixels; ++p) {
+          products[p * out + n] += double(x.data[p * in + k]) * w.data[at];
+          sums[at] += double(x.data[p * in + k]) * ct.data[p * out + n];
+        }
+      }
+  auto edges = [&](const Array<T>& matrices, const Array<T>& to) {
+    std::vector<jdarts::Edge<T>> all;
+    for (Index e = 0; e < count; ++e)
+      all.push_back({x.data.get() + e * pixels * in, matrices.data.get() + e * in * out,
+                     to.data.get() + e * pixels * out, pixels, in, out});
+    return all;
+  };
+  std::vector<jdarts::Outer<T>> outer;
+  for (Index e = 0; e < count; ++e)
+    outer.push_back({x.data.get() + e * pixels * in, ct.data.get() + e * pixels * out,
+                     gradient.data.get() + e * in * out, pixels, in, out});
+  {
+    Pool pool(threads);
+    jdarts::pointwise<T>(edges(w, y), false, pool);
+    jdarts::pointwise<T>(edges(turned, again), true, pool);
+    jdarts::pointwise_gradient<T>(outer, pool);
+    if (close(y, products) && close(again, products) && close(gradient, sums)) return true;
+  }
+  std::printf("wrong pointwise: %td to %td channels, %td pixels, %zu bytes, %d threads\n", in, out, pixels, sizeof(T),
+              threads);
+  return false;
+}
+
+// Large pages may be asked for anywhere: in one's own memory, in a small piece of it, at any address, again.
+void ask_for_large_pages() {
+  Array<char> large(5 << 20);
+  for (Index offset : {0, 1, 4095, 1 << 20}) jdarts::prefer_large_pages(large.data.get() + offset, (3 << 20) + offset % 7);
+  jdarts::prefer_large_pages(large.data.get(), 100);
+  jdarts::prefer_large_pages(nullptr, 0);
+}
+
 }  // namespace
 
 int main() {
@@ -239,6 +289,13 @@ int main() {
                check_routes<double>(channels, pixels, 1 + cases % 4, generator);
       ++cases;
     }
+  for (auto [in, out] : {std::pair<Index, Index>{1, 1}, {3, 5}, {16, 16}, {17, 8}, {36, 36}, {48, 80}, {64, 130}})
+    for (Index pixels : {0, 1, 7, 13, 300, 1500}) {
+      right &= check_pointwise<float>(in, out, pixels, 1 + cases % 4, generator) &&
+               check_pointwise<double>(in, out, pixels, 1 + cases % 4, generator);
+      ++cases;
+    }
+  ask_for_large_pages();
   for (Index stride : {1, 2})
     for (auto [height, width] : images)
       for (Index channels : {1, 3, 8, 16, 17, 33}) {

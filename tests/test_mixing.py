@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 from jdarts.errors import InputError
 from jdarts.ops.mixing import ONES, combine, moments, products
-from jdarts.ops.norm import EPSILON, Moments, Plan, identity_plan, normalised_sum, running_moments
+from jdarts.ops.norm import EPSILON, Affine, Moments, Plan, identity_plan, normalised_sum, running_moments
 
 ROWS = (2, 3)
 SIZES = (2, 1, 2)
@@ -108,8 +108,10 @@ def test_operands_that_do_not_fit_are_refused():
         combine(weights[:1], xs, routes=((0, 7, 0, 0),), sizes=SIZES)
     with pytest.raises(InputError, match="alike in all but the first axis"):
         products([xs[0][:, :1]], ys, routes=())
-    with pytest.raises(InputError, match="one floating type"):
+    with pytest.raises(InputError, match=r"weights must be \[routes, C\] of float64"):
         combine(weights.astype(np.float32), xs, routes=ROUTES, sizes=SIZES)
+    with pytest.raises(InputError, match="one floating type"):
+        products([xs[0].astype(np.float32)], ys, routes=())
 
 
 # Normalised sums: two normalised stacks and a plain one, several routes per row.
@@ -177,9 +179,72 @@ def test_its_derivatives_are_those_of_the_plain_form():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), found, expected)
 
 
-def test_statistics_have_derivatives_too():
+def test_derivatives_in_both_modes_to_second_order():
+    """Of results and statistics; with scale and bias, and with routes in another order than the stacks."""
     weights, stacks = normalised_operands()
-    check_grads(lambda s: normalised_sum(weights, s, PLAN)[1], (stacks,), order=1, modes=["rev"], rtol=1e-6)
+    affine = Affine(*arrays((3, 3), (3, 3), seed=4))
+    turned = PLAN._replace(routes=PLAN.routes[::-1])
+    for plan in (PLAN, turned, identity_plan((2, 1, 1))):
+        routes = len(plan.routes)
+        its_affine = affine if plan.normalised == 2 else None
+        check_grads(
+            lambda w, a, s, plan=plan: normalised_sum(w, s, plan, affine=a),
+            (weights[:routes], its_affine, stacks),
+            order=2,
+            rtol=1e-5,
+        )
+
+
+def test_only_some_stacks_may_change():
+    weights, stacks = normalised_operands()
+    for index in range(len(stacks)):
+
+        def only(x, index=index):
+            return normalised_sum(weights, [x if k == index else s for k, s in enumerate(stacks)], PLAN)
+
+        check_grads(only, (stacks[index],), order=2, rtol=1e-5)
+
+
+def test_vmap_of_derivatives_is_a_loop():
+    weights, stacks = normalised_operands()
+    many = jnp.stack([weights, 2 * weights, weights**2])
+
+    def gradient(weights, stacks):
+        return jax.grad(lambda s: sum(jnp.sum(jnp.sin(out)) for out in normalised_sum(weights, s, PLAN)[0]))(stacks)
+
+    def change(weights, stacks):
+        return jax.jvp(lambda s: normalised_sum(weights, s, PLAN), (stacks,), (jax.tree.map(jnp.cos, stacks),))[1]
+
+    for derivative in (gradient, change):
+        together = jax.vmap(derivative, in_axes=(0, None))(many, stacks)
+        for lane in range(3):
+            jax.tree.map(
+                lambda a, b, i=lane: np.testing.assert_allclose(a[i], b, rtol=1e-10, atol=1e-12),
+                together,
+                derivative(many[lane], stacks),
+            )
+
+
+@pytest.mark.parametrize("normalised", [2, 3])
+def test_narrow_maps_have_wide_statistics_and_derivatives_close_to_the_wide_ones(normalised):
+    weights, stacks = normalised_operands()
+    narrow = [stack.astype(jnp.bfloat16) for stack in stacks]
+    wide = [stack.astype(jnp.float32) for stack in narrow]
+    plan = PLAN._replace(normalised=normalised)
+
+    def value(weights, stacks):
+        outs, used = normalised_sum(weights, stacks, plan)
+        return sum(jnp.sum(jnp.sin(out.astype(jnp.float32))) for out in outs), (outs, used)
+
+    (_, (outs, used)), grads = jax.value_and_grad(value, (0, 1), has_aux=True)(weights.astype(jnp.float32), narrow)
+    (_, (expected, moments)), wide_grads = jax.value_and_grad(value, (0, 1), has_aux=True)(
+        weights.astype(jnp.float32), wide
+    )
+    assert all(out.dtype == jnp.bfloat16 for out in (*outs, *grads[1]))
+    assert grads[0].dtype == jnp.float32 and all(part.dtype == jnp.float32 for part in used)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), used, moments)
+    for found, right in zip((*outs, grads[0], *grads[1]), (*expected, wide_grads[0], *wide_grads[1])):
+        assert np.linalg.norm(found.astype(jnp.float32) - right) < 0.03 * np.linalg.norm(right)
 
 
 def test_synchronised_statistics_are_those_of_the_whole_batch():

@@ -3,11 +3,12 @@
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
@@ -57,13 +58,18 @@ def define_lowering(
     without_native = elsewhere if on_cpu is None else mlir.lower_fun(on_cpu, multiple_results=many)
 
     def cpu_rule(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Any:
-        aval: Any = ctx.avals_in[0]
-        rule = lowering(native_name, aval.dtype) or without_native
+        rule = _native_rule(native_name, ctx.avals_in) or without_native
         return rule(ctx, *operands, **params)
 
     primitive.def_impl(jax.jit(bind, static_argnames=statics))
     mlir.register_lowering(primitive, elsewhere)
     mlir.register_lowering(primitive, cpu_rule, platform="cpu")
+
+
+def _native_rule(function: str, operands: Sequence[Any]) -> mlir.LoweringRule | None:
+    """The native rule where all numbers have one type that it knows."""
+    types = {operand.dtype for operand in operands if jnp.issubdtype(operand.dtype, jnp.floating)}
+    return lowering(function, types.pop()) if len(types) == 1 else None
 
 
 @cache
@@ -133,6 +139,14 @@ def _moments(ctx: mlir.LoweringRuleContext, *operands: Any) -> Any:
     return jax.ffi.ffi_lowering(_target("moments"))(ctx, *operands)
 
 
+def _pointwise(ctx: mlir.LoweringRuleContext, *operands: Any, transposed: bool) -> Any:
+    return jax.ffi.ffi_lowering(_target("pointwise"))(ctx, *operands, transposed=np.int64(transposed))
+
+
+def _pointwise_gradient(ctx: mlir.LoweringRuleContext, *operands: Any) -> Any:
+    return jax.ffi.ffi_lowering(_target("pointwise_gradient"))(ctx, *operands)
+
+
 def _pool(function: str) -> mlir.LoweringRule:
     def rule(ctx: mlir.LoweringRuleContext, *operands: Any, stride: int, **sizes: int) -> Any:
         return jax.ffi.ffi_lowering(_target(function))(ctx, *operands, stride=np.int64(stride))
@@ -151,6 +165,8 @@ _RULES = {
     "combine": _combine,
     "products": _products,
     "moments": _moments,
+    "pointwise": _pointwise,
+    "pointwise_gradient": _pointwise_gradient,
     "max_pool": _pool("max_pool"),
     "pool_gather": _pool("pool_gather"),
     "pool_scatter": _pool("pool_scatter"),

@@ -11,7 +11,7 @@ from jdarts.genotype import Genotype
 from jdarts.nets.drop_path import drop_path
 from jdarts.nets.layers import NormalisedSum, Preprocess
 from jdarts.nets.stages import EdgeGroup, discrete_stages
-from jdarts.ops.candidates import Operation, Sources, candidate, initial_weights, noise
+from jdarts.ops.candidates import Operation, Product, Sources, candidate, initial_weights, multiplied, noise
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.space import CellKind
 
@@ -121,20 +121,25 @@ class DiscreteStage(nn.Module):
             for group in self.groups
         }
         outputs = [self._first(group, read[group.source]) for group in self.groups]
+        for output, z in zip(outputs, multiplied([output.product for output in outputs])):
+            output.z = z
         between = [output for output in outputs if output.operation.second is not None]
         if between:
             stacks = [output.z for output in between]
             plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
             normalised = NormalisedSum(plan, affine=True, name="middle")(stacks, train=train)
+            products = []
             for output, x in zip(between, normalised):
                 assert output.operation.second is not None
-                output.z = output.operation.second(jax.nn.relu(x), output.weights)
+                products.append(output.operation.second(jax.nn.relu(x), output.weights))
+            for output, z in zip(between, multiplied(products)):
+                output.z = z
         return outputs
 
     def _first(self, group: EdgeGroup, sources: Sources) -> "_Output":
         count, channels = len(group.edges), sources.states.shape[-1]
         if group.name == NOISE:
-            drawn = noise(self.make_rng(NOISE), sources.states, count, self.stride)
+            drawn = Product((noise(self.make_rng(NOISE), sources.states, count, self.stride),))
             return _Output(group, Operation(lambda sources, weights: drawn), {}, drawn)
         operation = candidate(group.name, self.stride)
         weights = {}
@@ -151,7 +156,8 @@ class _Output:
     group: EdgeGroup
     operation: Operation
     weights: Mapping[str, jax.Array]
-    z: jax.Array
+    product: Product
+    z: jax.Array = dataclasses.field(init=False)
 
     def edges(self) -> Iterator[tuple[int, int, int]]:
         """Row of `z`, position in the genotype and node of every edge."""

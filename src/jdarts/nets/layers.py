@@ -10,19 +10,22 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdarts.errors import InputError
-from jdarts.ops.candidates import factorized_reduce, pointwise
+from jdarts.ops.candidates import Product, factorized_reduce, multiplied
 from jdarts.ops.norm import Affine, Moments, Plan, identity_plan, normalised_sum, running_moments
+from jdarts.ops.precision import wide_type
 from jdarts.space import cell_kinds
 
 
-def check_images(images: jax.Array, dtype: Any) -> None:
-    """Checks that images are a batch of the network's type.
+def checked_images(images: jax.Array, dtype: Any) -> jax.Array:
+    """A batch of images in the type of a network's feature maps.
 
     Raises:
-      InputError: another type, or another number of axes.
+      InputError: another type than `wide_type(dtype)`, or another number of axes.
     """
-    if images.ndim != 4 or images.dtype != dtype:
-        raise InputError(f"images are {images.dtype} {images.shape}; give [B, H, W, C] of {jnp.dtype(dtype).name}")
+    wide = wide_type(dtype)
+    if images.ndim != 4 or images.dtype != wide:
+        raise InputError(f"images are {images.dtype} {images.shape}; give [B, H, W, C] of {jnp.dtype(wide).name}")
+    return images.astype(dtype)
 
 
 def check_image_size(height: int, width: int, cells: int, *, stem_stride: int = 1) -> None:
@@ -88,7 +91,7 @@ class NormalisedSum(nn.Module):
         Returns:
           Stacks `[J_q, B, H, W, C]`.
         """
-        dtype = stacks[0].dtype
+        dtype = wide_type(stacks[0].dtype)
         weights = jnp.ones(len(self.plan.routes), dtype) if weights is None else weights
         if not self.plan.normalised:
             return normalised_sum(weights, stacks, self.plan)[0]
@@ -138,7 +141,8 @@ class Convolution(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """`[B, H, W, channels]` to `[B, H', W', features]`."""
         shape = (self.size, self.size, images.shape[-1], self.features)
-        kernel = self.param("kernel", uniform(math.prod(shape[:3]) ** -0.5), shape, images.dtype)
+        kernel = self.param("kernel", uniform(math.prod(shape[:3]) ** -0.5), shape, wide_type(images.dtype))
+        kernel = kernel.astype(images.dtype)
         pads = ((self.padding, self.padding),) * 2
         strides = (self.stride, self.stride)
         x = lax.conv_general_dilated(images, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -171,15 +175,21 @@ class Preprocess(nn.Module):
         older, newer = jax.nn.relu(before)[None], jax.nn.relu(last)[None]
         if self.halved_before:
             halves = (self._weight(name, older, self.features // 2) for name in ("even0", "odd0"))
-            older = factorized_reduce(older, *halves)
+            of_older = factorized_reduce(older, *halves)
         else:
-            older = pointwise(older, self._weight("pointwise0", older, self.features))
-        newer = pointwise(newer, self._weight("pointwise1", newer, self.features))
+            of_older = Product((older,), (self._weight("pointwise0", older, self.features),))
+        of_newer = Product((newer,), (self._weight("pointwise1", newer, self.features),))
         plan = Plan(routes=((0, 0, 0, 0), (1, 0, 0, 1)), sizes=(2,), normalised=2, axis_name=self.axis_name)
-        return NormalisedSum(plan, self.affine, name="norm")([older, newer], train=train)[0]
+        return NormalisedSum(plan, self.affine, name="norm")(multiplied([of_older, of_newer]), train=train)[0]
 
     def _weight(self, name: str, x: jax.Array, features: int) -> jax.Array:
-        return self.param(name, uniform(x.shape[-1] ** -0.5), (1, x.shape[-1], features), x.dtype)
+        weight = self.param(name, uniform(x.shape[-1] ** -0.5), (1, x.shape[-1], features), wide_type(x.dtype))
+        return weight.astype(x.dtype)
+
+
+def global_mean(x: jax.Array) -> jax.Array:
+    """Features `[B, C]`: the mean over the pixels of `[B, H, W, C]`, of its `wide_type`."""
+    return jnp.mean(x.astype(wide_type(x.dtype)), axis=(1, 2))
 
 
 def classifier(classes: int, features: jax.Array, *, name: str) -> nn.Dense:

@@ -21,12 +21,14 @@ from jdarts.nets.layers import (
     NormalisedSum,
     Preprocess,
     check_image_size,
-    check_images,
+    checked_images,
     classifier,
+    global_mean,
 )
 from jdarts.nets.stages import OperationEdges, Stage, stages
-from jdarts.ops.candidates import Operation, Sources, candidate, initial_weights, noise
+from jdarts.ops.candidates import Operation, Product, Sources, candidate, initial_weights, multiplied, noise
 from jdarts.ops.norm import Plan, identity_plan
+from jdarts.ops.precision import wide_type
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace, cell_kinds
 
 NOISE = "noise"
@@ -78,7 +80,8 @@ class Supernet(nn.Module):
       classes: number of classes.
       stem_multiplier: the stem has this times `C` channels.
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
-      dtype: type of weights and computation.
+      dtype: type of the feature maps. Weights, batch statistics and logits are of its `wide_type`: float32 for bfloat16.
+      remat: whether a cell's feature maps are computed again in the backward pass instead of kept (`jax.checkpoint`).
     """
 
     space: SearchSpace
@@ -88,13 +91,14 @@ class Supernet(nn.Module):
     stem_multiplier: int = 3
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, alphas: Alphas, *, train: bool) -> jax.Array:
         """Classifies images.
 
         Args:
-          images: `[B, H, W, channels of the images]`, normalised, of type `dtype`.
+          images: `[B, H, W, channels of the images]`, normalised, of the type of weights.
           alphas: `{'normal': [E, O], 'reduce': [E, O]}`.
           train: True for the statistics of this batch (and running statistics brought up to date, where
             `batch_stats` is mutable); False for running statistics.
@@ -105,19 +109,20 @@ class Supernet(nn.Module):
         Raises:
           InputError: images of another type or of a size that a reduction cannot halve, or alphas of another space.
         """
-        check_images(images, self.dtype)
+        images = checked_images(images, self.dtype)
         check_image_size(images.shape[1], images.shape[2], self.cells)
         weights = {kind: mixture_weights(self.space, kind, alphas[kind]) for kind in CELL_KINDS}
         stem = Convolution(self.stem_multiplier * self.channels, axis_name=self.axis_name, name="stem")
         states = stem(images, train=train)
         before, last = states, states
+        cell_class = nn.remat(Cell, static_argnums=(4,)) if self.remat else Cell
         channels, halved = self.channels, False
         for index, kind in enumerate(cell_kinds(self.cells)):
             channels *= 2 if kind == "reduce" else 1
-            cell = Cell(self.space, kind, channels, halved, self.axis_name, name=f"cell{index}")
-            before, last = last, cell(before, last, weights[kind], train=train)
+            cell = cell_class(self.space, kind, channels, halved, self.axis_name, name=f"cell{index}")
+            before, last = last, cell(before, last, weights[kind], train)
             halved = kind == "reduce"
-        features = jnp.mean(last, axis=(1, 2))
+        features = global_mean(last)
         return classifier(self.classes, features, name="classifier")(features)
 
 
@@ -131,7 +136,7 @@ class Cell(nn.Module):
     axis_name: str | None
 
     @nn.compact
-    def __call__(self, before: jax.Array, last: jax.Array, weights: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, before: jax.Array, last: jax.Array, weights: jax.Array, train: bool) -> jax.Array:
         """Computes the cell.
 
         Args:
@@ -200,20 +205,25 @@ class MixedStage(nn.Module):
     def _outputs(self, sources: Sources, train: bool) -> "list[_Output]":
         """What the operations make of the sources, before the last batch norm; those that have one come first."""
         parts = [self._first(group, sources) for group in self.stage.operations]
+        for part, z in zip(parts, multiplied([part.product for part in parts])):
+            part.z = z
         between = [part for part in parts if part.operation.second is not None]
         if between:
             stacks = [part.z for part in between]
             plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
             normalised = NormalisedSum(plan, name="middle")(stacks, train=train)
+            products = []
             for part, x in zip(between, normalised):
                 assert part.operation.second is not None
-                part.z = part.operation.second(jax.nn.relu(x), part.weights)
+                products.append(part.operation.second(jax.nn.relu(x), part.weights))
+            for part, z in zip(between, multiplied(products)):
+                part.z = z
         return sorted(parts, key=lambda part: not part.normalised)
 
     def _first(self, group: OperationEdges, sources: Sources) -> "_Output":
         edges = tuple(range(len(group.edges)))
         if group.name == NOISE:
-            drawn = noise(self.make_rng(NOISE), sources.states, len(edges), self.stride)
+            drawn = Product((noise(self.make_rng(NOISE), sources.states, len(edges), self.stride),))
             return _Output(group, Operation(lambda sources, weights: drawn, normalised=False), {}, edges, drawn)
         operation = candidate(group.name, self.stride)
         read = group.distinct_sources if operation.per_source or group.is_even else group.sources
@@ -228,7 +238,9 @@ class MixedStage(nn.Module):
         channels = x.shape[-1]
         if not operation.weights(channels):
             return {}
-        return self.param(group.name, lambda key: initial_weights(operation, key, len(group.edges), channels, x.dtype))
+        wide = wide_type(x.dtype)
+        weights = self.param(group.name, lambda key: initial_weights(operation, key, len(group.edges), channels, wide))
+        return {name: weight.astype(x.dtype) for name, weight in weights.items()}
 
     def _mixture_weights(self, groups: Sequence[OperationEdges], weights: jax.Array) -> jax.Array:
         """The mixture weights of the groups' edges, one after the other."""
@@ -249,7 +261,8 @@ class _Output:
     operation: Operation
     weights: Mapping[str, jax.Array]
     rows: tuple[int, ...]
-    z: jax.Array
+    product: Product
+    z: jax.Array = dataclasses.field(init=False)
 
     @property
     def normalised(self) -> bool:

@@ -1,11 +1,12 @@
 """The candidate operations of a mixed edge, each over a stack of edges at once (reference: paper section 3.1.1).
 
 An operation maps stacked sources to stacked outputs *before* its last batch norm: the mixed cell folds that norm and the
-mixture weight into one factor per edge and channel. Weights are stacked over edges, ordered by source, so that `S` sources
+mixture weight into one factor per edge and channel. Its pointwise convolutions are left as products, so that those of all
+operations are computed together. Weights are stacked over edges, ordered by source, so that `S` sources
 with `T` edges each are `E = S·T` edges; an operation whose output does not depend on the target has `E = S`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from jax import lax
 
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import depthwise_conv
+from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 
 Weights = Mapping[str, jax.Array]
@@ -39,6 +41,27 @@ class WeightShape(NamedTuple):
     fan_in: int
 
 
+class Product(NamedTuple):
+    """Images times matrices, not multiplied yet.
+
+    Attributes:
+      images: stacks `[E, B, H, W, C]`.
+      matrices: for each stack `[E, C, D]`, the results to be joined along the channels; none where a single stack is the result
+        as it is.
+    """
+
+    images: tuple[jax.Array, ...]
+    matrices: tuple[jax.Array, ...] = ()
+
+
+def multiplied(products: Sequence[Product]) -> list[jax.Array]:
+    """The results `[E, B, H, W, D]` of products, by one call of `pointwise`."""
+    pairs = [pair for product in products for pair in zip(product.images, product.matrices)]
+    results = iter(pointwise(*zip(*pairs)) if pairs else ())
+    parts = [[next(results) for _ in product.matrices] or product.images for product in products]
+    return [part[0] if len(part) == 1 else jnp.concatenate(part, axis=-1) for part in parts]
+
+
 def _no_weights(channels: int) -> Mapping[str, WeightShape]:
     return {}
 
@@ -47,25 +70,19 @@ class Operation(NamedTuple):
     """A candidate operation at one stride.
 
     Attributes:
-      first: `(sources, weights) -> [E, B, H', W', C]`, up to the first batch norm.
-      second: `(x, weights) -> [E, B, H', W', C]`, from the ReLU after the first batch norm up to the second; None for an
-        operation that has one batch norm or none.
+      first: `(sources, weights) -> product [E, B, H', W', C]`, up to the first batch norm.
+      second: `(x, weights) -> product [E, B, H', W', C]`, from the ReLU after the first batch norm up to the second; None for
+        an operation that has one batch norm or none.
       weights: shapes of the weights per edge, by name, for `C` channels.
       per_source: whether the output depends on the source alone, so that all edges of a source share it.
       normalised: whether the last part is followed by a batch norm.
     """
 
-    first: Callable[[Sources, Weights], jax.Array]
-    second: Callable[[jax.Array, Weights], jax.Array] | None = None
+    first: Callable[[Sources, Weights], Product]
+    second: Callable[[jax.Array, Weights], Product] | None = None
     weights: Callable[[int], Mapping[str, WeightShape]] = _no_weights
     per_source: bool = False
     normalised: bool = True
-
-
-def pointwise(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """1×1 convolutions of a stack as one batched matrix product: `[E, B, H, W, C]`, `[E, C, D]` to `[E, B, H, W, D]`."""
-    edges, *image, channels = x.shape
-    return jnp.matmul(x.reshape(edges, -1, channels), weights).reshape(edges, *image, weights.shape[-1])
 
 
 def depthwise(x: jax.Array, kernels: jax.Array, *, stride: int = 1, dilation: int = 1) -> jax.Array:
@@ -76,7 +93,7 @@ def depthwise(x: jax.Array, kernels: jax.Array, *, stride: int = 1, dilation: in
     return y.reshape(-1, *y.shape[2:])
 
 
-def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> jax.Array:
+def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> Product:
     """Halves the image by two 1×1 convolutions, one on pixels (0, 0), the other on (1, 1) of every 2×2 square.
 
     Args:
@@ -85,9 +102,9 @@ def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> jax.Arra
       odd: `[E, C, D/2]`.
 
     Returns:
-      `[E, B, H/2, W/2, D]`.
+      The product of `[E, B, H/2, W/2, D]`.
     """
-    return jnp.concatenate([pointwise(x[..., ::2, ::2, :], even), pointwise(x[..., 1::2, 1::2, :], odd)], axis=-1)
+    return Product((x[..., ::2, ::2, :], x[..., 1::2, 1::2, :]), (even, odd))
 
 
 def _convolution_weights(size: int, rounds: int) -> Callable[[int], Mapping[str, WeightShape]]:
@@ -103,19 +120,20 @@ def _convolution_weights(size: int, rounds: int) -> Callable[[int], Mapping[str,
 
 
 def _separable(size: int, stride: int) -> Operation:
-    def first(sources: Sources, weights: Weights) -> jax.Array:
-        return pointwise(depthwise(sources.rectified, weights["depthwise1"], stride=stride), weights["pointwise1"])
+    def first(sources: Sources, weights: Weights) -> Product:
+        x = depthwise(sources.rectified, weights["depthwise1"], stride=stride)
+        return Product((x,), (weights["pointwise1"],))
 
-    def second(x: jax.Array, weights: Weights) -> jax.Array:
-        return pointwise(depthwise(x, weights["depthwise2"]), weights["pointwise2"])
+    def second(x: jax.Array, weights: Weights) -> Product:
+        return Product((depthwise(x, weights["depthwise2"]),), (weights["pointwise2"],))
 
     return Operation(first, second, _convolution_weights(size, rounds=2))
 
 
 def _dilated(size: int, stride: int) -> Operation:
-    def first(sources: Sources, weights: Weights) -> jax.Array:
+    def first(sources: Sources, weights: Weights) -> Product:
         x = depthwise(sources.rectified, weights["depthwise1"], stride=stride, dilation=2)
-        return pointwise(x, weights["pointwise1"])
+        return Product((x,), (weights["pointwise1"],))
 
     return Operation(first, weights=_convolution_weights(size, rounds=1))
 
@@ -130,13 +148,14 @@ def _factorized(size: int, stride: int) -> Operation:
         kernel = jnp.expand_dims(kernel, 1 - axis)
         return lax.conv_general_dilated(x, kernel, window, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-    def first(sources: Sources, weights: Weights) -> jax.Array:
+    def first(sources: Sources, weights: Weights) -> Product:
         targets = weights["across"].shape[0] // sources.rectified.shape[0]
         edges = enumerate(zip(weights["across"], weights["down"]))
-        return jnp.stack([
+        rows = [
             convolution(convolution(sources.rectified[edge // targets], across, 1), down, 0)
             for edge, (across, down) in edges
-        ])  # fmt: skip
+        ]
+        return Product((jnp.stack(rows),))
 
     def shapes(channels: int) -> Mapping[str, WeightShape]:
         kernel = WeightShape((size, channels, channels), channels * size)
@@ -146,14 +165,14 @@ def _factorized(size: int, stride: int) -> Operation:
 
 
 def _pool(pool: Callable[..., jax.Array], stride: int) -> Operation:
-    return Operation(lambda sources, weights: pool(sources.states, stride=stride), per_source=True)
+    return Operation(lambda sources, weights: Product((pool(sources.states, stride=stride),)), per_source=True)
 
 
 def _skip(stride: int) -> Operation:
     if stride == 1:
-        return Operation(lambda sources, weights: sources.states, per_source=True, normalised=False)
+        return Operation(lambda sources, weights: Product((sources.states,)), per_source=True, normalised=False)
 
-    def first(sources: Sources, weights: Weights) -> jax.Array:
+    def first(sources: Sources, weights: Weights) -> Product:
         edges = weights["even"].shape[0]
         x = jnp.repeat(sources.rectified, edges // sources.rectified.shape[0], axis=0)
         return factorized_reduce(x, weights["even"], weights["odd"])

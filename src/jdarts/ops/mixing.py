@@ -7,7 +7,7 @@ and channel,
     combine:   out_q[j] = Σ_{routes to (q, j)} weights[r] · x_k[i]        products:   out[r] = Σ_{B,H,W} x_k[i] · y_q[j].
 
 Both are bilinear and each other's transposes, so derivatives of every order and in both modes stay within the two. Every
-map is read and written once however many routes there are.
+map is read and written once however many routes there are. Weights and sums over pixels are of the maps' `wide_type`.
 """
 
 import math
@@ -22,6 +22,7 @@ from jax.interpreters import ad, batching
 
 from jdarts import native
 from jdarts.errors import InputError
+from jdarts.ops.precision import wide_type
 
 Route = tuple[int, int, int, int]
 Routes = tuple[Route, ...]
@@ -109,8 +110,8 @@ def _check_stacks(name: str, stacks: Sequence[Any], operands: Sequence[Any], rou
     first = stacks[0] if stacks else None
     if first is None or any(len(a.shape) < 2 or a.shape[1:] != first.shape[1:] for a in stacks):
         raise _refuse(name, operands, routes, "stacks must be [rows, …, C] and alike in all but the first axis")
-    if not jnp.issubdtype(first.dtype, jnp.floating) or any(a.dtype != first.dtype for a in operands):
-        raise _refuse(name, operands, routes, "all operands must have one floating type")
+    if not jnp.issubdtype(first.dtype, jnp.floating) or any(a.dtype != first.dtype for a in stacks):
+        raise _refuse(name, operands, routes, "all stacks must have one floating type")
 
 
 def _check_ends(name: str, ends: Sequence[tuple[int, int]], sizes: Sequence[int]) -> None:
@@ -124,8 +125,9 @@ def _check_ends(name: str, ends: Sequence[tuple[int, int]], sizes: Sequence[int]
 @combine_p.def_abstract_eval
 def _combine_shape(weights: Any, *xs: Any, routes: Routes, sizes: tuple[int, ...]) -> Any:
     _check_stacks("combine", xs, (weights, *xs), routes)
-    if weights.shape != (len(routes), xs[0].shape[-1]):
-        raise _refuse("combine", (weights, *xs), routes, "weights must be [routes, C]")
+    wide = wide_type(xs[0].dtype)
+    if weights.shape != (len(routes), xs[0].shape[-1]) or weights.dtype != wide:
+        raise _refuse("combine", (weights, *xs), routes, f"weights must be [routes, C] of {jnp.dtype(wide).name}")
     _check_ends("combine", [(k, i) for k, i, _, _ in routes if k != ONES], [x.shape[0] for x in xs])
     _check_ends("combine", [(q, j) for _, _, q, j in routes], sizes)
     return [xs[0].update(shape=(size, *xs[0].shape[1:])) for size in sizes]
@@ -138,14 +140,14 @@ def _products_shape(*operands: Any, num_x: int, routes: Routes) -> Any:
     _check_stacks("products", operands, operands, routes)
     _check_ends("products", [(k, i) for k, i, _, _ in routes if k != ONES], [x.shape[0] for x in xs])
     _check_ends("products", [(q, j) for _, _, q, j in routes], [y.shape[0] for y in ys])
-    return ys[0].update(shape=(len(routes), ys[0].shape[-1]))
+    return ys[0].update(shape=(len(routes), ys[0].shape[-1]), dtype=wide_type(ys[0].dtype))
 
 
 @moments_p.def_abstract_eval
 def _moments_shape(*xs: Any) -> Any:
     _check_stacks("moments", xs, xs, ())
     shape = (sum(x.shape[0] for x in xs), xs[0].shape[-1])
-    return [xs[0].update(shape=shape)] * 2
+    return [xs[0].update(shape=shape, dtype=wide_type(xs[0].dtype))] * 2
 
 
 # Derivatives.
@@ -241,7 +243,7 @@ def _filled(aval: Any, rows: jax.Array, routes: Routes, stack: int) -> jax.Array
         leads[j, r] += q == stack
     constants = jnp.matmul(jnp.asarray(leads, rows.dtype), rows, precision="highest")
     middle = (1,) * (len(aval.shape) - 2)
-    return jnp.broadcast_to(constants.reshape(aval.shape[0], *middle, -1), aval.shape)
+    return jnp.broadcast_to(constants.reshape(aval.shape[0], *middle, -1), aval.shape).astype(aval.dtype)
 
 
 ad.primitive_jvps[combine_p] = _combine_jvp
@@ -318,29 +320,28 @@ def _combine_in_jnp(weights: jax.Array, *xs: jax.Array, routes: Routes, sizes: t
     terms: dict[tuple[int, int], list[jax.Array]] = {}
     for r, (k, i, q, j) in enumerate(routes):
         weight = weights[r].reshape(*middle, -1)
-        terms.setdefault((q, j), []).append(weight if k == ONES else weight * xs[k][i])
-    shape = xs[0].shape[1:]
-    return [
-        jnp.stack([
-            jnp.broadcast_to(sum(parts[1:], parts[0]), shape) if (parts := terms.get((q, j))) else jnp.zeros(shape, weights.dtype)
-            for j in range(size)
-        ])
-        for q, size in enumerate(sizes)
-    ]  # fmt: skip
+        terms.setdefault((q, j), []).append(weight if k == ONES else weight * xs[k][i].astype(weight.dtype))
+    shape, dtype = xs[0].shape[1:], xs[0].dtype
+
+    def row(place: tuple[int, int]) -> jax.Array:
+        parts = terms.get(place)
+        return jnp.broadcast_to(sum(parts[1:], parts[0]), shape).astype(dtype) if parts else jnp.zeros(shape, dtype)
+
+    return [jnp.stack([row((q, j)) for j in range(size)]) for q, size in enumerate(sizes)]
 
 
 def _products_in_jnp(*operands: jax.Array, num_x: int, routes: Routes) -> jax.Array:
     xs, ys = operands[:num_x], operands[num_x:]
     axes = tuple(range(ys[0].ndim - 2))
+    wide = wide_type(ys[0].dtype)
+    xs, ys = ([a.astype(wide) for a in stacks] for stacks in (xs, ys))
     return jnp.stack([jnp.sum(ys[q][j] if k == ONES else xs[k][i] * ys[q][j], axis=axes) for k, i, q, j in routes])
 
 
 def _moments_in_jnp(*xs: jax.Array) -> list[jax.Array]:
     axes = tuple(range(1, xs[0].ndim - 1))
-    results = []
-    for function in (jnp.mean, jnp.var):
-        results.append(jnp.concatenate([function(x, axis=axes) for x in xs]))
-    return results
+    wide = [x.astype(wide_type(x.dtype)) for x in xs]
+    return [jnp.concatenate([function(x, axis=axes) for x in wide]) for function in (jnp.mean, jnp.var)]
 
 
 native.define_lowering(combine_p, _combine_in_jnp, ("routes", "sizes"), native_name="combine")

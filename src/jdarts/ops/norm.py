@@ -1,8 +1,8 @@
 """Batch normalisation folded into weighted sums along routes, with its derivative in one pass.
 
 A node of a mixed cell is Σ p·BN(z) over edges and operations, and BN(z) = z·scale + shift with per-channel factors, so the sum
-is one `combine` of the z. Its derivative needs one `products` of the node's cotangent with the z, which gives those of the
-mixture weights and of the statistics, and one `combine`. A plain batch norm is the case of one route per row.
+is one `combine` of the z. Backward it needs one `products` of the node's cotangent with the z, which gives the cotangents of
+the mixture weights and of the statistics, and one `combine`. A plain batch norm is the case of one route per row.
 """
 
 import functools
@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jdarts.ops.mixing import ONES, Routes, combine, moments, products
+from jdarts.ops.changes import changes
+from jdarts.ops.mixing import ONES, Routes, combine, moments
+from jdarts.ops.precision import wide_type
 
 #: PyTorch's defaults, which the reference implementation uses throughout.
 EPSILON = 1e-5
@@ -62,7 +64,7 @@ def normalised_sum(
     """Adds up batch-normalised rows along routes: `out_q[j] = Σ weights[r] · BN(x_k[i])`.
 
     Args:
-      weights: `[R]`, one per route.
+      weights: `[R]`, one per route, as the statistics of the stacks' `wide_type`.
       stacks: `[I_k, B, H, W, C]`; the first `plan.normalised` of them are normalised over B, H and W.
       plan: routes and sizes.
       running: statistics to use instead of the batch's (evaluation), `[N, C]`.
@@ -73,7 +75,7 @@ def normalised_sum(
     """
     stacks = tuple(stacks)
     if not plan.normalised:
-        nothing = jnp.zeros((0, stacks[0].shape[-1]), stacks[0].dtype)
+        nothing = jnp.zeros((0, stacks[0].shape[-1]), wide_type(stacks[0].dtype))
         running, affine = Moments(nothing, nothing), None
     if running is not None:
         factors = _factors(weights, affine, running, _without_axis(plan), _rows(stacks, plan))[0]
@@ -111,14 +113,10 @@ def _rows(stacks: Sequence[jax.Array], plan: Plan) -> tuple[int, ...]:
     return tuple(stack.shape[0] for stack in stacks[: plan.normalised])
 
 
-def _targets(plan: Plan) -> tuple[tuple[int, int], ...]:
-    return tuple((q, j) for q, size in enumerate(plan.sizes) for j in range(size))
-
-
 def _factors(
     weights: jax.Array, affine: Affine | None, local: Moments, plan: Plan, rows: tuple[int, ...]
 ) -> tuple[jax.Array, Moments]:
-    """Small arithmetic: one factor per route and one constant per result row, `[R + T, C]`, and the statistics used."""
+    """Small arithmetic: a factor per route and a constant per normalised route, `[R + N, C]`, and the statistics used."""
     used = _synchronised(local, plan.axis_name)
     scale = lax.rsqrt(used.variance + EPSILON)
     if affine is not None:
@@ -126,23 +124,30 @@ def _factors(
     shift = -used.mean * scale
     if affine is not None:
         shift = shift + affine.bias
-    table = jnp.concatenate([scale, shift], axis=-1)
+    table = jnp.concatenate([scale, shift])
+    # Products with a constant matrix of zeros and ones: gathers and scatters are loops on a CPU.
     starts = np.cumsum((0, *rows))
-    # Products with constant matrices of zeros and ones: gathers and scatters are loops on a CPU.
-    picks = np.zeros((len(plan.routes), int(starts[-1])))
-    leads = np.zeros((sum(plan.sizes), len(plan.routes)))
-    plain = np.ones((len(plan.routes), 2 * local.mean.shape[-1]))
-    plain[:, local.mean.shape[-1] :] = 0
-    targets = {target: row for row, target in enumerate(_targets(plan))}
-    for r, (k, i, q, j) in enumerate(plan.routes):
-        leads[targets[q, j], r] = 1
+    normalised = _normalised_routes(plan)
+    picks = np.zeros((len(plan.routes) + len(normalised), 2 * starts[-1]))
+    plain = np.zeros((len(picks), 1))
+    for r, (k, i, _, _) in enumerate(plan.routes):
         if k < plan.normalised:
             picks[r, starts[k] + i] = 1
-            plain[r] = 0
-    chosen = _matmul(picks, table) + jnp.asarray(plain, table.dtype)
-    weighted = weights[:, None] * chosen
-    scales, shifts = jnp.split(weighted, 2, axis=-1)
-    return jnp.concatenate([scales, _matmul(leads, shifts)]), used
+        else:
+            plain[r] = 1
+    for n, r in enumerate(normalised):
+        k, i, _, _ = plan.routes[r]
+        picks[len(plan.routes) + n, starts[-1] + starts[k] + i] = 1
+    if not np.array_equal(picks, np.eye(*picks.shape)):
+        table = _matmul(picks, table)
+    if plain.any():
+        table = table + jnp.asarray(plain, table.dtype)
+    again = weights[: len(normalised)] if normalised == list(range(len(normalised))) else weights[np.array(normalised)]
+    return jnp.concatenate([weights, again])[:, None] * table, used
+
+
+def _normalised_routes(plan: Plan) -> list[int]:
+    return [r for r, (k, _, _, _) in enumerate(plan.routes) if k < plan.normalised]
 
 
 def _matmul(constant: np.ndarray, x: jax.Array) -> jax.Array:
@@ -156,48 +161,43 @@ def _synchronised(local: Moments, axis_name: str | None) -> Moments:
     return Moments(mean, lax.pmean(local.variance + jnp.square(local.mean - mean), axis_name))
 
 
+def _all_routes(plan: Plan) -> Routes:
+    """The plan's routes, and one for the constant that a normalised row adds along each of its routes."""
+    constants = ((ONES, 0, *plan.routes[r][2:]) for r in _normalised_routes(plan))
+    return (*plan.routes, *constants)
+
+
 def _combined(factors: jax.Array, stacks: tuple[jax.Array, ...], plan: Plan) -> tuple[jax.Array, ...]:
-    constants = tuple((ONES, 0, q, j) for q, j in _targets(plan))
-    return combine(factors, stacks, routes=(*plan.routes, *constants), sizes=plan.sizes)
+    return combine(factors, stacks, routes=_all_routes(plan), sizes=plan.sizes)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _batch_normalised_sum(
     weights: jax.Array, affine: Affine | None, stacks: tuple[jax.Array, ...], plan: Plan
 ) -> tuple[tuple[jax.Array, ...], Moments]:
-    return _forward(weights, affine, stacks, plan)[0]
-
-
-def _forward(weights: jax.Array, affine: Affine | None, stacks: tuple[jax.Array, ...], plan: Plan) -> tuple:
     local = Moments(*moments(stacks[: plan.normalised]))
     factors, used = _factors(weights, affine, local, plan, _rows(stacks, plan))
-    return (_combined(factors, stacks, plan), used), (weights, affine, stacks, local)
+    return _combined(factors, stacks, plan), used
 
 
-def _backward(plan: Plan, kept: tuple, cotangents: tuple) -> tuple:
-    weights, affine, stacks, local = kept
-    of_outs, of_used = cotangents
-    constants = tuple((ONES, 0, q, j) for q, j in _targets(plan))
-    of_factors = products(stacks, of_outs, routes=(*plan.routes, *constants))
-    rows = _rows(stacks, plan)
-    (factors, _), pull_back = jax.vjp(lambda w, a, m: _factors(w, a, m, plan, rows), weights, affine, local)
-    of_weights, of_affine, of_local = pull_back((of_factors, of_used))
+@_batch_normalised_sum.defjvp
+def _change(plan: Plan, primals: tuple, tangents: tuple) -> tuple:
+    weights, affine, stacks = primals
+    of_weights, of_affine, of_stacks = tangents
+    rows, routes = _rows(stacks, plan), len(plan.routes)
+    local = Moments(*moments(stacks[: plan.normalised]))
 
-    # ∂mean/∂z = 1/M and ∂variance/∂z = 2(z − mean)/M, beside each route's own factor times its target's cotangent.
-    count = math.prod(stacks[0].shape[1:-1])
-    slope = 2 * of_local.variance / count
-    offset = of_local.mean / count - slope * local.mean
-    outs = len(plan.sizes)
-    through = tuple((q, j, k, i) for k, i, q, j in plan.routes)
-    own = [(k, i) for k, size in enumerate(rows) for i in range(size)]
-    routes = (*through, *((outs + k, i, k, i) for k, i in own), *((ONES, 0, k, i) for k, i in own))
-    of_stacks = combine(
-        jnp.concatenate([factors[: len(plan.routes)], slope, offset]),
-        [*of_outs, *stacks[: plan.normalised]],
-        routes=routes,
-        sizes=[stack.shape[0] for stack in stacks],
+    def small(weights: jax.Array, affine: Affine | None, local: Moments) -> tuple[jax.Array, Moments]:
+        return _factors(weights, affine, local, plan, rows)
+
+    (factors, used), pushed = jax.linearize(small, weights, affine, local)
+    own, of_sums, of_products = changes(
+        factors[:routes], stacks[: plan.normalised], of_stacks, routes=plan.routes, sizes=plan.sizes
     )
-    return of_weights, of_affine, of_stacks
-
-
-_batch_normalised_sum.defvjp(_forward, _backward)
+    count = math.prod(stacks[0].shape[1:-1])
+    of_mean = of_sums / count
+    of_local = Moments(of_mean, 2 * (of_products / count - local.mean * of_mean))
+    of_factors, of_used = pushed(of_weights, of_affine, of_local)
+    through = _combined(of_factors, stacks, plan)
+    outs = _combined(factors, stacks, plan), used
+    return outs, (tuple(a + b for a, b in zip(own, through)), of_used)

@@ -3,6 +3,7 @@
 #include "depthwise.h"
 #include "moments.h"
 #include "pages.h"
+#include "pointwise.h"
 #include "pool.h"
 #include "products.h"
 #include "xla/ffi/api/ffi.h"
@@ -121,6 +122,52 @@ ffi::Error moments(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result mea
   });
 }
 
+// Calls visit(both operands, result, the same edge's row of each) for all edges of pairs of operands: those of the first
+// half and of the second, one result each.
+template <typename T, typename Visit>
+void for_edges(const ffi::RemainingArgs& operands, ffi::RemainingRets& results, const Visit& visit) {
+  const size_t count = results.size();
+  for (size_t n = 0; n < count; ++n) {
+    const AnyBuffer a = *operands.get<AnyBuffer>(n), b = *operands.get<AnyBuffer>(count + n);
+    Result c = *results.get<AnyBuffer>(n);
+    T* written_c = written<T>(c);
+    const Index edges = a.dimensions()[0], of_a = row_length(a.dimensions()), of_b = row_length(b.dimensions()),
+                of_c = row_length(c->dimensions());
+    for (Index e = 0; e < edges; ++e)
+      visit(a, b, *c, a.reinterpret_data<T>() + e * of_a, b.reinterpret_data<T>() + e * of_b, written_c + e * of_c);
+  }
+}
+
+Index channels_of(const AnyBuffer& buffer) { return buffer.dimensions().back(); }
+
+// The pixels of an edge's images [edges, …, channels].
+Index pixels_of(const AnyBuffer& images) {
+  return channels_of(images) ? row_length(images.dimensions()) / channels_of(images) : 0;
+}
+
+ffi::Error pointwise(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results,
+                     int64_t transposed) {
+  return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
+    using T = decltype(zero);
+    std::vector<jdarts::Edge<T>> edges;
+    for_edges<T>(operands, results, [&](auto& x, auto&, auto& y, const T* of_x, const T* of_w, T* of_y) {
+      edges.push_back({of_x, of_w, of_y, pixels_of(x), channels_of(x), channels_of(y)});
+    });
+    jdarts::pointwise<T>(edges, transposed, pool);
+  });
+}
+
+ffi::Error pointwise_gradient(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results) {
+  return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
+    using T = decltype(zero);
+    std::vector<jdarts::Outer<T>> edges;
+    for_edges<T>(operands, results, [&](auto& x, auto& y, auto&, const T* of_x, const T* of_y, T* of_w) {
+      edges.push_back({of_x, of_y, of_w, pixels_of(x), channels_of(x), channels_of(y)});
+    });
+    jdarts::pointwise_gradient<T>(edges, pool);
+  });
+}
+
 using Places = ffi::Buffer<ffi::U8>;
 
 jdarts::Windows windows(AnyBuffer::Dimensions x, int64_t stride) { return {x[0] * x[1], x[2], x[3], x[4], stride}; }
@@ -180,6 +227,13 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_products, products,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_moments, moments,
     ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().Ret<AnyBuffer>().Ret<AnyBuffer>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jdarts_pointwise, pointwise,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<int64_t>("transposed"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jdarts_pointwise_gradient, pointwise_gradient,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_max_pool, max_pool,

@@ -25,14 +25,6 @@ struct Windows {
   Index useful_threads() const { return 1 + images * image() / (1 << 16); }
 };
 
-template <typename T>
-void store_some(T* to, Vector<T> v, Index count) {
-  if (count >= Simd<T>::lanes) return store(to, v);
-  T values[Simd<T>::lanes];
-  store(values, v);
-  std::copy_n(values, count, to);
-}
-
 // Calls work(image, first row of y, number of rows) for bands of all images.
 template <typename Pool, typename Work>
 void for_bands(const Windows& g, Index bytes_per_row, Pool& pool, const Work& work) {

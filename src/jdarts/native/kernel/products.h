@@ -5,6 +5,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <map>
 #include <vector>
 
 #include "routes.h"
@@ -99,9 +101,9 @@ std::vector<Group<T>> grouped(const Route* routes, Index count, const Stacks<con
   return groups;
 }
 
-// out [R, C]; the rows of all stacks have `length` values.
+// out [R, C] for routes that all differ; the rows of all stacks have `length` values.
 template <typename T, typename Pool>
-void products(const Route* routes, Index count, const Stacks<const T>& xs, const Stacks<const T>& ys, T* out,
+void distinct_products(const Route* routes, Index count, const Stacks<const T>& xs, const Stacks<const T>& ys, T* out,
               Index length, Index channels, Pool& pool) {
   struct Ones {};
   struct Chunks {};
@@ -150,6 +152,28 @@ void products(const Route* routes, Index count, const Stacks<const T>& xs, const
   for (Index chunk = 1; chunk < chunks; ++chunk)
     for (Index e = 0; e < all; ++e) partials[e] += partials[chunk * all + e];
   for (Index e = 0; e < all; ++e) out[e] = T(partials[e]);
+}
+
+// out [R, C]; a route that is there several times is computed once.
+template <typename T, typename Pool>
+void products(const Route* routes, Index count, const Stacks<const T>& xs, const Stacks<const T>& ys, T* out,
+              Index length, Index channels, Pool& pool) {
+  struct Distinct {};
+  std::map<std::array<int64_t, 4>, Index> places;
+  std::vector<Route> distinct;
+  std::vector<Index> place(count);
+  for (Index r = 0; r < count; ++r) {
+    const Route& route = routes[r];
+    const auto found = places.try_emplace({route.from_stack, route.from_row, route.to_stack, route.to_row},
+                                          Index(distinct.size()));
+    if (found.second) distinct.push_back(route);
+    place[r] = found.first->second;
+  }
+  const Index size = distinct.size();
+  if (size == count) return distinct_products(routes, count, xs, ys, out, length, channels, pool);
+  T* sums = thread_buffer<T, Distinct>(std::max<Index>(1, size * channels));
+  distinct_products(distinct.data(), size, xs, ys, sums, length, channels, pool);
+  for (Index r = 0; r < count; ++r) std::copy_n(sums + place[r] * channels, channels, out + r * channels);
 }
 
 }  // namespace jdarts

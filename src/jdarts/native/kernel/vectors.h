@@ -1,6 +1,7 @@
 // Vectors as wide as the processor's registers.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 
@@ -46,6 +47,15 @@ inline V in_register(V v) {
 template <typename T>
 inline void store(T* p, Vector<T> v) {
   std::memcpy(p, &v, sizeof v);
+}
+
+// Stores the first `count` values of a vector.
+template <typename T>
+JDARTS_INLINE void store_some(T* to, Vector<T> v, Index count) {
+  if (count >= Simd<T>::lanes) return store(to, v);
+  T values[Simd<T>::lanes];
+  store(values, v);
+  std::copy_n(values, count, to);
 }
 
 // Vectors that start at values `first`, `first + step`, … of pixels × channels begin at one channel. There are

@@ -1,0 +1,226 @@
+// Products of stacked images with a matrix each: y[e] = x[e] · w[e], and the transposes of that in w: g[e] = x[e]ᵀ · y[e].
+//
+// The images of an edge are one matrix, pixels × channels. Work is cut into blocks of pixels that stay in a core's cache with
+// the matrix; sums over channels run in order, those over pixels in a fixed number of chunks, whatever the threads.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
+#include "routes.h"
+
+namespace jdarts {
+
+// One edge: x [pixels, in], w [in, out] (or [out, in], where it is read transposed), y [pixels, out].
+template <typename T>
+struct Edge {
+  const T* x;
+  const T* w;
+  T* y;
+  Index pixels, in, out;
+};
+
+constexpr int kMostVectors = kManyRegisters ? 4 : 2;  // of one pixel's results in registers
+
+// As many pixels as leave registers for a vector of each column and for what is read.
+constexpr int pixels_at_once(int vectors) {
+  return kManyRegisters ? (vectors == 1 ? 14 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6) : (vectors == 1 ? 8 : 4);
+}
+
+// As many rows of a sum of outer products as leave registers.
+constexpr int rows_at_once(int vectors) {
+  return kManyRegisters ? (vectors == 1 ? 16 : vectors == 4 ? 6 : 8) : (vectors == 1 ? 8 : 4);
+}
+
+template <typename T>
+constexpr Index whole_vectors(Index values) {
+  return (values + Simd<T>::lanes - 1) / Simd<T>::lanes * Simd<T>::lanes;
+}
+
+// A matrix with rows filled up to whole vectors by zeros.
+template <typename T>
+void pack(const T* w, Index in, Index out, bool transposed, T* packed) {
+  const Index row = whole_vectors<T>(out);
+  for (Index k = 0; k < in; ++k, packed += row) {
+    for (Index n = 0; n < out; ++n) packed[n] = transposed ? w[n * in + k] : w[k * out + n];
+    std::fill(packed + out, packed + row, T(0));
+  }
+}
+
+// kPixels pixels times kVectors vectors of columns of a packed matrix, whose rows are `row` long; `count` columns are kept.
+template <typename T, int kPixels, int kVectors>
+JDARTS_INLINE void multiply_pixels(const T* x, Index in, const T* w, Index row, T* y, Index out, Index count) {
+  constexpr Index lanes = Simd<T>::lanes;
+  Vector<T> sum[kPixels][kVectors] = {};
+  for (Index k = 0; k < in; ++k, w += row) {
+    Vector<T> column[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) column[v] = in_register(load(w + v * lanes));
+#pragma GCC unroll 16
+    for (int p = 0; p < kPixels; ++p)
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sum[p][v] += x[p * in + k] * column[v];
+  }
+#pragma GCC unroll 16
+  for (int p = 0; p < kPixels; ++p)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) store_some<T>(y + p * out + v * lanes, sum[p][v], count - v * lanes);
+}
+
+template <typename T, int kVectors>
+void multiply_columns(const Edge<T>& edge, Index begin, Index end, const T* packed, Index first) {
+  constexpr int kPixels = pixels_at_once(kVectors);
+  const Index row = whole_vectors<T>(edge.out), count = edge.out - first;
+  Index p = begin;
+  for (; p + kPixels <= end; p += kPixels)
+    multiply_pixels<T, kPixels, kVectors>(edge.x + p * edge.in, edge.in, packed + first, row,
+                                          edge.y + p * edge.out + first, edge.out, count);
+  for (; p < end; ++p)
+    multiply_pixels<T, 1, kVectors>(edge.x + p * edge.in, edge.in, packed + first, row,
+                                    edge.y + p * edge.out + first, edge.out, count);
+}
+
+// Calls run(number of vectors, first column) for groups of vectors that cover `columns`.
+template <typename T, typename Run>
+void for_vectors(Index columns, const Run& run) {
+  constexpr Index lanes = Simd<T>::lanes;
+  for (Index first = 0; first < columns;) {
+    const Index left = (columns - first + lanes - 1) / lanes;
+    const Index vectors = std::min<Index>(left, kMostVectors);
+    switch (vectors) {
+      case 1: run(std::integral_constant<int, 1>(), first); break;
+      case 2: run(std::integral_constant<int, 2>(), first); break;
+      case 3: run(std::integral_constant<int, 3>(), first); break;
+      default: run(std::integral_constant<int, 4>(), first);
+    }
+    first += vectors * lanes;
+  }
+}
+
+// A piece of an edge's pixels.
+struct Piece {
+  Index edge, begin, end;
+};
+
+// y = x · w for every edge; with `transposed` every w is stored [out, in].
+template <typename T, typename Pool>
+void pointwise(const std::vector<Edge<T>>& edges, bool transposed, Pool& pool) {
+  struct Packed {};
+  std::vector<Piece> pieces;
+  Index values = 0;
+  for (Index e = 0; e < Index(edges.size()); ++e) {
+    const Edge<T>& edge = edges[e];
+    const Index block = std::clamp<Index>(kCacheBytes / Index(sizeof(T)) / (edge.in + edge.out), 64, 4096);
+    for (Index p = 0; p < edge.pixels; p += block) pieces.push_back({e, p, std::min(p + block, edge.pixels)});
+    values += edge.pixels * (edge.in + edge.out);
+  }
+  parallel_for(pool, useful_threads(values * sizeof(T)), pieces.size(), [&](Index unit) {
+    const Piece& piece = pieces[unit];
+    const Edge<T>& edge = edges[piece.edge];
+    T* packed = thread_buffer<T, Packed>(std::max<Index>(1, edge.in * whole_vectors<T>(edge.out)));
+    pack(edge.w, edge.in, edge.out, transposed, packed);
+    for_vectors<T>(edge.out, [&](auto vectors, Index first) {
+      multiply_columns<T, vectors()>(edge, piece.begin, piece.end, packed, first);
+    });
+  });
+}
+
+// kRowCount rows × kVectors vectors of xᵀ·y over `pixels` pixels, added to sums, whose rows are `row` long.
+template <typename T, int kRowCount, int kVectors>
+JDARTS_INLINE void sum_outer(const T* x, Index in, const T* y, Index y_row, Index pixels, T* sums, Index row) {
+  constexpr Index lanes = Simd<T>::lanes;
+  Vector<T> sum[kRowCount][kVectors];
+#pragma GCC unroll 16
+  for (int k = 0; k < kRowCount; ++k)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sum[k][v] = load(sums + k * row + v * lanes);
+  for (Index p = 0; p < pixels; ++p, x += in, y += y_row) {
+    Vector<T> value[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) value[v] = in_register(load(y + v * lanes));
+#pragma GCC unroll 16
+    for (int k = 0; k < kRowCount; ++k)
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sum[k][v] += x[k] * value[v];
+  }
+#pragma GCC unroll 16
+  for (int k = 0; k < kRowCount; ++k)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) store(sums + k * row + v * lanes, sum[k][v]);
+}
+
+// One edge of the sum of outer products: w [in, out] = Σ_pixels x ⊗ y.
+template <typename T>
+struct Outer {
+  const T* x;
+  const T* y;
+  T* w;
+  Index pixels, in, out;
+};
+
+// The transpose of `pointwise` in w, for every edge.
+template <typename T, typename Pool>
+void pointwise_gradient(const std::vector<Outer<T>>& edges, Pool& pool) {
+  struct Sums {};
+  struct Filled {};
+  constexpr Index kBlock = 128;
+  const Index wanted = std::max<Index>(1, 64 / std::max<Index>(1, edges.size()));
+  std::vector<Piece> pieces;
+  std::vector<Index> starts;  // of each piece's sums
+  Index total = 0, values = 0;
+  for (Index e = 0; e < Index(edges.size()); ++e) {
+    const Outer<T>& edge = edges[e];
+    const Index chunks = std::clamp<Index>(edge.pixels / (2 * kBlock), 1, wanted);
+    for (Index n = 0; n < chunks; ++n) {
+      pieces.push_back({e, n * edge.pixels / chunks, (n + 1) * edge.pixels / chunks});
+      starts.push_back(total);
+      total += edge.in * whole_vectors<T>(edge.out);
+    }
+    values += edge.pixels * (edge.in + edge.out);
+  }
+  T* all = thread_buffer<T, Sums>(std::max<Index>(1, total));
+  parallel_for(pool, useful_threads(values * sizeof(T)), pieces.size(), [&](Index unit) {
+    const Piece& piece = pieces[unit];
+    const Outer<T>& edge = edges[piece.edge];
+    const Index row = whole_vectors<T>(edge.out);
+    T* sums = all + starts[unit];
+    std::fill_n(sums, edge.in * row, T(0));
+    T* filled = row == edge.out ? nullptr : thread_buffer<T, Filled>(kBlock * row);
+    for (Index begin = piece.begin; begin < piece.end; begin += kBlock) {
+      const Index pixels = std::min(kBlock, piece.end - begin);
+      const T* x = edge.x + begin * edge.in;
+      const T* y = edge.y + begin * edge.out;
+      if (filled) {
+        for (Index p = 0; p < pixels; ++p) {
+          std::copy_n(y + p * edge.out, edge.out, filled + p * row);
+          std::fill(filled + p * row + edge.out, filled + (p + 1) * row, T(0));
+        }
+        y = filled;
+      }
+      for_vectors<T>(edge.out, [&](auto vectors, Index first) {
+        constexpr int kMany = rows_at_once(vectors()), kSome = 2;
+        Index k = 0;
+        for (; k + kMany <= edge.in; k += kMany)
+          sum_outer<T, kMany, vectors()>(x + k, edge.in, y + first, row, pixels, sums + k * row + first, row);
+        for (; k + kSome <= edge.in; k += kSome)
+          sum_outer<T, kSome, vectors()>(x + k, edge.in, y + first, row, pixels, sums + k * row + first, row);
+        for (; k < edge.in; ++k)
+          sum_outer<T, 1, vectors()>(x + k, edge.in, y + first, row, pixels, sums + k * row + first, row);
+      });
+    }
+  });
+  for (Index unit = 0, end = 0; unit < Index(pieces.size()); unit = end) {
+    while (end < Index(pieces.size()) && pieces[end].edge == pieces[unit].edge) ++end;
+    const Outer<T>& edge = edges[pieces[unit].edge];
+    const Index row = whole_vectors<T>(edge.out), size = edge.in * row;
+    for (Index k = 0; k < edge.in; ++k)
+      for (Index n = 0; n < edge.out; ++n) {
+        double sum = 0;
+        for (Index piece = unit; piece < end; ++piece) sum += all[starts[unit] + (piece - unit) * size + k * row + n];
+        edge.w[k * edge.out + n] = T(sum);
+      }
+  }
+}
+
+}  // namespace jdarts

@@ -1,0 +1,224 @@
+"""1×1 convolutions of stacked edges: all those of a stage in one call, differentiable to every order and in both modes.
+
+Two primitives, each bilinear and the transpose of the other:
+
+    pointwise            P(x, w) → y = x · w        transposes: P(y, wᵀ) in x, G(x, y) in w
+    pointwise gradient   G(x, y) → w = xᵀ · y       transposes: P(y, wᵀ) in x, P(x, w) in y
+
+Each works on several stacks `[E_k, B, H, W, C_k]` at once, one matrix for every edge.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
+
+from jdarts import native
+from jdarts.errors import InputError
+
+pointwise_p = Primitive("pointwise")
+pointwise_p.multiple_results = True
+pointwise_gradient_p = Primitive("pointwise_gradient")
+pointwise_gradient_p.multiple_results = True
+
+
+def pointwise(
+    xs: Sequence[jax.Array], weights: Sequence[jax.Array], *, transposed: bool = False
+) -> tuple[jax.Array, ...]:
+    """1×1 convolutions: every pixel of an edge times that edge's matrix.
+
+    Args:
+      xs: stacks `[E_k, …, C_k]`.
+      weights: for each stack `[E_k, C_k, D_k]`.
+      transposed: whether the weights are given as `[E_k, D_k, C_k]`.
+
+    Returns:
+      For each stack `[E_k, …, D_k]`.
+
+    Raises:
+      InputError: shapes or types do not fit.
+    """
+    return tuple(pointwise_p.bind(*xs, *weights, transposed=transposed))
+
+
+def pointwise_gradient(xs: Sequence[jax.Array], ys: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+    """Sums over all pixels of the outer products of two stacks: what `pointwise` is in its weights, transposed.
+
+    Args:
+      xs: stacks `[E_k, …, C_k]`.
+      ys: stacks `[E_k, …, D_k]`.
+
+    Returns:
+      For each pair `[E_k, C_k, D_k]`.
+
+    Raises:
+      InputError: shapes or types do not fit.
+    """
+    return tuple(pointwise_gradient_p.bind(*xs, *ys))
+
+
+def _halves(operands: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The stacks, and what belongs to each of them."""
+    return operands[: len(operands) // 2], operands[len(operands) // 2 :]
+
+
+# Shapes and types.
+
+
+def _check_types(name: str, operands: Sequence[Any]) -> None:
+    types = {operand.dtype for operand in operands}
+    if len(operands) == 0 or len(types) != 1 or not jnp.issubdtype(operands[0].dtype, jnp.floating):
+        shapes = ", ".join(f"{a.dtype}{list(a.shape)}" for a in operands)
+        raise InputError(f"{name}: all operands must have one floating type; got {shapes or 'none'}")
+
+
+@pointwise_p.def_abstract_eval
+def _pointwise_shape(*operands: Any, transposed: bool) -> Any:
+    _check_types("pointwise", operands)
+    outs = []
+    for x, w in zip(*_halves(operands)):
+        channels = w.shape[-1 if transposed else 1] if len(w.shape) == 3 else None
+        if len(x.shape) < 2 or (x.shape[0], x.shape[-1]) != (w.shape[0], channels):
+            wanted = "[E, D, C]" if transposed else "[E, C, D]"
+            raise InputError(
+                f"pointwise: images {list(x.shape)} are [E, …, C] and need weights {wanted}; got {list(w.shape)}"
+            )
+        outs.append(x.update(shape=(*x.shape[:-1], w.shape[1 if transposed else -1])))
+    return outs
+
+
+@pointwise_gradient_p.def_abstract_eval
+def _pointwise_gradient_shape(*operands: Any) -> Any:
+    _check_types("pointwise_gradient", operands)
+    outs = []
+    for x, y in zip(*_halves(operands)):
+        if len(x.shape) < 2 or x.shape[:-1] != y.shape[:-1]:
+            raise InputError(
+                f"pointwise_gradient: stacks must be alike in all but the channels; got {list(x.shape)} and {list(y.shape)}"
+            )
+        outs.append(x.update(shape=(x.shape[0], x.shape[-1], y.shape[-1])))
+    return outs
+
+
+# Derivatives.
+
+
+def _define_jvp(primitive: Primitive) -> None:
+    def rule(primals: Any, tangents: Any, **params: Any) -> Any:
+        outs = primitive.bind(*primals, **params)
+        changes: list[Any] = [ad.Zero(jax.typeof(out).to_tangent_aval()) for out in outs]
+        count = len(outs)
+        for side in (0, 1):
+            moving = [k for k in range(count) if not isinstance(tangents[side * count + k], ad.Zero)]
+            if not moving:
+                continue
+            pair = [[primals[n * count + k] for k in moving] for n in (0, 1)]
+            pair[side] = [tangents[side * count + k] for k in moving]
+            for k, change in zip(moving, primitive.bind(*pair[0], *pair[1], **params)):
+                changes[k] = ad.add_tangents(changes[k], change)
+        return outs, changes
+
+    ad.primitive_jvps[primitive] = rule
+
+
+def _wanted(cts: Sequence[Any], operands: Sequence[Any]) -> list[int]:
+    """The stacks whose operand is to be differentiated and whose result has a cotangent."""
+    pairs = enumerate(zip(cts, operands))
+    return [k for k, (ct, a) in pairs if ad.is_undefined_primal(a) and not isinstance(ct, ad.Zero)]
+
+
+def _picked(wanted: Sequence[int], *lists: Sequence[Any]) -> list[list[Any]]:
+    return [[values[k] for k in wanted] for values in lists]
+
+
+def _spread(wanted: Sequence[int], values: Sequence[Any], count: int) -> list[Any]:
+    return [values[wanted.index(k)] if k in wanted else None for k in range(count)]
+
+
+def _pointwise_transpose(cts: Any, *operands: Any, transposed: bool) -> Any:
+    xs, weights = _halves(operands)
+    if any(ad.is_undefined_primal(x) for x in xs):
+        wanted = _wanted(cts, xs)
+        grads = pointwise(*_picked(wanted, cts, weights), transposed=not transposed) if wanted else []
+        return [*_spread(wanted, grads, len(xs)), *[None] * len(weights)]
+    wanted = _wanted(cts, weights)
+    pair = _picked(wanted, cts, xs) if transposed else _picked(wanted, xs, cts)
+    grads = pointwise_gradient(*pair) if wanted else []
+    return [*[None] * len(xs), *_spread(wanted, grads, len(weights))]
+
+
+def _pointwise_gradient_transpose(cts: Any, *operands: Any) -> Any:
+    xs, ys = _halves(operands)
+    if any(ad.is_undefined_primal(x) for x in xs):
+        wanted = _wanted(cts, xs)
+        grads = pointwise(*_picked(wanted, ys, cts), transposed=True) if wanted else []
+        return [*_spread(wanted, grads, len(xs)), *[None] * len(ys)]
+    wanted = _wanted(cts, ys)
+    grads = pointwise(*_picked(wanted, xs, cts)) if wanted else []
+    return [*[None] * len(xs), *_spread(wanted, grads, len(ys))]
+
+
+_define_jvp(pointwise_p)
+_define_jvp(pointwise_gradient_p)
+ad.primitive_transposes[pointwise_p] = _pointwise_transpose
+ad.primitive_transposes[pointwise_gradient_p] = _pointwise_gradient_transpose
+
+
+# Batching: the lanes of a vmapped axis join the edges, as the slower of the two; with matrices that all lanes share they
+# join the images.
+
+
+def _merged(operand: Any, axis: Any, count: int, onto: int) -> jax.Array:
+    operand = jnp.broadcast_to(operand, (count, *operand.shape)) if axis is None else jnp.moveaxis(operand, axis, 0)
+    operand = jnp.moveaxis(operand, 0, onto)
+    return operand.reshape(*operand.shape[:onto], count * operand.shape[onto + 1], *operand.shape[onto + 2 :])
+
+
+def _define_batching(primitive: Primitive, shared_matrices: bool) -> None:
+    def rule(operands: Any, axes: Any, **params: Any) -> Any:
+        count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
+        images, others = _halves(operands)
+        of_images, of_others = _halves(axes)
+        shared = shared_matrices and all(axis is None for axis in of_others)
+        onto = 1 if shared else 0
+        merged = [_merged(x, axis, count, onto) for x, axis in zip(images, of_images)]
+        merged += others if shared else [_merged(a, axis, count, 0) for a, axis in zip(others, of_others)]
+        outs = primitive.bind(*merged, **params)
+        split = [
+            out.reshape(*out.shape[:onto], count, out.shape[onto] // count, *out.shape[onto + 1 :]) for out in outs
+        ]
+        return split, [onto] * len(outs)
+
+    batching.primitive_batchers[primitive] = rule
+
+
+_define_batching(pointwise_p, shared_matrices=True)
+_define_batching(pointwise_gradient_p, shared_matrices=False)
+
+
+# Evaluation and lowering.
+
+
+def _pointwise_in_jnp(*operands: jax.Array, transposed: bool) -> list[jax.Array]:
+    outs = []
+    for x, w in zip(*_halves(operands)):
+        w = jnp.swapaxes(w, 1, 2) if transposed else w
+        outs.append(jnp.matmul(_flat(x), w).reshape(*x.shape[:-1], w.shape[-1]))
+    return outs
+
+
+def _pointwise_gradient_in_jnp(*operands: jax.Array) -> list[jax.Array]:
+    return [jnp.matmul(jnp.swapaxes(_flat(x), 1, 2), _flat(y)) for x, y in zip(*_halves(operands))]
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    """`[E, pixels, C]`."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+
+
+native.define_lowering(pointwise_p, _pointwise_in_jnp, ("transposed",), native_name="pointwise")
+native.define_lowering(pointwise_gradient_p, _pointwise_gradient_in_jnp, (), native_name="pointwise_gradient")

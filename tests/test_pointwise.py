@@ -1,0 +1,115 @@
+"""1×1 convolutions of stacked edges: against numpy, in both paths, and as a pair of bilinear functions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jdarts import native
+from jdarts.errors import InputError
+from jdarts.ops.pointwise import pointwise, pointwise_gradient
+
+TYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+#: Channels below, at, between and above the lanes of a vector, and more than the registers take at once.
+CHANNELS = [(1, 1), (3, 5), (16, 16), (17, 8), (36, 36), (48, 80), (64, 130)]
+
+
+@pytest.fixture
+def path(request, monkeypatch):
+    if request.param == "XLA":
+        monkeypatch.setenv("JDARTS_NATIVE", "0")
+        return
+    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
+    if native.lowering("pointwise", np.dtype(np.float32)) is None:
+        pytest.skip("no native library can be built here")
+
+
+def arrays(*shapes, seed=0, dtype=np.float64):
+    draw = np.random.default_rng(seed)
+    return [jnp.asarray(draw.normal(size=shape), dtype) for shape in shapes]
+
+
+def operands(lanes=(), seed=0):
+    """Two stacks of other edges, pixels and channels, their matrices, and images of the results' shapes."""
+    drawn = arrays((2, 1, 3, 2, 3), (1, 2, 2, 1, 2), (2, 3, 4), (1, 2, 2), (2, 1, 3, 2, 4), (1, 2, 2, 1, 2), seed=seed)
+    drawn = [jnp.stack([(1 + lane) * jnp.sin(a + lane) for lane in range(*lanes)]) if lanes else a for a in drawn]
+    return drawn[:2], drawn[2:4], drawn[4:]
+
+
+@pytest.mark.parametrize("path", ["native", "XLA"], indirect=True)
+@pytest.mark.parametrize("channels", CHANNELS)
+@TYPES
+def test_values_are_those_of_numpy(path, channels, dtype, tolerance):
+    for pixels in ((1, 1, 1), (2, 5, 3), (3, 17, 9)):
+        shapes = [(3, *pixels, channels[0]), (3, *channels), (3, *pixels, channels[1])]
+        x, w, y = arrays(*shapes, dtype=dtype)
+        names = "ebhwc,ecd->ebhwd"
+        check = dict(rtol=tolerance, atol=30 * tolerance)
+        expected = np.einsum(names, *(np.asarray(a, np.float64) for a in (x, w)))
+        np.testing.assert_allclose(pointwise([x], [w])[0], expected, **check)
+        np.testing.assert_allclose(pointwise([x], [jnp.swapaxes(w, 1, 2)], transposed=True)[0], expected, **check)
+        expected = np.einsum("ebhwc,ebhwd->ecd", *(np.asarray(a, np.float64) for a in (x, y)))
+        np.testing.assert_allclose(pointwise_gradient([x], [y])[0], expected, **check)
+
+
+@pytest.mark.parametrize("path", ["native", "XLA"], indirect=True)
+def test_several_stacks_are_each_by_itself(path):
+    xs, weights, ys = operands()
+    for k, together in enumerate(pointwise(xs, weights)):
+        np.testing.assert_allclose(together, pointwise([xs[k]], [weights[k]])[0], rtol=1e-13)
+    for k, together in enumerate(pointwise_gradient(xs, ys)):
+        np.testing.assert_allclose(together, pointwise_gradient([xs[k]], [ys[k]])[0], rtol=1e-13)
+
+
+def test_derivatives_of_both_modes_to_second_order():
+    xs, weights, ys = operands()
+    check_grads(lambda x, w: pointwise(x, w), (xs, weights), order=2, rtol=1e-6)
+    transposed = [jnp.swapaxes(w, 1, 2) for w in weights]
+    check_grads(lambda x, w: pointwise(x, w, transposed=True), (xs, transposed), order=2, rtol=1e-6)
+    check_grads(lambda x, y: pointwise_gradient(x, y), (xs, ys), order=2, rtol=1e-6)
+
+
+def test_a_part_of_the_operands_may_be_constant():
+    xs, weights, ys = operands()
+    check_grads(lambda w: pointwise(xs, [weights[0], w]), (weights[1],), order=1, rtol=1e-6)
+    check_grads(lambda x: pointwise([xs[0], x], weights), (xs[1],), order=1, rtol=1e-6)
+    check_grads(lambda x, y: pointwise_gradient([x, xs[1]], [ys[0], y]), (xs[0], ys[1]), order=1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mapped", [(True, True), (True, False), (False, True)])
+def test_vmap_is_a_loop(mapped):
+    lanes = operands(lanes=(3,))
+    fixed = operands(seed=1)
+    axes = [0 if is_mapped else None for is_mapped in mapped]
+    for function, pair in ((pointwise, (0, 1)), (pointwise_gradient, (0, 2))):
+        given = [(lanes if is_mapped else fixed)[n] for is_mapped, n in zip(mapped, pair)]
+        together = jax.vmap(function, in_axes=axes)(*given)
+        for lane in range(3):
+            one = [[a[lane] for a in part] if axis == 0 else part for axis, part in zip(axes, given)]
+            for many, alone in zip(together, function(*one)):
+                np.testing.assert_allclose(many[lane], alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("path", ["native", "XLA"], indirect=True)
+def test_no_pixels(path):
+    x, w = jnp.zeros((2, 0, 4, 4, 3)), jnp.ones((2, 3, 5))
+    assert pointwise([x], [w])[0].shape == (2, 0, 4, 4, 5)
+    np.testing.assert_array_equal(pointwise_gradient([x], [x])[0], np.zeros((2, 3, 3)))
+
+
+def test_what_is_not_a_number_stays_in_its_pixel():
+    x, w = arrays((1, 1, 5, 4, 3), (1, 3, 3))
+    x = x.at[0, 0, 2, 1, 0].set(jnp.nan)
+    found = np.isnan(pointwise([x], [w])[0]).any(-1)
+    assert found[0, 0, 2, 1] and found.sum() == 1
+
+
+def test_operands_that_do_not_fit_are_refused():
+    x, w = arrays((2, 1, 2, 2, 3), (2, 3, 4))
+    with pytest.raises(InputError, match=r"need weights \[E, C, D\]; got \[2, 4, 3\]"):
+        pointwise([x], [jnp.swapaxes(w, 1, 2)])
+    with pytest.raises(InputError, match="one floating type"):
+        pointwise([x], [w.astype(np.float32)])
+    with pytest.raises(InputError, match="alike in all but the channels"):
+        pointwise_gradient([x], [x[:, :, :1]])
