@@ -78,7 +78,9 @@ def test_any_genotype_counts_as_by_hand(seed):
     network, cells = draw.choice(("cifar", "imagenet")), draw.randint(1, 6)
     channels, classes, image_channels = draw.choice((2, 6)), draw.randint(1, 9), draw.choice((1, 3))
     size = 64 * (2 if network == "imagenet" else 1)
-    weights, head, multiply_adds = plain_counts.network(genotype, network, channels, cells, classes, size, image_channels)
+    weights, head, multiply_adds = plain_counts.network(
+        genotype, network, channels, cells, classes, size, image_channels
+    )
     found = describe(
         genotype,
         network,

@@ -143,7 +143,7 @@ class _Unpickler(pickle.Unpickler):
         }
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGES:
+        if module in ("torch", "torch.cuda") and name in _STORAGES:
             return _StorageKind(_STORAGES[name])
         try:
             return self._known[module, name]
