@@ -1,6 +1,7 @@
 """Trained networks: read from a run, from arrays or from an exported program, and used on batches of images."""
 
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -57,11 +58,14 @@ class TrainedNetwork:
     variables: Mapping[str, Any]
     images: ImageFormat
 
-    def logits(self, images: jax.Array | np.ndarray) -> jax.Array:
-        """Raw images, uint8 `[B, H, W, C]`, to logits `[B, classes]`; a pure function, to be jitted."""
-        variables = jax.tree.map(jnp.asarray, dict(self.variables))
+    def apply(self, variables: Mapping[str, Any], images: jax.Array | np.ndarray) -> jax.Array:
+        """The network with any variables: raw images, uint8 `[B, H, W, C]`, to logits `[B, classes]`. A pure function."""
         normal = normalise(images, mean=self.images.mean, std=self.images.std, dtype=self.network.dtype)
-        return self.network.apply(variables, normal, train=False, rngs={"noise": jax.random.key(0)})[0]
+        return self.network.apply(dict(variables), normal, train=False, rngs={"noise": jax.random.key(0)})[0]
+
+    def logits(self, images: jax.Array | np.ndarray) -> jax.Array:
+        """`apply` with the network's own variables, which are constants of a program that is made of it."""
+        return self.apply(jax.tree.map(jnp.asarray, dict(self.variables)), images)
 
 
 class Classifier:
@@ -75,7 +79,7 @@ class Classifier:
     def __init__(
         self, function: Callable[[Any], jax.Array], image_shape: tuple[int, int, int], class_names: tuple[str, ...] = ()
     ) -> None:
-        self._function = jax.jit(function)
+        self._function = function
         self.image_shape = image_shape
         self.class_names = class_names
 
@@ -117,7 +121,9 @@ def load(path: str | os.PathLike[str]) -> Classifier:
     if path.is_file() and not _is_archive(path):
         return _exported(path)
     found = load_network(path)
-    return Classifier(found.logits, found.images.shape, found.images.class_names)
+    # As arguments: the compiler would work on constants for long.
+    variables = jax.device_put(dict(found.variables))
+    return Classifier(functools.partial(jax.jit(found.apply), variables), found.images.shape, found.images.class_names)
 
 
 def load_network(path: str | os.PathLike[str]) -> TrainedNetwork:
@@ -207,7 +213,7 @@ def _exported(path: Path) -> Classifier:
             f"{path} is damaged, or no network that jdarts has exported ({type(error).__name__}); give a training's folder, or "
             "a file of python -m jdarts.export"
         ) from None
-    return Classifier(exported.call, (int(height), int(width), int(channels)))
+    return Classifier(jax.jit(exported.call), (int(height), int(width), int(channels)))
 
 
 def _from_arrays(path: Path) -> TrainedNetwork:
