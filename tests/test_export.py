@@ -20,6 +20,7 @@ from torch_bytes import FORMATS, Stored
 import jdarts
 from jdarts import checkpoint, data, zoo
 from jdarts.command import run_command
+from jdarts.data.catalogue import CATALOGUE
 from jdarts.errors import InputError
 from jdarts.export import main
 from jdarts.genotype import Genotype
@@ -126,9 +127,10 @@ def test_other_images_are_refused(trained, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(user_settings, tmp_path_factory):
-    """A training's result: one that has a best checkpoint, averaged weights and an auxiliary head."""
+    """A training's result: one that has a best checkpoint and averaged weights."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    changes = {"genotype": str(CELLS), "auxiliary": False, "cells": 2, "epochs": 2}
+    cells = Genotype((("skip_connect", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("skip_connect", 1)), (2,))
+    changes = {"genotype": str(cells), "auxiliary": False, "epochs": 1}
     return small_train.run(folder, **changes)[0]
 
 
@@ -186,7 +188,7 @@ def test_a_checkpoint_of_pytorch(save, state_dict, command, tmp_path):
     assert (code, err) == (0, "")
     assert out.startswith(f"{tmp_path}/network.npz: 4 classes of uint8 images [B, 32, 32, 3]")
     found = load_network(tmp_path / "network.npz")
-    cifar10 = data.CATALOGUE["cifar10"]
+    cifar10 = CATALOGUE["cifar10"]
     assert (found.images.mean, found.images.std) == (cifar10.mean, cifar10.std)
     images = raw(2, (32, 32, 3))
     expected = plain_logits(state_dict, CELLS, images, cells=3, mean=cifar10.mean, std=cifar10.std)
@@ -208,7 +210,7 @@ def test_arrays_of_an_imagenet_network(command, tmp_path):
     ("arguments", "message"),
     [
         (("weights.pt",), "weights.pt does not name its cells; give --genotype"),
-        (("weights.pt", "--genotype", "DARTS_V2"), "the checkpoint has no cells.0._ops.1.conv_1.weight; it is of another"),
+        (("weights.pt", "--genotype", "DARTS_V2"), "the checkpoint has no cells.0._ops.2.op.1.weight; it is of another"),
         (("weights.pt", "--genotype", CELLS, "--classes", 10), "the checkpoint's network has classes 4; give 4"),
         (("weights.pt", "--genotype", CELLS, "--cells", 20), "cells is 20, but the checkpoint's network has cells 3"),
         (("weights.pt", "--genotype", CELLS, "--network", "imagenet"), "network is imagenet, but the checkpoint's"),

@@ -218,7 +218,7 @@ def _exported(path: Path) -> Classifier:
 
 def _from_arrays(path: Path) -> TrainedNetwork:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if DESCRIPTION not in file:
                 raise InputError(
                     f"{path} holds arrays, but not those of a network that jdarts has exported; a checkpoint of PyTorch is "

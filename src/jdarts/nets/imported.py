@@ -83,7 +83,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     if path.suffix != ".npz":
         return read_torch_file(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return dict(file)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         why = getattr(error, "strerror", None) or error
