@@ -1,10 +1,12 @@
 """Trained networks out of jdarts and back: runs, arrays, StableHLO programs, checkpoints of PyTorch."""
 
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +133,9 @@ def finished(user_settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
     cells = Genotype((("skip_connect", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("skip_connect", 1)), (2,))
     changes = {"genotype": str(cells), "auxiliary": False, "epochs": 1}
-    return small_train.run(folder, **changes)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jdarts.train.loop.draw_curves", lambda records, path: None)
+        return small_train.run(folder, **changes)[0]
 
 
 def accuracy(classify):
@@ -159,6 +163,31 @@ def test_a_run_without_best_gives_the_newest(finished, tmp_path):
     shutil.rmtree(folder / "best")
     found, newest = (load_network(path).variables for path in (folder, small_runs.newest(folder).path))
     jax.tree.map(np.testing.assert_array_equal, found, newest)
+
+
+def test_weights_are_taken_where_there_are_no_averages_and_the_auxiliary_head_is_left_out(trained, tmp_path):
+    network = trained.network
+    record = {
+        "genotype": json.loads(CELLS.to_json()),
+        "network": {"stem": "cifar", "channels": network.channels, "cells": network.cells, "auxiliary": True},
+        "images": dataclasses.asdict(FORMAT),
+    }
+    head = {"auxiliary": {"classifier": {"bias": jnp.ones(3)}}}
+    weights, model_state = (dict(trained.variables[name]) | head for name in ("params", "batch_stats"))
+    ones = jax.tree.map(jnp.ones_like, {"params": weights, "batch_stats": model_state})
+    state = {
+        "weights": weights,
+        "model_state": model_state,
+        "average": {},
+        "key": jax.random.key(0),
+        "step": jnp.int32(3),
+    }
+    checkpoint.save(tmp_path / "run/checkpoints", 3, state, record)
+    found = load_network(tmp_path / "run")
+    assert (found.network, found.images) == (network, FORMAT)
+    jax.tree.map(np.testing.assert_array_equal, found.variables, dict(trained.variables))
+    checkpoint.save(tmp_path / "run/checkpoints", 4, state | {"average": ones}, record)
+    assert all(np.all(leaf == 1) for leaf in jax.tree.leaves(load_network(tmp_path / "run").variables))
 
 
 @pytest.fixture
@@ -197,7 +226,8 @@ def test_a_checkpoint_of_pytorch(save, state_dict, command, tmp_path):
 
 def test_arrays_of_an_imagenet_network(command, tmp_path):
     network = imagenet_network(CELLS, channels=2, cells=1, classes=3, auxiliary=False)
-    np.savez(tmp_path / "weights.npz", **{name: np.asarray(a) for name, a in random_arrays(network).items()})
+    arrays: Any = {name: np.asarray(array) for name, array in random_arrays(network).items()}
+    np.savez(tmp_path / "weights.npz", **arrays)
     options = ("--genotype", CELLS, "--image-size", 32, "--mean", 0.5, 0.5, 0.5, "--std", 1, 1, 1)
     code, out, err = command(tmp_path / "weights.npz", *options, "--out", tmp_path / "network.npz")
     assert (code, err) == (0, "")

@@ -5,6 +5,7 @@ import io
 import pickle
 import struct
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,12 @@ class Stored:
         self.shape = self.array.shape if shape is None else shape
 
 
-class _Pickler(pickle._Pickler):
-    """Python's own pickler, which can be told to write names that do not exist here."""
+#: Python's own pickler, which can be extended; its stubs do not show how.
+_PythonPickler: Any = pickle._Pickler
+
+
+class _Pickler(_PythonPickler):
+    """A pickler that writes names that do not exist here."""
 
     def __init__(self, file, legacy):
         super().__init__(file, protocol=2)

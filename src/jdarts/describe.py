@@ -86,7 +86,6 @@ class Description:
         """As JSON data. `params_auxiliary` is the number with the auxiliary head, null where there is none."""
         size = total(self.parts)
         return {
-            "genotype": json.loads(self.genotype.to_json()),
             "network": self.network,
             "channels": self.channels,
             "cells": self.cells,
@@ -98,6 +97,7 @@ class Description:
             "parts": {
                 part: {"params": own.weights, "multiply_adds": own.multiply_adds} for part, own in self.parts.items()
             },
+            "genotype": json.loads(self.genotype.to_json()),
         }
 
     def to_text(self) -> str:

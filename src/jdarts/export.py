@@ -16,7 +16,8 @@ from jdarts.trained import ImageFormat, TrainedNetwork, load_network, save_array
 
 #: What ImageNet's images are normalised with, in the reference implementation and elsewhere.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_OPTIONAL = tyro.conf.arg(help_behavior_hint="")
+_NUMBER = tyro.conf.arg(metavar="INT", help_behavior_hint="")
+_PER_CHANNEL = tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +46,14 @@ class ExportConfig:
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT_OR_RUN", help_behavior_hint="")]
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
-    genotype: Annotated[str | None, _OPTIONAL] = None
-    network: Annotated[Stem | None, _OPTIONAL] = None
-    channels: Annotated[int | None, _OPTIONAL] = None
-    cells: Annotated[int | None, _OPTIONAL] = None
-    classes: Annotated[int | None, _OPTIONAL] = None
-    image_size: Annotated[int | None, _OPTIONAL] = None
-    mean: Annotated[tuple[float, ...] | None, _OPTIONAL] = None
-    std: Annotated[tuple[float, ...] | None, _OPTIONAL] = None
+    genotype: Annotated[str | None, tyro.conf.arg(metavar="GENOTYPE", help_behavior_hint="")] = None
+    network: Annotated[Stem | None, tyro.conf.arg(metavar="{cifar,imagenet}", help_behavior_hint="")] = None
+    channels: Annotated[int | None, _NUMBER] = None
+    cells: Annotated[int | None, _NUMBER] = None
+    classes: Annotated[int | None, _NUMBER] = None
+    image_size: Annotated[int | None, _NUMBER] = None
+    mean: Annotated[tuple[float, ...] | None, _PER_CHANNEL] = None
+    std: Annotated[tuple[float, ...] | None, _PER_CHANNEL] = None
 
 
 _WRITERS = {".npz": save_arrays, ".stablehlo": save_program}

@@ -162,7 +162,7 @@ def save_arrays(trained: TrainedNetwork, path: Path) -> None:
         },
         "images": dataclasses.asdict(trained.images),
     }
-    arrays = {
+    arrays: Any = {
         jax.tree_util.keystr(place, simple=True, separator="/"): np.asarray(leaf)
         for place, leaf in jax.tree.leaves_with_path(dict(trained.variables))
     }
@@ -253,8 +253,6 @@ def _chosen(path: Path) -> checkpoint.Checkpoint:
 
 
 def _from_checkpoint(found: checkpoint.Checkpoint) -> TrainedNetwork:
-    from jdarts.train.step import TrainState, network_variables
-
     record: Any = found.record
     try:
         description = {
@@ -267,9 +265,13 @@ def _from_checkpoint(found: checkpoint.Checkpoint) -> TrainedNetwork:
             f"{found.path} is not a checkpoint of a training ({error} is missing); a search holds no network in use: train the "
             "cell that it has found, with python -m jdarts.train --genotype"
         ) from None
-    variables = network_variables(TrainState(**checkpoint.load_all(found)))
-    variables["params"].pop("auxiliary", None)
-    variables["batch_stats"].pop("auxiliary", None)
+    state = checkpoint.load_all(found)
+    # The state of `jdarts.train`: running averages of the weights, where there are any, are what it evaluates.
+    trained = state.get("average") or {"params": state["weights"], "batch_stats": state.get("model_state", {})}
+    variables = {
+        collection: {name: leaves for name, leaves in trained.get(collection, {}).items() if name != "auxiliary"}
+        for collection in ("params", "batch_stats")
+    }
     return _network(description, variables)
 
 

@@ -5,7 +5,8 @@ the network itself, by following its weights to the convolutions and matrix prod
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -74,14 +75,13 @@ def network_sizes(network: nn.Module, image_shape: tuple[int, int, int], *inputs
     names = [tuple(part.key for part in path) for path, _ in leaves]
     kernels = [name[1] if name[0] == "params" and name[-1] not in _NO_KERNELS else None for name in names]
     origins = [*kernels, *[None] * (len(program.jaxpr.invars) - len(kernels))]
-    parts: dict[str, list[int]] = {}
+    weights: Counter[str] = Counter()
     for name, (_, leaf) in zip(names, leaves):
         if name[0] == "params":
-            parts.setdefault(name[1], [0, 0])[0] += math.prod(leaf.shape)
-    for part, count in _counted(program.jaxpr, origins):
-        parts[part][1] += count
-    ordered = sorted(parts, key=_place)
-    return {part: Size(*parts[part]) for part in ordered}
+            weights[name[1]] += math.prod(leaf.shape)
+    multiply_adds: Counter[str] = Counter()
+    _follow(program.jaxpr, origins, multiply_adds)
+    return {part: Size(weights[part], multiply_adds[part]) for part in sorted(weights, key=_place)}
 
 
 def total(sizes: Mapping[str, Size], *, auxiliary: bool = False) -> Size:
@@ -97,40 +97,31 @@ def _place(part: str) -> tuple[int, int, str]:
     return {"classifier": 2, AUXILIARY: 3}.get(part, 0), 0, part
 
 
-def _counted(jaxpr: Jaxpr, origins: list[str | None]) -> Iterator[tuple[str, int]]:
-    """Multiply-adds of each convolution and matrix product with a weight, with the part that the weight belongs to.
+def _follow(jaxpr: Jaxpr, origins: list[str | None], counts: Counter[str]) -> list[str | None]:
+    """Counts the multiply-adds of each convolution and matrix product with a weight, for the part that the weight is of.
 
     Args:
       jaxpr: the program.
       origins: for each of its inputs, the part whose weight it is, or None.
+      counts: gets the numbers.
+
+    Returns:
+      For each of its results, the part whose weight it still is, or None.
     """
     known = {variable: origin for variable, origin in zip(jaxpr.invars, origins) if origin}
     for equation in jaxpr.eqns:
         from_parts = [None if isinstance(operand, Literal) else known.get(operand) for operand in equation.invars]
         part = next(filter(None, from_parts), None)
-        inner = _inner(equation)
         if part is None:
             continue
-        if inner is not None:
-            yield from _counted(inner, from_parts)
-            known |= _handed_on(inner, from_parts, equation.outvars)
+        if inner := _inner(equation):
+            handed_on = _follow(inner, from_parts, counts)
+            known |= {variable: origin for variable, origin in zip(equation.outvars, handed_on) if origin}
         elif equation.primitive.name in _REARRANGE:
             known[equation.outvars[0]] = part
         elif counter := _COUNTERS.get(equation.primitive.name):
-            yield part, counter(equation)
-
-
-def _handed_on(inner: Jaxpr, origins: list[str | None], outvars: Any) -> dict[Any, str]:
-    """The results of a called program that are still weights."""
-    known = {variable: origin for variable, origin in zip(inner.invars, origins) if origin}
-    for equation in inner.eqns:
-        if equation.primitive.name in _REARRANGE and equation.invars[0] in known:
-            known[equation.outvars[0]] = known[equation.invars[0]]
-    return {
-        outer: known[result]
-        for outer, result in zip(outvars, inner.outvars)
-        if not isinstance(result, Literal) and result in known
-    }
+            counts[part] += counter(equation)
+    return [None if isinstance(result, Literal) else known.get(result) for result in jaxpr.outvars]
 
 
 def _inner(equation: Any) -> Jaxpr | None:
