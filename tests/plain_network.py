@@ -3,6 +3,8 @@
 Weights are a flat dict with PyTorch `state_dict` names and layouts, as in `plain_supernet`, whose layers are used here.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from plain_supernet import (
@@ -44,7 +46,7 @@ def cell(genotype, kind, before, last, weights, factors, *, halved, train):
     statistics = named("preprocess0.", new0) | named("preprocess1.", new1)
     states, position, edges = [s0, s1], 0, getattr(genotype, kind)
     while position < len(edges):
-        total = 0.0
+        total: Any = 0.0
         for _ in range(min(genotype.edges_per_node, len(states))):
             name, source = edges[position]
             stride = 2 if kind == "reduce" and source < 2 else 1

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_search import Died
+from small_runs import Died
 
 from jdarts import checkpoint
 from jdarts.errors import InputError

@@ -6,7 +6,8 @@ import signal
 import sys
 
 import pytest
-from small_search import finish, quick, read_until, start, undisturbed, user_settings
+from small_runs import finish, read_until, user_settings
+from small_search import quick, start, undisturbed
 
 from jdarts import checkpoint
 from jdarts.command import run_command

@@ -195,7 +195,7 @@ def test_a_full_disk(moment, quick, undisturbed, tmp_path, monkeypatch, capsys):
             patch.setattr(loop, "draw_curves", failing)
         else:
             write = RunFolder.write
-            patch.setattr("pathlib.Path.write_text", failing)
+            patch.setattr("pathlib.Path.write_bytes", failing)
             patch.setattr(
                 RunFolder, "write", lambda self, name, text: write(self, name, text) if name == moment else None
             )

@@ -21,6 +21,7 @@ from jdarts.derivation import derive_genotype
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, genotype_from_json, parse_genotype
 from jdarts.space import SearchSpace, darts_space, uniform_space
+from jdarts.trained import load
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ __all__ = [
     "first_order",
     "genotype_from_json",
     "init_state",
+    "load",
     "parse_genotype",
     "uniform_space",
     "unrolled",

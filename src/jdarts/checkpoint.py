@@ -116,6 +116,26 @@ def load(checkpoint: Checkpoint, template: Any) -> Any:
         ) from error
 
 
+def load_all(checkpoint: Checkpoint) -> Any:
+    """Reads all arrays of a checkpoint onto the default device, as nested dictionaries, whatever they are.
+
+    Raises:
+      InputError: the arrays cannot be read.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    (device,) = jnp.zeros(()).devices()
+    place = jax.sharding.SingleDeviceSharding(device)
+    try:
+        with _orbax_silenced():
+            arrays = str((checkpoint.path / ARRAYS).absolute())
+            saved: Any = ocp.metadata(arrays).metadata
+            abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), saved)
+            return ocp.load(arrays, abstract)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"{checkpoint.path} cannot be read ({_reason(error)})") from error
+
+
 def read(path: Path) -> Checkpoint:
     """Reads a checkpoint's record and verifies its checksums.
 

@@ -1,4 +1,4 @@
-"""Text files that are written whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import contextlib
 from pathlib import Path
@@ -15,9 +15,18 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
       OSError: the file cannot be written, or the disk is full; nothing is left behind then.
     """
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+      OSError: the file cannot be written, or the disk is full; nothing is left behind then.
+    """
     part = aside(path)
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content)
         part.replace(path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -42,6 +42,8 @@ def define_lowering(
 ) -> None:
     """Evaluates and lowers a primitive: natively on a CPU where that is possible, through a function of arrays elsewhere.
 
+    Programs that `jax.export` exports, for CPUs or others, hold operations of JAX alone.
+
     Args:
       primitive: the primitive; its operands and parameters are those of the function.
       function: what it computes, in operations of JAX.
@@ -57,13 +59,18 @@ def define_lowering(
     elsewhere = mlir.lower_fun(function, multiple_results=many)
     without_native = elsewhere if on_cpu is None else mlir.lower_fun(on_cpu, multiple_results=many)
 
-    def cpu_rule(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Any:
-        rule = _native_rule(native_name, ctx.avals_in) or without_native
-        return rule(ctx, *operands, **params)
+    def rule(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Any:
+        module = ctx.module_context
+        chosen = None
+        if tuple(ctx.platforms or module.platforms) == ("cpu",):
+            # An exported program runs where the native library is not.
+            if not module.lowering_parameters.for_export:
+                chosen = _native_rule(native_name, ctx.avals_in)
+            chosen = chosen or without_native
+        return (chosen or elsewhere)(ctx, *operands, **params)
 
     primitive.def_impl(jax.jit(bind, static_argnames=statics))
-    mlir.register_lowering(primitive, elsewhere)
-    mlir.register_lowering(primitive, cpu_rule, platform="cpu")
+    mlir.register_lowering(primitive, rule)
 
 
 def _native_rule(function: str, operands: Sequence[Any]) -> mlir.LoweringRule | None:

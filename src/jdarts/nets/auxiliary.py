@@ -37,12 +37,12 @@ class AuxiliaryHead(nn.Module):
         Raises:
           InputError: an image from which the windows do not leave 2×2.
         """
-        smallest, largest = WINDOW + (POOLED - 1) * self.stride, WINDOW + POOLED * self.stride - 1
+        sizes = readable_sizes(self.stride)
         height, width = x.shape[1:3]
-        if not (smallest <= height <= largest and smallest <= width <= largest):
+        if height not in sizes or width not in sizes:
             raise InputError(
-                f"the auxiliary head finds {self.place} {height}×{width} large, and needs {smallest}×{smallest} to "
-                f"{largest}×{largest}; give images of another size, or auxiliary=False"
+                f"the auxiliary head finds {self.place} {height}×{width} large, and needs {sizes[0]}×{sizes[0]} to "
+                f"{sizes[-1]}×{sizes[-1]}; give images of another size, or auxiliary=False"
             )
         window, strides = (1, WINDOW, WINDOW, 1), (1, self.stride, self.stride, 1)
         x = lax.reduce_window(jax.nn.relu(x), np.zeros((), x.dtype), lax.add, window, strides, "VALID") / WINDOW**2
@@ -53,3 +53,8 @@ class AuxiliaryHead(nn.Module):
         )
         features = jax.nn.relu(last(x, train=train)).reshape(x.shape[0], -1)
         return classifier(self.classes, features, name="classifier")(features)
+
+
+def readable_sizes(stride: int) -> range:
+    """The sizes that windows of this stride leave 2×2 of."""
+    return range(WINDOW + (POOLED - 1) * stride, WINDOW + POOLED * stride)

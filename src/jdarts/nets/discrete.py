@@ -1,5 +1,7 @@
 """Networks of a genotype's cells, for CIFAR-like images and for ImageNet (paper section 3.1.2, appendix A)."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES, Genotype
-from jdarts.nets.auxiliary import AuxiliaryHead
+from jdarts.nets.auxiliary import AuxiliaryHead, readable_sizes
 from jdarts.nets.discrete_cell import DiscreteCell
 from jdarts.nets.drop_path import drop_path_factors
 from jdarts.nets.layers import Convolution, check_image_size, check_images, classifier
@@ -19,6 +21,8 @@ STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
 
 #: The stem of the CIFAR network has this times as many channels as its first cells.
 STEM_MULTIPLIER = 3
+#: Stride of the auxiliary head's windows.
+AUXILIARY_STRIDE: Mapping[Stem, int] = MappingProxyType({"cifar": 3, "imagenet": 2})
 
 
 class DiscreteNetwork(nn.Module):
@@ -106,7 +110,7 @@ class DiscreteNetwork(nn.Module):
     def _auxiliary_head(self, images: jax.Array) -> AuxiliaryHead:
         return AuxiliaryHead(
             self.classes,
-            stride=3 if self.stem == "cifar" else 2,
+            stride=AUXILIARY_STRIDE[self.stem],
             last_norm=self.stem == "cifar",
             place=f"images of {images.shape[1]}×{images.shape[2]} at cell {auxiliary_cell(self.cells)} of {self.cells}",
             axis_name=self.axis_name,
@@ -192,8 +196,19 @@ def native_image_size(network: DiscreteNetwork) -> int:
 
     32 for the CIFAR network and 224 for the ImageNet network, where they have three cells or more.
     """
+    return (8 if network.stem == "cifar" else 7) * _shrinkage(network)
+
+
+def auxiliary_head_reads(network: DiscreteNetwork, image_size: int) -> bool:
+    """Whether images of this size have one that an auxiliary head can read at two thirds of the depth."""
+    size, rest = divmod(image_size, _shrinkage(network))
+    return rest == 0 and size in readable_sizes(AUXILIARY_STRIDE[network.stem])
+
+
+def _shrinkage(network: DiscreteNetwork) -> int:
+    """How many times smaller than the images the last cells' states are."""
     reductions = cell_kinds(network.cells).count("reduce")
-    return 8 * 2**reductions if network.stem == "cifar" else 7 * 8 * 2**reductions
+    return (1 if network.stem == "cifar" else 8) * 2**reductions
 
 
 def auxiliary_cell(cells: int) -> int:

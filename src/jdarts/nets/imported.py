@@ -1,6 +1,9 @@
 """Weights of the reference implementation in our networks."""
 
+import re
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,10 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.nets.discrete import DiscreteNetwork, init_shapes
+from jdarts.genotype import Genotype
+from jdarts.nets.discrete import STEM_MULTIPLIER, DiscreteNetwork, Stem, init_shapes
 from jdarts.nets.reference_names import discrete_entries
+from jdarts.nets.torch_file import read_torch_file
 
 AUXILIARY = "auxiliary_head."
+_CELL = re.compile(r"cells\.(\d{1,4})\.")
 #: What PyTorch counts beside a batch norm's statistics, and nothing reads.
 _COUNTER = ".num_batches_tracked"
 
@@ -66,6 +72,72 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
             f"the checkpoint's {foreign[0]} has no place in {_shown(network)}; it is of another architecture"
         )
     return variables
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a PyTorch `state_dict`: of a file that `torch.save` has written, or of an `.npz` with the same names.
+
+    Raises:
+      InputError: the file is not there, damaged or of another kind; a `.pt` file that asks for more than tensors.
+    """
+    if path.suffix != ".npz":
+        return read_torch_file(path)
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {path} as arrays ({why}); copy or write it again") from None
+
+
+def network_of(
+    arrays: Mapping[str, Any],
+    genotype: Genotype,
+    *,
+    stem: Stem | None = None,
+    channels: int | None = None,
+    cells: int | None = None,
+    classes: int | None = None,
+    dtype: Any = jnp.float32,
+) -> DiscreteNetwork:
+    """The network that arrays of a PyTorch `state_dict` belong to; what is not given is read off the arrays.
+
+    Args:
+      arrays: as for `import_weights`.
+      genotype: both cells, which no checkpoint names.
+      stem: of the network.
+      channels: of its first cells.
+      cells: number of cells.
+      classes: number of classes.
+      dtype: type of weights and computation.
+
+    Raises:
+      InputError: something that is given differs from the arrays, or they are not those of such a network.
+    """
+    shapes = {name.removeprefix("module."): np.shape(array) for name, array in arrays.items()}
+    numbers = [int(found[1]) for name in shapes if (found := _CELL.match(name))]
+    found_stem: Stem = "imagenet" if "stem0.0.weight" in shapes else "cifar"
+    first = "stem0.3.weight" if found_stem == "imagenet" else "stem.0.weight"
+    missing = [name for name in (first, "classifier.weight") if len(shapes.get(name, ())) < 2]
+    if missing or not numbers:
+        raise InputError(
+            f"the checkpoint has no {missing[0] if missing else 'cells.0'}; it is not of a network of quark0/darts for images"
+        )
+    found = {
+        "stem": found_stem,
+        "channels": shapes[first][0] // (1 if found_stem == "imagenet" else STEM_MULTIPLIER),
+        "cells": 1 + max(numbers),
+        "classes": shapes["classifier.weight"][0],
+    }
+    given = {"stem": stem, "channels": channels, "cells": cells, "classes": classes}
+    for name, value in given.items():
+        if value is not None and value != found[name]:
+            what = "network" if name == "stem" else name
+            raise InputError(
+                f"{what} is {value}, but the checkpoint's network has {what} {found[name]}; give {found[name]}, or leave it out"
+            )
+    auxiliary = any(name.startswith(AUXILIARY) for name in shapes)
+    return DiscreteNetwork(genotype, **found, auxiliary=auxiliary, dtype=dtype)
 
 
 def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> jax.ShapeDtypeStruct:

@@ -1,0 +1,203 @@
+"""`python -m jdarts.describe GENOTYPE`: the cells, and the size of a network of them."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from jdarts.command import run_command
+from jdarts.errors import InputError
+from jdarts.genotype import Genotype, nodes_of
+from jdarts.lookup import find_genotype, search_record
+from jdarts.nets.counts import Size, network_sizes, total
+from jdarts.nets.discrete import auxiliary_head_reads, cifar_network, imagenet_network
+from jdarts.nets.supernet import Supernet
+from jdarts.report import draw_genotype
+from jdarts.report.cell_text import cells_text, table_text
+from jdarts.space import CELL_KINDS, SearchSpace, cell_kinds, uniform_space
+
+Kind = Literal["cifar", "imagenet", "search"]
+_DISCRETE = {"cifar": cifar_network, "imagenet": imagenet_network}
+_OPTIONAL = tyro.conf.arg(metavar="INT", help_behavior_hint="")
+
+
+@dataclasses.dataclass(frozen=True)
+class DescribeConfig:
+    """Shows a genotype's cells, and how large a network of them is: weights and multiply-adds.
+
+    Multiply-adds are those of convolutions and linear layers for one image, without the auxiliary head.
+
+    Attributes:
+      genotype: the name of a published cell, a file, the folder of a run, or the text form.
+      network: cifar, the paper's network for CIFAR-10; imagenet, the one for ImageNet; search, the search network with all
+        operations on every edge: that of the search whose run folder is given, else the paper's with as many nodes.
+      json: print JSON: params (without auxiliary head), params_auxiliary (with it), multiply_adds, and more.
+      draw: also draw both cells into this file (.svg, .png or .pdf).
+      channels: channels of the first cells (default: 36 for cifar, 48 for imagenet, 16 for search).
+      cells: number of cells (default: 20, 14, 8).
+      classes: number of classes (default: 10, 1000, 10).
+      image_size: height and width of the images (default: 32, 224, 32).
+      image_channels: channels of the images.
+    """
+
+    genotype: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GENOTYPE", help_behavior_hint="")]
+    network: Kind = "cifar"
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
+    draw: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    channels: Annotated[int | None, _OPTIONAL] = None
+    cells: Annotated[int | None, _OPTIONAL] = None
+    classes: Annotated[int | None, _OPTIONAL] = None
+    image_size: Annotated[int | None, _OPTIONAL] = None
+    image_channels: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A genotype and the size of a network of its cells.
+
+    Attributes:
+      genotype: the cells.
+      network: which network.
+      channels: channels of its first cells.
+      cells: number of its cells.
+      classes: number of its classes.
+      image_shape: `(H, W, C)` of its images.
+      parts: size of each part, in order; the auxiliary head, if there is one, last.
+    """
+
+    genotype: Genotype
+    network: Kind
+    channels: int
+    cells: int
+    classes: int
+    image_shape: tuple[int, int, int]
+    parts: dict[str, Size]
+
+    @property
+    def has_auxiliary(self) -> bool:
+        """Whether the network can have an auxiliary head for these images."""
+        return "auxiliary" in self.parts
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data. `params_auxiliary` is the number with the auxiliary head, null where there is none."""
+        size = total(self.parts)
+        return {
+            "network": self.network,
+            "channels": self.channels,
+            "cells": self.cells,
+            "classes": self.classes,
+            "image_shape": list(self.image_shape),
+            "params": size.weights,
+            "params_auxiliary": total(self.parts, auxiliary=True).weights if self.has_auxiliary else None,
+            "multiply_adds": size.multiply_adds,
+            "parts": {
+                part: {"params": own.weights, "multiply_adds": own.multiply_adds} for part, own in self.parts.items()
+            },
+            "genotype": json.loads(self.genotype.to_json()),
+        }
+
+    def to_text(self) -> str:
+        """As text: the cells, the network, a table of its parts."""
+        size, (height, width, channels) = total(self.parts), self.image_shape
+        weights = f"weights        {size.weights:,}"
+        if self.has_auxiliary:
+            weights += f" ({total(self.parts, auxiliary=True).weights:,} with the auxiliary head)"
+        kinds = dict(zip((f"cell{index}" for index in range(self.cells)), cell_kinds(self.cells)))
+        rows = [
+            [
+                part.replace("cell", "cell ") if part in kinds else part,
+                kinds.get(part, ""),
+                own.weights,
+                own.multiply_adds,
+            ]
+            for part, own in self.parts.items()
+        ]
+        return "\n\n".join(
+            [
+                str(self.genotype),
+                cells_text(self.genotype),
+                f"{self.network} network: {self.channels} channels, {self.cells} cells, {self.classes} classes, "
+                f"images {height}×{width}×{channels}\n{weights}\nmultiply-adds  {size.multiply_adds:,}",
+                table_text(("part", "kind", "weights", "multiply-adds"), rows),
+            ]
+        )
+
+
+def describe(
+    genotype: Genotype,
+    network: Kind = "cifar",
+    *,
+    channels: int | None = None,
+    cells: int | None = None,
+    classes: int | None = None,
+    image_size: int | None = None,
+    image_channels: int = 3,
+    space: SearchSpace | None = None,
+) -> Description:
+    """Counts a network's weights and multiply-adds; what is not given is the paper's. Nothing is compiled.
+
+    Args:
+      genotype: the cells.
+      network: `cifar`, `imagenet`, or `search` for the search network.
+      channels: channels of the first cells.
+      cells: number of cells.
+      classes: number of classes.
+      image_size: height and width of the images.
+      image_channels: channels of the images.
+      space: of the search network; the paper's operations on as many nodes as the genotype has, where it is not given.
+
+    Raises:
+      InputError: settings that make no network.
+    """
+    given = {"channels": channels, "cells": cells, "classes": classes, "image_size": image_size}
+    for name, value in (given | {"image_channels": image_channels}).items():
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; give 1 or more")
+    settings: Any = {name: given[name] for name in ("channels", "cells", "classes") if given[name] is not None}
+    inputs = ()
+    if network == "search":
+        space = space or _space_around(genotype)
+        made: Any = Supernet(space, **settings)
+        size = image_size or 32
+        shapes = {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in CELL_KINDS}
+        inputs = (shapes,)
+    else:
+        made = _DISCRETE[network](genotype, **settings)
+        size = image_size or (32 if network == "cifar" else 224)
+        made = made.clone(auxiliary=auxiliary_head_reads(made, size))
+    shape = (size, size, image_channels)
+    parts = network_sizes(made, shape, *inputs)
+    return Description(genotype, network, made.channels, made.cells, made.classes, shape, parts)
+
+
+def _space_around(genotype: Genotype) -> SearchSpace:
+    """The paper's operations on as many nodes as the genotype has."""
+    nodes = {len(nodes_of(getattr(genotype, kind), genotype.edges_per_node)) for kind in CELL_KINDS}
+    if len(nodes) > 1:
+        raise InputError(f"the cells have {' and '.join(map(str, sorted(nodes)))} nodes; no search network has both")
+    (count,) = nodes
+    return uniform_space(nodes=count)
+
+
+def main() -> None:
+    """Parses the command line and prints the description."""
+    config = tyro.cli(DescribeConfig, prog="python -m jdarts.describe")
+    genotype = find_genotype(config.genotype)
+    space = None
+    settings: dict[str, Any] = {
+        name: getattr(config, name) for name in ("channels", "cells", "classes", "image_size", "image_channels")
+    }
+    if config.network == "search" and (record := search_record(config.genotype)):
+        space = SearchSpace(**record["space"])
+    found = describe(genotype, config.network, space=space, **settings)
+    if config.draw is not None:
+        draw_genotype(genotype, config.draw)
+    print(json.dumps(found.to_json(), indent=1) if config.json else found.to_text())
+
+
+if __name__ == "__main__":
+    run_command(main)

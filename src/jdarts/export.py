@@ -1,0 +1,122 @@
+"""`python -m jdarts.export CHECKPOINT_OR_RUN --out FILE`: a trained network as one file for other programs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jdarts.command import run_command
+from jdarts.data.catalogue import CATALOGUE
+from jdarts.errors import InputError
+from jdarts.lookup import find_genotype
+from jdarts.nets.discrete import Stem, check_network, native_image_size
+from jdarts.nets.imported import import_weights, network_of, read_state_dict
+from jdarts.trained import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
+
+#: What ImageNet's images are normalised with, in the reference implementation and elsewhere.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_NUMBER = tyro.conf.arg(metavar="INT", help_behavior_hint="")
+_PER_CHANNEL = tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Writes a trained network as one file: plain arrays (.npz) or a StableHLO program (.stablehlo).
+
+    Both classify raw images, uint8 [B, H, W, C]: the normalisation is part of them. `jdarts.load(FILE)` reads both; the
+    program runs in any process with jax, for any number of images, on CPU, GPU and TPU.
+
+    The options after --out are for checkpoints of PyTorch alone, a state_dict of quark0/darts as .pt or .npz. It is read
+    without PyTorch and without running what is in the file.
+
+    Attributes:
+      source: a training's run folder, of which the best checkpoint is taken, or the newest; one of its checkpoints; an
+        exported .npz; or a checkpoint of PyTorch.
+      out: the file to write, .npz or .stablehlo.
+      genotype: the cells of a PyTorch checkpoint: the name of a published cell, a file, a run's folder, or the text form.
+      network: cifar or imagenet; read off the checkpoint where it is not given, like the next three.
+      channels: channels of the first cells.
+      cells: number of cells.
+      classes: number of classes.
+      image_size: height and width of the images (default: 32 for cifar, 224 for imagenet).
+      mean: of the images per channel, on the scale 0..1 (default: those of CIFAR-10 or ImageNet).
+      std: of the images per channel, on the scale 0..1 (default: those of CIFAR-10 or ImageNet).
+    """
+
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT_OR_RUN", help_behavior_hint="")]
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    genotype: Annotated[str | None, tyro.conf.arg(metavar="GENOTYPE", help_behavior_hint="")] = None
+    network: Annotated[Stem | None, tyro.conf.arg(metavar="{cifar,imagenet}", help_behavior_hint="")] = None
+    channels: Annotated[int | None, _NUMBER] = None
+    cells: Annotated[int | None, _NUMBER] = None
+    classes: Annotated[int | None, _NUMBER] = None
+    image_size: Annotated[int | None, _NUMBER] = None
+    mean: Annotated[tuple[float, ...] | None, _PER_CHANNEL] = None
+    std: Annotated[tuple[float, ...] | None, _PER_CHANNEL] = None
+
+
+_WRITERS = {".npz": save_arrays, ".stablehlo": save_program}
+
+
+def main() -> None:
+    """Parses the command line and writes the file."""
+    config = tyro.cli(ExportConfig, prog="python -m jdarts.export")
+    if config.out.suffix not in _WRITERS:
+        raise InputError(f"--out is {config.out}; give a name that ends in {' or '.join(_WRITERS)}")
+    if config.out.is_dir():
+        raise InputError(f"--out is {config.out}, which is a folder; give the name of a file")
+    trained = _trained(config)
+    _WRITERS[config.out.suffix](trained, config.out)
+    height, width, channels = trained.images.shape
+    print(
+        f"{config.out}: {trained.network.classes} classes of uint8 images [B, {height}, {width}, {channels}], "
+        f"{config.out.stat().st_size / 1e6:.1f} MB"
+    )
+
+
+def _trained(config: ExportConfig) -> TrainedNetwork:
+    """The network that is to be exported."""
+    if config.genotype is not None:
+        return _from_pytorch(config)
+    told = [field.name for field in dataclasses.fields(config)[3:] if getattr(config, field.name) is not None]
+    if told:
+        raise InputError(
+            f"--{told[0].replace('_', '-')} is for checkpoints of PyTorch, with --genotype; other networks know their own"
+        )
+    if config.source.suffix in (".pt", ".pth", ".tar"):
+        raise InputError(f"{config.source} does not name its cells; give --genotype, as in --genotype DARTS_V2")
+    return load_network(config.source)
+
+
+def _from_pytorch(config: ExportConfig) -> TrainedNetwork:
+    genotype = find_genotype(config.genotype or "")
+    arrays = read_state_dict(config.source)
+    network = network_of(
+        arrays,
+        genotype,
+        stem=config.network,
+        channels=config.channels,
+        cells=config.cells,
+        classes=config.classes,
+    )
+    check_network(network)
+    # The head is for training alone.
+    network = network.clone(auxiliary=False)
+    variables = import_weights(network, arrays)
+    stem = variables["params"]["stem" if network.stem == "cifar" else "stem0"]["kernel"]
+    size = config.image_size or native_image_size(network)
+    cifar10 = CATALOGUE["cifar10"]
+    default = (cifar10.mean, cifar10.std) if network.stem == "cifar" else (IMAGENET_MEAN, IMAGENET_STD)
+    mean, std = config.mean or default[0], config.std or default[1]
+    channels = stem.shape[2]
+    if not len(mean) == len(std) == channels:
+        raise InputError(
+            f"--mean has {len(mean)} values and --std {len(std)}, but the network reads images of {channels} channels; give one "
+            "value per channel"
+        )
+    return TrainedNetwork(network, variables, ImageFormat((size, size, channels), mean, std))
+
+
+if __name__ == "__main__":
+    run_command(main)

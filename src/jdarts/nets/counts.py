@@ -1,0 +1,158 @@
+"""How large a network is: weights, and the multiply-adds of one image.
+
+Multiply-adds are those of convolutions and linear layers, as the field counts them. They are counted in the program of
+the network itself, by following its weights to the convolutions and matrix products that read them.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+AUXILIARY = "auxiliary"
+#: Weights of batch norms and linear layers that no convolution or matrix product multiplies.
+_NO_KERNELS = ("scale", "bias")
+#: Operations that hand on a weight as it is, or in another order or a part of it.
+_REARRANGE = frozenset(
+    (
+        "reshape",
+        "transpose",
+        "squeeze",
+        "broadcast_in_dim",
+        "slice",
+        "dynamic_slice",
+        "convert_element_type",
+        "copy",
+        "rev",
+    )
+)
+
+
+class Size(NamedTuple):
+    """Size of a network or of a part of it.
+
+    Attributes:
+      weights: number of weights, scales and biases of batch norms included.
+      multiply_adds: of convolutions and linear layers for one image, in use.
+    """
+
+    weights: int
+    multiply_adds: int
+
+
+def network_sizes(network: nn.Module, image_shape: tuple[int, int, int], *inputs: Any) -> dict[str, Size]:
+    """Sizes of a network by its parts; nothing is computed or compiled.
+
+    Args:
+      network: a network of `jdarts.nets`; its call takes images, the `inputs`, and `train`.
+      image_shape: `(H, W, C)` of an image.
+      inputs: what the network reads beside images, as shapes.
+
+    Returns:
+      The size of each top-level part, in order of the computation; an auxiliary head, which is no part of the network in use,
+      comes last and has no multiply-adds.
+
+    Raises:
+      InputError: images that the network cannot read.
+    """
+    dtype: Any = getattr(network, "dtype")  # noqa: B009  (flax's Module does not declare it)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    images = jax.ShapeDtypeStruct((1, *image_shape), dtype)
+
+    def init(key: jax.Array, *arguments: Any) -> Any:
+        return network.init({"params": key, "noise": key}, *arguments, train=False)
+
+    def apply(variables: Any, key: jax.Array, *arguments: Any) -> Any:
+        return network.apply(variables, *arguments, train=False, rngs={"noise": key})
+
+    variables = jax.eval_shape(init, key, images, *inputs)
+    program = jax.make_jaxpr(apply)(variables, key, images, *inputs)
+    leaves = jax.tree.leaves_with_path(variables)
+    names = [tuple(part.key for part in path) for path, _ in leaves]
+    kernels = [name[1] if name[0] == "params" and name[-1] not in _NO_KERNELS else None for name in names]
+    origins = [*kernels, *[None] * (len(program.jaxpr.invars) - len(kernels))]
+    weights: Counter[str] = Counter()
+    for name, (_, leaf) in zip(names, leaves):
+        if name[0] == "params":
+            weights[name[1]] += math.prod(leaf.shape)
+    multiply_adds: Counter[str] = Counter()
+    _follow(program.jaxpr, origins, multiply_adds)
+    return {part: Size(weights[part], multiply_adds[part]) for part in sorted(weights, key=_place)}
+
+
+def total(sizes: Mapping[str, Size], *, auxiliary: bool = False) -> Size:
+    """The size of the whole network, with or without its auxiliary head."""
+    counted = [size for part, size in sizes.items() if auxiliary or part != AUXILIARY]
+    return Size(sum(size.weights for size in counted), sum(size.multiply_adds for size in counted))
+
+
+def _place(part: str) -> tuple[int, int, str]:
+    """Stem, cells by number, classifier, auxiliary head."""
+    if part.startswith("cell"):
+        return 1, int(part.removeprefix("cell")), part
+    return {"classifier": 2, AUXILIARY: 3}.get(part, 0), 0, part
+
+
+def _follow(jaxpr: Jaxpr, origins: list[str | None], counts: Counter[str]) -> list[str | None]:
+    """Counts the multiply-adds of each convolution and matrix product with a weight, for the part that the weight is of.
+
+    Args:
+      jaxpr: the program.
+      origins: for each of its inputs, the part whose weight it is, or None.
+      counts: gets the numbers.
+
+    Returns:
+      For each of its results, the part whose weight it still is, or None.
+    """
+    known = {variable: origin for variable, origin in zip(jaxpr.invars, origins) if origin}
+    for equation in jaxpr.eqns:
+        from_parts = [None if isinstance(operand, Literal) else known.get(operand) for operand in equation.invars]
+        part = next(filter(None, from_parts), None)
+        if part is None:
+            continue
+        if inner := _inner(equation):
+            handed_on = _follow(inner, from_parts, counts)
+            known |= {variable: origin for variable, origin in zip(equation.outvars, handed_on) if origin}
+        elif equation.primitive.name in _REARRANGE:
+            known[equation.outvars[0]] = part
+        elif counter := _COUNTERS.get(equation.primitive.name):
+            counts[part] += counter(equation)
+    return [None if isinstance(result, Literal) else known.get(result) for result in jaxpr.outvars]
+
+
+def _inner(equation: Any) -> Jaxpr | None:
+    """The program that an equation calls, whose inputs are the equation's."""
+    for name in ("jaxpr", "call_jaxpr"):
+        called = equation.params.get(name)
+        if isinstance(called, ClosedJaxpr):
+            return called.jaxpr
+        if isinstance(called, Jaxpr):
+            return called
+    return None
+
+
+def _convolution(equation: Any) -> int:
+    kernel = equation.invars[1].aval.shape
+    features = equation.params["dimension_numbers"].rhs_spec[0]
+    return math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[features]
+
+
+def _matrix_product(equation: Any) -> int:
+    ((contracted, _), _) = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    return math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)
+
+
+def _depthwise(equation: Any) -> int:
+    return math.prod(equation.outvars[0].aval.shape) * math.prod(equation.invars[1].aval.shape[2:4])
+
+
+_COUNTERS: Mapping[str, Callable[[Any], int]] = {
+    "conv_general_dilated": _convolution,
+    "dot_general": _matrix_product,
+    "depthwise_conv": _depthwise,
+}

@@ -1,0 +1,40 @@
+"""Cells and tables as plain text."""
+
+from collections.abc import Sequence
+
+from jdarts.genotype import INPUT_STATES, Genotype, nodes_of
+
+INPUTS = ("c_{k-2}", "c_{k-1}")
+_HEADINGS = {"normal": "Normal cell", "reduce": "Reduction cell"}
+
+
+def cells_text(genotype: Genotype) -> str:
+    """Both cells, a line for each node: what it sums. Nodes are numbered as in the drawings."""
+    lines = []
+    for kind, heading in _HEADINGS.items():
+        lines.append(heading)
+        for number, incoming in enumerate(nodes_of(getattr(genotype, kind), genotype.edges_per_node)):
+            terms = " + ".join(f"{name}({state_name(source)})" for name, source in incoming)
+            lines.append(f"  node {number} = {terms}")
+        joined = ", ".join(map(state_name, getattr(genotype, f"{kind}_concat")))
+        lines += [f"  c_k = concat({joined})", ""]
+    return "\n".join(lines[:-1])
+
+
+def state_name(state: int) -> str:
+    """The name of a state of a cell: an input, or the number of a node."""
+    return INPUTS[state] if state < INPUT_STATES else f"node {state - INPUT_STATES}"
+
+
+def table_text(header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
+    """A table with aligned columns: numbers to the right, with commas."""
+    cells = [[f"{value:,}" if isinstance(value, int) else value for value in row] for row in rows]
+    right = [isinstance(value, int) for value in rows[0]]
+    widths = [max(map(len, column)) for column in zip(header, *cells)]
+    lines = [
+        "  ".join(
+            text.rjust(width) if is_number else text.ljust(width) for text, width, is_number in zip(row, widths, right)
+        )
+        for row in (list(header), *cells)
+    ]
+    return "\n".join(line.rstrip() for line in lines)

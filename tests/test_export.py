@@ -1,0 +1,290 @@
+"""Trained networks out of jdarts and back: runs, arrays, StableHLO programs, checkpoints of PyTorch."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import plain_network
+import pytest
+import small_runs
+import small_train
+from small_runs import user_settings
+from test_discrete import random_arrays
+from torch_bytes import FORMATS, Stored
+
+import jdarts
+from jdarts import checkpoint, data, zoo
+from jdarts.command import run_command
+from jdarts.data.catalogue import CATALOGUE
+from jdarts.errors import InputError
+from jdarts.export import main
+from jdarts.genotype import Genotype
+from jdarts.nets.discrete import cifar_network, imagenet_network
+from jdarts.nets.imported import import_weights
+from jdarts.trained import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
+
+__all__ = ["user_settings"]
+
+pytestmark = pytest.mark.usefixtures("user_settings")
+
+#: Quick to compile, with every kind of kernel and pool that has a native form.
+CELLS = Genotype(
+    normal=(("dil_conv_3x3", 0), ("max_pool_3x3", 1)),
+    normal_concat=(2,),
+    reduce=(("dil_conv_3x3", 0), ("max_pool_3x3", 1), ("avg_pool_3x3", 0), ("skip_connect", 1)),
+    reduce_concat=(2, 3),
+)
+FORMAT = ImageFormat((8, 12, 3), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), ("cat", "dog", "bird"))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    network = cifar_network(CELLS, channels=2, cells=2, classes=3, auxiliary=False)
+    return TrainedNetwork(network, jax.device_get(import_weights(network, random_arrays(network))), FORMAT)
+
+
+def raw(count, shape=FORMAT.shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def plain_logits(arrays, genotype, images, stem="cifar", cells=2, mean=FORMAT.mean, std=FORMAT.std):
+    """What the edge-by-edge network makes of raw images."""
+    normal = jnp.asarray((images / 255 - np.array(mean)) / np.array(std), jnp.float32)
+    flat = {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
+    return plain_network.forward(flat, normal, genotype=genotype, stem=stem, cells=cells, train=False)[0]
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def expected(trained):
+    return plain_logits(random_arrays(trained.network), CELLS, raw(4))
+
+
+def test_arrays_give_the_same_network(trained, expected, tmp_path):
+    save_arrays(trained, tmp_path / "network.npz")
+    again = load_network(tmp_path / "network.npz")
+    assert (again.network, again.images) == (trained.network, trained.images)
+    jax.tree.map(np.testing.assert_array_equal, again.variables, trained.variables)
+    classify = jdarts.load(tmp_path / "network.npz")
+    assert (classify.image_shape, classify.class_names) == (FORMAT.shape, FORMAT.class_names)
+    found = classify(raw(4))
+    assert (found.dtype, found.shape) == (np.float32, (4, 3))
+    close(found, expected)
+    close(classify(raw(4)[:1]), expected[:1])
+    with np.load(tmp_path / "network.npz", allow_pickle=False) as file:
+        assert "params/cell0/preprocess/pointwise0" in file.files
+        assert json.loads(str(file["description"]))["genotype"] == json.loads(CELLS.to_json())
+
+
+#: A process that has jax and no jdarts.
+ELSEWHERE = """
+import sys
+import jax, numpy
+program = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+images = numpy.load(sys.argv[2])
+numpy.savez(sys.argv[3], four=program.call(images), one=jax.jit(program.call)(images[:1]))
+assert not any(name.split(".")[0] in ("jdarts", "flax") for name in sys.modules)
+assert program.platforms == ("cpu", "cuda", "tpu")
+"""
+
+
+def test_a_program_runs_without_jdarts(trained, expected, tmp_path):
+    save_program(trained, tmp_path / "network.stablehlo")
+    close(jdarts.load(tmp_path / "network.stablehlo")(raw(4)), expected)
+    np.save(tmp_path / "images.npy", raw(4))
+    paths = [tmp_path / name for name in ("network.stablehlo", "images.npy", "logits.npz")]
+    hidden = tmp_path / "jdarts.py"
+    hidden.write_text("raise ImportError('hidden')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    subprocess.run([sys.executable, "-c", ELSEWHERE, *paths], check=True, env=environment, cwd=tmp_path)
+    logits = np.load(tmp_path / "logits.npz")
+    close(logits["four"], expected)
+    close(logits["one"], expected[:1])
+
+
+def test_a_program_holds_no_native_kernel(trained):
+    images = jax.ShapeDtypeStruct((4, *FORMAT.shape), jnp.uint8)
+    for platforms in (("cpu",), ("cpu", "cuda", "tpu")):
+        exported = jax.export.export(jax.jit(trained.logits), platforms=platforms)(images)
+        assert "custom_call" not in exported.mlir_module()
+
+
+def test_other_images_are_refused(trained, tmp_path):
+    save_arrays(trained, tmp_path / "network.npz")
+    classify = jdarts.load(tmp_path / "network.npz")
+    for images in (raw(2) / 255, raw(2)[0], raw(2)[:, :, :8], raw(0)):
+        with pytest.raises(InputError, match=r"this network reads uint8 \[B, 8, 12, 3\], pixels from 0 to 255"):
+            classify(images)
+
+
+@pytest.fixture(scope="module")
+def finished(user_settings, tmp_path_factory):
+    """A training's result: one that has a best checkpoint and averaged weights."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    cells = Genotype((("skip_connect", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("skip_connect", 1)), (2,))
+    changes = {"genotype": str(cells), "auxiliary": False, "epochs": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jdarts.train.loop.draw_curves", lambda records, path: None)
+        return small_train.run(folder, **changes)[0]
+
+
+def accuracy(classify):
+    test = data.load("digits").test
+    logits = np.concatenate([classify(images) for images in np.array_split(test.images, 1)])
+    return np.mean(logits.argmax(axis=1) == test.labels)
+
+
+def test_a_run_its_checkpoint_and_its_exports_classify_as_the_run_has_said(finished, command, tmp_path):
+    folder = finished.folder
+    assert finished.tested == "best"
+    assert accuracy(jdarts.load(folder)) == pytest.approx(finished.test_accuracy)
+    assert accuracy(jdarts.load(folder / finished.checkpoint)) == pytest.approx(finished.test_accuracy)
+    assert jdarts.load(folder).class_names == data.load("digits").class_names
+    for name in ("network.npz", "network.stablehlo"):
+        code, out, err = command(folder, "--out", tmp_path / name)
+        assert (code, err) == (0, "")
+        assert out.startswith(f"{tmp_path}/{name}: 10 classes of uint8 images [B, 8, 8, 1]")
+        assert accuracy(jdarts.load(tmp_path / name)) == pytest.approx(finished.test_accuracy)
+
+
+def test_a_run_without_best_gives_the_newest(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    shutil.rmtree(folder / "best")
+    found, newest = (load_network(path).variables for path in (folder, small_runs.newest(folder).path))
+    jax.tree.map(np.testing.assert_array_equal, found, newest)
+
+
+def test_weights_are_taken_where_there_are_no_averages_and_the_auxiliary_head_is_left_out(trained, tmp_path):
+    network = trained.network
+    record = {
+        "genotype": json.loads(CELLS.to_json()),
+        "network": {"stem": "cifar", "channels": network.channels, "cells": network.cells, "auxiliary": True},
+        "images": dataclasses.asdict(FORMAT),
+    }
+    head = {"auxiliary": {"classifier": {"bias": jnp.ones(3)}}}
+    weights, model_state = (dict(trained.variables[name]) | head for name in ("params", "batch_stats"))
+    ones = jax.tree.map(jnp.ones_like, {"params": weights, "batch_stats": model_state})
+    state = {
+        "weights": weights,
+        "model_state": model_state,
+        "average": {},
+        "key": jax.random.key(0),
+        "step": jnp.int32(3),
+    }
+    checkpoint.save(tmp_path / "run/checkpoints", 3, state, record)
+    found = load_network(tmp_path / "run")
+    assert (found.network, found.images) == (network, FORMAT)
+    jax.tree.map(np.testing.assert_array_equal, found.variables, dict(trained.variables))
+    checkpoint.save(tmp_path / "run/checkpoints", 4, state | {"average": ones}, record)
+    assert all(np.all(leaf == 1) for leaf in jax.tree.leaves(load_network(tmp_path / "run").variables))
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["export", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_command(main)
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def state_dict():
+    """A reference checkpoint of a network with an auxiliary head, by PyTorch's names."""
+    network = cifar_network(CELLS, channels=2, cells=3, classes=4)
+    return {name: np.asarray(array, np.float32) for name, array in random_arrays(network).items()}
+
+
+@pytest.mark.parametrize("save", FORMATS.values(), ids=FORMATS)
+def test_a_checkpoint_of_pytorch(save, state_dict, command, tmp_path):
+    path = tmp_path / "weights.pt"
+    counter = {"module.stem.1.num_batches_tracked": Stored(np.array(3))}
+    path.write_bytes(save({f"module.{name}": Stored(array) for name, array in state_dict.items()} | counter))
+    code, out, err = command(path, "--genotype", CELLS, "--out", tmp_path / "network.npz")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{tmp_path}/network.npz: 4 classes of uint8 images [B, 32, 32, 3]")
+    found = load_network(tmp_path / "network.npz")
+    cifar10 = CATALOGUE["cifar10"]
+    assert (found.images.mean, found.images.std) == (cifar10.mean, cifar10.std)
+    images = raw(2, (32, 32, 3))
+    expected = plain_logits(state_dict, CELLS, images, cells=3, mean=cifar10.mean, std=cifar10.std)
+    close(jax.jit(found.logits)(images), expected)
+
+
+def test_arrays_of_an_imagenet_network(command, tmp_path):
+    network = imagenet_network(CELLS, channels=2, cells=1, classes=3, auxiliary=False)
+    arrays: Any = {name: np.asarray(array) for name, array in random_arrays(network).items()}
+    np.savez(tmp_path / "weights.npz", **arrays)
+    options = ("--genotype", CELLS, "--image-size", 32, "--mean", 0.5, 0.5, 0.5, "--std", 1, 1, 1)
+    code, out, err = command(tmp_path / "weights.npz", *options, "--out", tmp_path / "network.npz")
+    assert (code, err) == (0, "")
+    assert "[B, 32, 32, 3]" in out
+    found = load_network(tmp_path / "network.npz")
+    assert (found.network.stem, found.network.channels, found.images.std) == ("imagenet", 2, (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("weights.pt",), "weights.pt does not name its cells; give --genotype"),
+        (("weights.pt", "--genotype", "DARTS_V2"), "the checkpoint has no cells.0._ops.2.op.1.weight; it is of another"),
+        (("weights.pt", "--genotype", CELLS, "--classes", 10), "the checkpoint's network has classes 4; give 4"),
+        (("weights.pt", "--genotype", CELLS, "--cells", 20), "cells is 20, but the checkpoint's network has cells 3"),
+        (("weights.pt", "--genotype", CELLS, "--network", "imagenet"), "network is imagenet, but the checkpoint's"),
+        (("weights.pt", "--genotype", CELLS, "--mean", 0.5), "--mean has 1 values and --std 3, but the network"),
+        (("weights.pt", "--genotype", "nothing"), "no genotype 'nothing'"),
+        (("short.pt", "--genotype", CELLS), "short.pt is truncated, damaged or no file of PyTorch"),
+        (("other.npz", "--genotype", CELLS), "the checkpoint has no stem.0.weight; it is not of a network of quark0/darts"),
+        (("other.npz",), "other.npz holds arrays, but not those of a network that jdarts has exported"),
+        (("short.npz",), "short.npz is damaged, or no .npz file"),
+        (("nowhere",), "nowhere does not exist; give a run's folder or a checkpoint in it"),
+        (("other.npz", "--classes", 3), "--classes is for checkpoints of PyTorch, with --genotype"),
+    ],
+)  # fmt: skip
+def test_wrong_input(arguments, message, state_dict, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = FORMATS["zip"]({name: Stored(array) for name, array in state_dict.items()})
+    (tmp_path / "weights.pt").write_bytes(content)
+    (tmp_path / "short.pt").write_bytes(content[:-100])
+    np.savez("other.npz", a=np.ones(3))
+    (tmp_path / "short.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:-10])
+    code, out, err = command(*arguments, "--out", "network.npz")
+    assert (code, out) == (2, "")
+    assert message in err and err.count("\n") == 1
+    assert not (tmp_path / "network.npz").exists()
+
+
+def test_files_that_cannot_be_written_and_programs_that_cannot_be_read(trained, command, tmp_path):
+    save_arrays(trained, tmp_path / "network.npz")
+    for name, message in (("network.onnx", "ends in .npz or .stablehlo"), ("network.npz/a.npz", "cannot write")):
+        code, out, err = command(tmp_path / "network.npz", "--out", tmp_path / name)
+        assert (code, out) == (2, "")
+        assert message in err and err.count("\n") == 1
+    (tmp_path / "network.stablehlo").write_bytes(b"no program")
+    with pytest.raises(InputError, match="is damaged, or no network that jdarts has exported"):
+        jdarts.load(tmp_path / "network.stablehlo")
+    checkpoint.save(tmp_path / "search/checkpoints", 1, {"a": jnp.ones(2)}, {"space": {}})
+    with pytest.raises(InputError, match=r"not a checkpoint of a training .*a search holds no network in use"):
+        jdarts.load(tmp_path / "search")
+
+
+def test_a_published_cell_is_exported_whole(tmp_path):
+    network = cifar_network(zoo.AmoebaNet, channels=2, cells=1, classes=2, auxiliary=False)
+    variables = import_weights(network, random_arrays(network))
+    save_program(
+        TrainedNetwork(network, variables, ImageFormat((8, 8, 3), (0.5,) * 3, (1.0,) * 3)), tmp_path / "a.stablehlo"
+    )
+    assert jdarts.load(tmp_path / "a.stablehlo")(raw(2, (8, 8, 3))).shape == (2, 2)

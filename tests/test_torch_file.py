@@ -1,0 +1,145 @@
+"""Files of PyTorch, read without PyTorch and without running what they say."""
+
+import collections
+import pickle
+
+import numpy as np
+import pytest
+from torch_bytes import FORMATS, Call, Global, Stored, zipped
+
+from jdarts.errors import InputError
+from jdarts.nets.torch_file import read_torch_file
+
+each_format = pytest.mark.parametrize("save", FORMATS.values(), ids=FORMATS)
+
+DRAW = np.random.default_rng(0)
+ARRAYS = {
+    "stem.0.weight": DRAW.normal(size=(3, 2, 3, 3)).astype(np.float32),
+    "stem.1.running_var": DRAW.normal(size=3),
+    "half": DRAW.normal(size=(2, 2)).astype(np.float16),
+    "stem.1.num_batches_tracked": np.array(7),
+    "empty": np.zeros((0, 3), np.float32),
+}
+
+
+def saved(arrays):
+    return collections.OrderedDict((name, Stored(array)) for name, array in arrays.items())
+
+
+@pytest.fixture
+def read(tmp_path):
+    def reading(content):
+        (tmp_path / "weights.pt").write_bytes(content)
+        return read_torch_file(tmp_path / "weights.pt")
+
+    return reading
+
+
+def assert_read(found, expected=ARRAYS):
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+@each_format
+def test_a_state_dict(save, read):
+    assert_read(read(save(saved(ARRAYS))))
+
+
+@each_format
+def test_a_trainings_checkpoint(save, read):
+    score = Call(Global("numpy.core.multiarray", "scalar"), Call(Global("numpy", "dtype"), "f8", 0, 1), b"12345678")
+    content = {"epoch": 3, "state_dict": saved(ARRAYS), "best_acc": score, "optimizer": {"state": {}, "lrs": [0.1]}}
+    assert_read(read(save(content)))
+
+
+def test_a_tensor_that_is_part_of_its_storage(read):
+    numbers = np.arange(24, dtype=np.float32)
+    found = read(zipped({"turned": Stored(numbers, strides=(1, 4), offset=3, shape=(4, 5))}))
+    np.testing.assert_array_equal(found["turned"], numbers[3:23].reshape(5, 4).T)
+    assert (
+        read(zipped({"a": Call(Global("torch._utils", "_rebuild_parameter"), Stored(numbers), True, {})}))["a"].size
+        == 24
+    )
+
+
+@each_format
+@pytest.mark.parametrize("module", ["os", "posix"])
+def test_a_program_in_a_file_is_refused_and_does_not_run(save, module, read, tmp_path):
+    command = f"touch {tmp_path}/ran"
+    for attack in (
+        {"a": Call(Global(module, "system"), command)},
+        Call(Global("builtins", "exec"), f"open({str(tmp_path / 'ran')!r}, 'w')"),
+        {"a": Call(Global("collections", "OrderedDict.__init__.__globals__"), 1)},
+        {"a": Call(Global("torch._utils", "_rebuild_tensor_v2.__globals__"), 1)},
+        {"a": Call(Global("torch.nn.modules.linear", "Linear"), 3, 4)},
+    ):
+        with pytest.raises(InputError, match=r"it asks for .*, which is refused: .*state_dict\(\) alone"):
+            read(save(attack))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_plain_pickle_does_not_run(read, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    with pytest.raises(InputError, match=r"asks for builtins\.exec, which is refused"):
+        read(pickle.dumps(Attack()))
+    assert not (tmp_path / "ran").exists()
+
+
+@each_format
+def test_every_truncation_is_told(save, read):
+    content = save(saved({"a": np.ones((2, 3), np.float32)}))
+    for size in range(0, len(content) - 1, 7):
+        with pytest.raises(
+            InputError, match=r"weights\.pt is truncated, damaged or no file of PyTorch .*download it again"
+        ):
+            read(content[:size])
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        Stored(np.ones(4), shape=(5,)),
+        Stored(np.ones(4), offset=1),
+        Stored(np.ones(4), strides=(-1,)),
+        Stored(np.ones(4), shape=(10**9, 10**9), strides=(0, 0)),
+        Stored(np.ones(4), shape=(2, 2), strides=(1,)),
+    ],
+)
+@each_format
+def test_impossible_tensors(save, tensor, read):
+    with pytest.raises(InputError, match=r"truncated, damaged .*a tensor"):
+        read(save({"a": tensor}))
+
+
+def test_what_holds_no_state_dict(read, tmp_path):
+    for content in ({}, {"epoch": 1}, [1, 2], Stored(np.ones(2))):
+        with pytest.raises(InputError, match="holds no state_dict; save the network's"):
+            read(zipped(content))
+    with pytest.raises(InputError, match=r"weights\.pt is truncated, damaged or no file of PyTorch"):
+        read(b"PK\x03\x04 not a zip")
+    with pytest.raises(InputError, match=r"cannot read .*nowhere\.pt: No such file"):
+        read_torch_file(tmp_path / "nowhere.pt")
+
+
+@pytest.mark.parametrize("zip_format", [True, False])
+def test_files_of_pytorch_itself(zip_format, tmp_path):
+    torch = pytest.importorskip("torch")
+    tensors = {name: torch.from_numpy(array) for name, array in ARRAYS.items()}
+    tensors["turned"] = torch.arange(12.0).reshape(3, 4).T
+    tensors["bfloat16"] = torch.tensor([1.5, 2.5], dtype=torch.bfloat16)
+    tensors["parameter"] = torch.nn.Parameter(torch.ones(3))
+    path = tmp_path / "weights.pt"
+    torch.save({"state_dict": tensors, "score": np.float64(2.5)}, path, _use_new_zipfile_serialization=zip_format)
+    found = read_torch_file(path)
+    assert_read({name: found[name] for name in ARRAYS})
+    np.testing.assert_array_equal(found["turned"], np.arange(12.0).reshape(3, 4).T)
+    assert found["bfloat16"].astype(np.float32).tolist() == [1.5, 2.5]
+    assert found["parameter"].tolist() == [1, 1, 1]
+    torch.save(torch.nn.Linear(2, 2), path, _use_new_zipfile_serialization=zip_format)
+    with pytest.raises(InputError, match=r"torch\.nn\.modules\.linear\.Linear, which is refused"):
+        read_torch_file(path)
