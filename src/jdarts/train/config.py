@@ -9,7 +9,8 @@ import tyro
 
 from jdarts import optim, zoo
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype, parse_genotype
+from jdarts.genotype import Genotype
+from jdarts.lookup import find_genotype, is_text_form
 from jdarts.nets.discrete import DiscreteNetwork, Stem, cifar_network, imagenet_network
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.settings import (
@@ -163,15 +164,10 @@ _AT_LEAST = {
 }
 
 
-def find_genotype(text: str) -> Genotype:
-    """The genotype of a published cell's name, or of the text form."""
-    return zoo.CELLS.get(text) or parse_genotype(text)
-
-
 def _short_name(genotype: str) -> str:
     """A name for folders: that of a published cell, of a file or a run's folder, or a digest of the text form."""
     if genotype in zoo.CELLS:
         return genotype
-    if genotype.lstrip().startswith(("{", "Genotype")):
+    if is_text_form(genotype):
         return hashlib.sha256(genotype.encode()).hexdigest()[:8]
     return Path(genotype).resolve().stem
