@@ -19,7 +19,7 @@ from jdarts.runs.images import Batch, evaluation_shapes
 from jdarts.train import summary
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import MemoryImages
-from jdarts.train.step import AVERAGED, Conditions, TrainState, train_program
+from jdarts.train.step import AVERAGED, Conditions, TrainProgram, TrainState, train_program
 from jdarts.train.summary import Summary, TrainResult
 
 #: Folder of the best checkpoint by validation accuracy, in a run's folder.
@@ -64,6 +64,26 @@ def train(
     return run(config, begin, finished=summary.read, noun=_Training.noun, stream=stream)
 
 
+def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
+    """Checks that images fit a training, long before it begins.
+
+    Raises:
+      InputError: too few images, or images of a size that the network cannot read.
+    """
+    jax.eval_shape(_program(config, MemoryImages(config, dataset)).variables, jax.random.key(0))
+
+
+def _program(config: TrainConfig, images: MemoryImages) -> TrainProgram:
+    return train_program(
+        config,
+        config.model(len(images.class_names)),
+        image_shape=images.image_shape,
+        augmentation=images.augmentation,
+        mean=images.mean,
+        std=images.std,
+    )
+
+
 class _Training(EpochRun[TrainState]):
     """One process's share of a training."""
 
@@ -82,15 +102,7 @@ class _Training(EpochRun[TrainState]):
         self.config = config
         self.images = images
         self._improved: dict[str, Any] | None = None
-        self.model = config.model(len(images.class_names))
-        self.program = train_program(
-            config,
-            self.model,
-            image_shape=images.image_shape,
-            augmentation=images.augmentation,
-            mean=images.mean,
-            std=images.std,
-        )
+        self.program = _program(config, images)
         steps = images.steps_per_epoch
         super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
         # Images that do not fit the network are refused here, before the folder is made.
