@@ -10,19 +10,19 @@ DATASET ?= digits
 .PHONY: help setup search search-cifar train train-cifar train-imagenet pipeline toy bench lint test clean
 
 help:
-	@echo "make setup         create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
-	@echo "make search        search a cell on handwritten digits, in minutes on two CPU cores"
-	@echo "make search-cifar  the paper's search on CIFAR-10; options in ARGS=\"--epochs 1\""
-	@echo "make train         train a network of found cells on handwritten digits; ARGS=\"--genotype runs/...\""
-	@echo "make train-cifar   the paper's training on CIFAR-10"
+	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
+	@echo "make search          search a cell on handwritten digits, in minutes on two CPU cores"
+	@echo "make search-cifar    the paper's search on CIFAR-10; options in ARGS=\"--epochs 1\""
+	@echo "make train           train a network of found cells on handwritten digits; ARGS=\"--genotype runs/...\""
+	@echo "make train-cifar     the paper's training on CIFAR-10"
 	@echo "make train-imagenet  the paper's training on ImageNet; ARGS=\"--dataset imagenette\""
-	@echo "make pipeline      searches, selection, full trainings and a table; DATASET=digits|cifar10|...,"
-	@echo "                   ARGS=\"--baseline random\" for random search beside it"
-	@echo "make toy           the bilevel problem of the paper's Figure 2, with a picture"
-	@echo "make bench         steps of jdarts and of a PyTorch DARTS side by side; options in ARGS=\"--quick\""
-	@echo "make lint          ruff and pyright"
-	@echo "make test          the test suite"
-	@echo "make clean         remove $(VENV) and caches; runs/ stays"
+	@echo "make pipeline        searches, selection, full trainings and a table; DATASET=digits|cifar10|...,"
+	@echo "                     ARGS=\"--baseline random\" for random search beside it"
+	@echo "make toy             the bilevel problem of the paper's Figure 2, with a picture"
+	@echo "make bench           steps of jdarts and of a PyTorch DARTS side by side; options in ARGS=\"--quick\""
+	@echo "make lint            ruff and pyright"
+	@echo "make test            the test suite"
+	@echo "make clean           remove $(VENV) and caches; runs/ stays"
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here; name a Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
