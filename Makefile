@@ -4,21 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+DATASET ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar train train-cifar toy bench lint test clean
+.PHONY: help setup search search-cifar train train-cifar train-imagenet pipeline toy bench lint test clean
 
 help:
-	@echo "make setup         create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
-	@echo "make search        search a cell on handwritten digits, in minutes on two CPU cores"
-	@echo "make search-cifar  the paper's search on CIFAR-10; options in ARGS=\"--epochs 1\""
-	@echo "make train         train a network of found cells on handwritten digits; ARGS=\"--genotype runs/...\""
-	@echo "make train-cifar   the paper's training on CIFAR-10"
-	@echo "make toy           the bilevel problem of the paper's Figure 2, with a picture"
-	@echo "make bench         steps of jdarts and of a PyTorch DARTS side by side; options in ARGS=\"--quick\""
-	@echo "make lint          ruff and pyright"
-	@echo "make test          the test suite"
-	@echo "make clean         remove $(VENV) and caches; runs/ stays"
+	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
+	@echo "make search          search a cell on handwritten digits, in minutes on two CPU cores"
+	@echo "make search-cifar    the paper's search on CIFAR-10; options in ARGS=\"--epochs 1\""
+	@echo "make train           train a network of found cells on handwritten digits; ARGS=\"--genotype runs/...\""
+	@echo "make train-cifar     the paper's training on CIFAR-10"
+	@echo "make train-imagenet  the paper's training on ImageNet; ARGS=\"--dataset imagenette\""
+	@echo "make pipeline        searches, selection, full trainings and a table; DATASET=digits|cifar10|...,"
+	@echo "                     ARGS=\"--baseline random\" for random search beside it"
+	@echo "make toy             the bilevel problem of the paper's Figure 2, with a picture"
+	@echo "make bench           steps of jdarts and of a PyTorch DARTS side by side; options in ARGS=\"--quick\""
+	@echo "make lint            ruff and pyright"
+	@echo "make test            the test suite"
+	@echo "make clean           remove $(VENV) and caches; runs/ stays"
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here; name a Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
@@ -40,6 +44,13 @@ train: $(READY)
 
 train-cifar: $(READY)
 	$(BIN)/python experiments/train_cifar10.py $(ARGS)
+
+train-imagenet: $(READY)
+	$(BIN)/python experiments/train_imagenet.py $(ARGS)
+
+# Sets without an experiment of their own get the paper's settings.
+pipeline: $(READY)
+	$(BIN)/python $(or $(wildcard experiments/pipeline_$(DATASET).py),-m jdarts.pipeline --dataset $(DATASET)) $(ARGS)
 
 toy: $(READY)
 	$(BIN)/python experiments/toy_bilevel.py $(ARGS)

@@ -5,7 +5,9 @@ import os
 from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, check_name
 from jdarts.data.dataset import ImageDataset
 from jdarts.data.digits import load_digits
+from jdarts.data.large import LARGE
 from jdarts.data.prepared import load_prepared
+from jdarts.errors import InputError
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> ImageDataset:
@@ -17,9 +19,12 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> ImageData
       data_dir: Where prepared sets lie; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
 
     Raises:
-      InputError: The name is unknown, or the set is not prepared there, or its files are damaged.
+      InputError: The name is unknown, or that of a set that no memory holds, or the set is not prepared there, or its
+        files are damaged.
     """
-    check_name(name, NAMES)
+    check_name(name, (*NAMES, *LARGE))
+    if name in LARGE:
+        raise InputError(f"{name} does not fit into memory; networks are trained on it with: python -m jdarts.train")
     if name == DIGITS:
         return load_digits()
     return load_prepared(name, CATALOGUE[name], data_dir)

@@ -2,14 +2,17 @@
 
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from jdarts import optim, zoo
+from jdarts.data.large import LARGE
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype, parse_genotype
+from jdarts.genotype import Genotype
+from jdarts.lookup import find_genotype, is_text_form
 from jdarts.nets.discrete import DiscreteNetwork, Stem, cifar_network, imagenet_network
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.settings import (
@@ -34,7 +37,7 @@ class TrainConfig:
     Attributes:
       genotype: the cells to train: the name of a published cell, a search's run folder, a file, or the text form.
       dataset: the images: digits, cifar10, cifar100, fashion_mnist or svhn. All but digits are to be prepared first
-        with `python -m jdarts.data prepare NAME`.
+        with `python -m jdarts.data prepare NAME`. Or imagenet2012 or imagenette, as tensorflow-datasets prepares them.
       data_dir: where prepared images lie (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
       run_dir: folder that gets everything the run leaves behind; a folder with an interrupted run is gone on with
         (default: runs/train-DATASET-GENOTYPE-seedSEED).
@@ -57,6 +60,8 @@ class TrainConfig:
       padding: pixels put around an image before it is cropped at random.
       flip: mirror half of the images.
       cutout: side of the square that is cut out of each image; 0 for none.
+      image_size: side of the images that are cut out of the pictures of imagenet2012 and imagenette (default: 224).
+      color_jitter: how far their brightness, contrast, saturation and hue are changed; four numbers, 0 for not at all.
       ema_decay: decay of a running average of the weights, which is then evaluated in their place; 0 for none.
       validation_fraction: share of the training images that is held out. With it the best epoch by validation
         accuracy is tested; without it all images train, and the last epoch is tested.
@@ -66,6 +71,8 @@ class TrainConfig:
       checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
       keep_checkpoints: checkpoints to leave on disk.
       images_on: where the images live. auto: on the device if they take at most a quarter of its memory.
+      workers: processes that decode the pictures of imagenet2012 and imagenette (default: one for each processor, 16 at
+        the most); 0 decodes them in the process that trains.
     """
 
     genotype: Annotated[str, tyro.conf.arg(metavar="GENOTYPE")] = "DARTS_V2"
@@ -91,6 +98,8 @@ class TrainConfig:
     padding: Annotated[int | None, tyro.conf.arg(metavar="INT"), FromDataset] = None
     flip: Annotated[bool | None, FromDataset] = None
     cutout: int = 16
+    image_size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     ema_decay: float = 0.0
     validation_fraction: float = 0.0
     test: bool = True
@@ -99,6 +108,7 @@ class TrainConfig:
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 2
     images_on: ImagesOn = "auto"
+    workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.
@@ -115,7 +125,25 @@ class TrainConfig:
         check_seed(self)
         if self.learning_rate_decay > 1:
             raise InputError(f"--learning-rate-decay is {self.learning_rate_decay}; give a number above 0, up to 1")
+        for value, most in zip(self.color_jitter, (1, 1, 1, 0.5)):
+            if not 0 <= value <= most:
+                raise InputError(
+                    f"--color-jitter is {' '.join(map(str, self.color_jitter))}; give numbers from 0 to 1, the last to 0.5"
+                )
+        if self.dataset not in LARGE and (self.image_size is not None or any(self.color_jitter)):
+            given = "--color-jitter" if self.image_size is None else "--image-size"
+            raise InputError(f"{given} is for {' and '.join(LARGE)}; leave it out with {self.dataset}")
         self.model(classes=2)
+
+    @property
+    def side(self) -> int:
+        """Side of the images that are cut out of large pictures."""
+        return _SIDE if self.image_size is None else self.image_size
+
+    @property
+    def worker_count(self) -> int:
+        """Processes that decode large pictures."""
+        return min(16, os.cpu_count() or 1) if self.workers is None else self.workers
 
     @property
     def cell(self) -> Genotype:
@@ -151,6 +179,9 @@ class TrainConfig:
         return as_json(self, without=WITHOUT_EFFECT) | {"genotype": str(self.cell)}
 
 
+#: What the paper's ImageNet networks read.
+_SIDE = 224
+
 _AT_LEAST = {
     "epochs": 1,
     "batch_size": 2,
@@ -160,18 +191,15 @@ _AT_LEAST = {
     "keep_checkpoints": 2,
     "cutout": 0,
     "padding": 0,
+    "image_size": 8,
+    "workers": 0,
 }
-
-
-def find_genotype(text: str) -> Genotype:
-    """The genotype of a published cell's name, or of the text form."""
-    return zoo.CELLS.get(text) or parse_genotype(text)
 
 
 def _short_name(genotype: str) -> str:
     """A name for folders: that of a published cell, of a file or a run's folder, or a digest of the text form."""
     if genotype in zoo.CELLS:
         return genotype
-    if genotype.lstrip().startswith(("{", "Genotype")):
+    if is_text_form(genotype):
         return hashlib.sha256(genotype.encode()).hexdigest()[:8]
     return Path(genotype).resolve().stem

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts import checkpoint, data
+from jdarts.data.large import LARGE, open_large
 from jdarts.nets.initial import initial_variables
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
@@ -19,8 +20,11 @@ from jdarts.runs.images import Batch, evaluation_shapes
 from jdarts.train import summary
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import MemoryImages
-from jdarts.train.step import AVERAGED, Conditions, TrainState, train_program
+from jdarts.train.large_images import LargeImages
+from jdarts.train.step import AVERAGED, Conditions, TrainProgram, TrainState, train_program
 from jdarts.train.summary import Summary, TrainResult
+
+TrainingImages = MemoryImages | LargeImages
 
 #: Folder of the best checkpoint by validation accuracy, in a run's folder.
 BEST = "best"
@@ -58,10 +62,35 @@ def train(
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
     def begin(folder: RunFolder, interruption: Interruption) -> _Training:
-        images = MemoryImages(config, dataset or data.load(config.dataset, config.data_dir))
-        return _Training(config, images, folder, interruption, stream, programs)
+        return _Training(config, _images(config, dataset), folder, interruption, stream, programs)
 
     return run(config, begin, finished=summary.read, noun=_Training.noun, stream=stream)
+
+
+def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
+    """Checks that images fit a training, long before it begins.
+
+    Raises:
+      InputError: too few images, or images of a size that the network cannot read.
+    """
+    jax.eval_shape(_program(config, MemoryImages(config, dataset)).variables, jax.random.key(0))
+
+
+def _images(config: TrainConfig, dataset: data.ImageDataset | None) -> TrainingImages:
+    if dataset is None and config.dataset in LARGE:
+        return LargeImages(config, open_large(config.dataset, config.data_dir))
+    return MemoryImages(config, dataset or data.load(config.dataset, config.data_dir))
+
+
+def _program(config: TrainConfig, images: TrainingImages) -> TrainProgram:
+    return train_program(
+        config,
+        config.model(len(images.class_names)),
+        image_shape=images.image_shape,
+        augmentation=images.augmentation,
+        mean=images.mean,
+        std=images.std,
+    )
 
 
 class _Training(EpochRun[TrainState]):
@@ -73,7 +102,7 @@ class _Training(EpochRun[TrainState]):
     def __init__(
         self,
         config: TrainConfig,
-        images: MemoryImages,
+        images: TrainingImages,
         folder: RunFolder,
         interruption: Interruption,
         stream: TextIO | None,
@@ -82,15 +111,7 @@ class _Training(EpochRun[TrainState]):
         self.config = config
         self.images = images
         self._improved: dict[str, Any] | None = None
-        self.model = config.model(len(images.class_names))
-        self.program = train_program(
-            config,
-            self.model,
-            image_shape=images.image_shape,
-            augmentation=images.augmentation,
-            mean=images.mean,
-            std=images.std,
-        )
+        self.program = _program(config, images)
         steps = images.steps_per_epoch
         super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
         # Images that do not fit the network are refused here, before the folder is made.
@@ -112,9 +133,10 @@ class _Training(EpochRun[TrainState]):
         counts = f"{self.images.train_count:,} images"
         if self.images.valid_count:
             counts += f", {self.images.valid_count:,} held out"
+        cells = f"{self.config.cells} cell{'s' if self.config.cells > 1 else ''}"
         head = "and an auxiliary head, " if self.config.auxiliary else ""
         return (
-            f"training on {self.config.dataset}: {counts}; {self.config.cells} cells, "
+            f"training on {self.config.dataset}: {counts}; {cells}, "
             f"{_weights(template):,} weights, {head}{self.config.genotype}"
         )
 
@@ -148,7 +170,9 @@ class _Training(EpochRun[TrainState]):
             return {}
         with self.display.pause("evaluating"):
             function = functools.partial(self.functions["evaluate"], state)
-            loss, accuracy = self.means(function, self.images.valid_batches(), state=state, epochs_ended=epochs_ended)
+            loss, accuracy, _ = self.means(
+                function, self.images.valid_batches(), state=state, epochs_ended=epochs_ended
+            )
         return {"valid/loss": float(loss), "valid/accuracy": float(accuracy)}
 
     def record(self, state: TrainState) -> dict[str, Any]:
@@ -186,12 +210,12 @@ class _Training(EpochRun[TrainState]):
         train_accuracy = float(state.sums["train/accuracy"]) / self.steps_per_epoch
         place = f"{BEST if best else checkpoint.FOLDER}/step_{best['step'] if best else steps:08d}"
         tested = checkpoint.load(checkpoint.read(self.folder.path / place), self.template) if best else state
-        loss, accuracy = None, None
+        loss, accuracy, top5 = None, None, None
         if self.config.test:
             with self.display.pause("testing"):
                 function = functools.partial(self.functions["evaluate"], tested)
                 batches = self.images.test_batches()
-                loss, accuracy = map(float, self.means(function, batches, state=state, epochs_ended=epochs))
+                loss, accuracy, top5 = map(float, self.means(function, batches, state=state, epochs_ended=epochs))
         with self.display.pause("drawing"):
             self.folder.write_genotype(self.config.cell)
             draw_cells(self.config.cell, self.folder.path)
@@ -204,6 +228,7 @@ class _Training(EpochRun[TrainState]):
             train_accuracy=train_accuracy,
             valid_accuracy=best["valid_accuracy"] if best else None,
             test_accuracy=accuracy,
+            test_top5_accuracy=top5 if len(self.images.class_names) >= _MANY_CLASSES else None,
             test_loss=loss,
             seconds=self.seconds(),
             folder=self.folder.path,
@@ -212,6 +237,9 @@ class _Training(EpochRun[TrainState]):
         summary.write(found, self.folder)
         return found
 
+
+#: From so many classes on, five guesses say something.
+_MANY_CLASSES = 100
 
 #: Settings that reach the compiled step as numbers.
 _SCHEDULED = ("learning_rate", "learning_rate_min", "learning_rate_decay", "schedule")

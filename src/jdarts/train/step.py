@@ -65,14 +65,14 @@ class TrainProgram(NamedTuple):
       variables: `key -> {'params': …, 'batch_stats': …}`, the network's at the start.
       initial: `(variables, key) -> TrainState`, the state before the first step.
       step: `(state, batch, conditions) -> (state, metrics)`.
-      evaluate: `(state, images, labels, mask) -> (sum of losses, number of right answers)` with running statistics,
-        of the averaged weights where there are any.
+      evaluate: `(state, images, labels, mask) -> (sum of losses, number of right answers, number of labels among the
+        five largest logits)` with running statistics, of the averaged weights where there are any.
     """
 
     variables: Callable[[jax.Array], dict[str, Any]]
     initial: Callable[[dict[str, Any], jax.Array], TrainState]
     step: Callable[[TrainState, Batch, Conditions], tuple[TrainState, dict[str, jax.Array]]]
-    evaluate: Callable[[TrainState, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    evaluate: Callable[[TrainState, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
 
 def epoch_key(key: jax.Array, epoch: jax.Array) -> jax.Array:
@@ -188,11 +188,13 @@ def train_program(
 
     def evaluate(
         state: TrainState, images: jax.Array, labels: jax.Array, mask: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         logits, _ = model.apply(
             network_variables(state), normalise(images, mean=mean, std=std), train=False, rngs={"noise": state.key}
         )
-        return scores(logits, labels, mask)
+        loss, right = scores(logits, labels, mask)
+        larger = jnp.sum(logits > jnp.take_along_axis(logits, labels[:, None], axis=-1), axis=-1)
+        return loss, right, jnp.sum(mask & (larger < 5))
 
     return TrainProgram(variables, initial, step, evaluate)
 

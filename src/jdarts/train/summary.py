@@ -21,6 +21,8 @@ class TrainResult(NamedTuple):
       train_accuracy: of the last epoch's steps, with augmentation and dropped paths, 0 to 1.
       valid_accuracy: on the held-out images, 0 to 1; None without them.
       test_accuracy: on the test images, 0 to 1; None where the test was left out.
+      test_top5_accuracy: share of the test images whose label is among the five largest logits, 0 to 1; None for fewer
+        than 100 classes, and where the test was left out.
       test_loss: mean cross entropy on the test images; None where the test was left out.
       seconds: time that the processes of the run have spent on it.
       folder: the run's folder.
@@ -33,6 +35,7 @@ class TrainResult(NamedTuple):
     train_accuracy: float
     valid_accuracy: float | None
     test_accuracy: float | None
+    test_top5_accuracy: float | None
     test_loss: float | None
     seconds: float
     folder: Path
@@ -62,6 +65,8 @@ class Summary(NamedTuple):
         if result.test_accuracy is not None:
             error = 100 * (1 - result.test_accuracy)
             lines.append(f"test accuracy, {which}: {100 * result.test_accuracy:.2f} % (error {error:.2f} %)")
+        if result.test_top5_accuracy is not None:
+            lines.append(f"test accuracy, five guesses: {100 * result.test_top5_accuracy:.2f} %")
         return [*lines, f"weights: {path / result.checkpoint}; curves: {path}/curves.png"]
 
 

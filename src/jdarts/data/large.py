@@ -1,0 +1,145 @@
+"""Image sets that no memory holds: prepared by tensorflow-datasets as array_record, read image by image."""
+
+import dataclasses
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jdarts.data.augmentation import Augmentation
+from jdarts.data.catalogue import Entry
+from jdarts.data.prepared import FILE_FORMAT, data_directory, find_prepared
+from jdarts.errors import InputError
+
+TRAIN, TEST = "train", "validation"
+
+# Mean and standard deviation that the reference implementation uses.
+_COMMON: dict[str, Any] = {
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "augmentation": Augmentation(flip=True),
+}
+LARGE: dict[str, Entry] = {
+    "imagenet2012": Entry("imagenet2012", "ImageNet", {TRAIN: 1_281_167, TEST: 50_000}, **_COMMON),
+    "imagenette": Entry("imagenette/full-size-v2", "Imagenette", {TRAIN: 9_469, TEST: 3_925}, **_COMMON),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LargeSplit:
+    """A split on disk, of labelled pictures in their files' own form.
+
+    It opens its files when it is first read, in every process anew.
+
+    Attributes:
+      folder: where the prepared set lies.
+      name: the split's name.
+      count: number of pictures.
+    """
+
+    folder: Path
+    name: str
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place: int) -> tuple[bytes, int]:
+        """The file of a picture, JPEG or PNG, and its label.
+
+        Raises:
+          InputError: the record cannot be read.
+        """
+        try:
+            record = self._source()[place]
+            return record["image"], int(record["label"])
+        # Record reader and record parser report damage with errors of many types.
+        except Exception as error:
+            raise InputError(
+                f"record {place} of {self.folder}, {self.name}, cannot be read ({error}); prepare the set again"
+            ) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_opened"}
+
+    def _source(self) -> Any:
+        if "_opened" not in self.__dict__:
+            import tensorflow_datasets as tfds
+
+            builder: Any = tfds.builder_from_directory(self.folder)
+            decoders = {"image": tfds.decode.SkipDecoding()}
+            self.__dict__["_opened"] = builder.as_data_source(self.name, decoders=decoders)
+        return self.__dict__["_opened"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LargeDataset:
+    """An image set on disk with what training on it needs.
+
+    Attributes:
+      name: one of `LARGE`.
+      train: training images.
+      test: images to test on: the split that its makers call validation.
+      class_names: one name per label.
+      mean: per channel, on the scale 0..1.
+      std: per channel, on the scale 0..1.
+      augmentation: what training does to its images inside the step.
+    """
+
+    name: str
+    train: LargeSplit
+    test: LargeSplit
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation
+
+
+def open_large(name: str, data_dir: str | os.PathLike[str] | None = None) -> LargeDataset:
+    """Opens one of the sets `LARGE`. Never downloads, and reads no image.
+
+    Args:
+      name: of the set.
+      data_dir: where prepared sets lie; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+
+    Raises:
+      InputError: it is not prepared there, or in another form, or its description is damaged.
+    """
+    entry = LARGE[name]
+    found = find_prepared(name, entry, data_dir)
+    place = data_directory(data_dir) / entry.tfds_name
+    if found is None:
+        raise InputError(f"{entry.title} is not prepared in {place}; {_mend(name, data_dir)}")
+    if found.file_format != FILE_FORMAT:
+        raise InputError(
+            f"{found.folder} is prepared as {found.file_format}, which cannot be read in any order; "
+            f"{_mend(name, data_dir)}"
+        )
+    for split in (TRAIN, TEST):
+        if not found.counts.get(split):
+            raise InputError(f"{found.folder} has no split {split!r}; {_mend(name, data_dir)}")
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(found.folder)
+        features: Any = builder.info.features
+        class_names = tuple(features["label"].names)
+        files = [Path(path) for split in (TRAIN, TEST) for path in builder.info.splits[split].filepaths]
+    # TFDS and its parsers report a damaged description with errors of many types.
+    except Exception as error:
+        raise InputError(f"{found.folder} is damaged ({error}); {_mend(name, data_dir)}") from None
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file} is missing; {_mend(name, data_dir)}")
+    train, test = (LargeSplit(found.folder, split, found.counts[split]) for split in (TRAIN, TEST))
+    return LargeDataset(name, train, test, class_names, entry.mean, entry.std, entry.augmentation)
+
+
+def _mend(name: str, data_dir: str | os.PathLike[str] | None) -> str:
+    where = ["--data_dir", os.fspath(data_dir)] if data_dir else []
+    command = shlex.join(["tfds", "build", LARGE[name].tfds_name, f"--file_format={FILE_FORMAT}", *where])
+    manual = " --manual_dir=FOLDER, where FOLDER has ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar,"
+    return (
+        f"prepare it, in an environment that has TensorFlow, with: {command}{manual if name == 'imagenet2012' else ''} "
+        "or give the --data-dir that has it"
+    )

@@ -1,0 +1,8 @@
+"""The paper's protocol from searches to a tested network; `python -m jdarts.pipeline` is its command."""
+
+from jdarts.pipeline.config import PipelineConfig
+from jdarts.pipeline.protocol import pipeline
+from jdarts.pipeline.result import Arm, Candidate, PipelineResult
+from jdarts.runs import Interrupted
+
+__all__ = ["Arm", "Candidate", "Interrupted", "PipelineConfig", "PipelineResult", "pipeline"]

@@ -1,0 +1,22 @@
+"""The command line of a pipeline, with any configuration as its defaults."""
+
+from jdarts.pipeline.config import PipelineConfig
+from jdarts.pipeline.protocol import pipeline
+from jdarts.runs.command import prog_of, run_from_command_line
+
+
+def main(defaults: PipelineConfig | None = None, description: str | None = None) -> int:
+    """Parses the command line over the defaults, and runs the protocol.
+
+    Args:
+      defaults: the configuration that options change; the paper's for CIFAR-10 where it is not given.
+      description: first lines of the help text.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      InputError: as `pipeline`, for `jdarts.command.run_command` to print.
+    """
+    prog = prog_of("jdarts.pipeline", defaults)
+    return run_from_command_line(pipeline, defaults or PipelineConfig(), prog=prog, description=description)

@@ -1,0 +1,137 @@
+"""The paper's protocol as one run of runs, each of which goes on where it was interrupted."""
+
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from jdarts import data, search, train
+from jdarts.genotype import Genotype
+from jdarts.pipeline.config import PipelineConfig
+from jdarts.pipeline.result import Arm, Candidate, PipelineResult
+from jdarts.report import draw_cells
+from jdarts.runs import CompiledPrograms, RunFolder
+from jdarts.runs.folder import SUMMARY
+from jdarts.sampling import sample_genotype
+from jdarts.search import summary as search_summary
+from jdarts.search.images import SearchImages
+from jdarts.train import TrainConfig, TrainResult
+from jdarts.train import summary as train_summary
+from jdarts.train.loop import check_images
+
+TABLE = "table.txt"
+
+
+def pipeline(
+    config: PipelineConfig, *, dataset: data.ImageDataset | None = None, stream: TextIO | None = None
+) -> PipelineResult:
+    """Searches several times, chooses cells by a brief training of each, trains the chosen ones in full and tests them.
+
+    The folder decides: what has ended in it is not done again, what was interrupted goes on, and the whole ends as an
+    undisturbed pipeline does. Searches share one compiled program, as full trainings do.
+
+    Args:
+      config: the settings.
+      dataset: the images, where they are not one of `jdarts.data.NAMES`.
+      stream: where progress and the table are shown; standard output by default.
+
+    Returns:
+      The result.
+
+    Raises:
+      InputError: settings, data or folder do not fit, the disk is full, or a loss is not finite.
+      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+    """
+    config.check()
+    settings = config.to_json()
+    folder = RunFolder(config.folder)
+    folder.check(settings)
+    images = functools.cache(lambda: dataset or data.load(config.dataset, config.data_dir))
+    work = _Pipeline(config, images, sys.stdout if stream is None else stream)
+    if not folder.path.exists():
+        work.check_images()
+    with folder.taken(settings):
+        result = PipelineResult(tuple(work.arms()), folder.path)
+        folder.write_genotype(result.genotype)
+        draw_cells(result.genotype, folder.path)
+        folder.write(TABLE, f"{result.table()}\n")
+        folder.write(SUMMARY, json.dumps(result.to_json(), indent=1) + "\n")
+    work.tell(f"\n{result.table()}\n\nnetwork: {result.arms[0].trainings[0].folder}; table: {folder.path / TABLE}")
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pipeline:
+    """One process's share of a pipeline."""
+
+    config: PipelineConfig
+    images: Callable[[], data.ImageDataset]
+    stream: TextIO | None
+
+    def tell(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+    def check_images(self) -> None:
+        """Refuses images that one of the runs could not read, before the searches have taken their time."""
+        search_config = self.config.search_config(0)
+        SearchImages(search_config, self.images())
+        drawn = str(sample_genotype(search_config.space, 0, edges_per_node=search_config.edges_per_node))
+        for config in (self.config.brief_config(drawn, Path()), self.config.full_config(drawn, 0, Path())):
+            check_images(config, self.images())
+
+    def arms(self) -> list[Arm]:
+        arms = [self._arm("search", [self._found(*each) for each in self._searches()])]
+        if self.config.num_random_cells:
+            arms.append(self._arm("random", self._drawn()))
+        return arms
+
+    def _searches(self) -> list[tuple[int, Genotype, float, float]]:
+        """Seed, cells, the supernet's accuracy and seconds of each search."""
+        programs, found = CompiledPrograms(), []
+        for number in range(self.config.searches):
+            config = self.config.search_config(number)
+            if not RunFolder(config.folder).summary.exists():
+                self.tell(f"\nsearch {number + 1} of {self.config.searches}, seed {config.seed}")
+                search.search(config, dataset=self.images(), stream=self.stream, programs=programs)
+            ended = search_summary.read(RunFolder(config.folder))
+            found.append((config.seed, ended.result.genotype, ended.result.valid_accuracy, ended.seconds))
+        return found
+
+    def _found(self, seed: int, genotype: Genotype, accuracy: float, seconds: float) -> Candidate:
+        what = f"selection among {self.config.searches} searches, seed {seed}"
+        brief = self._brief(genotype, self.config.folder / "selection" / f"search{seed}", what)
+        return Candidate(seed, genotype, accuracy, brief, seconds)
+
+    def _drawn(self) -> list[Candidate]:
+        count, search_config = self.config.num_random_cells, self.config.search_config(0)
+        candidates = []
+        for seed in range(self.config.seed, self.config.seed + count):
+            cells = sample_genotype(search_config.space, seed, edges_per_node=search_config.edges_per_node)
+            what = f"selection among {count} random cells, seed {seed}"
+            brief = self._brief(cells, self.config.folder / "selection" / f"random{seed}", what)
+            candidates.append(Candidate(seed, cells, None, brief, 0.0))
+        return candidates
+
+    def _brief(self, genotype: Genotype, folder: Path, what: str) -> TrainResult:
+        return self._trained(self.config.brief_config(str(genotype), folder), what, CompiledPrograms())
+
+    def _arm(self, name: str, candidates: list[Candidate]) -> Arm:
+        """Chooses the candidate with the best validation accuracy, the first among equals, and trains it in full."""
+        chosen = max(range(len(candidates)), key=lambda place: candidates[place].valid_accuracy)
+        programs, repeats = CompiledPrograms(), self.config.repeats
+        trainings = []
+        for number in range(repeats):
+            folder = self.config.folder / "trainings" / f"{name}-seed{self.config.seed + number}"
+            config = self.config.full_config(str(candidates[chosen].genotype), number, folder)
+            what = f"full training {number + 1} of {repeats} of the cells chosen from {name}, seed {config.seed}"
+            trainings.append(self._trained(config, what, programs))
+        return Arm(name, tuple(candidates), chosen, tuple(trainings))
+
+    def _trained(self, config: TrainConfig, what: str, programs: CompiledPrograms) -> TrainResult:
+        if not RunFolder(config.folder).summary.exists():
+            self.tell(f"\n{what}")
+            train.train(config, dataset=self.images(), stream=self.stream, programs=programs)
+        return train_summary.read(RunFolder(config.folder)).result

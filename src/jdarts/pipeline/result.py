@@ -1,0 +1,175 @@
+"""What a pipeline has come to, as numbers and as one table."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jdarts.genotype import Genotype
+from jdarts.report import duration
+from jdarts.train import TrainResult
+
+
+class Candidate(NamedTuple):
+    """Cells that took part in the selection.
+
+    Attributes:
+      seed: seed that found or drew them.
+      genotype: the cells.
+      supernet_accuracy: of the supernet at the end of the search, 0 to 1; None for cells drawn at random.
+      brief: the result of the brief training.
+      search_seconds: time of the search; 0 for cells drawn at random.
+    """
+
+    seed: int
+    genotype: Genotype
+    supernet_accuracy: float | None
+    brief: TrainResult
+    search_seconds: float
+
+    @property
+    def valid_accuracy(self) -> float:
+        """What the selection goes by: the brief training's accuracy on held-out images, 0 to 1."""
+        assert self.brief.valid_accuracy is not None
+        return self.brief.valid_accuracy
+
+
+class Arm(NamedTuple):
+    """One way of finding cells, with what came of it.
+
+    Attributes:
+      name: `search` or `random`.
+      candidates: all cells, in the order of their seeds.
+      chosen: place of the chosen ones among them.
+      trainings: results of the full trainings of the chosen cells.
+    """
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    chosen: int
+    trainings: tuple[TrainResult, ...]
+
+    @property
+    def genotype(self) -> Genotype:
+        """The chosen cells."""
+        return self.candidates[self.chosen].genotype
+
+    @property
+    def test_accuracies(self) -> tuple[float, ...]:
+        """Of each full training, 0 to 1."""
+        return tuple(result.test_accuracy for result in self.trainings if result.test_accuracy is not None)
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy of the full trainings, 0 to 1."""
+        return statistics.fmean(self.test_accuracies)
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation of the test accuracies (with n − 1); None for a single training."""
+        return statistics.stdev(self.test_accuracies) if len(self.test_accuracies) > 1 else None
+
+    @property
+    def choosing_seconds(self) -> float:
+        """Time of all searches and brief trainings."""
+        return sum(each.search_seconds + each.brief.seconds for each in self.candidates)
+
+    @property
+    def training_seconds(self) -> float:
+        """Time of all full trainings."""
+        return sum(result.seconds for result in self.trainings)
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as JSON data."""
+        return {
+            "genotype": json.loads(self.genotype.to_json()),
+            "chosen": self.chosen,
+            "test_accuracies": self.test_accuracies,
+            "mean": self.mean,
+            "std": self.std,
+            "weights": self.trainings[0].weights,
+            "choosing_seconds": self.choosing_seconds,
+            "training_seconds": self.training_seconds,
+            "candidates": [
+                {
+                    "seed": each.seed,
+                    "genotype": json.loads(each.genotype.to_json()),
+                    "supernet_accuracy": each.supernet_accuracy,
+                    "valid_accuracy": each.valid_accuracy,
+                    "weights": each.brief.weights,
+                    "search_seconds": each.search_seconds,
+                    "brief_seconds": each.brief.seconds,
+                }
+                for each in self.candidates
+            ],
+        }
+
+
+class PipelineResult(NamedTuple):
+    """What a pipeline has come to.
+
+    Attributes:
+      arms: the searches, and the baseline where it was asked for.
+      folder: the pipeline's folder.
+    """
+
+    arms: tuple[Arm, ...]
+    folder: Path
+
+    @property
+    def genotype(self) -> Genotype:
+        """The cells that the searches have come to."""
+        return self.arms[0].genotype
+
+    def table(self) -> str:
+        """All candidates, and the test of the chosen ones."""
+        rows = [("cells", "seed", "supernet", "validation", "weights", "time", "test of the chosen cells")]
+        for arm in self.arms:
+            for place, each in enumerate(arm.candidates):
+                rows.append(
+                    (
+                        arm.name,
+                        str(each.seed),
+                        "" if each.supernet_accuracy is None else _percent(each.supernet_accuracy),
+                        _percent(each.valid_accuracy),
+                        f"{each.brief.weights:,}",
+                        duration(each.search_seconds + each.brief.seconds),
+                        _tested(arm) if place == arm.chosen else "",
+                    )
+                )
+        return "\n".join([*_aligned(rows), "", *(line for arm in self.arms for line in _in_words(arm))])
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as JSON data, by the name of the arm."""
+        return {arm.name: arm.to_json() for arm in self.arms}
+
+
+def _tested(arm: Arm) -> str:
+    spread = "" if arm.std is None else f" ± {100 * arm.std:.2f}"
+    return f"{100 * arm.mean:.2f}{spread} %"
+
+
+def _in_words(arm: Arm) -> list[str]:
+    runs = len(arm.trainings)
+    count = "one full training" if runs == 1 else f"{runs} full trainings (mean ± standard deviation)"
+    error = 100 * (1 - arm.mean)
+    spread = "" if arm.std is None else f" ± {100 * arm.std:.2f}"
+    return [
+        f"{arm.name}: test accuracy {_tested(arm)}, error {error:.2f}{spread} %, of {count}; "
+        f"choosing took {duration(arm.choosing_seconds)}, training {duration(arm.training_seconds)}",
+        f"{arm.name}: {arm.genotype}",
+    ]
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows with columns of one width: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))]).rstrip()
+        for row in rows
+    ]

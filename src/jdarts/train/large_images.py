@@ -1,0 +1,99 @@
+"""The images of a training on a set that no memory holds: batches that worker processes decode."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from jdarts.data.large import LargeDataset, LargeSplit
+from jdarts.data.large_views import ColorJitter
+from jdarts.data.workers import DecodedBatch, EvaluationViews, TrainingViews, check_workers, decoded_batches
+from jdarts.errors import InputError
+from jdarts.runs.images import Batch, batch_shapes, gathered
+from jdarts.train.config import TrainConfig
+from jdarts.train.images import EvaluationBatches
+
+
+class LargeImages:
+    """An image set on disk; methods and attributes are those of `MemoryImages`.
+
+    The order of the images, and the random part of each, follow from the seed, the epoch and the place in it, whatever
+    the number of workers and wherever a run begins.
+
+    Args:
+      config: the settings.
+      dataset: the images.
+
+    Raises:
+      InputError: grain is not installed, a held-out part without images, or fewer training images than a batch.
+    """
+
+    def __init__(self, config: TrainConfig, dataset: LargeDataset) -> None:
+        check_workers()
+        self._batch, self._workers, self._size = config.batch_size, config.worker_count, config.side
+        self._train, self._test = dataset.train, dataset.test
+        self.train_count = int((1 - config.validation_fraction) * len(dataset.train))
+        self.valid_count = len(dataset.train) - self.train_count
+        self.test_count = len(dataset.test)
+        if config.validation_fraction and not self.valid_count:
+            raise InputError(
+                f"--validation-fraction {config.validation_fraction} of {len(dataset.train)} images holds none out; give more"
+            )
+        if self.train_count < config.batch_size:
+            raise InputError(
+                f"--batch-size is {config.batch_size}, but {self.train_count} images of {dataset.name} train; give "
+                f"{self.train_count} or less"
+            )
+        self.image_shape = (config.side, config.side, 3)
+        self.class_names = dataset.class_names
+        self.mean, self.std = dataset.mean, dataset.std
+        self.augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
+        self._views = TrainingViews(
+            split=dataset.train,
+            count=self.train_count,
+            epochs=config.epochs,
+            per_epoch=self.steps_per_epoch * config.batch_size,
+            size=config.side,
+            jitter=ColorJitter(*config.color_jitter),
+            seed=config.seed,
+        )
+        # One stream runs through all epochs, so that workers start once.
+        self._stream: Iterator[DecodedBatch] = iter(())
+        self._next: int | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of the training images."""
+        return self.train_count // self._batch
+
+    def step_shapes(self) -> Batch:
+        """Shapes and types of the batches of `epoch`."""
+        return batch_shapes(self.image_shape, images=self._batch, rows=self._batch)
+
+    def epoch(self, key: jax.Array, epoch: int, first: int) -> Iterator[Batch]:
+        """The batches of an epoch; arguments as for `MemoryImages.epoch`, of which the key has no effect."""
+        for number in range(epoch * self.steps_per_epoch + first, (epoch + 1) * self.steps_per_epoch):
+            if self._next != number:
+                start = number * self._batch
+                self._stream = decoded_batches(self._views, self._batch, first=start, workers=self._workers)
+            images, labels = next(self._stream)
+            self._next = number + 1
+            if self._next * self._batch == len(self._views):
+                # That was the last one: the workers end.
+                self._stream = iter(())
+            yield gathered(images, labels)
+
+    def valid_batches(self) -> EvaluationBatches:
+        """The held-out images, in batches of one size with a mask of those that count."""
+        return self._evaluation(self._train, self.train_count, self.valid_count)
+
+    def test_batches(self) -> EvaluationBatches:
+        """The test images, in batches of one size with a mask of those that count."""
+        return self._evaluation(self._test, 0, self.test_count)
+
+    def _evaluation(self, split: LargeSplit, first: int, count: int) -> EvaluationBatches:
+        views = EvaluationViews(split, first, count, self._size)
+        for images, labels in decoded_batches(views, self._batch, first=0, workers=self._workers):
+            missing = self._batch - len(labels)
+            mask = np.arange(self._batch) < len(labels)
+            yield np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))), np.pad(labels, (0, missing)), mask

@@ -1,0 +1,176 @@
+"""The protocol: what is chosen and how it is tested, what is shared, and that a killed pipeline ends the same."""
+
+import os
+import shutil
+import signal
+import statistics
+import sys
+
+import pytest
+import small_pipeline
+import small_runs
+from small_pipeline import RUNS, assert_same_end, config, options, quick, run, undisturbed
+from small_runs import Died, die_at, finish, read_until, signal_after_step, user_settings
+
+from jdarts import checkpoint, search, train
+from jdarts.command import run_command
+from jdarts.errors import InputError
+from jdarts.genotype import parse_genotype
+from jdarts.lookup import find_genotype
+from jdarts.pipeline import Interrupted, PipelineConfig
+from jdarts.pipeline.command import main
+from jdarts.pipeline.protocol import pipeline
+from jdarts.runs import RunFolder
+from jdarts.sampling import sample_genotype
+
+__all__ = ["quick", "undisturbed", "user_settings"]
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+def test_the_best_by_validation_is_trained_and_tested(undisturbed, monkeypatch):
+    monkeypatch.setattr("jdarts.data.load", lambda *_: pytest.fail("data were read"))
+    result, shown = run(undisturbed)
+    (arm,) = result.arms
+    accuracies = [each.valid_accuracy for each in arm.candidates]
+    assert arm.chosen == accuracies.index(max(accuracies))
+    assert [each.seed for each in arm.candidates] == [3, 4]
+    for each in arm.candidates:
+        found = search.search(config(undisturbed).search_config(each.seed - 3), stream=None)
+        assert (each.genotype, each.supernet_accuracy) == (found.genotype, found.valid_accuracy)
+        assert each.brief.test_accuracy is None
+    tested = [training.test_accuracy or 0.0 for training in arm.trainings]
+    assert (arm.mean, arm.std) == (statistics.fmean(tested), statistics.stdev(tested))
+    assert len(set(tested)) == 2
+    assert all(training.genotype == arm.genotype for training in arm.trainings)
+    assert result.table() in shown
+    assert result.table() == (undisturbed / "table.txt").read_text().rstrip("\n")
+    assert find_genotype(str(undisturbed)) == arm.genotype == result.genotype
+
+
+def test_the_table_says_it(undisturbed):
+    lines = run(undisturbed)[0].table().splitlines()
+    assert lines[0] == "cells   seed  supernet  validation  weights  time  test of the chosen cells"
+    assert [line.split()[:2] for line in lines[1:3]] == [["search", "3"], ["search", "4"]]
+    assert sum("±" in line for line in lines[1:3]) == 1
+    assert "of 2 full trainings (mean ± standard deviation)" in lines[4]
+
+
+def test_runs_of_one_kind_are_compiled_once(tmp_path):
+    _, shown = run(tmp_path / "run")
+    parts = shown.split("\n\n")
+    compiled = {part.strip().splitlines()[0]: "compiling" in part for part in parts if "run folder" in part}
+    assert len(compiled) == len(RUNS)
+    assert [text for text, once in compiled.items() if not once] == [
+        "search 2 of 2, seed 4",
+        "full training 2 of 2 of the cells chosen from search, seed 4",
+    ]
+
+
+def test_its_parts_are_those_runs_alone(undisturbed, tmp_path):
+    """Nothing depends on the process that a run shares with others."""
+    settings = config(undisturbed)
+    full = settings.full_config((undisturbed / "genotype.txt").read_text(), 1, tmp_path / "alone")
+    train.train(full)
+    small_runs.assert_same_bits(tmp_path / "alone", undisturbed / RUNS[-1], ["genotype.json"])
+
+
+@pytest.mark.parametrize(
+    "owner, name, call",
+    [
+        (checkpoint, "save", 1),  # within the first search
+        (checkpoint, "save", 4),  # at the end of the second
+        (checkpoint, "save", 6),  # between a brief training's best and its last checkpoint
+        (checkpoint, "save", 11),  # within a full training
+        (RunFolder, "write", 1),  # before the pipeline's configuration
+        (RunFolder, "write_genotype", 11),  # the last one, of the pipeline itself
+    ],
+)
+def test_a_death_anywhere_changes_nothing(owner, name, call, undisturbed, tmp_path, monkeypatch):
+    die_at(monkeypatch, owner, name, call)
+    with pytest.raises(Died):
+        run(tmp_path / "run")
+    monkeypatch.undo()
+    run(tmp_path / "run")
+    assert_same_end(tmp_path / "run", undisturbed)
+
+
+def test_a_killed_pipeline_goes_on_to_the_same_end(undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    for shown in ("search 2 of 2", "selection among 2 searches, seed 4", "full training 2 of 2"):
+        process = small_runs.start((small_pipeline.__file__,), options(folder))
+        read_until(process, shown)
+        os.kill(process.pid, signal.SIGKILL)
+        code, _, err = finish(process)
+        assert (code, err) == (-signal.SIGKILL, "")
+    run(folder)
+    assert_same_end(folder, undisturbed)
+
+
+def test_a_signal_saves_and_ends_the_whole(undisturbed, tmp_path, monkeypatch):
+    signal_after_step(monkeypatch, 2, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "run")
+    monkeypatch.undo()
+    assert not (tmp_path / "run" / RUNS[1]).exists()
+    run(tmp_path / "run")
+    assert_same_end(tmp_path / "run", undisturbed)
+
+
+def test_random_cells_are_added_to_a_finished_pipeline(undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    result, shown = run(folder, baseline="random", random_cells=2)
+    assert "search 1 of 2" not in shown
+    found, random = result.arms
+    assert (random.name, len(random.candidates), len(random.trainings)) == ("random", 2, 2)
+    space = config(folder).search.space
+    assert [each.genotype for each in random.candidates] == [sample_genotype(space, seed) for seed in (3, 4)]
+    assert found.genotype == result.genotype
+    assert result.table().count("random: ") == 2
+    assert len(PipelineConfig(baseline="random").search_config(0).space.edges) == 14
+    assert PipelineConfig(baseline="random").num_random_cells == 24
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"searches": 0}, "--searches is 0; give 1 or more"),
+        ({"repeats": 0}, "--repeats is 0; give 1 or more"),
+        ({"select_fraction": 0}, "--select-fraction is 0.0; give a number between 0 and 1"),
+        ({"search.seed": 1}, "--search.seed has no effect within a pipeline; give --seed"),
+        ({"train.test": False}, "--train.test has no effect within a pipeline; each full training is tested, once"),
+        ({"train.genotype": "PDARTS"}, "--train.genotype has no effect within a pipeline; the searches find the cells"),
+        ({"search.epochs": 0}, "--epochs is 0; give 1 or more"),
+        ({"dataset": "digitz"}, "there is no image set 'digitz'; did you mean 'digits'? The names are"),
+        ({"search.batch_size": 1000}, "--batch-size is 1000, but the part of digits that trains the weights has 718"),
+        ({"train.batch_size": 1200}, "--batch-size is 1200, but 1077 images of digits train; give 1077 or less"),
+    ],
+)
+def test_wrong_values_leave_nothing(changes, message, tmp_path, monkeypatch, capsys):
+    given = {**options(tmp_path / "run"), **changes}
+    if given.pop("train.test", True) is False:
+        monkeypatch.setattr(sys, "argv", ["pipeline", *small_runs.arguments(given), "--train.no-test"])
+    else:
+        monkeypatch.setattr(sys, "argv", ["pipeline", *small_runs.arguments(given)])
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_too_small_for_the_network_are_refused_before_the_searches(tmp_path, monkeypatch):
+    """The paper's auxiliary head cannot read digits; the real network says so at once."""
+    from jdarts.nets.discrete import cifar_network
+
+    monkeypatch.setattr("jdarts.train.config.cifar_network", cifar_network)
+    settings = PipelineConfig(dataset="digits", run_dir=tmp_path / "run", repeats=1, searches=1)
+    with pytest.raises(InputError, match=r"8×8.*auxiliary"):
+        pipeline(settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_settings_need_another_folder(undisturbed):
+    with pytest.raises(InputError, match=r"--repeats 2 \(now 3\)"):
+        run(undisturbed, repeats=3)
+    assert parse_genotype((undisturbed / "genotype.txt").read_text())
