@@ -165,7 +165,7 @@ _AT_LEAST = {
 
 def find_genotype(text: str) -> Genotype:
     """The genotype of a published cell's name, or of the text form."""
-    return zoo.CELLS.get(text) or parse_genotype(text)
+    return zoo.CELLS.get(text) or parse_genotype(text, Genotype)
 
 
 def _short_name(genotype: str) -> str:
