@@ -1,7 +1,6 @@
 """What a training is told: one frozen dataclass, which is also the command line."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +21,7 @@ from jdarts.runs.settings import (
     check_not_negative,
     check_positive,
     check_seed,
+    genotype_label,
 )
 
 Schedule = Literal["cosine", "exponential"]
@@ -134,7 +134,10 @@ class TrainConfig:
     @property
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
-        return self.run_dir or Path("runs") / f"train-{self.dataset}-{_short_name(self.genotype)}-seed{self.seed}"
+        return (
+            self.run_dir
+            or Path("runs") / f"train-{self.dataset}-{genotype_label(self.genotype, zoo.CELLS)}-seed{self.seed}"
+        )
 
     def learning_rate_in(self, epoch: int) -> float:
         """The step size of an epoch, counted from 0."""
@@ -166,12 +169,3 @@ _AT_LEAST = {
 def find_genotype(text: str) -> Genotype:
     """The genotype of a published cell's name, or of the text form."""
     return zoo.CELLS.get(text) or parse_genotype(text, Genotype)
-
-
-def _short_name(genotype: str) -> str:
-    """A name for folders: that of a published cell, of a file or a run's folder, or a digest of the text form."""
-    if genotype in zoo.CELLS:
-        return genotype
-    if genotype.lstrip().startswith(("{", "Genotype")):
-        return hashlib.sha256(genotype.encode()).hexdigest()[:8]
-    return Path(genotype).resolve().stem

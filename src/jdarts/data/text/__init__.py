@@ -4,15 +4,15 @@ from jdarts.data.text.catalogue import SOTU, TEXTS
 from jdarts.data.text.corpus import END, UNKNOWN, TextCorpus, corpus_of_lines, unigram_perplexity
 from jdarts.data.text.loading import load_text
 from jdarts.data.text.preparation import prepare_text
-from jdarts.data.text.streams import Segment, columns, segment, segment_lengths
+from jdarts.data.text.streams import TextSegment, columns, segment, segment_lengths
 
 __all__ = [
     "END",
     "SOTU",
     "TEXTS",
     "UNKNOWN",
-    "Segment",
     "TextCorpus",
+    "TextSegment",
     "columns",
     "corpus_of_lines",
     "load_text",

@@ -17,7 +17,7 @@ LONGEST_EXTRA = 20
 HALVED = 0.05
 
 
-class Segment(NamedTuple):
+class TextSegment(NamedTuple):
     """What a recurrent network reads at once, at a compiled shape.
 
     Attributes:
@@ -63,7 +63,7 @@ def padded(stream: np.ndarray, rows: int) -> np.ndarray:
     return np.pad(stream, ((0, rows), (0, 0)))
 
 
-def segment(stream: jax.Array, start: jax.Array, length: jax.Array, *, size: int, rows: int) -> Segment:
+def segment(stream: jax.Array, start: jax.Array, length: jax.Array, *, size: int, rows: int) -> TextSegment:
     """Cuts a segment at a row that may differ from call to call, at one compiled shape.
 
     Args:
@@ -77,7 +77,7 @@ def segment(stream: jax.Array, start: jax.Array, length: jax.Array, *, size: int
       The segment.
     """
     cut = jax.lax.dynamic_slice_in_dim(stream, start, size + 1, axis=0)
-    return Segment(cut[:-1], cut[1:], jnp.minimum(length, rows - 1 - start).astype(jnp.int32))
+    return TextSegment(cut[:-1], cut[1:], jnp.minimum(length, rows - 1 - start).astype(jnp.int32))
 
 
 def following(start: jax.Array, length: jax.Array, *, rows: int) -> tuple[jax.Array, jax.Array]:
