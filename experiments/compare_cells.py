@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jdarts.nets.language import INITIAL_BOUND, Masks, Prediction
 
 from jdarts import RecurrentGenotype, zoo
 from jdarts.command import run_command
@@ -30,6 +29,7 @@ from jdarts.language.evaluation import carried, evaluation_function, evaluation_
 from jdarts.language.reading import stream_of
 from jdarts.language.train import LanguageTrainConfig
 from jdarts.language.train.step import evaluated_weights, train_program
+from jdarts.nets.language import INITIAL_BOUND, Masks, Prediction
 from jdarts.runs.settings import Folder
 from jdarts.space import RECURRENT_PRIMITIVES
 

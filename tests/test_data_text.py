@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from jdarts.data import load
 from jdarts.data.__main__ import main
 from jdarts.data.text import (
     TEXTS,
@@ -132,12 +133,21 @@ def test_the_command_prepares_and_lists(tmp_path, data_dir, capsys):
     assert second == f"search on it with: python -m jdarts.language.search --dataset wikitext2 --data-dir {data_dir}"
     main(["prepare", "mine", "--from", str(write(tmp_path / "own")), "--data-dir", str(data_dir)])
     capsys.readouterr()
+    main(["prepare", "mine", "--data-dir", str(data_dir)])
+    assert capsys.readouterr().out.startswith("already prepared")
     main(["list", "--data-dir", str(data_dir)])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "3 / 1 / 1 lines" in lines["wikitext2"] and "3 / 1 / 1 lines" in lines["mine"]
     assert "prepare ptb --from FOLDER" in lines["ptb"]
     with pytest.raises(InputError, match=r"no set 'cifr', and .* does not hold train\.txt"):
         main(["prepare", "cifr", "--from", str(tmp_path)])
+
+
+def test_texts_and_image_sets_point_to_each_other(data_dir):
+    with pytest.raises(InputError, match=r"ptb is a text; search on it with: python -m jdarts\.language\.search"):
+        load("ptb", data_dir)
+    with pytest.raises(InputError, match=r"python -m jdarts\.search --dataset cifar10"):
+        load_text("cifar10", data_dir)
 
 
 def test_unigram_perplexity_is_that_of_counted_words():

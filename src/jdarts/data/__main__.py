@@ -38,7 +38,7 @@ def prepare_set(name: Name, /, source: Source = None, data_dir: DataDir = None, 
       data_dir: Where prepared sets lie; default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.
       overwrite: Prepare again what is already prepared.
     """
-    if _is_text(name, source):
+    if _is_text(name, source, data_dir):
         return _prepare_corpus(name, source, data_dir, overwrite)
     if source is not None and name not in NAMES:
         raise InputError(
@@ -84,11 +84,12 @@ def list_sets(data_dir: DataDir = None) -> None:
         print(f"{name:14} {state}")
 
 
-def _is_text(name: str, source: Path | None) -> bool:
+def _is_text(name: str, source: Path | None, data_dir: Path | None) -> bool:
     """Whether a corpus is meant: by its name, or by the files of a set of another name."""
     if name in NAMES:
         return False
-    return name in TEXTS or name == SOTU or (source is not None and holds_texts(source.expanduser()))
+    known = (SOTU, *TEXTS, *own_texts(data_dir))
+    return name in known or (source is not None and holds_texts(source.expanduser()))
 
 
 def _prepare_corpus(name: str, source: Path | None, data_dir: Path | None, overwrite: bool) -> None:

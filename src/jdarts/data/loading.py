@@ -6,6 +6,8 @@ from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, check_name
 from jdarts.data.dataset import ImageDataset
 from jdarts.data.digits import load_digits
 from jdarts.data.prepared import load_prepared
+from jdarts.data.text.catalogue import SOTU, TEXTS
+from jdarts.errors import InputError
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> ImageDataset:
@@ -19,6 +21,8 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> ImageData
     Raises:
       InputError: The name is unknown, or the set is not prepared there, or its files are damaged.
     """
+    if name in (SOTU, *TEXTS):
+        raise InputError(f"{name} is a text; search on it with: python -m jdarts.language.search --dataset {name}")
     check_name(name, NAMES)
     if name == DIGITS:
         return load_digits()

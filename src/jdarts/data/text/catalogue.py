@@ -69,7 +69,10 @@ def text_entry(name: str) -> TextEntry:
       InputError: the name is that of an image set, or no name of a data set.
     """
     if name in NAMES:
-        raise InputError(f"{name} is an image set, not a text corpus; give {', '.join((*TEXTS, SOTU))} or your own")
+        raise InputError(
+            f"{name} is an image set, not a text; give {', '.join((SOTU, *TEXTS))} or your own, or search on images with: "
+            f"python -m jdarts.search --dataset {name}"
+        )
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise InputError(
             f"{name!r} is no name for a corpus; take small letters, digits and underscores, such as {_suggested(name)}"

@@ -34,7 +34,7 @@ def load_sotu() -> TextCorpus:
     splits: dict[str, list[list[str]]] = {"train": [], "valid": [], "test": []}
     for place, speech in enumerate(_speeches()):
         with os_errors_as_input(speech):
-            text = speech.read_text(encoding="utf-8")
+            text = speech.read_text(encoding="utf-8", errors="replace")
         splits[{4: "valid", 9: "test"}.get(place % 10, "train")] += sentences(text)
     counts = collections.Counter(word for sentence in splits["train"] for word in sentence)
     kept = {word for word, _ in counts.most_common(KEPT)}
