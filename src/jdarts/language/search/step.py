@@ -12,7 +12,7 @@ from jdarts.data.text import TextSegment
 from jdarts.language.reading import Reading, beginning, cut, read_on
 from jdarts.language.search.config import Hypergradient, LanguageSearchConfig
 from jdarts.nets.language import LanguageModel, draw_masks
-from jdarts.nets.language_loss import Segment, language_loss, plain_training
+from jdarts.nets.language_loss import Segment, language_loss, without_regularisation
 from jdarts.nets.recurrent import init_recurrent_alphas
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
 
@@ -141,7 +141,9 @@ def search_program(
         rate = config.learning_rate * pieces[0].length.astype(jnp.float32) / config.bptt
         hypergradient = hypergradient_named(config.hypergradient, rate, **weights_settings)
         if config.hypergradient == "reference":
-            hypergradient = plain_training(hypergradient, loss_fn, train, state.bilevel.model_state)
+            hypergradient = without_regularisation(
+                hypergradient, loss_fn=loss_fn, model_state=state.bilevel.model_state, train=train
+            )
         new, metrics = bilevel.bilevel_step(
             state.bilevel,
             train,
