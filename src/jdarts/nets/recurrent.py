@@ -4,6 +4,7 @@ Both run with `lax.scan`. What the words of a segment give to state 0 is one mat
 loop; in the loop the predecessors of a node are stacked into one product.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +14,9 @@ from jax import lax
 
 from jdarts.errors import InputError
 from jdarts.genotype import ACTIVATIONS, NONE, RecurrentGenotype
+from jdarts.ops.highway import mixed_highway
 from jdarts.ops.norm import Moments
-from jdarts.ops.recurrent import activation, highway, mixed_highway, normalise_states
+from jdarts.ops.recurrent import activation, highway, normalise_states
 from jdarts.space import RecurrentSpace
 
 
@@ -113,15 +115,18 @@ def search_cell(
       length: number of words before the padding, int32 `[]`; all `T` where it is not given.
     """
     starts = np.cumsum([0, *range(1, space.nodes + 1)])
-    rows = [mixture[start:stop] for start, stop in zip(starts, starts[1:])]
-    nodes = tuple(weights.nodes[node] for node in range(space.nodes))
+    rows = [mixture[start:stop] for start, stop in itertools.pairwise(starts)]
+    width = hidden.shape[-1]
+    # Gate and candidate apart: what joins their derivatives again would be copied at every step.
+    nodes = [(node[:, :width], node[:, width:]) for node in weights.nodes]
 
     def states_of(hidden: jax.Array, product: jax.Array) -> tuple[jax.Array, Moments]:
         normalised = [normalise_states(highway(hidden, product, jnp.tanh), running)]
-        for mixture_rows, node in zip(rows, nodes):
+        for mixture_rows, (gate, candidate) in zip(rows, nodes):
             states = jnp.stack([one.states for one in normalised])
-            products = _product(_masked(states, masks.hidden), node)
-            normalised.append(normalise_states(mixed_highway(mixture_rows, states, products), running))
+            masked = _masked(states, masks.hidden)
+            mixed = mixed_highway(mixture_rows, states, _product(masked, gate), _product(masked, candidate))
+            normalised.append(normalise_states(mixed, running))
         output = _mean([normalised[state].states for state in space.concat])
         return output, Moments(*map(jnp.stack, zip(*(one.moments for one in normalised))))
 

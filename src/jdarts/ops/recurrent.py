@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from jdarts.genotype import ACTIVATIONS
 from jdarts.ops.norm import EPSILON, MOMENTUM, Moments
 
 
@@ -35,30 +35,6 @@ def highway(states: jax.Array, products: jax.Array, function: Callable[[jax.Arra
     return states + sigmoid(gate) * (function(candidate) - states)
 
 
-def mixed_highway(weights: jax.Array, states: jax.Array, products: jax.Array) -> jax.Array:
-    """The sum of the highway updates of all predecessors by all activations, each weighted (paper equation 2).
-
-    Equal to `Σ_p Σ_f weights[p, f] · highway(states[p], products[p], f)`; the gate and the functions that the activations
-    share are computed once.
-
-    Args:
-      weights: mixture weights `[P, F]`, a column for each of `ACTIVATIONS`.
-      states: the predecessors `[P, B, H]`.
-      products: gates and candidates `[P, B, 2H]`.
-
-    Returns:
-      `[B, H]`.
-    """
-    gates, candidates = jnp.split(products, 2, axis=-1)
-    tanh, relu, logistic, identity = (weights[:, column, None, None] for column in range(len(ACTIVATIONS)))
-    half = jnp.tanh(0.5 * candidates)
-    # tanh(x) = 2 tanh(x/2) / (1 + tanh²(x/2)): one transcendental function serves both.
-    mixed = tanh * (2 * half / (1 + half * half)) + logistic * (0.5 + 0.5 * half)
-    mixed += relu * jax.nn.relu(candidates) + identity * candidates
-    kept = (tanh + relu + logistic + identity) * states
-    return jnp.sum(kept + sigmoid(gates) * (mixed - kept), axis=0)
-
-
 class Normalised(NamedTuple):
     """States after batch norm, and the statistics of the batch.
 
@@ -81,7 +57,7 @@ def normalise_states(states: jax.Array, running: Moments | None = None) -> Norma
     if running is None:
         mean = jnp.mean(states, axis=0)
         running = Moments(mean, jnp.mean(jnp.square(states - mean[None]), axis=0))
-    scale = jax.lax.rsqrt(running.variance + EPSILON)
+    scale = lax.rsqrt(running.variance + EPSILON)
     return Normalised((states - running.mean[None]) * scale[None], running)
 
 
