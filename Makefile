@@ -7,15 +7,18 @@ ARGS ?=
 DATASET ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar train train-cifar train-imagenet pipeline toy bench lint test clean
+.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench lint test clean
 
 help:
 	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
 	@echo "make search          search a cell on handwritten digits, in minutes on two CPU cores"
 	@echo "make search-cifar    the paper's search on CIFAR-10; options in ARGS=\"--epochs 1\""
+	@echo "make search-text     search a recurrent cell on public-domain speeches, in minutes on two CPU cores"
+	@echo "make search-ptb      the paper's search on Penn Treebank, from your own files"
 	@echo "make train           train a network of found cells on handwritten digits; ARGS=\"--genotype runs/...\""
 	@echo "make train-cifar     the paper's training on CIFAR-10"
 	@echo "make train-imagenet  the paper's training on ImageNet; ARGS=\"--dataset imagenette\""
+	@echo "make train-ptb       the paper's training on Penn Treebank; make train-wikitext2 on WikiText-2"
 	@echo "make pipeline        searches, selection, full trainings and a table; DATASET=digits|cifar10|...,"
 	@echo "                     ARGS=\"--baseline random\" for random search beside it"
 	@echo "make toy             the bilevel problem of the paper's Figure 2, with a picture"
@@ -39,6 +42,12 @@ search: $(READY)
 search-cifar: $(READY)
 	$(BIN)/python experiments/search_cifar10.py $(ARGS)
 
+search-text: $(READY)
+	$(BIN)/python experiments/search_text.py $(ARGS)
+
+search-ptb: $(READY)
+	$(BIN)/python experiments/search_ptb.py $(ARGS)
+
 train: $(READY)
 	$(BIN)/python experiments/train_digits.py $(ARGS)
 
@@ -51,6 +60,12 @@ train-imagenet: $(READY)
 # Sets without an experiment of their own get the paper's settings.
 pipeline: $(READY)
 	$(BIN)/python $(or $(wildcard experiments/pipeline_$(DATASET).py),-m jdarts.pipeline --dataset $(DATASET)) $(ARGS)
+
+train-ptb: $(READY)
+	$(BIN)/python experiments/train_ptb.py $(ARGS)
+
+train-wikitext2: $(READY)
+	$(BIN)/python experiments/train_wikitext2.py $(ARGS)
 
 toy: $(READY)
 	$(BIN)/python experiments/toy_bilevel.py $(ARGS)

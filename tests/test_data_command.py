@@ -45,7 +45,7 @@ def test_list_shows_each_set_and_its_state(source, tmp_path, capsys, monkeypatch
     (broken / "dataset_info.json").write_text("{")
     capsys.readouterr()
     main(["list"])
-    digits, cifar10, cifar100, fashion, svhn = capsys.readouterr().out.splitlines()
+    digits, cifar10, cifar100, fashion, svhn, *_ = capsys.readouterr().out.splitlines()
     assert digits.startswith("digits ")
     assert "60 train and 12 test images" in cifar10
     assert str(tmp_path / "tfds/cifar10/3.0.2") in cifar10

@@ -22,6 +22,7 @@ from made_up_images import (
 )
 
 from jdarts.data import load, originals, preparation, prepare
+from jdarts.data.staging import move_into_place
 from jdarts.errors import InputError
 
 
@@ -308,7 +309,7 @@ def test_the_old_set_returns_when_the_new_one_cannot_be_moved(tmp_path):
     staging.mkdir()
     (place / "file").write_text("old")
     with pytest.raises(OSError, match="No such file"):
-        preparation._move(staging / "absent", place, staging)
+        move_into_place(staging / "absent", place, staging)
     assert (place / "file").read_text() == "old"
 
 

@@ -13,7 +13,7 @@ from jdarts import checkpoint
 from jdarts.command import run_command
 from jdarts.derive import genotype_of, main
 from jdarts.errors import InputError
-from jdarts.genotype import parse_genotype
+from jdarts.genotype import Genotype, parse_genotype
 
 __all__ = ["quick", "undisturbed", "user_settings"]
 
@@ -47,7 +47,7 @@ def test_a_run_its_checkpoints_and_one_of_them_give_the_final_genotype(undisturb
 
 def test_fewer_edges(undisturbed, derive):
     code, out, _ = derive(undisturbed, "--edges-per-node", 1)
-    assert (code, len(parse_genotype(out).normal)) == (0, 1)
+    assert (code, len(parse_genotype(out, Genotype).normal)) == (0, 1)
     code, out, err = derive(undisturbed, "--edges-per-node", 0)
     assert (code, out) == (2, "")
     assert err == "error: 0 edges per node; give 1 or more (the paper keeps 2)\n"
@@ -108,4 +108,4 @@ def test_a_running_search(quick, derive, tmp_path):
         os.kill(process.pid, signal.SIGKILL)
         finish(process)
     assert (code, err) == (0, "")
-    assert parse_genotype(out).edges_per_node == 2
+    assert parse_genotype(out, Genotype).edges_per_node == 2

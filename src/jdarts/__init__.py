@@ -17,10 +17,10 @@ from jdarts.bilevel import (
     init_state,
     unrolled,
 )
-from jdarts.derivation import derive_genotype
+from jdarts.derivation import derive_genotype, derive_recurrent_genotype
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype, genotype_from_json, parse_genotype
-from jdarts.space import SearchSpace, darts_space, uniform_space
+from jdarts.genotype import Genotype, RecurrentGenotype, genotype_from_json, parse_genotype
+from jdarts.space import RecurrentSpace, SearchSpace, darts_space, recurrent_space, uniform_space
 from jdarts.trained import load
 
 __version__ = "0.1.0"
@@ -33,10 +33,13 @@ __all__ = [
     "InputError",
     "LossFn",
     "Problem",
+    "RecurrentGenotype",
+    "RecurrentSpace",
     "SearchSpace",
     "bilevel_step",
     "darts_space",
     "derive_genotype",
+    "derive_recurrent_genotype",
     "exact",
     "finite_difference",
     "first_order",
@@ -44,6 +47,7 @@ __all__ = [
     "init_state",
     "load",
     "parse_genotype",
+    "recurrent_space",
     "uniform_space",
     "unrolled",
     "zoo",

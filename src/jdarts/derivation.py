@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.genotype import INPUT_STATES, NONE, Cell, Genotype
-from jdarts.space import CellKind, SearchSpace
+from jdarts.genotype import NONE, Cell, Genotype, RecurrentGenotype
+from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
 
 
 def derive_genotype(alphas: Mapping[str, Any], space: SearchSpace, *, edges_per_node: int = 2) -> Genotype:
@@ -29,26 +29,45 @@ def derive_genotype(alphas: Mapping[str, Any], space: SearchSpace, *, edges_per_
     """
     if edges_per_node < 1:
         raise InputError(f"{edges_per_node} edges per node; give 1 or more (the paper keeps 2)")
-    return Genotype(
-        normal=_strongest(alphas, space, "normal", edges_per_node),
-        normal_concat=space.concat,
-        reduce=_strongest(alphas, space, "reduce", edges_per_node),
-        reduce_concat=space.concat,
-        edges_per_node=edges_per_node,
+    normal, reduce = (
+        _strongest(alphas[kind], space, kind, space.operations(kind), edges_per_node) for kind in CELL_KINDS
     )
+    return Genotype(normal, space.concat, reduce, space.concat, edges_per_node)
 
 
-def _strongest(alphas: Mapping[str, Any], space: SearchSpace, kind: CellKind, edges_per_node: int) -> Cell:
-    values = np.asarray(alphas[kind], np.float64)
-    expected = (space.num_edges, space.width(kind))
+def derive_recurrent_genotype(alphas: Any, space: RecurrentSpace) -> RecurrentGenotype:
+    """The discrete recurrent cell that a search has found: each node keeps its strongest edge, as in `derive_genotype`.
+
+    Args:
+      alphas: `[E, O]`, architecture parameters before the softmax.
+      space: the search space that they belong to.
+
+    Returns:
+      The genotype.
+
+    Raises:
+      InputError: alphas of another shape or not finite.
+    """
+    return RecurrentGenotype(_strongest(alphas, space, "recurrent", space.recurrent, 1), space.concat)
+
+
+def _strongest(
+    alphas: Any,
+    space: SearchSpace | RecurrentSpace,
+    kind: str,
+    operations: tuple[tuple[str, ...], ...],
+    edges_per_node: int,
+) -> Cell:
+    values = np.asarray(alphas, np.float64)
+    expected = (space.num_edges, max(len(names) for names in operations))
     if values.shape != expected:
         raise InputError(f"the alphas of the {kind} cell have shape {values.shape}; this space needs {expected}")
-    rows = [(row[: len(names)], names) for row, names in zip(values, space.operations(kind))]
+    rows = [(row[: len(names)], names) for row, names in zip(values, operations)]
     if not all(np.all(np.isfinite(row)) for row, _ in rows):
         raise InputError(f"the alphas of the {kind} cell are not all finite; use an earlier checkpoint of the search")
     chosen = [_strongest_operation(row, names) for row, names in rows]
     cell = []
-    for target in range(INPUT_STATES, INPUT_STATES + space.nodes):
+    for target in dict.fromkeys(target for _, target in space.edges):
         incoming = [
             (strength, name, source) for (strength, name), (source, node) in zip(chosen, space.edges) if node == target
         ]

@@ -9,11 +9,11 @@ import tyro
 
 from jdarts import checkpoint
 from jdarts.command import run_command
-from jdarts.derivation import derive_genotype
+from jdarts.derivation import derive_genotype, derive_recurrent_genotype
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype
+from jdarts.genotype import AnyGenotype
 from jdarts.report import draw_genotype
-from jdarts.space import SearchSpace
+from jdarts.space import RecurrentSpace, SearchSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class DeriveConfig:
     Attributes:
       checkpoint: a run's folder, whose newest whole checkpoint is taken, or one checkpoint in it.
       json: print JSON instead of the text form.
-      draw: also draw both cells into this file (.svg, .png or .pdf).
-      edges_per_node: edges to keep for each node (default: what the search was told).
+      draw: also draw the cells into this file (.svg, .png or .pdf).
+      edges_per_node: edges to keep for each node (default: what the search was told; recurrent cells keep 1).
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT", help_behavior_hint="")]
@@ -33,22 +33,30 @@ class DeriveConfig:
     edges_per_node: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
 
 
-def genotype_of(record: Any, *, edges_per_node: int | None = None) -> Genotype:
+def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotype:
     """The genotype of a checkpoint's record.
 
     Args:
-      record: `Checkpoint.record` of a search.
+      record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, and
+        for convolutional cells `edges_per_node`.
       edges_per_node: edges to keep for each node; what the search was told where it is not given.
 
     Raises:
-      InputError: the record is not that of a search.
+      InputError: the record is not that of a search, or more than one edge for each node of a recurrent cell.
     """
     try:
-        space, alphas = SearchSpace(**record["space"]), record["alphas"]
-        count = record["edges_per_node"] if edges_per_node is None else edges_per_node
+        fields, alphas = record["space"], record["alphas"]
+        recurrent = "recurrent" in fields
+        space = RecurrentSpace(**fields) if recurrent else SearchSpace(**fields)
+        count = 1 if recurrent else record["edges_per_node"]
     except (KeyError, TypeError) as error:
         raise InputError(f"the checkpoint is not that of a search for cells ({error} is missing)") from None
-    return derive_genotype(alphas, space, edges_per_node=count)
+    count = count if edges_per_node is None else edges_per_node
+    if isinstance(space, SearchSpace):
+        return derive_genotype(alphas, space, edges_per_node=count)
+    if count != 1:
+        raise InputError(f"{count} edges per node; nodes of a recurrent cell have 1, leave --edges-per-node out")
+    return derive_recurrent_genotype(alphas, space)
 
 
 def main() -> None:

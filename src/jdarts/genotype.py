@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Set
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from jdarts.errors import InputError
 
@@ -26,6 +26,9 @@ CELL_OPERATIONS = (
     "conv_3x1_1x3",
     "noise",
 )
+
+#: Every activation that a node of a discrete recurrent cell may have.
+ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
 
 Edge = tuple[str, int]
 Cell = tuple[Edge, ...]
@@ -65,7 +68,9 @@ class Genotype:
         object.__setattr__(self, "edges_per_node", int(self.edges_per_node))
         for kind in ("normal", "reduce"):
             cell = _checked_cell(kind, getattr(self, kind), self.edges_per_node)
-            concat = _checked_concat(kind, getattr(self, f"{kind}_concat"), num_states(cell, self.edges_per_node))
+            concat = _checked_concat(
+                f"{kind}_concat", getattr(self, f"{kind}_concat"), num_states(cell, self.edges_per_node)
+            )
             object.__setattr__(self, kind, cell)
             object.__setattr__(self, f"{kind}_concat", concat)
 
@@ -90,8 +95,49 @@ class Genotype:
         return json.dumps(fields)
 
 
-#: The fields of a genotype in order, and whether each must be given.
-_FIELDS = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(Genotype)}
+@dataclasses.dataclass(frozen=True)
+class RecurrentGenotype:
+    """A discrete recurrent cell, as in the reference implementation (paper sections 2.1 and 3.1.2).
+
+    State 0 is made of the input and the last hidden state; node `i` reads one of the states 0 to `i` and makes state
+    `i + 1`. Sequences of any kind are accepted and stored as tuples.
+
+    Attributes:
+      recurrent: the activation and the state that it reads of every node, `((activation, state), …)`.
+      concat: states whose mean is the cell's output, and the next hidden state.
+
+    Raises:
+      InputError: an unknown activation, a state that is not an earlier one, or a mean of states that do not exist.
+    """
+
+    recurrent: Cell
+    concat: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        cell = tuple(
+            _checked_edge("recurrent", edge, ACTIVATIONS) for edge in _checked_sequence("recurrent", self.recurrent)
+        )
+        if not cell:
+            raise InputError("genotype: recurrent has no node; give one or more")
+        for node, edge in enumerate(cell):
+            _check_source("recurrent", edge, node + 1)
+        object.__setattr__(self, "recurrent", cell)
+        object.__setattr__(self, "concat", _checked_concat("concat", self.concat, len(cell) + 1))
+
+    def __str__(self) -> str:
+        """The text form of the reference implementation; `parse_genotype` reads it back."""
+        return f"Genotype(recurrent={list(self.recurrent)!r}, concat={_concat_text(self.concat)})"
+
+    def to_json(self) -> str:
+        """The JSON form: an object with `recurrent` and `concat`."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+AnyGenotype = Genotype | RecurrentGenotype
+G = TypeVar("G", Genotype, RecurrentGenotype)
+
+#: What an error calls each kind of genotype.
+_KINDS = {Genotype: "a convolutional cell", RecurrentGenotype: "a recurrent cell"}
 
 
 def num_states(cell: Cell, edges_per_node: int) -> int:
@@ -110,8 +156,8 @@ def nodes_of(cell: Cell, edges_per_node: int) -> tuple[Cell, ...]:
     return tuple(nodes)
 
 
-def genotype_from_json(text: str) -> Genotype:
-    """Reads the form that `Genotype.to_json` writes.
+def genotype_from_json(text: str) -> AnyGenotype:
+    """Reads the form that `to_json` of either kind of genotype writes.
 
     Raises:
       InputError: not JSON, or not the JSON of a genotype.
@@ -124,47 +170,74 @@ def genotype_from_json(text: str) -> Genotype:
         raise
     except (ValueError, RecursionError):
         raise InputError("genotype: not valid JSON (nested too deep, or a number too long)") from None
-    return _from_fields(fields)
+    if not isinstance(fields, Mapping):
+        raise InputError(f"genotype: expected an object with {', '.join(_fields(Genotype))}; found {_shown(fields)}")
+    return _from_fields(fields, _kind_with(fields))
 
 
-def parse_genotype(text: str) -> Genotype:
+@overload
+def parse_genotype(text: str) -> AnyGenotype: ...
+@overload
+def parse_genotype(text: str, kind: type[G]) -> G: ...
+def parse_genotype(text: str, kind: type[AnyGenotype] | None = None) -> AnyGenotype:
     """Reads a genotype from its text form or its JSON form, without ever evaluating it.
 
     Args:
-      text: `Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…)` as the
-        reference implementation prints it, or the JSON object of `Genotype.to_json`.
+      text: `Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…)` or
+        `Genotype(recurrent=[('tanh', 0), …], concat=range(1, 9))`, as the reference implementation prints them, or the JSON
+        object of `to_json`.
+      kind: the kind of genotype that is wanted, `Genotype` or `RecurrentGenotype`; either where it is not given.
 
     Raises:
       InputError: anything else; the message says what was found.
     """
     text = text.strip()
-    if text.startswith("{"):
-        return genotype_from_json(text)
+    genotype = genotype_from_json(text) if text.startswith("{") else _from_text(text)
+    if kind is not None and not isinstance(genotype, kind):
+        raise InputError(f"genotype: {_KINDS[type(genotype)]} is given; {_KINDS[kind]} is needed here")
+    return genotype
+
+
+def _from_text(text: str) -> AnyGenotype:
     try:
         call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         call = None
     match call:
-        case ast.Call(func=ast.Name(id="Genotype"), args=arguments, keywords=keywords):
-            if len(arguments) > len(_FIELDS):
-                raise InputError(f"genotype: {len(arguments)} values; give {', '.join(_FIELDS)}")
+        case ast.Call(func=ast.Name(id="Genotype" | "RecurrentGenotype" as name), args=arguments, keywords=keywords):
             named = [(keyword.arg or "**", keyword.value) for keyword in keywords]
-            nodes = _once_each([*zip(_FIELDS, arguments), *named])
-            return _from_fields({name: _literal(name, node, text) for name, node in nodes.items()})
+            by_position = len(arguments) == len(_fields(RecurrentGenotype)) and not named
+            recurrent = name == "RecurrentGenotype" or by_position
+            kind = RecurrentGenotype if recurrent else _kind_with(dict(named))
+            known = _fields(kind)
+            if len(arguments) > len(known):
+                raise InputError(f"genotype: {len(arguments)} values; give {', '.join(known)}")
+            nodes = _once_each([*zip(known, arguments), *named])
+            return _from_fields({name: _literal(name, node, text) for name, node in nodes.items()}, kind)
         case _:
             raise InputError(f"genotype: cannot read {_shown(text)}; expected Genotype(normal=[…], …) or a JSON object")
 
 
-def _from_fields(fields: object) -> Genotype:
-    if not isinstance(fields, Mapping):
-        raise InputError(f"genotype: expected an object with {', '.join(_FIELDS)}; found {_shown(fields)}")
-    unknown = [name for name in fields if name not in _FIELDS]
+def _fields(kind: type[AnyGenotype]) -> dict[str, bool]:
+    """The fields of a genotype in order, and whether each must be given."""
+    return {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(kind)}
+
+
+def _kind_with(names: Iterable[str]) -> type[AnyGenotype]:
+    names = set(names)
+    recurrent = names & set(_fields(RecurrentGenotype)) and not names & set(_fields(Genotype))
+    return RecurrentGenotype if recurrent else Genotype
+
+
+def _from_fields(fields: Mapping[str, Any], kind: type[AnyGenotype]) -> AnyGenotype:
+    known = _fields(kind)
+    unknown = [name for name in fields if name not in known]
     if unknown:
-        raise InputError(f"genotype: unknown field {_shown(unknown[0])}; known are {', '.join(_FIELDS)}")
-    missing = [name for name, required in _FIELDS.items() if required and name not in fields]
+        raise InputError(f"genotype: unknown field {_shown(unknown[0])}; known are {', '.join(known)}")
+    missing = [name for name, required in known.items() if required and name not in fields]
     if missing:
         raise InputError(f"genotype: {', '.join(missing)} missing; give every field")
-    return Genotype(**fields)
+    return kind(**fields)
 
 
 def _once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -193,7 +266,7 @@ def _literal(name: str, node: ast.expr, text: str) -> Any:
 
 
 def _checked_cell(kind: str, edges: object, edges_per_node: int) -> Cell:
-    cell = tuple(_checked_edge(kind, edge) for edge in _checked_sequence(kind, edges))
+    cell = tuple(_checked_edge(kind, edge, CELL_OPERATIONS) for edge in _checked_sequence(kind, edges))
     nodes = nodes_of(cell, edges_per_node)
     last = INPUT_STATES + len(nodes) - 1
     if not nodes or len(nodes[-1]) < min(edges_per_node, last):
@@ -202,35 +275,38 @@ def _checked_cell(kind: str, edges: object, edges_per_node: int) -> Cell:
             "add or remove edges"
         )
     for state, node in enumerate(nodes, INPUT_STATES):
-        for name, source in node:
-            if not 0 <= source < state:
-                raise InputError(
-                    f"genotype: ({name!r}, {_shown(source)}) in {kind} leads to state {state}; "
-                    f"its source must be a state from 0 to {state - 1}"
-                )
+        for edge in node:
+            _check_source(kind, edge, state)
     return cell
 
 
-def _checked_edge(kind: str, edge: object) -> Edge:
+def _check_source(kind: str, edge: Edge, state: int) -> None:
+    name, source = edge
+    if not 0 <= source < state:
+        raise InputError(
+            f"genotype: ({name!r}, {_shown(source)}) in {kind} leads to state {state}; "
+            f"its source must be a state from 0 to {state - 1}"
+        )
+
+
+def _checked_edge(kind: str, edge: object, operations: tuple[str, ...]) -> Edge:
     pair = _checked_sequence(f"an edge of {kind}", edge)
     if len(pair) != 2:
         raise InputError(f"genotype: {_shown(edge)} in {kind} is not a pair (operation, source)")
     name, source = pair
-    if not isinstance(name, str) or name not in CELL_OPERATIONS:
-        raise InputError(
-            f"genotype: unknown operation {_shown(name, 24)} in {kind}; known are {', '.join(CELL_OPERATIONS)}"
-        )
+    if not isinstance(name, str) or name not in operations:
+        raise InputError(f"genotype: unknown operation {_shown(name, 24)} in {kind}; known are {', '.join(operations)}")
     if not _is_index(source):
         raise InputError(f"genotype: ({name!r}, {_shown(source)}) in {kind}; its source must be a whole number")
     return str(name), int(source)
 
 
-def _checked_concat(kind: str, concat: object, states: int) -> tuple[int, ...]:
-    indices = _checked_sequence(f"{kind}_concat", concat)
+def _checked_concat(name: str, concat: object, states: int) -> tuple[int, ...]:
+    indices = _checked_sequence(name, concat)
     if not indices or not all(_is_index(index) and 0 <= index < states for index in indices):
-        raise InputError(f"genotype: {kind}_concat is {_shown(concat)}; give states from 0 to {states - 1}")
+        raise InputError(f"genotype: {name} is {_shown(concat)}; give states from 0 to {states - 1}")
     if len(set(indices)) != len(indices):
-        raise InputError(f"genotype: {kind}_concat is {_shown(concat)}; give each state once")
+        raise InputError(f"genotype: {name} is {_shown(concat)}; give each state once")
     return tuple(int(index) for index in indices)
 
 

@@ -1,6 +1,6 @@
 """The optimisers and schedules of the paper's search, as optax chains (section 3.1.1; reference code's settings)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,86 @@ def weight_optimizer(
             optax.sgd(learning_rate, momentum=momentum),
         )
     )
+
+
+Virtual = Literal["exact", "constant", "reference"]
+
+
+def recurrent_weight_optimizer(
+    learning_rate: Any, *, weight_decay: float = 5e-7, clip: float = 0.25, virtual: Virtual = "exact"
+) -> optax.GradientTransformation:
+    """SGD without momentum for recurrent networks: clip by the global norm, add decay, step (reference code, rnn/architect.py).
+
+    `virtual` decides what derivatives through the step are, not the step itself, so that one of them can be the
+    `virtual_optimizer=` of an estimator beside any other as the weight optimiser:
+
+    * `exact`: those of the step.
+    * `constant`: those of the step with the clip coefficient `min(1, clip / (‖g‖ + 1e-6))` held constant.
+    * `reference`: what the reference implementation computes. The coefficient is held constant, and is not limited to 1 where
+      nothing is clipped; the gradient of the validation loss that is pulled back is clipped by the same rule.
+
+    Args:
+      learning_rate: a number, or an array `[]` that may depend on the step, as the paper's does on a segment's length.
+      weight_decay: L2 penalty, added to the clipped gradient.
+      clip: largest global norm of a gradient.
+      virtual: derivatives of the step.
+    """
+    return optax.chain(
+        _stateless(lambda gradient: _clipped(gradient, clip, virtual)),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
+        _stateless(lambda update: _with_clipped_cotangent(update, clip) if virtual == "reference" else update),
+    )
+
+
+def _stateless(function: Any) -> optax.GradientTransformation:
+    return optax.stateless(lambda updates, _: function(updates))
+
+
+def _coefficient(gradient: Any, clip: float) -> jax.Array:
+    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)]
+    return clip / (jnp.sqrt(sum(squares[1:], squares[0])) + 1e-6)
+
+
+def _scaled(tree: Any, factor: jax.Array) -> Any:
+    return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), tree)
+
+
+def _clipped(gradient: Any, clip: float, virtual: Virtual) -> Any:
+    coefficient = _coefficient(gradient, clip)
+    capped = jnp.minimum(coefficient, jnp.ones_like(coefficient))
+    if virtual == "exact":
+        return _scaled(gradient, capped)
+    if virtual == "constant":
+        return _scaled(gradient, jax.lax.stop_gradient(capped))
+
+    @jax.custom_vjp
+    def scale(gradient: Any, forwards: jax.Array, backwards: jax.Array) -> Any:
+        del backwards
+        return _scaled(gradient, forwards)
+
+    scale.defvjp(
+        lambda gradient, forwards, backwards: (_scaled(gradient, forwards), backwards),
+        lambda backwards, cotangent: (
+            _scaled(cotangent, backwards),
+            jnp.zeros_like(backwards),
+            jnp.zeros_like(backwards),
+        ),
+    )
+    return scale(gradient, capped, coefficient)
+
+
+def _with_clipped_cotangent(tree: Any, clip: float) -> Any:
+    @jax.custom_vjp
+    def identity(tree: Any) -> Any:
+        return tree
+
+    def backward(_: None, cotangent: Any) -> tuple[Any]:
+        coefficient = _coefficient(cotangent, clip)
+        return (_scaled(cotangent, jnp.minimum(coefficient, jnp.ones_like(coefficient))),)
+
+    identity.defvjp(lambda tree: (tree, None), backward)
+    return identity(tree)
 
 
 def alpha_optimizer(

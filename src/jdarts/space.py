@@ -1,12 +1,13 @@
 """Search spaces as data: which operations each edge may hold, how many nodes, what is concatenated."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from numbers import Integral
 from typing import Literal
 
 from jdarts.errors import InputError
-from jdarts.genotype import CELL_OPERATIONS, INPUT_STATES, NONE
+from jdarts.genotype import ACTIVATIONS, CELL_OPERATIONS, INPUT_STATES, NONE
 
 CellKind = Literal["normal", "reduce"]
 CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
@@ -22,6 +23,9 @@ DARTS_PRIMITIVES = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
+
+#: The five candidate operations of the paper's recurrent space, in the order of the reference implementation.
+RECURRENT_PRIMITIVES = (NONE, *ACTIVATIONS)
 
 SEARCHABLE_OPERATIONS = (NONE, *(name for name in CELL_OPERATIONS if not name.startswith("conv_")))
 
@@ -51,7 +55,7 @@ class SearchSpace:
         for kind in CELL_KINDS:
             operations = tuple(tuple(edge) for edge in getattr(self, kind))
             for index, edge in enumerate(operations):
-                _check_edge(kind, index, edge)
+                _check_edge(f"the {kind} cell", index, edge, SEARCHABLE_OPERATIONS)
             object.__setattr__(self, kind, operations)
         if len(self.normal) != len(self.reduce):
             raise InputError(
@@ -59,14 +63,7 @@ class SearchSpace:
                 "give both the same number"
             )
         states = range(INPUT_STATES, INPUT_STATES + self.nodes)
-        concat = tuple(self.concat) or tuple(states)
-        are_nodes = all(isinstance(state, Integral) and state in states for state in concat)
-        if not are_nodes or len(set(concat)) != len(concat):
-            raise InputError(
-                f"search space: concat is {concat}; give each of the node states {states.start} to {states.stop - 1} "
-                "at most once"
-            )
-        object.__setattr__(self, "concat", tuple(int(state) for state in concat))
+        object.__setattr__(self, "concat", _checked_concat(self.concat, states))
 
     @property
     def num_edges(self) -> int:
@@ -76,13 +73,7 @@ class SearchSpace:
     @property
     def nodes(self) -> int:
         """Number of nodes `N` of a cell, its two inputs not counted."""
-        nodes, edges = 0, 0
-        while edges < self.num_edges:
-            edges += INPUT_STATES + nodes
-            nodes += 1
-        if edges != self.num_edges or not nodes:
-            raise InputError(f"search space: {self.num_edges} edges do not fill nodes of 2, 3, 4, … edges")
-        return nodes
+        return _num_nodes(self.num_edges, INPUT_STATES)
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
@@ -124,6 +115,79 @@ def darts_space() -> SearchSpace:
     return uniform_space()
 
 
+@dataclasses.dataclass(frozen=True)
+class RecurrentSpace:
+    """A recurrent search space: the candidate operations of every edge of the cell (paper sections 2.1 and 3.1.2).
+
+    State 0 is made of the input and the last hidden state, node `i` reads the states 0 to `i` and makes state `i + 1`. Edges
+    are ordered by target node, then by source. Sequences of any kind are accepted and stored as tuples.
+
+    Attributes:
+      recurrent: operations per edge, `E` tuples of names. Lists may differ in length.
+      concat: states whose mean is the cell's output; all nodes where it is empty.
+
+    Raises:
+      InputError: a number of edges that is not 1 + 2 + …, an unknown or repeated operation, an edge that has nothing
+        but `none`, or a mean of states that are not nodes.
+    """
+
+    recurrent: tuple[tuple[str, ...], ...]
+    concat: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        operations = tuple(tuple(edge) for edge in self.recurrent)
+        for index, edge in enumerate(operations):
+            _check_edge("the recurrent cell", index, edge, RECURRENT_PRIMITIVES)
+        object.__setattr__(self, "recurrent", operations)
+        object.__setattr__(self, "concat", _checked_concat(self.concat, range(1, self.nodes + 1)))
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges `E` of the cell."""
+        return len(self.recurrent)
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes `N` of the cell, state 0 not counted."""
+        return _num_nodes(self.num_edges, 1)
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """`(source, target)` states of every edge, in order."""
+        return tuple((source, target) for target in range(1, self.nodes + 1) for source in range(target))
+
+    @property
+    def width(self) -> int:
+        """The longest list of operations `O` among the edges: the alphas have shape `[E, O]`."""
+        return max(len(edge) for edge in self.recurrent)
+
+    @property
+    def discrete_cells(self) -> int:
+        """Number of discrete cells in the space: every node takes one edge and one operation other than `none`."""
+        choices = [0] * self.nodes
+        for (_, target), operations in zip(self.edges, self.recurrent):
+            choices[target - 1] += len(set(operations) - {NONE})
+        return math.prod(choices)
+
+
+def recurrent_space(
+    primitives: Iterable[str] = RECURRENT_PRIMITIVES, *, nodes: int = 8, concat: Iterable[int] = ()
+) -> RecurrentSpace:
+    """A recurrent space in which every edge has the same candidates; the defaults are the paper's (section 3.1.2).
+
+    Args:
+      primitives: candidate operations; the default is the paper's five.
+      nodes: number of nodes `N`, state 0 not counted.
+      concat: states whose mean is the cell's output; all nodes where it is empty.
+
+    Raises:
+      InputError: no node, or what `RecurrentSpace` refuses.
+    """
+    if nodes < 1:
+        raise InputError(f"search space: {nodes} nodes; give 1 or more")
+    return RecurrentSpace((tuple(primitives),) * (nodes * (nodes + 1) // 2), tuple(concat))
+
+
 def reduction_cells(num_cells: int) -> tuple[int, ...]:
     """Indices of the reduction cells: at 1/3 and 2/3 of the depth (paper section 3.1.1).
 
@@ -141,14 +205,36 @@ def cell_kinds(num_cells: int) -> tuple[CellKind, ...]:
     return tuple("reduce" if index in reductions else "normal" for index in range(num_cells))
 
 
-def _check_edge(kind: str, index: int, edge: tuple[str, ...]) -> None:
+def _num_nodes(edges: int, first: int) -> int:
+    """How many nodes have `edges` edges in all, if the first has `first` of them and each other one more."""
+    nodes, filled = 0, 0
+    while filled < edges:
+        filled += first + nodes
+        nodes += 1
+    if filled != edges or not nodes:
+        series = ", ".join(str(first + node) for node in range(3))
+        raise InputError(f"search space: {edges} edges do not fill nodes of {series}, … edges")
+    return nodes
+
+
+def _checked_concat(concat: Iterable[int], nodes: range) -> tuple[int, ...]:
+    concat = tuple(concat) or tuple(nodes)
+    are_nodes = all(isinstance(state, Integral) and state in nodes for state in concat)
+    if not are_nodes or len(set(concat)) != len(concat):
+        raise InputError(
+            f"search space: concat is {concat}; give each of the node states {nodes.start} to {nodes.stop - 1} "
+            "at most once"
+        )
+    return tuple(int(state) for state in concat)
+
+
+def _check_edge(cell: str, index: int, edge: tuple[str, ...], known: tuple[str, ...]) -> None:
     for name in edge:
-        if name not in SEARCHABLE_OPERATIONS:
+        if name not in known:
             raise InputError(
-                f"search space: unknown operation {name!r} on edge {index} of the {kind} cell; known are "
-                f"{', '.join(SEARCHABLE_OPERATIONS)}"
+                f"search space: unknown operation {name!r} on edge {index} of {cell}; known are {', '.join(known)}"
             )
     if len(set(edge)) != len(edge):
-        raise InputError(f"search space: edge {index} of the {kind} cell names an operation twice: {', '.join(edge)}")
+        raise InputError(f"search space: edge {index} of {cell} names an operation twice: {', '.join(edge)}")
     if not set(edge) - {NONE}:
-        raise InputError(f"search space: edge {index} of the {kind} cell has no operation to choose from")
+        raise InputError(f"search space: edge {index} of {cell} has no operation to choose from")

@@ -1,8 +1,8 @@
-"""Published convolutional cells, by the names that their authors gave them."""
+"""Published cells, convolutional and recurrent, by the names that their authors gave them."""
 
 from types import MappingProxyType
 
-from jdarts.genotype import Genotype
+from jdarts.genotype import Genotype, RecurrentGenotype
 
 #: Zoph et al., Learning Transferable Architectures for Scalable Image Recognition, 2018; as quark0/darts lists it.
 NASNet = Genotype(
@@ -118,7 +118,33 @@ GDAS_V1 = Genotype(
     reduce_concat=(2, 3, 4, 5),
 )  # fmt: skip
 
-#: Every cell of this zoo by name. Aliases that the field uses stand beside the name: `DARTS` is `DARTS_V2`.
+#: Pham et al., Efficient Neural Architecture Search via Parameter Sharing, 2018; as quark0/darts lists it.
+ENAS = RecurrentGenotype(
+    recurrent=(
+        ("tanh", 0), ("tanh", 1), ("relu", 1), ("tanh", 3), ("tanh", 3), ("relu", 3),
+        ("relu", 4), ("relu", 7), ("relu", 8), ("relu", 8), ("relu", 8),
+    ),
+    concat=(2, 5, 6, 9, 10, 11),
+)  # fmt: skip
+
+#: Liu, Simonyan and Yang, DARTS, 2019: the recurrent cell of the first release of quark0/darts.
+DARTS_V1_RECURRENT = RecurrentGenotype(
+    recurrent=(
+        ("relu", 0), ("relu", 1), ("tanh", 2), ("relu", 3), ("relu", 4), ("identity", 1), ("relu", 5), ("relu", 1),
+    ),
+    concat=(1, 2, 3, 4, 5, 6, 7, 8),
+)  # fmt: skip
+
+#: Liu, Simonyan and Yang, DARTS, 2019: the recurrent cell of the paper's best Penn Treebank result.
+DARTS_V2_RECURRENT = RecurrentGenotype(
+    recurrent=(
+        ("sigmoid", 0), ("relu", 1), ("relu", 1), ("identity", 1),
+        ("tanh", 2), ("sigmoid", 5), ("tanh", 3), ("relu", 5),
+    ),
+    concat=(1, 2, 3, 4, 5, 6, 7, 8),
+)  # fmt: skip
+
+#: Every convolutional cell of this zoo by name. Aliases that the field uses stand beside the name: `DARTS` is `DARTS_V2`.
 CELLS = MappingProxyType(
     {
         "NASNet": NASNet,
@@ -131,5 +157,15 @@ CELLS = MappingProxyType(
         "PCDARTS": PC_DARTS_cifar,
         "PC_DARTS_image": PC_DARTS_image,
         "GDAS_V1": GDAS_V1,
+    }
+)
+
+#: Every recurrent cell of this zoo by name; `DARTS` is `DARTS_V2` here too.
+RECURRENT_CELLS = MappingProxyType(
+    {
+        "ENAS": ENAS,
+        "DARTS_V1": DARTS_V1_RECURRENT,
+        "DARTS_V2": DARTS_V2_RECURRENT,
+        "DARTS": DARTS_V2_RECURRENT,
     }
 )

@@ -1,4 +1,4 @@
-"""Image sets: random-access sequences of arrays, and augmentation as a pure function with a key."""
+"""Image sets and text corpora as arrays, and augmentation as a pure function with a key."""
 
 from jdarts.data.augmentation import (
     Augmentation,
@@ -12,6 +12,9 @@ from jdarts.data.catalogue import NAMES
 from jdarts.data.dataset import ImageDataset, ImageSplit, halves
 from jdarts.data.loading import load
 from jdarts.data.preparation import prepare
+from jdarts.data.text.corpus import TextCorpus
+from jdarts.data.text.loading import load_text
+from jdarts.data.text.preparation import prepare_text
 
 __all__ = [
     "NAMES",
@@ -19,11 +22,14 @@ __all__ = [
     "AugmentationDraws",
     "ImageDataset",
     "ImageSplit",
+    "TextCorpus",
     "apply_augmentation",
     "augment",
     "draw_augmentation",
     "halves",
     "load",
+    "load_text",
     "normalise",
     "prepare",
+    "prepare_text",
 ]

@@ -1,4 +1,4 @@
-"""Prepares image sets and lists them: python -m jdarts.data prepare cifar10."""
+"""Prepares image sets and text corpora and lists them: python -m jdarts.data prepare cifar10."""
 
 import os
 import shlex
@@ -14,27 +14,37 @@ from jdarts.command import run_command
 from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, Entry, check_name
 from jdarts.data.preparation import prepare
 from jdarts.data.prepared import Prepared, check_format, data_directory, find_prepared, prepare_command
+from jdarts.data.text import SOTU, TEXTS, load_text, prepare_text, sotu
+from jdarts.data.text.catalogue import SPLITS, text_entry
+from jdarts.data.text.originals import holds_texts
+from jdarts.data.text.prepared import find_text, own_texts, text_command
 from jdarts.errors import InputError
 
 app = SubcommandApp()
 
-Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="{" + ",".join(CATALOGUE) + "}")]
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="{" + ",".join((*CATALOGUE, *TEXTS)) + ",NAME}")]
 Source = Annotated[Path | None, tyro.conf.arg(name="from", metavar="PATH")]
 DataDir = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 
 
 @app.command(name="prepare")
 def prepare_set(name: Name, /, source: Source = None, data_dir: DataDir = None, overwrite: bool = False) -> None:
-    """Prepares an image set in the form that tensorflow-datasets reads, without TensorFlow.
+    """Prepares an image set or a text corpus in the form that tensorflow-datasets reads, without TensorFlow.
 
     Args:
-      name: The image set.
+      name: The set; with --from a folder that holds train.txt, valid.txt and test.txt, a new name for that corpus.
       source: The original files, when they are on disk: for CIFAR the binary archive (.tar.gz), a folder that
-        holds it, or its unpacked folder; for Fashion-MNIST and SVHN the folder of the files. Without it they
-        are downloaded.
+        holds it, or its unpacked folder; for all others the folder of the files. Without it images are downloaded.
       data_dir: Where prepared sets lie; default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.
       overwrite: Prepare again what is already prepared.
     """
+    if _is_text(name, source, data_dir):
+        return _prepare_corpus(name, source, data_dir, overwrite)
+    if source is not None and name not in NAMES:
+        raise InputError(
+            f"there is no set {name!r}, and {source} does not hold train.txt, valid.txt and test.txt for a corpus of that "
+            f"name; the names are {', '.join((*NAMES, *TEXTS))}"
+        )
     check_name(name, NAMES)
     entry = CATALOGUE.get(name)
     if entry and not overwrite and find_prepared(name, entry, data_dir):
@@ -48,7 +58,7 @@ def prepare_set(name: Name, /, source: Source = None, data_dir: DataDir = None, 
 
 @app.command(name="list")
 def list_sets(data_dir: DataDir = None) -> None:
-    """Shows every image set, whether it is prepared, and where.
+    """Shows every image set and text corpus, whether it is prepared, and where.
 
     Args:
       data_dir: Where prepared sets lie; default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.
@@ -63,6 +73,44 @@ def list_sets(data_dir: DataDir = None) -> None:
         except InputError as error:
             state = str(error)
         print(f"{name:14} {state}")
+    print(f"{SOTU:14} text, inside the package {sotu.REQUIREMENT}")
+    for name in (*TEXTS, *own_texts(data_dir)):
+        try:
+            found = find_text(name, data_dir)
+            state = f"{_lines(found)} in {found.folder}" if found else f"not in {data_directory(data_dir)}"
+            state += "" if found else f"; {text_command(name, data_dir)}"
+        except InputError as error:
+            state = str(error)
+        print(f"{name:14} {state}")
+
+
+def _is_text(name: str, source: Path | None, data_dir: Path | None) -> bool:
+    """Whether a corpus is meant: by its name, or by the files of a set of another name."""
+    if name in NAMES:
+        return False
+    known = (SOTU, *TEXTS, *own_texts(data_dir))
+    return name in known or (source is not None and holds_texts(source.expanduser()))
+
+
+def _prepare_corpus(name: str, source: Path | None, data_dir: Path | None, overwrite: bool) -> None:
+    if name != SOTU and not overwrite and find_text(name, data_dir):
+        print("already prepared; --overwrite prepares it again")
+    progress = ProgressLine(sys.stderr)
+    found = prepare_text(name, source=source, data_dir=data_dir, overwrite=overwrite, progress=progress)
+    corpus = load_text(name, data_dir)
+    entry = text_entry(name)
+    sizes = {split: len(getattr(corpus, split)) for split in SPLITS}
+    counts = " / ".join(f"{size:,}" for size in sizes.values())
+    text = f"{entry.title}: {counts} words to train / validate / test, {len(corpus.vocabulary):,} different ones"
+    if entry.tokens and sizes != dict(entry.tokens):
+        text += f" (the official set has {' / '.join(f'{size:,}' for size in entry.tokens.values())})"
+    print(f"{text}, in {found.folder}")
+    where = f" --data-dir {shlex.quote(os.fspath(data_dir))}" if data_dir else ""
+    print(f"search on it with: python -m jdarts.language.search --dataset {name}{where}")
+
+
+def _lines(found: Prepared) -> str:
+    return f"{' / '.join(f'{found.counts.get(split, 0):,}' for split in SPLITS)} lines to train / validate / test"
 
 
 class ProgressLine:

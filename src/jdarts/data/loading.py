@@ -7,6 +7,7 @@ from jdarts.data.dataset import ImageDataset
 from jdarts.data.digits import load_digits
 from jdarts.data.large import LARGE
 from jdarts.data.prepared import load_prepared
+from jdarts.data.text.catalogue import SOTU, TEXTS
 from jdarts.errors import InputError
 
 
@@ -22,6 +23,8 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> ImageData
       InputError: The name is unknown, or that of a set that no memory holds, or the set is not prepared there, or its
         files are damaged.
     """
+    if name in (SOTU, *TEXTS):
+        raise InputError(f"{name} is a text; search on it with: python -m jdarts.language.search --dataset {name}")
     check_name(name, (*NAMES, *LARGE))
     if name in LARGE:
         raise InputError(f"{name} does not fit into memory; networks are trained on it with: python -m jdarts.train")

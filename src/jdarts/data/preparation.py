@@ -1,10 +1,8 @@
 """Prepares a set in TFDS's own form without TensorFlow: whole or not at all."""
 
-import contextlib
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from jdarts.data.prepared import (
     prepare_command,
 )
 from jdarts.data.raw import RawSet, RawSplit, os_errors_as_input
+from jdarts.data.staging import move_into_place, no_progress_bars, staging_folder
 from jdarts.errors import InputError
 
 
@@ -64,7 +63,7 @@ def prepare(
     stock = tfds.builder_cls(entry.tfds_name)
     registered = registered_files(stock)
     root = data_directory(data_dir)
-    with _staging(root, entry) as staging:
+    with staging_folder(root, entry.tfds_name) as staging:
         originals = Path(source).expanduser() if source else staging
         if not source:
             prepare_from = prepare_command(name, data_dir, "--from", "FOLDER")
@@ -73,29 +72,10 @@ def prepare(
         _check_space(root, raw)
         built = _build(stock, entry, raw, staging, progress)
         with os_errors_as_input(root):
-            _move(built, root / entry.tfds_name / built.name, staging)
+            move_into_place(built, root / entry.tfds_name / built.name, staging)
     found = find_prepared(name, entry, data_dir)
     assert found is not None
     return found
-
-
-@contextlib.contextmanager
-def _staging(root: Path, entry: Entry) -> Iterator[Path]:
-    """A temporary folder in `root`, which is made if need be and removed again if it stays empty."""
-    home = root / entry.tfds_name
-    made = [folder for folder in (home, *home.parents) if not folder.exists()]
-    try:
-        with os_errors_as_input(root):
-            home.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=f".{entry.tfds_name}-incomplete-", dir=root))
-        try:
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    finally:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def _check_space(root: Path, raw: RawSet) -> None:
@@ -144,7 +124,7 @@ def _build(stock: Any, entry: Entry, raw: RawSet, staging: Path, progress: Progr
                 if done % 1000 == 0 or done == total:
                     progress("writing images", done, total)
 
-    with os_errors_as_input(staging), _no_progress_bars():
+    with os_errors_as_input(staging), no_progress_bars():
         builder = Builder(data_dir=staging, file_format=FILE_FORMAT)
         try:
             builder.download_and_prepare(
@@ -157,35 +137,9 @@ def _build(stock: Any, entry: Entry, raw: RawSet, staging: Path, progress: Progr
     return Path(builder.data_path)
 
 
-@contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    from tensorflow_datasets.core.utils import tqdm_utils
-
-    # TFDS can set this switch but not tell it.
-    before = getattr(tqdm_utils, "_active", True)
-    tqdm_utils.display_progress_bar(False)
-    try:
-        yield
-    finally:
-        tqdm_utils.display_progress_bar(before)
-
-
 def _png(image: np.ndarray) -> bytes:
     from PIL import Image
 
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
     return file.getvalue()
-
-
-def _move(built: Path, place: Path, staging: Path) -> None:
-    """Puts a whole set in its place; what lay there leaves together with `staging`."""
-    old = staging / "old"
-    if place.exists():
-        place.rename(old)
-    try:
-        built.rename(place)
-    except BaseException:
-        if old.exists():
-            old.rename(place)
-        raise

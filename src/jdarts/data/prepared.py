@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,13 +20,20 @@ from jdarts.errors import InputError
 FILE_FORMAT = "array_record"
 
 
+class Named(Protocol):
+    """What tells where a set lies."""
+
+    @property
+    def tfds_name(self) -> str: ...  # noqa: D102
+
+
 @dataclasses.dataclass(frozen=True)
 class Prepared:
     """A prepared set on disk.
 
     Attributes:
       folder: Where its files lie, `DATA_DIR/TFDS_NAME/VERSION`.
-      counts: Number of images per split.
+      counts: Number of images or lines per split.
       file_format: TFDS's name of the form of its record files.
     """
 
@@ -47,7 +54,7 @@ def prepare_command(name: str, data_dir: str | os.PathLike[str] | None, *options
     return shlex.join(["python", "-m", "jdarts.data", "prepare", name, *options, *where])
 
 
-def find_prepared(name: str, entry: Entry, data_dir: str | os.PathLike[str] | None = None) -> Prepared | None:
+def find_prepared(name: str, entry: Named, data_dir: str | os.PathLike[str] | None = None) -> Prepared | None:
     """Looks for the newest prepared version of a set, without the network and without TFDS.
 
     Raises:

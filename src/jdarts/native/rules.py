@@ -142,16 +142,15 @@ def _products(ctx: mlir.LoweringRuleContext, *operands: Any, num_x: int, routes:
     return jax.ffi.ffi_lowering(_target("products"))(ctx, *operands, routes=_flat(routes), num_x=np.int64(num_x))
 
 
-def _moments(ctx: mlir.LoweringRuleContext, *operands: Any) -> Any:
-    return jax.ffi.ffi_lowering(_target("moments"))(ctx, *operands)
+def _plain(function: str) -> mlir.LoweringRule:
+    def rule(ctx: mlir.LoweringRuleContext, *operands: Any) -> Any:
+        return jax.ffi.ffi_lowering(_target(function))(ctx, *operands)
+
+    return rule
 
 
 def _pointwise(ctx: mlir.LoweringRuleContext, *operands: Any, transposed: bool) -> Any:
     return jax.ffi.ffi_lowering(_target("pointwise"))(ctx, *operands, transposed=np.int64(transposed))
-
-
-def _pointwise_gradient(ctx: mlir.LoweringRuleContext, *operands: Any) -> Any:
-    return jax.ffi.ffi_lowering(_target("pointwise_gradient"))(ctx, *operands)
 
 
 def _pool(function: str) -> mlir.LoweringRule:
@@ -171,9 +170,12 @@ _RULES = {
     "depthwise_kernel_gradient": _kernel_gradient,
     "combine": _combine,
     "products": _products,
-    "moments": _moments,
+    "moments": _plain("moments"),
     "pointwise": _pointwise,
-    "pointwise_gradient": _pointwise_gradient,
+    "pointwise_gradient": _plain("pointwise_gradient"),
+    "mixed_highway": _plain("mixed_highway"),
+    "mixed_highway_backward": _plain("mixed_highway_backward"),
+    "mixed_highway_second": _plain("mixed_highway_second"),
     "max_pool": _pool("max_pool"),
     "pool_gather": _pool("pool_gather"),
     "pool_scatter": _pool("pool_scatter"),

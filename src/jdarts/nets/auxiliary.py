@@ -7,6 +7,7 @@ from jax import lax
 
 from jdarts.errors import InputError
 from jdarts.nets.layers import Convolution, classifier
+from jdarts.ops.precision import wide_type
 
 WINDOW = 5
 POOLED = 2
@@ -51,7 +52,7 @@ class AuxiliaryHead(nn.Module):
         last = Convolution(
             LAST_FEATURES, size=POOLED, padding=0, normalised=self.last_norm, axis_name=self.axis_name, name="last"
         )
-        features = jax.nn.relu(last(x, train=train)).reshape(x.shape[0], -1)
+        features = jax.nn.relu(last(x, train=train)).reshape(x.shape[0], -1).astype(wide_type(x.dtype))
         return classifier(self.classes, features, name="classifier")(features)
 
 

@@ -13,7 +13,8 @@ from jdarts.genotype import INPUT_STATES, Genotype
 from jdarts.nets.auxiliary import AuxiliaryHead, readable_sizes
 from jdarts.nets.discrete_cell import DiscreteCell
 from jdarts.nets.drop_path import drop_path_factors
-from jdarts.nets.layers import Convolution, check_image_size, check_images, classifier
+from jdarts.nets.layers import Convolution, check_image_size, checked_images, classifier, global_mean
+from jdarts.ops.precision import wide_type
 from jdarts.space import cell_kinds
 
 Stem = Literal["cifar", "imagenet"]
@@ -40,7 +41,7 @@ class DiscreteNetwork(nn.Module):
       classes: number of classes.
       auxiliary: whether the network has an auxiliary head, at two thirds of its depth.
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
-      dtype: type of weights and computation.
+      dtype: type of the feature maps. Weights, batch statistics and logits are of its `wide_type`: float32 for bfloat16.
     """
 
     genotype: Genotype
@@ -61,7 +62,7 @@ class DiscreteNetwork(nn.Module):
         Random numbers: `drop_path`, where paths are dropped, and `noise`, where the genotype has that operation.
 
         Args:
-          images: `[B, H, W, channels of the images]`, normalised, of type `dtype`.
+          images: `[B, H, W, channels of the images]`, normalised, of the type of weights.
           train: True for the statistics of this batch (and running statistics brought up to date, where `batch_stats` is
             mutable), dropped paths and the auxiliary head; False for running statistics alone.
           drop_path: probability with which an edge's output is dropped for an image, from 0 to below 1. The number 0 asks
@@ -75,7 +76,7 @@ class DiscreteNetwork(nn.Module):
             the auxiliary head cannot read.
         """
         check_network(self)
-        check_images(images, self.dtype)
+        images = checked_images(images, self.dtype)
         _, height, width, _ = images.shape
         check_image_size(height, width, self.cells, stem_stride=4 if self.stem == "imagenet" else 1)
         factors = self._drop_path_factors(images.shape[0], drop_path) if train else None
@@ -91,7 +92,7 @@ class DiscreteNetwork(nn.Module):
             halved, edges = kind == "reduce", edges + count
             if self.auxiliary and index == auxiliary_cell(self.cells) and (train or self.is_initializing()):
                 auxiliary = self._auxiliary_head(images)(last, train=train)
-        features = jnp.mean(last, axis=(1, 2))
+        features = global_mean(last)
         logits = classifier(self.classes, features, name="classifier")(features)
         return logits, auxiliary if train else None
 
@@ -147,7 +148,7 @@ def cifar_network(
       classes: number of classes.
       auxiliary: whether there is an auxiliary head.
       axis_name: a mapped axis for synchronised batch statistics.
-      dtype: type of weights and computation.
+      dtype: type of the feature maps. Weights, batch statistics and logits are of its `wide_type`: float32 for bfloat16.
 
     Raises:
       InputError: settings that make no network.
@@ -186,7 +187,7 @@ def init_shapes(network: DiscreteNetwork, image_channels: int = 3) -> dict[str, 
       `{'params': …, 'batch_stats': …}` with `jax.ShapeDtypeStruct`s as leaves.
     """
     size = native_image_size(network)
-    images = jax.ShapeDtypeStruct((1, size, size, image_channels), network.dtype)
+    images = jax.ShapeDtypeStruct((1, size, size, image_channels), wide_type(network.dtype))
     shapes = jax.eval_shape(lambda key, x: network.init(key, x, train=False), jax.random.key(0), images)
     return {"params": {}, "batch_stats": {}} | shapes
 

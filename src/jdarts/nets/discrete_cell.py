@@ -13,6 +13,7 @@ from jdarts.nets.layers import NormalisedSum, Preprocess
 from jdarts.nets.stages import EdgeGroup, discrete_stages
 from jdarts.ops.candidates import Operation, Product, Sources, candidate, initial_weights, multiplied, noise
 from jdarts.ops.norm import Plan, identity_plan
+from jdarts.ops.precision import wide_type
 from jdarts.space import CellKind
 
 NOISE = "noise"
@@ -145,7 +146,10 @@ class DiscreteStage(nn.Module):
         weights = {}
         if operation.weights(channels):
             dtype = sources.states.dtype
-            weights = self.param(group.key, lambda key: initial_weights(operation, key, count, channels, dtype))
+            weights = self.param(
+                group.key, lambda key: initial_weights(operation, key, count, channels, wide_type(dtype))
+            )
+            weights = {name: weight.astype(dtype) for name, weight in weights.items()}
         return _Output(group, operation, weights, operation.first(sources, weights))
 
 

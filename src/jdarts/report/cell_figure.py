@@ -11,10 +11,10 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 
-from jdarts.genotype import Genotype, nodes_of
+from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, nodes_of
 from jdarts.report.cell_layout import ARROW, Box, CellLayout, Point, lay_out
 
-HEADINGS = {"normal": "Normal cell", "reduce": "Reduction cell"}
+HEADINGS = {"normal": "Normal cell", "reduce": "Reduction cell", "recurrent": "Recurrent cell"}
 TITLE_SIZE, LABEL_SIZE = 13, 9.5
 MARGIN, HEADING, BETWEEN = 12.0, 26.0, 26.0
 
@@ -23,26 +23,39 @@ CONVOLUTION = ("#0072B2", "#E3F1FA")
 POOL = ("#D55E00", "#FCEBDD")
 SKIP = ("#009E73", "#E0F4EE")
 OTHER = ("#8A4F7D", "#F5EAF2")
+OPERATION_COLOURS = {"skip_connect": SKIP, "identity": SKIP, "tanh": CONVOLUTION, "relu": POOL}
 STATE, STATE_FILL, TEXT = "#444444", "#F2F2F2", "#1A1A1A"
 CONCATENATION = "#A8A8A8"
 
 
-def cells_figure(genotype: Genotype, kinds: Sequence[str], title: str | None) -> Figure:
+def cell_kinds_of(genotype: AnyGenotype) -> tuple[str, ...]:
+    """Which cells a genotype holds: `normal` and `reduce`, or `recurrent`."""
+    return ("normal", "reduce") if isinstance(genotype, Genotype) else ("recurrent",)
+
+
+def drawn_nodes(genotype: AnyGenotype, kind: str) -> tuple[tuple[Cell, ...], tuple[int, ...]]:
+    """The edges of every node of a cell, and the states that join the output, numbered after its two inputs.
+
+    The first node of a recurrent cell is its state 0, whose edges from the input and the last hidden state have no
+    operation of their own.
+    """
+    if isinstance(genotype, Genotype):
+        return nodes_of(getattr(genotype, kind), genotype.edges_per_node), getattr(genotype, f"{kind}_concat")
+    nodes = [((name, source + INPUT_STATES),) for name, source in genotype.recurrent]
+    first = (("", 0), ("", 1))
+    return (first, *nodes), tuple(state + INPUT_STATES for state in genotype.concat)
+
+
+def cells_figure(genotype: AnyGenotype, kinds: Sequence[str], title: str | None) -> Figure:
     """The cells of a genotype below one another, each part with an identifier such as `normal-label-3`.
 
     Args:
       genotype: the cells.
-      kinds: which of them, from `normal` and `reduce`.
+      kinds: which of them, from `cell_kinds_of`.
       title: a line above, or None.
     """
-    layouts = [
-        lay_out(
-            nodes_of(getattr(genotype, kind), genotype.edges_per_node),
-            getattr(genotype, f"{kind}_concat"),
-            label_width,
-        )
-        for kind in kinds
-    ]
+    cells = [drawn_nodes(genotype, kind) for kind in kinds]
+    layouts = [lay_out(nodes, concat, label_width) for nodes, concat in cells]
     width = max(_title_width(title), *(layout.width for layout in layouts)) + 2 * MARGIN
     height = sum(HEADING + layout.height + BETWEEN for layout in layouts) - BETWEEN + 2 * MARGIN
     height += HEADING if title else 0
@@ -53,18 +66,19 @@ def cells_figure(genotype: Genotype, kinds: Sequence[str], title: str | None) ->
     if title:
         axes.text(MARGIN, top, title, size=TITLE_SIZE, weight="bold", color=TEXT, va="top", parse_math=False)
         top -= HEADING
-    for kind, layout in zip(kinds, layouts):
+    for kind, (nodes, _), layout in zip(kinds, cells, layouts):
         axes.text(MARGIN, top, HEADINGS[kind], size=11, weight="bold", color=STATE, va="top")
         top -= HEADING + layout.height
-        _draw(_Pen(axes, kind, (MARGIN, top)), layout, [name for name, _ in getattr(genotype, kind)])
+        operations = [name for node in nodes for name, _ in node]
+        _draw(_Pen(axes, kind, (MARGIN, top)), layout, operations, recurrent=kind == "recurrent")
         top -= BETWEEN
     return figure
 
 
 @functools.cache
 def label_width(operation: str) -> float:
-    """Width in points of the label of an operation, its padding included."""
-    return TextPath((0, 0), operation, size=LABEL_SIZE).get_extents().width + 14
+    """Width in points of the label of an operation, its padding included; 0 where there is nothing to write."""
+    return 0.0 if not operation else TextPath((0, 0), operation, size=LABEL_SIZE).get_extents().width + 14
 
 
 def _title_width(title: str | None) -> float:
@@ -79,7 +93,7 @@ def _colours(operation: str) -> tuple[str, str]:
         return CONVOLUTION
     if "pool" in operation:
         return POOL
-    return SKIP if operation == "skip_connect" else OTHER
+    return OPERATION_COLOURS.get(operation, OTHER)
 
 
 class _Pen:
@@ -134,19 +148,21 @@ class _Pen:
         self.axes.add_patch(patch)
 
 
-def _draw(pen: _Pen, layout: CellLayout, operations: Sequence[str]) -> None:
+def _draw(pen: _Pen, layout: CellLayout, operations: Sequence[str], *, recurrent: bool) -> None:
     for i, line in enumerate(layout.outputs):
         pen.line(f"concat-{i}", line, CONCATENATION, 1.1)
     if layout.outputs:
         x, y = layout.outputs[0][-1]
         pen.arrow("concat-arrow", (x - 6, y), (x, y), CONCATENATION)
     for i, (line, label, operation) in enumerate(zip(layout.edges, layout.labels, operations)):
-        colours = _colours(operation)
+        colours = _colours(operation) if operation else (STATE, STATE_FILL)
         pen.line(f"edge-{i}", line, colours[0], 1.4)
         y = label.centre[1]
         pen.arrow(f"arrow-{i}", (label.right, y), (label.right + ARROW, y), colours[0])
-        pen.box(f"label-{i}", label, operation, colours, LABEL_SIZE, 4)
-    names = ["$c_{k{-}2}$", "$c_{k{-}1}$", *map(str, range(len(layout.states) - 2))]
+        if operation:
+            pen.box(f"label-{i}", label, operation, colours, LABEL_SIZE, 4)
+    inputs = ["$x_t$", "$h_{t{-}1}$"] if recurrent else ["$c_{k{-}2}$", "$c_{k{-}1}$"]
+    names = [*inputs, *map(str, range(len(layout.states) - 2))]
     for i, (box, name) in enumerate(zip(layout.states, names)):
         pen.box(f"state-{i}", box, name, (STATE, STATE_FILL), 11, 5)
-    pen.box("output", layout.output, "$c_k$", (STATE, STATE_FILL), 11, 5)
+    pen.box("output", layout.output, "$h_t$" if recurrent else "$c_k$", (STATE, STATE_FILL), 11, 5)

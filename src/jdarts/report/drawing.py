@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype
+from jdarts.genotype import AnyGenotype
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,8 +22,8 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 
-def draw_genotype(genotype: Genotype, path: str | os.PathLike[str], *, title: str | None = None) -> None:
-    """Draws both cells of a genotype in one picture. The same genotype gives the same file, byte for byte.
+def draw_genotype(genotype: AnyGenotype, path: str | os.PathLike[str], *, title: str | None = None) -> None:
+    """Draws the cells of a genotype in one picture. The same genotype gives the same file, byte for byte.
 
     Text in an SVG is drawn as paths, so that it looks the same where the font is missing.
 
@@ -36,12 +36,12 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike[str], *, title: st
       InputError: another suffix, or the file cannot be written.
     """
     path = _checked(path)
-    from jdarts.report.cell_figure import cells_figure
+    from jdarts.report.cell_figure import cell_kinds_of, cells_figure
 
-    _save(lambda: cells_figure(genotype, ("normal", "reduce"), title), path)
+    _save(lambda: cells_figure(genotype, cell_kinds_of(genotype), title), path)
 
 
-def draw_cells(genotype: Genotype, folder: str | os.PathLike[str], *, title: str | None = None) -> list[Path]:
+def draw_cells(genotype: AnyGenotype, folder: str | os.PathLike[str], *, title: str | None = None) -> list[Path]:
     """Draws each cell of a genotype as SVG and as PNG, as `draw_genotype` does.
 
     Args:
@@ -50,15 +50,15 @@ def draw_cells(genotype: Genotype, folder: str | os.PathLike[str], *, title: str
       title: a line above each cell.
 
     Returns:
-      The files: normal.svg, normal.png, reduce.svg, reduce.png.
+      The files: normal.svg, normal.png, reduce.svg, reduce.png, or recurrent.svg, recurrent.png.
 
     Raises:
       InputError: a file cannot be written.
     """
-    from jdarts.report.cell_figure import cells_figure
+    from jdarts.report.cell_figure import cell_kinds_of, cells_figure
 
     paths = []
-    for kind in ("normal", "reduce"):
+    for kind in cell_kinds_of(genotype):
         for suffix in (".svg", ".png"):
             paths.append(Path(folder) / f"{kind}{suffix}")
             _save(lambda: cells_figure(genotype, (kind,), title), paths[-1])  # noqa: B023  called at once

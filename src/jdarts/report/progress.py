@@ -41,7 +41,8 @@ class Progress:
     Args:
       epochs: epochs of the whole run.
       steps_per_epoch: steps of an epoch.
-      batch_size: images that a step consumes, for the speed in images a second.
+      batch_size: images, or other units, that a step consumes, for the speed in images a second.
+      unit: what is counted.
       first_step: steps that an earlier process has done, 0 for a new run.
       title: the word before the live display.
       stream: where to write; standard output by default.
@@ -54,6 +55,7 @@ class Progress:
         epochs: int,
         steps_per_epoch: int,
         batch_size: int,
+        unit: str = "images",
         first_step: int = 0,
         title: str = "search",
         stream: TextIO | None = None,
@@ -62,6 +64,7 @@ class Progress:
         self._epochs = epochs
         self._steps_per_epoch = steps_per_epoch
         self._batch_size = batch_size
+        self._unit = unit
         self._title = title
         self._clock = clock
         self._stream = sys.stdout if stream is None else stream
@@ -172,14 +175,14 @@ class Progress:
         return (
             f"about {duration(self._pace.seconds_left or 0)} for the remaining {remaining}: "
             f"{self._steps_per_epoch} steps{each}, {step_time(seconds)} a step "
-            f"({rate(self._batch_size / max(seconds, 1e-9))} images/s)"
+            f"({rate(self._batch_size / max(seconds, 1e-9))} {self._unit}/s)"
         )
 
     def _speed(self) -> list[str]:
         seconds = self._pace.step_seconds
         if seconds is None:
             return []
-        return [f"{rate(self._batch_size / max(seconds, 1e-9))} images/s", f"{step_time(seconds)} a step"]
+        return [f"{rate(self._batch_size / max(seconds, 1e-9))} {self._unit}/s", f"{step_time(seconds)} a step"]
 
     def _left(self) -> str:
         left = self._pace.seconds_left

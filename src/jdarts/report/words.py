@@ -65,6 +65,8 @@ def _number(name: str, value: float) -> str:
         return str(value)
     if name.endswith("accuracy"):
         return f"{100 * value:4.1f} %"
+    if name.endswith("perplexity"):
+        return f"{value:,.1f}"
     if name.endswith("rate") or not 0.001 <= abs(value) < 1000:
         return f"{value:.3g}"
     return f"{value:.3f}"

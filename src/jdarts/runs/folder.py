@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.files import aside, replace_text
-from jdarts.genotype import Genotype
+from jdarts.genotype import AnyGenotype
 from jdarts.runs.settings import option
 
 CONFIG = "config.json"
@@ -94,7 +94,7 @@ class RunFolder(NamedTuple):
             (self.path / LOCK).unlink()
             self.path.rmdir()
 
-    def write_genotype(self, genotype: Genotype, epoch: int | None = None) -> None:
+    def write_genotype(self, genotype: AnyGenotype, epoch: int | None = None) -> None:
         """Writes a genotype: the one after an epoch, or the final one.
 
         Raises:

@@ -93,6 +93,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
     Attributes:
       noun: what messages call this kind of run.
       shown: the metrics of a step that the live display shows, in order; those of `State.sums` among them.
+      unit: what the speed on the display counts.
       latest: the checkpoint that the run goes on after, if there is one.
       display: the progress display, while `go` runs.
       functions: the compiled functions, while `go` runs; `step` at least.
@@ -100,6 +101,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
 
     noun: ClassVar[str]
     shown: ClassVar[tuple[str, ...]]
+    unit: ClassVar[str] = "images"
 
     def __init__(
         self,
@@ -126,6 +128,11 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         """Shapes and types of the state."""
         return self.shapes()
 
+    @property
+    def units_per_step(self) -> int:
+        """How many of `unit` a step reads."""
+        return self._setting.batch_size
+
     @abc.abstractmethod
     def shapes(self) -> AnyState:
         """Shapes and types of the state."""
@@ -150,9 +157,17 @@ class EpochRun(abc.ABC, Generic[AnyState]):
     def inputs(self, state: AnyState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
         """What the steps of an epoch take besides the state, from place `first` of the epoch on."""
 
+    def take_step(self, state: AnyState, inputs: tuple[Any, ...]) -> tuple[AnyState, Mapping[str, Any]]:
+        """One step with what `inputs` gave: the new state and metrics."""
+        return self.functions["step"](state, *inputs)
+
     @abc.abstractmethod
     def evaluate(self, state: AnyState, epochs_ended: int) -> dict[str, float]:
         """Numbers of a completed epoch that its steps do not give, by names such as `evaluation/loss`."""
+
+    def end_epoch(self, state: AnyState, evaluation: Mapping[str, float]) -> AnyState:
+        """The state with which the next epoch begins, after an epoch's evaluation."""
+        return state
 
     @abc.abstractmethod
     def record(self, state: AnyState) -> dict[str, Any]:
@@ -183,7 +198,8 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         self.display = Progress(
             epochs=self._setting.epochs,
             steps_per_epoch=self.steps_per_epoch,
-            batch_size=self._setting.batch_size,
+            batch_size=self.units_per_step,
+            unit=self.unit,
             first_step=first_step,
             title=self.noun,
             stream=self._stream,
@@ -220,6 +236,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         for epoch in range(ended, self._setting.epochs):
             state = self._steps(state, epoch, log)
             evaluation = self._evaluation(state, epoch)
+            state = self.end_epoch(state, evaluation)
             self._end_epoch(state, epoch, evaluation, log)
         if ended == self._setting.epochs:
             evaluation = self._evaluation(state, ended)
@@ -232,7 +249,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         if done == end:
             return state
         for inputs in self.inputs(state, epoch, done - start):
-            state, metrics = self.functions["step"](state, *inputs)
+            state, metrics = self.take_step(state, inputs)
             done += 1
             values = None
             if done % self._setting.log_every == 0 or done == start + 1 or done == end:
@@ -259,23 +276,23 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         state: AnyState,
         epochs_ended: int,
     ) -> np.ndarray:
-        """Means over images, with a chance to stop after each batch.
+        """Means over images or words, with a chance to stop after each batch.
 
         Args:
-          function: `(images, labels, mask)` to sums over the images that the mask counts.
+          function: `(images, labels, mask)` to sums over what the mask counts; words and their targets likewise.
           batches: images, labels, mask.
           state: what is saved where the run is asked to stop.
           epochs_ended: epochs that have ended with that state.
 
         Returns:
-          The sums of all batches divided by the number of images.
+          The sums of all batches divided by how many the masks count.
         """
-        sums, images = np.zeros(()), 0
+        sums, counted = np.zeros(()), 0
         for batch in batches:
             sums = sums + np.array(jax.device_get(function(*batch)), np.float64)
-            images += int(np.sum(batch[-1]))
+            counted += int(np.sum(batch[-1]))
             self.stop_if_asked(state, epochs_ended)
-        return sums / images
+        return sums / counted
 
     def _end_epoch(self, state: AnyState, epoch: int, evaluation: Mapping[str, float], log: MetricsLog) -> None:
         sums = jax.device_get(dict(state.sums))

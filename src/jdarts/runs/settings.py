@@ -1,8 +1,10 @@
 """Settings of runs: their checks, their form on the command line and in a run's `config.json`."""
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -64,3 +66,12 @@ def as_json(config: Any, *, without: Iterable[str] = WITHOUT_EFFECT) -> dict[str
     for name in without:
         fields.pop(name, None)
     return json.loads(json.dumps(fields))
+
+
+def genotype_label(genotype: str, published: Collection[str]) -> str:
+    """A name for folders: that of a published cell, of a file or a run's folder, or a digest of the text form."""
+    if genotype in published:
+        return genotype
+    if genotype.lstrip().startswith(("{", "Genotype", "RecurrentGenotype")):
+        return hashlib.sha256(genotype.encode()).hexdigest()[:8]
+    return Path(genotype).resolve().stem

@@ -84,7 +84,7 @@ def read(folder: RunFolder) -> Summary:
     """
     try:
         content: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
-        genotype = parse_genotype(json.dumps(content["genotype"]))
+        genotype = parse_genotype(json.dumps(content["genotype"]), Genotype)
         alphas = {kind: np.asarray(content["alphas"][kind], np.float32) for kind in CELL_KINDS}
         result = SearchResult(genotype, alphas, float(content["valid_accuracy"]), folder.path)
         return Summary(result, int(content["epochs"]), int(content["steps"]), float(content["seconds"]))

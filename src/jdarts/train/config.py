@@ -25,6 +25,7 @@ from jdarts.runs.settings import (
     check_not_negative,
     check_positive,
     check_seed,
+    genotype_label,
 )
 
 Schedule = Literal["cosine", "exponential"]
@@ -162,7 +163,10 @@ class TrainConfig:
     @property
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
-        return self.run_dir or Path("runs") / f"train-{self.dataset}-{_short_name(self.genotype)}-seed{self.seed}"
+        return (
+            self.run_dir
+            or Path("runs") / f"train-{self.dataset}-{genotype_label(self.genotype, zoo.CELLS)}-seed{self.seed}"
+        )
 
     def learning_rate_in(self, epoch: int) -> float:
         """The step size of an epoch, counted from 0."""

@@ -90,7 +90,7 @@ def read(folder: RunFolder) -> Summary:
     """
     try:
         content: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
-        content["genotype"] = parse_genotype(json.dumps(content["genotype"]))
+        content["genotype"] = parse_genotype(json.dumps(content["genotype"]), Genotype)
         epochs, steps = int(content.pop("epochs")), int(content.pop("steps"))
         return Summary(TrainResult(**content, folder=folder.path), epochs, steps)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,6 +1,7 @@
 // The kernels as XLA custom calls for CPUs, in float32 and float64.
 #include "combine.h"
 #include "depthwise.h"
+#include "highway.h"
 #include "moments.h"
 #include "pages.h"
 #include "pointwise.h"
@@ -196,6 +197,56 @@ ffi::Error pool_scatter(ffi::ThreadPool pool, AnyBuffer y, Places places, Result
   });
 }
 
+// Arrays of the highway kernels: the second operand is [P, …].
+struct Arrays {
+  explicit Arrays(const ffi::RemainingArgs& operands, ffi::RemainingRets& results) : operands(operands), results(results) {
+    const AnyBuffer states = *operands.get<AnyBuffer>(1);
+    predecessors = states.dimensions()[0];
+    length = row_length(states.dimensions());
+  }
+  template <typename T>
+  const T* in(size_t n) const {
+    return (*operands.get<AnyBuffer>(n)).reinterpret_data<T>();
+  }
+  template <typename T>
+  T* out(size_t n) const {
+    return (*results.get<AnyBuffer>(n))->reinterpret_data<T>();
+  }
+  const ffi::RemainingArgs& operands;
+  ffi::RemainingRets& results;
+  Index predecessors, length;
+};
+
+ffi::Error mixed_highway(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results) {
+  const Arrays a(operands, results);
+  return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::mixed_highway<T>(a.predecessors, a.length, a.in<T>(0), a.in<T>(1), a.in<T>(2), a.in<T>(3), a.out<T>(0),
+                             pool);
+  });
+}
+
+ffi::Error mixed_highway_backward(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results) {
+  const Arrays a(operands, results);
+  return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::mixed_highway_backward<T>(a.predecessors, a.length, a.in<T>(0), a.in<T>(1), a.in<T>(2), a.in<T>(3),
+                                      a.in<T>(4), a.out<T>(0), a.out<T>(1), a.out<T>(2), a.out<T>(3), pool);
+  });
+}
+
+ffi::Error mixed_highway_second(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results) {
+  const Arrays a(operands, results);
+  return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::mixed_highway_second<T>(a.predecessors, a.length, a.in<T>(0), a.in<T>(1), a.in<T>(2), a.in<T>(3),
+                                    a.in<T>(4), a.in<T>(5), a.in<T>(6), a.in<T>(7), a.in<T>(8), a.out<T>(0),
+                                    a.out<T>(1), a.out<T>(2), a.out<T>(3), a.out<T>(4), pool);
+  });
+}
+
+auto all_operands() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets(); }
+
 auto two_operands() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Arg<AnyBuffer>(); }
 
 }  // namespace
@@ -244,3 +295,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_pool_scatter, pool_scatter,
     ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Arg<Places>().Ret<AnyBuffer>().Attr<int64_t>("stride"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_mixed_highway, mixed_highway, all_operands());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_mixed_highway_backward, mixed_highway_backward, all_operands());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_mixed_highway_second, mixed_highway_second, all_operands());

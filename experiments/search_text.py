@@ -1,0 +1,25 @@
+"""Search for a recurrent cell on the State of the Union addresses since 1900: the whole search in minutes on a CPU.
+
+The text is in the public domain and comes with a package: 886,000 words to train, 10,000 different ones.
+
+Command:  python experiments/search_text.py              (or: make search-text)
+"""
+
+from jdarts.command import run_command
+from jdarts.language.search import LanguageSearchConfig
+from jdarts.language.search.command import main
+
+CONFIG = LanguageSearchConfig(
+    dataset="sotu",
+    width=64,
+    epochs=1,
+    batch_size=32,
+    bptt=20,
+    dropout=0.2,
+    dropouth=0.1,
+    dropoutx=0.1,
+    dropouti=0.1,
+)
+
+if __name__ == "__main__":
+    run_command(lambda: main(CONFIG, __doc__))

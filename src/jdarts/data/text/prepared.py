@@ -1,0 +1,80 @@
+"""Reads a corpus that lies prepared in the form of tensorflow-datasets."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jdarts.data.prepared import FILE_FORMAT, Prepared, data_directory, find_prepared, prepare_command
+from jdarts.data.text.catalogue import MARK, SOTU, SPLITS, TEXTS, VERSION, text_entry
+from jdarts.data.text.corpus import TextCorpus, corpus_of_lines
+from jdarts.errors import InputError
+
+#: Lines that are read at once.
+_BLOCK = 10_000
+
+
+def find_text(name: str, data_dir: str | os.PathLike[str] | None = None) -> Prepared | None:
+    """Looks for a prepared corpus.
+
+    Raises:
+      InputError: the name cannot be one, or what lies there is no corpus.
+    """
+    found = find_prepared(name, text_entry(name), data_dir)
+    if found and found.file_format != FILE_FORMAT:
+        raise InputError(
+            f"{found.folder} is prepared as {found.file_format}, which only TensorFlow reads; replace it with: "
+            f"{text_command(name, data_dir, '--overwrite')}"
+        )
+    return found
+
+
+def own_texts(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
+    """Names of the prepared corpora that the catalogue does not know."""
+    mark = f"*/{VERSION}/{MARK}"
+    return sorted(name for path in data_directory(data_dir).glob(mark) if (name := path.parts[-3]) not in TEXTS)
+
+
+def text_command(name: str, data_dir: str | os.PathLike[str] | None, *options: str) -> str:
+    """The command that prepares a corpus, to be shown to people."""
+    return prepare_command(name, data_dir, "--from", "FOLDER", *options)
+
+
+def load_prepared_text(name: str, data_dir: str | os.PathLike[str] | None) -> TextCorpus:
+    """Reads a prepared corpus into memory.
+
+    Raises:
+      InputError: it is not prepared there, or its files are damaged.
+    """
+    found = find_text(name, data_dir)
+    if found is None:
+        known = f"the corpora are {', '.join((SOTU, *TEXTS))}, and those that you prepare"
+        raise InputError(
+            f"there is no corpus {name} in {data_directory(data_dir)}; prepare it with: {text_command(name, data_dir)} "
+            f"({known})"
+        )
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(found.folder)
+        return corpus_of_lines(name, {split: _lines(builder, split) for split in SPLITS})
+    except (MemoryError, InputError):
+        raise
+    # TFDS, its parsers and the record reader report damage with errors of many types.
+    except Exception as error:
+        raise _damaged(name, found.folder, data_dir) from error
+
+
+def _lines(builder: Any, split: str) -> Iterator[list[str]]:
+    for path in builder.info.splits[split].filepaths:
+        if not Path(path).is_file():
+            raise FileNotFoundError(path)
+    source = builder.as_data_source(split)
+    for start in range(0, len(source), _BLOCK):
+        for record in source.__getitems__(range(start, min(start + _BLOCK, len(source)))):
+            yield record["text"].decode("utf-8").split()
+
+
+def _damaged(name: str, path: Path, data_dir: str | os.PathLike[str] | None) -> InputError:
+    again = text_command(name, data_dir, "--overwrite")
+    return InputError(f"{path} is damaged; prepare the corpus again with: {again}")

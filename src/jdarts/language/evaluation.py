@@ -1,0 +1,70 @@
+"""Perplexity over a whole text: each column is read from its beginning to its end, hidden states carried on."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.data.text import columns
+from jdarts.nets.language import token_losses
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+Evaluate = Callable[..., tuple[jax.Array, jax.Array]]
+
+
+def evaluation_function(model: nn.Module) -> Evaluate:
+    """A pure function of variables, alphas (None for a discrete cell), hidden states, words, targets and mask.
+
+    Its values are the sum of the losses that the mask counts and the hidden states after the last row that it counts.
+    """
+
+    def evaluate(
+        variables: Any, alphas: Any, hidden: jax.Array, words: jax.Array, targets: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        length = jnp.sum(mask[:, 0], dtype=jnp.int32)
+        prediction: Any = model.apply(variables, words, hidden, alphas, train=False, length=length)
+        losses = token_losses(prediction.logits, targets)
+        return jnp.sum(jnp.where(mask, losses, jnp.zeros_like(losses))), prediction.hidden
+
+    return evaluate
+
+
+def evaluation_shapes(size: int, batch_size: int, width: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Shapes and types of hidden states, words, targets and mask."""
+    return (
+        jax.ShapeDtypeStruct((batch_size, width), jnp.float32),
+        jax.ShapeDtypeStruct((size, batch_size), jnp.int32),
+        jax.ShapeDtypeStruct((size, batch_size), jnp.int32),
+        jax.ShapeDtypeStruct((size, batch_size), jnp.bool),
+    )
+
+
+def evaluation_pieces(words: np.ndarray, batch_size: int, size: int) -> Iterator[Batch]:
+    """A text in pieces of one size, one after the other: words, targets, and which count, `[size, B]` each.
+
+    Args:
+      words: int32 `[N]`.
+      batch_size: number of columns `B`.
+      size: rows of a piece; the last one is filled up.
+    """
+    stream = columns(words, batch_size)
+    for start in range(0, len(stream) - 1, size):
+        rows = np.arange(start, start + size)
+        mask = rows < len(stream) - 1
+        rows = np.minimum(rows, len(stream) - 2)
+        yield stream[rows], stream[rows + 1], np.broadcast_to(mask[:, None], (size, batch_size))
+
+
+def carried(evaluate: Callable[..., tuple[jax.Array, jax.Array]], hidden: np.ndarray) -> Callable[..., jax.Array]:
+    """A function of words, targets and mask that keeps the hidden states from call to call, `hidden` in the first."""
+    kept: Any = hidden
+
+    def next_piece(words: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> jax.Array:
+        nonlocal kept
+        total, kept = evaluate(kept, words, targets, mask)
+        return total
+
+    return next_piece

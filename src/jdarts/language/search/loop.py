@@ -1,0 +1,181 @@
+"""A search on text from a configuration to a recurrent genotype, as a run of epochs."""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.data.text import TextCorpus, load_text, segment_lengths, unigram_perplexity
+from jdarts.derivation import derive_recurrent_genotype
+from jdarts.genotype import RecurrentGenotype
+from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces, evaluation_shapes
+from jdarts.language.reading import steps_per_pass, stream_of
+from jdarts.language.search import summary
+from jdarts.language.search.config import LanguageSearchConfig
+from jdarts.language.search.step import AVERAGED, SearchState, search_program
+from jdarts.language.search.summary import LanguageSearchResult, Summary
+from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
+from jdarts.report import draw_cells, draw_curves, read_metrics
+from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
+
+
+def search_language(
+    config: LanguageSearchConfig,
+    *,
+    corpus: TextCorpus | None = None,
+    stream: TextIO | None = None,
+    programs: CompiledPrograms | None = None,
+) -> LanguageSearchResult:
+    """Searches for a recurrent cell, or goes on with a search that was interrupted.
+
+    The weights learn on the training text, the alphas on the validation text. The run's folder decides: a new one starts
+    a run, one with checkpoints goes on after the newest whole one and ends with the same bits as an undisturbed run on the
+    same kind of device, a finished one is only reported.
+
+    Args:
+      config: the settings.
+      corpus: the text, where it is not one that `jdarts.data.load_text` finds by name.
+      stream: where progress is shown; standard output by default.
+      programs: compiled functions to share with other searches of this process.
+
+    Returns:
+      The result.
+
+    Raises:
+      InputError: settings, text or folder do not fit, the disk is full, or a loss is not finite.
+      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+    """
+
+    def begin(folder: RunFolder, interruption: Interruption) -> _LanguageSearch:
+        text = corpus or load_text(config.dataset, config.data_dir)
+        return _LanguageSearch(config, text, folder, interruption, stream, programs)
+
+    return run(config, begin, finished=summary.read, noun=_LanguageSearch.noun, stream=stream)
+
+
+class _LanguageSearch(EpochRun[SearchState]):
+    """One process's share of a search."""
+
+    noun = "search"
+    shown = (*AVERAGED, "learning_rate", "alphas/entropy")
+    unit = "words"
+
+    def __init__(
+        self,
+        config: LanguageSearchConfig,
+        corpus: TextCorpus,
+        folder: RunFolder,
+        interruption: Interruption,
+        stream: TextIO | None,
+        programs: CompiledPrograms | None,
+    ) -> None:
+        self.config = config
+        self.corpus = corpus
+        self.vocabulary = table_rows(config, corpus)
+        for split in ("train", "valid"):
+            check_holds_segment(corpus, split, batch_size=config.batch_size, bptt=config.bptt)
+        for split in ("valid", "test"):
+            check_can_be_evaluated(config, corpus, split, "evaluation_batch_size")
+        self.streams = [stream_of(words, config.batch_size, size=config.bptt) for words in (corpus.train, corpus.valid)]
+        rows = self.streams[0].rows, self.streams[1].rows
+        steps = steps_per_pass(rows[0], bptt=config.bptt)
+        self.program = search_program(config, vocabulary=self.vocabulary, rows=rows, steps_per_epoch=steps)
+        super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
+
+    @property
+    def units_per_step(self) -> int:
+        return self.config.batch_size * self.config.bptt
+
+    def shapes(self) -> SearchState:
+        return jax.eval_shape(self.program.init, _SEED)
+
+    def start(self) -> SearchState:
+        return self.functions["init"](np.uint32(self.config.seed))
+
+    def opening(self, template: SearchState) -> str:
+        weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(template.bilevel.weights))
+        return (
+            f"searching on {self.corpus.name}: {len(self.corpus.train):,} words for the weights, "
+            f"{len(self.corpus.valid):,} for the alphas, {len(self.corpus.vocabulary):,} different ones; {weights:,} "
+            f"weights, hypergradient {self.config.hypergradient}; a unigram model has a validation perplexity of "
+            f"{self._unigram('valid'):.1f}"
+        )
+
+    def program_key(self) -> Hashable:
+        settings = json.dumps({**self.config.to_json(), "seed": None}, sort_keys=True)
+        return self.noun, settings, self.vocabulary, tuple(stream.rows for stream in self.streams)
+
+    def lowered(self, template: SearchState) -> dict[str, jax.stages.Lowered]:
+        words = (stream.shape() for stream in self.streams)
+        length = jax.ShapeDtypeStruct((), jnp.int32)
+        variables = {"params": template.bilevel.weights, "batch_stats": template.bilevel.model_state}
+        shapes = evaluation_shapes(self.config.bptt, self.config.evaluation_batch_size, self.config.width)
+        evaluate = jax.jit(evaluation_function(self.program.model))
+        return {
+            "init": jax.jit(self.program.init).lower(_SEED),
+            "step": jax.jit(self.program.step, donate_argnums=0).lower(template, *words, length),
+            "evaluate": evaluate.lower(variables, template.bilevel.alphas, *shapes),
+        }
+
+    def inputs(self, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
+        lengths = segment_lengths(self.config.seed, epoch, self.steps_per_epoch, bptt=self.config.bptt, varied=False)
+        for length in lengths[first:]:
+            yield *(stream.words for stream in self.streams), length
+
+    def evaluate(self, state: SearchState, epochs_ended: int) -> dict[str, float]:
+        """Loss and perplexity of the whole validation text with running statistics, without dropout."""
+        loss = self._loss(state, self.corpus.valid, epochs_ended, "evaluating")
+        return {"evaluation/loss": loss, "evaluation/perplexity": math.exp(loss)}
+
+    def _loss(self, state: SearchState, words: np.ndarray, epochs_ended: int, doing: str) -> float:
+        batch = self.config.evaluation_batch_size
+        variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
+        function = functools.partial(self.functions["evaluate"], variables, state.bilevel.alphas)
+        with self.display.pause(doing):
+            pieces = evaluation_pieces(words, batch, self.config.bptt)
+            hidden = np.zeros((batch, self.config.width), np.float32)
+            return float(self.means(carried(function, hidden), pieces, state=state, epochs_ended=epochs_ended))
+
+    def _unigram(self, split: str) -> float:
+        return unigram_perplexity(self.corpus.train, getattr(self.corpus, split), len(self.corpus.vocabulary))
+
+    def record(self, state: SearchState) -> dict[str, Any]:
+        return {
+            "space": dataclasses.asdict(self.config.space),
+            "alphas": np.asarray(state.bilevel.alphas).tolist(),
+        }
+
+    def epoch_files(self, state: SearchState, epoch: int, evaluation: Mapping[str, float]) -> None:
+        self.folder.write_genotype(self._genotype(state), epoch)
+
+    def close(self, state: SearchState, evaluation: Mapping[str, float]) -> Summary:
+        test_loss = self._loss(state, self.corpus.test, self.config.epochs, "testing")
+        genotype = self._genotype(state)
+        with self.display.pause("drawing"):
+            self.folder.write_genotype(genotype)
+            draw_cells(genotype, self.folder.path, title=f"{self.corpus.name}, seed {self.config.seed}")
+            draw_curves(read_metrics(self.folder.path), self.folder.path / "curves.png")
+        result = LanguageSearchResult(
+            genotype=genotype,
+            alphas=np.asarray(state.bilevel.alphas),
+            valid_perplexity=evaluation["evaluation/perplexity"],
+            valid_unigram_perplexity=self._unigram("valid"),
+            test_perplexity=math.exp(test_loss),
+            test_unigram_perplexity=self._unigram("test"),
+            folder=self.folder.path,
+        )
+        found = Summary(result, self.config.epochs, int(state.step), self.seconds())
+        summary.write(found, self.folder)
+        return found
+
+    def _genotype(self, state: SearchState) -> RecurrentGenotype:
+        return derive_recurrent_genotype(np.asarray(state.bilevel.alphas), self.config.space)
+
+
+_SEED = jax.ShapeDtypeStruct((), jnp.uint32)

@@ -1,0 +1,182 @@
+"""One step of a search on text, one program: segments cut, masks drawn, bilevel step taken, hidden states carried on."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jdarts import bilevel, optim
+from jdarts.data.text import TextSegment
+from jdarts.language.reading import Reading, beginning, cut, read_on
+from jdarts.language.search.config import Hypergradient, LanguageSearchConfig
+from jdarts.nets.language import LanguageModel, draw_masks
+from jdarts.nets.language_loss import Segment, language_loss, without_regularisation
+from jdarts.nets.recurrent import init_recurrent_alphas
+from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
+
+AVERAGED = ("train/loss", "valid/loss")
+
+
+@flax.struct.dataclass
+class SearchState:
+    """All that a search carries along; a checkpoint holds this and nothing else.
+
+    Attributes:
+      bilevel: weights, alphas, optimiser states, running statistics, step and key.
+      train: where the weights' text is read on.
+      valid: where the alphas' text is read on.
+      mask_key: key that dropout masks are drawn from.
+      sums: sums of the metrics over the steps of the present epoch.
+      not_finite_at: int32 `[]`, the first step with a loss, a gradient, a weight or an alpha that is not
+        finite; 0 while there is none.
+    """
+
+    bilevel: bilevel.BilevelState
+    train: Reading
+    valid: Reading
+    mask_key: jax.Array
+    sums: dict[str, jax.Array]
+    not_finite_at: jax.Array
+
+    @property
+    def step(self) -> jax.Array:
+        """Steps that were done, int32 `[]`."""
+        return self.bilevel.step
+
+
+class SearchProgram(NamedTuple):
+    """The pure functions of one search.
+
+    Attributes:
+      model: the network.
+      init: `seed, uint32 [] -> SearchState`.
+      step: `(state, train words, valid words, length) -> (state, metrics)`; the words as `reading.Stream` holds them.
+    """
+
+    model: LanguageModel
+    init: Callable[[jax.Array], SearchState]
+    step: Callable[[SearchState, jax.Array, jax.Array, jax.Array], tuple[SearchState, dict[str, jax.Array]]]
+
+
+def hypergradient_named(
+    name: Hypergradient, rate: jax.Array, *, weight_decay: float, clip: float
+) -> bilevel.HypergradientFn:
+    """The estimator of this name, with the optimiser of the virtual step at this step size."""
+    settings = {"weight_decay": weight_decay, "clip": clip}
+    if name == "first_order":
+        return bilevel.first_order()
+    if name == "exact":
+        return bilevel.exact()
+    virtual = "reference" if name == "reference" else "constant"
+    return bilevel.finite_difference(
+        virtual_optimizer=optim.recurrent_weight_optimizer(rate, virtual=virtual, **settings)
+    )
+
+
+def search_program(
+    config: LanguageSearchConfig, *, vocabulary: int, rows: tuple[int, int], steps_per_epoch: int
+) -> SearchProgram:
+    """Builds the functions of a search on text.
+
+    Args:
+      config: the settings.
+      vocabulary: rows of the embedding table.
+      rows: rows of the weights' text and of the alphas' text, in columns.
+      steps_per_epoch: steps after which the sums begin anew.
+    """
+    model = LanguageModel(config.space, vocabulary, config.width)
+    loss_fn = language_loss(model)
+    weights_settings = {"weight_decay": config.weight_decay, "clip": config.clip}
+    alpha_optimizer = optim.alpha_optimizer(
+        config.alpha_learning_rate, b1=config.alpha_b1, b2=config.alpha_b2, weight_decay=config.alpha_weight_decay
+    )
+
+    def init(seed: jax.Array) -> SearchState:
+        weight_key, alpha_key, step_key, mask_key = jax.random.split(jax.random.key(seed), 4)
+        alphas = init_recurrent_alphas(alpha_key, config.space)
+        reading = beginning(config.batch_size, config.width)
+        words = jnp.zeros((1, config.batch_size), jnp.int32)
+        variables = model.init(weight_key, words, reading.hidden, alphas, train=True)
+        state = bilevel.init_state(
+            step_key,
+            variables["params"],
+            alphas,
+            variables["batch_stats"],
+            weight_optimizer=optim.recurrent_weight_optimizer(config.learning_rate, **weights_settings),
+            alpha_optimizer=alpha_optimizer,
+        )
+        sums = {name: jnp.zeros((), jnp.float32) for name in AVERAGED}
+        return SearchState(state, reading, reading, mask_key, sums, jnp.zeros((), jnp.int32))
+
+    def network_input(key: jax.Array, piece: TextSegment, hidden: jax.Array, *, regularised: bool) -> Segment:
+        masks = draw_masks(
+            key, config.rates, vocabulary=vocabulary, batch=config.batch_size, width=config.width, dtype=jnp.float32
+        )
+        activation, temporal = (config.activation, config.temporal) if regularised else (0.0, 0.0)
+        return Segment(
+            tokens=piece.inputs,
+            targets=piece.targets,
+            hidden=hidden,
+            length=piece.length,
+            masks=masks,
+            temporal=jnp.float32(temporal),
+            activation=jnp.float32(activation),
+        )
+
+    def step(
+        state: SearchState, train_words: jax.Array, valid_words: jax.Array, length: jax.Array
+    ) -> tuple[SearchState, dict[str, jax.Array]]:
+        number = state.bilevel.step
+        pieces = [
+            cut(reading, words, wanted, size=config.bptt, rows=count)
+            for reading, words, wanted, count in zip(
+                (state.train, state.valid), (train_words, valid_words), (length, jnp.int32(config.bptt)), rows
+            )
+        ]
+        keys = jax.random.split(jax.random.fold_in(state.mask_key, number))
+        train = network_input(keys[0], pieces[0], state.train.hidden, regularised=True)
+        valid = network_input(keys[1], pieces[1], state.valid.hidden, regularised=False)
+        rate = config.learning_rate * pieces[0].length.astype(jnp.float32) / config.bptt
+        hypergradient = hypergradient_named(config.hypergradient, rate, **weights_settings)
+        if config.hypergradient == "reference":
+            hypergradient = without_regularisation(
+                hypergradient, loss_fn=loss_fn, model_state=state.bilevel.model_state, train=train
+            )
+        new, metrics = bilevel.bilevel_step(
+            state.bilevel,
+            train,
+            valid,
+            loss_fn=loss_fn,
+            weight_optimizer=optim.recurrent_weight_optimizer(rate, **weights_settings),
+            alpha_optimizer=alpha_optimizer,
+            hypergradient=hypergradient,
+        )
+        hidden = metrics.pop("train/hidden"), metrics.pop("valid/hidden")
+        finite = metrics["hypergradient/finite"] & bilevel.all_finite(
+            (metrics["train/loss"], metrics["valid/loss"], new.weights, new.alphas, new.model_state, hidden)
+        )
+        # What is shown is the loss that perplexity is made of; the penalties stand beside it.
+        metrics["train/penalty"] = metrics["train/loss"] - metrics["train/nll"]
+        for name in ("train", "valid"):
+            metrics[f"{name}/loss"] = metrics.pop(f"{name}/nll")
+        metrics["alphas/entropy"] = alpha_entropy(new.alphas)
+        metrics["learning_rate"] = rate
+        new_state = SearchState(
+            bilevel=new,
+            train=read_on(state.train, pieces[0].length, hidden[0], rows=rows[0]),
+            valid=read_on(state.valid, pieces[1].length, hidden[1], rows=rows[1]),
+            mask_key=state.mask_key,
+            sums=epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0),
+            not_finite_at=first_not_finite(state.not_finite_at, finite, new.step),
+        )
+        return new_state, metrics
+
+    return SearchProgram(model, init, step)
+
+
+def alpha_entropy(alphas: jax.Array) -> jax.Array:
+    """Mean entropy of the edges' mixture weights, in nats, of alphas `[E, O]`."""
+    logs = jax.nn.log_softmax(alphas, axis=-1)
+    return -jnp.mean(jnp.sum(jnp.exp(logs) * logs, axis=-1))

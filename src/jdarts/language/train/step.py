@@ -1,0 +1,206 @@
+"""One step of a training on text, and what happens between epochs: NT-ASGD's averages and the way back to the best."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jdarts import bilevel, optim
+from jdarts.language.reading import Reading, beginning, cut, read_on
+from jdarts.language.train.config import LanguageTrainConfig
+from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation, token_losses
+from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
+
+AVERAGED = ("train/loss",)
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """All that a training carries along; a checkpoint holds this and nothing else.
+
+    Attributes:
+      step: int32 `[]`, steps that were done.
+      weights: the network's `params`.
+      average: mean of the weights over the steps since averaging began; the weights themselves before that.
+      averaged: int32 `[]`, number of those steps.
+      averaging: bool `[]`, whether weights are averaged.
+      reading: where the training text is read on.
+      key: key that dropout masks are drawn from.
+      best: the weights that were evaluated best, averaged or not.
+      best_loss: float32 `[]`, their validation loss; infinite while nothing was evaluated.
+      recent: float32 `[patience]`, validation losses of the last epochs, infinite before the first.
+      lowest: float32 `[]`, the lowest of all losses before those.
+      returns: int32 `[]`, how often the weights went back to the best ones.
+      sums: sums of the metrics over the steps of the present epoch.
+      not_finite_at: int32 `[]`, the step at which something was not finite once more than the training may go back; 0
+        while there is none.
+    """
+
+    step: jax.Array
+    weights: Any
+    average: Any
+    averaged: jax.Array
+    averaging: jax.Array
+    reading: Reading
+    key: jax.Array
+    best: Any
+    best_loss: jax.Array
+    recent: jax.Array
+    lowest: jax.Array
+    returns: jax.Array
+    sums: dict[str, jax.Array]
+    not_finite_at: jax.Array
+
+
+class TrainProgram(NamedTuple):
+    """The pure functions of one training.
+
+    Attributes:
+      model: the network.
+      init: `seed, uint32 [] -> TrainState`.
+      step: `(state, words, length, starts_epoch, size=…) -> (state, metrics)`; the words as `reading.Stream` holds them,
+        `size` the static number of rows of the compiled segment, `length` at most that.
+      end_epoch: `(state, validation loss) -> TrainState`.
+    """
+
+    model: nn.Module
+    init: Callable[[Any], TrainState]
+    step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    end_epoch: Callable[[TrainState, Any], TrainState]
+
+
+def train_program(
+    config: LanguageTrainConfig,
+    *,
+    vocabulary: int,
+    rows: int,
+    model: nn.Module | None = None,
+    state_width: int | None = None,
+) -> TrainProgram:
+    """Builds the functions of a training on text.
+
+    Args:
+      config: the settings.
+      vocabulary: rows of the embedding table.
+      rows: rows of the training text, in columns.
+      model: a network that is called as a `LanguageModel` is; that of the configured cell where it is not given.
+      state_width: numbers of one of its hidden states; the configured width where it is not given.
+    """
+    model = model or LanguageModel(config.cell, vocabulary, config.width)
+
+    def init(seed: jax.Array) -> TrainState:
+        weight_key, key = jax.random.split(jax.random.key(seed))
+        reading = beginning(config.batch_size, state_width or config.width)
+        words = jnp.zeros((1, config.batch_size), jnp.int32)
+        weights: Any = model.init(weight_key, words, reading.hidden, train=True)["params"]
+        zero, infinite = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, jnp.float32)
+        return TrainState(
+            step=zero,
+            weights=weights,
+            average=weights,
+            averaged=zero,
+            averaging=jnp.zeros((), jnp.bool),
+            reading=reading,
+            key=key,
+            best=weights,
+            best_loss=infinite,
+            recent=jnp.full((config.patience,), jnp.inf, jnp.float32),
+            lowest=infinite,
+            returns=zero,
+            sums={name: jnp.zeros((), jnp.float32) for name in AVERAGED},
+            not_finite_at=zero,
+        )
+
+    def step(
+        state: TrainState, words: jax.Array, length: jax.Array, starts_epoch: jax.Array, *, size: int
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        piece = cut(state.reading, words, length, size=size, rows=rows)
+        masks = draw_masks(
+            jax.random.fold_in(state.key, state.step),
+            config.rates,
+            vocabulary=vocabulary,
+            batch=config.batch_size,
+            width=config.width,
+            dtype=jnp.float32,
+        )
+
+        def loss(weights: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            prediction: Any = model.apply(
+                {"params": weights}, piece.inputs, state.reading.hidden, train=True, masks=masks, length=piece.length
+            )
+            told = mean_loss(token_losses(prediction.logits, piece.targets), piece.length)
+            penalty = regularisation(
+                prediction, activation=config.activation, temporal=config.temporal, length=piece.length
+            )
+            return told + penalty, (told, prediction.hidden)
+
+        (total, (told, hidden)), gradient = jax.value_and_grad(loss, has_aux=True)(state.weights)
+        rate = config.learning_rate * piece.length.astype(jnp.float32) / config.bptt
+        optimizer = optim.recurrent_weight_optimizer(rate, weight_decay=config.weight_decay, clip=config.clip)
+        updates, _ = optimizer.update(gradient, optimizer.init(state.weights), state.weights)
+        weights = optax.apply_updates(state.weights, updates)
+        norm = optax.tree.norm(gradient)
+        finite = bilevel.all_finite((total, norm, weights, hidden))
+
+        def kept(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
+        done = state.step + 1
+        averaged = jnp.where(state.averaging, jnp.where(finite, state.averaged + 1, 1), 0).astype(jnp.int32)
+        new_weights = kept(weights, state.best)
+        metrics = {"train/loss": told, "train/penalty": total - told}
+        returns = state.returns + (~finite).astype(jnp.int32)
+        after = read_on(state.reading, piece.length, hidden, rows=rows)
+        new = state.replace(
+            step=done,
+            weights=new_weights,
+            average=_running_mean(state.average, new_weights, averaged),
+            averaged=averaged,
+            reading=Reading(after.row, kept(after.hidden, jnp.zeros_like(hidden))),
+            returns=returns,
+            sums=epoch_sums(
+                state.sums, kept(metrics, jax.tree.map(jnp.zeros_like, metrics)), starts_epoch=starts_epoch
+            ),
+            not_finite_at=first_not_finite(state.not_finite_at, returns <= config.rollbacks, done),
+        )
+        metrics |= {"weights/gradient_norm": norm, "learning_rate": rate}
+        metrics |= {"returns": returns, "averaged_steps": averaged}
+        return new, metrics
+
+    return TrainProgram(model, init, step, end_epoch)
+
+
+def evaluated_weights(state: TrainState) -> Any:
+    """The weights that an evaluation reads: the averages, which are the weights themselves while nothing is averaged."""
+    return state.average
+
+
+def end_epoch(state: TrainState, loss: jax.Array) -> TrainState:
+    """Notes an epoch's validation loss: the best weights are kept, and averaging may begin.
+
+    NT-ASGD (Merity et al. 2018): averaging begins when the loss is higher than the lowest one that lies more than
+    `patience` epochs back; it never ends.
+
+    Args:
+      state: the state after an epoch.
+      loss: float32 `[]`, validation loss of `evaluated_weights`; one that is not finite is never the best.
+    """
+    better = loss < state.best_loss
+    return state.replace(
+        best=jax.tree.map(lambda new, old: jnp.where(better, new, old), evaluated_weights(state), state.best),
+        best_loss=jnp.where(better, loss, state.best_loss),
+        averaging=state.averaging | (loss > state.lowest),
+        lowest=jnp.minimum(state.lowest, state.recent[0]),
+        recent=jnp.concatenate([state.recent[1:], loss[None]]),
+    )
+
+
+def _running_mean(average: Any, latest: Any, count: jax.Array) -> Any:
+    """The mean of `count` weights from that of all but the latest; the latest itself where none are counted."""
+    share = 1 / jnp.maximum(count, 1).astype(jnp.float32)
+    return jax.tree.map(
+        lambda old, new: jnp.where(count <= 1, new, old + share.astype(old.dtype) * (new - old)), average, latest
+    )

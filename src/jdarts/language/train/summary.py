@@ -1,0 +1,98 @@
+"""What a finished training on text has come to: written as the last file of a run, read back when it is started again."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jdarts.errors import InputError
+from jdarts.genotype import RecurrentGenotype, parse_genotype
+from jdarts.report import duration
+from jdarts.runs.folder import SUMMARY, RunFolder
+
+
+class LanguageTrainResult(NamedTuple):
+    """What a training on text has come to.
+
+    Attributes:
+      genotype: the cell.
+      weights: number of the network's weights.
+      averaged: whether weights came to be averaged.
+      returns: how often the training went back to its best weights because something was not finite.
+      best_perplexity: the lowest of the epochs' perplexities on the validation text.
+      valid_perplexity: of the best weights on the validation text in `test_batch_size` columns; None without the test.
+      test_perplexity: of the best weights on the test text; None where the test was left out.
+      valid_unigram_perplexity: of a unigram model on the validation text.
+      test_unigram_perplexity: of a unigram model on the test text.
+      seconds: time that the processes of the run have spent on it.
+      folder: the run's folder.
+    """
+
+    genotype: RecurrentGenotype
+    weights: int
+    averaged: bool
+    returns: int
+    best_perplexity: float
+    valid_perplexity: float | None
+    test_perplexity: float | None
+    valid_unigram_perplexity: float
+    test_unigram_perplexity: float
+    seconds: float
+    folder: Path
+
+
+class Summary(NamedTuple):
+    """A result with the effort that it took.
+
+    Attributes:
+      result: what the training has come to.
+      epochs: epochs of the run.
+      steps: steps of the run.
+    """
+
+    result: LanguageTrainResult
+    epochs: int
+    steps: int
+
+    def lines(self) -> list[str]:
+        """The result in words, one line each."""
+        result = self.result
+        lines = [
+            f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(result.seconds)}",
+            f"validation perplexity, best epoch: {result.best_perplexity:.2f} (unigram model "
+            f"{result.valid_unigram_perplexity:.1f})",
+        ]
+        if result.test_perplexity is not None and result.valid_perplexity is not None:
+            lines.append(
+                f"best weights in the end: validation perplexity {result.valid_perplexity:.2f}, test perplexity "
+                f"{result.test_perplexity:.2f} (unigram model {result.test_unigram_perplexity:.1f})"
+            )
+        return [*lines, f"weights: {result.folder}/checkpoints; curves: {result.folder}/curves.png"]
+
+
+def write(summary: Summary, folder: RunFolder) -> None:
+    """Writes the summary, which ends the run.
+
+    Raises:
+      InputError: the folder cannot be written, or the disk is full.
+    """
+    content = summary.result._asdict() | {"epochs": summary.epochs, "steps": summary.steps}
+    del content["folder"]
+    content["genotype"] = json.loads(summary.result.genotype.to_json())
+    folder.write(SUMMARY, json.dumps(content, indent=1) + "\n")
+
+
+def read(folder: RunFolder) -> Summary:
+    """Reads the summary of a finished run.
+
+    Raises:
+      InputError: it is damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+        content["genotype"] = parse_genotype(json.dumps(content["genotype"]), RecurrentGenotype)
+        epochs, steps = int(content.pop("epochs")), int(content.pop("steps"))
+        return Summary(LanguageTrainResult(**content, folder=folder.path), epochs, steps)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder.summary} is damaged ({error}); remove it, and the same command ends the run again"
+        ) from None

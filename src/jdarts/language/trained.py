@@ -1,0 +1,53 @@
+"""The language model that a training has left behind, finished or running."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jdarts import checkpoint
+from jdarts.errors import InputError
+from jdarts.genotype import RecurrentGenotype
+from jdarts.language.train.config import LanguageTrainConfig
+from jdarts.language.train.step import train_program
+from jdarts.nets.language import LanguageModel
+
+
+class TrainedLanguageModel(NamedTuple):
+    """A language model with its best weights.
+
+    Attributes:
+      model: the network; `model.apply({"params": weights}, tokens [T, B], hidden [B, H], train=False)` predicts.
+      weights: the weights with the lowest validation loss.
+      words: the vocabulary; a word's number is its place.
+      valid_loss: their validation loss; infinite before the first epoch has ended.
+    """
+
+    model: LanguageModel
+    weights: Any
+    words: tuple[str, ...]
+    valid_loss: float
+
+
+def load_language_model(path: str | Path) -> TrainedLanguageModel:
+    """Loads the best weights of a training.
+
+    Args:
+      path: a training's run folder, or one of its checkpoints.
+
+    Raises:
+      InputError: there is no whole checkpoint, or it is not that of a training on text.
+    """
+    found = checkpoint.find(Path(path), [])
+    try:
+        words, network, fields = found.record["words"], found.record["network"], found.record["config"]
+        config = LanguageTrainConfig(**fields)
+    except (KeyError, TypeError):
+        raise InputError(f"{found.path} is not of a training on text; give a folder of jdarts.language.train") from None
+    program = train_program(config, vocabulary=network["vocabulary"], rows=2)
+    template = jax.eval_shape(program.init, jax.ShapeDtypeStruct((), np.uint32))
+    state = checkpoint.load(found, template)
+    cell: RecurrentGenotype = config.cell
+    model = LanguageModel(cell, network["vocabulary"], network["width"])
+    return TrainedLanguageModel(model, state.best, tuple(words), float(state.best_loss))

@@ -1,0 +1,84 @@
+"""The loss of a language model on a segment of text, for `bilevel_step` and for plain training."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jdarts.bilevel import Estimate, HypergradientFn, LossFn, Problem
+from jdarts.nets.language import LanguageModel, Masks, mean_loss, regularisation, token_losses
+from jdarts.space import RecurrentSpace
+
+
+class Segment(NamedTuple):
+    """A segment of text for a loss.
+
+    Attributes:
+      tokens: words, integers `[T, B]`.
+      targets: the words to predict, integers `[T, B]`.
+      hidden: `[B, H]`, the hidden state before the segment.
+      length: words before the padding, int32 `[]`; all `T` where it is None.
+      masks: dropout masks; every pass on the segment uses them.
+      activation: rate of activation regularisation, `[]`.
+      temporal: rate of temporal activation regularisation, `[]`.
+    """
+
+    tokens: jax.Array
+    targets: jax.Array
+    hidden: jax.Array
+    length: jax.Array | None = None
+    masks: Masks = Masks()
+    activation: jax.Array | float = 0.0
+    temporal: jax.Array | float = 0.0
+
+
+def language_loss(model: LanguageModel, *, train: bool = True) -> LossFn:
+    """The loss of a language model: mean of minus the log-probabilities in nats, and the regularisation of its segment.
+
+    Batches are `Segment`s, the key is not used: dropout is in the segment's masks. The model state is the network's
+    `batch_stats`, `{}` for a discrete cell, whose alphas are None. Metrics are `nll`, the loss without regularisation, and
+    `hidden` `[B, H]`, the hidden state to carry on; after a `bilevel_step` they are `train/hidden` and `valid/hidden`.
+
+    Args:
+      model: the network.
+      train: as for the network.
+    """
+    searched = isinstance(model.cell, RecurrentSpace)
+
+    def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Segment, key: jax.Array) -> Any:
+        del key
+        variables = {"params": weights, "batch_stats": model_state} if searched else {"params": weights}
+        inputs = (variables, batch.tokens, batch.hidden, alphas)
+        prediction, changed = model.apply(
+            *inputs, train=train, masks=batch.masks, length=batch.length, mutable=["batch_stats"]
+        )
+        nll = mean_loss(token_losses(prediction.logits, batch.targets), batch.length)
+        extra = regularisation(prediction, activation=batch.activation, temporal=batch.temporal, length=batch.length)
+        return nll + extra, (changed.get("batch_stats", {}), {"nll": nll, "hidden": prediction.hidden})
+
+    return loss_fn
+
+
+def without_regularisation(
+    hypergradient: HypergradientFn, *, loss_fn: LossFn, model_state: Any, train: Segment
+) -> HypergradientFn:
+    """An estimator that sees the training loss without regularisation, as in the reference implementation.
+
+    There the virtual step and the products come from plain log-probabilities; only the step of the weights is regularised.
+
+    Args:
+      hypergradient: the estimator.
+      loss_fn: of `language_loss`.
+      model_state: the search's, before the step.
+      train: the training segment of the step.
+    """
+    plain = train._replace(activation=0.0, temporal=0.0)
+
+    def estimate(problem: Problem) -> Estimate:
+        def train_loss(weights: Any, alphas: Any) -> jax.Array:
+            # The loss has no use for a key.
+            return loss_fn(weights, alphas, model_state, plain, jnp.zeros((), jnp.uint32))[0]
+
+        return hypergradient(problem._replace(train_loss=train_loss))
+
+    return estimate

@@ -1,0 +1,113 @@
+"""Runs on text that die anywhere and are started again end with the bits of undisturbed ones."""
+
+import json
+import os
+import signal
+
+import pytest
+from small_language import (
+    SEARCH_STEPS,
+    TRAIN_STEPS,
+    quick,
+    run_search,
+    run_train,
+    start,
+)
+from small_runs import (
+    Died,
+    assert_same_bits,
+    die_at,
+    finish,
+    newest,
+    read_until,
+    signal_after_step,
+    user_settings,
+)
+
+from jdarts import checkpoint
+from jdarts.report import MetricsLog
+from jdarts.runs import CompiledPrograms, Interrupted, RunFolder
+
+__all__ = ["quick", "user_settings"]
+pytestmark = pytest.mark.usefixtures("quick")
+
+FILES = ["genotype.json", "genotype.txt", "recurrent.svg", "curves.png"]
+RUN = {"search": run_search, "train": run_train}
+STEPS = {"search": SEARCH_STEPS, "train": TRAIN_STEPS}
+EVERY_STEP = {"checkpoint_minutes": 1e-9}
+
+
+@pytest.fixture(scope="module")
+def programs():
+    return {"search": CompiledPrograms(), "train": CompiledPrograms()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(quick, programs, tmp_path_factory):
+    """Folders of a search and of a training from their start to their end."""
+    folders = {}
+    for kind, run in RUN.items():
+        folders[kind] = tmp_path_factory.mktemp("undisturbed") / kind
+        run(folders[kind], programs=programs[kind])
+        assert newest(folders[kind]).step == STEPS[kind]
+    return folders
+
+
+@pytest.mark.parametrize("kind", RUN)
+@pytest.mark.parametrize(
+    "owner, name, call, changes",
+    [
+        (MetricsLog, "write", 1, {}),  # before the first record
+        (checkpoint, "save", 2, EVERY_STEP),  # within the first epoch, hidden states under way
+        (checkpoint, "save", 2, {}),  # before the checkpoint of the second epoch
+        (RunFolder, "write", 4, {}),  # at the end
+    ],
+)
+def test_a_death_between_two_files_loses_and_doubles_nothing(
+    kind, owner, name, call, changes, undisturbed, programs, tmp_path, monkeypatch
+):
+    run = RUN[kind]
+    die_at(monkeypatch, owner, name, call)
+    with pytest.raises(Died):
+        run(tmp_path / "run", programs=programs[kind], **changes)
+    monkeypatch.undo()
+    run(tmp_path / "run", programs=programs[kind])
+    assert_same_bits(tmp_path / "run", undisturbed[kind], FILES)
+    kept, expected = (
+        json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "run", undisturbed[kind])
+    )
+    assert {**kept, "seconds": 0} == {**expected, "seconds": 0}
+
+
+@pytest.mark.parametrize("kind", RUN)
+def test_a_killed_run_goes_on_to_the_same_bits(kind, undisturbed, programs, tmp_path):
+    folder = tmp_path / "run"
+    process = start(folder, kind, **EVERY_STEP)
+    read_until(process, "epoch 1/")
+    os.kill(process.pid, signal.SIGKILL)
+    code, _, err = finish(process)
+    assert (code, err) == (-signal.SIGKILL, "")
+    _, shown = RUN[kind](folder, programs=programs[kind])
+    assert "going on with" in shown
+    assert_same_bits(folder, undisturbed[kind], FILES)
+
+
+@pytest.mark.parametrize("kind", RUN)
+@pytest.mark.parametrize("after, number", [(1, signal.SIGINT), (3, signal.SIGTERM)])
+def test_a_signal_saves_after_the_present_step(kind, after, number, undisturbed, programs, tmp_path, monkeypatch):
+    signal_after_step(monkeypatch, after, number)
+    with pytest.raises(Interrupted) as stopped:
+        RUN[kind](tmp_path / "run", programs=programs[kind])
+    monkeypatch.undo()
+    assert stopped.value.exit_code == 128 + number
+    assert newest(tmp_path / "run").step == after
+    RUN[kind](tmp_path / "run", programs=programs[kind])
+    assert_same_bits(tmp_path / "run", undisturbed[kind], FILES)
+
+
+@pytest.mark.parametrize("kind", RUN)
+def test_a_finished_run_is_reported_and_not_repeated(kind, undisturbed, programs):
+    result, shown = RUN[kind](undisturbed[kind])
+    assert "has finished" in shown and "unigram model" in shown
+    assert result.test_perplexity > 1
+    assert result.folder == undisturbed[kind]

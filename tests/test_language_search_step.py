@@ -1,0 +1,102 @@
+"""The search step on text: what each text is read for, what is carried on, what all passes share."""
+
+import jax
+import numpy as np
+import pytest
+from small_language import corpus, search_config
+from small_runs import user_settings
+
+from jdarts import bilevel
+from jdarts.language.reading import steps_per_pass, stream_of
+from jdarts.language.search import step as step_module
+from jdarts.language.search.step import search_program
+from jdarts.nets.language import mean_loss, token_losses
+
+__all__ = ["user_settings"]
+pytestmark = pytest.mark.usefixtures("user_settings")
+
+
+def made(**changes):
+    """Program, jitted step and streams of a search."""
+    config = search_config(None, **changes)
+    streams = [stream_of(words, config.batch_size, size=config.bptt) for words in (corpus().train, corpus().valid)]
+    rows = streams[0].rows, streams[1].rows
+    program = search_program(config, vocabulary=12, rows=rows, steps_per_epoch=3)
+    step = jax.jit(program.step)
+    return (
+        program,
+        lambda state, length=6: step(state, *(stream.words for stream in streams), np.int32(length)),
+        streams,
+    )
+
+
+def leaves(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+@pytest.fixture(scope="module")
+def first_order(user_settings):
+    return made(hypergradient="first_order", dropout=0.0, dropouth=0.0, dropoutx=0.0, dropouti=0.0, temporal=0.5)
+
+
+def test_the_alphas_step_on_the_validation_text_and_the_plain_loss(first_order):
+    program, step, streams = first_order
+    state = program.init(np.uint32(0))
+    variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
+
+    def loss(alphas, stream):
+        words = stream.words[:7]
+        prediction, _ = program.model.apply(
+            variables, words[:-1], state.valid.hidden, alphas, train=True, mutable=["batch_stats"]
+        )
+        return mean_loss(token_losses(prediction.logits, words[1:]))
+
+    new, metrics = step(state)
+    value, gradient = jax.value_and_grad(loss)(state.bilevel.alphas, streams[1])
+    np.testing.assert_allclose(metrics["valid/loss"], value, rtol=1e-5)
+    np.testing.assert_allclose(metrics["hypergradient/norm"], np.linalg.norm(gradient), rtol=1e-4)
+    np.testing.assert_allclose(metrics["train/loss"], loss(new.bilevel.alphas, streams[0]), rtol=1e-5)
+    assert metrics["train/penalty"] > 0
+
+
+def test_the_two_texts_are_read_on_apart(first_order):
+    """The alphas' text moves on by whole segments whatever the length of the weights' segment; each wraps by itself."""
+    program, step, _ = first_order
+    state, places = program.init(np.uint32(0)), []
+    for length in (3, 6, 3, 6):
+        state, _ = step(state, length)
+        places.append((int(state.train.row), int(state.valid.row)))
+        assert np.any(state.train.hidden) == (state.train.row > 0)
+        assert np.any(state.valid.hidden) == (state.valid.row > 0)
+    # 20 rows to train, 15 to validate.
+    assert places == [(3, 6), (9, 12), (12, 0), (0, 6)]
+
+
+def test_all_passes_of_a_step_share_their_masks(monkeypatch):
+    """With dropout, the estimator that splits the step up equals the derivative through the whole of it."""
+    _, step, _ = exact = made(hypergradient="exact", dropouth=0.5, dropout=0.5)
+    state = exact[0].init(np.uint32(1))
+    _, found = step(state)
+    monkeypatch.setattr(step_module, "hypergradient_named", lambda *args, **kwargs: bilevel.unrolled(1))
+    _, expected = made(hypergradient="exact", dropouth=0.5, dropout=0.5)[1](state)
+    np.testing.assert_allclose(found["hypergradient/norm"], expected["hypergradient/norm"], rtol=1e-4)
+    np.testing.assert_allclose(found["valid/loss"], expected["valid/loss"], rtol=1e-5)
+    assert found["hypergradient/implicit_norm"] > 1e-3 * found["hypergradient/norm"]
+
+
+@pytest.mark.parametrize("name", ["finite_difference", "reference"])
+def test_every_estimate_takes_the_same_weight_step(name, first_order):
+    """With alphas that stand still the estimators differ in nothing that the weights see."""
+    plain = {"dropout": 0.0, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0, "temporal": 0.5}
+    weights = []
+    for hypergradient in (name, "first_order"):
+        program, step, _ = made(hypergradient=hypergradient, alpha_learning_rate=1e-30, **plain)
+        new, metrics = step(program.init(np.uint32(0)))
+        weights.append(leaves(new.bilevel.weights))
+        assert np.isfinite(metrics["hypergradient/norm"])
+    np.testing.assert_allclose(*weights, rtol=1e-5, atol=1e-7)
+
+
+def test_steps_per_pass():
+    assert steps_per_pass(13_848, bptt=35) == round(13_847 / (0.95 * 35 + 0.05 * 17.5))
+    assert steps_per_pass(2, bptt=35) == 1
