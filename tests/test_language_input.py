@@ -83,7 +83,7 @@ def test_cells_of_a_search_are_derived_and_trained_from_its_folder(tmp_path):
 @pytest.mark.parametrize(
     "genotype, message",
     [
-        ("DARTS_V9", "neither a published cell .* nor a search's folder nor a file"),
+        ("DARTS_V9", "no genotype .DARTS_V9.; did you mean DARTS_V[12]"),
         (str(zoo.CELLS["DARTS_V2"]), "a convolutional cell is given; a recurrent cell is needed here"),
     ],
 )

@@ -2,54 +2,65 @@
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from jdarts import checkpoint, zoo
 from jdarts.derive import genotype_of
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype, parse_genotype
+from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, parse_genotype
 
 #: The final genotype in a run's folder.
 GENOTYPE_FILE = "genotype.json"
 _LARGEST_FILE = 1_000_000
 
+G = TypeVar("G", Genotype, RecurrentGenotype)
 
-def find_genotype(text: str) -> Genotype:
+
+def find_genotype(text: str, kind: type[G] = Genotype) -> G:
     """The genotype that a person means.
 
     Args:
       text: the name of a published cell in `jdarts.zoo`; the text form or the JSON form; a file that holds one of them; or
         the folder of a search or a training, finished or running, or one of its checkpoints.
+      kind: of convolutional or of recurrent cells.
 
     Raises:
-      InputError: nothing of this kind, or what is there is not a genotype.
+      InputError: nothing of this kind, or what is there is not such a genotype.
     """
-    if text in zoo.CELLS:
-        return zoo.CELLS[text]
+    published = published_cells(kind)
+    if text in published:
+        return published[text]
     if is_text_form(text):
-        return parse_genotype(text)
+        return parse_genotype(text, kind)
     path = Path(text)
     try:
         if path.is_dir():
-            return _in_folder(path)
+            return _in_folder(path, kind)
         if path.exists():
-            return _in_file(path)
+            return _in_file(path, kind)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"cannot read {_shown(text)}: {getattr(error, 'strerror', None) or error}") from None
-    near = difflib.get_close_matches(text, zoo.CELLS, n=1)
+    near = difflib.get_close_matches(text, published, n=1)
     guess = f"did you mean {near[0]}? " if near else ""
+    form = "Genotype(normal=[…], …)" if kind is Genotype else "Genotype(recurrent=[…], concat=…)"
     raise InputError(
-        f"no genotype {_shown(text)}; {guess}Give a published cell ({', '.join(zoo.CELLS)}), a file, a run's folder, or "
-        "the text form Genotype(normal=[…], …)"
+        f"no genotype {_shown(text)}; {guess}Give a published cell ({', '.join(published)}), a file, a run's folder, or "
+        f"the text form {form}"
     )
+
+
+def published_cells(kind: type[G]) -> Mapping[str, G]:
+    """The published cells of a kind, by name."""
+    return cast(Mapping[str, G], zoo.CELLS if kind is Genotype else zoo.RECURRENT_CELLS)
 
 
 def is_text_form(text: str) -> bool:
     """Whether this is meant as a genotype itself, not as a name or a place."""
-    return text.lstrip().startswith(("{", "Genotype"))
+    return text.lstrip().startswith(("{", "Genotype", "RecurrentGenotype"))
 
 
 def search_record(text: str) -> Any | None:
@@ -64,22 +75,30 @@ def search_record(text: str) -> Any | None:
     return record if isinstance(record, dict) and "space" in record else None
 
 
-def _in_folder(folder: Path) -> Genotype:
+def _in_folder(folder: Path, kind: type[G]) -> G:
     if (folder / GENOTYPE_FILE).is_file():
-        return _in_file(folder / GENOTYPE_FILE)
-    record = checkpoint.find(folder, []).record
-    if isinstance(record, dict) and "genotype" in record:
-        return parse_genotype(json.dumps(record["genotype"]))
-    return genotype_of(record)
+        return _in_file(folder / GENOTYPE_FILE, kind)
+    found = checkpoint.find(folder, [])
+    if isinstance(found.record, dict) and "genotype" in found.record:
+        return parse_genotype(json.dumps(found.record["genotype"]), kind)
+    return _of_kind(genotype_of(found.record), found.path, kind)
 
 
-def _in_file(path: Path) -> Genotype:
+def _in_file(path: Path, kind: type[G]) -> G:
     with path.open(encoding="utf-8") as file:
         text = file.read(_LARGEST_FILE)
     try:
-        return parse_genotype(text)
+        return parse_genotype(text, kind)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _of_kind(genotype: AnyGenotype, path: Path, kind: type[G]) -> G:
+    if not isinstance(genotype, kind):
+        raise InputError(
+            f"{path}: the cells of this search are a {type(genotype).__name__}; a {kind.__name__} is needed"
+        )
+    return genotype
 
 
 def _shown(text: str) -> str:

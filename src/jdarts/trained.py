@@ -18,7 +18,7 @@ from jdarts import checkpoint
 from jdarts.data import normalise
 from jdarts.errors import InputError
 from jdarts.files import replace_bytes
-from jdarts.genotype import parse_genotype
+from jdarts.genotype import Genotype, parse_genotype
 from jdarts.nets.discrete import DiscreteNetwork
 
 DESCRIPTION = "description"
@@ -280,7 +280,7 @@ def _network(description: Mapping[str, Any], variables: Mapping[str, Any]) -> Tr
     height, width, channels = images["shape"]
     dtype = next((leaf.dtype for leaf in jax.tree.leaves(variables)), np.dtype(np.float32))
     network = DiscreteNetwork(
-        genotype=parse_genotype(json.dumps(description["genotype"])),
+        genotype=parse_genotype(json.dumps(description["genotype"]), Genotype),
         stem=settings["stem"],
         channels=settings["channels"],
         cells=settings["cells"],

@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from jdarts import checkpoint, zoo
-from jdarts.derive import genotype_of
-from jdarts.errors import InputError
-from jdarts.genotype import RecurrentGenotype, parse_genotype
+from jdarts import zoo
+from jdarts.genotype import RecurrentGenotype
 from jdarts.language.settings import LanguageConfig
+from jdarts.lookup import find_genotype
 from jdarts.runs.settings import WITHOUT_EFFECT, as_json, check_at_least, genotype_label
 
 
@@ -51,7 +50,7 @@ class LanguageTrainConfig(LanguageConfig):
     @property
     def cell(self) -> RecurrentGenotype:
         """The genotype that is meant."""
-        return find_recurrent_genotype(self.genotype)
+        return find_genotype(self.genotype, RecurrentGenotype)
 
     @property
     def folder(self) -> Path:
@@ -62,31 +61,3 @@ class LanguageTrainConfig(LanguageConfig):
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data; the genotype in its text form, wherever it came from."""
         return as_json(self, without=WITHOUT_EFFECT) | {"genotype": str(self.cell)}
-
-
-def find_recurrent_genotype(text: str) -> RecurrentGenotype:
-    """The genotype of a published cell's name, of a run's folder, of a file, or of the text form.
-
-    Raises:
-      InputError: there is none.
-    """
-    if text in zoo.RECURRENT_CELLS:
-        return zoo.RECURRENT_CELLS[text]
-    if text.lstrip().startswith(("{", "Genotype", "RecurrentGenotype")):
-        return parse_genotype(text, RecurrentGenotype)
-    path = Path(text)
-    if path.is_dir() and not (path / "genotype.json").is_file():
-        # A search that still runs.
-        return parse_genotype(genotype_of(checkpoint.find(path, []).record).to_json(), RecurrentGenotype)
-    file = path / "genotype.json" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(
-            f"--genotype is {text}, which is neither a published cell ({', '.join(zoo.RECURRENT_CELLS)}) nor a search's "
-            "folder nor a file; give one of these, or the text form"
-        )
-    try:
-        return parse_genotype(file.read_text(encoding="utf-8"), RecurrentGenotype)
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the genotype {file}: {error}; give another file") from error
