@@ -206,7 +206,7 @@ def test_settings_that_make_no_network_are_explained(make, message):
 
 def test_noise_takes_the_place_of_an_output():
     genotype = Genotype((("noise", 0), (SKIP, 1)), (2,), (("noise", 0), ("noise", 1)), (2,))
-    network = cifar_network(genotype, channels=2, cells=2, classes=2, auxiliary=False)
+    network = cifar_network(genotype, channels=2, cells=1, classes=2, auxiliary=False)
     images = jnp.ones((2, 4, 4, 3), jnp.float32)
     variables = jax.jit(lambda key: network.init(key, images, train=False))(jax.random.key(0))
 

@@ -207,6 +207,8 @@ def _exported(path: Path) -> Classifier:
         exported = jax.export.deserialize(bytearray(path.read_bytes()))
         (images,) = exported.in_avals
         _, height, width, channels = images.shape
+    except ImportError:
+        raise
     except Exception as error:
         # What reads the program tells of damage in many ways.
         raise InputError(
