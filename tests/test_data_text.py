@@ -57,7 +57,8 @@ def test_a_prepared_corpus_reads_back_word_by_word(name, form, newline, tmp_path
     assert words(corpus, "valid") == ["a", "cat", "sat", "<unk>", "<eos>"]
     assert corpus.vocabulary == ("the", "cat", "sat", "<eos>", "dog", "a", "<unk>", "end")
     # Plain tensorflow-datasets reads it too, in the order of the file.
-    source: Any = tfds.builder(name, data_dir=data_dir).as_data_source("train")
+    builder: Any = tfds.builder(name, data_dir=data_dir)
+    source = builder.as_data_source("train")
     assert [source[place]["text"].decode().rstrip("\r") for place in range(3)] == LINES["train"]
 
 

@@ -64,7 +64,7 @@ def load(path, dtype):
 def genotype_of(text):
     """The genotype of a fixture, which may say more than the cells, such as their name."""
     if not text.lstrip().startswith("{"):
-        return parse_genotype(text)
+        return parse_genotype(text, Genotype)
     names = [field.name for field in dataclasses.fields(Genotype)]
     return Genotype(**{name: value for name, value in json.loads(text).items() if name in names})
 

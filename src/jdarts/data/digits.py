@@ -19,7 +19,7 @@ def load_digits() -> ImageDataset:
     """
     import sklearn.datasets
 
-    pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
+    pixels, labels = map(np.asarray, sklearn.datasets.load_digits(return_X_y=True))
     images = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     labels = labels.astype(np.int32)
     order = stable_permutation(len(labels), SHUFFLE_SEED)

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -145,7 +145,7 @@ def decoded_batches(views: Views, batch_size: int, *, first: int, workers: int) 
 
     # Each worker reads with one thread: there are as many workers as processors to feed.
     reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
-    batches = grain.MapDataset.source(views)[first:].batch(batch_size).map(_packed).to_iter_dataset(reading)
+    batches = grain.MapDataset.source(cast(Any, views))[first:].batch(batch_size).map(_packed).to_iter_dataset(reading)
     if workers:
         from absl import flags
 
