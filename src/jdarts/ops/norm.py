@@ -138,7 +138,7 @@ def _factors(
     for n, r in enumerate(normalised):
         k, i, _, _ = plan.routes[r]
         picks[len(plan.routes) + n, starts[-1] + starts[k] + i] = 1
-    if not np.array_equal(picks, np.eye(*picks.shape)):
+    if not np.array_equal(picks, np.eye(len(picks))):
         table = _matmul(picks, table)
     if plain.any():
         table = table + jnp.asarray(plain, table.dtype)
