@@ -143,10 +143,9 @@ def test_search_network(path):
     _, changed = stored.check_run("", model, segment, alphas)
     stored.check("bn_running_mean", changed["batch_stats"]["mean"])
     stored.check("bn_running_var", changed["batch_stats"]["variance"])
-    prediction = model.apply(
+    prediction: Any = model.apply(
         {"params": stored.weights(), **changed}, segment.tokens, segment.hidden, alphas, train=False
     )
-    assert not isinstance(prediction, tuple) or prediction.logits.ndim == 3
     stored.check("evalmode/log_prob", jax.nn.log_softmax(prediction.logits))
     stored.check("evalmode/hidden_next", prediction.hidden)
 
