@@ -69,12 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for process in processes.values():
             process.kill()
     for name, values in times.items():
-        baseline = times.get(name.replace("jdarts/", "pytorch/").replace("exact", "finite_difference"))
-        ratio = (
-            f", {statistics.median(baseline) / statistics.median(values):.2f} × PyTorch's speed"
-            if baseline and name.startswith("jdarts")
-            else ""
-        )
+        side, step = name.split("/")
+        baseline = times.get("pytorch/" + step.replace("exact", "finite_difference"))
+        ratio = ""
+        if side == "jdarts" and baseline:
+            ratio = f", {statistics.median(baseline) / statistics.median(values):.2f} × PyTorch's speed"
         print(f"{name}: {statistics.median(values):.3f} s ({min(values):.3f} to {max(values):.3f}){ratio}")
 
 
