@@ -67,7 +67,7 @@ def draw_masks(
       width: `H`.
       dtype: of the masks.
     """
-    shapes = Masks((vocabulary, 1), *[(batch, width)] * 4)  # pyright: ignore[reportArgumentType]
+    shapes = ((vocabulary, 1), *[(batch, width)] * 4)
     drawn = []
     for index, (rate, shape) in enumerate(zip(rates, shapes)):
         kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, shape) if rate else None

@@ -1,0 +1,164 @@
+"""The language model: counts, padding, masks, wrong calls; and the mixture of highway updates against a plain one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdarts import zoo
+from jdarts.errors import InputError
+from jdarts.nets.language import LanguageModel, Masks, Rates, draw_masks, mean_loss, regularisation, token_losses
+from jdarts.nets.language_loss import Segment, language_loss
+from jdarts.ops.highway import mixed_highway
+from jdarts.ops.recurrent import activation, highway
+from jdarts.space import recurrent_space
+
+SPACE = recurrent_space(nodes=2)
+SMALL = LanguageModel(SPACE, vocabulary=7, width=5)
+
+
+def count(model):
+    tokens, hidden = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, model.width), jnp.float32)
+    searched = not hasattr(model.cell, "to_json")
+    alphas = jnp.zeros((model.cell.num_edges, model.cell.width), jnp.float32) if searched else None
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens, hidden, alphas, train=True))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+def test_the_papers_counts():
+    assert count(LanguageModel(recurrent_space(), 10_000, 300)) == 4_810_000
+    assert count(LanguageModel(zoo.DARTS_V2_RECURRENT, 10_000, 850)) == 22_960_000
+    assert count(LanguageModel(zoo.DARTS_V1_RECURRENT, 33_278, 700)) == 33_127_878
+    assert count(LanguageModel(zoo.ENAS, 10_000, 850)) == 27_295_000
+
+
+def plain_mixture(weights, states, gates, candidates):
+    """Edge by edge and activation by activation."""
+    products = jnp.concatenate([gates, candidates], axis=-1)
+    result = jnp.zeros(states.shape[1:], states.dtype)
+    for p in range(states.shape[0]):
+        for column, name in enumerate(("tanh", "relu", "sigmoid", "identity")):
+            result += weights[p, column] * highway(states[p], products[p], activation(name))
+    return result
+
+
+@pytest.mark.parametrize("native", ["1", "0"])
+@pytest.mark.parametrize("width", [3, 600])
+def test_a_mixture_and_two_derivatives_equal_the_plain_ones(native, width, monkeypatch):
+    monkeypatch.setenv("JDARTS_NATIVE", native)
+    draw = np.random.default_rng(width)
+    shapes = ((3, 4), *[(3, 7, width)] * 3)
+    arguments = tuple(jnp.asarray(2 * draw.normal(size=shape)) for shape in shapes)
+    change = tuple(jnp.asarray(draw.normal(size=shape)) for shape in shapes)
+    cotangent = jnp.asarray(draw.normal(size=shapes[1][1:]))
+
+    def everything(function):
+        def slope(arguments, cotangent):
+            return jax.vjp(function, *arguments)[1](cotangent)
+
+        value, first = function(*arguments), slope(arguments, cotangent)
+        return value, first, jax.vjp(slope, arguments, cotangent)[1](change)
+
+    # Fresh functions: a compiled program does not ask the environment again.
+    found = jax.jit(lambda: everything(lambda *a: mixed_highway(*a)))()
+    expected = jax.jit(lambda: everything(plain_mixture))()
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-11 * max(1, float(jnp.abs(other).max())))
+
+
+def test_a_mixture_of_numbers_that_are_not_finite_or_huge():
+    ones = jnp.ones((1, 1, 3), jnp.float32)
+    weights = jnp.asarray([[0.5, 0.0, 0.5, 0.0]], jnp.float32)
+    result = jax.jit(mixed_highway)(weights, ones, 1e4 * ones, jnp.asarray([[[jnp.nan, 1e4, -1e4]]], jnp.float32))
+    assert bool(jnp.isnan(result[0, 0]))
+    np.testing.assert_allclose(result[0, 1:], [1.0, -0.5])
+
+
+def test_a_batch_of_mixtures():
+    draw = np.random.default_rng(0)
+    weights, states, gates, candidates = (
+        jnp.asarray(draw.normal(size=shape)) for shape in ((2, 3, 4), (3, 4, 5), (2, 3, 4, 5), (2, 3, 4, 5))
+    )
+    found = jax.vmap(mixed_highway, in_axes=(0, None, 0, 0))(weights, states, gates, candidates)
+    for lane in range(2):
+        expected = mixed_highway(weights[lane], states, gates[lane], candidates[lane])
+        np.testing.assert_allclose(found[lane], expected, rtol=1e-12)
+
+
+def segment(length, padding, model=SMALL, masks=None):
+    tokens = jax.random.randint(jax.random.key(1), (length + padding + 1, 4), 0, model.vocabulary, jnp.int32)
+    if padding:
+        tokens = tokens.at[length:].set(segment(length, 0, model).tokens[0, 0])
+    tokens = tokens.at[: length + 1].set(jax.random.randint(jax.random.key(2), (length + 1, 4), 0, 7, jnp.int32))
+    hidden = jax.random.normal(jax.random.key(3), (4, model.width), jnp.float32)
+    given = jnp.asarray(length, jnp.int32) if padding else None
+    return Segment(tokens[:-1], tokens[1:], hidden, given, masks or Masks(), 0.3, 0.7)
+
+
+@pytest.mark.parametrize("cell", [SPACE, zoo.DARTS_V1_RECURRENT], ids=["search", "discrete"])
+def test_padding_changes_nothing(cell):
+    model = LanguageModel(cell, 7, 5)
+    masks = draw_masks(
+        jax.random.key(5), Rates(0.2, 0.2, 0.5, 0.25, 0.5), vocabulary=7, batch=4, width=5, dtype=jnp.float32
+    )
+    alphas = jax.random.normal(jax.random.key(4), (3, 5), jnp.float32) if cell is SPACE else None
+    first = segment(4, 0, model)
+    variables = model.init(jax.random.key(0), first.tokens, first.hidden, alphas, train=True)
+    stats = variables.get("batch_stats", {})
+
+    def everything(segment):
+        def loss(weights, alphas):
+            return language_loss(model)(weights, alphas, stats, segment, jax.random.key(0))
+
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(variables["params"], alphas)
+
+    whole, padded = everything(segment(4, 0, model, masks)), everything(segment(4, 3, model, masks))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), whole, padded)
+
+
+def test_losses_and_regularisation_by_hand():
+    logits = jnp.log(jnp.asarray([[[0.5, 0.25, 0.25]], [[0.1, 0.8, 0.1]], [[0.3, 0.3, 0.4]]]))
+    losses = token_losses(logits, jnp.asarray([[0], [1], [2]]))
+    np.testing.assert_allclose(losses[:, 0], -np.log([0.5, 0.8, 0.4]), rtol=1e-12)
+    np.testing.assert_allclose(mean_loss(losses, jnp.int32(2)), -np.log([0.5, 0.8]).mean(), rtol=1e-12)
+    first = segment(3, 0)
+    alphas = jnp.zeros((3, 5), jnp.float32)
+    variables = SMALL.init(jax.random.key(0), first.tokens, first.hidden, alphas, train=True)
+    masks = Masks(output=jnp.full((4, 5), 2, jnp.float32))
+    prediction, _ = SMALL.apply(
+        variables, first.tokens, first.hidden, alphas, train=True, masks=masks, mutable=["batch_stats"]
+    )
+    outputs = np.asarray(prediction.outputs, np.float64)
+    for length in (1, 2, 3):
+        expected = 0.3 * np.mean((2 * outputs[:length]) ** 2)
+        expected += 0.7 * np.mean(np.diff(outputs[:length], axis=0) ** 2) if length > 1 else 0
+        found = regularisation(prediction, activation=0.3, temporal=0.7, length=jnp.asarray(length, jnp.int32))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_masks_are_scaled_and_of_their_rates():
+    rates = Rates(embedding=0.1, x=0.75, hidden=0.25)
+    masks = draw_masks(jax.random.key(0), rates, vocabulary=2000, batch=40, width=50, dtype=jnp.float32)
+    assert masks.input is None and masks.output is None
+    for mask, rate, shape in (
+        (masks.embedding, 0.1, (2000, 1)),
+        (masks.x, 0.75, (40, 50)),
+        (masks.hidden, 0.25, (40, 50)),
+    ):
+        assert mask is not None and mask.shape == shape
+        assert set(np.unique(mask)) == {0, np.float32(1) / np.float32(1 - rate)}
+        np.testing.assert_allclose(np.mean(mask == 0), rate, atol=0.04)
+
+
+def test_wrong_calls_are_explained():
+    first, alphas = segment(3, 0), jnp.zeros((3, 5), jnp.float32)
+    for arguments, words in (
+        ((first.tokens[0], first.hidden, alphas), r"tokens are int32 \(4,\); give integers \[T, B\]"),
+        ((first.tokens, first.hidden[:2], alphas), r"hidden state is float32 \(2, 5\); give float32 \(4, 5\)"),
+        ((first.tokens, first.hidden, None), "needs alphas"),
+        ((first.tokens, first.hidden, alphas[:2]), r"shape \(2, 5\); this space needs \(3, 5\)"),
+    ):
+        with pytest.raises(InputError, match=words):
+            SMALL.init(jax.random.key(0), *arguments, train=True)
+    with pytest.raises(InputError, match="leave them out"):
+        LanguageModel(zoo.ENAS, 7, 5).init(jax.random.key(0), first.tokens, first.hidden, alphas, train=True)
