@@ -154,7 +154,7 @@ class Trainer:
         )
         self.train_config.check()
         vocabulary = len(corpus.vocabulary)
-        self.sizes = sizes(bptt=config.bptt, varied=True)
+        self.sizes = sizes(bptt=config.bptt, varied=False)
         self.stream = stream_of(corpus.train, config.batch_size, size=self.sizes[-1])
         # 9·H·M + 4·M weights with the biases of the gates, beside the 20·H² of a cell of 8 nodes.
         cells = round(20 * config.width**2 / (9 * config.width + 4))
@@ -182,7 +182,7 @@ class Trainer:
         """Perplexities on validation and test text, and the number of weights."""
         config = self.config
         state: Any = self.init(np.uint32(seed))
-        lengths = segment_lengths(seed, 0, config.steps, bptt=config.bptt, varied=True)
+        lengths = segment_lengths(seed, 0, config.steps, bptt=config.bptt, varied=False)
         places = np.linspace(0, config.steps, config.evaluations + 1).astype(int)
         for start, stop in itertools.pairwise(places):
             for place in range(start, stop):

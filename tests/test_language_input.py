@@ -31,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("quick")
             (80, 60, 40),
             r"valid text .* 60 words, too few for --evaluation-batch-size 50; give 30",
         ),
+        ({"train_words": 20}, (80, 60, 40), r"train text of made_up has 20 words, 5 in each of 4 columns"),
         ({"dropouth": 1.0}, (80, 60, 40), r"--dropouth is 1.0; give a number from 0 to below 1"),
         ({"learning_rate": 0.0}, (80, 60, 40), r"--learning-rate is 0.0; give a number above 0"),
         ({"bptt": 1}, (80, 60, 40), r"--bptt is 1; give 2 or more"),

@@ -32,6 +32,7 @@ class LanguageConfig:
       data_dir: where prepared texts lie (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
       run_dir: folder that gets everything the run leaves behind; a folder with an interrupted run is gone on with
         (default: a folder below runs that the settings name).
+      train_words: words of the training text to use, from its beginning (default: all).
       vocabulary: rows of the embedding table; the text may have fewer words, not more (default: as many as the text).
       epochs: about so many passes over the training text.
       batch_size: columns into which a text is cut; they are read side by side.
@@ -57,6 +58,7 @@ class LanguageConfig:
     dataset: str = "ptb"
     data_dir: Annotated[Path | None, Folder] = None
     run_dir: Annotated[Path | None, Folder] = None
+    train_words: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     vocabulary: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     epochs: int = 50
     batch_size: int = 64
@@ -110,6 +112,7 @@ class LanguageConfig:
 
 
 _AT_LEAST = {
+    "train_words": 1,
     "vocabulary": 2,
     "epochs": 1,
     "batch_size": 1,
@@ -119,6 +122,11 @@ _AT_LEAST = {
     "log_every": 1,
     "keep_checkpoints": 2,
 }
+
+
+def used_text(config: LanguageConfig, corpus: TextCorpus) -> TextCorpus:
+    """The text with as much of its training part as the settings ask for; the vocabulary stays."""
+    return dataclasses.replace(corpus, train=corpus.train[: config.train_words])
 
 
 def table_rows(config: LanguageConfig, corpus: TextCorpus) -> int:

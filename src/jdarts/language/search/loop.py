@@ -20,7 +20,7 @@ from jdarts.language.search import summary
 from jdarts.language.search.config import LanguageSearchConfig
 from jdarts.language.search.step import AVERAGED, SearchState, search_program
 from jdarts.language.search.summary import LanguageSearchResult, Summary
-from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
+from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows, used_text
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
 
@@ -53,7 +53,7 @@ def search_language(
     """
 
     def begin(folder: RunFolder, interruption: Interruption) -> _LanguageSearch:
-        text = corpus or load_text(config.dataset, config.data_dir)
+        text = used_text(config, corpus or load_text(config.dataset, config.data_dir))
         return _LanguageSearch(config, text, folder, interruption, stream, programs)
 
     return run(config, begin, finished=summary.read, noun=_LanguageSearch.noun, stream=stream)

@@ -15,7 +15,7 @@ from jdarts.data.text import TextCorpus, load_text, segment_lengths, unigram_per
 from jdarts.data.text.streams import sizes
 from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces, evaluation_shapes
 from jdarts.language.reading import steps_per_pass, stream_of
-from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
+from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows, used_text
 from jdarts.language.train import summary
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import AVERAGED, TrainState, evaluated_weights, train_program
@@ -55,7 +55,7 @@ def train_language(
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
     def begin(folder: RunFolder, interruption: Interruption) -> _LanguageTraining:
-        text = corpus or load_text(config.dataset, config.data_dir)
+        text = used_text(config, corpus or load_text(config.dataset, config.data_dir))
         return _LanguageTraining(config, text, folder, interruption, stream, programs)
 
     return run(config, begin, finished=summary.read, noun=_LanguageTraining.noun, stream=stream)
