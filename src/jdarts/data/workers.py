@@ -144,7 +144,7 @@ def decoded_batches(views: Views, batch_size: int, *, first: int, workers: int) 
     import grain  # pyright: ignore[reportMissingImports]
 
     # Each worker reads with one thread: there are as many workers as processors to feed.
-    reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
+    reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
     batches = grain.MapDataset.source(views)[first:].batch(batch_size).map(_packed).to_iter_dataset(reading)
     if workers:
         from absl import flags
