@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import prepared_pictures
@@ -188,26 +190,29 @@ def test_a_killed_training_leaves_no_workers(undisturbed, data_dir, tmp_path):
     process = small_train.start(tmp_path / "run", **settings(data_dir, workers=1, checkpoint_minutes=1e-9, log_every=1))
     read_until(process, "epoch 1/3")
     children = workers_of(process.pid)
-    assert children
     os.kill(process.pid, signal.SIGKILL)
-    # Its output ends when the last process that holds it has ended.
     assert finish(process, seconds=60)[0] == -signal.SIGKILL
-    assert not [each for each in children if os.path.exists(f"/proc/{each}")]
+    assert children
+    deadline = time.monotonic() + 60
+    while any(map(command_line, children)):
+        assert time.monotonic() < deadline, "workers outlive the training"
+        time.sleep(0.1)
     trained(tmp_path / "run", data_dir)
     small_train.assert_same_bits(tmp_path / "run", undisturbed)
 
 
 def workers_of(pid):
-    """The worker processes of a process."""
-    found = []
-    for each in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{each}/stat") as stat, open(f"/proc/{each}/cmdline") as command:
-                if int(stat.read().rsplit(")", 1)[1].split()[1]) == pid and "spawn_main" in command.read():
-                    found.append(each)
-        except OSError:
-            continue
-    return found
+    """The worker processes of a process, whichever of its threads has started them."""
+    lists = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [child for children in lists for child in children if "spawn_main" in command_line(child)]
+
+
+def command_line(pid):
+    """The command of a process; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def refusal(monkeypatch, capsys, given):

@@ -140,10 +140,13 @@ def test_random_cells_are_added_to_a_finished_pipeline(undisturbed, tmp_path):
         ({"search.seed": 1}, "--search.seed has no effect within a pipeline; give --seed"),
         ({"train.test": False}, "--train.test has no effect within a pipeline; each full training is tested, once"),
         ({"train.genotype": "PDARTS"}, "--train.genotype has no effect within a pipeline; the searches find the cells"),
-        ({"search.epochs": 0}, "--epochs is 0; give 1 or more"),
+        ({"search.epochs": 0}, "--search.epochs is 0; give 1 or more"),
         ({"dataset": "digitz"}, "there is no image set 'digitz'; did you mean 'digits'? The names are"),
-        ({"search.batch_size": 1000}, "--batch-size is 1000, but the part of digits that trains the weights has 718"),
-        ({"train.batch_size": 1200}, "--batch-size is 1200, but 1077 images of digits train; give 1077 or less"),
+        (
+            {"search.batch_size": 1000},
+            "--search.batch-size is 1000, but the part of digits that trains the weights has 718",
+        ),
+        ({"train.batch_size": 1200}, "--train.batch-size is 1200, but 1077 images of digits train; give 1077 or less"),
     ],
 )
 def test_wrong_values_leave_nothing(changes, message, tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Views(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, place: int) -> tuple[np.ndarray, np.int32]: ...
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int32]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +55,9 @@ class TrainingViews:
     def __len__(self) -> int:
         return self.epochs * self.per_epoch
 
-    def __getitem__(self, place: int) -> tuple[np.ndarray, np.int32]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int32]:
         """Image uint8 `[size, size, 3]` and label at a place counted over all epochs."""
-        epoch, within = divmod(place, self.per_epoch)
+        epoch, within = divmod(index, self.per_epoch)
         row = int(self._order(epoch)[within])
         content, label = self.split[row]
         draws = np.random.RandomState([self.seed, epoch, row])
@@ -95,9 +95,9 @@ class EvaluationViews:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, place: int) -> tuple[np.ndarray, np.int32]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int32]:
         """Image uint8 `[size, size, 3]` and label."""
-        content, label = self.split[self.first + place]
+        content, label = self.split[self.first + index]
         return evaluation_view(content, self.size), np.int32(label)
 
 
@@ -144,8 +144,8 @@ def decoded_batches(views: Views, batch_size: int, *, first: int, workers: int) 
     import grain  # pyright: ignore[reportMissingImports]
 
     # Each worker reads with one thread: there are as many workers as processors to feed.
-    reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
-    batches = grain.MapDataset.source(cast(Any, views))[first:].batch(batch_size).map(_packed).to_iter_dataset(reading)
+    reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
+    batches: Any = grain.MapDataset.source(views)[first:].batch(batch_size).map(_packed).to_iter_dataset(reading)
     if workers:
         from absl import flags
 

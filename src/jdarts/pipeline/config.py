@@ -1,6 +1,8 @@
 """What a pipeline is told: how many runs of which settings."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +17,16 @@ Baseline = Literal["none", "random"]
 
 #: The paper compares the best of 4 searches with the best of 24 random cells, at the same cost (table 1).
 RANDOM_PER_SEARCH = 6
+
+
+@contextlib.contextmanager
+def options_of(part: str) -> Iterator[None]:
+    """Names options in messages as the pipeline's command line has them: `--search.epochs` for `--epochs`."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        raise InputError(f"--{part}.{text[2:]}" if text.startswith("--") else text) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +85,11 @@ class PipelineConfig:
                 given = getattr(getattr(self, part), name)
                 if given not in (default, getattr(self, name, default)):
                     raise InputError(f"{option(f'{part}.{name}')} has no effect within a pipeline; {instead}")
-        self.search_config(0).check()
-        self.brief_config(self.train.genotype, Path()).check()
-        self.full_config(self.train.genotype, 0, Path()).check()
+        with options_of("search"):
+            self.search_config(0).check()
+        with options_of("train"):
+            self.brief_config(self.train.genotype, Path()).check()
+            self.full_config(self.train.genotype, 0, Path()).check()
 
     @property
     def folder(self) -> Path:

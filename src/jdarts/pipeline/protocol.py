@@ -10,7 +10,7 @@ from typing import TextIO
 
 from jdarts import data, search, train
 from jdarts.genotype import Genotype
-from jdarts.pipeline.config import PipelineConfig
+from jdarts.pipeline.config import PipelineConfig, options_of
 from jdarts.pipeline.result import Arm, Candidate, PipelineResult
 from jdarts.report import draw_cells
 from jdarts.runs import CompiledPrograms, RunFolder
@@ -77,10 +77,12 @@ class _Pipeline:
     def check_images(self) -> None:
         """Refuses images that one of the runs could not read, before the searches have taken their time."""
         search_config = self.config.search_config(0)
-        SearchImages(search_config, self.images())
+        with options_of("search"):
+            SearchImages(search_config, self.images())
         drawn = str(sample_genotype(search_config.space, 0, edges_per_node=search_config.edges_per_node))
         for config in (self.config.brief_config(drawn, Path()), self.config.full_config(drawn, 0, Path())):
-            check_images(config, self.images())
+            with options_of("train"):
+                check_images(config, self.images())
 
     def arms(self) -> list[Arm]:
         arms = [self._arm("search", [self._found(*each) for each in self._searches()])]
