@@ -88,7 +88,7 @@ def search_program(
     """
     model = LanguageModel(config.space, vocabulary, config.width)
     loss_fn = language_loss(model)
-    weights_settings = {"weight_decay": config.weight_decay, "clip": config.clip}
+    weights_settings: Any = {"weight_decay": config.weight_decay, "clip": config.clip}
     alpha_optimizer = optim.alpha_optimizer(
         config.alpha_learning_rate, b1=config.alpha_b1, b2=config.alpha_b2, weight_decay=config.alpha_weight_decay
     )
