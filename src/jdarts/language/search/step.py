@@ -1,7 +1,7 @@
 """One step of a search on text, one program: segments cut, masks drawn, bilevel step taken, hidden states carried on."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
