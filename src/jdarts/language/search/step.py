@@ -1,7 +1,7 @@
 """One step of a search on text, one program: segments cut, masks drawn, bilevel step taken, hidden states carried on."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -88,7 +88,7 @@ def search_program(
     """
     model = LanguageModel(config.space, vocabulary, config.width)
     loss_fn = language_loss(model)
-    weights_settings = {"weight_decay": config.weight_decay, "clip": config.clip}
+    weights_settings: Any = {"weight_decay": config.weight_decay, "clip": config.clip}
     alpha_optimizer = optim.alpha_optimizer(
         config.alpha_learning_rate, b1=config.alpha_b1, b2=config.alpha_b2, weight_decay=config.alpha_weight_decay
     )
