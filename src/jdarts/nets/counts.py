@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from jdarts.ops.precision import wide_type
+
 AUXILIARY = "auxiliary"
 #: Weights of batch norms and linear layers that no convolution or matrix product multiplies.
 _NO_KERNELS = ("scale", "bias")
@@ -61,7 +63,7 @@ def network_sizes(network: nn.Module, image_shape: tuple[int, int, int], *inputs
     """
     dtype: Any = getattr(network, "dtype")  # noqa: B009  (flax's Module does not declare it)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    images = jax.ShapeDtypeStruct((1, *image_shape), dtype)
+    images = jax.ShapeDtypeStruct((1, *image_shape), wide_type(dtype))
 
     def init(key: jax.Array, *arguments: Any) -> Any:
         return network.init({"params": key, "noise": key}, *arguments, train=False)
@@ -151,8 +153,14 @@ def _depthwise(equation: Any) -> int:
     return math.prod(equation.outvars[0].aval.shape) * math.prod(equation.invars[1].aval.shape[2:4])
 
 
+def _pointwise(equation: Any) -> int:
+    images = equation.invars[: len(equation.outvars)]
+    return sum(math.prod(y.aval.shape) * x.aval.shape[-1] for x, y in zip(images, equation.outvars))
+
+
 _COUNTERS: Mapping[str, Callable[[Any], int]] = {
     "conv_general_dilated": _convolution,
     "dot_general": _matrix_product,
     "depthwise_conv": _depthwise,
+    "pointwise": _pointwise,
 }
