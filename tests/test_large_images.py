@@ -187,7 +187,7 @@ def test_a_training_that_dies_goes_on_with_the_same_images(undisturbed, data_dir
 
 
 def test_a_killed_training_leaves_no_workers(undisturbed, data_dir, tmp_path):
-    process = small_train.start(tmp_path / "run", **settings(data_dir, workers=1, checkpoint_minutes=1e-9, log_every=1))
+    process = small_train.start(tmp_path / "run", **settings(data_dir, workers=1, checkpoint_minutes=1e-9))
     read_until(process, "epoch 1/3")
     children = workers_of(process.pid)
     os.kill(process.pid, signal.SIGKILL)

@@ -1,8 +1,10 @@
 """Batches of large pictures, decoded by worker processes (grain), in an order that a seed alone decides."""
 
+import contextlib
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import signal
 import threading
@@ -152,15 +154,35 @@ def decoded_batches(views: Views, batch_size: int, *, first: int, workers: int) 
         # grain reads its settings from absl's flags, which only absl's own way of starting a program parses.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(workers, AHEAD), _live_with_the_parent)
-    iterator = iter(batches)
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(workers, AHEAD), _end_with_the_parent)
+    with _signals_kept_from_children():
+        iterator = iter(batches)
+        batch = next(iterator, None)
     try:
-        for shape, images, labels in iterator:
+        while batch is not None:
+            shape, images, labels = batch
             yield DecodedBatch(
                 np.frombuffer(images, np.uint8).reshape(shape), np.frombuffer(labels, np.int32).reshape(shape[:1])
             )
+            batch = next(iterator, None)
     finally:
         iterator.close()
+
+
+@contextlib.contextmanager
+def _signals_kept_from_children() -> Iterator[None]:
+    """Lets processes that begin meanwhile never see the signals that ask a run to save itself and stop.
+
+    Ctrl-C reaches every process of a terminal. Threads and processes inherit the mask of the thread that makes them; a
+    process that set it for itself could be hit before.
+    """
+    # Where it has to be started first, it would lift the mask.
+    multiprocessing.resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _packed(batch: tuple[np.ndarray, np.ndarray]) -> tuple[tuple[int, ...], bytes, bytes]:
@@ -169,9 +191,8 @@ def _packed(batch: tuple[np.ndarray, np.ndarray]) -> tuple[tuple[int, ...], byte
     return images.shape, images.tobytes(), labels.astype(np.int32).tobytes()
 
 
-def _live_with_the_parent(worker: int, count: int) -> None:
-    """Leaves Ctrl-C, which reaches every process of a terminal, to the parent, and ends when the parent has gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_with_the_parent(worker: int, count: int) -> None:
+    """Ends this worker when its parent has gone, however that came."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
