@@ -7,19 +7,16 @@ from typing import Any, Literal
 
 from jdarts.errors import InputError
 
-from .setup import SIDES, Layout, Size
+from .setup import SIDES, STEPS, Layout, Size
 
 Axis = Literal["batch", "channels", "cells", "nodes"]
 Part = Literal["steps", "compile", "memory"]
 
 COMPARED = tuple(
-    f"{side}/{step}"
-    for side in SIDES
-    for step in ("weight", "first_order", "finite_difference", "exact")
-    if (side, step) != ("pytorch", "exact")
+    f"{side}/{step}" for side in SIDES for step in STEPS if side == "jdarts" or not step.startswith("exact")
 )
 GROWN = ("jdarts/weight", "jdarts/finite_difference", "jdarts/exact", "pytorch/finite_difference")
-REMEMBERED = ("jdarts/exact", "pytorch/finite_difference")
+REMEMBERED = ("jdarts/finite_difference", "jdarts/exact", "jdarts/exact_remat", "pytorch/finite_difference")
 GROWTH: dict[Axis, tuple[int, ...]] = {
     "batch": (16, 32, 64),
     "channels": (8, 16, 32),

@@ -18,6 +18,7 @@ PASSES: dict[Step, int] = {
     "first_order": 3 + 2,
     "finite_difference": 3 + 3 + 3 + 2 + 2,
     "exact": 3 + 3 + 3 + 4,
+    "exact_remat": 3 + 3 + 3 + 4,
 }
 
 

@@ -25,7 +25,8 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
       and `temporary_bytes`, which is what the program asks for beside its arguments and results.
     """
     size = setup.size
-    model = Supernet(uniform_space(nodes=size.nodes), size.channels, size.cells, size.classes)
+    remat = setup.step == "exact_remat"
+    model = Supernet(uniform_space(nodes=size.nodes), size.channels, size.cells, size.classes, remat=remat)
     rate = 0.025
     weight_optimizer, alpha_optimizer = optim.weight_optimizer(rate), optim.alpha_optimizer()
     loss_fn = supernet_loss(model)
@@ -57,7 +58,9 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
             loss_fn=loss_fn,
             weight_optimizer=weight_optimizer,
             alpha_optimizer=alpha_optimizer,
-            hypergradient=hypergradient_named(setup.step, optim.weight_optimizer(rate, clip=None)),
+            hypergradient=hypergradient_named(
+                "exact" if setup.step == "exact_remat" else setup.step, optim.weight_optimizer(rate, clip=None)
+            ),
         )
 
     start = time.perf_counter()

@@ -5,7 +5,7 @@ import json
 from typing import Literal, get_args
 
 Side = Literal["jdarts", "pytorch"]
-Step = Literal["weight", "first_order", "finite_difference", "exact"]
+Step = Literal["weight", "first_order", "finite_difference", "exact", "exact_remat"]
 Layout = Literal["channels_last", "contiguous"]
 
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -17,6 +17,7 @@ STEP_NAMES = {
     "first_order": "first-order step",
     "finite_difference": "second-order step, finite difference",
     "exact": "second-order step, exact",
+    "exact_remat": "second-order step, exact, cells computed again",
 }
 
 
