@@ -7,7 +7,7 @@ ARGS ?=
 DATASET ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench lint test clean
+.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text lint test clean
 
 help:
 	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
@@ -23,6 +23,7 @@ help:
 	@echo "                     ARGS=\"--baseline random\" for random search beside it"
 	@echo "make toy             the bilevel problem of the paper's Figure 2, with a picture"
 	@echo "make bench           steps of jdarts and of a PyTorch DARTS side by side; options in ARGS=\"--quick\""
+	@echo "make bench-text      the same for the recurrent search; ARGS=--write puts the table into benchmarks/README.md"
 	@echo "make lint            ruff and pyright"
 	@echo "make test            the test suite"
 	@echo "make clean           remove $(VENV) and caches; runs/ stays"
@@ -73,6 +74,10 @@ toy: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmark]'
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-text: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmark]'
+	$(BIN)/python benchmarks/recurrent.py $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check src experiments benchmarks tests

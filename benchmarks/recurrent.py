@@ -2,22 +2,28 @@
 
 Every subject has a process of its own, as in run.py.
 
-Command:  python benchmarks/recurrent.py
+Command:  python benchmarks/recurrent.py                  (or: make bench-text)
 """
 
+import contextlib
 import dataclasses
-import os
-import statistics
+import importlib.util
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import tyro
+from harness import machine, tables
+from harness.limits import cores
 from harness.recurrent_steps import RecurrentSize, prepare_jdarts, prepare_torch
+from harness.rounds import Times
 
 from jdarts.command import run_command
 from jdarts.errors import InputError
+from jdarts.files import replace_text
 
 SUBJECTS = (
     "pytorch/first_order",
@@ -27,6 +33,8 @@ SUBJECTS = (
     "jdarts/exact",
 )
 WARM_UP_STEPS = 2
+README = Path(__file__).resolve().parent / "README.md"
+SECTION = "recurrent"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,57 +45,91 @@ class RecurrentBenchmark:
       size: of the search.
       rounds: steps of every subject.
       subjects: which sides and steps.
+      write: put the table into benchmarks/README.md.
       subject: serve this subject on standard input and output, instead of measuring.
     """
 
     size: RecurrentSize = dataclasses.field(default_factory=RecurrentSize)
     rounds: int = 7
     subjects: tuple[str, ...] = SUBJECTS
+    write: bool = False
     subject: str | None = None
+
+    def check(self) -> None:
+        """Refuses what cannot be measured.
+
+        Raises:
+          InputError: an unknown subject, a number below 1, PyTorch is missing, or there is no place for the table.
+        """
+        numbers = {"rounds": self.rounds} | {f"size.{name}": value for name, value in vars(self.size).items()}
+        for name, value in numbers.items():
+            if value < 1:
+                raise InputError(f"--{name} is {value}; give 1 or more")
+        for name in (*self.subjects, self.subject or SUBJECTS[0]):
+            if name not in SUBJECTS:
+                raise InputError(f"unknown subject {name!r}; known are {', '.join(SUBJECTS)}")
+        ours = [name for name in self.subjects if name.startswith("jdarts/")]
+        if len(ours) < len(self.subjects) and importlib.util.find_spec("torch") is None:
+            raise InputError(
+                "PyTorch is not installed: pip install -e '.[benchmark]' (make bench-text does it), or --subjects "
+                f"{' '.join(ours or SUBJECTS[-1:])}"
+            )
+        if self.write:
+            tables.place(README.read_text(), {SECTION: ""}, README)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, or serves one subject.
 
     Raises:
-      InputError: an unknown subject, or a process that failed.
+      InputError: an option is wrong, PyTorch is missing, or a process failed.
     """
     config = tyro.cli(RecurrentBenchmark, args=arguments, description=__doc__)
-    for name in (*config.subjects, config.subject or SUBJECTS[0]):
-        if name not in SUBJECTS:
-            raise InputError(f"unknown subject {name!r}; known are {', '.join(SUBJECTS)}")
     if config.subject is not None:
         serve(config.subject, config.size)
         return
-    processes = {name: start(name, config.size) for name in config.subjects}
-    try:
-        times: dict[str, list[float]] = {name: [] for name in processes}
-        for _ in range(config.rounds):
+    config.check()
+    report = measure(config)
+    print(f"\n{report}\n", flush=True)
+    if config.write:
+        replace_text(README, tables.place(README.read_text(), {SECTION: report}, README))
+
+
+def measure(config: RecurrentBenchmark) -> str:
+    """Lets every subject take a step in turn, round after round; returns the table with its heading."""
+    times: dict[str, list[float]] = {name: [] for name in config.subjects}
+    compilation: dict[str, float] = {}
+    with contextlib.ExitStack() as stack:
+        processes = {}
+        for name in config.subjects:
+            tell(f"preparing {name}: {config.size}")
+            processes[name] = start(name, config.size)
+            stack.callback(processes[name].kill)
+            facts = json.loads(answer(name, processes[name]))
+            if facts:
+                compilation[name] = sum(facts.values())
+        for number in range(config.rounds):
             for name, process in processes.items():
                 times[name].append(float(answer(name, process, "step\n")))
-    finally:
-        for process in processes.values():
-            process.kill()
-    for name, values in times.items():
-        side, step = name.split("/")
-        baseline = times.get("pytorch/" + step.replace("exact", "finite_difference"))
-        ratio = ""
-        if side == "jdarts" and baseline:
-            ratio = f", {statistics.median(baseline) / statistics.median(values):.2f} × PyTorch's speed"
-        print(f"{name}: {statistics.median(values):.3f} s ({min(values):.3f} to {max(values):.3f}){ratio}")
+            tell(f"round {number + 1} of {config.rounds}")
+    found = {name: Times(tuple(values)) for name, values in times.items()}
+    return (
+        f"**Recurrent search at {config.size}.** {machine.describe()}; PyTorch with {cores()} threads.\n\n"
+        f"{tables.recurrent_table(found, compilation)}"
+    )
 
 
 def serve(subject: str, size: RecurrentSize) -> None:
-    """Prepares a subject, says what compiling took, and takes a step for every line of standard input."""
+    """Prepares a subject, says what tracing and compiling took, and takes a step for every line of standard input."""
     side, step = subject.split("/")
     facts: dict[str, float] = {}
     if side == "jdarts":
         take, facts = prepare_jdarts(step, size)  # pyright: ignore[reportArgumentType]
     else:
-        take = prepare_torch(step, size, len(os.sched_getaffinity(0)))  # pyright: ignore[reportArgumentType]
+        take = prepare_torch(step, size, cores())  # pyright: ignore[reportArgumentType]
     for _ in range(WARM_UP_STEPS):
         take()
-    print(", ".join(f"{name} {seconds:.1f}" for name, seconds in facts.items()), flush=True)
+    print(json.dumps(facts), flush=True)
     for _ in sys.stdin:
         begin = time.perf_counter()
         take()
@@ -95,16 +137,10 @@ def serve(subject: str, size: RecurrentSize) -> None:
 
 
 def start(subject: str, size: RecurrentSize) -> "subprocess.Popen[str]":
-    """The process of a subject, ready to take steps."""
+    """The process of a subject."""
     sizes = [text for name, value in dataclasses.asdict(size).items() for text in (f"--size.{name}", str(value))]
-    process = subprocess.Popen(
-        [sys.executable, __file__, "--subject", subject, *sizes],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    print(f"{subject}: ready; {answer(subject, process).strip()}", file=sys.stderr, flush=True)
-    return process
+    command = [sys.executable, __file__, "--subject", subject, *sizes]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def answer(subject: str, process: "subprocess.Popen[str]", request: str = "") -> str:
@@ -115,12 +151,18 @@ def answer(subject: str, process: "subprocess.Popen[str]", request: str = "") ->
     """
     requests, answers = process.stdin, process.stdout
     assert requests is not None and answers is not None
-    requests.write(request)
-    requests.flush()
+    with contextlib.suppress(BrokenPipeError):
+        requests.write(request)
+        requests.flush()
     line = answers.readline()
     if not line:
         raise InputError(f"the process of {subject} has failed; its message is above")
     return line
+
+
+def tell(text: str) -> None:
+    """Says on standard error what is going on."""
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 //     -I src/jdarts/native/kernel tests/native_harness.cc -o harness && ./harness
 // and again with -fsanitize=thread.
 #include <cmath>
+#include <complex>
 #include <cstdio>
 #include <functional>
 #include <memory>
@@ -13,6 +14,7 @@
 
 #include "combine.h"
 #include "depthwise.h"
+#include "highway.h"
 #include "moments.h"
 #include "pages.h"
 #include "pointwise.h"
@@ -255,6 +257,79 @@ bool check_pointwise(Index in, Index out, Index pixels, int threads, std::mt1993
   return false;
 }
 
+// One element of a highway update with mixed activations, and its derivatives times d.
+struct Update {
+  using Number = std::complex<double>;
+  Number out, of_weights[4], of_state, of_gate, of_candidate;
+
+  Update(const Number* q, Number s, Number c, Number g, Number d) {
+    const Number one = 1, gate = one / (one + std::exp(-c)), logistic = one / (one + std::exp(-g)), tanh = std::tanh(g);
+    const bool positive = g.real() > 0;
+    const Number values[] = {tanh, positive ? g : 0, logistic, g};
+    const Number slopes[] = {one - tanh * tanh, positive ? 1 : 0, logistic * (one - logistic), one};
+    Number mixed = 0, slope = 0, all = 0;
+    for (int f = 0; f < 4; ++f) {
+      mixed += q[f] * values[f], slope += q[f] * slopes[f], all += q[f];
+      of_weights[f] = d * (s + gate * (values[f] - s));
+    }
+    out = all * s + gate * (mixed - all * s);
+    of_state = d * all * (one - gate);
+    of_gate = d * gate * (one - gate) * (mixed - all * s);
+    of_candidate = d * gate * slope;
+  }
+};
+
+// Second derivatives are imaginary parts: the first ones, a tiny imaginary step along the cotangents away.
+template <typename T>
+bool check_highway(Index predecessors, Index length, int threads, std::mt19937& generator) {
+  const Index all = predecessors * length, mixtures = 4 * predecessors;
+  const auto q = random<T>(mixtures, generator), tq = random<T>(mixtures, generator);
+  const auto s = random<T>(all, generator), c = random<T>(all, generator), g = random<T>(all, generator);
+  const auto ts = random<T>(all, generator), tc = random<T>(all, generator), tg = random<T>(all, generator);
+  const auto d = random<T>(length, generator);
+  for (Index e = 0; e < all; e += 7) c.data[e] *= 100, g.data[all - 1 - e] *= 100;
+  const Array<T> out(length), of_d(length), of_q(mixtures), of_s(all), of_c(all), of_g(all);
+  const Array<T> second_q(mixtures), second_s(all), second_c(all), second_g(all);
+  std::vector<double> outs(length), turned_d(length), weights(mixtures), turned_q(mixtures);
+  std::vector<double> states(all), gates(all), candidates(all), turned_s(all), turned_c(all), turned_g(all);
+  const double step = 1e-100;
+  for (Index p = 0; p < predecessors; ++p)
+    for (Index e = 0; e < length; ++e) {
+      Update::Number mixture[4];
+      for (int f = 0; f < 4; ++f) mixture[f] = {double(q.data[4 * p + f]), step * tq.data[4 * p + f]};
+      const Index at = p * length + e;
+      const Update update(mixture, {double(s.data[at]), step * ts.data[at]}, {double(c.data[at]), step * tc.data[at]},
+                          {double(g.data[at]), step * tg.data[at]}, double(d.data[e]));
+      outs[e] += update.out.real(), turned_d[e] += update.out.imag() / step;
+      states[at] = update.of_state.real(), turned_s[at] = update.of_state.imag() / step;
+      gates[at] = update.of_gate.real(), turned_c[at] = update.of_gate.imag() / step;
+      candidates[at] = update.of_candidate.real(), turned_g[at] = update.of_candidate.imag() / step;
+      for (int f = 0; f < 4; ++f) {
+        weights[4 * p + f] += update.of_weights[f].real();
+        turned_q[4 * p + f] += update.of_weights[f].imag() / step;
+      }
+    }
+  {
+    Pool pool(threads);
+    jdarts::mixed_highway<T>(predecessors, length, q.data.get(), s.data.get(), c.data.get(), g.data.get(),
+                             out.data.get(), pool);
+    jdarts::mixed_highway_backward<T>(predecessors, length, q.data.get(), s.data.get(), c.data.get(), g.data.get(),
+                                      d.data.get(), of_q.data.get(), of_s.data.get(), of_c.data.get(), of_g.data.get(),
+                                      pool);
+    jdarts::mixed_highway_second<T>(predecessors, length, q.data.get(), s.data.get(), c.data.get(), g.data.get(),
+                                    d.data.get(), tq.data.get(), ts.data.get(), tc.data.get(), tg.data.get(),
+                                    second_q.data.get(), second_s.data.get(), second_c.data.get(), second_g.data.get(),
+                                    of_d.data.get(), pool);
+    if (close(out, outs) && close(of_q, weights) && close(of_s, states) && close(of_c, gates) &&
+        close(of_g, candidates) && close(of_d, turned_d) && close(second_q, turned_q) && close(second_s, turned_s) &&
+        close(second_c, turned_c) && close(second_g, turned_g))
+      return true;
+  }
+  std::printf("wrong highway: %td predecessors, %td numbers, %zu bytes, %d threads\n", predecessors, length, sizeof(T),
+              threads);
+  return false;
+}
+
 // Large pages may be asked for anywhere: in one's own memory, in a small piece of it, at any address, again.
 void ask_for_large_pages() {
   Array<char> large(5 << 20);
@@ -293,6 +368,12 @@ int main() {
     for (Index pixels : {0, 1, 7, 13, 300, 1500}) {
       right &= check_pointwise<float>(in, out, pixels, 1 + cases % 4, generator) &&
                check_pointwise<double>(in, out, pixels, 1 + cases % 4, generator);
+      ++cases;
+    }
+  for (Index predecessors : {0, 1, 2, 5, 8})
+    for (Index length : {0, 1, 3, 16, 17, 33, 1000, 2048, 2049, 6145}) {
+      right &= check_highway<float>(predecessors, length, 1 + cases % 4, generator) &&
+               check_highway<double>(predecessors, length, 1 + cases % 4, generator);
       ++cases;
     }
   ask_for_large_pages();

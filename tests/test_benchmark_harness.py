@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import recurrent
 from harness import tables
 from harness.config import COMPARED, GROWTH, BenchmarkConfig
 from harness.counts import PASSES, forward_macs, step_bytes, step_flops
@@ -107,6 +108,20 @@ def test_the_steps_table_compares_medians_and_shows_the_limit():
     assert "0.75 times" in lines[-1]
 
 
+def test_the_recurrent_table_compares_medians_and_adds_up_compilation():
+    times = {
+        "pytorch/finite_difference": Times((3.0, 2.0, 2.9)),
+        "jdarts/finite_difference": Times((1.0,)),
+        "jdarts/exact": Times((1.45,)),
+    }
+    lines = tables.recurrent_table(times, {"jdarts/exact": 12.5}).splitlines()
+    assert lines[2:4] == [
+        "| second-order step, finite difference | 1.00 s (1.00 s to 1.00 s) | 2.90 s (2.00 s to 3.00 s) | 2.90 |  |",
+        "| second-order step, exact | 1.45 s (1.45 s to 1.45 s) |  |  | 12.5 s |",
+    ]
+    assert "2.00 times" in lines[-1]
+
+
 def test_a_growth_table_compares_each_row_with_the_one_before():
     sizes = [Size(batch=batch) for batch in (64, 16)]
     times = {Setup("jdarts", "exact", size): Times((size.batch / 10,)) for size in sizes}
@@ -130,8 +145,9 @@ def test_tables_replace_what_is_between_their_markers_and_nothing_else():
 def test_the_readme_has_a_place_for_every_table():
     config = BenchmarkConfig(growth=tuple(GROWTH))
     text = (BENCHMARKS / "README.md").read_text()
-    placed = tables.place(text, {name: f"table of {name}" for name in config.sections}, BENCHMARKS / "README.md")
-    assert all(f"table of {name}" in placed for name in config.sections)
+    sections = [*config.sections, recurrent.SECTION]
+    placed = tables.place(text, {name: f"table of {name}" for name in sections}, BENCHMARKS / "README.md")
+    assert all(f"table of {name}" in placed for name in sections)
 
 
 def test_only_leaves_the_named_subjects():
@@ -142,15 +158,21 @@ def test_only_leaves_the_named_subjects():
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("script", "options", "complaint"),
     [
-        (["--rounds", "0"], "--rounds is 0; give 1 or more"),
-        (["--only", "tensorflow"], "--only tensorflow: no such subject"),
-        (["--only", "jdarts", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
+        ("run.py", ["--rounds", "0"], "--rounds is 0; give 1 or more"),
+        ("run.py", ["--only", "tensorflow"], "--only tensorflow: no such subject"),
+        ("run.py", ["--only", "jdarts", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
+        ("recurrent.py", ["--size.width", "0"], "--size.width is 0; give 1 or more"),
+        (
+            "recurrent.py",
+            ["--subjects", "jdarts/weight"],
+            "unknown subject 'jdarts/weight'; known are pytorch/first_order",
+        ),
     ],
 )
-def test_wrong_options_end_with_one_line(options, complaint):
-    command = [sys.executable, str(BENCHMARKS / "run.py"), *options]
+def test_wrong_options_end_with_one_line(script, options, complaint):
+    command = [sys.executable, str(BENCHMARKS / script), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

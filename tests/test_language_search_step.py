@@ -1,6 +1,7 @@
 """The search step on text: what each text is read for, what is carried on, what all passes share."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_language import corpus, search_config
@@ -41,7 +42,7 @@ def first_order(user_settings):
 
 def test_the_alphas_step_on_the_validation_text_and_the_plain_loss(first_order):
     program, step, streams = first_order
-    state = program.init(np.uint32(0))
+    state = program.init(jnp.uint32(0))
     variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
 
     def loss(alphas, stream):
@@ -62,7 +63,7 @@ def test_the_alphas_step_on_the_validation_text_and_the_plain_loss(first_order):
 def test_the_two_texts_are_read_on_apart(first_order):
     """The alphas' text moves on by whole segments whatever the length of the weights' segment; each wraps by itself."""
     program, step, _ = first_order
-    state, places = program.init(np.uint32(0)), []
+    state, places = program.init(jnp.uint32(0)), []
     for length in (3, 6, 3, 6):
         state, _ = step(state, length)
         places.append((int(state.train.row), int(state.valid.row)))
@@ -75,7 +76,7 @@ def test_the_two_texts_are_read_on_apart(first_order):
 def test_all_passes_of_a_step_share_their_masks(monkeypatch):
     """With dropout, the estimator that splits the step up equals the derivative through the whole of it."""
     _, step, _ = exact = made(hypergradient="exact", dropouth=0.5, dropout=0.5)
-    state = exact[0].init(np.uint32(1))
+    state = exact[0].init(jnp.uint32(1))
     _, found = step(state)
     monkeypatch.setattr(step_module, "hypergradient_named", lambda *args, **kwargs: bilevel.unrolled(1))
     _, expected = made(hypergradient="exact", dropouth=0.5, dropout=0.5)[1](state)
@@ -91,7 +92,7 @@ def test_every_estimate_takes_the_same_weight_step(name, first_order):
     weights = []
     for hypergradient in (name, "first_order"):
         program, step, _ = made(hypergradient=hypergradient, alpha_learning_rate=1e-30, **plain)
-        new, metrics = step(program.init(np.uint32(0)))
+        new, metrics = step(program.init(jnp.uint32(0)))
         weights.append(leaves(new.bilevel.weights))
         assert np.isfinite(metrics["hypergradient/norm"])
     np.testing.assert_allclose(*weights, rtol=1e-5, atol=1e-7)

@@ -9,7 +9,8 @@ import pytest
 from jdarts import checkpoint, darts_space, zoo
 from jdarts.derivation import derive_genotype
 from jdarts.errors import InputError
-from jdarts.lookup import find_genotype, search_record
+from jdarts.genotype import RecurrentGenotype
+from jdarts.lookup import find_any_genotype, find_genotype, search_record
 
 ALPHAS = {kind: np.random.default_rng(n).normal(size=(14, 8)).tolist() for n, kind in enumerate(("normal", "reduce"))}
 
@@ -27,6 +28,16 @@ def search(tmp_path):
 def test_names_and_text():
     assert find_genotype("DARTS") is zoo.DARTS_V2
     assert find_genotype(f" {zoo.NASNet}\n") == find_genotype(zoo.NASNet.to_json()) == zoo.NASNet
+
+
+def test_either_kind():
+    assert find_any_genotype("ENAS") is find_genotype("ENAS", RecurrentGenotype) is zoo.ENAS
+    assert find_any_genotype("DARTS_V1") is zoo.DARTS_V1
+    assert find_genotype("DARTS_V1", RecurrentGenotype) is zoo.DARTS_V1_RECURRENT
+    for genotype in (zoo.NASNet, zoo.ENAS):
+        assert find_any_genotype(str(genotype)) == find_any_genotype(genotype.to_json()) == genotype
+    with pytest.raises(InputError, match="a recurrent cell is given; a convolutional cell is needed here"):
+        find_genotype(str(zoo.ENAS))
 
 
 def test_files(tmp_path):

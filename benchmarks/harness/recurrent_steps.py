@@ -17,6 +17,9 @@ class RecurrentSize:
     batch: int = 64
     length: int = 35
 
+    def __str__(self) -> str:
+        return f"{self.vocabulary:,} words, width {self.width}, batch {self.batch}, segments of {self.length} words"
+
 
 def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None], dict[str, float]]:
     """Compiles a step (`first_order`, `finite_difference` or `exact`); also gives the seconds of tracing and compilation."""

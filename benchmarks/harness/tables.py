@@ -100,6 +100,27 @@ def growth_table(times: Mapping[Setup, Times], axis: str, limits: Limits) -> str
     return table([axis, *(_column(side, step) for side, step in columns)], rows)
 
 
+def recurrent_table(times: Mapping[str, Times], compilation: Mapping[str, float]) -> str:
+    """Steps of a recurrent search, how both sides compare, and the seconds of tracing and compilation, by `side/step`."""
+    rows = []
+    for step in STEPS:
+        ours, theirs = times.get(f"jdarts/{step}"), times.get(f"pytorch/{step}")
+        if ours is None and theirs is None:
+            continue
+        ratio = "" if ours is None or theirs is None else f"{theirs.median / ours.median:.2f}"
+        compiling = compilation.get(f"jdarts/{step}")
+        made = "" if compiling is None else words.step_time(compiling)
+        rows.append([STEP_NAMES[step], _time(ours), _time(theirs), ratio, made])
+    text = table(["", "jdarts", "PyTorch", "PyTorch / jdarts", "jdarts: trace and compile"], rows)
+    exact, difference = times.get("jdarts/exact"), times.get("pytorch/finite_difference")
+    if exact and difference:
+        text += (
+            f"\n\nPyTorch's finite-difference step takes {difference.median / exact.median:.2f} times the time of jdarts' "
+            "exact one."
+        )
+    return text
+
+
 def place(text: str, sections: Mapping[str, str], path: Path) -> str:
     """Puts sections between their markers, `<!-- begin NAME -->` and `<!-- end NAME -->`.
 

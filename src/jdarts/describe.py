@@ -3,56 +3,78 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
 import tyro
 
+from jdarts import zoo
 from jdarts.command import run_command
+from jdarts.describe_recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype, nodes_of
-from jdarts.lookup import find_genotype, search_record
+from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, nodes_of
+from jdarts.lookup import find_any_genotype, search_record
 from jdarts.nets.counts import Size, network_sizes, total
 from jdarts.nets.discrete import auxiliary_head_reads, cifar_network, imagenet_network
 from jdarts.nets.supernet import Supernet
 from jdarts.report import draw_genotype
 from jdarts.report.cell_text import cells_text, table_text
+from jdarts.runs.settings import option
 from jdarts.space import CELL_KINDS, SearchSpace, cell_kinds, uniform_space
 
 Kind = Literal["cifar", "imagenet", "search"]
 _DISCRETE = {"cifar": cifar_network, "imagenet": imagenet_network}
+_CELLS = ("convolutional", "recurrent")
+_OF_IMAGES = ("channels", "cells", "classes", "image_size", "image_channels")
+_OF_TEXT = ("vocabulary", "width")
 _OPTIONAL = tyro.conf.arg(metavar="INT", help_behavior_hint="")
 
 
 @dataclasses.dataclass(frozen=True)
 class DescribeConfig:
-    """Shows a genotype's cells, and how large a network of them is: weights and multiply-adds.
+    """Shows a genotype's cells, and how large a network of them is.
 
-    Multiply-adds are those of convolutions and linear layers for one image, without the auxiliary head.
+    For convolutional cells that is weights and multiply-adds: those of convolutions and linear layers for one image, without
+    the auxiliary head. For recurrent cells it is the weights of a language model, its embedding counted once.
 
     Attributes:
-      genotype: the name of a published cell, a file, the folder of a run, or the text form.
+      genotype: the name of a published cell, a file, the folder of a run, or the text form. A name that published cells of
+        both kinds have means the convolutional one, unless the network is one of recurrent cells.
       network: cifar, the paper's network for CIFAR-10; imagenet, the one for ImageNet; search, the search network with all
-        operations on every edge: that of the search whose run folder is given, else the paper's with as many nodes.
-      json: print JSON: params (without auxiliary head), params_auxiliary (with it), multiply_adds, and more.
-      draw: also draw both cells into this file (.svg, .png or .pdf).
+        operations on every edge: that of the search whose run folder is given, else the paper's with as many nodes. For
+        recurrent cells: ptb, the paper's language model for Penn Treebank; wikitext2, the one for WikiText-2; search-ptb,
+        the search network for Penn Treebank with as many nodes (default: cifar, or ptb for a recurrent cell).
+      json: print JSON: params (without auxiliary head), and for convolutional cells params_auxiliary (with it),
+        multiply_adds, and more.
+      draw: also draw the cells into this file (.svg, .png or .pdf).
       channels: channels of the first cells (default: 36 for cifar, 48 for imagenet, 16 for search).
       cells: number of cells (default: 20, 14, 8).
       classes: number of classes (default: 10, 1000, 10).
       image_size: height and width of the images (default: 32, 224, 32).
-      image_channels: channels of the images.
+      image_channels: channels of the images (default: 3).
+      vocabulary: words of the language model (default: 10,000 for ptb and search-ptb, 33,278 for wikitext2).
+      width: size of its embedding and hidden states (default: 850 for ptb, 700 for wikitext2, 300 for search-ptb).
     """
 
     genotype: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GENOTYPE", help_behavior_hint="")]
-    network: Kind = "cifar"
+    network: Annotated[
+        Kind | RecurrentKind | None,
+        tyro.conf.arg(metavar=f"{{{','.join((*get_args(Kind), *get_args(RecurrentKind)))}}}", help_behavior_hint=""),
+    ] = None
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
     draw: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     channels: Annotated[int | None, _OPTIONAL] = None
     cells: Annotated[int | None, _OPTIONAL] = None
     classes: Annotated[int | None, _OPTIONAL] = None
     image_size: Annotated[int | None, _OPTIONAL] = None
-    image_channels: int = 3
+    image_channels: Annotated[int | None, _OPTIONAL] = None
+    vocabulary: Annotated[int | None, _OPTIONAL] = None
+    width: Annotated[int | None, _OPTIONAL] = None
+
+    def given(self, names: tuple[str, ...]) -> dict[str, int]:
+        """Those of these options that were given."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,17 +208,45 @@ def _space_around(genotype: Genotype) -> SearchSpace:
 def main() -> None:
     """Parses the command line and prints the description."""
     config = tyro.cli(DescribeConfig, prog="python -m jdarts.describe")
-    genotype = find_genotype(config.genotype)
-    space = None
-    settings: dict[str, Any] = {
-        name: getattr(config, name) for name in ("channels", "cells", "classes", "image_size", "image_channels")
-    }
-    if config.network == "search" and (record := search_record(config.genotype)):
-        space = SearchSpace(**record["space"])
-    found = describe(genotype, config.network, space=space, **settings)
+    found = _described(config)
     if config.draw is not None:
-        draw_genotype(genotype, config.draw)
+        draw_genotype(found.genotype, config.draw)
     print(json.dumps(found.to_json(), indent=1) if config.json else found.to_text())
+
+
+def _described(config: DescribeConfig) -> Description | RecurrentDescription:
+    genotype = _genotype(config)
+    recurrent = isinstance(genotype, RecurrentGenotype)
+    network = config.network or ("ptb" if recurrent else "cifar")
+    for name in config.given(_OF_IMAGES if recurrent else _OF_TEXT):
+        raise InputError(
+            f"{option(name)} is for networks of {_CELLS[not recurrent]} cells, the {network} network is one of "
+            f"{_CELLS[recurrent]} cells; leave {option(name)} out"
+        )
+    if isinstance(genotype, RecurrentGenotype):
+        return describe_recurrent(genotype, cast(RecurrentKind, network), **config.given(_OF_TEXT))
+    space = None
+    if network == "search" and (record := search_record(config.genotype)):
+        space = SearchSpace(**record["space"])
+    return describe(genotype, cast(Kind, network), space=space, **config.given(_OF_IMAGES))
+
+
+def _genotype(config: DescribeConfig) -> AnyGenotype:
+    """The genotype, of the kind that the network is made of."""
+    if config.network is None:
+        return find_any_genotype(config.genotype)
+    wants_recurrent = config.network in get_args(RecurrentKind)
+    published = zoo.RECURRENT_CELLS if wants_recurrent else zoo.CELLS
+    found = published.get(config.genotype) or find_any_genotype(config.genotype)
+    is_recurrent = isinstance(found, RecurrentGenotype)
+    if is_recurrent != wants_recurrent:
+        *others, last = get_args(RecurrentKind if is_recurrent else Kind)
+        raise InputError(
+            f"the genotype is {'a recurrent cell' if is_recurrent else 'a pair of convolutional cells'}, the "
+            f"{config.network} network is one of {_CELLS[wants_recurrent]} cells; give --network {', '.join(others)} or "
+            f"{last}, or leave it out"
+        )
+    return found
 
 
 if __name__ == "__main__":

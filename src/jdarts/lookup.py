@@ -14,6 +14,10 @@ from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, parse_geno
 #: The final genotype in a run's folder.
 GENOTYPE_FILE = "genotype.json"
 _LARGEST_FILE = 1_000_000
+_FORMS: Mapping[type[AnyGenotype], str] = {
+    Genotype: "Genotype(normal=[…], …)",
+    RecurrentGenotype: "Genotype(recurrent=[…], concat=…)",
+}
 
 G = TypeVar("G", Genotype, RecurrentGenotype)
 
@@ -29,7 +33,22 @@ def find_genotype(text: str, kind: type[G] = Genotype) -> G:
     Raises:
       InputError: nothing of this kind, or what is there is not such a genotype.
     """
-    published = published_cells(kind)
+    return cast(G, _found(text, published_cells(kind), kind))
+
+
+def find_any_genotype(text: str) -> AnyGenotype:
+    """The genotype that a person means, of convolutional or of recurrent cells.
+
+    Args:
+      text: as for `find_genotype`; a name that published cells of both kinds have means the convolutional one.
+
+    Raises:
+      InputError: there is nothing, or what is there is no genotype.
+    """
+    return _found(text, {**zoo.RECURRENT_CELLS, **zoo.CELLS}, None)
+
+
+def _found(text: str, published: Mapping[str, AnyGenotype], kind: type[AnyGenotype] | None) -> AnyGenotype:
     if text in published:
         return published[text]
     if is_text_form(text):
@@ -46,7 +65,7 @@ def find_genotype(text: str, kind: type[G] = Genotype) -> G:
         raise InputError(f"cannot read {_shown(text)}: {getattr(error, 'strerror', None) or error}") from None
     near = difflib.get_close_matches(text, published, n=1)
     guess = f"did you mean {near[0]}? " if near else ""
-    form = "Genotype(normal=[…], …)" if kind is Genotype else "Genotype(recurrent=[…], concat=…)"
+    form = " or ".join(form for each, form in _FORMS.items() if kind in (each, None))
     raise InputError(
         f"no genotype {_shown(text)}; {guess}Give a published cell ({', '.join(published)}), a file, a run's folder, or "
         f"the text form {form}"
@@ -75,7 +94,7 @@ def search_record(text: str) -> Any | None:
     return record if isinstance(record, dict) and "space" in record else None
 
 
-def _in_folder(folder: Path, kind: type[G]) -> G:
+def _in_folder(folder: Path, kind: type[AnyGenotype] | None) -> AnyGenotype:
     if (folder / GENOTYPE_FILE).is_file():
         return _in_file(folder / GENOTYPE_FILE, kind)
     found = checkpoint.find(folder, [])
@@ -84,7 +103,7 @@ def _in_folder(folder: Path, kind: type[G]) -> G:
     return _of_kind(genotype_of(found.record), found.path, kind)
 
 
-def _in_file(path: Path, kind: type[G]) -> G:
+def _in_file(path: Path, kind: type[AnyGenotype] | None) -> AnyGenotype:
     with path.open(encoding="utf-8") as file:
         text = file.read(_LARGEST_FILE)
     try:
@@ -93,8 +112,8 @@ def _in_file(path: Path, kind: type[G]) -> G:
         raise InputError(f"{path}: {error}") from None
 
 
-def _of_kind(genotype: AnyGenotype, path: Path, kind: type[G]) -> G:
-    if not isinstance(genotype, kind):
+def _of_kind(genotype: AnyGenotype, path: Path, kind: type[AnyGenotype] | None) -> AnyGenotype:
+    if kind is not None and not isinstance(genotype, kind):
         raise InputError(
             f"{path}: the cells of this search are a {type(genotype).__name__}; a {kind.__name__} is needed"
         )

@@ -2,14 +2,23 @@
 
 from collections.abc import Sequence
 
-from jdarts.genotype import INPUT_STATES, Genotype, nodes_of
+from jdarts.genotype import INPUT_STATES, AnyGenotype, RecurrentGenotype, nodes_of
 
 INPUTS = ("c_{k-2}", "c_{k-1}")
 _HEADINGS = {"normal": "Normal cell", "reduce": "Reduction cell"}
 
 
-def cells_text(genotype: Genotype) -> str:
-    """Both cells, a line for each node: what it sums. Nodes are numbered as in the drawings."""
+def cells_text(genotype: AnyGenotype) -> str:
+    """Each cell, a line for each node: what it sums. Nodes are numbered as in the drawings.
+
+    Node 0 of a recurrent cell is made of the word and the last hidden state; every node is a gated update of what it reads.
+    """
+    if isinstance(genotype, RecurrentGenotype):
+        nodes = [
+            f"  node {number} = {name}(node {source})" for number, (name, source) in enumerate(genotype.recurrent, 1)
+        ]
+        mean = ", ".join(f"node {state}" for state in genotype.concat)
+        return "\n".join(["Recurrent cell", "  node 0 = tanh(x_t, h_{t-1})", *nodes, f"  h_t = mean({mean})"])
     lines = []
     for kind, heading in _HEADINGS.items():
         lines.append(heading)
