@@ -20,6 +20,7 @@ from jdarts.bilevel import (
 from jdarts.derivation import derive_genotype
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, genotype_from_json, parse_genotype
+from jdarts.parallel import device_mesh, jit_step, pmap_step, shard_step, vmap_step
 from jdarts.space import SearchSpace, darts_space, uniform_space
 
 __version__ = "0.1.0"
@@ -36,13 +37,18 @@ __all__ = [
     "bilevel_step",
     "darts_space",
     "derive_genotype",
+    "device_mesh",
     "exact",
     "finite_difference",
     "first_order",
     "genotype_from_json",
     "init_state",
+    "jit_step",
     "parse_genotype",
+    "pmap_step",
+    "shard_step",
     "uniform_space",
     "unrolled",
+    "vmap_step",
     "zoo",
 ]
