@@ -36,11 +36,15 @@ class QuickNetwork(nn.Module):
     channels: int
     cells: int
     classes: int
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images, alphas, *, train):
         mixed = sum(jax.nn.softmax(alphas[kind]) @ jnp.arange(4, dtype=images.dtype) for kind in CELL_KINDS)
-        flat = nn.BatchNorm(use_running_average=not train, momentum=0.9)(images.reshape(len(images), -1))
+        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
+        flat = norm(images.reshape(len(images), -1))
         return nn.Dense(self.classes)(jnp.tanh(flat * jnp.sum(mixed)))
 
 

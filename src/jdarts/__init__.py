@@ -20,6 +20,7 @@ from jdarts.bilevel import (
 from jdarts.derivation import derive_genotype, derive_recurrent_genotype
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype, genotype_from_json, parse_genotype
+from jdarts.parallel import device_mesh, jit_step, pmap_step, shard_step, vmap_step
 from jdarts.space import RecurrentSpace, SearchSpace, darts_space, recurrent_space, uniform_space
 from jdarts.trained import load
 
@@ -40,15 +41,20 @@ __all__ = [
     "darts_space",
     "derive_genotype",
     "derive_recurrent_genotype",
+    "device_mesh",
     "exact",
     "finite_difference",
     "first_order",
     "genotype_from_json",
     "init_state",
+    "jit_step",
     "load",
     "parse_genotype",
+    "pmap_step",
     "recurrent_space",
+    "shard_step",
     "uniform_space",
     "unrolled",
+    "vmap_step",
     "zoo",
 ]

@@ -151,12 +151,19 @@ def finite_difference(
       virtual_optimizer: as in `exact`.
 
     Raises:
-      InputError: epsilon is not above 0.
+      InputError: epsilon is not above 0, or, in a step, weights or alphas of fewer than 32 bits, in which the difference of
+        two gradients is noise.
     """
     if not epsilon > 0:
         raise InputError(f"finite_difference: epsilon is {epsilon}; give a number above 0 (the paper's is 0.01)")
 
     def estimate(problem: Problem) -> Estimate:
+        for leaf in jax.tree.leaves((problem.weights, problem.alphas)):
+            if leaf.dtype.itemsize < 4:
+                raise InputError(
+                    f"finite_difference: weights or alphas are {leaf.dtype}, which has too few digits for the difference of two "
+                    "gradients over 2ε; use float32, or exact()"
+                )
         training_gradient = jax.grad(problem.train_loss)(problem.weights, problem.alphas)
         look = _look_ahead(problem, training_gradient, virtual_optimizer)
         norm = _norm(look.direction)
@@ -268,8 +275,8 @@ def bilevel_step(
     """One step of DARTS: α from the validation batch, then w from the training batch at the new α (paper algorithm 1).
 
     Pure: wrap it in `jax.jit`, `vmap`, `pmap`, `shard_map` or `scan` as you like. Every pass on the training batch uses one
-    key, so noise in the loss is the same in all of them. The model state that is kept is that of the weight step; what the
-    other passes make of it is dropped.
+    key, so noise in the loss is the same in all of them; on several devices each has noise of its own. The model state that is
+    kept is that of the weight step; what the other passes make of it is dropped.
 
     Args:
       state: the state; not changed.
@@ -291,7 +298,11 @@ def bilevel_step(
     Raises:
       InputError: `loss_fn` does not return what it must, or a virtual optimiser's state does not fit.
     """
-    train_key, valid_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    step_key = jax.random.fold_in(state.key, state.step)
+    if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
+        # Noise in the loss, such as dropout, is each device's own.
+        step_key = jax.random.fold_in(step_key, jax.lax.axis_index(axis_name))
+    train_key, valid_key = jax.random.split(step_key)
 
     def average(tree: PyTree) -> PyTree:
         return tree if axis_name is None else jax.lax.pmean(tree, axis_name)

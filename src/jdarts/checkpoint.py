@@ -62,7 +62,7 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
     """
     from orbax.checkpoint import v1 as ocp
 
-    target = folder / f"step_{step:08d}"
+    target = path_of(folder, step)
     aside = folder / f"{_ASIDE}{target.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,6 +86,11 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
     for _, old in _newest_first(folder, up_to=step)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies in a folder of checkpoints, if it is there."""
+    return folder / f"step_{step:08d}"
 
 
 def load(checkpoint: Checkpoint, template: Any) -> Any:

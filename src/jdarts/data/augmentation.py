@@ -63,6 +63,7 @@ def augment(
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    first: jax.Array | int = 0,
     dtype: DTypeLike = jnp.float32,
 ) -> jax.Array:
     """Crops, mirrors, normalises and blanks a part of each image of a batch.
@@ -77,6 +78,7 @@ def augment(
       augmentation: What to do; static under jit.
       mean: Per channel, on the scale 0..1; static under jit.
       std: Per channel, on the scale 0..1; static under jit.
+      first: Position in the batch of the first of these images, where they are a device's share of it.
       dtype: Floating-point type of the result.
 
     Returns:
@@ -86,12 +88,14 @@ def augment(
       InputError: The images are not uint8 `[B, H, W, C]`, or mean or std do not fit their channels.
     """
     _check(images, mean, std)
-    draws = draw_augmentation(key, images.shape, augmentation)
+    draws = draw_augmentation(key, images.shape, augmentation, first=first)
     return apply_augmentation(draws, images, augmentation, mean=mean, std=std, dtype=dtype)
 
 
-def draw_augmentation(key: jax.Array, shape: tuple[int, ...], augmentation: Augmentation) -> AugmentationDraws:
-    """Draws the random numbers of `augment` for images of shape `[B, H, W, C]`."""
+def draw_augmentation(
+    key: jax.Array, shape: tuple[int, ...], augmentation: Augmentation, *, first: jax.Array | int = 0
+) -> AugmentationDraws:
+    """Draws the random numbers of `augment` for images of shape `[B, H, W, C]`, the first at a position of the batch."""
     batch, height, width, _ = shape
     places = 2 * augmentation.padding + 1
     ends = jnp.array([places, places, 2, height, width], jnp.float32)
@@ -102,7 +106,7 @@ def draw_augmentation(key: jax.Array, shape: tuple[int, ...], augmentation: Augm
         drawn = jnp.floor(uniform * ends).astype(jnp.int32)
         return AugmentationDraws(crop=drawn[:2], flip=drawn[2] == 1, cutout=drawn[3:])
 
-    return jax.vmap(draw)(jnp.arange(batch, dtype=jnp.int32))
+    return jax.vmap(draw)(jnp.arange(batch, dtype=jnp.int32) + jnp.asarray(first, jnp.int32))
 
 
 def apply_augmentation(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import jax
 import tyro
 
+from jdarts.runs.devices import provide_cpu_devices
 from jdarts.runs.interruption import Interrupted, leave_now
 
 Config = TypeVar("Config")
@@ -33,6 +34,7 @@ def run_from_command_line(
     """
     config: Any = tyro.cli(type(defaults), prog=prog, default=defaults, description=description)
     config.check()
+    provide_cpu_devices(getattr(config, "devices", 1))
     keep_compiled_programs()
     try:
         start(config)

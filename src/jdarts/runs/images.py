@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts import data
+from jdarts.runs.devices import Devices
 
 ImagesOn = Literal["auto", "device", "host"]
 
@@ -33,34 +34,52 @@ class StepImages:
       split: the images.
       batch_size: images of a batch `B`.
       on_device: whether the whole split lives on the device.
+      devices: those that share a batch; one where they are not given.
     """
 
-    def __init__(self, split: data.ImageSplit, batch_size: int, *, on_device: bool) -> None:
+    def __init__(
+        self, split: data.ImageSplit, batch_size: int, *, on_device: bool, devices: Devices | None = None
+    ) -> None:
         self._split = split
         self._batch = batch_size
-        self._whole = jax.device_put((split.images, split.labels)) if on_device else None
+        self._devices = devices or Devices()
+        self._whole = self._devices.whole((split.images, split.labels)) if on_device else None
 
-    def shapes(self) -> Batch:
-        """Shapes and types of `batch`."""
+    def shapes(self, *, runs: int | None = None) -> Batch:
+        """Shapes and types of `batch`, for the rows of one run or of several."""
         count = self._batch if self._whole is None else len(self._split)
-        return batch_shapes(self._split.images.shape[1:], images=count, rows=self._batch)
+        shapes = batch_shapes(self._split.images.shape[1:], images=count, rows=self._batch)
+        if runs is None:
+            return shapes
+
+        def stacked(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((runs, *shape.shape), shape.dtype)
+
+        if self._whole is not None:
+            return shapes._replace(rows=stacked(shapes.rows))
+        return Batch(*map(stacked, shapes))
 
     def batch(self, rows: jax.Array | np.ndarray) -> Batch:
         """What one step reads.
 
         Args:
-          rows: int32 `[B]`, places in the split.
+          rows: int32 `[B]`, places in the split; or those of several runs, `[runs, B]`.
         """
         if self._whole is not None:
             images, labels = self._whole
-            return Batch(images, labels, rows)
-        return gathered(*self._split[np.asarray(rows)])
+            return Batch(images, labels, self._devices.split(rows))
+        images, labels = self._split[np.asarray(rows)]
+        if labels.ndim == 1:
+            return gathered(images, labels, self._devices)
+        places = np.broadcast_to(np.arange(self._batch, dtype=np.int32), labels.shape)
+        return Batch(*self._devices.split((images, labels, places)))
 
 
-def gathered(images: np.ndarray, labels: np.ndarray) -> Batch:
-    """A batch whose images are already chosen, on its way to the device."""
-    placed, placed_labels = jax.device_put((images, labels))
-    return Batch(placed, placed_labels, jnp.arange(len(labels), dtype=jnp.int32))
+def gathered(images: np.ndarray, labels: np.ndarray, devices: Devices | None = None) -> Batch:
+    """A batch whose images are already chosen, on its way to the devices; one where they are not given."""
+    devices = devices or Devices()
+    placed, placed_labels = devices.split((images, labels))
+    return Batch(placed, placed_labels, devices.rows(len(labels)))
 
 
 def batch_shapes(image_shape: tuple[int, ...], *, images: int, rows: int) -> Batch:

@@ -1,6 +1,7 @@
 """The loop of every run: epochs of steps, with everything that a run shows, saves and leaves behind."""
 
 import abc
+import contextlib
 import functools
 import importlib.metadata
 import time
@@ -64,6 +65,14 @@ class Setting(Protocol):
     def check(self) -> None: ...  # noqa: D102
 
     def to_json(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+class Log(Protocol):
+    """Where the numbers of a run are written: `MetricsLog`, or several."""
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Appends the numbers of a step."""
+        ...
 
 
 class Summary(Protocol):
@@ -192,9 +201,9 @@ class EpochRun(abc.ABC, Generic[AnyState]):
           Interrupted: SIGINT or SIGTERM came; the state was saved first.
         """
         skipped: list[str] = []
-        self.latest = checkpoint.newest(self.folder.checkpoints, skipped)
+        self.latest = self.newest(skipped)
         first_step = self.latest.step if self.latest else 0
-        self._started = self._last_save = time.monotonic()
+        self.started = self._last_save = time.monotonic()
         self.display = Progress(
             epochs=self._setting.epochs,
             steps_per_epoch=self.steps_per_epoch,
@@ -204,18 +213,41 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             title=self.noun,
             stream=self._stream,
         )
-        with self.display, MetricsLog(self.folder.path, after_step=first_step) as log:
+        with self.display, self.open_log(first_step) as log:
             for text in skipped:
                 self.display.message(f"skipped: {text}")
-            checkpoint.remove_half_written(self.folder.checkpoints)
+            self.remove_half_written()
             template = self.template
             self.display.message(self._first_line(template, lost=bool(skipped)))
             self.functions = self._programs.get(self.program_key(), lambda: self._compiled(template))
-            state = checkpoint.load(self.latest, template) if self.latest else self.start()
+            for text in self.memory():
+                self.display.message(text)
+            state = self.load(template) if self.latest else self.start()
             found = self.close(*self._epochs(state, log))
             for line in found.lines():
                 self.display.message(line)
             return found.result
+
+    def memory(self) -> list[str]:
+        """What is said of the memory of the compiled step."""
+        return []
+
+    def newest(self, skipped: list[str]) -> checkpoint.Checkpoint | None:
+        """The checkpoint to go on after; `skipped` as in `checkpoint.newest`."""
+        return checkpoint.newest(self.folder.checkpoints, skipped)
+
+    def remove_half_written(self) -> None:
+        """Removes checkpoints that an interruption has left unfinished."""
+        checkpoint.remove_half_written(self.folder.checkpoints)
+
+    def open_log(self, after_step: int) -> contextlib.AbstractContextManager[Log]:
+        """Where the numbers of the run are written, without those after a step."""
+        return MetricsLog(self.folder.path, after_step=after_step)
+
+    def load(self, template: AnyState) -> AnyState:
+        """The state of `latest`, where the compiled functions want it."""
+        assert self.latest is not None
+        return checkpoint.load(self.latest, template)
 
     def _first_line(self, template: AnyState, *, lost: bool) -> str:
         if self.latest:
@@ -229,7 +261,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
                 lowered = self.lowered(template)
             return self.interruption.wait_for(lambda: {name: each.compile() for name, each in lowered.items()})
 
-    def _epochs(self, state: AnyState, log: MetricsLog) -> tuple[AnyState, dict[str, float]]:
+    def _epochs(self, state: AnyState, log: Log) -> tuple[AnyState, dict[str, float]]:
         """All epochs that are still to be done: the state after them, and the last one's evaluation."""
         evaluation: dict[str, float] = {}
         ended = self.latest.record["epochs_ended"] if self.latest else 0
@@ -242,10 +274,10 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             evaluation = self._evaluation(state, ended)
         return state, evaluation
 
-    def _steps(self, state: AnyState, epoch: int, log: MetricsLog) -> AnyState:
+    def _steps(self, state: AnyState, epoch: int, log: Log) -> AnyState:
         """The steps of an epoch that are still to be done."""
         start, end = epoch * self.steps_per_epoch, (epoch + 1) * self.steps_per_epoch
-        done = int(state.step)
+        done = _number(state.step)
         if done == end:
             return state
         for inputs in self.inputs(state, epoch, done - start):
@@ -253,10 +285,10 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             done += 1
             values = None
             if done % self._setting.log_every == 0 or done == start + 1 or done == end:
-                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                self._check_finite(state)
+                values = jax.device_get(dict(metrics))
+                self.check_finite(state)
                 log.write(done, values)
-            self.display.step(done, None if values is None else {name: values[name] for name in self.shown})
+            self.display.step(done, None if values is None else _shown({name: values[name] for name in self.shown}))
             self.stop_if_asked(state, epoch)
             # The end of the epoch saves by itself.
             if done < end and time.monotonic() - self._last_save >= 60 * self._setting.checkpoint_minutes:
@@ -265,7 +297,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         return state
 
     def _evaluation(self, state: AnyState, epochs_ended: int) -> dict[str, float]:
-        self._check_finite(state)
+        self.check_finite(state)
         return self.evaluate(state, epochs_ended)
 
     def means(
@@ -294,18 +326,21 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             self.stop_if_asked(state, epochs_ended)
         return sums / counted
 
-    def _end_epoch(self, state: AnyState, epoch: int, evaluation: Mapping[str, float], log: MetricsLog) -> None:
+    def _end_epoch(self, state: AnyState, epoch: int, evaluation: Mapping[str, float], log: Log) -> None:
         sums = jax.device_get(dict(state.sums))
-        means = {name: float(sums[name]) / self.steps_per_epoch for name in self.shown if name in sums}
+        means = {name: np.float64(sums[name]) / self.steps_per_epoch for name in self.shown if name in sums}
         record = {f"epoch/{name.replace('/', '_')}": value for name, value in (means | dict(evaluation)).items()}
-        # A process that ended between this record and the checkpoint below has left the record behind.
-        if not any(earlier.get("epoch/number") == epoch + 1 for earlier in read_metrics(self.folder.path)):
+        if not self.epoch_is_recorded(epoch + 1):
             log.write((epoch + 1) * self.steps_per_epoch, record | {"epoch/number": epoch + 1})
         self.epoch_files(state, epoch + 1, evaluation)
         with self.display.pause("saving"):
             path = self._save(state, epoch + 1)
-        self.display.epoch_end(epoch + 1, means | dict(evaluation))
+        self.display.epoch_end(epoch + 1, _shown(means | dict(evaluation)))
         self.stop_if_asked(state, epoch + 1, saved=path)
+
+    def epoch_is_recorded(self, epoch: int) -> bool:
+        """Whether a process that ended between the record of an epoch, counted from 1, and its checkpoint left the record."""
+        return any(earlier.get("epoch/number") == epoch for earlier in read_metrics(self.folder.path))
 
     def stop_if_asked(self, state: AnyState, epochs_ended: int, saved: Path | None = None) -> None:
         """Saves, says so and raises `Interrupted` if a signal has come."""
@@ -315,13 +350,17 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             self.interruption.check()
 
     def _save(self, state: AnyState, epochs_ended: int) -> Path:
-        path = self.save_to(self.folder.checkpoints, state, epochs_ended, keep=self._setting.keep_checkpoints)
+        self.check_finite(state)
+        path = self.save(state, epochs_ended)
         self._last_save = time.monotonic()
         return path
 
+    def save(self, state: AnyState, epochs_ended: int) -> Path:
+        """Writes a checkpoint of a state without numbers that are not finite."""
+        return self.save_to(self.folder.checkpoints, state, epochs_ended, keep=self._setting.keep_checkpoints)
+
     def save_to(self, folder: Path, state: AnyState, epochs_ended: int, *, keep: int) -> Path:
         """Writes a checkpoint of the state into a folder of checkpoints; arguments as for `checkpoint.save`."""
-        self._check_finite(state)
         record = {
             "format": 1,
             "epochs_ended": epochs_ended,
@@ -335,10 +374,14 @@ class EpochRun(abc.ABC, Generic[AnyState]):
     def seconds(self) -> float:
         """Time that the run has taken, the shares of earlier processes included."""
         earlier = self.latest.record["seconds"] if self.latest else 0.0
-        return earlier + time.monotonic() - self._started
+        return earlier + time.monotonic() - self.started
 
-    def _check_finite(self, state: AnyState) -> None:
-        step = int(state.not_finite_at)
+    def check_finite(self, state: AnyState) -> None:
+        """Raises an `InputError` if something was not finite at some step."""
+        self.refuse_not_finite(int(state.not_finite_at))
+
+    def refuse_not_finite(self, step: int) -> None:
+        """Raises an `InputError` if a first step with something that is not finite is above 0."""
         if step > 0:
             kept = checkpoint.newest(self.folder.checkpoints, [])
             last = f"the last good checkpoint is {kept.path}" if kept else "there is no checkpoint yet"
@@ -347,6 +390,16 @@ class EpochRun(abc.ABC, Generic[AnyState]):
                 f"{(step - 1) // self.steps_per_epoch + 1}); the {self.noun} has stopped, {last}. Start another "
                 "--run-dir with a lower --learning-rate or --clip"
             )
+
+
+def _number(value: Any) -> int:
+    """A number that all runs of a batch of runs have in common."""
+    return int(np.max(jax.device_get(value)))
+
+
+def _shown(values: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers for the display: means, where there is one for each of several runs."""
+    return {name: float(np.mean(value)) for name, value in values.items()}
 
 
 def run(

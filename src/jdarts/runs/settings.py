@@ -16,7 +16,17 @@ Folder = tyro.conf.arg(metavar="DIR", help_behavior_hint="")
 FromDataset = tyro.conf.arg(help_behavior_hint="(default: what suits the images)")
 
 #: Settings of every run that may differ between two starts of it: its result does not depend on them.
-WITHOUT_EFFECT = ("data_dir", "run_dir", "log_every", "checkpoint_minutes", "keep_checkpoints", "images_on", "workers")
+WITHOUT_EFFECT = (
+    "data_dir",
+    "run_dir",
+    "log_every",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "images_on",
+    "workers",
+    "devices",
+    "parallel",
+)
 
 
 def option(name: str) -> str:

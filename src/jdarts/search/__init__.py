@@ -3,6 +3,7 @@
 from jdarts.runs import Interrupted
 from jdarts.search.config import SearchConfig
 from jdarts.search.loop import search
+from jdarts.search.seeds import search_seeds
 from jdarts.search.summary import SearchResult
 
-__all__ = ["Interrupted", "SearchConfig", "SearchResult", "search"]
+__all__ = ["Interrupted", "SearchConfig", "SearchResult", "search", "search_seeds"]

@@ -3,6 +3,7 @@
 from jdarts.runs.command import prog_of, run_from_command_line
 from jdarts.search.config import SearchConfig
 from jdarts.search.loop import search
+from jdarts.search.seeds import search_seeds
 
 
 def main(defaults: SearchConfig | None = None, description: str | None = None) -> int:
@@ -19,4 +20,8 @@ def main(defaults: SearchConfig | None = None, description: str | None = None) -
       InputError: as `search`, for `jdarts.command.run_command` to print.
     """
     prog = prog_of("jdarts.search", defaults)
-    return run_from_command_line(search, defaults or SearchConfig(), prog=prog, description=description)
+
+    def start(config: SearchConfig) -> object:
+        return search(config) if config.seeds is None else search_seeds(config)
+
+    return run_from_command_line(start, defaults or SearchConfig(), prog=prog, description=description)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,8 +10,10 @@ import tyro
 
 from jdarts import bilevel
 from jdarts.errors import InputError
+from jdarts.runs.devices import BatchStatistics, Parallel, check_devices, check_share
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.settings import (
+    WITHOUT_EFFECT,
     Folder,
     FromDataset,
     as_json,
@@ -23,6 +26,7 @@ from jdarts.runs.settings import (
 from jdarts.space import DARTS_PRIMITIVES, SEARCHABLE_OPERATIONS, SearchSpace, uniform_space
 
 Hypergradient = Literal["exact", "finite_difference", "first_order"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +62,22 @@ class SearchConfig:
       cutout: side of the square that is cut out of each image; 0 for none.
       edges_per_node: edges that derivation keeps for each node.
       seed: seed of everything that is random.
+      seeds: seeds of several searches that run as one, such as 0-3 or 0,2,5. Each has a folder of its own and finds what it
+        finds alone; --run-dir is then the folder of their folders. Several --devices share the searches, not the batches.
       log_every: steps between two records in metrics.jsonl.
       checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
       keep_checkpoints: checkpoints to leave on disk.
       images_on: where the images live. auto: on the device if they take at most a quarter of its memory.
+      devices: devices that share each batch. The result does not depend on their number, up to rounding, unless batch
+        statistics are per_device.
+      parallel: how the step is spread over several devices: jax.pmap, or shard_map on a mesh. jit is for one.
+      batch_statistics: what normalises a batch on several devices. synchronised: the statistics of the whole batch;
+        per_device: each device its share by that share's own, as in the reference implementation; running statistics
+        are the mean of the devices'.
+      precision: type of the feature maps. With bfloat16, weights, batch statistics and losses stay float32.
+      remat: compute the feature maps of a cell again in the backward pass instead of keeping them.
+      microbatches: parts of a batch that a step takes one after the other, in the memory of one. Each part is normalised by
+        its own batch statistics, so that the result is not quite that of the whole batch.
     """
 
     dataset: str = "cifar10"
@@ -89,10 +105,17 @@ class SearchConfig:
     cutout: int = 0
     edges_per_node: int = 2
     seed: int = 0
+    seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS", help_behavior_hint="")] = None
     log_every: int = 10
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 3
     images_on: ImagesOn = "auto"
+    devices: int = 1
+    parallel: Parallel = "shard"
+    batch_statistics: BatchStatistics = "synchronised"
+    precision: Precision = "float32"
+    remat: bool = False
+    microbatches: int = 1
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.
@@ -108,7 +131,17 @@ class SearchConfig:
         check_below_one(self, ("momentum", "alpha_b1", "alpha_b2"))
         if not 0 < self.train_fraction < 1:
             raise InputError(f"--train-fraction is {self.train_fraction}; give a number between 0 and 1")
-        check_seed(self)
+        if self.seeds is None:
+            check_seed(self)
+            check_devices(self)
+        else:
+            self._check_seeds(self.seeds)
+        self._check_microbatches()
+        if self.precision == "bfloat16" and self.hypergradient == "finite_difference":
+            raise InputError(
+                "--precision bfloat16 and --hypergradient finite_difference do not go together: the difference of two gradients "
+                "over 2ε drowns in the rounding of 8 bits of mantissa; give --hypergradient exact"
+            )
         for name in self.operations:
             if name not in SEARCHABLE_OPERATIONS:
                 near = difflib.get_close_matches(name, SEARCHABLE_OPERATIONS, n=1)
@@ -117,6 +150,43 @@ class SearchConfig:
                     f"--operations names {name}; {guess}The operations are {', '.join(SEARCHABLE_OPERATIONS)}"
                 )
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
+
+    def _check_microbatches(self) -> None:
+        share = self.batch_size // (1 if self.seeds else self.devices)
+        if share % self.microbatches or share // self.microbatches < 2 <= self.microbatches:
+            raise InputError(
+                f"--microbatches is {self.microbatches}, and a device's share of --batch-size is {share}; give a number that "
+                "divides it into parts of 2 or more"
+            )
+
+    def _check_seeds(self, seeds: str) -> None:
+        listed = self.of_each_seed()
+        if len({each.seed for each in listed}) < len(listed):
+            raise InputError(f"--seeds is {seeds}, which names a seed twice; give each once")
+        for each in listed:
+            check_seed(each)
+        if self.parallel == "pmap":
+            raise InputError("--parallel pmap shares batches, and --seeds gives each device whole searches; give shard")
+        check_share(len(listed), self.devices, "--seeds")
+
+    def of_each_seed(self) -> "tuple[SearchConfig, ...]":
+        """The searches that `seeds` names, each as it is alone.
+
+        Raises:
+          InputError: seeds that are not a list such as 0-3 or 0,2,5.
+        """
+        seeds: list[int] = []
+        for part in (self.seeds or "").split(","):
+            match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part.strip())
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if not 0 <= last - first < 1024:
+                raise InputError(f"--seeds is {self.seeds}; give seeds such as 0-3 or 0,2,5")
+            seeds += range(first, last + 1)
+        alone = dataclasses.replace(self, seeds=None, devices=1)
+        return tuple(
+            dataclasses.replace(alone, seed=seed, run_dir=self.run_dir and self.run_dir / f"seed{seed}")
+            for seed in seeds
+        )
 
     @property
     def space(self) -> SearchSpace:
@@ -130,7 +200,7 @@ class SearchConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data."""
-        return as_json(self)
+        return as_json(self, without=(*WITHOUT_EFFECT, "seeds", "remat"))
 
 
 _AT_LEAST = {
@@ -144,6 +214,7 @@ _AT_LEAST = {
     "keep_checkpoints": 2,
     "cutout": 0,
     "padding": 0,
+    "microbatches": 1,
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jdarts import data
 from jdarts.errors import InputError
 from jdarts.nets.layers import check_image_size
+from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, StepImages, evaluation_batches, evaluation_shapes, fit_on_device
 from jdarts.search.config import SearchConfig
 from jdarts.search.step import Images, Rows
@@ -19,6 +20,7 @@ class SearchImages:
     Args:
       config: the settings.
       dataset: the images.
+      devices: those that share a batch; one where they are not given.
 
     Attributes:
       train: the weights' half.
@@ -29,7 +31,8 @@ class SearchImages:
       InputError: a half has less than a batch, or the size of the images does not fit the reductions.
     """
 
-    def __init__(self, config: SearchConfig, dataset: data.ImageDataset) -> None:
+    def __init__(self, config: SearchConfig, dataset: data.ImageDataset, devices: Devices | None = None) -> None:
+        self._devices = devices or Devices()
         self._batch = config.batch_size
         self.train, self.valid = data.halves(dataset.train, fraction=config.train_fraction)
         for what, split in (("weights", self.train), ("alphas", self.valid)):
@@ -41,7 +44,8 @@ class SearchImages:
         check_image_size(*dataset.image_shape[:2], config.cells)
         self.on_device = fit_on_device(config.images_on, self.train, self.valid)
         self._halves = [
-            StepImages(half, config.batch_size, on_device=self.on_device) for half in (self.train, self.valid)
+            StepImages(half, config.batch_size, on_device=self.on_device, devices=self._devices)
+            for half in (self.train, self.valid)
         ]
 
     @property
@@ -49,18 +53,21 @@ class SearchImages:
         """Whole batches of the weights' half."""
         return len(self.train) // self._batch
 
-    def step_shapes(self) -> tuple[Images, Rows]:
-        """Shapes and types of `step_inputs`."""
-        return _together(*(half.shapes() for half in self._halves))
+    def step_shapes(self, *, runs: int | None = None) -> tuple[Images, Rows]:
+        """Shapes and types of `step_inputs`, for one run or for several at once."""
+        return _together(*(half.shapes(runs=runs) for half in self._halves))
 
-    def step_inputs(self, rows: Rows, place: int) -> tuple[Images, Rows]:
+    def step_inputs(self, rows: Rows, place: int, *, of_runs: bool = False) -> tuple[Images, Rows]:
         """What one step reads.
 
         Args:
           rows: rows of all steps of an epoch, `[steps, B]`.
           place: which of them.
+          of_runs: whether the rows are those of several runs, `[runs, steps, B]`; so are then the rows that are returned,
+            and the images where the host gathers them.
         """
-        return _together(*(half.batch(chosen[place]) for half, chosen in zip(self._halves, rows)))
+        step = (slice(None), place) if of_runs else place
+        return _together(*(half.batch(chosen[step]) for half, chosen in zip(self._halves, rows)))
 
     def evaluation_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Shapes and types of `evaluation_batches`: images, labels, mask."""

@@ -1,7 +1,6 @@
 """A search from a configuration to a genotype, as a run of epochs."""
 
 import dataclasses
-import functools
 import json
 import math
 from collections.abc import Hashable, Iterator, Mapping
@@ -16,6 +15,8 @@ from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
+from jdarts.runs.devices import Devices
+from jdarts.runs.memory import StepMemory, available_memory, memory_lines, step_memory
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
 from jdarts.search.images import SearchImages
@@ -50,15 +51,17 @@ def search(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
 
-    def begin(folder: RunFolder, interruption: Interruption) -> _Search:
+    def begin(folder: RunFolder, interruption: Interruption) -> SearchRun:
+        # Devices that are not there are refused before the data are read.
+        devices = Devices(config.devices, config.parallel)
         images = dataset or data.load(config.dataset, config.data_dir)
-        return _Search(config, images, folder, interruption, stream, programs)
+        return SearchRun(config, images, devices, folder, interruption, stream, programs)
 
-    return run(config, begin, finished=summary.read, noun=_Search.noun, stream=stream)
+    return run(config, begin, finished=summary.read, noun=SearchRun.noun, stream=stream)
 
 
-class _Search(EpochRun[SearchState]):
-    """One process's share of a search."""
+class SearchRun(EpochRun[SearchState]):
+    """One process's share of a search; several of them may share their images."""
 
     noun = "search"
     shown = (*AVERAGED, "learning_rate", "alphas/entropy")
@@ -67,14 +70,17 @@ class _Search(EpochRun[SearchState]):
         self,
         config: SearchConfig,
         dataset: data.ImageDataset,
+        devices: Devices,
         folder: RunFolder,
         interruption: Interruption,
         stream: TextIO | None,
         programs: CompiledPrograms | None,
+        images: SearchImages | None = None,
     ) -> None:
         self.config = config
         self.dataset = dataset
-        self.images = SearchImages(config, dataset)
+        self.devices = devices
+        self.images = images or SearchImages(config, dataset, devices)
         self.augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
         self.program = search_program(
             config,
@@ -89,12 +95,19 @@ class _Search(EpochRun[SearchState]):
         super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
 
     def shapes(self) -> SearchState:
+        """Shapes and types of the state."""
         return jax.eval_shape(self.program.init, _SEED)
 
     def start(self) -> SearchState:
+        """The state of the seed."""
         return self.functions["init"](np.uint32(self.config.seed))
 
+    def load(self, template: SearchState) -> SearchState:
+        """The state of `latest`, whole on every device."""
+        return self.devices.whole(super().load(template))
+
     def opening(self, template: SearchState) -> str:
+        """What a new search says at its start."""
         weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(template.bilevel.weights))
         cells = f"{self.config.cells} cell{'s' if self.config.cells > 1 else ''}"
         return (
@@ -104,19 +117,36 @@ class _Search(EpochRun[SearchState]):
         )
 
     def program_key(self) -> Hashable:
-        settings = json.dumps({**self.config.to_json(), "seed": None}, sort_keys=True)
+        """Everything but the seed."""
+        settings = json.dumps({**self.config.to_json(), "seed": None, "remat": self.config.remat}, sort_keys=True)
         dataset = (self.dataset.mean, self.dataset.std, self.dataset.num_classes, self.augmentation)
-        return self.noun, settings, dataset, str(self.images.step_shapes()), len(self.images.valid)
+        images = str(self.images.step_shapes()), len(self.images.valid)
+        return self.noun, settings, dataset, images, self.devices.key
 
     def lowered(self, template: SearchState) -> dict[str, jax.stages.Lowered]:
+        """The functions of the program."""
+        split = not self.images.on_device
+        state = self.devices.shapes(template, split=False)
+        images, rows = self.images.step_shapes()
+        images, rows = self.devices.shapes(images, split=split), self.devices.shapes(rows, split=True)
+        scored = self.devices.shapes(self.images.evaluation_shapes(), split=True)
+        step = self.devices.step(self.program.step, split=(split, True), donate=True)
+        evaluate = self.devices.step(self.program.evaluate, split=(True, True, True))
         return {
-            "init": jax.jit(self.program.init).lower(_SEED),
-            "rows": jax.jit(self.program.rows).lower(template.data_key, jax.ShapeDtypeStruct((), jnp.int32)),
-            "step": jax.jit(self.program.step, donate_argnums=0).lower(template, *self.images.step_shapes()),
-            "evaluate": jax.jit(self.program.evaluate).lower(template, *self.images.evaluation_shapes()),
+            "init": self.devices.everywhere(self.program.init).lower(_SEED),
+            "rows": self.devices.everywhere(self.program.rows).lower(
+                state.data_key, jax.ShapeDtypeStruct((), jnp.int32)
+            ),
+            "step": step.lower(state, images, rows),
+            "evaluate": evaluate.lower(state, *scored),
         }
 
+    def memory(self) -> list[str]:
+        """The step's memory, and what would save some where it does not fit."""
+        return step_memory_lines(self.functions["step"], self.config, devices=self.devices.count)
+
     def inputs(self, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
+        """Images and rows of each step."""
         rows = self.functions["rows"](state.data_key, np.int32(epoch))
         if not self.images.on_device:
             rows = jax.device_get(rows)
@@ -125,13 +155,17 @@ class _Search(EpochRun[SearchState]):
 
     def evaluate(self, state: SearchState, epochs_ended: int) -> dict[str, float]:
         """Loss and accuracy on the alphas' half with running statistics, without augmentation."""
-        function = functools.partial(self.functions["evaluate"], state)
+
+        def function(*batch: Any) -> Any:
+            return self.functions["evaluate"](state, *self.devices.split(batch))
+
         with self.display.pause("evaluating"):
             batches = self.images.evaluation_batches()
             loss, accuracy = self.means(function, batches, state=state, epochs_ended=epochs_ended)
         return {"evaluation/loss": float(loss), "evaluation/accuracy": float(accuracy)}
 
     def record(self, state: SearchState) -> dict[str, Any]:
+        """What deriving a genotype needs."""
         return {
             "space": dataclasses.asdict(self.config.space),
             "alphas": {kind: alphas.tolist() for kind, alphas in _alphas(state).items()},
@@ -139,9 +173,11 @@ class _Search(EpochRun[SearchState]):
         }
 
     def epoch_files(self, state: SearchState, epoch: int, evaluation: Mapping[str, float]) -> None:
+        """Writes the genotype of the epoch."""
         self.folder.write_genotype(self._genotype(state), epoch)
 
     def close(self, state: SearchState, evaluation: Mapping[str, float]) -> Summary:
+        """Writes genotype, drawings and summary."""
         genotype = self._genotype(state)
         with self.display.pause("drawing"):
             self.folder.write_genotype(genotype)
@@ -154,6 +190,32 @@ class _Search(EpochRun[SearchState]):
 
     def _genotype(self, state: SearchState) -> Genotype:
         return derive_genotype(_alphas(state), self.config.space, edges_per_node=self.config.edges_per_node)
+
+
+def step_memory_lines(step: Any, config: SearchConfig, *, devices: int) -> list[str]:
+    """What a search says of its compiled step's memory.
+
+    Args:
+      step: the compiled step.
+      config: the settings; options that they do not use yet are named where the memory is too small.
+      devices: how many take part in the step.
+    """
+    need = step_memory(step)
+    if need is None:
+        return []
+    if jax.default_backend() == "cpu":
+        need = StepMemory(devices * need.lasting, devices * need.passing)
+    savings: list[tuple[str, float]] = []
+    if not config.remat:
+        # Kept are the outputs of all cells, and the maps inside of one at a time.
+        savings.append(("--remat", min(1.0, 2 / config.cells)))
+    share = config.batch_size // (1 if config.seeds else config.devices)
+    parts = next((n for n in range(2, share // 2 + 1) if share % (n * config.microbatches) == 0), None)
+    if parts and share // (parts * config.microbatches) >= 2:
+        savings.append((f"--microbatches {parts * config.microbatches}", 1 / parts))
+    if config.precision == "float32" and config.hypergradient != "finite_difference":
+        savings.append(("--precision bfloat16", 0.5))
+    return memory_lines(need, available_memory(), savings)
 
 
 _SEED = jax.ShapeDtypeStruct((), jnp.uint32)

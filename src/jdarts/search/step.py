@@ -10,6 +10,7 @@ import optax
 
 from jdarts import bilevel, optim
 from jdarts.data import Augmentation, augment, normalise
+from jdarts.microbatches import in_microbatches
 from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.runs.images import shuffled_rows
@@ -71,15 +72,16 @@ class SearchProgram(NamedTuple):
     Attributes:
       init: `seed, uint32 [] -> SearchState`.
       rows: `(data_key, epoch) -> Rows` of all steps of an epoch, `[steps, B]`.
-      step: `(state, images, rows of one step) -> (state, metrics)`.
-      evaluate: `(state, images, labels, mask) -> (sum of losses, number of right answers)` with running statistics.
+      step: `(state, images, rows of one step, axis_name) -> (state, metrics)`; see `jdarts.parallel`.
+      evaluate: `(state, images, labels, mask, axis_name) -> (sum of losses, number of right answers)` with running
+        statistics.
       learning_rate: the weights' schedule, of the step.
     """
 
     init: Callable[[jax.Array], SearchState]
     rows: Callable[[jax.Array, jax.Array], Rows]
-    step: Callable[[SearchState, Images, Rows], tuple[SearchState, dict[str, jax.Array]]]
-    evaluate: Callable[[SearchState, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
+    evaluate: Callable[..., tuple[jax.Array, jax.Array]]
     learning_rate: optax.Schedule
 
 
@@ -134,7 +136,18 @@ def search_program(
       std: per channel, on the scale 0..1.
     """
     steps_per_epoch = counts[0] // config.batch_size
-    model = Supernet(config.space, config.channels, config.cells, classes)
+    model = Supernet(
+        config.space,
+        config.channels,
+        config.cells,
+        classes,
+        dtype=jnp.dtype(config.precision),
+        remat=config.remat,
+    )
+
+    def training_model(axis_name: str | None) -> Supernet:
+        return model.clone(axis_name=axis_name if config.batch_statistics == "synchronised" else None)
+
     rate = optim.epoch_cosine(
         config.learning_rate, config.learning_rate_min, epochs=config.epochs, steps_per_epoch=steps_per_epoch
     )
@@ -167,22 +180,26 @@ def search_program(
         size = {"steps": steps_per_epoch, "batch_size": config.batch_size}
         return Rows(*(shuffled_rows(key, count, **size) for key, count in zip(keys, counts)))
 
-    def step(state: SearchState, images: Images, rows: Rows) -> tuple[SearchState, dict[str, jax.Array]]:
+    def step(
+        state: SearchState, images: Images, rows: Rows, *, axis_name: str | None = None
+    ) -> tuple[SearchState, dict[str, jax.Array]]:
         number = state.bilevel.step
         # Epochs fold non-negative numbers into the data key; the complement keeps augmentation apart from them.
         keys = jax.random.split(jax.random.fold_in(state.data_key, ~number.astype(jnp.uint32)))
 
         def batch(key: jax.Array, pixels: jax.Array, labels: jax.Array, chosen: jax.Array) -> Any:
-            return augment(key, pixels[chosen], augmentation, mean=mean, std=std), labels[chosen]
+            first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * chosen.shape[0]
+            return augment(key, pixels[chosen], augmentation, mean=mean, std=std, first=first), labels[chosen]
 
         new, metrics = bilevel.bilevel_step(
             state.bilevel,
             batch(keys[0], images.train, images.train_labels, rows.train),
             batch(keys[1], images.valid, images.valid_labels, rows.valid),
-            loss_fn=supernet_loss(model),
+            loss_fn=in_microbatches(supernet_loss(training_model(axis_name)), config.microbatches),
             weight_optimizer=weight_optimizer,
             alpha_optimizer=alpha_optimizer,
             hypergradient=hypergradient,
+            axis_name=axis_name,
         )
         losses = [metrics[name] for name in ("train/loss", "valid/loss", "weights/gradient_norm")]
         finite = metrics["hypergradient/finite"] & bilevel.all_finite(
@@ -197,7 +214,7 @@ def search_program(
         return SearchState(new, state.data_key, sums, not_finite_at), metrics
 
     def evaluate(
-        state: SearchState, images: jax.Array, labels: jax.Array, mask: jax.Array
+        state: SearchState, images: jax.Array, labels: jax.Array, mask: jax.Array, *, axis_name: str | None = None
     ) -> tuple[jax.Array, jax.Array]:
         variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
         logits: Any = model.apply(
@@ -207,6 +224,7 @@ def search_program(
             train=False,
             rngs={"noise": state.data_key},
         )
-        return scores(logits, labels, mask)
+        sums = scores(logits, labels, mask)
+        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
     return SearchProgram(init, rows, step, evaluate, rate)

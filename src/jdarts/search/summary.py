@@ -1,14 +1,15 @@
 """What a finished search has found: written as the last file of a run, read back when it is started again."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype, parse_genotype
+from jdarts.genotype import Cell, Genotype, parse_genotype
 from jdarts.report import duration
 from jdarts.runs.folder import SUMMARY, RunFolder
 from jdarts.space import CELL_KINDS
@@ -56,6 +57,48 @@ class Summary(NamedTuple):
             f"drawings: {path}/normal.svg, {path}/reduce.svg (and .png); curves: {path}/curves.png",
             f"derive again at any time: python -m jdarts.derive {path}",
         ]
+
+
+class SeedsSummary(NamedTuple):
+    """What several searches have found that differ in their seeds.
+
+    Attributes:
+      found: one summary for each seed, in order.
+    """
+
+    found: tuple[Summary, ...]
+
+    @property
+    def result(self) -> tuple[SearchResult, ...]:
+        """The results, in the order of the seeds."""
+        return tuple(each.result for each in self.found)
+
+    def lines(self) -> list[str]:
+        """The results in words: each search, the best, and how far apart the genotypes are."""
+        results = self.result
+        best = max(results, key=lambda result: result.valid_accuracy)
+        accuracies = [100 * result.valid_accuracy for result in results]
+        lines = [
+            f"{result.folder}: {accuracy:.2f} %, {result.genotype}" for result, accuracy in zip(results, accuracies)
+        ]
+        lines.append(
+            f"validation accuracy of the {len(results)} supernets: {min(accuracies):.2f} to {max(accuracies):.2f} %, mean "
+            f"{np.mean(accuracies):.2f} %, standard deviation {np.std(accuracies):.2f}"
+        )
+        lines.append(f"different genotypes: {len({result.genotype for result in results})} of {len(results)}")
+        lines += [f"{kind} cells: {_spread([getattr(r.genotype, kind) for r in results])}" for kind in CELL_KINDS]
+        return [*lines, f"highest accuracy: {best.folder}"]
+
+
+def _spread(cells: Sequence[Cell]) -> str:
+    """How many edges all cells share, and how often each operation is found in them."""
+    shared = len(set(cells[0]).intersection(*cells[1:]))
+    counts = [Counter(operation for operation, _ in cell) for cell in cells]
+    ranges = []
+    for name in sorted(set().union(*counts)):
+        least, most = min(count[name] for count in counts), max(count[name] for count in counts)
+        ranges.append(f"{name} {least}" if least == most else f"{name} {least} to {most}")
+    return f"{shared} of {len(cells[0])} edges in all of them; {', '.join(ranges)}"
 
 
 def write(summary: Summary, folder: RunFolder) -> None:

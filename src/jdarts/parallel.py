@@ -1,0 +1,221 @@
+"""One pure step on one device, under `jax.pmap`, or on a `jax.sharding.Mesh` under `jax.jit`, with the same result.
+
+A step is `step(state, *inputs, axis_name) -> (state, metrics)`, such as `bilevel_step` with its losses and optimisers bound.
+Under `pmap_step` and `shard_step` it runs on every device with the whole state and an equal share of each input, and averages
+over `axis_name` what the devices must agree on: losses, gradients, products, metrics and model state.
+
+Batch statistics are the network's affair. With `axis_name=AXIS` they are synchronised: those of the whole batch, so that any
+number of devices gives the numbers of one. Without it each device normalises by its own share, as data parallelism in the
+reference implementation does; the running statistics are then the mean of the devices' own, whose variances leave out how the
+means of the shares differ.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jdarts.errors import InputError
+
+#: Name of the mapped axis that a step's batch is spread over.
+AXIS = "devices"
+
+StepFn = Callable[..., tuple[Any, Any]]
+
+
+def jit_step(step: StepFn, *, donate: bool = False) -> Any:
+    """Compiles a step for one device.
+
+    Args:
+      step: `(state, *inputs, axis_name) -> (state, metrics)`; it gets `axis_name=None`.
+      donate: whether the memory of the old state may be used for the new one, after which the old one is gone.
+
+    Returns:
+      The step without `axis_name`, as `jax.jit` gives it.
+    """
+    return jax.jit(functools.partial(step, axis_name=None), donate_argnums=(0,) if donate else ())
+
+
+def pmap_step(
+    step: StepFn, devices: int | Sequence[Any], *, split: Sequence[bool] | None = None, donate: bool = False
+) -> Any:
+    """Compiles a step for several devices with `jax.pmap`.
+
+    The state is an ordinary pytree before and after: no leading axis of devices, nothing to replicate.
+
+    Args:
+      step: `(state, *inputs, axis_name) -> (state, metrics)`; it gets `axis_name=AXIS` and, on each device, its share of the
+        inputs. Every output must be the same on all devices.
+      devices: how many devices, or which.
+      split: for each input whether its leaves' first axes are split over the devices, rather than given whole to each of
+        them; all are split where it is not given.
+      donate: as for `jit_step`.
+
+    Returns:
+      The step without `axis_name`, under `jax.jit`: it takes whole batches.
+
+    Raises:
+      InputError: more devices than there are, or, when it is called, a batch that they do not divide.
+    """
+    chosen = chosen_devices(devices)
+
+    def over_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
+        shared = _split_flags(split, inputs)
+        parts = [_in_parts(each, len(chosen)) if flag else each for each, flag in zip(inputs, shared)]
+        mapped = jax.pmap(
+            functools.partial(step, axis_name=AXIS),
+            axis_name=AXIS,
+            in_axes=(None, *(0 if flag else None for flag in shared)),
+            out_axes=None,
+            devices=chosen,
+        )
+        return mapped(state, *parts)
+
+    return jax.jit(over_all, donate_argnums=(0,) if donate else ())
+
+
+def shard_step(step: StepFn, mesh: int | Mesh, *, split: Sequence[bool] | None = None, donate: bool = False) -> Any:
+    """Compiles a step for the devices of a mesh: `jax.shard_map` under `jax.jit`.
+
+    The mapping is explicit because the native kernels are closed boxes to the partitioner of a plain `jit`, which would gather
+    whole batches of feature maps for them.
+
+    Args:
+      step: as for `pmap_step`.
+      mesh: a mesh with an axis named `AXIS`, or the number of devices of one.
+      split: as for `pmap_step`.
+      donate: as for `jit_step`.
+
+    Returns:
+      The step without `axis_name`, under `jax.jit`: it takes whole batches, wherever they are.
+
+    Raises:
+      InputError: a mesh without that axis, more devices than there are, or, when it is called, a batch that they do not divide.
+    """
+    mesh = _checked_mesh(mesh)
+
+    def over_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
+        shared = _split_flags(split, inputs)
+        for each, flag in zip(inputs, shared):
+            if flag:
+                _check_divides(each, mesh.shape[AXIS])
+        # Without the check of varying axes, gradients of replicated weights are each device's own, and are averaged once:
+        # by the step. With it they would arrive summed.
+        mapped = jax.shard_map(
+            functools.partial(step, axis_name=AXIS),
+            mesh=mesh,
+            in_specs=(P(), *(P(AXIS) if flag else P() for flag in shared)),
+            out_specs=P(),
+            check_vma=False,
+        )
+        return mapped(state, *inputs)
+
+    return jax.jit(over_all, donate_argnums=(0,) if donate else ())
+
+
+def vmap_step(
+    step: StepFn, mesh: int | Mesh = 1, *, stacked: Sequence[bool] | None = None, donate: bool = False
+) -> Any:
+    """Compiles one step of several independent runs, such as searches that differ in their seeds.
+
+    Args:
+      step: as for `pmap_step`; it gets `axis_name=None`.
+      mesh: devices that the runs are spread over: a mesh with an axis named `AXIS`, or the number of devices of one.
+      stacked: for each input whether its leaves have the runs as their first axes, as the state's have, rather than being
+        shared by all of them; all have it where it is not given.
+      donate: as for `jit_step`.
+
+    Returns:
+      The step without `axis_name`, under `jax.jit`; state and metrics have the runs as their first axis.
+
+    Raises:
+      InputError: a mesh without that axis, more devices than there are, or, when it is called, a number of runs that they do
+        not divide.
+    """
+    mesh = _checked_mesh(mesh)
+
+    def of_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
+        flags = _split_flags(stacked, inputs)
+        mapped = jax.vmap(
+            functools.partial(step, axis_name=None), in_axes=(0, *(0 if flag else None for flag in flags))
+        )
+        if mesh.size > 1:
+            check_batch(jax.tree.leaves(state)[0].shape[0], mesh.shape[AXIS], "a set of runs")
+            specs = (P(AXIS), *(P(AXIS) if flag else P() for flag in flags))
+            mapped = jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
+        return mapped(state, *inputs)
+
+    return jax.jit(of_all, donate_argnums=(0,) if donate else ())
+
+
+def device_mesh(devices: int | Sequence[Any]) -> Mesh:
+    """The mesh of one axis, `AXIS`, over so many devices, or over these.
+
+    Raises:
+      InputError: more devices than there are.
+    """
+    return Mesh(np.array(chosen_devices(devices)), (AXIS,))
+
+
+def chosen_devices(devices: int | Sequence[Any]) -> list[Any]:
+    """The first devices of the default kind, so many, or those that are given.
+
+    Raises:
+      InputError: fewer than one, or more than there are.
+    """
+    if not isinstance(devices, int):
+        return list(devices)
+    present = jax.devices()
+    if devices < 1:
+        raise InputError(f"{devices} devices; give 1 or more")
+    if devices > len(present):
+        kind = present[0].platform.upper()
+        mend = "; on CPUs, JAX_NUM_CPU_DEVICES=N makes N" if kind == "CPU" else ""
+        raise InputError(f"{devices} devices were asked for, and {len(present)} {kind} present; ask for fewer{mend}")
+    return present[:devices]
+
+
+def check_batch(size: int, devices: int, what: str = "a batch") -> None:
+    """Checks that devices share a batch equally.
+
+    Args:
+      size: examples of a batch.
+      devices: how many share it.
+      what: the batch's name in the message.
+
+    Raises:
+      InputError: they do not.
+    """
+    if size % devices:
+        below, above = size // devices * devices, -(-size // devices) * devices
+        sizes = f"{below} or {above}" if below else str(above)
+        raise InputError(f"{what} of {size} does not divide into equal shares for {devices} devices; give {sizes}")
+
+
+def _checked_mesh(mesh: int | Mesh) -> Mesh:
+    mesh = device_mesh(mesh) if isinstance(mesh, int) else mesh
+    if AXIS not in mesh.axis_names:
+        raise InputError(f"the mesh has the axes {', '.join(mesh.axis_names)}; one of them must be named {AXIS!r}")
+    return mesh
+
+
+def _split_flags(split: Sequence[bool] | None, inputs: Sequence[Any]) -> Sequence[bool]:
+    if split is None:
+        return [True] * len(inputs)
+    if len(split) != len(inputs):
+        raise InputError(f"{len(split)} flags for {len(inputs)} inputs; give one for each input")
+    return split
+
+
+def _check_divides(tree: Any, devices: int) -> None:
+    for leaf in jax.tree.leaves(tree):
+        check_batch(leaf.shape[0], devices)
+
+
+def _in_parts(tree: Any, devices: int) -> Any:
+    _check_divides(tree, devices)
+    return jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), tree)

@@ -1,0 +1,116 @@
+"""The devices of a run: how its step is spread over them, and where its arrays lie."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jdarts.errors import InputError
+from jdarts.parallel import AXIS, check_batch, device_mesh, jit_step, pmap_step, shard_step, vmap_step
+
+Parallel = Literal["jit", "pmap", "shard"]
+BatchStatistics = Literal["synchronised", "per_device"]
+
+
+class Devices:
+    """The devices that share a run's batches.
+
+    Args:
+      count: how many.
+      parallel: how steps are spread over them.
+
+    Raises:
+      InputError: more devices than there are.
+    """
+
+    def __init__(self, count: int = 1, parallel: Parallel = "shard") -> None:
+        self.count = count
+        self.parallel = parallel
+        self._mesh = None if count == 1 else device_mesh(count)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What compiled functions depend on."""
+        return self.count, self.parallel
+
+    def step(self, step: Callable[..., Any], *, split: Sequence[bool], donate: bool = False) -> Any:
+        """A function of a state, whole on every device, and of inputs that are split or whole.
+
+        Args:
+          step: `(state, *inputs, axis_name)` to results that are the same on all devices.
+          split: for each input whether it is split over the devices.
+          donate: whether the state's memory may be used again.
+        """
+        if self._mesh is None:
+            return jit_step(step, donate=donate)
+        if self.parallel == "pmap":
+            return pmap_step(step, self.count, split=split, donate=donate)
+        return shard_step(step, self._mesh, split=split, donate=donate)
+
+    def runs_step(self, step: Callable[..., Any], *, stacked: Sequence[bool], donate: bool = False) -> Any:
+        """A function of several runs' states, which the devices share as `split` gives them.
+
+        Args:
+          step: `(state, *inputs, axis_name)` to results of one run.
+          stacked: for each input whether it has the runs as its first axis.
+          donate: as for `step`.
+        """
+        return vmap_step(step, self._mesh or 1, stacked=stacked, donate=donate)
+
+    def everywhere(self, function: Callable[..., Any]) -> Any:
+        """A compiled function whose results every device has."""
+        return jax.jit(function) if self._mesh is None else jax.jit(function, out_shardings=self._sharding(split=False))
+
+    def whole(self, tree: Any) -> Any:
+        """The arrays, whole on every device."""
+        return self._placed(tree, split=False)
+
+    def split(self, tree: Any) -> Any:
+        """The arrays, split over the devices by their first axes."""
+        return self._placed(tree, split=True)
+
+    def shapes(self, tree: Any, *, split: bool) -> Any:
+        """Shapes and types with the place that `whole` or `split` gives."""
+        if self._mesh is None:
+            return tree
+        place = self._sharding(split=split)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
+
+    def rows(self, count: int) -> jax.Array:
+        """Places of a batch's images in each device's share of it, int32 `[count]`, split."""
+        return self.split(np.tile(np.arange(count // self.count, dtype=np.int32), self.count))
+
+    def _placed(self, tree: Any, *, split: bool) -> Any:
+        return jax.device_put(tree, None if self._mesh is None else self._sharding(split=split))
+
+    def _sharding(self, *, split: bool) -> NamedSharding:
+        assert self._mesh is not None
+        return NamedSharding(self._mesh, P(AXIS) if split else P())
+
+
+def check_devices(config: Any) -> None:
+    """Raises an `InputError` for a batch that the devices do not share equally, or devices that do not share one step."""
+    check_share(config.batch_size, config.devices, "--batch-size")
+    if config.parallel == "jit" and config.devices > 1:
+        raise InputError(f"--parallel jit is for one device, and --devices is {config.devices}; give pmap or shard")
+
+
+def check_share(count: int, devices: int, option: str) -> None:
+    """Raises an `InputError` for a count, set by an option, that so many devices do not share equally."""
+    if devices < 1:
+        raise InputError(f"--devices is {devices}; give 1 or more")
+    check_batch(count, devices, option)
+
+
+def provide_cpu_devices(count: int) -> None:
+    """Lets a process that computes on CPUs have so many devices, unless its environment says how many.
+
+    To be called before JAX uses a device. Other devices than CPUs are not affected.
+    """
+    own = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if count > 1 and not own and jax.config.values["jax_num_cpu_devices"] == -1:
+        jax.config.update("jax_num_cpu_devices", count)

@@ -1,0 +1,154 @@
+"""Bilevel steps on up to eight devices against one; as a program, what the tests of `jdarts.parallel` read, in JSON."""
+
+import functools
+import json
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jdarts
+from jdarts import optim, parallel
+from jdarts.nets.layers import Convolution, NormalisedSum
+from jdarts.nets.supernet import Supernet, init_alphas
+from jdarts.ops.depthwise import depthwise_conv
+from jdarts.ops.norm import Plan
+from jdarts.search.step import supernet_loss
+from jdarts.space import CELL_KINDS
+
+SPACE = jdarts.uniform_space(("none", "dil_conv_3x3"), nodes=1)
+BATCH, STEPS = 16, 5
+ESTIMATORS = {
+    "exact": jdarts.exact(),
+    "finite_difference": jdarts.finite_difference(),
+    "first_order": jdarts.first_order(),
+    "unrolled": jdarts.unrolled(),
+}
+
+
+class MixedLayer(nn.Module):
+    """One mixed edge of two depthwise convolutions, on a stem: the supernet's kernels and norms, compiled in no time."""
+
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, images, alphas, *, train):
+        x = Convolution(2, axis_name=self.axis_name, name="stem")(images, train=train)[None]
+        kernels = self.param("kernels", nn.initializers.normal(), (1, 2, 3, 3, 2), images.dtype)
+        z = depthwise_conv(jax.nn.relu(x), kernels)[0]
+        plan = Plan(((0, 0, 0, 0), (0, 1, 0, 0)), (1,), 1, self.axis_name)
+        mixed = jnp.sum(jnp.stack([jax.nn.softmax(alphas[kind][0]) for kind in CELL_KINDS]), axis=0)
+        (y,) = NormalisedSum(plan)([z], mixed, train=train)
+        return nn.Dense(3, param_dtype=images.dtype)(jnp.mean(jax.nn.relu(y[0]), axis=(1, 2)))
+
+
+def supernet(axis_name, **settings):
+    return Supernet(SPACE, channels=2, cells=1, classes=3, axis_name=axis_name, **{"dtype": jnp.float64, **settings})
+
+
+def optimizers():
+    return {
+        "weight_optimizer": optim.weight_optimizer(0.1, momentum=0.9, weight_decay=3e-4, clip=1.0),
+        "alpha_optimizer": optim.alpha_optimizer(0.1),
+    }
+
+
+def step(network, hypergradient, *, synchronised=True):
+    """The pure step of a network, for the wrappers."""
+
+    def bilevel_step(state, train, valid, *, axis_name):
+        loss = supernet_loss(network(axis_name if synchronised else None))
+        return jdarts.bilevel_step(
+            state, train, valid, loss_fn=loss, hypergradient=hypergradient, axis_name=axis_name, **optimizers()
+        )
+
+    return bilevel_step
+
+
+def start(network, seed=0):
+    """The state before the first step."""
+    keys = jax.random.split(jax.random.key(seed), 3)
+    alphas = init_alphas(keys[0], SPACE, jnp.float64)
+    images = jnp.zeros((1, 8, 8, 1))
+    variables = jax.jit(functools.partial(network(None).init, train=True))(keys[1], images, alphas)
+    return jdarts.init_state(keys[2], variables["params"], alphas, variables["batch_stats"], **optimizers())
+
+
+def batches(steps=STEPS, seed=0):
+    """Training and validation batches of the steps."""
+    draw = np.random.default_rng(seed)
+
+    def one():
+        return jnp.asarray(draw.normal(size=(BATCH, 8, 8, 1))), jnp.asarray(draw.integers(3, size=BATCH), jnp.int32)
+
+    return [(one(), one()) for _ in range(steps)]
+
+
+def taken(wrapped, state, steps=STEPS):
+    """State after the steps and the last one's metrics; without the key, which no step changes."""
+    metrics = {}
+    for train, valid in batches(steps):
+        state, metrics = wrapped(state, train, valid)
+    return jax.tree.map(np.asarray, (state.replace(key=()), metrics))
+
+
+def difference(found, expected):
+    """The largest difference of any two numbers, relative to those above 1."""
+
+    def far(a, b):
+        a, b = np.float64(a), np.float64(b)
+        return float(np.max(np.abs(a - b) / np.maximum(1, np.abs(b)), initial=0))
+
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    return max(jax.tree.leaves(jax.tree.map(far, found, expected)))
+
+
+def collectives(text):
+    """How often each collective operation stands in a compiled program."""
+    names = re.findall(r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", text)
+    return {name: names.count(name) for name in set(names)}
+
+
+WRAPPERS = {"pmap": parallel.pmap_step, "shard": parallel.shard_step}
+#: Estimator, wrapper, devices.
+CASES = [("exact", wrapper, devices) for wrapper in WRAPPERS for devices in (1, 2, 8)]
+CASES += [(name, *case) for name in ESTIMATORS if name != "exact" for case in (("pmap", 2), ("shard", 8))]
+
+
+def main():
+    found = {}
+    state = start(MixedLayer)
+    pure = {name: step(MixedLayer, hypergradient) for name, hypergradient in ESTIMATORS.items()}
+    expected = {name: taken(parallel.jit_step(each), state) for name, each in pure.items()}
+    for name, wrapper, devices in CASES:
+        result = taken(WRAPPERS[wrapper](pure[name], devices), state)
+        found[f"{name} {wrapper} {devices}"] = difference(result, expected[name])
+    own = taken(parallel.shard_step(step(MixedLayer, None, synchronised=False), 8), state)
+    found["per device"] = difference(own, expected["exact"])
+
+    state, pure = start(supernet), step(supernet, None)
+    expected = taken(parallel.jit_step(pure), state)
+    sharded = parallel.shard_step(pure, 8)
+    found["supernet shard 8"] = difference(taken(sharded, state), expected)
+    found["collectives"] = collectives(sharded.lower(state, *batches(1)[0]).compile().as_text())
+
+    for network, seeds, devices in ((MixedLayer, 4, 1), (MixedLayer, 4, 2), (supernet, 2, 1)):
+        pure = step(network, None)
+        states = [start(network, seed) for seed in range(seeds)]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        together = taken(parallel.vmap_step(pure, devices, stacked=(False, False)), stacked)
+        lanes = [jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(seeds)]
+        alone = parallel.jit_step(pure)
+        far = [difference(lane, taken(alone, state)) for lane, state in zip(lanes, states)]
+        found[f"{network.__name__} seeds {devices}"] = max(far)
+        found[f"{network.__name__} seeds {devices} apart"] = difference(lanes[0], lanes[1])
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    for setting, value in (("enable_x64", True), ("numpy_dtype_promotion", "strict"), ("num_cpu_devices", 8)):
+        jax.config.update(f"jax_{setting}", value)
+    with jax.numpy_dtype_promotion("standard"):
+        main()

@@ -1,0 +1,94 @@
+"""One step on one, two and eight devices, compiled in a process of its own that has eight."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import many_devices
+import numpy as np
+import pytest
+from small_runs import TESTS, environment
+
+import jdarts
+from jdarts import InputError
+
+
+@pytest.fixture(scope="module")
+def found():
+    program = [sys.executable, str(TESTS / "many_devices.py")]
+    env = environment()
+    # Compilation is all that takes time here.
+    env["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+    done = subprocess.run(program, capture_output=True, text=True, env=env, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("estimator, wrapper, devices", many_devices.CASES)
+def test_five_steps_on_many_devices_are_those_on_one(found, estimator, wrapper, devices):
+    assert found[f"{estimator} {wrapper} {devices}"] < 1e-9
+
+
+def test_so_are_those_of_the_search_network(found):
+    assert found["supernet shard 8"] < 1e-9
+
+
+@pytest.mark.parametrize("case", ["MixedLayer seeds 1", "MixedLayer seeds 2", "supernet seeds 1"])
+def test_runs_at_once_are_those_alone(found, case):
+    assert found[case] < 1e-9 < found[f"{case} apart"]
+
+
+def test_statistics_of_each_device_are_other_numbers(found):
+    assert found["per device"] > 1e-3
+
+
+def test_no_feature_map_travels_between_devices(found):
+    assert found["collectives"].keys() == {"all-reduce"}
+    text = "  %a = f64[2] all-reduce(%x)\n  %b = f64[2] all-gather-start(%x)"
+    assert many_devices.collectives(text) == {"all-reduce": 1, "all-gather": 1}
+
+
+def mean_step(state, x, *, axis_name):
+    mean = jnp.mean(x)
+    return state + (mean if axis_name is None else jax.lax.pmean(mean, axis_name)), {"share": jnp.int32(x.shape[0])}
+
+
+WRAPPERS = [lambda step, **options: jdarts.pmap_step(step, 2, **options)]
+WRAPPERS += [lambda step, **options: jdarts.shard_step(step, 2, **options)]
+both_wrappers = pytest.mark.parametrize("wrap", WRAPPERS, ids=["pmap", "shard"])
+
+
+@both_wrappers
+def test_inputs_are_split_or_whole(wrap):
+    for split, share in ((None, 2), ((True,), 2), ((False,), 4)):
+        state, metrics = wrap(mean_step, split=split)(jnp.zeros(()), jnp.arange(4.0))
+        assert (float(state), int(metrics["share"])) == (1.5, share)
+        assert state.sharding.is_fully_replicated
+
+
+@both_wrappers
+def test_the_old_state_is_donated_if_asked(wrap):
+    for donate in (False, True):
+        state = jnp.zeros(())
+        wrap(mean_step, donate=donate)(state, jnp.arange(4.0))
+        assert state.is_deleted() == donate
+
+
+@both_wrappers
+def test_a_batch_that_does_not_divide_is_refused(wrap):
+    with pytest.raises(InputError, match=r"a batch of 5 .* 2 devices; give 4 or 6"):
+        wrap(mean_step)(jnp.zeros(()), jnp.arange(5.0))
+    with pytest.raises(InputError, match="2 flags for 1 inputs"):
+        wrap(mean_step, split=(True, True))(jnp.zeros(()), jnp.arange(4.0))
+
+
+def test_devices_that_are_not_there_are_refused():
+    with pytest.raises(InputError, match=r"99 devices were asked for, and 2 CPU present.*JAX_NUM_CPU_DEVICES"):
+        jdarts.pmap_step(mean_step, 99)
+    with pytest.raises(InputError, match="0 devices; give 1 or more"):
+        jdarts.shard_step(mean_step, 0)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("rows",))
+    with pytest.raises(InputError, match="the mesh has the axes rows"):
+        jdarts.shard_step(mean_step, mesh)

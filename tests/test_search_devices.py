@@ -1,0 +1,75 @@
+"""Searches whose batches several devices share."""
+
+import numpy as np
+import pytest
+import small_runs
+from small_runs import newest, read_metrics, user_settings
+from small_search import quick, run, start, undisturbed
+
+from jdarts import InputError
+
+__all__ = ["quick", "undisturbed", "user_settings"]
+
+
+def assert_close(folder, reference):
+    """Alphas, metrics and genotypes of a search are those of another, up to float32's rounding."""
+    found, expected = newest(folder).record, newest(reference).record
+    for kind, alphas in expected["alphas"].items():
+        np.testing.assert_allclose(found["alphas"][kind], alphas, rtol=1e-4, atol=1e-6)
+    found, expected = small_runs.records(folder), small_runs.records(reference)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected):
+        assert one.keys() == other.keys()
+        for name, value in other.items():
+            assert one[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+    assert (folder / "genotype.json").read_bytes() == (reference / "genotype.json").read_bytes()
+
+
+@pytest.mark.parametrize("parallel, images_on", [("shard", "device"), ("shard", "host"), ("pmap", "device")])
+def test_two_devices_find_what_one_finds(undisturbed, tmp_path, parallel, images_on):
+    run(tmp_path / "run", devices=2, parallel=parallel, images_on=images_on)
+    assert_close(tmp_path / "run", undisturbed)
+
+
+def test_per_device_statistics_are_another_search(undisturbed, tmp_path):
+    run(tmp_path / "run", devices=2, batch_statistics="per_device")
+    found, expected = (read_metrics(folder)[0]["train/loss"] for folder in (tmp_path / "run", undisturbed))
+    assert abs(found - expected) > 1e-4
+
+
+def test_a_search_goes_on_with_another_number_of_devices(undisturbed, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        small_runs.die_at(patch, small_runs.checkpoint, "save", 2)
+        with pytest.raises(small_runs.Died):
+            run(tmp_path / "run", devices=2)
+    assert newest(tmp_path / "run").step == 5
+    _, shown = run(tmp_path / "run", devices=1)
+    assert "going on with" in shown
+    assert_close(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"devices": 3, "batch_size": 128}, "--batch-size of 128 does not divide .* 3 devices; give 126 or 129"),
+        ({"devices": 2, "parallel": "jit"}, "--parallel jit is for one device, and --devices is 2; give pmap or shard"),
+        ({"devices": 0}, "--devices is 0; give 1 or more"),
+        ({"devices": 64}, "64 devices were asked for, and 2 CPU present"),
+    ],
+)
+def test_devices_that_do_not_fit_are_refused(quick, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_says_so_and_makes_cpu_devices(tmp_path, monkeypatch):
+    process = start(tmp_path / "run", devices=64)
+    code, _, errors = small_runs.finish(process)
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "error: 64 devices were asked for, and 2 CPU present; ask for fewer" in errors
+    assert not (tmp_path / "run").exists()
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
+    code, out, errors = small_runs.finish(start(tmp_path / "run", devices=4, epochs=1))
+    assert code == 0, errors
+    assert "genotype:" in out

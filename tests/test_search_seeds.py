@@ -1,0 +1,105 @@
+"""Searches of several seeds as one."""
+
+import io
+
+import pytest
+import small_runs
+from small_runs import newest, user_settings
+from small_search import config, quick, run
+from test_search_devices import assert_close
+
+from jdarts import InputError
+from jdarts.search import search_seeds
+
+__all__ = ["quick", "user_settings"]
+
+
+def run_seeds(folder, seeds="0,2", **changes):
+    stream = io.StringIO()
+    results = search_seeds(config(folder, seeds=seeds, **changes), stream=stream)
+    return results, stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def alone(quick, tmp_path_factory):
+    """The folder of the folders of single runs."""
+    folder = tmp_path_factory.mktemp("alone")
+    for seed in (0, 2):
+        run(folder / f"seed{seed}", seed=seed)
+    return folder
+
+
+def assert_each_close(folder, alone):
+    for seed in (0, 2):
+        assert_close(folder / f"seed{seed}", alone / f"seed{seed}")
+
+
+@pytest.mark.parametrize("settings", [{}, {"devices": 2}, {"images_on": "host"}], ids=str)
+def test_each_seed_finds_what_it_finds_alone(alone, tmp_path, settings):
+    results, shown = run_seeds(tmp_path, **settings)
+    assert_each_close(tmp_path, alone)
+    assert [result.folder.name for result in results] == ["seed0", "seed2"]
+    assert shown.count("epoch 2") >= 1
+    assert "different genotypes:" in shown
+    assert all(f"seed{seed}: " in shown for seed in (0, 2))
+    # The folders are those of single runs, which a single run finds finished.
+    _, shown = run(tmp_path / "seed2", seed=2)
+    assert "has finished" in shown
+    again, shown = run_seeds(tmp_path, **settings)
+    assert [result.genotype for result in again] == [result.genotype for result in results]
+    assert "different genotypes:" in shown
+
+
+def test_death_between_two_checkpoints_of_a_step(alone, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        small_runs.die_at(patch, small_runs.checkpoint, "save", 4)
+        with pytest.raises(small_runs.Died):
+            run_seeds(tmp_path)
+    assert [newest(tmp_path / f"seed{seed}").step for seed in (0, 2)] == [10, 5]
+    _, shown = run_seeds(tmp_path)
+    assert "after step 5" in shown
+    assert_each_close(tmp_path, alone)
+
+
+def test_a_finished_seed_is_not_run_again(alone, tmp_path):
+    run(tmp_path / "seed0")
+    before = (tmp_path / "seed0" / "summary.json").read_bytes()
+    results, shown = run_seeds(tmp_path)
+    assert f"{tmp_path / 'seed0'} has finished" in shown
+    assert (tmp_path / "seed0" / "summary.json").read_bytes() == before
+    assert len(results) == 2
+    assert_each_close(tmp_path, alone)
+
+
+def test_searches_at_different_steps_are_refused(quick, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        small_runs.die_at(patch, small_runs.checkpoint, "save", 2)
+        with pytest.raises(small_runs.Died):
+            run(tmp_path / "seed2", seed=2)
+    with pytest.raises(InputError, match=r"different steps \(seed 0 step 0, seed 2 step 5\).*--seed"):
+        run_seeds(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"seeds": "3-1"}, "--seeds is 3-1; give seeds such as 0-3 or 0,2,5"),
+        ({"seeds": "one"}, "--seeds is one; give seeds"),
+        ({"seeds": "0-2,1"}, "names a seed twice"),
+        ({"seeds": "9999999999"}, "--seed is 9999999999; give a number below"),
+        ({"seeds": "0-2", "devices": 2}, "--seeds of 3 does not divide .* 2 devices; give 2 or 4"),
+        ({"seeds": "0-3", "devices": 2, "parallel": "pmap"}, "--parallel pmap shares batches"),
+    ],
+)
+def test_seeds_that_do_not_fit_are_refused(tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        run_seeds(tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_seeds_of_the_command_line():
+    listed = config(None, seeds="0-2, 7").of_each_seed()
+    assert [each.seed for each in listed] == [0, 1, 2, 7]
+    assert {each.seeds for each in listed} == {None}
+    assert listed[3].folder == config(None, seed=7).folder
+    assert listed[1].to_json() == config(None, seed=1).to_json()
