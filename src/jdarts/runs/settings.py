@@ -23,6 +23,10 @@ WITHOUT_EFFECT = (
     "images_on",
     "devices",
     "parallel",
+    "cluster",
+    "coordinator",
+    "num_processes",
+    "process_id",
 )
 
 
