@@ -436,7 +436,7 @@ def run(
     settings = config.to_json()
     folder = RunFolder(config.folder)
     with processes.ending_together():
-        processes.check_same(settings)
+        processes.check_same(config)
         return _run(config, settings, folder, begin, finished, noun, stream)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import jax
@@ -18,6 +18,9 @@ from jdarts.runs.interruption import leave_now
 #: Seconds to wait for the coordinator, and for a sign of life of another process.
 PATIENCE = 60
 HEARTBEAT = 30
+
+#: Settings that each process may have for itself.
+_OWN = ("process_id", "data_dir")
 
 
 class Launch(Protocol):
@@ -114,17 +117,18 @@ def most(number: int) -> int:
     return number if alone() else max(_gathered(np.array([number], np.int32))[:, 0].tolist())
 
 
-def check_same(settings: Mapping[str, Any]) -> None:
-    """Checks that all processes run the same.
+def check_same(config: object) -> None:
+    """Checks that all processes run the same, down to what decides when they meet.
 
     Args:
-      settings: JSON data.
+      config: the configuration, a dataclass.
 
     Raises:
       InputError: in every process, if one has other settings.
     """
     if alone():
         return
+    settings = {name: str(value) for name, value in vars(config).items() if name not in _OWN}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).digest()
     every = _gathered(np.frombuffer(digest, np.uint8).astype(np.int32))
     others = [str(n) for n, each in enumerate(every) if not np.array_equal(each, every[0])]
