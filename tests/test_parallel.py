@@ -35,7 +35,7 @@ def test_so_are_those_of_the_search_network(found):
     assert found["supernet shard 8"] < 1e-9
 
 
-@pytest.mark.parametrize("case", ["MixedLayer seeds 1", "MixedLayer seeds 2", "supernet seeds 1"])
+@pytest.mark.parametrize("case", ["MixedLayer seeds 2", "supernet seeds 1"])
 def test_runs_at_once_are_those_alone(found, case):
     assert found[case] < 1e-9 < found[f"{case} apart"]
 
@@ -62,8 +62,9 @@ both_wrappers = pytest.mark.parametrize("wrap", WRAPPERS, ids=["pmap", "shard"])
 
 @both_wrappers
 def test_inputs_are_split_or_whole(wrap):
-    for split, share in ((None, 2), ((True,), 2), ((False,), 4)):
-        state, metrics = wrap(mean_step, split=split)(jnp.zeros(()), jnp.arange(4.0))
+    for split, share in ((None, 2), ((True, True), 2), ((False, True), 4)):
+        step = wrap(lambda state, x, y, *, axis_name: mean_step(state, x, axis_name=axis_name), split=split)
+        state, metrics = step(jnp.zeros(()), jnp.arange(4.0), jnp.arange(4.0))
         assert (float(state), int(metrics["share"])) == (1.5, share)
         assert state.sharding.is_fully_replicated
 

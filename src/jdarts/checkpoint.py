@@ -45,7 +45,8 @@ class Checkpoint(NamedTuple):
 def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep: int = 3) -> Path:
     """Writes a checkpoint, then removes older ones.
 
-    A reader never sees a part of it: whatever interrupts the writing, the checkpoint is there or it is not.
+    A reader never sees a part of it: whatever interrupts the writing, the checkpoint is there or it is not. Where several
+    processes hold the arrays all of them must call it; process 0 does what is to be done once.
 
     Args:
       folder: folder of the run's checkpoints; made where it is missing.
@@ -64,18 +65,26 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
 
     target = path_of(folder, step)
     aside = folder / f"{_ASIDE}{target.name}"
+    leads = jax.process_index() == 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
+        if leads:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+        _wait_for_all("folder")
         with _orbax_silenced():
             ocp.save(str((aside / ARRAYS).absolute()), tree)
+        _wait_for_all("arrays")
+        if not leads:
+            _wait_for_all("sealed")
+            return target
         _write_through(aside / RECORD, json.dumps(record, indent=1) + "\n")
         _write_through(aside / CHECKSUMS, _checksums(aside))
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
         _sync(folder)
+        _wait_for_all("sealed")
     except (OSError, ValueError) as error:
         # Orbax reports a full disk as a ValueError of the library beneath it.
         shutil.rmtree(aside, ignore_errors=True)
@@ -93,20 +102,22 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step_{step:08d}"
 
 
-def load(checkpoint: Checkpoint, template: Any) -> Any:
-    """Reads a checkpoint's arrays onto the default device.
+def load(checkpoint: Checkpoint, template: Any, place: jax.sharding.Sharding | None = None) -> Any:
+    """Reads a checkpoint's arrays.
 
     Args:
       checkpoint: which one.
       template: pytree of arrays or `jax.ShapeDtypeStruct`, of the structure that was saved.
+      place: where to put them; the default device where it is not given. Those who save and load need not agree on it.
 
     Raises:
       InputError: the arrays are of another structure, shape or type.
     """
     from orbax.checkpoint import v1 as ocp
 
-    (device,) = jnp.zeros(()).devices()
-    place = jax.sharding.SingleDeviceSharding(device)
+    if place is None:
+        (device,) = jnp.zeros(()).devices()
+        place = jax.sharding.SingleDeviceSharding(device)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), template)
     try:
         with _orbax_silenced():
@@ -211,6 +222,13 @@ def remove_half_written(folder: Path) -> None:
     """Removes what an interrupted `save` has left behind."""
     for path in folder.glob(f"{_ASIDE}*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _wait_for_all(what: str) -> None:
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(f"checkpoint: {what}")
 
 
 def _check_shapes(saved: Any, wanted: Any) -> None:

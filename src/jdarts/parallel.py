@@ -52,7 +52,7 @@ def pmap_step(
         inputs. Every output must be the same on all devices.
       devices: how many devices, or which.
       split: for each input whether its leaves' first axes are split over the devices, rather than given whole to each of
-        them; all are split where it is not given.
+        them; all are split where it is not given. `jax.pmap` needs one that is.
       donate: as for `jit_step`.
 
     Returns:

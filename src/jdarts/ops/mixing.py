@@ -72,7 +72,6 @@ def products(xs: Sequence[jax.Array], ys: Sequence[jax.Array], *, routes: Routes
     return products_p.bind(*xs, *ys, num_x=len(xs), routes=tuple(routes))
 
 
-@jax.custom_jvp
 def moments(xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance of every row of stacks, per channel.
 
@@ -86,16 +85,15 @@ def moments(xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     return mean, variance
 
 
-@moments.defjvp
-def _moments_jvp(primals: Any, tangents: Any) -> Any:
-    (xs,), (changes,) = primals, tangents
-    mean, variance = moments(xs)
+def _moments_jvp(xs: Any, tangents: Any) -> Any:
+    mean, variance = moments_p.bind(*xs)
+    changes = [ad.instantiate_zeros(tangent) for tangent in tangents]
     rows = [(k, i) for k, x in enumerate(xs) for i in range(x.shape[0])]
     sums = products(
         xs, changes, routes=(*((ONES, 0, k, i) for k, i in rows), *((k, i, k, i) for k, i in rows))
     ) / math.prod(xs[0].shape[1:-1])
     of_mean, of_square = sums[: len(rows)], sums[len(rows) :]
-    return (mean, variance), (of_mean, 2 * (of_square - mean * of_mean))
+    return [mean, variance], [of_mean, 2 * (of_square - mean * of_mean)]
 
 
 # Shapes and types.
@@ -249,6 +247,7 @@ def _filled(aval: Any, rows: jax.Array, routes: Routes, stack: int) -> jax.Array
 ad.primitive_jvps[combine_p] = _combine_jvp
 ad.primitive_transposes[combine_p] = _combine_transpose
 ad.primitive_jvps[products_p] = _products_jvp
+ad.primitive_jvps[moments_p] = _moments_jvp
 ad.primitive_transposes[products_p] = _products_transpose
 
 

@@ -11,6 +11,7 @@ import tyro
 
 from jdarts.runs.devices import provide_cpu_devices
 from jdarts.runs.interruption import Interrupted, leave_now
+from jdarts.runs.processes import farewell, join
 
 Config = TypeVar("Config")
 
@@ -35,11 +36,14 @@ def run_from_command_line(
     config: Any = tyro.cli(type(defaults), prog=prog, default=defaults, description=description)
     config.check()
     provide_cpu_devices(getattr(config, "devices", 1))
+    if hasattr(config, "coordinator"):
+        join(config)
     keep_compiled_programs()
     try:
         start(config)
     except Interrupted as interrupted:
         print(f"stopped by {interrupted}", file=sys.stderr)
+        farewell()
         leave_now(interrupted.exit_code)
     return 0
 

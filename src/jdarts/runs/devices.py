@@ -9,8 +9,10 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.parallel import AXIS, check_batch, device_mesh, jit_step, pmap_step, shard_step, vmap_step
+from jdarts.runs import processes
 
 Parallel = Literal["jit", "pmap", "shard"]
 BatchStatistics = Literal["synchronised", "per_device"]
@@ -20,17 +22,25 @@ class Devices:
     """The devices that share a run's batches.
 
     Args:
-      count: how many.
+      count: how many of each process.
       parallel: how steps are spread over them.
+
+    Attributes:
+      count: how many of all processes.
+      parallel: as given.
 
     Raises:
       InputError: more devices than there are.
     """
 
     def __init__(self, count: int = 1, parallel: Parallel = "shard") -> None:
-        self.count = count
         self.parallel = parallel
-        self._mesh = None if count == 1 else device_mesh(count)
+        self.count = count * jax.process_count()
+        self._mesh = None
+        if not processes.alone():
+            self._mesh = device_mesh(_of_each_process(count))
+        elif count > 1:
+            self._mesh = device_mesh(count)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -82,14 +92,40 @@ class Devices:
 
     def rows(self, count: int) -> jax.Array:
         """Places of a batch's images in each device's share of it, int32 `[count]`, split."""
-        return self.split(np.tile(np.arange(count // self.count, dtype=np.int32), self.count))
+        return self.split(self.share(np.tile(np.arange(count // self.count, dtype=np.int32), self.count)))
+
+    def share(self, batch: np.ndarray) -> np.ndarray:
+        """This process's share of a batch, which is all that `split` wants of it."""
+        if processes.alone():
+            return batch
+        size = len(batch) // jax.process_count()
+        return batch[jax.process_index() * size :][:size]
+
+    def load(self, saved: checkpoint.Checkpoint, template: Any) -> Any:
+        """A checkpoint's arrays, whole on every device."""
+        return checkpoint.load(saved, template, None if self._mesh is None else self._sharding(split=False))
 
     def _placed(self, tree: Any, *, split: bool) -> Any:
-        return jax.device_put(tree, None if self._mesh is None else self._sharding(split=split))
+        if self._mesh is None:
+            return jax.device_put(tree)
+        place = self._sharding(split=split)
+        if processes.alone():
+            return jax.device_put(tree, place)
+        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(place, np.asarray(leaf)), tree)
 
     def _sharding(self, *, split: bool) -> NamedSharding:
         assert self._mesh is not None
         return NamedSharding(self._mesh, P(AXIS) if split else P())
+
+
+def _of_each_process(count: int) -> list[Any]:
+    found: list[Any] = []
+    for process in range(jax.process_count()):
+        own = [device for device in jax.devices() if device.process_index == process]
+        if len(own) < count:
+            raise InputError(f"--devices is {count}, and process {process} has {len(own)} devices; ask for fewer")
+        found += own[:count]
+    return found
 
 
 def check_devices(config: Any) -> None:

@@ -12,6 +12,7 @@ from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.files import aside, replace_text
 from jdarts.genotype import AnyGenotype
+from jdarts.runs import processes
 from jdarts.runs.settings import option
 
 CONFIG = "config.json"
@@ -59,6 +60,9 @@ class RunFolder(NamedTuple):
         Raises:
           InputError: as `check`, or another process uses the folder, or it cannot be written.
         """
+        if not processes.leads():
+            yield
+            return
         existed = self.path.exists()
         with _explained("write", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -107,11 +111,13 @@ class RunFolder(NamedTuple):
             self.write(f"genotypes/epoch_{epoch:03d}.json", genotype.to_json() + "\n")
 
     def write(self, name: str, text: str) -> None:
-        """Writes a text file whole or not at all.
+        """Writes a text file whole or not at all; of several processes, the first one does.
 
         Raises:
           InputError: the folder cannot be written, or the disk is full.
         """
+        if not processes.leads():
+            return
         path = self.path / name
         with _explained("write", path):
             path.parent.mkdir(parents=True, exist_ok=True)

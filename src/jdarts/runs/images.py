@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts import data
+from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 
 ImagesOn = Literal["auto", "device", "host"]
@@ -67,19 +68,31 @@ class StepImages:
         """
         if self._whole is not None:
             images, labels = self._whole
-            return Batch(images, labels, self._devices.split(rows))
-        images, labels = self._split[np.asarray(rows)]
-        if labels.ndim == 1:
-            return gathered(images, labels, self._devices)
+            return Batch(
+                images,
+                labels,
+                self._devices.split(rows if processes.alone() else self._devices.share(np.asarray(rows))),
+            )
+        rows = np.asarray(rows)
+        if rows.ndim == 1:
+            return gathered(*self._split[self._devices.share(rows)], len(rows), self._devices)
+        images, labels = self._split[rows]
         places = np.broadcast_to(np.arange(self._batch, dtype=np.int32), labels.shape)
         return Batch(*self._devices.split((images, labels, places)))
 
 
-def gathered(images: np.ndarray, labels: np.ndarray, devices: Devices | None = None) -> Batch:
-    """A batch whose images are already chosen, on its way to the devices; one where they are not given."""
+def gathered(images: np.ndarray, labels: np.ndarray, count: int | None = None, devices: Devices | None = None) -> Batch:
+    """A batch whose images are already chosen, on its way to the devices.
+
+    Args:
+      images: uint8 `[B, H, W, C]`, or this process's share of them.
+      labels: int32, likewise.
+      count: images of the batch `B`; those that are given where there is one process.
+      devices: those that share it; one where they are not given.
+    """
     devices = devices or Devices()
     placed, placed_labels = devices.split((images, labels))
-    return Batch(placed, placed_labels, devices.rows(len(labels)))
+    return Batch(placed, placed_labels, devices.rows(count or len(labels)))
 
 
 def batch_shapes(image_shape: tuple[int, ...], *, images: int, rows: int) -> Batch:
@@ -93,6 +106,9 @@ def batch_shapes(image_shape: tuple[int, ...], *, images: int, rows: int) -> Bat
 
 def fit_on_device(images_on: ImagesOn, *splits: data.ImageSplit) -> bool:
     """Whether these splits are to live on the device: as said, or if they take at most a quarter of its memory."""
+    if images_on == "auto" and not processes.alone():
+        # Each process reads its share of every batch.
+        return False
     if images_on != "auto":
         return images_on == "device"
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")

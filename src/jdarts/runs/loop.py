@@ -15,6 +15,7 @@ import numpy as np
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.report import MetricsLog, Progress, read_metrics
+from jdarts.runs import processes
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.interruption import Interruption
 from jdarts.runs.programs import CompiledPrograms
@@ -203,6 +204,11 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         skipped: list[str] = []
         self.latest = self.newest(skipped)
         first_step = self.latest.step if self.latest else 0
+        # All have looked at the folder before one of them changes it.
+        if (processes.most(first_step), processes.most(-first_step)) != (first_step, -first_step):
+            raise InputError(
+                f"the processes see different checkpoints in {self.folder.path}; give a --run-dir that they share"
+            )
         self.started = self._last_save = time.monotonic()
         self.display = Progress(
             epochs=self._setting.epochs,
@@ -211,7 +217,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             unit=self.unit,
             first_step=first_step,
             title=self.noun,
-            stream=self._stream,
+            stream=self._stream if processes.leads() else processes.silent(),
         )
         with self.display, self.open_log(first_step) as log:
             for text in skipped:
@@ -238,10 +244,13 @@ class EpochRun(abc.ABC, Generic[AnyState]):
 
     def remove_half_written(self) -> None:
         """Removes checkpoints that an interruption has left unfinished."""
-        checkpoint.remove_half_written(self.folder.checkpoints)
+        if processes.leads():
+            checkpoint.remove_half_written(self.folder.checkpoints)
 
     def open_log(self, after_step: int) -> contextlib.AbstractContextManager[Log]:
         """Where the numbers of the run are written, without those after a step."""
+        if not processes.leads():
+            return contextlib.nullcontext(_NoLog())
         return MetricsLog(self.folder.path, after_step=after_step)
 
     def load(self, template: AnyState) -> AnyState:
@@ -289,9 +298,13 @@ class EpochRun(abc.ABC, Generic[AnyState]):
                 self.check_finite(state)
                 log.write(done, values)
             self.display.step(done, None if values is None else _shown({name: values[name] for name in self.shown}))
+            # Several processes agree on when to stop and to save; that takes a moment, so that they do not ask at every step.
+            if not processes.alone() and values is None:
+                continue
             self.stop_if_asked(state, epoch)
+            due = time.monotonic() - self._last_save >= 60 * self._setting.checkpoint_minutes
             # The end of the epoch saves by itself.
-            if done < end and time.monotonic() - self._last_save >= 60 * self._setting.checkpoint_minutes:
+            if done < end and processes.most(int(due)):
                 with self.display.pause("saving"):
                     self._save(state, epoch)
         return state
@@ -323,7 +336,8 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         for batch in batches:
             sums = sums + np.array(jax.device_get(function(*batch)), np.float64)
             counted += int(np.sum(batch[-1]))
-            self.stop_if_asked(state, epochs_ended)
+            if processes.alone():
+                self.stop_if_asked(state, epochs_ended)
         return sums / counted
 
     def _end_epoch(self, state: AnyState, epoch: int, evaluation: Mapping[str, float], log: Log) -> None:
@@ -343,8 +357,10 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         return any(earlier.get("epoch/number") == epoch for earlier in read_metrics(self.folder.path))
 
     def stop_if_asked(self, state: AnyState, epochs_ended: int, saved: Path | None = None) -> None:
-        """Saves, says so and raises `Interrupted` if a signal has come."""
-        if self.interruption.signal is not None:
+        """Saves, says so and raises `Interrupted` if a signal has come, to any of the processes."""
+        asked = processes.most(self.interruption.signal or 0)
+        if asked:
+            self.interruption.signal = asked
             path = saved or self._save(state, epochs_ended)
             self.display.message(f"saved {path}; the same command goes on from there")
             self.interruption.check()
@@ -392,6 +408,13 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             )
 
 
+class _NoLog:
+    """The log of a process that writes none."""
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes nothing."""
+
+
 def _number(value: Any) -> int:
     """A number that all runs of a batch of runs have in common."""
     return int(np.max(jax.device_get(value)))
@@ -429,9 +452,24 @@ def run(
     config.check()
     settings = config.to_json()
     folder = RunFolder(config.folder)
+    with processes.ending_together():
+        processes.check_same(config)
+        return _run(config, settings, folder, begin, finished, noun, stream)
+
+
+def _run(
+    config: Setting,
+    settings: dict[str, Any],
+    folder: RunFolder,
+    begin: Callable[[RunFolder, Interruption], EpochRun[Any]],
+    finished: Callable[[RunFolder], Summary],
+    noun: str,
+    stream: TextIO | None,
+) -> Any:
     folder.check(settings)
     if folder.summary.exists():
         found = finished(folder)
+        stream = stream if processes.leads() else processes.silent()
         ended = f"{folder.path} has finished; another --run-dir or --seed starts another {noun}"
         for line in (ended, *found.lines()):
             print(line, file=stream)

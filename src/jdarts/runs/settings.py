@@ -26,6 +26,10 @@ WITHOUT_EFFECT = (
     "workers",
     "devices",
     "parallel",
+    "cluster",
+    "coordinator",
+    "num_processes",
+    "process_id",
 )
 
 

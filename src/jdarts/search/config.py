@@ -12,6 +12,7 @@ from jdarts import bilevel
 from jdarts.errors import InputError
 from jdarts.runs.devices import BatchStatistics, Parallel, check_devices, check_share
 from jdarts.runs.images import ImagesOn
+from jdarts.runs.processes import check_launch
 from jdarts.runs.settings import (
     WITHOUT_EFFECT,
     Folder,
@@ -74,8 +75,13 @@ class SearchConfig:
       batch_statistics: what normalises a batch on several devices. synchronised: the statistics of the whole batch;
         per_device: each device its share by that share's own, as in the reference implementation; running statistics
         are the mean of the devices'.
+      cluster: this process is one of several that SLURM, Kubernetes, Open MPI or a Cloud TPU has started; JAX finds the
+        others. All share the run's folder; --devices are then those of each process.
+      coordinator: HOST:PORT of process 0, where no such system has started the processes.
+      num_processes: how many there are.
+      process_id: which of them this one is, from 0.
       precision: type of the feature maps. With bfloat16, weights, batch statistics and losses stay float32.
-      remat: compute the feature maps of a cell again in the backward pass instead of keeping them.
+      remat: compute the feature maps of a cell again in the backward pass instead of keeping them. XLA undoes it on CPUs.
       microbatches: parts of a batch that a step takes one after the other, in the memory of one. Each part is normalised by
         its own batch statistics, so that the result is not quite that of the whole batch.
     """
@@ -113,6 +119,10 @@ class SearchConfig:
     devices: int = 1
     parallel: Parallel = "shard"
     batch_statistics: BatchStatistics = "synchronised"
+    cluster: bool = False
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")] = None
+    num_processes: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    process_id: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     precision: Precision = "float32"
     remat: bool = False
     microbatches: int = 1
@@ -137,6 +147,14 @@ class SearchConfig:
         else:
             self._check_seeds(self.seeds)
         self._check_microbatches()
+        check_launch(self)
+        if self.cluster or self.coordinator is not None:
+            if self.seeds is not None:
+                raise InputError(
+                    "--seeds is for one process; give each process a --seed of its own, without --coordinator"
+                )
+            if self.parallel != "shard":
+                raise InputError(f"--parallel {self.parallel} is for one process; give shard")
         if self.precision == "bfloat16" and self.hypergradient == "finite_difference":
             raise InputError(
                 "--precision bfloat16 and --hypergradient finite_difference do not go together: the difference of two gradients "

@@ -14,8 +14,8 @@ from jdarts import data
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
 from jdarts.report import draw_cells, draw_curves, read_metrics
-from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
-from jdarts.runs.devices import Devices
+from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, processes, run
+from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.memory import StepMemory, available_memory, memory_lines, step_memory
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
@@ -54,6 +54,7 @@ def search(
     def begin(folder: RunFolder, interruption: Interruption) -> SearchRun:
         # Devices that are not there are refused before the data are read.
         devices = Devices(config.devices, config.parallel)
+        check_share(config.batch_size, devices.count, "--batch-size")
         images = dataset or data.load(config.dataset, config.data_dir)
         return SearchRun(config, images, devices, folder, interruption, stream, programs)
 
@@ -104,7 +105,8 @@ class SearchRun(EpochRun[SearchState]):
 
     def load(self, template: SearchState) -> SearchState:
         """The state of `latest`, whole on every device."""
-        return self.devices.whole(super().load(template))
+        assert self.latest is not None
+        return self.devices.load(self.latest, template)
 
     def opening(self, template: SearchState) -> str:
         """What a new search says at its start."""
@@ -143,12 +145,13 @@ class SearchRun(EpochRun[SearchState]):
 
     def memory(self) -> list[str]:
         """The step's memory, and what would save some where it does not fit."""
-        return step_memory_lines(self.functions["step"], self.config, devices=self.devices.count)
+        own = self.devices.count // jax.process_count()
+        return step_memory_lines(self.functions["step"], self.config, devices=own)
 
     def inputs(self, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
         """Images and rows of each step."""
         rows = self.functions["rows"](state.data_key, np.int32(epoch))
-        if not self.images.on_device:
+        if not self.images.on_device or not processes.alone():
             rows = jax.device_get(rows)
         for place in range(first, self.steps_per_epoch):
             yield self.images.step_inputs(rows, place)
@@ -157,7 +160,7 @@ class SearchRun(EpochRun[SearchState]):
         """Loss and accuracy on the alphas' half with running statistics, without augmentation."""
 
         def function(*batch: Any) -> Any:
-            return self.functions["evaluate"](state, *self.devices.split(batch))
+            return self.functions["evaluate"](state, *self.devices.split([self.devices.share(each) for each in batch]))
 
         with self.display.pause("evaluating"):
             batches = self.images.evaluation_batches()
@@ -179,10 +182,11 @@ class SearchRun(EpochRun[SearchState]):
     def close(self, state: SearchState, evaluation: Mapping[str, float]) -> Summary:
         """Writes genotype, drawings and summary."""
         genotype = self._genotype(state)
-        with self.display.pause("drawing"):
-            self.folder.write_genotype(genotype)
-            draw_cells(genotype, self.folder.path, title=f"{self.config.dataset}, seed {self.config.seed}")
-            draw_curves(read_metrics(self.folder.path), self.folder.path / "curves.png")
+        if processes.leads():
+            with self.display.pause("drawing"):
+                self.folder.write_genotype(genotype)
+                draw_cells(genotype, self.folder.path, title=f"{self.config.dataset}, seed {self.config.seed}")
+                draw_curves(read_metrics(self.folder.path), self.folder.path / "curves.png")
         result = SearchResult(genotype, _alphas(state), evaluation["evaluation/accuracy"], self.folder.path)
         found = Summary(result, self.config.epochs, int(state.step), self.seconds())
         summary.write(found, self.folder)
@@ -198,7 +202,7 @@ def step_memory_lines(step: Any, config: SearchConfig, *, devices: int) -> list[
     Args:
       step: the compiled step.
       config: the settings; options that they do not use yet are named where the memory is too small.
-      devices: how many take part in the step.
+      devices: how many of this machine take part in the step.
     """
     need = step_memory(step)
     if need is None:
@@ -206,7 +210,8 @@ def step_memory_lines(step: Any, config: SearchConfig, *, devices: int) -> list[
     if jax.default_backend() == "cpu":
         need = StepMemory(devices * need.lasting, devices * need.passing)
     savings: list[tuple[str, float]] = []
-    if not config.remat:
+    # On CPUs XLA merges what is computed again with what was computed before, and nothing is saved.
+    if not config.remat and jax.default_backend() != "cpu":
         # Kept are the outputs of all cells, and the maps inside of one at a time.
         savings.append(("--remat", min(1.0, 2 / config.cells)))
     share = config.batch_size // (1 if config.seeds else config.devices)

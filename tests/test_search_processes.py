@@ -1,0 +1,117 @@
+"""A search of two processes with two devices each, over the loopback interface."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from small_runs import environment, finish, newest, read_until, user_settings
+from small_search import config, quick, run, start, undisturbed
+from test_search_devices import assert_close
+
+from jdarts import InputError
+
+__all__ = ["quick", "undisturbed", "user_settings"]
+
+IMPATIENT = """
+import small_search, jdarts.command, jdarts.runs.processes, jdarts.search.command
+jdarts.runs.processes.PATIENCE = 5
+jdarts.command.run_command(jdarts.search.command.main)
+"""
+
+
+def coordinator():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
+def start_both(folder, *, of_second=None, **changes):
+    shared = {"coordinator": coordinator(), "num_processes": 2, "devices": 2, **changes}
+    first = start(folder, process_id=0, **shared)
+    return first, start(folder, process_id=1, **{**shared, **(of_second or {})})
+
+
+def test_two_processes_find_what_one_finds(undisturbed, tmp_path):
+    both = start_both(tmp_path / "run")
+    (code, out, errors), (second_code, second_out, _) = map(finish, both)
+    assert code == 0, errors
+    assert second_code == 0
+    assert "genotype:" in out
+    assert "epoch" not in second_out
+    assert_close(tmp_path / "run", undisturbed)
+
+
+def test_when_one_is_killed_the_other_ends_and_one_alone_goes_on(quick, tmp_path):
+    folder = tmp_path / "run"
+    both = start_both(folder, epochs=30)
+    read_until(both[0], "epoch  2")
+    both[1].kill()
+    killed = time.monotonic()
+    code, _, errors = finish(both[0], seconds=60)
+    assert time.monotonic() - killed < 60
+    assert code not in (0, 2)
+    assert "another process of this run has ended" in errors
+    both[1].communicate()
+    step = newest(folder).step
+    assert 5 <= step < 150
+    _, shown = run(folder, epochs=30)
+    assert f"after step {step}" in shown
+    assert newest(folder).step == 150
+
+
+def test_a_signal_to_one_stops_both(quick, tmp_path):
+    folder = tmp_path / "run"
+    both = start_both(folder, epochs=30)
+    read_until(both[0], "epoch  2")
+    both[1].send_signal(signal.SIGTERM)
+    for process in both:
+        code, _, errors = finish(process)
+        assert code == 128 + signal.SIGTERM
+        assert "stopped by SIGTERM" in errors
+    assert 5 <= newest(folder).step < 150
+
+
+def test_a_process_with_other_settings_is_refused(tmp_path):
+    # Records of metrics are where processes meet, though the result does not depend on them.
+    for process in start_both(tmp_path / "run", of_second={"log_every": 3}):
+        code, _, errors = finish(process)
+        assert code == 2
+        assert "error: process 1 of 2 was started with other settings than process 0" in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_process_that_does_not_come(tmp_path, missing):
+    program, own = ("-c", IMPATIENT), 1 - missing
+    process = start(tmp_path / "run", program=program, coordinator=coordinator(), num_processes=2, process_id=own)
+    code, _, errors = finish(process, seconds=60)
+    assert code == 2
+    assert "error: the processes of the run have not come together within 5 s" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"coordinator": "host:1"}, "--coordinator, --num-processes and --process-id go together"),
+        ({"process_id": 1}, "--coordinator, --num-processes and --process-id go together"),
+        ({"coordinator": "host", "num_processes": 2, "process_id": 0}, "--coordinator is host; .*HOST:PORT"),
+        ({"coordinator": "host:1", "num_processes": 2, "process_id": 2}, "--process-id is 2 of 2; give 0 to 1"),
+        ({"cluster": True, "process_id": 2}, "--cluster lets JAX find the other processes"),
+        ({"cluster": True, "seeds": "0-3"}, "--seeds is for one process"),
+        ({"cluster": True, "parallel": "pmap"}, "--parallel pmap is for one process; give shard"),
+    ],
+)
+def test_processes_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        config(None, **changes).check()
+
+
+def test_no_cluster_where_there_is_none(tmp_path):
+    command = [sys.executable, "-m", "jdarts.search", "--cluster", "--run-dir", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
+    assert done.returncode == 2
+    assert "error: --cluster: JAX finds no SLURM" in done.stderr
