@@ -13,7 +13,9 @@ import pytest
 from jdarts import native
 from jdarts.native import build, rules
 from jdarts.ops.depthwise import depthwise_conv
+from jdarts.ops.highway import mixed_highway
 from jdarts.ops.mixing import combine, moments, products
+from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import max_pool_3x3
 
 LOAD = "from jdarts.native.build import load_library; load_library()"
@@ -58,7 +60,16 @@ def every_primitive(x, kernels):
     pooled, pull_back = jax.vjp(max_pool_3x3, sums)
     _, change = jax.jvp(max_pool_3x3, (x,), (pooled,))
     y, gradients = jax.vjp(depthwise_conv, x, kernels)
-    return gradients(y), pull_back(change), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))
+    mapped, of_pointwise = jax.vjp(lambda x, w: pointwise([x], [w]), x[0], kernels[0, 0, :1, :2])
+
+    def highway(weights):
+        return mixed_highway(weights, *[x[0, 0]] * 3).sum()
+
+    second = jax.grad(lambda weights: jax.grad(highway)(weights).sum())(x[0, 0, :, :, 0])
+    return (
+        *(gradients(y), pull_back(change), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))),
+        *(of_pointwise(mapped), highway(x[0, 0, :, :, 0]), second),
+    )
 
 
 X, KERNELS = np.random.default_rng(0).normal(size=(1, 1, 4, 4, 2)), np.ones((1, 1, 3, 3, 2))

@@ -62,7 +62,7 @@ def _found(text: str, published: Mapping[str, AnyGenotype], kind: type[AnyGenoty
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"cannot read {_shown(text)}: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     near = difflib.get_close_matches(text, published, n=1)
     guess = f"did you mean {near[0]}? " if near else ""
     form = " or ".join(form for each, form in _FORMS.items() if kind in (each, None))

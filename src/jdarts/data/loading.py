@@ -25,9 +25,9 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> ImageData
     """
     if name in (SOTU, *TEXTS):
         raise InputError(f"{name} is a text; search on it with: python -m jdarts.language.search --dataset {name}")
-    check_name(name, (*NAMES, *LARGE))
     if name in LARGE:
         raise InputError(f"{name} does not fit into memory; networks are trained on it with: python -m jdarts.train")
+    check_name(name, NAMES)
     if name == DIGITS:
         return load_digits()
     return load_prepared(name, CATALOGUE[name], data_dir)
