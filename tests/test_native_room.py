@@ -65,10 +65,10 @@ def every_primitive(x, kernels):
     def highway(weights):
         return mixed_highway(weights, *[x[0, 0]] * 3).sum()
 
-    second = jax.grad(lambda weights: jax.grad(highway)(weights).sum())(x[0, 0, :, :, 0])
+    derivatives = jax.value_and_grad(lambda weights: jax.grad(highway)(weights).sum())(x[0, 0, :, :, 0])
     return (
         *(gradients(y), pull_back(change), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))),
-        *(of_pointwise(mapped), highway(x[0, 0, :, :, 0]), second),
+        *(of_pointwise(mapped), highway(x[0, 0, :, :, 0]), derivatives),
     )
 
 
