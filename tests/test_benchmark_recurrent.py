@@ -1,6 +1,7 @@
 """The PyTorch side of the recurrent benchmark against the reference implementation's own numbers, in float64."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,8 @@ class Stored:
         logits, hidden = search.network(segment, search.alphas)
         self.check(f"{prefix}log_prob", torch.log_softmax(logits, -1))
         self.check(f"{prefix}hidden_next", hidden)
-        running = [value.clone() for value in (search.network.norm.running_mean, search.network.norm.running_var)]
+        norm: Any = search.network.norm
+        running = [value.clone() for value in (norm.running_mean, norm.running_var)]
         loss = search.loss(segment)
         alphas, *gradients = torch.autograd.grad(loss, (search.alphas, *search.weights))
         self.check(f"{prefix}loss", loss)

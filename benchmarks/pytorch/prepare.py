@@ -20,7 +20,7 @@ def prepare(
     classes: int,
     layout: str,
     threads: int,
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """Builds network and batches, and returns a function that takes one step.
 
     Args:

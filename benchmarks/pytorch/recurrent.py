@@ -3,6 +3,8 @@
 A node's predecessors share one matrix product; each activation is applied to all of them and weighted in turn.
 """
 
+# pyright: reportPrivateImportUsage=false
+
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,5 +1,7 @@
 """The steps of a DARTS search (section 2.3, algorithm 1) with the reference implementation's optimisers."""
 
+# pyright: reportPrivateImportUsage=false
+
 from collections.abc import Sequence
 
 import torch  # pyright: ignore[reportMissingImports]
