@@ -1,6 +1,5 @@
 """What a finished search has found: written as the last file of a run, read back when it is started again."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdarts.errors import InputError
-from jdarts.genotype import Cell, Genotype, parse_genotype
+from jdarts.genotype import Cell, Genotype
 from jdarts.report import duration
-from jdarts.runs.folder import SUMMARY, RunFolder
+from jdarts.runs.folder import RunFolder
+from jdarts.runs.summaries import read_summary, write_summary
 from jdarts.space import CELL_KINDS
 
 
@@ -109,14 +108,14 @@ def write(summary: Summary, folder: RunFolder) -> None:
     """
     genotype, alphas, accuracy, _ = summary.result
     content = {
-        "genotype": json.loads(genotype.to_json()),
+        "genotype": genotype,
         "valid_accuracy": accuracy,
         "epochs": summary.epochs,
         "steps": summary.steps,
         "seconds": summary.seconds,
         "alphas": {kind: alphas[kind].tolist() for kind in CELL_KINDS},
     }
-    folder.write(SUMMARY, json.dumps(content, indent=1) + "\n")
+    write_summary(folder, content)
 
 
 def read(folder: RunFolder) -> Summary:
@@ -125,13 +124,10 @@ def read(folder: RunFolder) -> Summary:
     Raises:
       InputError: it is damaged.
     """
-    try:
-        content: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
-        genotype = parse_genotype(json.dumps(content["genotype"]), Genotype)
+
+    def made(content: dict[str, Any]) -> Summary:
         alphas = {kind: np.asarray(content["alphas"][kind], np.float32) for kind in CELL_KINDS}
-        result = SearchResult(genotype, alphas, float(content["valid_accuracy"]), folder.path)
+        result = SearchResult(content["genotype"], alphas, float(content["valid_accuracy"]), folder.path)
         return Summary(result, int(content["epochs"]), int(content["steps"]), float(content["seconds"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder.summary} is damaged ({error}); remove it, and the same command ends the run again"
-        ) from None
+
+    return read_summary(folder, Genotype, made)

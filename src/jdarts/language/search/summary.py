@@ -1,15 +1,14 @@
 """What a finished search on text has found: written as the last file of a run, read back when it is started again."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdarts.errors import InputError
-from jdarts.genotype import RecurrentGenotype, parse_genotype
+from jdarts.genotype import RecurrentGenotype
 from jdarts.report import duration
-from jdarts.runs.folder import SUMMARY, RunFolder
+from jdarts.runs.folder import RunFolder
+from jdarts.runs.summaries import read_summary, write_summary
 
 
 class LanguageSearchResult(NamedTuple):
@@ -73,9 +72,8 @@ def write(summary: Summary, folder: RunFolder) -> None:
     """
     content = summary.result._asdict() | summary._asdict()
     del content["folder"], content["result"]
-    content["genotype"] = json.loads(summary.result.genotype.to_json())
     content["alphas"] = summary.result.alphas.tolist()
-    folder.write(SUMMARY, json.dumps(content, indent=1) + "\n")
+    write_summary(folder, content)
 
 
 def read(folder: RunFolder) -> Summary:
@@ -84,13 +82,10 @@ def read(folder: RunFolder) -> Summary:
     Raises:
       InputError: it is damaged.
     """
-    try:
-        content: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
-        content["genotype"] = parse_genotype(json.dumps(content["genotype"]), RecurrentGenotype)
+
+    def made(content: dict[str, Any]) -> Summary:
         content["alphas"] = np.asarray(content["alphas"], np.float32)
         effort = int(content.pop("epochs")), int(content.pop("steps")), float(content.pop("seconds"))
         return Summary(LanguageSearchResult(**content, folder=folder.path), *effort)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder.summary} is damaged ({error}); remove it, and the same command ends the run again"
-        ) from None
+
+    return read_summary(folder, RecurrentGenotype, made)

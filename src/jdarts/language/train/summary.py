@@ -1,13 +1,12 @@
 """What a finished training on text has come to: written as the last file of a run, read back when it is started again."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jdarts.errors import InputError
-from jdarts.genotype import RecurrentGenotype, parse_genotype
+from jdarts.genotype import RecurrentGenotype
 from jdarts.report import duration
-from jdarts.runs.folder import SUMMARY, RunFolder
+from jdarts.runs.folder import RunFolder
+from jdarts.runs.summaries import read_summary, write_summary
 
 
 class LanguageTrainResult(NamedTuple):
@@ -77,8 +76,7 @@ def write(summary: Summary, folder: RunFolder) -> None:
     """
     content = summary.result._asdict() | {"epochs": summary.epochs, "steps": summary.steps}
     del content["folder"]
-    content["genotype"] = json.loads(summary.result.genotype.to_json())
-    folder.write(SUMMARY, json.dumps(content, indent=1) + "\n")
+    write_summary(folder, content)
 
 
 def read(folder: RunFolder) -> Summary:
@@ -87,12 +85,9 @@ def read(folder: RunFolder) -> Summary:
     Raises:
       InputError: it is damaged.
     """
-    try:
-        content: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
-        content["genotype"] = parse_genotype(json.dumps(content["genotype"]), RecurrentGenotype)
+
+    def made(content: dict[str, Any]) -> Summary:
         epochs, steps = int(content.pop("epochs")), int(content.pop("steps"))
         return Summary(LanguageTrainResult(**content, folder=folder.path), epochs, steps)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder.summary} is damaged ({error}); remove it, and the same command ends the run again"
-        ) from None
+
+    return read_summary(folder, RecurrentGenotype, made)
