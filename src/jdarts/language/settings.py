@@ -1,5 +1,6 @@
 """What searches and trainings of language models are told alike: the fields, their checks, and what they check of a text."""
 
+import abc
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from jdarts.runs.settings import (
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageConfig:
+class LanguageConfig(abc.ABC):
     """Settings of every run on text.
 
     Attributes:
@@ -95,9 +96,9 @@ class LanguageConfig:
         check_seed(self)
 
     @property
+    @abc.abstractmethod
     def folder(self) -> Path:
         """The run's folder."""
-        raise NotImplementedError
 
     @property
     def rates(self) -> Rates:

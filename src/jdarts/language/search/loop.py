@@ -11,18 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.data.text import TextCorpus, load_text, segment_lengths, unigram_perplexity
+from jdarts.data.text import TextCorpus, load_text, segment_lengths
 from jdarts.derivation import derive_recurrent_genotype
 from jdarts.genotype import RecurrentGenotype
-from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces, evaluation_shapes
+from jdarts.language.evaluation import evaluation_function, evaluation_shapes
 from jdarts.language.reading import steps_per_pass, stream_of
+from jdarts.language.run import LanguageRun, count_weights
 from jdarts.language.search import summary
 from jdarts.language.search.config import LanguageSearchConfig
 from jdarts.language.search.step import AVERAGED, SearchState, search_program
 from jdarts.language.search.summary import LanguageSearchResult, Summary
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows, used_text
 from jdarts.report import draw_cells, draw_curves, read_metrics
-from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
+from jdarts.runs import CompiledPrograms, Interruption, RunFolder, run
 
 
 def search_language(
@@ -59,12 +60,11 @@ def search_language(
     return run(config, begin, finished=summary.read, noun=_LanguageSearch.noun, stream=stream)
 
 
-class _LanguageSearch(EpochRun[SearchState]):
+class _LanguageSearch(LanguageRun[SearchState, LanguageSearchConfig]):
     """One process's share of a search."""
 
     noun = "search"
     shown = (*AVERAGED, "learning_rate", "alphas/entropy")
-    unit = "words"
 
     def __init__(
         self,
@@ -75,8 +75,6 @@ class _LanguageSearch(EpochRun[SearchState]):
         stream: TextIO | None,
         programs: CompiledPrograms | None,
     ) -> None:
-        self.config = config
-        self.corpus = corpus
         self.vocabulary = table_rows(config, corpus)
         for split in ("train", "valid"):
             check_holds_segment(corpus, split, batch_size=config.batch_size, bptt=config.bptt)
@@ -86,25 +84,23 @@ class _LanguageSearch(EpochRun[SearchState]):
         rows = self.streams[0].rows, self.streams[1].rows
         steps = steps_per_pass(rows[0], bptt=config.bptt)
         self.program = search_program(config, vocabulary=self.vocabulary, rows=rows, steps_per_epoch=steps)
-        super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
-
-    @property
-    def units_per_step(self) -> int:
-        return self.config.batch_size * self.config.bptt
-
-    def shapes(self) -> SearchState:
-        return jax.eval_shape(self.program.init, _SEED)
-
-    def start(self) -> SearchState:
-        return self.functions["init"](np.uint32(self.config.seed))
+        super().__init__(
+            config,
+            corpus,
+            self.program.init,
+            folder,
+            interruption,
+            steps_per_epoch=steps,
+            stream=stream,
+            programs=programs,
+        )
 
     def opening(self, template: SearchState) -> str:
-        weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(template.bilevel.weights))
         return (
             f"searching on {self.corpus.name}: {len(self.corpus.train):,} words for the weights, "
-            f"{len(self.corpus.valid):,} for the alphas, {len(self.corpus.vocabulary):,} different ones; {weights:,} "
-            f"weights, hypergradient {self.config.hypergradient}; a unigram model has a validation perplexity of "
-            f"{self._unigram('valid'):.1f}"
+            f"{len(self.corpus.valid):,} for the alphas, {len(self.corpus.vocabulary):,} different ones; "
+            f"{count_weights(template.bilevel.weights):,} weights, hypergradient {self.config.hypergradient}; "
+            f"a unigram model has a validation perplexity of {self.unigram('valid'):.1f}"
         )
 
     def program_key(self) -> Hashable:
@@ -118,7 +114,7 @@ class _LanguageSearch(EpochRun[SearchState]):
         shapes = evaluation_shapes(self.config.bptt, self.config.evaluation_batch_size, self.config.width)
         evaluate = jax.jit(evaluation_function(self.program.model))
         return {
-            "init": jax.jit(self.program.init).lower(_SEED),
+            "init": self.lowered_init(),
             "step": jax.jit(self.program.step, donate_argnums=0).lower(template, *words, length),
             "evaluate": evaluate.lower(variables, template.bilevel.alphas, *shapes),
         }
@@ -137,13 +133,7 @@ class _LanguageSearch(EpochRun[SearchState]):
         batch = self.config.evaluation_batch_size
         variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
         function = functools.partial(self.functions["evaluate"], variables, state.bilevel.alphas)
-        with self.display.pause(doing):
-            pieces = evaluation_pieces(words, batch, self.config.bptt)
-            hidden = np.zeros((batch, self.config.width), np.float32)
-            return float(self.means(carried(function, hidden), pieces, state=state, epochs_ended=epochs_ended))
-
-    def _unigram(self, split: str) -> float:
-        return unigram_perplexity(self.corpus.train, getattr(self.corpus, split), len(self.corpus.vocabulary))
+        return self.text_loss(function, words, batch, state, epochs_ended, doing)
 
     def record(self, state: SearchState) -> dict[str, Any]:
         return {
@@ -165,9 +155,9 @@ class _LanguageSearch(EpochRun[SearchState]):
             genotype=genotype,
             alphas=np.asarray(state.bilevel.alphas),
             valid_perplexity=evaluation["evaluation/perplexity"],
-            valid_unigram_perplexity=self._unigram("valid"),
+            valid_unigram_perplexity=self.unigram("valid"),
             test_perplexity=math.exp(test_loss),
-            test_unigram_perplexity=self._unigram("test"),
+            test_unigram_perplexity=self.unigram("test"),
             folder=self.folder.path,
         )
         found = Summary(result, self.config.epochs, int(state.step), self.seconds())
@@ -176,6 +166,3 @@ class _LanguageSearch(EpochRun[SearchState]):
 
     def _genotype(self, state: SearchState) -> RecurrentGenotype:
         return derive_recurrent_genotype(np.asarray(state.bilevel.alphas), self.config.space)
-
-
-_SEED = jax.ShapeDtypeStruct((), jnp.uint32)

@@ -11,17 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.data.text import TextCorpus, load_text, segment_lengths, unigram_perplexity
+from jdarts.data.text import TextCorpus, load_text, segment_lengths
 from jdarts.data.text.streams import sizes
-from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces, evaluation_shapes
+from jdarts.language.evaluation import evaluation_function, evaluation_shapes
 from jdarts.language.reading import steps_per_pass, stream_of
+from jdarts.language.run import LanguageRun, count_weights
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows, used_text
 from jdarts.language.train import summary
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import AVERAGED, TrainState, evaluated_weights, train_program
 from jdarts.language.train.summary import LanguageTrainResult, Summary
 from jdarts.report import draw_cells, draw_curves, read_metrics
-from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
+from jdarts.runs import CompiledPrograms, Interruption, RunFolder, run
 
 
 def train_language(
@@ -61,12 +62,11 @@ def train_language(
     return run(config, begin, finished=summary.read, noun=_LanguageTraining.noun, stream=stream)
 
 
-class _LanguageTraining(EpochRun[TrainState]):
+class _LanguageTraining(LanguageRun[TrainState, LanguageTrainConfig]):
     """One process's share of a training."""
 
     noun = "training"
     shown = (*AVERAGED, "learning_rate", "averaged_steps")
-    unit = "words"
 
     def __init__(
         self,
@@ -77,8 +77,6 @@ class _LanguageTraining(EpochRun[TrainState]):
         stream: TextIO | None,
         programs: CompiledPrograms | None,
     ) -> None:
-        self.config = config
-        self.corpus = corpus
         self.vocabulary = table_rows(config, corpus)
         self._returns_shown = 0
         self.sizes = sizes(bptt=config.bptt, varied=True)
@@ -90,23 +88,22 @@ class _LanguageTraining(EpochRun[TrainState]):
                 check_can_be_evaluated(config, corpus, split, "test_batch_size")
         self.program = train_program(config, vocabulary=self.vocabulary, rows=self.words.rows)
         steps = steps_per_pass(self.words.rows, bptt=config.bptt)
-        super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
-
-    @property
-    def units_per_step(self) -> int:
-        return self.config.batch_size * self.config.bptt
-
-    def shapes(self) -> TrainState:
-        return jax.eval_shape(self.program.init, _SEED)
-
-    def start(self) -> TrainState:
-        return self.functions["init"](np.uint32(self.config.seed))
+        super().__init__(
+            config,
+            corpus,
+            self.program.init,
+            folder,
+            interruption,
+            steps_per_epoch=steps,
+            stream=stream,
+            programs=programs,
+        )
 
     def opening(self, template: TrainState) -> str:
         return (
             f"training on {self.corpus.name}: {len(self.corpus.train):,} words, {len(self.corpus.vocabulary):,} different "
-            f"ones; {_count(template.weights):,} weights, {self.config.genotype}; a unigram model has a validation "
-            f"perplexity of {self._unigram('valid'):.1f}"
+            f"ones; {count_weights(template.weights):,} weights, {self.config.genotype}; a unigram model has a validation "
+            f"perplexity of {self.unigram('valid'):.1f}"
         )
 
     def program_key(self) -> Hashable:
@@ -120,7 +117,7 @@ class _LanguageTraining(EpochRun[TrainState]):
         step = jax.jit(self.program.step, donate_argnums=0, static_argnames="size")
         evaluate = jax.jit(evaluation_function(self.program.model))
         lowered = {
-            "init": jax.jit(self.program.init).lower(_SEED),
+            "init": self.lowered_init(),
             "end_epoch": jax.jit(self.program.end_epoch, donate_argnums=0).lower(
                 template, jax.ShapeDtypeStruct((), jnp.float32)
             ),
@@ -157,13 +154,7 @@ class _LanguageTraining(EpochRun[TrainState]):
         self, weights: Any, words: np.ndarray, batch: int, state: TrainState, epochs_ended: int, doing: str
     ) -> float:
         function = functools.partial(self.functions[f"evaluate {batch}"], {"params": weights}, None)
-        with self.display.pause(doing):
-            pieces = evaluation_pieces(words, batch, self.config.bptt)
-            hidden = np.zeros((batch, self.config.width), np.float32)
-            return float(self.means(carried(function, hidden), pieces, state=state, epochs_ended=epochs_ended))
-
-    def _unigram(self, split: str) -> float:
-        return unigram_perplexity(self.corpus.train, getattr(self.corpus, split), len(self.corpus.vocabulary))
+        return self.text_loss(function, words, batch, state, epochs_ended, doing)
 
     def end_epoch(self, state: TrainState, evaluation: Mapping[str, float]) -> TrainState:
         averaged, returns = bool(state.averaging), int(state.returns)
@@ -198,27 +189,20 @@ class _LanguageTraining(EpochRun[TrainState]):
             draw_curves(read_metrics(self.folder.path), self.folder.path / "curves.png")
         result = LanguageTrainResult(
             genotype=self.config.cell,
-            weights=_count(state.weights),
+            weights=count_weights(state.weights),
             averaged=bool(state.averaging),
             returns=int(state.returns),
             best_perplexity=_perplexity(float(state.best_loss)),
             valid_perplexity=tested["valid"],
             test_perplexity=tested["test"],
-            valid_unigram_perplexity=self._unigram("valid"),
-            test_unigram_perplexity=self._unigram("test"),
+            valid_unigram_perplexity=self.unigram("valid"),
+            test_unigram_perplexity=self.unigram("test"),
             seconds=self.seconds(),
             folder=self.folder.path,
         )
         found = Summary(result, epochs, int(state.step))
         summary.write(found, self.folder)
         return found
-
-
-_SEED = jax.ShapeDtypeStruct((), jnp.uint32)
-
-
-def _count(weights: Any) -> int:
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights))
 
 
 def _perplexity(loss: float) -> float:

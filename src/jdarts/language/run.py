@@ -1,0 +1,105 @@
+"""What searches and trainings on text share as runs of epochs: their text, their start, and losses of whole texts."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Generic, TextIO, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.data.text import TextCorpus, unigram_perplexity
+from jdarts.language.evaluation import carried, evaluation_pieces
+from jdarts.language.settings import LanguageConfig
+from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder
+from jdarts.runs.loop import AnyState
+
+AnyConfig = TypeVar("AnyConfig", bound=LanguageConfig)
+
+_SEED = jax.ShapeDtypeStruct((), jnp.uint32)
+
+
+class LanguageRun(EpochRun[AnyState], Generic[AnyState, AnyConfig]):
+    """One process's share of a run on text.
+
+    Args:
+      config: the settings.
+      corpus: the text.
+      init: `seed, uint32 [] -> state`.
+      folder: as for `EpochRun`, like the rest.
+      interruption: see there.
+      steps_per_epoch: see there.
+      stream: see there.
+      programs: see there.
+    """
+
+    unit = "words"
+
+    def __init__(
+        self,
+        config: AnyConfig,
+        corpus: TextCorpus,
+        init: Callable[[jax.Array], AnyState],
+        folder: RunFolder,
+        interruption: Interruption,
+        *,
+        steps_per_epoch: int,
+        stream: TextIO | None,
+        programs: CompiledPrograms | None,
+    ) -> None:
+        self.config = config
+        self.corpus = corpus
+        self._init = init
+        super().__init__(
+            config, folder, interruption, steps_per_epoch=steps_per_epoch, stream=stream, programs=programs
+        )
+
+    @property
+    def units_per_step(self) -> int:
+        """Words of a segment in all columns."""
+        return self.config.batch_size * self.config.bptt
+
+    def shapes(self) -> AnyState:
+        """Shapes and types of the state."""
+        return jax.eval_shape(self._init, _SEED)
+
+    def start(self) -> AnyState:
+        """The state before the first step."""
+        return self.functions["init"](np.uint32(self.config.seed))
+
+    def lowered_init(self) -> jax.stages.Lowered:
+        """The function `init`, to be compiled."""
+        return jax.jit(self._init).lower(_SEED)
+
+    def text_loss(
+        self,
+        function: Callable[..., Any],
+        words: np.ndarray,
+        batch: int,
+        state: AnyState,
+        epochs_ended: int,
+        doing: str,
+    ) -> float:
+        """Mean loss over a whole text, its hidden states carried from piece to piece.
+
+        Args:
+          function: the compiled evaluation with its weights.
+          words: the text.
+          batch: columns in which it is read.
+          state: what is saved where the run is asked to stop.
+          epochs_ended: epochs that have ended with that state.
+          doing: what the display says meanwhile.
+        """
+        with self.display.pause(doing):
+            pieces = evaluation_pieces(words, batch, self.config.bptt)
+            hidden = np.zeros((batch, self.config.width), np.float32)
+            return float(self.means(carried(function, hidden), pieces, state=state, epochs_ended=epochs_ended))
+
+    def unigram(self, split: str) -> float:
+        """Perplexity of a unigram model of the training text."""
+        return unigram_perplexity(self.corpus.train, getattr(self.corpus, split), len(self.corpus.vocabulary))
+
+
+def count_weights(weights: Any) -> int:
+    """Number of all weights of a pytree."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights))
