@@ -13,7 +13,6 @@ from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, Entry, check_name
 from jdarts.data.download import Progress
 from jdarts.data.originals import download_originals, read_originals, registered_files
 from jdarts.data.prepared import (
-    FILE_FORMAT,
     Prepared,
     check_format,
     data_directory,
@@ -21,7 +20,7 @@ from jdarts.data.prepared import (
     prepare_command,
 )
 from jdarts.data.raw import RawSet, RawSplit, os_errors_as_input
-from jdarts.data.staging import move_into_place, no_progress_bars, staging_folder
+from jdarts.data.staging import SilentBuilder, move_into_place, staging_folder, written
 from jdarts.errors import InputError
 
 
@@ -90,12 +89,10 @@ def _check_space(root: Path, raw: RawSet) -> None:
 
 def _build(stock: Any, entry: Entry, raw: RawSet, staging: Path, progress: Progress) -> Path:
     """Writes the records below `staging` and returns their folder."""
-    import tensorflow_datasets as tfds
-
     total = sum(len(split.images) for split in raw.splits.values())
     done = 0
 
-    class Builder(stock, skip_registration=True):  # pyright: ignore
+    class Builder(SilentBuilder, stock, skip_registration=True):  # pyright: ignore
         """The stock builder, reading its original files without TensorFlow."""
 
         name = stock.name
@@ -106,12 +103,6 @@ def _build(stock: Any, entry: Entry, raw: RawSet, staging: Path, progress: Progr
             for label, names in raw.label_names.items():
                 self.info.features[label].names = list(names)
             return {name: self._generate_examples(name, split) for name, split in raw.splits.items()}
-
-        def _log_download_bytes(self) -> None:
-            """Says nothing: `progress` does."""
-
-        def _log_download_done(self) -> None:
-            """Says nothing: `progress` does."""
 
         def _generate_examples(self, name: str, split: RawSplit) -> Iterator[tuple[int, dict[str, Any]]]:
             nonlocal done
@@ -124,17 +115,7 @@ def _build(stock: Any, entry: Entry, raw: RawSet, staging: Path, progress: Progr
                 if done % 1000 == 0 or done == total:
                     progress("writing images", done, total)
 
-    with os_errors_as_input(staging), no_progress_bars():
-        builder = Builder(data_dir=staging, file_format=FILE_FORMAT)
-        try:
-            builder.download_and_prepare(
-                download_dir=staging / "downloads",
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-            )
-        # So TFDS's record writer reports a full disk.
-        except RuntimeError as error:
-            raise InputError(f"cannot write below {staging.parent}: {error}") from error
-    return Path(builder.data_path)
+    return written(Builder, staging)
 
 
 def _png(image: np.ndarray) -> bytes:

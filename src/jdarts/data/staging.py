@@ -3,10 +3,13 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from jdarts.data.prepared import FILE_FORMAT
 from jdarts.data.raw import os_errors_as_input
+from jdarts.errors import InputError
 
 
 @contextlib.contextmanager
@@ -45,8 +48,46 @@ def move_into_place(built: Path, place: Path, staging: Path) -> None:
         raise
 
 
+class SilentBuilder:
+    """Comes first among the bases of a builder whose progress is shown by the caller."""
+
+    def _log_download_bytes(self) -> None:
+        """Says nothing."""
+
+    def _log_download_done(self) -> None:
+        """Says nothing."""
+
+
+def written(builder_class: Callable[..., Any], staging: Path) -> Path:
+    """Lets a builder write its records below a folder.
+
+    Args:
+      builder_class: a class of tensorflow-datasets' builders.
+      staging: the folder.
+
+    Returns:
+      The folder of the records.
+
+    Raises:
+      InputError: the disk refuses.
+    """
+    import tensorflow_datasets as tfds
+
+    with os_errors_as_input(staging), _no_progress_bars():
+        builder = builder_class(data_dir=staging, file_format=FILE_FORMAT)
+        try:
+            builder.download_and_prepare(
+                download_dir=staging / "downloads",
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+            )
+        # So TFDS's record writer reports a full disk.
+        except RuntimeError as error:
+            raise InputError(f"cannot write below {staging.parent}: {error}") from error
+    return Path(builder.data_path)
+
+
 @contextlib.contextmanager
-def no_progress_bars() -> Iterator[None]:
+def _no_progress_bars() -> Iterator[None]:
     """Keeps tensorflow-datasets from drawing progress bars of its own."""
     from tensorflow_datasets.core.utils import tqdm_utils
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from jdarts.data.download import Progress
-from jdarts.data.prepared import FILE_FORMAT, Prepared, data_directory
+from jdarts.data.prepared import Prepared, data_directory
 from jdarts.data.raw import os_errors_as_input
-from jdarts.data.staging import move_into_place, no_progress_bars, staging_folder
+from jdarts.data.staging import SilentBuilder, move_into_place, staging_folder, written
 from jdarts.data.text.catalogue import MARK, SOTU, VERSION, TextEntry, text_entry
 from jdarts.data.text.originals import read_texts
 from jdarts.data.text.prepared import find_text, text_command
@@ -68,7 +68,7 @@ def _build(entry: TextEntry, texts: dict[str, list[str]], staging: Path, progres
     total = sum(map(len, texts.values()))
     done = 0
 
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
+    class Builder(SilentBuilder, tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
         """A corpus, a line a record, in the order of the files."""
 
         name = entry.tfds_name
@@ -82,12 +82,6 @@ def _build(entry: TextEntry, texts: dict[str, list[str]], staging: Path, progres
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
             return {split: self._generate_examples(lines) for split, lines in texts.items()}
 
-        def _log_download_bytes(self) -> None:
-            """Says nothing: `progress` does."""
-
-        def _log_download_done(self) -> None:
-            """Says nothing: `progress` does."""
-
         def _generate_examples(self, lines: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
             nonlocal done
             for number, line in enumerate(lines):
@@ -96,15 +90,7 @@ def _build(entry: TextEntry, texts: dict[str, list[str]], staging: Path, progres
                 if done % 10_000 == 0 or done == total:
                     progress("writing lines", done, total)
 
-    with os_errors_as_input(staging), no_progress_bars():
-        builder = Builder(data_dir=staging, file_format=FILE_FORMAT)
-        try:
-            builder.download_and_prepare(
-                download_dir=staging / "downloads",
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-            )
-        # So TFDS's record writer reports a full disk.
-        except RuntimeError as error:
-            raise InputError(f"cannot write below {staging.parent}: {error}") from error
-        (Path(builder.data_path) / MARK).touch()
-    return Path(builder.data_path)
+    folder = written(Builder, staging)
+    with os_errors_as_input(staging):
+        (folder / MARK).touch()
+    return folder
