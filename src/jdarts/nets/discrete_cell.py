@@ -1,7 +1,7 @@
 """A cell of a genotype: every edge carries one operation."""
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,11 +9,10 @@ import jax.numpy as jnp
 
 from jdarts.genotype import Genotype
 from jdarts.nets.drop_path import drop_path
-from jdarts.nets.layers import NormalisedSum, Preprocess
+from jdarts.nets.layers import NormalisedSum, Preprocess, operation_weights
 from jdarts.nets.stages import EdgeGroup, discrete_stages
-from jdarts.ops.candidates import Operation, Product, Sources, candidate, initial_weights, multiplied, noise
+from jdarts.ops.candidates import Begun, Operation, Product, Sources, candidate, noise, up_to_last_norms
 from jdarts.ops.norm import Plan, identity_plan
-from jdarts.ops.precision import wide_type
 from jdarts.space import CellKind
 
 NOISE = "noise"
@@ -90,10 +89,10 @@ class DiscreteStage(nn.Module):
           Nodes, counted from 0, and terms of their sums `[B, H', W', C]`.
         """
         outputs = self._outputs(states, train)
-        normalised = [output for output in outputs if output.weights]
+        normalised = [output for output in outputs if output.has_weights]
         terms = self._normalised_terms(normalised, kept, train) if normalised else []
         for output in outputs:
-            if output.weights:
+            if output.has_weights:
                 continue
             identity = output.group.name == SKIP and self.stride == 1
             for row, edge, node in output.edges():
@@ -121,49 +120,36 @@ class DiscreteStage(nn.Module):
             group.source: Sources(states[group.source][None], jax.nn.relu(states[group.source])[None])
             for group in self.groups
         }
-        outputs = [self._first(group, read[group.source]) for group in self.groups]
-        for output, z in zip(outputs, multiplied([output.product for output in outputs])):
-            output.z = z
-        between = [output for output in outputs if output.operation.second is not None]
-        if between:
-            stacks = [output.z for output in between]
-            plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
-            normalised = NormalisedSum(plan, affine=True, name="middle")(stacks, train=train)
-            products = []
-            for output, x in zip(between, normalised):
-                assert output.operation.second is not None
-                products.append(output.operation.second(jax.nn.relu(x), output.weights))
-            for output, z in zip(between, multiplied(products)):
-                output.z = z
-        return outputs
 
-    def _first(self, group: EdgeGroup, sources: Sources) -> "_Output":
-        count, channels = len(group.edges), sources.states.shape[-1]
+        def normalise(stacks: list[jax.Array]) -> tuple[jax.Array, ...]:
+            plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
+            return NormalisedSum(plan, affine=True, name="middle")(stacks, train=train)
+
+        begun = [self._begun(group, read[group.source]) for group in self.groups]
+        return [
+            _Output(group, each.operation.per_source, bool(each.weights), z)
+            for group, each, z in zip(self.groups, begun, up_to_last_norms(begun, normalise))
+        ]
+
+    def _begun(self, group: EdgeGroup, sources: Sources) -> Begun:
+        count = len(group.edges)
         if group.name == NOISE:
             drawn = Product((noise(self.make_rng(NOISE), sources.states, count, self.stride),))
-            return _Output(group, Operation(lambda sources, weights: drawn), {}, drawn)
+            return Begun(Operation(lambda sources, weights: drawn), {}, drawn)
         operation = candidate(group.name, self.stride)
-        weights = {}
-        if operation.weights(channels):
-            dtype = sources.states.dtype
-            weights = self.param(
-                group.key, lambda key: initial_weights(operation, key, count, channels, wide_type(dtype))
-            )
-            weights = {name: weight.astype(dtype) for name, weight in weights.items()}
-        return _Output(group, operation, weights, operation.first(sources, weights))
+        weights = operation_weights(self, group.key, operation, count, sources.states)
+        return Begun(operation, weights, operation.first(sources, weights))
 
 
-@dataclasses.dataclass
-class _Output:
+class _Output(NamedTuple):
     """What one operation makes of one source: rows of `z`, one for each edge or one for all of them."""
 
     group: EdgeGroup
-    operation: Operation
-    weights: Mapping[str, jax.Array]
-    product: Product
-    z: jax.Array = dataclasses.field(init=False)
+    per_source: bool
+    has_weights: bool
+    z: jax.Array
 
     def edges(self) -> Iterator[tuple[int, int, int]]:
         """Row of `z`, position in the genotype and node of every edge."""
         for row, (edge, node) in enumerate(zip(self.group.edges, self.group.targets)):
-            yield 0 if self.operation.per_source else row, edge, node
+            yield 0 if self.per_source else row, edge, node

@@ -1,7 +1,7 @@
 """What the search network and discrete networks share: batch norms, convolutions, the way into a cell, the classifier."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdarts.errors import InputError
-from jdarts.ops.candidates import Product, factorized_reduce, multiplied
+from jdarts.ops.candidates import Operation, Product, factorized_reduce, initial_weights, multiplied
 from jdarts.ops.norm import Affine, Moments, Plan, identity_plan, normalised_sum, running_moments
 from jdarts.ops.precision import wide_type
 from jdarts.space import cell_kinds
@@ -185,6 +185,17 @@ class Preprocess(nn.Module):
     def _weight(self, name: str, x: jax.Array, features: int) -> jax.Array:
         weight = self.param(name, uniform(x.shape[-1] ** -0.5), (1, x.shape[-1], features), wide_type(x.dtype))
         return weight.astype(x.dtype)
+
+
+def operation_weights(
+    module: nn.Module, name: str, operation: Operation, edges: int, images: jax.Array
+) -> Mapping[str, jax.Array]:
+    """A module's weights for an operation, stacked over so many edges, in the type of the images `[…, C]`."""
+    channels, wide = images.shape[-1], wide_type(images.dtype)
+    if not operation.weights(channels):
+        return {}
+    weights = module.param(name, lambda key: initial_weights(operation, key, edges, channels, wide))
+    return {name: weight.astype(images.dtype) for name, weight in weights.items()}
 
 
 def global_mean(x: jax.Array) -> jax.Array:

@@ -5,9 +5,8 @@ batched matrix product for all pointwise convolutions, one sum for a whole stage
 in the tests.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -24,11 +23,11 @@ from jdarts.nets.layers import (
     checked_images,
     classifier,
     global_mean,
+    operation_weights,
 )
 from jdarts.nets.stages import OperationEdges, Stage, stages
-from jdarts.ops.candidates import Operation, Product, Sources, candidate, initial_weights, multiplied, noise
+from jdarts.ops.candidates import Begun, Operation, Product, Sources, candidate, noise, up_to_last_norms
 from jdarts.ops.norm import Plan, identity_plan
-from jdarts.ops.precision import wide_type
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace, cell_kinds
 
 NOISE = "noise"
@@ -204,43 +203,32 @@ class MixedStage(nn.Module):
 
     def _outputs(self, sources: Sources, train: bool) -> "list[_Output]":
         """What the operations make of the sources, before the last batch norm; those that have one come first."""
-        parts = [self._first(group, sources) for group in self.stage.operations]
-        for part, z in zip(parts, multiplied([part.product for part in parts])):
-            part.z = z
-        between = [part for part in parts if part.operation.second is not None]
-        if between:
-            stacks = [part.z for part in between]
-            plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
-            normalised = NormalisedSum(plan, name="middle")(stacks, train=train)
-            products = []
-            for part, x in zip(between, normalised):
-                assert part.operation.second is not None
-                products.append(part.operation.second(jax.nn.relu(x), part.weights))
-            for part, z in zip(between, multiplied(products)):
-                part.z = z
-        return sorted(parts, key=lambda part: not part.normalised)
 
-    def _first(self, group: OperationEdges, sources: Sources) -> "_Output":
+        def normalise(stacks: list[jax.Array]) -> tuple[jax.Array, ...]:
+            plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
+            return NormalisedSum(plan, name="middle")(stacks, train=train)
+
+        parts = [self._begun(group, sources) for group in self.stage.operations]
+        stacks = up_to_last_norms([begun for begun, _ in parts], normalise)
+        outputs = [
+            _Output(group, rows, z, begun.operation.normalised)
+            for group, (begun, rows), z in zip(self.stage.operations, parts, stacks)
+        ]
+        return sorted(outputs, key=lambda output: not output.normalised)
+
+    def _begun(self, group: OperationEdges, sources: Sources) -> tuple[Begun, tuple[int, ...]]:
+        """An operation on its sources, and for each of its edges the row of what it makes."""
         edges = tuple(range(len(group.edges)))
         if group.name == NOISE:
             drawn = Product((noise(self.make_rng(NOISE), sources.states, len(edges), self.stride),))
-            return _Output(group, Operation(lambda sources, weights: drawn, normalised=False), {}, edges, drawn)
+            return Begun(Operation(lambda sources, weights: drawn, normalised=False), {}, drawn), edges
         operation = candidate(group.name, self.stride)
         read = group.distinct_sources if operation.per_source or group.is_even else group.sources
         if read != tuple(range(sources.states.shape[0])):
             sources = Sources(*(x[np.array(read)] for x in sources))
-        weights = self._weights(group, operation, sources.states)
+        weights = operation_weights(self, group.name, operation, len(group.edges), sources.states)
         rows = tuple(read.index(source) for source in group.sources) if operation.per_source else edges
-        return _Output(group, operation, weights, rows, operation.first(sources, weights))
-
-    def _weights(self, group: OperationEdges, operation: Operation, x: jax.Array) -> Mapping[str, jax.Array]:
-        """The operation's weights, stacked over its edges."""
-        channels = x.shape[-1]
-        if not operation.weights(channels):
-            return {}
-        wide = wide_type(x.dtype)
-        weights = self.param(group.name, lambda key: initial_weights(operation, key, len(group.edges), channels, wide))
-        return {name: weight.astype(x.dtype) for name, weight in weights.items()}
+        return Begun(operation, weights, operation.first(sources, weights)), rows
 
     def _mixture_weights(self, groups: Sequence[OperationEdges], weights: jax.Array) -> jax.Array:
         """The mixture weights of the groups' edges, one after the other."""
@@ -253,20 +241,13 @@ class MixedStage(nn.Module):
         return jnp.matmul(flat, weights.reshape(-1), precision="highest")
 
 
-@dataclasses.dataclass
-class _Output:
+class _Output(NamedTuple):
     """What one operation makes on all its edges: rows of `z`, one for each edge or one for each source."""
 
     group: OperationEdges
-    operation: Operation
-    weights: Mapping[str, jax.Array]
     rows: tuple[int, ...]
-    product: Product
-    z: jax.Array = dataclasses.field(init=False)
-
-    @property
-    def normalised(self) -> bool:
-        return self.operation.normalised
+    z: jax.Array
+    normalised: bool
 
 
 def _place(row: int) -> tuple[int, int]:

@@ -85,6 +85,39 @@ class Operation(NamedTuple):
     normalised: bool = True
 
 
+class Begun(NamedTuple):
+    """An operation that has been given its sources.
+
+    Attributes:
+      operation: the operation.
+      weights: its weights, stacked over its edges.
+      product: what `Operation.first` has made of the sources.
+    """
+
+    operation: Operation
+    weights: Weights
+    product: Product
+
+
+def up_to_last_norms(
+    begun: Sequence[Begun], normalise: Callable[[list[jax.Array]], Sequence[jax.Array]]
+) -> list[jax.Array]:
+    """What operations make of their sources before the last batch norm of each, `[E, B, H', W', C]`.
+
+    Args:
+      begun: the operations.
+      normalise: the batch norms of the operations that have two, after the first product of each.
+    """
+    stacks = multiplied([each.product for each in begun])
+    pending = [(n, each.operation.second, each.weights) for n, each in enumerate(begun) if each.operation.second]
+    if pending:
+        normalised = normalise([stacks[n] for n, _, _ in pending])
+        products = [second(jax.nn.relu(x), weights) for (_, second, weights), x in zip(pending, normalised)]
+        for (n, _, _), z in zip(pending, multiplied(products)):
+            stacks[n] = z
+    return stacks
+
+
 def depthwise(x: jax.Array, kernels: jax.Array, *, stride: int = 1, dilation: int = 1) -> jax.Array:
     """Depthwise convolutions of `S` stacked sources with `E = S·T` kernels: to `[E, B, H', W', C]`."""
     sources = x.shape[0]
