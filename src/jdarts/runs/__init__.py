@@ -2,8 +2,10 @@
 
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.interruption import Interrupted, Interruption
-from jdarts.runs.loop import EpochRun, Setting, State, run
+from jdarts.runs.loop import EpochRun
 from jdarts.runs.programs import CompiledPrograms
+from jdarts.runs.protocols import Setting, State
+from jdarts.runs.start import run
 
 __all__ = [
     "CompiledPrograms",

@@ -7,7 +7,7 @@ import importlib.metadata
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TextIO, TypeVar
+from typing import Any, ClassVar, Generic, TextIO, TypeVar
 
 import jax
 import numpy as np
@@ -19,70 +19,9 @@ from jdarts.runs import processes
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.interruption import Interruption
 from jdarts.runs.programs import CompiledPrograms
+from jdarts.runs.protocols import Log, Setting, State, Summary
 
 _PACKAGES = ("jdarts", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-class State(Protocol):
-    """What the loop reads of a run's state, a pytree.
-
-    Attributes:
-      step: int32 `[]`, steps that were done.
-      sums: sums of metrics over the steps of the present epoch.
-      not_finite_at: int32 `[]`, the first step at which something was not finite; 0 while there is none.
-    """
-
-    @property
-    def step(self) -> Any: ...  # noqa: D102
-
-    @property
-    def sums(self) -> Mapping[str, Any]: ...  # noqa: D102
-
-    @property
-    def not_finite_at(self) -> Any: ...  # noqa: D102
-
-
-class Setting(Protocol):
-    """What the loop reads of a run's configuration."""
-
-    @property
-    def epochs(self) -> int: ...  # noqa: D102
-
-    @property
-    def batch_size(self) -> int: ...  # noqa: D102
-
-    @property
-    def log_every(self) -> int: ...  # noqa: D102
-
-    @property
-    def checkpoint_minutes(self) -> float: ...  # noqa: D102
-
-    @property
-    def keep_checkpoints(self) -> int: ...  # noqa: D102
-
-    @property
-    def folder(self) -> Path: ...  # noqa: D102
-
-    def check(self) -> None: ...  # noqa: D102
-
-    def to_json(self) -> dict[str, Any]: ...  # noqa: D102
-
-
-class Log(Protocol):
-    """Where the numbers of a run are written: `MetricsLog`, or several."""
-
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Appends the numbers of a step."""
-        ...
-
-
-class Summary(Protocol):
-    """What a finished run has found, with the effort that it took."""
-
-    @property
-    def result(self) -> Any: ...  # noqa: D102
-
-    def lines(self) -> list[str]: ...  # noqa: D102
 
 
 AnyState = TypeVar("AnyState", bound=State)
@@ -423,59 +362,3 @@ def _number(value: Any) -> int:
 def _shown(values: Mapping[str, Any]) -> dict[str, float]:
     """Numbers for the display: means, where there is one for each of several runs."""
     return {name: float(np.mean(value)) for name, value in values.items()}
-
-
-def run(
-    config: Setting,
-    begin: Callable[[RunFolder, Interruption], EpochRun[Any]],
-    *,
-    finished: Callable[[RunFolder], Summary],
-    noun: str,
-    stream: TextIO | None = None,
-) -> Any:
-    """Starts a run, goes on with an interrupted one, or reports a finished one: the run's folder decides.
-
-    Args:
-      config: the settings.
-      begin: reads the data, and makes the run of a folder.
-      finished: reads the summary of a finished run.
-      noun: what messages call this kind of run.
-      stream: where progress is shown; standard output by default.
-
-    Returns:
-      The result of the summary.
-
-    Raises:
-      InputError: settings, data or folder do not fit, the disk is full, or a loss is not finite.
-      Interrupted: SIGINT or SIGTERM came; the state was saved first.
-    """
-    config.check()
-    settings = config.to_json()
-    folder = RunFolder(config.folder)
-    with processes.ending_together():
-        processes.check_same(config)
-        return _run(config, settings, folder, begin, finished, noun, stream)
-
-
-def _run(
-    config: Setting,
-    settings: dict[str, Any],
-    folder: RunFolder,
-    begin: Callable[[RunFolder, Interruption], EpochRun[Any]],
-    finished: Callable[[RunFolder], Summary],
-    noun: str,
-    stream: TextIO | None,
-) -> Any:
-    folder.check(settings)
-    if folder.summary.exists():
-        found = finished(folder)
-        stream = stream if processes.leads() else processes.silent()
-        ended = f"{folder.path} has finished; another --run-dir or --seed starts another {noun}"
-        for line in (ended, *found.lines()):
-            print(line, file=stream)
-        return found.result
-    with Interruption() as interruption:
-        with interruption.stoppable():
-            prepared = begin(folder, interruption)
-        with folder.taken(settings):
-            return prepared.go()

@@ -14,7 +14,7 @@ from jdarts.errors import InputError
 from jdarts.report import MetricsLog
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder
 from jdarts.runs.devices import Devices
-from jdarts.runs.loop import Log
+from jdarts.runs.protocols import Log
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
 from jdarts.search.loop import SearchRun, step_memory_lines
