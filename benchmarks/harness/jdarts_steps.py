@@ -1,5 +1,6 @@
 """Steps of jdarts as a search takes them: one compiled program that is given the state and gives it back."""
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jdarts import bilevel, optim
+from jdarts.nets.initial import initial_variables
 from jdarts.nets.supernet import Supernet, init_alphas
 from jdarts.search.config import hypergradient_named
 from jdarts.search.step import supernet_loss
@@ -30,7 +32,7 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
     rate = 0.025
     weight_optimizer, alpha_optimizer = optim.weight_optimizer(rate), optim.alpha_optimizer()
     loss_fn = supernet_loss(model)
-    state = jax.jit(lambda: _initial(model, size, weight_optimizer, alpha_optimizer))()
+    state = _initial(model, size, weight_optimizer, alpha_optimizer)
     train, valid = _batches(size)
 
     def weight_step(state: bilevel.BilevelState, train: Any, _: Any) -> tuple[bilevel.BilevelState, Any]:
@@ -85,15 +87,12 @@ def _initial(model: Supernet, size: Size, weight_optimizer: Any, alpha_optimizer
     key = jax.random.key(0)
     alphas = init_alphas(key, model.space)
     images = jnp.zeros((1, size.image_size, size.image_size, 3))
-    variables = model.init({"params": key, "noise": key}, images, alphas, train=True)
-    return bilevel.init_state(
-        key,
-        variables["params"],
-        alphas,
-        variables["batch_stats"],
-        weight_optimizer=weight_optimizer,
-        alpha_optimizer=alpha_optimizer,
+    variables = initial_variables(
+        lambda key: model.init({"params": key, "noise": key}, images, alphas, train=True), key
     )
+    optimizers = {"weight_optimizer": weight_optimizer, "alpha_optimizer": alpha_optimizer}
+    start = jax.jit(functools.partial(bilevel.init_state, **optimizers))
+    return start(key, variables["params"], alphas, variables["batch_stats"])
 
 
 def _batches(size: Size) -> list[tuple[jax.Array, jax.Array]]:
