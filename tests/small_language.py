@@ -4,7 +4,6 @@ import io
 import sys
 
 import numpy as np
-import pytest
 import small_runs
 
 from jdarts.data.text import TextCorpus
@@ -87,11 +86,7 @@ def leave_undrawn(replace):
         replace(loop, "draw_curves", lambda records, path: path.write_text("curves"))
 
 
-@pytest.fixture(scope="module")
-def quick(user_settings):
-    with pytest.MonkeyPatch.context() as patch:
-        leave_undrawn(patch.setattr)
-        yield
+quick = small_runs.with_stand_ins(leave_undrawn)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import io
 import json
 
-import pytest
 import small_runs
 import small_search
 import small_train
@@ -76,19 +75,8 @@ def assert_same_end(folder, reference):
         small_runs.assert_same_bits(folder / name, reference / name, ["genotype.json"])
 
 
-@pytest.fixture(scope="module")
-def quick(user_settings):
-    with pytest.MonkeyPatch.context() as patch:
-        quicken(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="module")
-def undisturbed(quick, tmp_path_factory):
-    """The folder of a pipeline from its start to its end."""
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    run(folder)
-    return folder
+quick = small_runs.with_stand_ins(quicken)
+undisturbed = small_runs.undisturbed_run(run)
 
 
 if __name__ == "__main__":

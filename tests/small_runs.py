@@ -48,6 +48,30 @@ def user_settings():
         yield
 
 
+def with_stand_ins(quicken):
+    """A fixture that puts stand-ins in place for the tests of a module: `quicken` is given what replaces an attribute."""
+
+    @pytest.fixture(scope="module")
+    def quick(user_settings):
+        with pytest.MonkeyPatch.context() as patch:
+            quicken(patch.setattr)
+            yield
+
+    return quick
+
+
+def undisturbed_run(run):
+    """A fixture: the folder of a run from its start to its end, which `run` is given to fill."""
+
+    @pytest.fixture(scope="module")
+    def undisturbed(quick, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("undisturbed") / "run"
+        run(folder)
+        return folder
+
+    return undisturbed
+
+
 def arguments(settings):
     """The options of a command line that say the settings."""
     words = []

@@ -9,7 +9,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import pytest
 import small_runs
 
 from jdarts.search import SearchConfig, search
@@ -85,19 +84,8 @@ def run(folder, *, dataset=None, **changes):
     return result, stream.getvalue()
 
 
-@pytest.fixture(scope="module")
-def quick(user_settings):
-    with pytest.MonkeyPatch.context() as patch:
-        quicken(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="module")
-def undisturbed(quick, tmp_path_factory):
-    """The folder of a run from its start to its end."""
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    run(folder)
-    return folder
+quick = small_runs.with_stand_ins(quicken)
+undisturbed = small_runs.undisturbed_run(run)
 
 
 if __name__ == "__main__":

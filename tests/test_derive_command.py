@@ -3,14 +3,13 @@
 import os
 import shutil
 import signal
-import sys
 
+import command_line
 import pytest
 from small_runs import finish, read_until, user_settings
 from small_search import quick, start, undisturbed
 
 from jdarts import checkpoint
-from jdarts.command import run_command
 from jdarts.derive import genotype_of, main
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
@@ -18,18 +17,7 @@ from jdarts.genotype import Genotype, parse_genotype
 __all__ = ["quick", "undisturbed", "user_settings"]
 
 
-@pytest.fixture
-def derive(monkeypatch, capsys):
-    """Runs the command; returns exit code, standard output and standard error."""
-
-    def derived(*arguments):
-        monkeypatch.setattr(sys, "argv", ["derive", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run_command(main)
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return derived
+derive = command_line.fixture(main, "derive")
 
 
 def test_a_run_its_checkpoints_and_one_of_them_give_the_final_genotype(undisturbed, derive):

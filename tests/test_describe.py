@@ -2,13 +2,12 @@
 
 import json
 import random
-import sys
 
+import command_line
 import plain_counts
 import pytest
 
 from jdarts import zoo
-from jdarts.command import run_command
 from jdarts.describe import describe, main
 from jdarts.errors import InputError
 from jdarts.genotype import CELL_OPERATIONS, Genotype
@@ -107,15 +106,7 @@ def test_the_search_network():
         describe(cells, "search")
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["describe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run_command(main)
-        return ended.value.code, *capsys.readouterr()
-
-    return run
+command = command_line.fixture(main, "describe")
 
 
 SMALL = ("--channels", 4, "--cells", 3)

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import sys
 
+import command_line
 import numpy as np
 import pytest
 
 from jdarts import checkpoint, zoo
-from jdarts.command import run_command
 from jdarts.derivation import derive_recurrent_genotype
 from jdarts.describe import main
 from jdarts.describe_recurrent import describe_recurrent
@@ -19,15 +18,7 @@ SMALL = RecurrentGenotype((("tanh", 0), ("identity", 1), ("relu", 0)), (1, 3))
 SMALL_COUNT = 7 * 4 + 7 + 8 * 8 + 3 * 4 * 8
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["describe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run_command(main)
-        return ended.value.code, *capsys.readouterr()
-
-    return run
+command = command_line.fixture(main, "describe")
 
 
 # reference/darts.md, section 2.3: the networks of 8 nodes, and ENAS's 11 nodes in the same network.

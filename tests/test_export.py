@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+import command_line
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +22,6 @@ from torch_bytes import FORMATS, Stored
 
 import jdarts
 from jdarts import checkpoint, data, zoo
-from jdarts.command import run_command
 from jdarts.data.catalogue import CATALOGUE
 from jdarts.errors import InputError
 from jdarts.export import main
@@ -190,15 +190,7 @@ def test_weights_are_taken_where_there_are_no_averages_and_the_auxiliary_head_is
     assert all(np.all(leaf == 1) for leaf in jax.tree.leaves(load_network(tmp_path / "run").variables))
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["export", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run_command(main)
-        return ended.value.code, *capsys.readouterr()
-
-    return run
+command = command_line.fixture(main, "export")
 
 
 @pytest.fixture(scope="module")
