@@ -217,40 +217,53 @@ bool check_pool(const jdarts::Windows& g, int threads, std::mt19937& generator) 
   return false;
 }
 
+// Every edge is a sum of two products, the second of which reads images with another number of channels.
 template <typename T>
 bool check_pointwise(Index in, Index out, Index pixels, int threads, std::mt19937& generator) {
   constexpr Index count = 3;
-  const auto x = random<T>(count * pixels * in, generator), w = random<T>(count * in * out, generator);
+  const Index widths[] = {in, in / 2 + 1};
   const auto ct = random<T>(count * pixels * out, generator);
-  const Array<T> turned(w.size), y(ct.size), again(ct.size), gradient(w.size);
-  std::vector<double> products(y.size), sums(w.size);
-  for (Index e = 0; e < count; ++e)
-    for (Index k = 0; k < in; ++k)
-      for (Index n = 0; n < out; ++n) {
-        const Index at = (e * in + k) * out + n;
-        turned.data[(e * out + n) * in + k] = w.data[at];
-        for (Index p = e * pixels; p < (e + 1) * pixels; ++p) {
-          products[p * out + n] += double(x.data[p * in + k]) * w.data[at];
-          sums[at] += double(x.data[p * in + k]) * ct.data[p * out + n];
-        }
-      }
-  auto edges = [&](const Array<T>& matrices, const Array<T>& to) {
-    std::vector<jdarts::Edge<T>> all;
-    for (Index e = 0; e < count; ++e)
-      all.push_back({x.data.get() + e * pixels * in, matrices.data.get() + e * in * out,
-                     to.data.get() + e * pixels * out, pixels, in, out});
-    return all;
-  };
+  const Array<T> y(ct.size), again(ct.size);
+  std::vector<double> products(y.size);
+  std::vector<jdarts::Edge<T>> plain, turned_round;
+  for (Index e = 0; e < count; ++e) {
+    plain.push_back({{}, y.data.get() + e * pixels * out, pixels, out});
+    turned_round.push_back({{}, again.data.get() + e * pixels * out, pixels, out});
+  }
+  std::vector<Array<T>> kept;
+  std::vector<std::vector<double>> sums;
   std::vector<jdarts::Outer<T>> outer;
-  for (Index e = 0; e < count; ++e)
-    outer.push_back({x.data.get() + e * pixels * in, ct.data.get() + e * pixels * out,
-                     gradient.data.get() + e * in * out, pixels, in, out});
+  std::vector<size_t> gradients;
+  for (const Index width : widths) {
+    auto x = random<T>(count * pixels * width, generator), w = random<T>(count * width * out, generator);
+    Array<T> turned(w.size), gradient(w.size);
+    sums.emplace_back(w.size);
+    for (Index e = 0; e < count; ++e) {
+      for (Index k = 0; k < width; ++k)
+        for (Index n = 0; n < out; ++n) {
+          const Index at = (e * width + k) * out + n;
+          turned.data[(e * out + n) * width + k] = w.data[at];
+          for (Index p = e * pixels; p < (e + 1) * pixels; ++p) {
+            products[p * out + n] += double(x.data[p * width + k]) * w.data[at];
+            sums.back()[at] += double(x.data[p * width + k]) * ct.data[p * out + n];
+          }
+        }
+      const T* of_x = x.data.get() + e * pixels * width;
+      plain[e].products.push_back({of_x, w.data.get() + e * width * out, width});
+      turned_round[e].products.push_back({of_x, turned.data.get() + e * width * out, width});
+      outer.push_back({of_x, ct.data.get() + e * pixels * out, gradient.data.get() + e * width * out, pixels, width, out});
+    }
+    gradients.push_back(kept.size() + 3);
+    for (Array<T>* array : {&x, &w, &turned, &gradient}) kept.push_back(std::move(*array));
+  }
   {
     Pool pool(threads);
-    jdarts::pointwise<T>(edges(w, y), false, pool);
-    jdarts::pointwise<T>(edges(turned, again), true, pool);
+    jdarts::pointwise<T>(plain, false, pool);
+    jdarts::pointwise<T>(turned_round, true, pool);
     jdarts::pointwise_gradient<T>(outer, pool);
-    if (close(y, products) && close(again, products) && close(gradient, sums)) return true;
+    if (close(y, products) && close(again, products) && close(kept[gradients[0]], sums[0]) &&
+        close(kept[gradients[1]], sums[1]))
+      return true;
   }
   std::printf("wrong pointwise: %td to %td channels, %td pixels, %zu bytes, %d threads\n", in, out, pixels, sizeof(T),
               threads);

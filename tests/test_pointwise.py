@@ -113,3 +113,14 @@ def test_operands_that_do_not_fit_are_refused():
         pointwise([x], [w.astype(np.float32)])
     with pytest.raises(InputError, match="alike in all but the channels"):
         pointwise_gradient([x], [x[:, :, :1]])
+
+
+@pytest.mark.parametrize("path", ["native", "XLA"], indirect=True)
+def test_change_of_a_product_is_one_sum_of_two_products(path):
+    xs, weights, _ = operands()
+    dxs, dweights, _ = operands(seed=1)
+    jaxpr = jax.make_jaxpr(lambda *changes: jax.jvp(pointwise, (xs, weights), changes)[1])(dxs, dweights)
+    assert [str(equation.primitive) for equation in jaxpr.eqns] == ["pointwise", "pointwise"]
+    changes = jax.jvp(pointwise, (xs, weights), (dxs, dweights))[1]
+    for change, *parts in zip(changes, pointwise(dxs, weights), pointwise(xs, dweights)):
+        np.testing.assert_allclose(change, sum(parts), rtol=1e-12)

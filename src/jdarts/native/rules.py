@@ -134,8 +134,13 @@ def _chunks(sources: int, batch: int, height: int) -> int:
     return max(1, min(-(-64 // max(1, sources)), batch * -(-height // 8)))
 
 
-def _combine(ctx: mlir.LoweringRuleContext, *operands: Any, routes: Any, sizes: tuple[int, ...]) -> Any:
-    return jax.ffi.ffi_lowering(_target("combine"))(ctx, *operands, routes=_flat(routes))
+def _combine(ctx: mlir.LoweringRuleContext, *operands: Any, tables: int, routes: Any, sizes: tuple[int, ...]) -> Any:
+    def combine(*operands: jax.Array) -> Sequence[jax.Array]:
+        outs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in ctx.avals_out]
+        weights = operands[0] if tables == 1 else jnp.concatenate(operands[:tables])
+        return jax.ffi.ffi_call(_target("combine"), outs)(weights, *operands[tables:], routes=_flat(routes))
+
+    return mlir.lower_fun(combine, multiple_results=True)(ctx, *operands)
 
 
 def _products(ctx: mlir.LoweringRuleContext, *operands: Any, num_x: int, routes: Any) -> Any:
@@ -149,8 +154,10 @@ def _plain(function: str) -> mlir.LoweringRule:
     return rule
 
 
-def _pointwise(ctx: mlir.LoweringRuleContext, *operands: Any, transposed: bool) -> Any:
-    return jax.ffi.ffi_lowering(_target("pointwise"))(ctx, *operands, transposed=np.int64(transposed))
+def _pointwise(ctx: mlir.LoweringRuleContext, *operands: Any, sums: tuple[int, ...], transposed: bool) -> Any:
+    return jax.ffi.ffi_lowering(_target("pointwise"))(
+        ctx, *operands, sums=np.array(sums, np.int64), transposed=np.int64(transposed)
+    )
 
 
 def _pool(function: str) -> mlir.LoweringRule:

@@ -154,8 +154,8 @@ def _depthwise(equation: Any) -> int:
 
 
 def _pointwise(equation: Any) -> int:
-    images = equation.invars[: len(equation.outvars)]
-    return sum(math.prod(y.aval.shape) * x.aval.shape[-1] for x, y in zip(images, equation.outvars))
+    results = [equation.outvars[q].aval.shape for q in equation.params["sums"]]
+    return sum(math.prod(y) * x.aval.shape[-1] for x, y in zip(equation.invars, results))
 
 
 _COUNTERS: Mapping[str, Callable[[Any], int]] = {

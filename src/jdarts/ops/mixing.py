@@ -10,6 +10,7 @@ Both are bilinear and each other's transposes, so derivatives of every order and
 map is read and written once however many routes there are. Weights and sums over pixels are of the maps' `wide_type`.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -52,7 +53,14 @@ def combine(
     Raises:
       InputError: shapes, types or routes do not fit.
     """
-    return tuple(combine_p.bind(weights, *xs, routes=tuple(routes), sizes=tuple(sizes)))
+    return _combine([weights], xs, routes, sizes)
+
+
+def _combine(
+    tables: Sequence[jax.Array], xs: Sequence[jax.Array], routes: Routes, sizes: Sequence[int]
+) -> tuple[jax.Array, ...]:
+    """`combine` with weights in several tables, whose rows belong to the routes in order."""
+    return tuple(combine_p.bind(*tables, *xs, tables=len(tables), routes=tuple(routes), sizes=tuple(sizes)))
 
 
 def products(xs: Sequence[jax.Array], ys: Sequence[jax.Array], *, routes: Routes) -> jax.Array:
@@ -121,11 +129,13 @@ def _check_ends(name: str, ends: Sequence[tuple[int, int]], sizes: Sequence[int]
 
 
 @combine_p.def_abstract_eval
-def _combine_shape(weights: Any, *xs: Any, routes: Routes, sizes: tuple[int, ...]) -> Any:
-    _check_stacks("combine", xs, (weights, *xs), routes)
-    wide = wide_type(xs[0].dtype)
-    if weights.shape != (len(routes), xs[0].shape[-1]) or weights.dtype != wide:
-        raise _refuse("combine", (weights, *xs), routes, f"weights must be [routes, C] of {jnp.dtype(wide).name}")
+def _combine_shape(*operands: Any, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
+    weights, xs = operands[:tables], operands[tables:]
+    _check_stacks("combine", xs, operands, routes)
+    wide, channels = wide_type(xs[0].dtype), xs[0].shape[-1]
+    fit = all(len(w.shape) == 2 and w.shape[1] == channels and w.dtype == wide for w in weights)
+    if not fit or sum(w.shape[0] for w in weights) != len(routes):
+        raise _refuse("combine", operands, routes, f"weights must be [routes, C] of {jnp.dtype(wide).name}")
     _check_ends("combine", [(k, i) for k, i, _, _ in routes if k != ONES], [x.shape[0] for x in xs])
     _check_ends("combine", [(q, j) for _, _, q, j in routes], sizes)
     return [xs[0].update(shape=(size, *xs[0].shape[1:])) for size in sizes]
@@ -161,34 +171,71 @@ def _redirected(route: Route, place: int, stack: int) -> Route:
     return (stack, i, q, j) if place == 0 else (k, i, stack, j)
 
 
-def _combine_jvp(primals: Any, tangents: Any, *, routes: Routes, sizes: tuple[int, ...]) -> Any:
-    weights, *xs = primals
-    of_weights, *of_xs = tangents
-    parts = []
-    if not isinstance(of_weights, ad.Zero):
-        parts.append(combine(of_weights, xs, routes=routes, sizes=sizes))
+def _routes_of(tables: Sequence[Any], routes: Routes) -> list[Routes]:
+    """The routes of each table's rows."""
+    ends = np.cumsum([0, *((table.aval if ad.is_undefined_primal(table) else table).shape[0] for table in tables)])
+    return [routes[begin:end] for begin, end in itertools.pairwise(ends)]
+
+
+def _combine_jvp(primals: Any, tangents: Any, *, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
+    weights, xs = primals[:tables], primals[tables:]
+    of_weights, of_xs = tangents[:tables], tangents[tables:]
+    # One call with a table for each operand that changes: every map of the change is written once.
+    changed, stacks, longer = [], list(xs), []
+    for table, its_routes in zip(of_weights, _routes_of(weights, routes)):
+        if not isinstance(table, ad.Zero):
+            changed.append(table)
+            longer.extend(its_routes)
+    if not changed:
+        stacks = []
     moving = [k for k, tangent in enumerate(of_xs) if not isinstance(tangent, ad.Zero)]
-    if moving:
-        kept = [r for r, (k, _, _, _) in enumerate(routes) if k in moving]
-        shorter = tuple((moving.index(routes[r][0]), *routes[r][1:]) for r in kept)
-        stacks = [of_xs[k] for k in moving]
-        parts.append(combine(_picked(weights, kept), stacks, routes=shorter, sizes=sizes))
-    return combine(weights, xs, routes=routes, sizes=sizes), [sum(terms[1:], terms[0]) for terms in zip(*parts)]
+    for table, its_routes in zip(weights, _routes_of(weights, routes)):
+        kept = [r for r, route in enumerate(its_routes) if route[0] in moving]
+        if kept:
+            changed.append(_picked(table, kept))
+            longer.extend(_redirected(its_routes[r], 0, len(stacks) + moving.index(its_routes[r][0])) for r in kept)
+    outs = combine_p.bind(*primals, tables=tables, routes=routes, sizes=sizes)
+    if not changed:
+        return outs, [ad.Zero(jax.typeof(out).to_tangent_aval()) for out in outs]
+    return outs, list(_combine(changed, [*stacks, *(of_xs[k] for k in moving)], tuple(longer), sizes))
 
 
-def _combine_transpose(cts: Any, weights: Any, *xs: Any, routes: Routes, sizes: tuple[int, ...]) -> Any:
+def _combine_transpose(cts: Any, *operands: Any, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
+    weights, xs = operands[:tables], operands[tables:]
     live = [q for q, ct in enumerate(cts) if not isinstance(ct, ad.Zero)]
     stacks = [cts[q] for q in live]
-    if ad.is_undefined_primal(weights):
-        kept = [r for r, route in enumerate(routes) if route[2] in live]
-        shorter = tuple((*routes[r][:2], live.index(routes[r][2]), routes[r][3]) for r in kept)
-        rows = products(xs, stacks, routes=shorter)
-        return [_placed(rows, kept, len(routes)), *([None] * len(xs))]
+    known = [k for k, x in enumerate(xs) if not ad.is_undefined_primal(x)]
     wanted = [k for k, x in enumerate(xs) if ad.is_undefined_primal(x)]
-    kept = [r for r, (k, _, q, _) in enumerate(routes) if k in wanted and q in live]
-    back = tuple((live.index(q), j, wanted.index(k), i) for k, i, q, j in (routes[r] for r in kept))
-    grads = combine(_picked(weights, kept), stacks, routes=back, sizes=[xs[k].aval.shape[0] for k in wanted])
-    return [None, *(grads[wanted.index(k)] if k in wanted else None for k in range(len(xs)))]
+    factors, back, forth, rows_of = [], [], [], []
+    for table, its_routes in zip(weights, _routes_of(weights, routes)):
+        if ad.is_undefined_primal(table):
+            kept = [r for r, (_, _, q, _) in enumerate(its_routes) if q in live]
+            sources = [ONES if its_routes[r][0] == ONES else known.index(its_routes[r][0]) for r in kept]
+            forth += [
+                (k, its_routes[r][1], live.index(its_routes[r][2]), its_routes[r][3]) for k, r in zip(sources, kept)
+            ]
+            rows_of.append(kept)
+        else:
+            kept = [r for r, (k, _, q, _) in enumerate(its_routes) if k in wanted and q in live]
+            back += [(live.index(q), j, wanted.index(k), i) for k, i, q, j in (its_routes[r] for r in kept)]
+            factors.append(_picked(table, kept))
+    of_xs: Sequence[Any] = ()
+    if wanted and back:
+        of_xs = _combine(factors, stacks, tuple(back), [xs[k].aval.shape[0] for k in wanted])
+    elif wanted:
+        of_xs = [ad.Zero(xs[k].aval) for k in wanted]
+    of_weights = []
+    if forth:
+        found, start = products([xs[k] for k in known], stacks, routes=tuple(forth)), 0
+        undefined = (table for table in weights if ad.is_undefined_primal(table))
+        for table, kept in zip(undefined, rows_of):
+            of_weights.append(_placed(found[start : start + len(kept)], kept, table.aval.shape[0]))
+            start += len(kept)
+    grads = iter(of_weights)
+    return [
+        *(next(grads, None) if ad.is_undefined_primal(table) else None for table in weights),
+        *(of_xs[wanted.index(k)] if k in wanted else None for k in range(len(xs))),
+    ]
 
 
 def _placed(rows: jax.Array, places: Sequence[int], count: int) -> jax.Array:
@@ -271,13 +318,14 @@ def _lane_routes(routes: Routes, count: int, rows_in: Sequence[int], rows_out: S
     )
 
 
-def _combine_batched(operands: Any, axes: Any, *, routes: Routes, sizes: tuple[int, ...]) -> Any:
+def _combine_batched(operands: Any, axes: Any, *, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
     count = _lane_count(operands, axes)
-    weights, *xs = (_lanes(a, axis, count) for a, axis in zip(operands, axes))
+    lanes = [_lanes(a, axis, count) for a, axis in zip(operands, axes)]
+    weights, xs = lanes[:tables], lanes[tables:]
     rows_in = [x.shape[0] // count for x in xs]
-    outs = combine(
-        weights, xs, routes=_lane_routes(routes, count, rows_in, sizes), sizes=[count * size for size in sizes]
-    )
+    ends = np.cumsum([0, *(table.shape[0] // count for table in weights)])
+    repeated = [_lane_routes(routes[begin:end], count, rows_in, sizes) for begin, end in itertools.pairwise(ends)]
+    outs = _combine(weights, xs, tuple(route for part in repeated for route in part), [count * size for size in sizes])
     return [out.reshape(count, size, *out.shape[1:]) for out, size in zip(outs, sizes)], [0] * len(outs)
 
 
@@ -314,7 +362,8 @@ batching.primitive_batchers[moments_p] = _moments_batched
 # Evaluation and lowering.
 
 
-def _combine_in_jnp(weights: jax.Array, *xs: jax.Array, routes: Routes, sizes: tuple[int, ...]) -> list[jax.Array]:
+def _combine_in_jnp(*operands: jax.Array, tables: int, routes: Routes, sizes: tuple[int, ...]) -> list[jax.Array]:
+    weights, xs = [row for table in operands[:tables] for row in table], operands[tables:]
     middle = (1,) * (xs[0].ndim - 2)
     terms: dict[tuple[int, int], list[jax.Array]] = {}
     for r, (k, i, q, j) in enumerate(routes):
@@ -343,6 +392,6 @@ def _moments_in_jnp(*xs: jax.Array) -> list[jax.Array]:
     return [jnp.concatenate([function(x, axis=axes) for x in wide]) for function in (jnp.mean, jnp.var)]
 
 
-native.define_lowering(combine_p, _combine_in_jnp, ("routes", "sizes"), native_name="combine")
+native.define_lowering(combine_p, _combine_in_jnp, ("tables", "routes", "sizes"), native_name="combine")
 native.define_lowering(products_p, _products_in_jnp, ("num_x", "routes"), native_name="products")
 native.define_lowering(moments_p, _moments_in_jnp, (), native_name="moments")

@@ -5,7 +5,8 @@ Two primitives, each bilinear and the transpose of the other:
     pointwise            P(x, w) → y = x · w        transposes: P(y, wᵀ) in x, G(x, y) in w
     pointwise gradient   G(x, y) → w = xᵀ · y       transposes: P(y, wᵀ) in x, P(x, w) in y
 
-Each works on several stacks `[E_k, B, H, W, C_k]` at once, one matrix for every edge.
+Each works on several stacks `[E_k, B, H, W, C_k]` at once, one matrix for every edge. Several products may be added up to one
+result: the change of a product, dx · w + x · dw, is one call that writes its maps once.
 """
 
 import math
@@ -42,7 +43,7 @@ def pointwise(
     Raises:
       InputError: shapes or types do not fit.
     """
-    return tuple(pointwise_p.bind(*xs, *weights, transposed=transposed))
+    return tuple(pointwise_p.bind(*xs, *weights, sums=tuple(range(len(xs))), transposed=transposed))
 
 
 def pointwise_gradient(xs: Sequence[jax.Array], ys: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
@@ -77,18 +78,21 @@ def _check_types(name: str, operands: Sequence[Any]) -> None:
 
 
 @pointwise_p.def_abstract_eval
-def _pointwise_shape(*operands: Any, transposed: bool) -> Any:
+def _pointwise_shape(*operands: Any, sums: tuple[int, ...], transposed: bool) -> Any:
+    """`sums` names the result that each product is added to; results are numbered in the order of their first products."""
     _check_types("pointwise", operands)
-    outs = []
-    for x, w in zip(*_halves(operands)):
+    outs: dict[int, Any] = {}
+    for x, w, sum_ in zip(*_halves(operands), sums, strict=True):
         channels = w.shape[-1 if transposed else 1] if len(w.shape) == 3 else None
         if len(x.shape) < 2 or (x.shape[0], x.shape[-1]) != (w.shape[0], channels):
             wanted = "[E, D, C]" if transposed else "[E, C, D]"
             raise InputError(
                 f"pointwise: images {list(x.shape)} are [E, …, C] and need weights {wanted}; got {list(w.shape)}"
             )
-        outs.append(x.update(shape=(*x.shape[:-1], w.shape[1 if transposed else -1])))
-    return outs
+        out = x.update(shape=(*x.shape[:-1], w.shape[1 if transposed else -1]))
+        if outs.setdefault(sum_, out).shape != out.shape:
+            raise InputError(f"pointwise: a product {list(out.shape)} cannot be added to {list(outs[sum_].shape)}")
+    return list(outs.values())
 
 
 @pointwise_gradient_p.def_abstract_eval
@@ -107,22 +111,44 @@ def _pointwise_gradient_shape(*operands: Any) -> Any:
 # Derivatives.
 
 
-def _define_jvp(primitive: Primitive) -> None:
-    def rule(primals: Any, tangents: Any, **params: Any) -> Any:
-        outs = primitive.bind(*primals, **params)
-        changes: list[Any] = [ad.Zero(jax.typeof(out).to_tangent_aval()) for out in outs]
-        count = len(outs)
-        for side in (0, 1):
-            moving = [k for k in range(count) if not isinstance(tangents[side * count + k], ad.Zero)]
-            if not moving:
-                continue
-            pair = [[primals[n * count + k] for k in moving] for n in (0, 1)]
-            pair[side] = [tangents[side * count + k] for k in moving]
-            for k, change in zip(moving, primitive.bind(*pair[0], *pair[1], **params)):
-                changes[k] = ad.add_tangents(changes[k], change)
-        return outs, changes
+def _pointwise_jvp(primals: Any, tangents: Any, *, sums: tuple[int, ...], transposed: bool) -> Any:
+    outs = pointwise_p.bind(*primals, sums=sums, transposed=transposed)
+    pairs = [
+        ((tangents[k], primals[count + k]) if side == 0 else (primals[k], tangents[count + k]), sums[k])
+        for count in [len(sums)]
+        for k in range(count)
+        for side in (0, 1)
+        if not isinstance(tangents[side * count + k], ad.Zero)
+    ]
+    moving = sorted({q for _, q in pairs})
+    changes = _sums_of_products([pair for pair, _ in pairs], [moving.index(q) for _, q in pairs], transposed)
+    return outs, [changes[moving.index(q)] if q in moving else _no_change(out) for q, out in enumerate(outs)]
 
-    ad.primitive_jvps[primitive] = rule
+
+def _sums_of_products(pairs: Sequence[Any], sums: Sequence[int], transposed: bool) -> list[Any]:
+    if not pairs:
+        return []
+    xs, weights = zip(*pairs)
+    return pointwise_p.bind(*xs, *weights, sums=tuple(sums), transposed=transposed)
+
+
+def _no_change(out: Any) -> ad.Zero:
+    return ad.Zero(jax.typeof(out).to_tangent_aval())
+
+
+def _pointwise_gradient_jvp(primals: Any, tangents: Any) -> Any:
+    outs = pointwise_gradient_p.bind(*primals)
+    changes: list[Any] = [_no_change(out) for out in outs]
+    count = len(outs)
+    for side in (0, 1):
+        moving = [k for k in range(count) if not isinstance(tangents[side * count + k], ad.Zero)]
+        if not moving:
+            continue
+        pair = [[primals[n * count + k] for k in moving] for n in (0, 1)]
+        pair[side] = [tangents[side * count + k] for k in moving]
+        for k, change in zip(moving, pointwise_gradient(*pair)):
+            changes[k] = ad.add_tangents(changes[k], change)
+    return outs, changes
 
 
 def _wanted(cts: Sequence[Any], operands: Sequence[Any]) -> list[int]:
@@ -139,16 +165,16 @@ def _spread(wanted: Sequence[int], values: Sequence[Any], count: int) -> list[An
     return [values[wanted.index(k)] if k in wanted else None for k in range(count)]
 
 
-def _pointwise_transpose(cts: Any, *operands: Any, transposed: bool) -> Any:
+def _pointwise_transpose(cts: Any, *operands: Any, sums: tuple[int, ...], transposed: bool) -> Any:
     xs, weights = _halves(operands)
-    if any(ad.is_undefined_primal(x) for x in xs):
-        wanted = _wanted(cts, xs)
-        grads = pointwise(*_picked(wanted, cts, weights), transposed=not transposed) if wanted else []
-        return [*_spread(wanted, grads, len(xs)), *[None] * len(weights)]
-    wanted = _wanted(cts, weights)
-    pair = _picked(wanted, cts, xs) if transposed else _picked(wanted, xs, cts)
-    grads = pointwise_gradient(*pair) if wanted else []
-    return [*[None] * len(xs), *_spread(wanted, grads, len(weights))]
+    cts = [cts[q] for q in sums]
+    of_x, of_w = _wanted(cts, xs), _wanted(cts, weights)
+    grads = pointwise(*_picked(of_x, cts, weights), transposed=not transposed) if of_x else []
+    pair = _picked(of_w, cts, xs) if transposed else _picked(of_w, xs, cts)
+    return [
+        *_spread(of_x, grads, len(xs)),
+        *_spread(of_w, pointwise_gradient(*pair) if of_w else [], len(weights)),
+    ]
 
 
 def _pointwise_gradient_transpose(cts: Any, *operands: Any) -> Any:
@@ -162,8 +188,8 @@ def _pointwise_gradient_transpose(cts: Any, *operands: Any) -> Any:
     return [*[None] * len(xs), *_spread(wanted, grads, len(ys))]
 
 
-_define_jvp(pointwise_p)
-_define_jvp(pointwise_gradient_p)
+ad.primitive_jvps[pointwise_p] = _pointwise_jvp
+ad.primitive_jvps[pointwise_gradient_p] = _pointwise_gradient_jvp
 ad.primitive_transposes[pointwise_p] = _pointwise_transpose
 ad.primitive_transposes[pointwise_gradient_p] = _pointwise_gradient_transpose
 
@@ -203,12 +229,13 @@ _define_batching(pointwise_gradient_p, shared_matrices=False)
 # Evaluation and lowering.
 
 
-def _pointwise_in_jnp(*operands: jax.Array, transposed: bool) -> list[jax.Array]:
-    outs = []
-    for x, w in zip(*_halves(operands)):
+def _pointwise_in_jnp(*operands: jax.Array, sums: tuple[int, ...], transposed: bool) -> list[jax.Array]:
+    outs: dict[int, jax.Array] = {}
+    for x, w, sum_ in zip(*_halves(operands), sums):
         w = jnp.swapaxes(w, 1, 2) if transposed else w
-        outs.append(jnp.matmul(_flat(x), w).reshape(*x.shape[:-1], w.shape[-1]))
-    return outs
+        product = jnp.matmul(_flat(x), w).reshape(*x.shape[:-1], w.shape[-1])
+        outs[sum_] = outs[sum_] + product if sum_ in outs else product
+    return list(outs.values())
 
 
 def _pointwise_gradient_in_jnp(*operands: jax.Array) -> list[jax.Array]:
@@ -220,5 +247,5 @@ def _flat(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
 
 
-native.define_lowering(pointwise_p, _pointwise_in_jnp, ("transposed",), native_name="pointwise")
+native.define_lowering(pointwise_p, _pointwise_in_jnp, ("sums", "transposed"), native_name="pointwise")
 native.define_lowering(pointwise_gradient_p, _pointwise_gradient_in_jnp, (), native_name="pointwise_gradient")

@@ -123,22 +123,6 @@ ffi::Error moments(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result mea
   });
 }
 
-// Calls visit(both operands, result, the same edge's row of each) for all edges of pairs of operands: those of the first
-// half and of the second, one result each.
-template <typename T, typename Visit>
-void for_edges(const ffi::RemainingArgs& operands, ffi::RemainingRets& results, const Visit& visit) {
-  const size_t count = results.size();
-  for (size_t n = 0; n < count; ++n) {
-    const AnyBuffer a = *operands.get<AnyBuffer>(n), b = *operands.get<AnyBuffer>(count + n);
-    Result c = *results.get<AnyBuffer>(n);
-    T* written_c = written<T>(c);
-    const Index edges = a.dimensions()[0], of_a = row_length(a.dimensions()), of_b = row_length(b.dimensions()),
-                of_c = row_length(c->dimensions());
-    for (Index e = 0; e < edges; ++e)
-      visit(a, b, *c, a.reinterpret_data<T>() + e * of_a, b.reinterpret_data<T>() + e * of_b, written_c + e * of_c);
-  }
-}
-
 Index channels_of(const AnyBuffer& buffer) { return buffer.dimensions().back(); }
 
 // The pixels of an edge's images [edges, …, channels].
@@ -146,14 +130,30 @@ Index pixels_of(const AnyBuffer& images) {
   return channels_of(images) ? row_length(images.dimensions()) / channels_of(images) : 0;
 }
 
+// One edge's row of stacked arrays.
+template <typename T>
+const T* row_of(const AnyBuffer& stack, Index edge) {
+  return stack.reinterpret_data<T>() + edge * row_length(stack.dimensions());
+}
+
+// The operands are images and as many matrices; sums[k] is the result that product k is added to.
 ffi::Error pointwise(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results,
-                     int64_t transposed) {
+                     ffi::Span<const int64_t> sums, int64_t transposed) {
   return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
     using T = decltype(zero);
     std::vector<jdarts::Edge<T>> edges;
-    for_edges<T>(operands, results, [&](auto& x, auto&, auto& y, const T* of_x, const T* of_w, T* of_y) {
-      edges.push_back({of_x, of_w, of_y, pixels_of(x), channels_of(x), channels_of(y)});
-    });
+    for (size_t q = 0; q < results.size(); ++q) {
+      Result y = *results.get<AnyBuffer>(q);
+      T* data = written<T>(y);
+      for (Index e = 0; e < Index(y->dimensions()[0]); ++e) {
+        edges.push_back({{}, data + e * row_length(y->dimensions()), pixels_of(*y), channels_of(*y)});
+        for (size_t k = 0; k < sums.size(); ++k) {
+          if (sums[k] != int64_t(q)) continue;
+          const AnyBuffer x = *operands.get<AnyBuffer>(k), w = *operands.get<AnyBuffer>(sums.size() + k);
+          edges.back().products.push_back({row_of<T>(x, e), row_of<T>(w, e), channels_of(x)});
+        }
+      }
+    }
     jdarts::pointwise<T>(edges, transposed, pool);
   });
 }
@@ -162,9 +162,14 @@ ffi::Error pointwise_gradient(ffi::ThreadPool pool, ffi::RemainingArgs operands,
   return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
     using T = decltype(zero);
     std::vector<jdarts::Outer<T>> edges;
-    for_edges<T>(operands, results, [&](auto& x, auto& y, auto&, const T* of_x, const T* of_y, T* of_w) {
-      edges.push_back({of_x, of_y, of_w, pixels_of(x), channels_of(x), channels_of(y)});
-    });
+    for (size_t k = 0; k < results.size(); ++k) {
+      const AnyBuffer x = *operands.get<AnyBuffer>(k), y = *operands.get<AnyBuffer>(results.size() + k);
+      Result w = *results.get<AnyBuffer>(k);
+      T* data = written<T>(w);
+      for (Index e = 0; e < Index(w->dimensions()[0]); ++e)
+        edges.push_back({row_of<T>(x, e), row_of<T>(y, e), data + e * row_length(w->dimensions()), pixels_of(x),
+                         channels_of(x), channels_of(y)});
+    }
     jdarts::pointwise_gradient<T>(edges, pool);
   });
 }
@@ -281,10 +286,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_pointwise, pointwise,
-    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<int64_t>("transposed"));
+    all_operands().Attr<ffi::Span<const int64_t>>("sums").Attr<int64_t>("transposed"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
-    jdarts_pointwise_gradient, pointwise_gradient,
-    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets());
+    jdarts_pointwise_gradient, pointwise_gradient, all_operands());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_max_pool, max_pool,

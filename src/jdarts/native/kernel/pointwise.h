@@ -1,4 +1,5 @@
-// Products of stacked images with a matrix each: y[e] = x[e] · w[e], and the transposes of that in w: g[e] = x[e]ᵀ · y[e].
+// Sums of products of stacked images with a matrix each: y[e] = Σ_n x_n[e] · w_n[e], and the transpose of one of them in w:
+// g[e] = x[e]ᵀ · y[e].
 //
 // The images of an edge are one matrix, pixels × channels. Work is cut into blocks of pixels that stay in a core's cache with
 // the matrix; sums over channels run in order, those over pixels in a fixed number of chunks, whatever the threads.
@@ -12,13 +13,27 @@
 
 namespace jdarts {
 
-// One edge: x [pixels, in], w [in, out] (or [out, in], where it is read transposed), y [pixels, out].
+// A product of one edge: x [pixels, in], w [in, out] (or [out, in], where it is read transposed).
 template <typename T>
-struct Edge {
+struct Factors {
   const T* x;
   const T* w;
+  Index in;
+};
+
+// One edge: the sum y [pixels, out] of products.
+template <typename T>
+struct Edge {
+  std::vector<Factors<T>> products;
   T* y;
-  Index pixels, in, out;
+  Index pixels, out;
+
+  // Columns of all products together: what one of its results is summed over.
+  Index in() const {
+    Index total = 0;
+    for (const Factors<T>& product : products) total += product.in;
+    return total;
+  }
 };
 
 constexpr int kMostVectors = kManyRegisters ? 4 : 2;  // of one pixel's results in registers
@@ -48,37 +63,40 @@ void pack(const T* w, Index in, Index out, bool transposed, T* packed) {
   }
 }
 
-// kPixels pixels times kVectors vectors of columns of a packed matrix, whose rows are `row` long; `count` columns are kept.
+// kPixels pixels from pixel `p` on times kVectors vectors of columns, from column `first` on, of the packed matrices.
 template <typename T, int kPixels, int kVectors>
-JDARTS_INLINE void multiply_pixels(const T* x, Index in, const T* w, Index row, T* y, Index out, Index count) {
+JDARTS_INLINE void multiply_pixels(const Edge<T>& edge, Index p, const T* packed, Index first) {
   constexpr Index lanes = Simd<T>::lanes;
+  const Index row = whole_vectors<T>(edge.out);
+  const T* w = packed + first;
   Vector<T> sum[kPixels][kVectors] = {};
-  for (Index k = 0; k < in; ++k, w += row) {
-    Vector<T> column[kVectors];
+  for (const Factors<T>& product : edge.products) {
+    const Index in = product.in;
+    const T* x = product.x + p * in;
+    for (Index k = 0; k < in; ++k, w += row) {
+      Vector<T> column[kVectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) column[v] = in_register(load(w + v * lanes));
+      for (int v = 0; v < kVectors; ++v) column[v] = in_register(load(w + v * lanes));
 #pragma GCC unroll 16
-    for (int p = 0; p < kPixels; ++p)
+      for (int n = 0; n < kPixels; ++n)
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sum[p][v] += x[p * in + k] * column[v];
+        for (int v = 0; v < kVectors; ++v) sum[n][v] += x[n * in + k] * column[v];
+    }
   }
+  T* y = edge.y + p * edge.out + first;
 #pragma GCC unroll 16
-  for (int p = 0; p < kPixels; ++p)
+  for (int n = 0; n < kPixels; ++n)
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) store_some<T>(y + p * out + v * lanes, sum[p][v], count - v * lanes);
+    for (int v = 0; v < kVectors; ++v)
+      store_some<T>(y + n * edge.out + v * lanes, sum[n][v], edge.out - first - v * lanes);
 }
 
 template <typename T, int kVectors>
 void multiply_columns(const Edge<T>& edge, Index begin, Index end, const T* packed, Index first) {
   constexpr int kPixels = pixels_at_once(kVectors);
-  const Index row = whole_vectors<T>(edge.out), count = edge.out - first;
   Index p = begin;
-  for (; p + kPixels <= end; p += kPixels)
-    multiply_pixels<T, kPixels, kVectors>(edge.x + p * edge.in, edge.in, packed + first, row,
-                                          edge.y + p * edge.out + first, edge.out, count);
-  for (; p < end; ++p)
-    multiply_pixels<T, 1, kVectors>(edge.x + p * edge.in, edge.in, packed + first, row,
-                                    edge.y + p * edge.out + first, edge.out, count);
+  for (; p + kPixels <= end; p += kPixels) multiply_pixels<T, kPixels, kVectors>(edge, p, packed, first);
+  for (; p < end; ++p) multiply_pixels<T, 1, kVectors>(edge, p, packed, first);
 }
 
 // Calls run(number of vectors, first column) for groups of vectors that cover `columns`.
@@ -103,7 +121,7 @@ struct Piece {
   Index edge, begin, end;
 };
 
-// y = x · w for every edge; with `transposed` every w is stored [out, in].
+// The sums of every edge; with `transposed` every w is stored [out, in].
 template <typename T, typename Pool>
 void pointwise(const std::vector<Edge<T>>& edges, bool transposed, Pool& pool) {
   struct Packed {};
@@ -111,15 +129,21 @@ void pointwise(const std::vector<Edge<T>>& edges, bool transposed, Pool& pool) {
   Index values = 0;
   for (Index e = 0; e < Index(edges.size()); ++e) {
     const Edge<T>& edge = edges[e];
-    const Index block = std::clamp<Index>(kCacheBytes / Index(sizeof(T)) / (edge.in + edge.out), 64, 4096);
+    const Index width = edge.in() + edge.out;
+    const Index block = std::clamp<Index>(kCacheBytes / Index(sizeof(T)) / width, 64, 4096);
     for (Index p = 0; p < edge.pixels; p += block) pieces.push_back({e, p, std::min(p + block, edge.pixels)});
-    values += edge.pixels * (edge.in + edge.out);
+    values += edge.pixels * width;
   }
   parallel_for(pool, useful_threads(values * sizeof(T)), pieces.size(), [&](Index unit) {
     const Piece& piece = pieces[unit];
     const Edge<T>& edge = edges[piece.edge];
-    T* packed = thread_buffer<T, Packed>(std::max<Index>(1, edge.in * whole_vectors<T>(edge.out)));
-    pack(edge.w, edge.in, edge.out, transposed, packed);
+    const Index row = whole_vectors<T>(edge.out);
+    T* packed = thread_buffer<T, Packed>(std::max<Index>(1, edge.in() * row));
+    T* next = packed;
+    for (const Factors<T>& product : edge.products) {
+      pack(product.w, product.in, edge.out, transposed, next);
+      next += product.in * row;
+    }
     for_vectors<T>(edge.out, [&](auto vectors, Index first) {
       multiply_columns<T, vectors()>(edge, piece.begin, piece.end, packed, first);
     });
