@@ -8,6 +8,7 @@ from small_language import corpus, search_config
 from small_runs import user_settings
 
 from jdarts import bilevel
+from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces
 from jdarts.language.reading import steps_per_pass, stream_of
 from jdarts.language.search import step as step_module
 from jdarts.language.search.step import search_program
@@ -101,3 +102,23 @@ def test_every_estimate_takes_the_same_weight_step(name, first_order):
 def test_steps_per_pass():
     assert steps_per_pass(13_848, bptt=35) == round(13_847 / (0.95 * 35 + 0.05 * 17.5))
     assert steps_per_pass(2, bptt=35) == 1
+
+
+def test_statistics_of_the_batch_make_a_loss_that_pieces_do_not_change():
+    """Every position has its own statistics over the columns, so padding and pieces leave them alone."""
+    program, _, _ = made()
+    state = program.init(np.uint32(0)).bilevel
+    variables = {"params": state.weights, "batch_stats": state.model_state}
+    sums = {}
+    for by_batch in (False, True):
+        evaluate = jax.jit(evaluation_function(program.model, batch_statistics=by_batch))
+        for size in (5, 7):
+            start = np.zeros((4, 5), np.float32)
+            read = carried(lambda *batch, evaluate=evaluate: evaluate(variables, state.alphas, *batch), start)
+            pieces = evaluation_pieces(corpus().valid, 4, size)
+            sums[by_batch, size] = sum(float(read(*piece)) for piece in pieces)
+    np.testing.assert_allclose(sums[True, 5], sums[True, 7], rtol=1e-5)
+    words = jnp.asarray(corpus().valid[: 4 * (len(corpus().valid) // 4)].reshape(4, -1).T)
+    seen, _ = program.model.apply(variables, words[:-1], start, state.alphas, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(sums[True, 5], token_losses(seen.logits, words[1:]).sum(), rtol=1e-5)
+    assert abs(sums[False, 5] / sums[True, 5] - 1) > 1e-4

@@ -1,5 +1,6 @@
 """Perplexity over a whole text: each column is read from its beginning to its end, hidden states carried on."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,17 +16,23 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 Evaluate = Callable[..., tuple[jax.Array, jax.Array]]
 
 
-def evaluation_function(model: nn.Module) -> Evaluate:
+def evaluation_function(model: nn.Module, *, batch_statistics: bool = False) -> Evaluate:
     """A pure function of variables, alphas (None for a discrete cell), hidden states, words, targets and mask.
 
     Its values are the sum of the losses that the mask counts and the hidden states after the last row that it counts.
+
+    Args:
+      model: the language model.
+      batch_statistics: whether a search cell is normalised by the statistics of the columns that are read side by side,
+        each node and position by its own, instead of by the running ones, which all of them share.
     """
 
     def evaluate(
         variables: Any, alphas: Any, hidden: jax.Array, words: jax.Array, targets: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         length = jnp.sum(mask[:, 0], dtype=jnp.int32)
-        prediction: Any = model.apply(variables, words, hidden, alphas, train=False, length=length)
+        read: Any = functools.partial(model.apply, variables, words, hidden, alphas, length=length)
+        prediction = read(train=True, mutable=["batch_stats"])[0] if batch_statistics else read(train=False)
         losses = token_losses(prediction.logits, targets)
         return jnp.sum(jnp.where(mask, losses, jnp.zeros_like(losses))), prediction.hidden
 

@@ -13,6 +13,7 @@ from jdarts.runs.settings import check_at_least, check_below_one, check_not_nega
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, recurrent_space
 
 Hypergradient = Literal["exact", "finite_difference", "reference", "first_order"]
+Statistics = Literal["running", "batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,8 @@ class LanguageSearchConfig(LanguageConfig):
       alpha_b1: decay of Adam's first moment.
       alpha_b2: decay of Adam's second moment.
       alpha_weight_decay: L2 penalty on the alphas, inside Adam.
+      evaluation_statistics: what normalises the cell in evaluation. running: as in the authors' code, one set for all nodes and
+        positions, which fits none of them well; batch: those of the columns that are read side by side.
     """
 
     batch_size: int = 256
@@ -39,6 +42,7 @@ class LanguageSearchConfig(LanguageConfig):
     alpha_b1: float = 0.9
     alpha_b2: float = 0.999
     alpha_weight_decay: float = 1e-3
+    evaluation_statistics: Statistics = "running"
 
     def check(self) -> None:
         """As the base class, and an impossible space.
@@ -49,6 +53,8 @@ class LanguageSearchConfig(LanguageConfig):
         super().check()
         # Batch norm takes statistics over the columns.
         check_at_least(self, {"batch_size": 2, "nodes": 1})
+        if self.evaluation_statistics == "batch":
+            check_at_least(self, {"evaluation_batch_size": 2})
         check_positive(self, ("alpha_learning_rate",))
         check_not_negative(self, ("alpha_weight_decay",))
         check_below_one(self, ("alpha_b1", "alpha_b2"))

@@ -112,7 +112,8 @@ class _LanguageSearch(LanguageRun[SearchState, LanguageSearchConfig]):
         length = jax.ShapeDtypeStruct((), jnp.int32)
         variables = {"params": template.bilevel.weights, "batch_stats": template.bilevel.model_state}
         shapes = evaluation_shapes(self.config.bptt, self.config.evaluation_batch_size, self.config.width)
-        evaluate = jax.jit(evaluation_function(self.program.model))
+        by_batch = self.config.evaluation_statistics == "batch"
+        evaluate = jax.jit(evaluation_function(self.program.model, batch_statistics=by_batch))
         return {
             "init": self.lowered_init(),
             "step": jax.jit(self.program.step, donate_argnums=0).lower(template, *words, length),
@@ -125,7 +126,7 @@ class _LanguageSearch(LanguageRun[SearchState, LanguageSearchConfig]):
             yield *(stream.words for stream in self.streams), length
 
     def evaluate(self, state: SearchState, epochs_ended: int) -> dict[str, float]:
-        """Loss and perplexity of the whole validation text with running statistics, without dropout."""
+        """Loss and perplexity of the whole validation text, without dropout."""
         loss = self._loss(state, self.corpus.valid, epochs_ended, "evaluating")
         return {"evaluation/loss": loss, "evaluation/perplexity": math.exp(loss)}
 
