@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import unittest.mock
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,10 @@ import numpy as np
 
 import jdarts
 from jdarts import optim, parallel
+from jdarts.language.search import LanguageSearchConfig
+from jdarts.language.search.step import search_program
+from jdarts.language.train import LanguageTrainConfig
+from jdarts.language.train.step import train_program
 from jdarts.nets.layers import Convolution, NormalisedSum
 from jdarts.nets.supernet import Supernet, init_alphas
 from jdarts.ops.depthwise import depthwise_conv
@@ -86,12 +91,53 @@ def batches(steps=STEPS, seed=0):
     return [(one(), one()) for _ in range(steps)]
 
 
-def taken(wrapped, state, steps=STEPS):
-    """State after the steps and the last one's metrics; without the key, which no step changes."""
-    metrics = {}
-    for train, valid in batches(steps):
-        state, metrics = wrapped(state, train, valid)
-    return jax.tree.map(np.asarray, (state.replace(key=()), metrics))
+def taken(wrapped, state, inputs=None):
+    """State after the steps and the last one's metrics; without keys, which no step changes."""
+    metrics, start = {}, state
+    for each in inputs or batches():
+        new, metrics = wrapped(state, *each)
+        # Off the devices and back: a state that lies where the last step left it would be another program.
+        state = jax.tree.map(lambda old, leaf: old if is_key(old) else jnp.asarray(np.asarray(leaf)), start, new)
+    return jax.tree.map(lambda leaf: () if is_key(leaf) else np.asarray(leaf), (state, metrics))
+
+
+def is_key(leaf):
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+VOCABULARY, COLUMNS, ROWS = 20, 8, 25
+TEXT = {"batch_size": COLUMNS, "bptt": 3, "width": 8, "dropoute": 0.1, "activation": 0.1, "learning_rate": 1.0}
+
+
+def text_search(name):
+    """Program of a search on text with every kind of dropout, by the name of its estimator."""
+    given = {} if name == "unrolled" else {"hypergradient": name}
+    config = LanguageSearchConfig(nodes=1, **TEXT, **given)
+    sizes = {"vocabulary": VOCABULARY, "rows": (ROWS, ROWS), "steps_per_epoch": 3}
+    program = search_program(config, **sizes, dtype=jnp.float64)
+    if name != "unrolled":
+        return program
+
+    def step(*inputs, axis_name):
+        with unittest.mock.patch("jdarts.language.search.step.hypergradient_named", lambda *_, **__: jdarts.unrolled()):
+            return program.step(*inputs, axis_name=axis_name)
+
+    return program._replace(step=step)
+
+
+def started(program):
+    """The state before the first step, with sums of the metrics' type."""
+    state = jax.jit(program.init)(jnp.uint32(0))
+    return state.replace(sums={name: jnp.zeros(()) for name in state.sums})
+
+
+def text_training():
+    return train_program(LanguageTrainConfig(**TEXT), vocabulary=VOCABULARY, rows=ROWS, dtype=jnp.float64)
+
+
+def texts(seed=0):
+    draw = np.random.default_rng(seed)
+    return [jnp.asarray(draw.integers(VOCABULARY, size=(ROWS + TEXT["bptt"], COLUMNS)), jnp.int32) for _ in range(2)]
 
 
 def difference(found, expected):
@@ -99,10 +145,12 @@ def difference(found, expected):
 
     def far(a, b):
         a, b = np.float64(a), np.float64(b)
-        return float(np.max(np.abs(a - b) / np.maximum(1, np.abs(b)), initial=0))
+        with np.errstate(invalid="ignore"):
+            apart = np.where(a == b, 0, np.abs(a - b) / np.maximum(1, np.abs(b)))
+        return np.max(apart, initial=0)
 
     assert jax.tree.structure(found) == jax.tree.structure(expected)
-    return max(jax.tree.leaves(jax.tree.map(far, found, expected)))
+    return float(np.max(jax.tree.leaves(jax.tree.map(far, found, expected))))
 
 
 def collectives(text):
@@ -115,6 +163,40 @@ WRAPPERS = {"pmap": parallel.pmap_step, "shard": parallel.shard_step}
 #: Estimator, wrapper, devices.
 CASES = [("exact", wrapper, devices) for wrapper in WRAPPERS for devices in (1, 2, 8)]
 CASES += [(name, *case) for name in ESTIMATORS if name != "exact" for case in (("pmap", 2), ("shard", 8))]
+TEXT_ESTIMATORS = [*ESTIMATORS, "reference"]
+TEXT_CASES = [("exact", wrapper, devices) for wrapper in WRAPPERS for devices in (2, 8)]
+TEXT_CASES += [("first_order", wrapper, devices) for wrapper in WRAPPERS for devices in (1, 2, 8)]
+TEXT_CASES += [("finite_difference", "pmap", 2), ("unrolled", "pmap", 2), ("reference", "shard", 8)]
+
+
+def text_differences():
+    """Differences of steps on text from those on one device, by case."""
+    found, expected = {}, {}
+    programs = {name: text_search(name) for name in TEXT_ESTIMATORS}
+    state = started(programs["exact"])
+    inputs = [(*texts(), jnp.int32(length)) for length in (3, 1, 3, 2, 3)]
+    for name, program in programs.items():
+        expected[name] = taken(parallel.jit_step(program.step), state, inputs)
+    whole = {"split": (False, False, False)}
+    for name, wrapper, devices in TEXT_CASES:
+        result = taken(WRAPPERS[wrapper](programs[name].step, devices, **whole), state, inputs)
+        found[f"text {name} {wrapper} {devices}"] = difference(result, expected[name])
+    # The steps do something: weights, alphas, hidden states and running statistics are others than at the start.
+    moved = [expected["exact"][0], jax.tree.map(lambda leaf: () if is_key(leaf) else np.asarray(leaf), state)]
+    parts = [
+        (s.bilevel.weights, s.bilevel.alphas, s.train.hidden, s.valid.hidden, s.bilevel.model_state) for s in moved
+    ]
+    found["text moved"] = min(difference(*pair) for pair in zip(*parts))
+
+    program = text_training()
+    step = functools.partial(program.step, size=TEXT["bptt"])
+    state = started(program)
+    inputs = [(texts()[0], jnp.int32(length), jnp.bool(False)) for length in (3, 1, 3)]
+    result = taken(parallel.jit_step(step), state, inputs)
+    for wrapper in WRAPPERS:
+        other = taken(WRAPPERS[wrapper](step, 2, **whole), state, inputs)
+        found[f"text training {wrapper}"] = difference(other, result)
+    return found
 
 
 def main():
@@ -144,7 +226,7 @@ def main():
         far = [difference(lane, taken(alone, state)) for lane, state in zip(lanes, states)]
         found[f"{network.__name__} seeds {devices}"] = max(far)
         found[f"{network.__name__} seeds {devices} apart"] = difference(lanes[0], lanes[1])
-    print(json.dumps(found))
+    print(json.dumps(found | text_differences()))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,16 @@ def test_so_are_those_of_the_search_network(found):
     assert found["supernet shard 8"] < 1e-9
 
 
+@pytest.mark.parametrize("estimator, wrapper, devices", many_devices.TEXT_CASES)
+def test_five_steps_on_text_are_those_on_one_device(found, estimator, wrapper, devices):
+    assert found[f"text {estimator} {wrapper} {devices}"] < 1e-9 < 1e-4 < found["text moved"]
+
+
+@pytest.mark.parametrize("wrapper", many_devices.WRAPPERS)
+def test_so_are_steps_of_a_training_on_text(found, wrapper):
+    assert found[f"text training {wrapper}"] < 1e-9
+
+
 @pytest.mark.parametrize("case", ["MixedLayer seeds 2", "supernet seeds 1"])
 def test_runs_at_once_are_those_alone(found, case):
     assert found[case] < 1e-9 < found[f"{case} apart"]

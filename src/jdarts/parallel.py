@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
@@ -52,7 +53,7 @@ def pmap_step(
         inputs. Every output must be the same on all devices.
       devices: how many devices, or which.
       split: for each input whether its leaves' first axes are split over the devices, rather than given whole to each of
-        them; all are split where it is not given. `jax.pmap` needs one that is.
+        them; all are split where it is not given.
       donate: as for `jit_step`.
 
     Returns:
@@ -66,14 +67,20 @@ def pmap_step(
     def over_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
         shared = _split_flags(split, inputs)
         parts = [_in_parts(each, len(chosen)) if flag else each for each, flag in zip(inputs, shared)]
+
+        def on_one(place: jax.Array, state: Any, *parts: Any) -> tuple[Any, Any]:
+            del place
+            return step(state, *parts, axis_name=AXIS)
+
+        # `jax.pmap` needs an input that is split: the devices' places.
         mapped = jax.pmap(
-            functools.partial(step, axis_name=AXIS),
+            on_one,
             axis_name=AXIS,
-            in_axes=(None, *(0 if flag else None for flag in shared)),
+            in_axes=(0, None, *(0 if flag else None for flag in shared)),
             out_axes=None,
             devices=chosen,
         )
-        return mapped(state, *parts)
+        return mapped(jnp.arange(len(chosen), dtype=jnp.int32), state, *parts)
 
     return jax.jit(over_all, donate_argnums=(0,) if donate else ())
 
@@ -194,6 +201,44 @@ def check_batch(size: int, devices: int, what: str = "a batch") -> None:
         below, above = size // devices * devices, -(-size // devices) * devices
         sizes = f"{below} or {above}" if below else str(above)
         raise InputError(f"{what} of {size} does not divide into equal shares for {devices} devices; give {sizes}")
+
+
+def share(tree: Any, axis_name: str | None, *, axis: int = 0) -> Any:
+    """A device's share of what every device has whole, as `shard_step` and `pmap_step` split inputs.
+
+    Args:
+      tree: arrays whose axis `axis` the devices share.
+      axis_name: the mapped axis; None for all of it.
+      axis: the axis of the arrays.
+
+    Raises:
+      InputError: an axis that the devices do not share equally.
+    """
+    if axis_name is None:
+        return tree
+    devices = jax.lax.axis_size(axis_name)
+
+    def part(leaf: jax.Array) -> jax.Array:
+        check_batch(leaf.shape[axis], devices)
+        size = leaf.shape[axis] // devices
+        return jax.lax.dynamic_slice_in_dim(leaf, jax.lax.axis_index(axis_name) * size, size, axis)
+
+    return jax.tree.map(part, tree)
+
+
+def gathered_shares(part: jax.Array, axis_name: str | None) -> jax.Array:
+    """The array of which every device has its share by the first axis; on one device the array itself."""
+    return part if axis_name is None else jax.lax.all_gather(part, axis_name, tiled=True)
+
+
+def mean_over(tree: Any, axis_name: str | None) -> Any:
+    """The mean over the devices; on one device the arrays themselves."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def sum_over(tree: Any, axis_name: str | None) -> Any:
+    """The sum over the devices; on one device the arrays themselves."""
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
 def _checked_mesh(mesh: int | Mesh) -> Mesh:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jdarts.data.text import columns
 from jdarts.nets.language import token_losses
+from jdarts.parallel import gathered_shares, share, sum_over
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 Evaluate = Callable[..., tuple[jax.Array, jax.Array]]
@@ -19,7 +20,8 @@ Evaluate = Callable[..., tuple[jax.Array, jax.Array]]
 def evaluation_function(model: nn.Module, *, batch_statistics: bool = False) -> Evaluate:
     """A pure function of variables, alphas (None for a discrete cell), hidden states, words, targets and mask.
 
-    Its values are the sum of the losses that the mask counts and the hidden states after the last row that it counts.
+    Its values are the sum of the losses that the mask counts and the hidden states after the last row that it counts. With
+    `axis_name` each device reads its share of the columns, of which it is given all, as it has all of the results.
 
     Args:
       model: the language model.
@@ -28,13 +30,24 @@ def evaluation_function(model: nn.Module, *, batch_statistics: bool = False) -> 
     """
 
     def evaluate(
-        variables: Any, alphas: Any, hidden: jax.Array, words: jax.Array, targets: jax.Array, mask: jax.Array
+        variables: Any,
+        alphas: Any,
+        hidden: jax.Array,
+        words: jax.Array,
+        targets: jax.Array,
+        mask: jax.Array,
+        *,
+        axis_name: str | None = None,
     ) -> tuple[jax.Array, jax.Array]:
+        hidden = share(hidden, axis_name)
+        words, targets, mask = share((words, targets, mask), axis_name, axis=1)
         length = jnp.sum(mask[:, 0], dtype=jnp.int32)
-        read: Any = functools.partial(model.apply, variables, words, hidden, alphas, length=length)
+        network: Any = model.clone(axis_name=axis_name) if batch_statistics else model
+        read: Any = functools.partial(network.apply, variables, words, hidden, alphas, length=length)
         prediction = read(train=True, mutable=["batch_stats"])[0] if batch_statistics else read(train=False)
         losses = token_losses(prediction.logits, targets)
-        return jnp.sum(jnp.where(mask, losses, jnp.zeros_like(losses))), prediction.hidden
+        total = jnp.sum(jnp.where(mask, losses, jnp.zeros_like(losses)))
+        return sum_over(total, axis_name), gathered_shares(prediction.hidden, axis_name)
 
     return evaluate
 

@@ -1,6 +1,6 @@
 """Where a run stands in a text: the row, and the hidden states with which the next segment begins."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from jdarts.data.text import columns
 from jdarts.data.text.streams import TextSegment, following, mean_length, padded, segment
 from jdarts.errors import InputError
+from jdarts.runs.devices import Devices
 
 
 class Stream(NamedTuple):
@@ -41,15 +42,15 @@ class Reading:
     hidden: jax.Array
 
 
-def stream_of(words: np.ndarray, batch_size: int, *, size: int) -> Stream:
-    """Puts a text on the device for segments of up to `size` rows."""
+def stream_of(words: np.ndarray, batch_size: int, *, size: int, devices: Devices | None = None) -> Stream:
+    """Puts a text on the device, or whole on each of several, for segments of up to `size` rows."""
     cut = columns(words, batch_size)
-    return Stream(jax.device_put(padded(cut, size)), len(cut))
+    return Stream((devices or Devices()).whole(padded(cut, size)), len(cut))
 
 
-def beginning(batch_size: int, width: int) -> Reading:
-    """The reading of a text that was not begun."""
-    return Reading(jnp.zeros((), jnp.int32), jnp.zeros((batch_size, width), jnp.float32))
+def beginning(batch_size: int, width: int, dtype: Any = jnp.float32) -> Reading:
+    """The reading of a text that was not begun, with hidden states of a type."""
+    return Reading(jnp.zeros((), jnp.int32), jnp.zeros((batch_size, width), dtype))
 
 
 def cut(reading: Reading, words: jax.Array, length: jax.Array, *, size: int, rows: int) -> TextSegment:

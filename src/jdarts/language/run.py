@@ -4,14 +4,16 @@ import math
 from collections.abc import Callable
 from typing import Any, Generic, TextIO, TypeVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jdarts.data.text import TextCorpus, unigram_perplexity
-from jdarts.language.evaluation import carried, evaluation_pieces
+from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces, evaluation_shapes
 from jdarts.language.settings import LanguageConfig
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder
+from jdarts.runs.devices import Devices
 from jdarts.runs.loop import AnyState
 
 AnyConfig = TypeVar("AnyConfig", bound=LanguageConfig)
@@ -26,6 +28,7 @@ class LanguageRun(EpochRun[AnyState], Generic[AnyState, AnyConfig]):
       config: the settings.
       corpus: the text.
       init: `seed, uint32 [] -> state`.
+      devices: those that share the columns of a batch.
       folder: as for `EpochRun`, like the rest.
       interruption: see there.
       steps_per_epoch: see there.
@@ -40,6 +43,7 @@ class LanguageRun(EpochRun[AnyState], Generic[AnyState, AnyConfig]):
         config: AnyConfig,
         corpus: TextCorpus,
         init: Callable[[jax.Array], AnyState],
+        devices: Devices,
         folder: RunFolder,
         interruption: Interruption,
         *,
@@ -50,6 +54,7 @@ class LanguageRun(EpochRun[AnyState], Generic[AnyState, AnyConfig]):
         self.config = config
         self.corpus = corpus
         self._init = init
+        self.devices = devices
         super().__init__(
             config, folder, interruption, steps_per_epoch=steps_per_epoch, stream=stream, programs=programs
         )
@@ -69,7 +74,27 @@ class LanguageRun(EpochRun[AnyState], Generic[AnyState, AnyConfig]):
 
     def lowered_init(self) -> jax.stages.Lowered:
         """The function `init`, to be compiled."""
-        return jax.jit(self._init).lower(_SEED)
+        return self.devices.everywhere(self._init).lower(_SEED)
+
+    def load(self, template: AnyState) -> AnyState:
+        """The state of `latest`, whole on every device."""
+        assert self.latest is not None
+        return self.devices.load(self.latest, template)
+
+    def lowered_evaluation(
+        self, model: nn.Module, variables: Any, alphas: Any, batch: int, *, batch_statistics: bool = False
+    ) -> jax.stages.Lowered:
+        """The evaluation in so many columns, to be compiled; the other arguments are shapes as `evaluation_function` has them.
+
+        The devices share the columns where they can do so equally; otherwise each of them reads all.
+        """
+        function = evaluation_function(model, batch_statistics=batch_statistics)
+        if batch % self.devices.count:
+            evaluate = self.devices.everywhere(function)
+        else:
+            evaluate = self.devices.step(function, split=(False,) * 5)
+        inputs = (variables, alphas, *evaluation_shapes(self.config.bptt, batch, self.config.width))
+        return evaluate.lower(*self.devices.shapes(inputs, split=False))
 
     def text_loss(
         self,

@@ -10,6 +10,7 @@ import tyro
 from jdarts.data.text import TextCorpus
 from jdarts.errors import InputError
 from jdarts.nets.language import Rates
+from jdarts.runs.devices import Parallel, check_devices
 from jdarts.runs.settings import (
     WITHOUT_EFFECT,
     Folder,
@@ -54,6 +55,9 @@ class LanguageConfig(abc.ABC):
       log_every: steps between two records in metrics.jsonl.
       checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
       keep_checkpoints: checkpoints to leave on disk.
+      devices: devices that share the columns of each batch. The result does not depend on their number, up to rounding,
+        unless batch statistics are per_device.
+      parallel: how the step is spread over several devices: jax.pmap, or shard_map on a mesh. jit is for one.
     """
 
     dataset: str = "ptb"
@@ -80,6 +84,8 @@ class LanguageConfig(abc.ABC):
     log_every: int = 10
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 3
+    devices: int = 1
+    parallel: Parallel = "shard"
 
     def check(self) -> None:
         """Checks every value that can be checked without the text.
@@ -94,6 +100,7 @@ class LanguageConfig(abc.ABC):
         check_not_negative(self, ("weight_decay", "activation", "temporal"))
         check_below_one(self, ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute"))
         check_seed(self)
+        check_devices(self)
 
     @property
     @abc.abstractmethod

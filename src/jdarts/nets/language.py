@@ -99,12 +99,14 @@ class LanguageModel(nn.Module):
       vocabulary: number of words `V`.
       width: of embedding and hidden states, `H`.
       dtype: type of weights and computation.
+      axis_name: a mapped axis for synchronised batch statistics of a search space; None for those of each device.
     """
 
     cell: RecurrentSpace | RecurrentGenotype
     vocabulary: int
     width: int
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -165,11 +167,13 @@ class LanguageModel(nn.Module):
                 cell_masks,
                 running=None if train else running,
                 length=length,
+                axis_name=self.axis_name,
             )
             if train and not self.is_initializing() and self.is_mutable_collection("batch_stats"):
                 assert result.moments is not None
                 count = jnp.asarray(tokens.shape[0] if length is None else length, jnp.int32) * (nodes + 1)
-                moments = running_moments_over_time(running, result.moments, tokens.shape[1], count)
+                batch = tokens.shape[1] * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
+                moments = running_moments_over_time(running, result.moments, batch, count)
                 mean.value, variance.value = moments
         dropped = result.outputs if masks.output is None else result.outputs * masks.output[None]
         logits = jnp.matmul(dropped.reshape(-1, width), embedding.T) + bias[None]

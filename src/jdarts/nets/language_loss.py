@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jdarts.bilevel import Estimate, HypergradientFn, LossFn, Problem
 from jdarts.nets.language import LanguageModel, Masks, mean_loss, regularisation, token_losses
+from jdarts.parallel import gathered_shares, share
 from jdarts.space import RecurrentSpace
 
 
@@ -32,7 +33,7 @@ class Segment(NamedTuple):
     temporal: jax.Array | float = 0.0
 
 
-def language_loss(model: LanguageModel, *, train: bool = True) -> LossFn:
+def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | None = None) -> LossFn:
     """The loss of a language model: mean of minus the log-probabilities in nats, and the regularisation of its segment.
 
     Batches are `Segment`s, the key is not used: dropout is in the segment's masks. The model state is the network's
@@ -42,11 +43,14 @@ def language_loss(model: LanguageModel, *, train: bool = True) -> LossFn:
     Args:
       model: the network.
       train: as for the network.
+      axis_name: a mapped axis over which the columns are spread. Segments are then whole on every device, which takes its
+        share of the columns; `hidden` is that of all columns.
     """
     searched = isinstance(model.cell, RecurrentSpace)
 
     def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Segment, key: jax.Array) -> Any:
         del key
+        batch = share_of_segment(batch, axis_name)
         variables = {"params": weights, "batch_stats": model_state} if searched else {"params": weights}
         inputs = (variables, batch.tokens, batch.hidden, alphas)
         prediction, changed = model.apply(
@@ -54,9 +58,22 @@ def language_loss(model: LanguageModel, *, train: bool = True) -> LossFn:
         )
         nll = mean_loss(token_losses(prediction.logits, batch.targets), batch.length)
         extra = regularisation(prediction, activation=batch.activation, temporal=batch.temporal, length=batch.length)
-        return nll + extra, (changed.get("batch_stats", {}), {"nll": nll, "hidden": prediction.hidden})
+        return nll + extra, (
+            changed.get("batch_stats", {}),
+            {"nll": nll, "hidden": gathered_shares(prediction.hidden, axis_name)},
+        )
 
     return loss_fn
+
+
+def share_of_segment(segment: Segment, axis_name: str | None) -> Segment:
+    """A device's columns of a segment, with the masks of the same columns whatever the number of devices."""
+    if axis_name is None:
+        return segment
+    tokens, targets = share((segment.tokens, segment.targets), axis_name, axis=1)
+    embedding = segment.masks.embedding
+    masks = share(segment.masks._replace(embedding=None), axis_name)._replace(embedding=embedding)
+    return segment._replace(tokens=tokens, targets=targets, hidden=share(segment.hidden, axis_name), masks=masks)
 
 
 def without_regularisation(

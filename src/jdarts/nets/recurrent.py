@@ -101,6 +101,7 @@ def search_cell(
     *,
     running: Moments | None = None,
     length: jax.Array | None = None,
+    axis_name: str | None = None,
 ) -> CellOutputs:
     """Runs the cell that holds all operations at once.
 
@@ -113,6 +114,7 @@ def search_cell(
       masks: dropout masks.
       running: statistics that normalise (evaluation), `[H]`; those of each batch where it is not given.
       length: number of words before the padding, int32 `[]`; all `T` where it is not given.
+      axis_name: a mapped axis for synchronised batch statistics.
     """
     starts = np.cumsum([0, *range(1, space.nodes + 1)])
     rows = [mixture[start:stop] for start, stop in itertools.pairwise(starts)]
@@ -121,12 +123,12 @@ def search_cell(
     nodes = [(node[:, :width], node[:, width:]) for node in weights.nodes]
 
     def states_of(hidden: jax.Array, product: jax.Array) -> tuple[jax.Array, Moments]:
-        normalised = [normalise_states(highway(hidden, product, jnp.tanh), running)]
+        normalised = [normalise_states(highway(hidden, product, jnp.tanh), running, axis_name)]
         for mixture_rows, (gate, candidate) in zip(rows, nodes):
             states = jnp.stack([one.states for one in normalised])
             masked = _masked(states, masks.hidden)
             mixed = mixed_highway(mixture_rows, states, _product(masked, gate), _product(masked, candidate))
-            normalised.append(normalise_states(mixed, running))
+            normalised.append(normalise_states(mixed, running, axis_name))
         output = _mean([normalised[state].states for state in space.concat])
         return output, Moments(*map(jnp.stack, zip(*(one.moments for one in normalised))))
 

@@ -47,18 +47,24 @@ class Normalised(NamedTuple):
     moments: Moments
 
 
-def normalise_states(states: jax.Array, running: Moments | None = None) -> Normalised:
+def normalise_states(states: jax.Array, running: Moments | None = None, axis_name: str | None = None) -> Normalised:
     """Batch norm over a batch of states, without scale or shift.
 
     Args:
       states: `[B, H]`.
       running: statistics to use instead of the batch's (evaluation), `[H]`.
+      axis_name: a mapped axis over which the batch is spread, for the statistics of all of it; None for each device's own.
     """
     if running is None:
-        mean = jnp.mean(states, axis=0)
-        running = Moments(mean, jnp.mean(jnp.square(states - mean[None]), axis=0))
+        mean = _mean(states, axis_name)
+        running = Moments(mean, _mean(jnp.square(states - mean[None]), axis_name))
     scale = lax.rsqrt(running.variance + EPSILON)
     return Normalised((states - running.mean[None]) * scale[None], running)
+
+
+def _mean(states: jax.Array, axis_name: str | None) -> jax.Array:
+    mean = jnp.mean(states, axis=0)
+    return mean if axis_name is None else lax.pmean(mean, axis_name)
 
 
 def running_moments_over_time(running: Moments, batches: Moments, batch_size: int, length: jax.Array) -> Moments:

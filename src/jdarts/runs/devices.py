@@ -71,9 +71,10 @@ class Devices:
         """
         return vmap_step(step, self._mesh or 1, stacked=stacked, donate=donate)
 
-    def everywhere(self, function: Callable[..., Any]) -> Any:
-        """A compiled function whose results every device has."""
-        return jax.jit(function) if self._mesh is None else jax.jit(function, out_shardings=self._sharding(split=False))
+    def everywhere(self, function: Callable[..., Any], *, donate: bool = False) -> Any:
+        """A compiled function whose results every device has; `donate` as for `step`."""
+        place = {} if self._mesh is None else {"out_shardings": self._sharding(split=False)}
+        return jax.jit(function, donate_argnums=(0,) if donate else (), **place)
 
     def whole(self, tree: Any) -> Any:
         """The arrays, whole on every device."""

@@ -9,6 +9,7 @@ import tyro
 
 from jdarts.errors import InputError
 from jdarts.language.settings import LanguageConfig
+from jdarts.runs.devices import BatchStatistics
 from jdarts.runs.settings import check_at_least, check_below_one, check_not_negative, check_positive
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, recurrent_space
 
@@ -32,6 +33,8 @@ class LanguageSearchConfig(LanguageConfig):
       alpha_weight_decay: L2 penalty on the alphas, inside Adam.
       evaluation_statistics: what normalises the cell in evaluation. running: as in the authors' code, one set for all nodes and
         positions, which fits none of them well; batch: those of the columns that are read side by side.
+      batch_statistics: what normalises a batch on several devices. synchronised: the statistics of the whole batch;
+        per_device: each device its share by that share's own; running statistics are the mean of the devices'.
     """
 
     batch_size: int = 256
@@ -43,6 +46,7 @@ class LanguageSearchConfig(LanguageConfig):
     alpha_b2: float = 0.999
     alpha_weight_decay: float = 1e-3
     evaluation_statistics: Statistics = "running"
+    batch_statistics: BatchStatistics = "synchronised"
 
     def check(self) -> None:
         """As the base class, and an impossible space.

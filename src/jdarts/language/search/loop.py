@@ -14,7 +14,6 @@ import numpy as np
 from jdarts.data.text import TextCorpus, load_text, segment_lengths
 from jdarts.derivation import derive_recurrent_genotype
 from jdarts.genotype import RecurrentGenotype
-from jdarts.language.evaluation import evaluation_function, evaluation_shapes
 from jdarts.language.reading import steps_per_pass, stream_of
 from jdarts.language.run import LanguageRun, count_weights
 from jdarts.language.search import summary
@@ -24,6 +23,7 @@ from jdarts.language.search.summary import LanguageSearchResult, Summary
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows, used_text
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, Interruption, RunFolder, run
+from jdarts.runs.devices import Devices
 
 
 def search_language(
@@ -54,8 +54,10 @@ def search_language(
     """
 
     def begin(folder: RunFolder, interruption: Interruption) -> _LanguageSearch:
+        # Devices that are not there are refused before the text is read.
+        devices = Devices(config.devices, config.parallel)
         text = used_text(config, corpus or load_text(config.dataset, config.data_dir))
-        return _LanguageSearch(config, text, folder, interruption, stream, programs)
+        return _LanguageSearch(config, text, devices, folder, interruption, stream, programs)
 
     return run(config, begin, finished=summary.read, noun=_LanguageSearch.noun, stream=stream)
 
@@ -70,6 +72,7 @@ class _LanguageSearch(LanguageRun[SearchState, LanguageSearchConfig]):
         self,
         config: LanguageSearchConfig,
         corpus: TextCorpus,
+        devices: Devices,
         folder: RunFolder,
         interruption: Interruption,
         stream: TextIO | None,
@@ -80,7 +83,10 @@ class _LanguageSearch(LanguageRun[SearchState, LanguageSearchConfig]):
             check_holds_segment(corpus, split, batch_size=config.batch_size, bptt=config.bptt)
         for split in ("valid", "test"):
             check_can_be_evaluated(config, corpus, split, "evaluation_batch_size")
-        self.streams = [stream_of(words, config.batch_size, size=config.bptt) for words in (corpus.train, corpus.valid)]
+        self.streams = [
+            stream_of(words, config.batch_size, size=config.bptt, devices=devices)
+            for words in (corpus.train, corpus.valid)
+        ]
         rows = self.streams[0].rows, self.streams[1].rows
         steps = steps_per_pass(rows[0], bptt=config.bptt)
         self.program = search_program(config, vocabulary=self.vocabulary, rows=rows, steps_per_epoch=steps)
@@ -88,6 +94,7 @@ class _LanguageSearch(LanguageRun[SearchState, LanguageSearchConfig]):
             config,
             corpus,
             self.program.init,
+            devices,
             folder,
             interruption,
             steps_per_epoch=steps,
@@ -105,19 +112,24 @@ class _LanguageSearch(LanguageRun[SearchState, LanguageSearchConfig]):
 
     def program_key(self) -> Hashable:
         settings = json.dumps({**self.config.to_json(), "seed": None}, sort_keys=True)
-        return self.noun, settings, self.vocabulary, tuple(stream.rows for stream in self.streams)
+        return self.noun, settings, self.vocabulary, tuple(stream.rows for stream in self.streams), self.devices.key
 
     def lowered(self, template: SearchState) -> dict[str, jax.stages.Lowered]:
         words = (stream.shape() for stream in self.streams)
-        length = jax.ShapeDtypeStruct((), jnp.int32)
+        inputs = template, *words, jax.ShapeDtypeStruct((), jnp.int32)
+        step = self.devices.step(self.program.step, split=(False, False, False), donate=True)
         variables = {"params": template.bilevel.weights, "batch_stats": template.bilevel.model_state}
-        shapes = evaluation_shapes(self.config.bptt, self.config.evaluation_batch_size, self.config.width)
-        by_batch = self.config.evaluation_statistics == "batch"
-        evaluate = jax.jit(evaluation_function(self.program.model, batch_statistics=by_batch))
+        evaluate = self.lowered_evaluation(
+            self.program.model,
+            variables,
+            template.bilevel.alphas,
+            self.config.evaluation_batch_size,
+            batch_statistics=self.config.evaluation_statistics == "batch",
+        )
         return {
             "init": self.lowered_init(),
-            "step": jax.jit(self.program.step, donate_argnums=0).lower(template, *words, length),
-            "evaluate": evaluate.lower(variables, template.bilevel.alphas, *shapes),
+            "step": step.lower(*self.devices.shapes(inputs, split=False)),
+            "evaluate": evaluate,
         }
 
     def inputs(self, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:

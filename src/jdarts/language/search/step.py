@@ -52,12 +52,13 @@ class SearchProgram(NamedTuple):
     Attributes:
       model: the network.
       init: `seed, uint32 [] -> SearchState`.
-      step: `(state, train words, valid words, length) -> (state, metrics)`; the words as `reading.Stream` holds them.
+      step: `(state, train words, valid words, length, axis_name) -> (state, metrics)`; the words as `reading.Stream` holds
+        them. On several devices each has all inputs and takes its share of the columns; see `jdarts.parallel`.
     """
 
     model: LanguageModel
     init: Callable[[jax.Array], SearchState]
-    step: Callable[[SearchState, jax.Array, jax.Array, jax.Array], tuple[SearchState, dict[str, jax.Array]]]
+    step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
 
 
 def hypergradient_named(
@@ -76,7 +77,12 @@ def hypergradient_named(
 
 
 def search_program(
-    config: LanguageSearchConfig, *, vocabulary: int, rows: tuple[int, int], steps_per_epoch: int
+    config: LanguageSearchConfig,
+    *,
+    vocabulary: int,
+    rows: tuple[int, int],
+    steps_per_epoch: int,
+    dtype: Any = jnp.float32,
 ) -> SearchProgram:
     """Builds the functions of a search on text.
 
@@ -85,9 +91,9 @@ def search_program(
       vocabulary: rows of the embedding table.
       rows: rows of the weights' text and of the alphas' text, in columns.
       steps_per_epoch: steps after which the sums begin anew.
+      dtype: type of weights, alphas and computation.
     """
-    model = LanguageModel(config.space, vocabulary, config.width)
-    loss_fn = language_loss(model)
+    model = LanguageModel(config.space, vocabulary, config.width, dtype)
     weights_settings: Any = {"weight_decay": config.weight_decay, "clip": config.clip}
     alpha_optimizer = optim.alpha_optimizer(
         config.alpha_learning_rate, b1=config.alpha_b1, b2=config.alpha_b2, weight_decay=config.alpha_weight_decay
@@ -95,8 +101,8 @@ def search_program(
 
     def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, mask_key = jax.random.split(jax.random.key(seed), 4)
-        alphas = init_recurrent_alphas(alpha_key, config.space)
-        reading = beginning(config.batch_size, config.width)
+        alphas = init_recurrent_alphas(alpha_key, config.space, dtype)
+        reading = beginning(config.batch_size, config.width, dtype)
         words = jnp.zeros((1, config.batch_size), jnp.int32)
         variables = model.init(weight_key, words, reading.hidden, alphas, train=True)
         state = bilevel.init_state(
@@ -112,7 +118,7 @@ def search_program(
 
     def network_input(key: jax.Array, piece: TextSegment, hidden: jax.Array, *, regularised: bool) -> Segment:
         masks = draw_masks(
-            key, config.rates, vocabulary=vocabulary, batch=config.batch_size, width=config.width, dtype=jnp.float32
+            key, config.rates, vocabulary=vocabulary, batch=config.batch_size, width=config.width, dtype=dtype
         )
         activation, temporal = (config.activation, config.temporal) if regularised else (0.0, 0.0)
         return Segment(
@@ -121,14 +127,21 @@ def search_program(
             hidden=hidden,
             length=piece.length,
             masks=masks,
-            temporal=jnp.float32(temporal),
-            activation=jnp.float32(activation),
+            temporal=jnp.asarray(temporal, dtype),
+            activation=jnp.asarray(activation, dtype),
         )
 
     def step(
-        state: SearchState, train_words: jax.Array, valid_words: jax.Array, length: jax.Array
+        state: SearchState,
+        train_words: jax.Array,
+        valid_words: jax.Array,
+        length: jax.Array,
+        *,
+        axis_name: str | None = None,
     ) -> tuple[SearchState, dict[str, jax.Array]]:
         number = state.bilevel.step
+        statistics_axis = axis_name if config.batch_statistics == "synchronised" else None
+        loss_fn = language_loss(model.clone(axis_name=statistics_axis), axis_name=axis_name)
         pieces = [
             cut(reading, words, wanted, size=config.bptt, rows=count)
             for reading, words, wanted, count in zip(
@@ -152,6 +165,7 @@ def search_program(
             weight_optimizer=optim.recurrent_weight_optimizer(rate, **weights_settings),
             alpha_optimizer=alpha_optimizer,
             hypergradient=hypergradient,
+            axis_name=axis_name,
         )
         hidden = metrics.pop("train/hidden"), metrics.pop("valid/hidden")
         finite = metrics["hypergradient/finite"] & bilevel.all_finite(

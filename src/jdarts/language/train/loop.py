@@ -13,7 +13,6 @@ import numpy as np
 
 from jdarts.data.text import TextCorpus, load_text, segment_lengths
 from jdarts.data.text.streams import sizes
-from jdarts.language.evaluation import evaluation_function, evaluation_shapes
 from jdarts.language.reading import steps_per_pass, stream_of
 from jdarts.language.run import LanguageRun, count_weights
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows, used_text
@@ -23,6 +22,7 @@ from jdarts.language.train.step import AVERAGED, TrainState, evaluated_weights, 
 from jdarts.language.train.summary import LanguageTrainResult, Summary
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, Interruption, RunFolder, run
+from jdarts.runs.devices import Devices
 
 
 def train_language(
@@ -56,8 +56,10 @@ def train_language(
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
     def begin(folder: RunFolder, interruption: Interruption) -> _LanguageTraining:
+        # Devices that are not there are refused before the text is read.
+        devices = Devices(config.devices, config.parallel)
         text = used_text(config, corpus or load_text(config.dataset, config.data_dir))
-        return _LanguageTraining(config, text, folder, interruption, stream, programs)
+        return _LanguageTraining(config, text, devices, folder, interruption, stream, programs)
 
     return run(config, begin, finished=summary.read, noun=_LanguageTraining.noun, stream=stream)
 
@@ -72,6 +74,7 @@ class _LanguageTraining(LanguageRun[TrainState, LanguageTrainConfig]):
         self,
         config: LanguageTrainConfig,
         corpus: TextCorpus,
+        devices: Devices,
         folder: RunFolder,
         interruption: Interruption,
         stream: TextIO | None,
@@ -81,7 +84,7 @@ class _LanguageTraining(LanguageRun[TrainState, LanguageTrainConfig]):
         self._returns_shown = 0
         self.sizes = sizes(bptt=config.bptt, varied=True)
         check_holds_segment(corpus, "train", batch_size=config.batch_size, bptt=config.bptt)
-        self.words = stream_of(corpus.train, config.batch_size, size=self.sizes[-1])
+        self.words = stream_of(corpus.train, config.batch_size, size=self.sizes[-1], devices=devices)
         check_can_be_evaluated(config, corpus, "valid", "evaluation_batch_size")
         if config.test:
             for split in ("valid", "test"):
@@ -92,6 +95,7 @@ class _LanguageTraining(LanguageRun[TrainState, LanguageTrainConfig]):
             config,
             corpus,
             self.program.init,
+            devices,
             folder,
             interruption,
             steps_per_epoch=steps,
@@ -110,23 +114,25 @@ class _LanguageTraining(LanguageRun[TrainState, LanguageTrainConfig]):
         settings = self.config.to_json()
         for name in ("seed", "epochs"):
             del settings[name]
-        return self.noun, json.dumps(settings, sort_keys=True), self.vocabulary, self.words.rows
+        return self.noun, json.dumps(settings, sort_keys=True), self.vocabulary, self.words.rows, self.devices.key
 
     def lowered(self, template: TrainState) -> dict[str, jax.stages.Lowered]:
         number, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool)
-        step = jax.jit(self.program.step, donate_argnums=0, static_argnames="size")
-        evaluate = jax.jit(evaluation_function(self.program.model))
+        end_epoch = self.devices.everywhere(self.program.end_epoch, donate=True)
+        ended = template, jax.ShapeDtypeStruct((), jnp.float32)
         lowered = {
             "init": self.lowered_init(),
-            "end_epoch": jax.jit(self.program.end_epoch, donate_argnums=0).lower(
-                template, jax.ShapeDtypeStruct((), jnp.float32)
-            ),
+            "end_epoch": end_epoch.lower(*self.devices.shapes(ended, split=False)),
         }
+        inputs = template, self.words.shape(), number, flag
         for size in self.sizes:
-            lowered[f"step {size}"] = step.lower(template, self.words.shape(), number, flag, size=size)
+            step = self.devices.step(
+                functools.partial(self.program.step, size=size), split=(False, False, False), donate=True
+            )
+            lowered[f"step {size}"] = step.lower(*self.devices.shapes(inputs, split=False))
         for batch in self._evaluation_batches():
-            shapes = evaluation_shapes(self.config.bptt, batch, self.config.width)
-            lowered[f"evaluate {batch}"] = evaluate.lower({"params": template.weights}, None, *shapes)
+            variables = {"params": template.weights}
+            lowered[f"evaluate {batch}"] = self.lowered_evaluation(self.program.model, variables, None, batch)
         return lowered
 
     def _evaluation_batches(self) -> set[int]:

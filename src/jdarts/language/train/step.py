@@ -13,6 +13,8 @@ from jdarts import bilevel, optim
 from jdarts.language.reading import Reading, beginning, cut, read_on
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation, token_losses
+from jdarts.nets.language_loss import Segment, share_of_segment
+from jdarts.parallel import gathered_shares, mean_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
 
 AVERAGED = ("train/loss",)
@@ -61,8 +63,9 @@ class TrainProgram(NamedTuple):
     Attributes:
       model: the network.
       init: `seed, uint32 [] -> TrainState`.
-      step: `(state, words, length, starts_epoch, size=…) -> (state, metrics)`; the words as `reading.Stream` holds them,
-        `size` the static number of rows of the compiled segment, `length` at most that.
+      step: `(state, words, length, starts_epoch, size=…, axis_name) -> (state, metrics)`; the words as `reading.Stream` holds
+        them, `size` the static number of rows of the compiled segment, `length` at most that. On several devices each has all
+        inputs and takes its share of the columns; see `jdarts.parallel`.
       end_epoch: `(state, validation loss) -> TrainState`.
     """
 
@@ -79,6 +82,7 @@ def train_program(
     rows: int,
     model: nn.Module | None = None,
     state_width: int | None = None,
+    dtype: Any = jnp.float32,
 ) -> TrainProgram:
     """Builds the functions of a training on text.
 
@@ -88,12 +92,13 @@ def train_program(
       rows: rows of the training text, in columns.
       model: a network that is called as a `LanguageModel` is; that of the configured cell where it is not given.
       state_width: numbers of one of its hidden states; the configured width where it is not given.
+      dtype: type of weights and computation.
     """
-    model = model or LanguageModel(config.cell, vocabulary, config.width)
+    model = model or LanguageModel(config.cell, vocabulary, config.width, dtype)
 
     def init(seed: jax.Array) -> TrainState:
         weight_key, key = jax.random.split(jax.random.key(seed))
-        reading = beginning(config.batch_size, state_width or config.width)
+        reading = beginning(config.batch_size, state_width or config.width, dtype)
         words = jnp.zeros((1, config.batch_size), jnp.int32)
         weights: Any = model.init(weight_key, words, reading.hidden, train=True)["params"]
         zero, infinite = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, jnp.float32)
@@ -115,7 +120,13 @@ def train_program(
         )
 
     def step(
-        state: TrainState, words: jax.Array, length: jax.Array, starts_epoch: jax.Array, *, size: int
+        state: TrainState,
+        words: jax.Array,
+        length: jax.Array,
+        starts_epoch: jax.Array,
+        *,
+        size: int,
+        axis_name: str | None = None,
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         piece = cut(state.reading, words, length, size=size, rows=rows)
         masks = draw_masks(
@@ -124,20 +135,25 @@ def train_program(
             vocabulary=vocabulary,
             batch=config.batch_size,
             width=config.width,
-            dtype=jnp.float32,
+            dtype=dtype,
+        )
+        own = share_of_segment(
+            Segment(piece.inputs, piece.targets, state.reading.hidden, piece.length, masks), axis_name
         )
 
         def loss(weights: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             prediction: Any = model.apply(
-                {"params": weights}, piece.inputs, state.reading.hidden, train=True, masks=masks, length=piece.length
+                {"params": weights}, own.tokens, own.hidden, train=True, masks=own.masks, length=own.length
             )
-            told = mean_loss(token_losses(prediction.logits, piece.targets), piece.length)
+            told = mean_loss(token_losses(prediction.logits, own.targets), own.length)
             penalty = regularisation(
-                prediction, activation=config.activation, temporal=config.temporal, length=piece.length
+                prediction, activation=config.activation, temporal=config.temporal, length=own.length
             )
             return told + penalty, (told, prediction.hidden)
 
         (total, (told, hidden)), gradient = jax.value_and_grad(loss, has_aux=True)(state.weights)
+        total, told, gradient = mean_over((total, told, gradient), axis_name)
+        hidden = gathered_shares(hidden, axis_name)
         rate = config.learning_rate * piece.length.astype(jnp.float32) / config.bptt
         optimizer = optim.recurrent_weight_optimizer(rate, weight_decay=config.weight_decay, clip=config.clip)
         updates, _ = optimizer.update(gradient, optimizer.init(state.weights), state.weights)
