@@ -101,7 +101,8 @@ def supernet_loss(model: Supernet, *, train: bool = True) -> bilevel.LossFn:
         accuracy = jnp.mean(right_answers(logits, labels).astype(logits.dtype))
         return jnp.mean(losses), (changed["batch_stats"], {"accuracy": accuracy})
 
-    return loss_fn
+    # Traced once, however many passes of a step ask for it.
+    return jax.jit(loss_fn)
 
 
 def alpha_entropy(alphas: Mapping[str, jax.Array], space: SearchSpace) -> dict[str, jax.Array]:
