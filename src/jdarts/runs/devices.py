@@ -73,8 +73,10 @@ class Devices:
 
     def everywhere(self, function: Callable[..., Any], *, donate: bool = False) -> Any:
         """A compiled function whose results every device has; `donate` as for `step`."""
-        place = {} if self._mesh is None else {"out_shardings": self._sharding(split=False)}
-        return jax.jit(function, donate_argnums=(0,) if donate else (), **place)
+        donated = (0,) if donate else ()
+        if self._mesh is None:
+            return jax.jit(function, donate_argnums=donated)
+        return jax.jit(function, donate_argnums=donated, out_shardings=self._sharding(split=False))
 
     def whole(self, tree: Any) -> Any:
         """The arrays, whole on every device."""

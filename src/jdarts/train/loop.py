@@ -189,11 +189,11 @@ class _Training(EpochRun[TrainState]):
             return {}
         with self.display.pause("evaluating"):
             loss, accuracy, _ = self.means(
-                self._evaluation(state), self.images.valid_batches(), state=state, epochs_ended=epochs_ended
+                self._sums_over(state), self.images.valid_batches(), state=state, epochs_ended=epochs_ended
             )
         return {"valid/loss": float(loss), "valid/accuracy": float(accuracy)}
 
-    def _evaluation(self, state: TrainState) -> Any:
+    def _sums_over(self, state: TrainState) -> Any:
         """The sums of an evaluation batch, which the devices share."""
         return lambda *batch: self.functions["evaluate"](state, *self.devices.split(batch))
 
@@ -235,7 +235,7 @@ class _Training(EpochRun[TrainState]):
         loss, accuracy, top5 = None, None, None
         if self.config.test:
             with self.display.pause("testing"):
-                function = self._evaluation(tested)
+                function = self._sums_over(tested)
                 batches = self.images.test_batches()
                 loss, accuracy, top5 = map(float, self.means(function, batches, state=state, epochs_ended=epochs))
         with self.display.pause("drawing"):
