@@ -4,6 +4,7 @@ import functools
 import json
 import re
 import unittest.mock
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,16 +13,22 @@ import numpy as np
 
 import jdarts
 from jdarts import optim, parallel
+from jdarts.data import Augmentation
 from jdarts.language.search import LanguageSearchConfig
 from jdarts.language.search.step import search_program
 from jdarts.language.train import LanguageTrainConfig
 from jdarts.language.train.step import train_program
+from jdarts.nets.discrete import cifar_network
 from jdarts.nets.layers import Convolution, NormalisedSum
 from jdarts.nets.supernet import Supernet, init_alphas
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.norm import Plan
+from jdarts.runs.images import Batch
 from jdarts.search.step import supernet_loss
 from jdarts.space import CELL_KINDS
+from jdarts.train import TrainConfig
+from jdarts.train.step import Conditions
+from jdarts.train.step import train_program as image_train_program
 
 SPACE = jdarts.uniform_space(("none", "dil_conv_3x3"), nodes=1)
 BATCH, STEPS = 16, 5
@@ -135,6 +142,43 @@ def text_training():
     return train_program(LanguageTrainConfig(**TEXT), vocabulary=VOCABULARY, rows=ROWS, dtype=jnp.float64)
 
 
+def image_training():
+    """Program of a training on images with a dropped path and random crops."""
+    edges = (("dil_conv_3x3", 0), ("max_pool_3x3", 1))
+    model = cifar_network(jdarts.Genotype(edges, (2,), edges, (2,)), channels=2, cells=1, classes=3, auxiliary=False)
+    seen = {"image_shape": (8, 8, 1), "augmentation": Augmentation(padding=1, cutout=2), "mean": (0.4,), "std": (0.3,)}
+    return image_train_program(TrainConfig(), model.clone(dtype=jnp.float64), **seen)
+
+
+def image_training_differences():
+    """Differences of training steps on two devices from those on one, by wrapper, and from a step without dropped paths."""
+    program = image_training()
+
+    def step(state, images, labels, rows, drop_path, *, axis_name):
+        conditions = Conditions(jnp.float64(0.1), drop_path, jnp.bool(False))
+        return program.step(state, Batch(images, labels, rows), conditions, axis_name=axis_name)
+
+    state: Any = program.initial(jax.jit(program.variables)(jax.random.key(0)), jax.random.key(1))
+    state = state.replace(sums={name: jnp.zeros(()) for name in state.sums})
+    draw = np.random.default_rng(0)
+    images = (
+        jnp.asarray(draw.integers(256, size=(20, 8, 8, 1)), jnp.uint8),
+        jnp.asarray(draw.integers(3, size=20), jnp.int32),
+    )
+    rows = [jnp.asarray(draw.permutation(20)[:BATCH], jnp.int32) for _ in range(2)]
+    inputs = [(*images, each, jnp.float64(0.3)) for each in rows]
+    alone = parallel.jit_step(step)
+    expected = taken(alone, state, inputs)
+    split = (False, False, True, False)
+    found = {
+        f"image training {name}": difference(taken(wrap(step, 2, split=split), state, inputs), expected)
+        for name, wrap in WRAPPERS.items()
+    }
+    whole = taken(alone, state, [(*images, each, jnp.float64(0.0)) for each in rows])
+    found["image training drops"] = difference(whole[0].weights, expected[0].weights)
+    return found
+
+
 def texts(seed=0):
     draw = np.random.default_rng(seed)
     return [jnp.asarray(draw.integers(VOCABULARY, size=(ROWS + TEXT["bptt"], COLUMNS)), jnp.int32) for _ in range(2)]
@@ -226,7 +270,7 @@ def main():
         far = [difference(lane, taken(alone, state)) for lane, state in zip(lanes, states)]
         found[f"{network.__name__} seeds {devices}"] = max(far)
         found[f"{network.__name__} seeds {devices} apart"] = difference(lanes[0], lanes[1])
-    print(json.dumps(found | text_differences()))
+    print(json.dumps(found | text_differences() | image_training_differences()))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ import io
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import small_runs
 
+from jdarts.nets.drop_path import drop_path_factors
 from jdarts.train import TrainConfig, train
 
 SETTINGS = {
@@ -34,13 +34,19 @@ class QuickNetwork(nn.Module):
     cells: int
     classes: int
     auxiliary: bool
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    batch_axis: str | None = None
 
     @nn.compact
     def __call__(self, images, *, train, drop_path=0.0):
         kernel = nn.initializers.uniform(0.1)
-        flat = nn.BatchNorm(use_running_average=not train, momentum=0.9)(images.reshape(len(images), -1))
+        flat = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)(
+            images.reshape(len(images), -1)
+        )
         if train:
-            flat *= jax.random.bernoulli(self.make_rng("drop_path"), 1 - drop_path, (len(images), 1))
+            key, shape = self.make_rng("drop_path"), (len(images),)
+            flat *= drop_path_factors(key, drop_path, shape, axis_name=self.batch_axis)[:, None] * (1 - drop_path)
         logits = nn.Dense(self.classes, kernel_init=kernel)(jnp.tanh(flat))
         if self.auxiliary and (train or self.is_initializing()):
             auxiliary = nn.Dense(self.classes, name="auxiliary", kernel_init=kernel)(flat)

@@ -41,8 +41,9 @@ def test_five_steps_on_text_are_those_on_one_device(found, estimator, wrapper, d
 
 
 @pytest.mark.parametrize("wrapper", many_devices.WRAPPERS)
-def test_so_are_steps_of_a_training_on_text(found, wrapper):
+def test_so_are_steps_of_trainings(found, wrapper):
     assert found[f"text training {wrapper}"] < 1e-9
+    assert found[f"image training {wrapper}"] < 1e-9 < 1e-4 < found["image training drops"]
 
 
 @pytest.mark.parametrize("case", ["MixedLayer seeds 2", "supernet seeds 1"])

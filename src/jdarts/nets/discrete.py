@@ -42,6 +42,8 @@ class DiscreteNetwork(nn.Module):
       auxiliary: whether the network has an auxiliary head, at two thirds of its depth.
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
       dtype: type of the feature maps. Weights, batch statistics and logits are of its `wide_type`: float32 for bfloat16.
+      batch_axis: a mapped axis over which the images are spread, whatever their statistics: paths are then dropped as they
+        are on one device.
     """
 
     genotype: Genotype
@@ -52,6 +54,7 @@ class DiscreteNetwork(nn.Module):
     auxiliary: bool
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    batch_axis: str | None = None
 
     @nn.compact
     def __call__(
@@ -123,7 +126,8 @@ class DiscreteNetwork(nn.Module):
         if isinstance(drop_path, (int, float)) and drop_path == 0:
             return None
         edges = sum(len(getattr(self.genotype, kind)) for kind in cell_kinds(self.cells))
-        return drop_path_factors(self.make_rng("drop_path"), drop_path, (edges, batch), self.dtype)
+        key = self.make_rng("drop_path")
+        return drop_path_factors(key, drop_path, (edges, batch), self.dtype, axis_name=self.batch_axis)
 
 
 def cifar_network(

@@ -6,18 +6,26 @@ import jax
 import jax.numpy as jnp
 
 from jdarts.errors import InputError
+from jdarts.parallel import share
 
 
 def drop_path_factors(
-    key: jax.Array, probability: float | jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+    key: jax.Array,
+    probability: float | jax.Array,
+    shape: tuple[int, ...],
+    dtype: Any = jnp.float32,
+    *,
+    axis_name: str | None = None,
 ) -> jax.Array:
     """What outputs are multiplied by: 0 with the given probability, else 1 / (1 − probability).
 
     Args:
       key: for the random numbers.
       probability: of being dropped, from 0 to below 1; a number or a scalar array.
-      shape: of the result.
+      shape: of the result; its last axis are images.
       dtype: of the result.
+      axis_name: a mapped axis over which the images are spread: those of all devices are drawn, so that an image has the same
+        wherever it lies.
 
     Raises:
       InputError: a number outside that range (an array's value is not checked).
@@ -25,7 +33,9 @@ def drop_path_factors(
     if isinstance(probability, (int, float)) and not 0 <= probability < 1:
         raise InputError(f"drop path with probability {probability}; give a number from 0 to below 1")
     keep = 1 - jnp.asarray(probability, dtype)
-    return jnp.where(jax.random.bernoulli(key, keep, shape), 1 / keep, jnp.zeros((), dtype))
+    devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    kept = jax.random.bernoulli(key, keep, (*shape[:-1], shape[-1] * devices))
+    return share(jnp.where(kept, 1 / keep, jnp.zeros((), dtype)), axis_name, axis=len(shape) - 1)
 
 
 def drop_path(x: jax.Array, factors: jax.Array) -> jax.Array:

@@ -58,10 +58,8 @@ def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | 
         )
         nll = mean_loss(token_losses(prediction.logits, batch.targets), batch.length)
         extra = regularisation(prediction, activation=batch.activation, temporal=batch.temporal, length=batch.length)
-        return nll + extra, (
-            changed.get("batch_stats", {}),
-            {"nll": nll, "hidden": gathered_shares(prediction.hidden, axis_name)},
-        )
+        metrics = {"nll": nll, "hidden": gathered_shares(prediction.hidden, axis_name)}
+        return nll + extra, (changed.get("batch_stats", {}), metrics)
 
     return loss_fn
 

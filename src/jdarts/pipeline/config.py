@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jdarts.errors import InputError
+from jdarts.runs.devices import Parallel, check_wrapper
 from jdarts.runs.settings import Folder, check_at_least, check_seed, option
 from jdarts.search import SearchConfig
 from jdarts.train import TrainConfig
@@ -49,6 +50,9 @@ class PipelineConfig:
         added to a pipeline that has finished.
       random_cells: cells that it draws (default: 6 for each search, which cost the same in the paper).
       seed: seed of the first search, the first full training and the brief trainings.
+      devices: devices that share each batch of every run. The result does not depend on their number, up to rounding, unless
+        batch statistics are per_device.
+      parallel: how steps are spread over several devices: jax.pmap, or shard_map on a mesh. jit is for one.
       search: settings of the searches.
       train: settings of the trainings.
     """
@@ -63,6 +67,8 @@ class PipelineConfig:
     baseline: Baseline = "none"
     random_cells: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     seed: int = 0
+    devices: int = 1
+    parallel: Parallel = "shard"
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
@@ -74,6 +80,7 @@ class PipelineConfig:
         """
         check_at_least(self, {"searches": 1, "select_epochs": 1, "repeats": 1, "random_cells": 1})
         check_seed(self)
+        check_wrapper(self)
         runs = max(self.searches, self.repeats, self.num_random_cells)
         if self.seed + runs > 2**32:
             raise InputError(f"--seed is {self.seed}; give a number below {2**32 - runs + 1}")
@@ -135,7 +142,8 @@ class PipelineConfig:
         return content
 
     def _common(self, folder: Path, seed: int) -> dict[str, Any]:
-        return {"dataset": self.dataset, "data_dir": self.data_dir, "run_dir": folder, "seed": seed}
+        shared = {name: getattr(self, name) for name in _SHARED}
+        return shared | {"run_dir": folder, "seed": seed}
 
 
 _SHARED = {
@@ -143,6 +151,8 @@ _SHARED = {
     "data_dir": "give --data-dir",
     "run_dir": "give --run-dir",
     "seed": "give --seed",
+    "devices": "give --devices",
+    "parallel": "give --parallel",
 }
 #: Settings of the parts that the pipeline fills in itself, with what to give in their place.
 _TAKEN = {

@@ -14,6 +14,7 @@ from jdarts.pipeline.config import PipelineConfig, options_of
 from jdarts.pipeline.result import Arm, Candidate, PipelineResult
 from jdarts.report import draw_cells
 from jdarts.runs import CompiledPrograms, RunFolder
+from jdarts.runs.devices import Devices
 from jdarts.runs.folder import SUMMARY
 from jdarts.sampling import sample_genotype
 from jdarts.search import summary as search_summary
@@ -49,6 +50,8 @@ def pipeline(
     settings = config.to_json()
     folder = RunFolder(config.folder)
     folder.check(settings)
+    # Devices that are not there are refused before the data are read.
+    Devices(config.devices, config.parallel)
     images = functools.cache(lambda: dataset or data.load(config.dataset, config.data_dir))
     work = _Pipeline(config, images, sys.stdout if stream is None else stream)
     if not folder.path.exists():

@@ -73,8 +73,10 @@ class Devices:
 
     def everywhere(self, function: Callable[..., Any], *, donate: bool = False) -> Any:
         """A compiled function whose results every device has; `donate` as for `step`."""
-        place = {} if self._mesh is None else {"out_shardings": self._sharding(split=False)}
-        return jax.jit(function, donate_argnums=(0,) if donate else (), **place)
+        donated = (0,) if donate else ()
+        if self._mesh is None:
+            return jax.jit(function, donate_argnums=donated)
+        return jax.jit(function, donate_argnums=donated, out_shardings=self._sharding(split=False))
 
     def whole(self, tree: Any) -> Any:
         """The arrays, whole on every device."""
@@ -132,15 +134,25 @@ def _of_each_process(count: int) -> list[Any]:
 def check_devices(config: Any) -> None:
     """Raises an `InputError` for a batch that the devices do not share equally, or devices that do not share one step."""
     check_share(config.batch_size, config.devices, "--batch-size")
+    check_wrapper(config)
+
+
+def check_wrapper(config: Any) -> None:
+    """Raises an `InputError` for a number of devices that is none, or devices that do not share one step."""
+    _check_count(config.devices)
     if config.parallel == "jit" and config.devices > 1:
         raise InputError(f"--parallel jit is for one device, and --devices is {config.devices}; give pmap or shard")
 
 
 def check_share(count: int, devices: int, option: str) -> None:
     """Raises an `InputError` for a count, set by an option, that so many devices do not share equally."""
+    _check_count(devices)
+    check_batch(count, devices, option)
+
+
+def _check_count(devices: int) -> None:
     if devices < 1:
         raise InputError(f"--devices is {devices}; give 1 or more")
-    check_batch(count, devices, option)
 
 
 def provide_cpu_devices(count: int) -> None:

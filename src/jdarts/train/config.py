@@ -14,6 +14,7 @@ from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.lookup import find_genotype, is_text_form
 from jdarts.nets.discrete import DiscreteNetwork, Stem, cifar_network, imagenet_network
+from jdarts.runs.devices import BatchStatistics, Parallel, check_devices
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.settings import (
     WITHOUT_EFFECT,
@@ -74,6 +75,12 @@ class TrainConfig:
       images_on: where the images live. auto: on the device if they take at most a quarter of its memory.
       workers: processes that decode the pictures of imagenet2012 and imagenette (default: one for each processor, 16 at
         the most); 0 decodes them in the process that trains.
+      devices: devices that share each batch. The result does not depend on their number, up to rounding, unless batch
+        statistics are per_device.
+      parallel: how the step is spread over several devices: jax.pmap, or shard_map on a mesh. jit is for one.
+      batch_statistics: what normalises a batch on several devices. synchronised: the statistics of the whole batch;
+        per_device: each device its share by that share's own, as in the reference implementation; running statistics
+        are the mean of the devices'.
     """
 
     genotype: Annotated[str, tyro.conf.arg(metavar="GENOTYPE")] = "DARTS_V2"
@@ -110,6 +117,9 @@ class TrainConfig:
     keep_checkpoints: int = 2
     images_on: ImagesOn = "auto"
     workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    devices: int = 1
+    parallel: Parallel = "shard"
+    batch_statistics: BatchStatistics = "synchronised"
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.
@@ -124,6 +134,7 @@ class TrainConfig:
         check_not_negative(self, ("weight_decay", "learning_rate_min", "auxiliary_weight"))
         check_below_one(self, ("momentum", "drop_path", "label_smoothing", "ema_decay", "validation_fraction"))
         check_seed(self)
+        check_devices(self)
         if self.learning_rate_decay > 1:
             raise InputError(f"--learning-rate-decay is {self.learning_rate_decay}; give a number above 0, up to 1")
         for value, most in zip(self.color_jitter, (1, 1, 1, 0.5)):

@@ -8,6 +8,7 @@ import numpy as np
 
 from jdarts import data
 from jdarts.errors import InputError
+from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, StepImages, evaluation_batches, fit_on_device, shuffled_rows
 from jdarts.train.config import TrainConfig
 from jdarts.train.step import epoch_key
@@ -21,8 +22,10 @@ class MemoryImages:
     Args:
       config: the settings.
       dataset: the images.
+      devices: those that share a batch; one where they are not given.
 
     Attributes:
+      on_device: whether the training images live on the device, whole.
       train_count: images that train.
       valid_count: images that are held out.
       test_count: images of the test set.
@@ -36,7 +39,7 @@ class MemoryImages:
       InputError: a held-out part without images, or fewer training images than a batch.
     """
 
-    def __init__(self, config: TrainConfig, dataset: data.ImageDataset) -> None:
+    def __init__(self, config: TrainConfig, dataset: data.ImageDataset, devices: Devices | None = None) -> None:
         self._batch = config.batch_size
         self._train, self._valid = dataset.train, None
         if config.validation_fraction:
@@ -56,9 +59,8 @@ class MemoryImages:
         self.augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
         # The whole set, with the held-out rows at its end that no step takes: trainings with and without them then
         # read arrays of one shape.
-        on_device = fit_on_device(config.images_on, dataset.train)
-        self._images = StepImages(dataset.train, config.batch_size, on_device=on_device)
-        self._on_device = on_device
+        self.on_device = fit_on_device(config.images_on, dataset.train)
+        self._images = StepImages(dataset.train, config.batch_size, on_device=self.on_device, devices=devices)
         rows = functools.partial(
             shuffled_rows, count=self.train_count, steps=self.steps_per_epoch, batch_size=config.batch_size
         )
@@ -82,7 +84,7 @@ class MemoryImages:
           first: the place of the first batch that is wanted.
         """
         rows = self._rows(key, np.int32(epoch))
-        if not self._on_device:
+        if not self.on_device:
             rows = jax.device_get(rows)
         for place in range(first, self.steps_per_epoch):
             yield self._images.batch(rows[place])

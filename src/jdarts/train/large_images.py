@@ -9,6 +9,7 @@ from jdarts.data.large import LargeDataset, LargeSplit
 from jdarts.data.large_views import ColorJitter
 from jdarts.data.workers import DecodedBatch, EvaluationViews, TrainingViews, check_workers, decoded_batches
 from jdarts.errors import InputError
+from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, batch_shapes, gathered
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import EvaluationBatches
@@ -23,13 +24,17 @@ class LargeImages:
     Args:
       config: the settings.
       dataset: the images.
+      devices: those that share a batch; one where they are not given.
 
     Raises:
       InputError: grain is not installed, a held-out part without images, or fewer training images than a batch.
     """
 
-    def __init__(self, config: TrainConfig, dataset: LargeDataset) -> None:
+    on_device = False
+
+    def __init__(self, config: TrainConfig, dataset: LargeDataset, devices: Devices | None = None) -> None:
         check_workers()
+        self._devices = devices
         self._batch, self._workers, self._size = config.batch_size, config.worker_count, config.side
         self._train, self._test = dataset.train, dataset.test
         self.train_count = int((1 - config.validation_fraction) * len(dataset.train))
@@ -81,7 +86,7 @@ class LargeImages:
             if self._next * self._batch == len(self._views):
                 # That was the last one: the workers end.
                 self._stream = iter(())
-            yield gathered(images, labels)
+            yield gathered(images, labels, devices=self._devices)
 
     def valid_batches(self) -> EvaluationBatches:
         """The held-out images, in batches of one size with a mask of those that count."""

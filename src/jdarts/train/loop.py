@@ -1,7 +1,6 @@
 """The training of a genotype's network, as a run of epochs."""
 
 import dataclasses
-import functools
 import json
 import math
 from collections.abc import Hashable, Iterator, Mapping
@@ -16,6 +15,7 @@ from jdarts.data.large import LARGE, open_large
 from jdarts.nets.initial import initial_variables
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
+from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, evaluation_shapes
 from jdarts.train import summary
 from jdarts.train.config import TrainConfig
@@ -62,7 +62,9 @@ def train(
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
     def begin(folder: RunFolder, interruption: Interruption) -> _Training:
-        return _Training(config, _images(config, dataset), folder, interruption, stream, programs)
+        # Devices that are not there are refused before the data are read.
+        devices = Devices(config.devices, config.parallel)
+        return _Training(config, _images(config, dataset, devices), devices, folder, interruption, stream, programs)
 
     return run(config, begin, finished=summary.read, noun=_Training.noun, stream=stream)
 
@@ -76,10 +78,10 @@ def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
     jax.eval_shape(_program(config, MemoryImages(config, dataset)).variables, jax.random.key(0))
 
 
-def _images(config: TrainConfig, dataset: data.ImageDataset | None) -> TrainingImages:
+def _images(config: TrainConfig, dataset: data.ImageDataset | None, devices: Devices) -> TrainingImages:
     if dataset is None and config.dataset in LARGE:
-        return LargeImages(config, open_large(config.dataset, config.data_dir))
-    return MemoryImages(config, dataset or data.load(config.dataset, config.data_dir))
+        return LargeImages(config, open_large(config.dataset, config.data_dir), devices)
+    return MemoryImages(config, dataset or data.load(config.dataset, config.data_dir), devices)
 
 
 def _program(config: TrainConfig, images: TrainingImages) -> TrainProgram:
@@ -103,6 +105,7 @@ class _Training(EpochRun[TrainState]):
         self,
         config: TrainConfig,
         images: TrainingImages,
+        devices: Devices,
         folder: RunFolder,
         interruption: Interruption,
         stream: TextIO | None,
@@ -110,6 +113,7 @@ class _Training(EpochRun[TrainState]):
     ) -> None:
         self.config = config
         self.images = images
+        self.devices = devices
         self._improved: dict[str, Any] | None = None
         self.program = _program(config, images)
         steps = images.steps_per_epoch
@@ -122,7 +126,12 @@ class _Training(EpochRun[TrainState]):
 
     def start(self) -> TrainState:
         weight_key, key = jax.random.split(jax.random.key(self.config.seed))
-        return self.functions["initial"](initial_variables(self.program.variables, weight_key), key)
+        variables = initial_variables(self.program.variables, weight_key)
+        return self.functions["initial"](*self.devices.whole((variables, key)))
+
+    def load(self, template: TrainState) -> TrainState:
+        assert self.latest is not None
+        return self.devices.load(self.latest, template)
 
     def _seeds(self) -> tuple[Any, jax.Array]:
         """Shapes and types of what the state is made from: the network's variables and a key."""
@@ -147,33 +156,46 @@ class _Training(EpochRun[TrainState]):
         # Of the probability the program knows no more than whether there is one.
         settings["drop_path"] = bool(self.config.drop_path)
         images = (self.images.mean, self.images.std, len(self.images.class_names), self.images.augmentation)
-        return self.noun, json.dumps(settings, sort_keys=True), images, str(self.images.step_shapes())
+        return self.noun, json.dumps(settings, sort_keys=True), images, str(self.images.step_shapes()), self.devices.key
 
     def lowered(self, template: TrainState) -> dict[str, jax.stages.Lowered]:
-        number = jax.ShapeDtypeStruct((), jnp.float32)
+        number, split = jax.ShapeDtypeStruct((), jnp.float32), not self.images.on_device
         conditions = Conditions(number, number, jax.ShapeDtypeStruct((), jnp.bool))
-        shapes = evaluation_shapes(self.images.image_shape, self.config.batch_size)
+        seeds, state, conditions = self.devices.shapes((self._seeds(), template, conditions), split=False)
+        images, labels, rows = self.images.step_shapes()
+        images, labels = self.devices.shapes((images, labels), split=split)
+        rows = self.devices.shapes(rows, split=True)
+        scored = self.devices.shapes(evaluation_shapes(self.images.image_shape, self.config.batch_size), split=True)
+
+        def step(state: TrainState, images: Any, labels: Any, rows: Any, conditions: Conditions, **axis: Any) -> Any:
+            return self.program.step(state, Batch(images, labels, rows), conditions, **axis)
+
+        spread = self.devices.step(step, split=(split, split, True, False), donate=True)
+        evaluate = self.devices.step(self.program.evaluate, split=(True, True, True))
         return {
-            "initial": jax.jit(self.program.initial).lower(*self._seeds()),
-            "step": jax.jit(self.program.step, donate_argnums=0).lower(template, self.images.step_shapes(), conditions),
-            "evaluate": jax.jit(self.program.evaluate).lower(template, *shapes),
+            "initial": self.devices.everywhere(self.program.initial).lower(*seeds),
+            "step": spread.lower(state, images, labels, rows, conditions),
+            "evaluate": evaluate.lower(state, *scored),
         }
 
-    def inputs(self, state: TrainState, epoch: int, first: int) -> Iterator[tuple[Batch, Conditions]]:
+    def inputs(self, state: TrainState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
         rate, drop_path = np.float32(self.config.learning_rate_in(epoch)), np.float32(self.config.drop_path_in(epoch))
         for place, batch in enumerate(self.images.epoch(state.key, epoch, first), first):
-            yield batch, Conditions(rate, drop_path, np.bool(place == 0))
+            yield *batch, Conditions(rate, drop_path, np.bool(place == 0))
 
     def evaluate(self, state: TrainState, epochs_ended: int) -> dict[str, float]:
         """Loss and accuracy on the held-out images, where there are any."""
         if not self.images.valid_count:
             return {}
         with self.display.pause("evaluating"):
-            function = functools.partial(self.functions["evaluate"], state)
             loss, accuracy, _ = self.means(
-                function, self.images.valid_batches(), state=state, epochs_ended=epochs_ended
+                self._sums_over(state), self.images.valid_batches(), state=state, epochs_ended=epochs_ended
             )
         return {"valid/loss": float(loss), "valid/accuracy": float(accuracy)}
+
+    def _sums_over(self, state: TrainState) -> Any:
+        """The sums of an evaluation batch, which the devices share."""
+        return lambda *batch: self.functions["evaluate"](state, *self.devices.split(batch))
 
     def record(self, state: TrainState) -> dict[str, Any]:
         return {
@@ -209,11 +231,11 @@ class _Training(EpochRun[TrainState]):
         steps, epochs, best = int(state.step), self.config.epochs, self.best
         train_accuracy = float(state.sums["train/accuracy"]) / self.steps_per_epoch
         place = f"{BEST if best else checkpoint.FOLDER}/step_{best['step'] if best else steps:08d}"
-        tested = checkpoint.load(checkpoint.read(self.folder.path / place), self.template) if best else state
+        tested = self.devices.load(checkpoint.read(self.folder.path / place), self.template) if best else state
         loss, accuracy, top5 = None, None, None
         if self.config.test:
             with self.display.pause("testing"):
-                function = functools.partial(self.functions["evaluate"], tested)
+                function = self._sums_over(tested)
                 batches = self.images.test_batches()
                 loss, accuracy, top5 = map(float, self.means(function, batches, state=state, epochs_ended=epochs))
         with self.display.pause("drawing"):

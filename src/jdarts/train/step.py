@@ -11,6 +11,8 @@ import optax
 from jdarts import bilevel, optim
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.discrete import DiscreteNetwork
+from jdarts.ops.precision import wide_type
+from jdarts.parallel import mean_over, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.runs.images import Batch
 from jdarts.train.config import TrainConfig
@@ -64,15 +66,15 @@ class TrainProgram(NamedTuple):
     Attributes:
       variables: `key -> {'params': …, 'batch_stats': …}`, the network's at the start.
       initial: `(variables, key) -> TrainState`, the state before the first step.
-      step: `(state, batch, conditions) -> (state, metrics)`.
-      evaluate: `(state, images, labels, mask) -> (sum of losses, number of right answers, number of labels among the
+      step: `(state, batch, conditions, axis_name) -> (state, metrics)`; see `jdarts.parallel`.
+      evaluate: `(state, images, labels, mask, axis_name) -> (sum of losses, number of right answers, number of labels among the
         five largest logits)` with running statistics, of the averaged weights where there are any.
     """
 
     variables: Callable[[jax.Array], dict[str, Any]]
     initial: Callable[[dict[str, Any], jax.Array], TrainState]
-    step: Callable[[TrainState, Batch, Conditions], tuple[TrainState, dict[str, jax.Array]]]
-    evaluate: Callable[[TrainState, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+    step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    evaluate: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
 
 
 def epoch_key(key: jax.Array, epoch: jax.Array) -> jax.Array:
@@ -119,8 +121,10 @@ def train_program(
             learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, clip=config.clip
         )
 
+    dtype = wide_type(model.dtype)
+
     def variables(key: jax.Array) -> dict[str, Any]:
-        images = jnp.zeros((1, *image_shape), jnp.float32)
+        images = jnp.zeros((1, *image_shape), dtype)
         made = model.init({"params": key, "noise": key}, images, train=False)
         return {"params": {}, "batch_stats": {}} | dict(made)
 
@@ -137,16 +141,28 @@ def train_program(
         )
 
     def loss(
-        weights: Any, model_state: Any, images: jax.Array, labels: jax.Array, drop_path: Any, key: jax.Array
+        weights: Any,
+        model_state: Any,
+        images: jax.Array,
+        labels: jax.Array,
+        drop_path: Any,
+        key: jax.Array,
+        axis_name: str | None,
     ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
         keys = jax.random.split(key)
-        (logits, auxiliary), changed = model.apply(
+        noise_key = keys[1]
+        if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
+            # The operation `noise` is each device's own; paths are dropped as on one device.
+            noise_key = jax.random.fold_in(noise_key, jax.lax.axis_index(axis_name))
+        statistics_axis = axis_name if config.batch_statistics == "synchronised" else None
+        network = model.clone(axis_name=statistics_axis, batch_axis=axis_name)
+        (logits, auxiliary), changed = network.apply(
             {"params": weights, "batch_stats": model_state},
             images,
             train=True,
             drop_path=drop_path if config.drop_path else 0.0,
             mutable=["batch_stats"],
-            rngs={"drop_path": keys[0], "noise": keys[1]},
+            rngs={"drop_path": keys[0], "noise": noise_key},
         )
         main = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
         accuracy = jnp.mean(right_answers(logits, labels).astype(logits.dtype))
@@ -158,12 +174,16 @@ def train_program(
             total += config.auxiliary_weight * second
         return total, (changed["batch_stats"], metrics)
 
-    def step(state: TrainState, batch: Batch, conditions: Conditions) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(
+        state: TrainState, batch: Batch, conditions: Conditions, *, axis_name: str | None = None
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step))
-        images = augment(keys[0], batch.images[batch.rows], augmentation, mean=mean, std=std)
+        first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch.rows.shape[0]
+        images = augment(keys[0], batch.images[batch.rows], augmentation, mean=mean, std=std, first=first, dtype=dtype)
         (total, (model_state, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(
-            state.weights, state.model_state, images, batch.labels[batch.rows], conditions.drop_path, keys[1]
+            state.weights, state.model_state, images, batch.labels[batch.rows], conditions.drop_path, keys[1], axis_name
         )
+        total, model_state, metrics, gradient = mean_over((total, model_state, metrics, gradient), axis_name)
         updates, optimizer_state = optimizer(conditions.learning_rate).update(
             gradient, state.optimizer_state, state.weights
         )
@@ -187,14 +207,17 @@ def train_program(
         return new, metrics | {"drop_path": conditions.drop_path}
 
     def evaluate(
-        state: TrainState, images: jax.Array, labels: jax.Array, mask: jax.Array
+        state: TrainState, images: jax.Array, labels: jax.Array, mask: jax.Array, *, axis_name: str | None = None
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         logits, _ = model.apply(
-            network_variables(state), normalise(images, mean=mean, std=std), train=False, rngs={"noise": state.key}
+            network_variables(state),
+            normalise(images, mean=mean, std=std, dtype=dtype),
+            train=False,
+            rngs={"noise": state.key},
         )
         loss, right = scores(logits, labels, mask)
         larger = jnp.sum(logits > jnp.take_along_axis(logits, labels[:, None], axis=-1), axis=-1)
-        return loss, right, jnp.sum(mask & (larger < 5))
+        return sum_over((loss, right, jnp.sum(mask & (larger < 5))), axis_name)
 
     return TrainProgram(variables, initial, step, evaluate)
 
