@@ -107,7 +107,7 @@ def test_steps_per_pass():
 def test_statistics_of_the_batch_make_a_loss_that_pieces_do_not_change():
     """Every position has its own statistics over the columns, so padding and pieces leave them alone."""
     program, _, _ = made()
-    state = program.init(np.uint32(0)).bilevel
+    state = program.init(jnp.uint32(0)).bilevel
     variables = {"params": state.weights, "batch_stats": state.model_state}
     sums = {}
     for by_batch in (False, True):
