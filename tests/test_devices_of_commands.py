@@ -9,6 +9,7 @@ import small_train
 from small_runs import newest, records, user_settings
 
 from jdarts import InputError
+from jdarts.runs import CompiledPrograms
 
 __all__ = ["quick", "user_settings"]
 
@@ -21,22 +22,23 @@ def quicken(replace):
 quick = small_runs.with_stand_ins(quicken)
 pytestmark = pytest.mark.usefixtures("quick")
 
-#: Runs whose evaluation batches two devices share, and one that they do not: 3 columns of the texts.
 RUN = {
     "train": small_train.run,
     "language search": small_language.run_search,
     "language train": small_language.run_train,
 }
-BRIEF = {"epochs": 2}
+#: Two epochs each; two devices share the texts' evaluation in 2 columns, and each reads all of that in 3.
+BRIEF = {
+    "train": {"epochs": 2},
+    "language search": {"epochs": 2, "hypergradient": "first_order"},
+    "language train": {"epochs": 2, "test_batch_size": 2},
+}
 
 
 def numbers(folder):
-    """Arrays of the newest checkpoint, by their place in the state."""
-    return {
-        place: np.frombuffer(leaf, np.float32)
-        for place, leaf in small_runs.leaves(folder).items()
-        if "key" not in place
-    }
+    """Arrays of the newest checkpoint but for keys, by their place in the state."""
+    found = small_runs.leaves(folder).items()
+    return {place: np.frombuffer(leaf, np.uint8 if len(leaf) == 1 else np.float32) for place, leaf in found}
 
 
 def assert_close(folder, reference):
@@ -54,46 +56,44 @@ def assert_close(folder, reference):
 
 
 @pytest.fixture(scope="module")
-def alone(quick, tmp_path_factory):
+def programs():
+    return {kind: CompiledPrograms() for kind in RUN}
+
+
+@pytest.fixture(scope="module")
+def alone(quick, programs, tmp_path_factory):
     """The folders of runs on one device, by command."""
     folders = {kind: tmp_path_factory.mktemp("alone") / "run" for kind in RUN}
     for kind, folder in folders.items():
-        RUN[kind](folder, **BRIEF)
+        RUN[kind](folder, programs=programs[kind], **BRIEF[kind])
     return folders
 
 
+@pytest.mark.parametrize("changes", [{"images_on": "device"}, {"images_on": "host", "parallel": "pmap"}])
+def test_a_training_on_two_devices_finds_what_one_finds(alone, changes, tmp_path):
+    small_train.run(tmp_path / "run", devices=2, **BRIEF["train"], **changes)
+    assert_close(tmp_path / "run", alone["train"])
+
+
 @pytest.mark.parametrize(
-    "kind, changes",
-    [
-        ("train", {"images_on": "device"}),
-        ("train", {"images_on": "host", "parallel": "pmap"}),
-        ("language search", {"parallel": "pmap"}),
-        ("language train", {}),
-    ],
+    "kind, parallel", [("train", "shard"), ("language search", "pmap"), ("language train", "shard")]
 )
-def test_two_devices_find_what_one_finds(alone, kind, changes, tmp_path):
-    RUN[kind](tmp_path / "run", devices=2, **BRIEF, **changes)
-    assert_close(tmp_path / "run", alone[kind])
-
-
-@pytest.mark.parametrize("kind", RUN)
-def test_a_run_goes_on_with_another_number_of_devices(alone, kind, tmp_path, monkeypatch):
+def test_a_run_on_two_devices_goes_on_with_one(alone, programs, kind, parallel, tmp_path, monkeypatch):
+    settings = {**BRIEF[kind], "programs": programs[kind]}
     with monkeypatch.context() as patch:
-        small_runs.die_at(patch, small_runs.checkpoint, "save", 2)
+        small_runs.die_at(patch, small_runs.checkpoint, "save", 3 if kind == "train" else 2)
         with pytest.raises(small_runs.Died):
-            RUN[kind](tmp_path / "run", devices=2, **BRIEF)
-    assert newest(tmp_path / "run").step > 0
-    _, shown = RUN[kind](tmp_path / "run", **BRIEF)
+            RUN[kind](tmp_path / "run", devices=2, parallel=parallel, **settings)
+    assert 0 < newest(tmp_path / "run").step < newest(alone[kind]).step
+    _, shown = RUN[kind](tmp_path / "run", **settings)
     assert "going on with" in shown
     assert_close(tmp_path / "run", alone[kind])
 
 
-def test_statistics_of_each_device_are_another_run(alone, tmp_path):
-    for kind in ("train", "language search"):
-        folder = tmp_path / kind
-        RUN[kind](folder, devices=2, batch_statistics="per_device", epochs=1)
-        found, expected = (records(each)[0]["train/loss"] for each in (folder, alone[kind]))
-        assert abs(found - expected) > 1e-4
+def test_statistics_of_each_device_are_another_training(alone, tmp_path):
+    small_train.run(tmp_path / "run", devices=2, batch_statistics="per_device", epochs=1)
+    found, expected = (records(folder)[0]["train/loss"] for folder in (tmp_path / "run", alone["train"]))
+    assert abs(found - expected) > 1e-4
 
 
 @pytest.mark.parametrize("run", [*RUN.values(), small_pipeline.run])
