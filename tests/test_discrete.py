@@ -64,7 +64,7 @@ def test_a_network_is_the_plain_one(monkeypatch, genotype, stem, channels, cells
     images, cotangent = jnp.asarray(draw.normal(size=(4, size, size, 3))), jnp.asarray(draw.normal(size=(4, 3)))
     edges = sum(len(getattr(genotype, kind)) for kind in discrete.cell_kinds(cells))
     factors = jnp.asarray(draw.choice([0.0, 2.0], size=(edges, 4))) if drops else None
-    monkeypatch.setattr(discrete, "drop_path_factors", lambda *_: factors)
+    monkeypatch.setattr(discrete, "drop_path_factors", lambda *_, **__: factors)
 
     variables = import_weights(network, flat)
 

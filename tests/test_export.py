@@ -107,9 +107,9 @@ def test_a_program_runs_without_jdarts(trained, expected, tmp_path):
     hidden.write_text("raise ImportError('hidden')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     subprocess.run([sys.executable, "-c", ELSEWHERE, *paths], check=True, env=environment, cwd=tmp_path)
-    logits = np.load(tmp_path / "logits.npz")
-    close(logits["four"], expected)
-    close(logits["one"], expected[:1])
+    with np.load(tmp_path / "logits.npz") as logits:
+        close(logits["four"], expected)
+        close(logits["one"], expected[:1])
 
 
 def test_a_program_holds_no_native_kernel(trained):
