@@ -1,7 +1,6 @@
 """What a training is told: one frozen dataclass, which is also the command line."""
 
 import dataclasses
-import hashlib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from jdarts import optim, zoo
 from jdarts.data.large import LARGE
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
-from jdarts.lookup import find_genotype, is_text_form
+from jdarts.lookup import find_genotype
 from jdarts.nets.discrete import DiscreteNetwork, Stem, cifar_network, imagenet_network
 from jdarts.runs.devices import BatchStatistics, Parallel, check_devices
 from jdarts.runs.images import ImagesOn
@@ -209,12 +208,3 @@ _AT_LEAST = {
     "image_size": 8,
     "workers": 0,
 }
-
-
-def _short_name(genotype: str) -> str:
-    """A name for folders: that of a published cell, of a file or a run's folder, or a digest of the text form."""
-    if genotype in zoo.CELLS:
-        return genotype
-    if is_text_form(genotype):
-        return hashlib.sha256(genotype.encode()).hexdigest()[:8]
-    return Path(genotype).resolve().stem
