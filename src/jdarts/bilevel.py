@@ -20,6 +20,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jdarts.errors import InputError
+from jdarts.parallel import mean_over, own_key
 
 PyTree = Any
 Metrics = Mapping[str, Any]
@@ -298,14 +299,12 @@ def bilevel_step(
     Raises:
       InputError: `loss_fn` does not return what it must, or a virtual optimiser's state does not fit.
     """
-    step_key = jax.random.fold_in(state.key, state.step)
-    if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
-        # Noise in the loss, such as dropout, is each device's own.
-        step_key = jax.random.fold_in(step_key, jax.lax.axis_index(axis_name))
+    # Noise in the loss, such as dropout, is each device's own.
+    step_key = own_key(jax.random.fold_in(state.key, state.step), axis_name)
     train_key, valid_key = jax.random.split(step_key)
 
     def average(tree: PyTree) -> PyTree:
-        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+        return mean_over(tree, axis_name)
 
     def train_loss(weights: PyTree, alphas: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
         return _checked_loss(loss_fn(weights, alphas, state.model_state, train_batch, train_key))

@@ -216,12 +216,12 @@ def share(tree: Any, axis_name: str | None, *, axis: int = 0) -> Any:
     """
     if axis_name is None:
         return tree
-    devices = jax.lax.axis_size(axis_name)
+    devices = count_over(axis_name)
 
     def part(leaf: jax.Array) -> jax.Array:
         check_batch(leaf.shape[axis], devices)
         size = leaf.shape[axis] // devices
-        return jax.lax.dynamic_slice_in_dim(leaf, jax.lax.axis_index(axis_name) * size, size, axis)
+        return jax.lax.dynamic_slice_in_dim(leaf, first_of_share(size, axis_name), size, axis)
 
     return jax.tree.map(part, tree)
 
@@ -239,6 +239,21 @@ def mean_over(tree: Any, axis_name: str | None) -> Any:
 def sum_over(tree: Any, axis_name: str | None) -> Any:
     """The sum over the devices; on one device the arrays themselves."""
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
+def count_over(axis_name: str | None) -> int:
+    """The number of devices."""
+    return 1 if axis_name is None else jax.lax.axis_size(axis_name)
+
+
+def first_of_share(size: int, axis_name: str | None) -> jax.Array | int:
+    """Where a device's share of so many begins among those of all devices."""
+    return 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
+
+
+def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:
+    """A key for random numbers that are each device's own; on one device the key itself."""
+    return key if count_over(axis_name) == 1 else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
 
 def _checked_mesh(mesh: int | Mesh) -> Mesh:

@@ -12,6 +12,7 @@ from jdarts.nets.layers import uniform
 from jdarts.nets.recurrent import CellMasks, CellWeights, activation_weights, discrete_cell, search_cell
 from jdarts.ops.norm import Moments
 from jdarts.ops.recurrent import running_moments_over_time
+from jdarts.parallel import count_over
 from jdarts.space import RecurrentSpace
 
 #: Bound of the uniform distribution that all weights but the bias start from.
@@ -172,7 +173,7 @@ class LanguageModel(nn.Module):
             if train and not self.is_initializing() and self.is_mutable_collection("batch_stats"):
                 assert result.moments is not None
                 count = jnp.asarray(tokens.shape[0] if length is None else length, jnp.int32) * (nodes + 1)
-                batch = tokens.shape[1] * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
+                batch = tokens.shape[1] * count_over(self.axis_name)
                 moments = running_moments_over_time(running, result.moments, batch, count)
                 mean.value, variance.value = moments
         dropped = result.outputs if masks.output is None else result.outputs * masks.output[None]

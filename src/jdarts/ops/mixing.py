@@ -180,20 +180,20 @@ def _routes_of(tables: Sequence[Any], routes: Routes) -> list[Routes]:
 def _combine_jvp(primals: Any, tangents: Any, *, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
     weights, xs = primals[:tables], primals[tables:]
     of_weights, of_xs = tangents[:tables], tangents[tables:]
-    # One call with a table for each operand that changes: every map of the change is written once.
-    changed, stacks, longer = [], list(xs), []
-    for table, its_routes in zip(of_weights, _routes_of(weights, routes)):
-        if not isinstance(table, ad.Zero):
-            changed.append(table)
-            longer.extend(its_routes)
-    if not changed:
-        stacks = []
     moving = [k for k, tangent in enumerate(of_xs) if not isinstance(tangent, ad.Zero)]
-    for table, its_routes in zip(weights, _routes_of(weights, routes)):
+    # The changes of stacks follow the stacks themselves, which only changes of weights read.
+    stacks = [] if all(isinstance(change, ad.Zero) for change in of_weights) else list(xs)
+    # One call with a table for each operand that changes: every map of the change is written once.
+    changed: list[jax.Array] = []
+    longer: list[Route] = []
+    for table, change, its_routes in zip(weights, of_weights, _routes_of(weights, routes)):
+        if not isinstance(change, ad.Zero):
+            changed.append(change)
+            longer += its_routes
         kept = [r for r, route in enumerate(its_routes) if route[0] in moving]
         if kept:
             changed.append(_picked(table, kept))
-            longer.extend(_redirected(its_routes[r], 0, len(stacks) + moving.index(its_routes[r][0])) for r in kept)
+            longer += (_redirected(its_routes[r], 0, len(stacks) + moving.index(its_routes[r][0])) for r in kept)
     outs = combine_p.bind(*primals, tables=tables, routes=routes, sizes=sizes)
     if not changed:
         return outs, [ad.Zero(jax.typeof(out).to_tangent_aval()) for out in outs]

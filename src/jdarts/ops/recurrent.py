@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdarts.ops.norm import EPSILON, MOMENTUM, Moments
+from jdarts.parallel import mean_over
 
 
 def activation(name: str) -> Callable[[jax.Array], jax.Array]:
@@ -63,8 +64,7 @@ def normalise_states(states: jax.Array, running: Moments | None = None, axis_nam
 
 
 def _mean(states: jax.Array, axis_name: str | None) -> jax.Array:
-    mean = jnp.mean(states, axis=0)
-    return mean if axis_name is None else lax.pmean(mean, axis_name)
+    return mean_over(jnp.mean(states, axis=0), axis_name)
 
 
 def running_moments_over_time(running: Moments, batches: Moments, batch_size: int, length: jax.Array) -> Moments:

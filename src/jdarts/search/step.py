@@ -12,6 +12,7 @@ from jdarts import bilevel, optim
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
+from jdarts.parallel import first_of_share, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.runs.images import shuffled_rows
 from jdarts.search.config import SearchConfig, hypergradient_named
@@ -189,7 +190,7 @@ def search_program(
         keys = jax.random.split(jax.random.fold_in(state.data_key, ~number.astype(jnp.uint32)))
 
         def batch(key: jax.Array, pixels: jax.Array, labels: jax.Array, chosen: jax.Array) -> Any:
-            first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * chosen.shape[0]
+            first = first_of_share(chosen.shape[0], axis_name)
             return augment(key, pixels[chosen], augmentation, mean=mean, std=std, first=first), labels[chosen]
 
         new, metrics = bilevel.bilevel_step(
@@ -225,7 +226,6 @@ def search_program(
             train=False,
             rngs={"noise": state.data_key},
         )
-        sums = scores(logits, labels, mask)
-        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+        return sum_over(scores(logits, labels, mask), axis_name)
 
     return SearchProgram(init, rows, step, evaluate, rate)

@@ -12,7 +12,7 @@ from jdarts import bilevel, optim
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.discrete import DiscreteNetwork
 from jdarts.ops.precision import wide_type
-from jdarts.parallel import mean_over, sum_over
+from jdarts.parallel import first_of_share, mean_over, own_key, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.runs.images import Batch
 from jdarts.train.config import TrainConfig
@@ -149,11 +149,8 @@ def train_program(
         key: jax.Array,
         axis_name: str | None,
     ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+        # The operation `noise` is each device's own; paths are dropped as on one device.
         keys = jax.random.split(key)
-        noise_key = keys[1]
-        if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
-            # The operation `noise` is each device's own; paths are dropped as on one device.
-            noise_key = jax.random.fold_in(noise_key, jax.lax.axis_index(axis_name))
         statistics_axis = axis_name if config.batch_statistics == "synchronised" else None
         network = model.clone(axis_name=statistics_axis, batch_axis=axis_name)
         (logits, auxiliary), changed = network.apply(
@@ -162,7 +159,7 @@ def train_program(
             train=True,
             drop_path=drop_path if config.drop_path else 0.0,
             mutable=["batch_stats"],
-            rngs={"drop_path": keys[0], "noise": noise_key},
+            rngs={"drop_path": keys[0], "noise": own_key(keys[1], axis_name)},
         )
         main = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
         accuracy = jnp.mean(right_answers(logits, labels).astype(logits.dtype))
@@ -178,7 +175,7 @@ def train_program(
         state: TrainState, batch: Batch, conditions: Conditions, *, axis_name: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step))
-        first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch.rows.shape[0]
+        first = first_of_share(batch.rows.shape[0], axis_name)
         images = augment(keys[0], batch.images[batch.rows], augmentation, mean=mean, std=std, first=first, dtype=dtype)
         (total, (model_state, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(
             state.weights, state.model_state, images, batch.labels[batch.rows], conditions.drop_path, keys[1], axis_name
