@@ -4,6 +4,7 @@ Liu, Simonyan and Yang, DARTS: Differentiable Architecture Search, ICLR 2019.
 """
 
 from jdarts import zoo
+from jdarts.allocator import keep_freed_memory
 from jdarts.bilevel import (
     BilevelState,
     Estimate,
@@ -48,6 +49,7 @@ __all__ = [
     "genotype_from_json",
     "init_state",
     "jit_step",
+    "keep_freed_memory",
     "load",
     "parse_genotype",
     "pmap_step",
