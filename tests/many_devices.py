@@ -1,9 +1,9 @@
 """Bilevel steps on up to eight devices against one; as a program, what the tests of `jdarts.parallel` read, in JSON."""
 
 import functools
+import itertools
 import json
 import re
-import unittest.mock
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +19,10 @@ from jdarts.language.search.step import search_program
 from jdarts.language.train import LanguageTrainConfig
 from jdarts.language.train.step import train_program
 from jdarts.nets.discrete import cifar_network
+from jdarts.nets.language import LanguageModel, Masks
+from jdarts.nets.language_loss import Segment, language_loss
 from jdarts.nets.layers import Convolution, NormalisedSum
+from jdarts.nets.recurrent import init_recurrent_alphas
 from jdarts.nets.supernet import Supernet, init_alphas
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.norm import Plan
@@ -118,18 +121,8 @@ TEXT = {"batch_size": COLUMNS, "bptt": 3, "width": 8, "dropoute": 0.1, "activati
 
 def text_search(name):
     """Program of a search on text with every kind of dropout, by the name of its estimator."""
-    given = {} if name == "unrolled" else {"hypergradient": name}
-    config = LanguageSearchConfig(nodes=1, **TEXT, **given)
-    sizes = {"vocabulary": VOCABULARY, "rows": (ROWS, ROWS), "steps_per_epoch": 3}
-    program = search_program(config, **sizes, dtype=jnp.float64)
-    if name != "unrolled":
-        return program
-
-    def step(*inputs, axis_name):
-        with unittest.mock.patch("jdarts.language.search.step.hypergradient_named", lambda *_, **__: jdarts.unrolled()):
-            return program.step(*inputs, axis_name=axis_name)
-
-    return program._replace(step=step)
+    config = LanguageSearchConfig(nodes=1, hypergradient=name, **TEXT)
+    return search_program(config, vocabulary=VOCABULARY, rows=(ROWS, ROWS), steps_per_epoch=3, dtype=jnp.float64)
 
 
 def started(program):
@@ -151,7 +144,7 @@ def image_training():
 
 
 def image_training_differences():
-    """Differences of training steps on two devices from those on one, by wrapper, and from a step without dropped paths."""
+    """Differences of training steps on two devices from those on one, and of one without dropped paths."""
     program = image_training()
 
     def step(state, images, labels, rows, drop_path, *, axis_name):
@@ -170,10 +163,7 @@ def image_training_differences():
     alone = parallel.jit_step(step)
     expected = taken(alone, state, inputs)
     split = (False, False, True, False)
-    found = {
-        f"image training {name}": difference(taken(wrap(step, 2, split=split), state, inputs), expected)
-        for name, wrap in WRAPPERS.items()
-    }
+    found = {"image training": difference(taken(parallel.shard_step(step, 2, split=split), state, inputs), expected)}
     whole = taken(alone, state, [(*images, each, jnp.float64(0.0)) for each in rows])
     found["image training drops"] = difference(whole[0].weights, expected[0].weights)
     return found
@@ -203,56 +193,106 @@ def collectives(text):
     return {name: names.count(name) for name in set(names)}
 
 
+#: What compiles a step for several devices; `jit_step` has the steps on one, which all others are compared with.
 WRAPPERS = {"pmap": parallel.pmap_step, "shard": parallel.shard_step}
-#: Estimator, wrapper, devices.
-CASES = [("exact", wrapper, devices) for wrapper in WRAPPERS for devices in (1, 2, 8)]
-CASES += [(name, *case) for name in ESTIMATORS if name != "exact" for case in (("pmap", 2), ("shard", 8))]
-TEXT_ESTIMATORS = [*ESTIMATORS, "reference"]
-TEXT_CASES = [("exact", wrapper, devices) for wrapper in WRAPPERS for devices in (2, 8)]
-TEXT_CASES += [("first_order", wrapper, devices) for wrapper in WRAPPERS for devices in (1, 2, 8)]
-TEXT_CASES += [("finite_difference", "pmap", 2), ("unrolled", "pmap", 2), ("reference", "shard", 8)]
+DEVICES = (1, 2, 8)
+#: Kind of network, estimator, wrapper, devices.
+CASES = [(kind, *case) for kind in ("layer", "cell") for case in itertools.product(ESTIMATORS, WRAPPERS, DEVICES)]
+TEXT_CASES = [("exact", "shard", 8), ("exact", "pmap", 2), ("reference", "shard", 2)]
+
+
+def layer_problem():
+    """Start and inputs of the bilevel steps of a mixed layer, and the pure steps by estimator."""
+    pure = {name: step(MixedLayer, hypergradient) for name, hypergradient in ESTIMATORS.items()}
+    return start(MixedLayer), batches(), pure
+
+
+def cell_problem():
+    """The same for a recurrent cell of one node, which carries its hidden states on."""
+    space = jdarts.recurrent_space(("tanh", "identity"), nodes=1)
+    model = LanguageModel(space, VOCABULARY, 3, jnp.float64)
+    weight_optimizer = optim.recurrent_weight_optimizer(1.0)
+    given = {"weight_optimizer": weight_optimizer, "alpha_optimizer": optim.alpha_optimizer(0.1)}
+    keys = jax.random.split(jax.random.key(0), 3)
+    hidden = jnp.zeros((COLUMNS, 3))
+    alphas = init_recurrent_alphas(keys[0], space, jnp.float64)
+    variables = jax.jit(functools.partial(model.init, train=True))(keys[1], texts()[0][:1], hidden, alphas)
+    # Large weights, that all gradients are far above rounding.
+    weights = jax.tree.map(lambda leaf: 20 * leaf, variables["params"])
+    begun = jdarts.init_state(keys[2], weights, alphas, variables["batch_stats"], **given)
+    draw = np.random.default_rng(1)
+    masks = Masks(output=jnp.asarray(draw.integers(2, size=(COLUMNS, 3)) * 2.0))
+
+    def pure(hypergradient):
+        def bilevel_step(state, train, valid, *, axis_name):
+            begun, *hidden = state
+            segments = [Segment(words[:-1], words[1:], h, masks=masks) for words, h in zip((train, valid), hidden)]
+            loss = language_loss(model.clone(axis_name=axis_name), axis_name=axis_name)
+            new, metrics = jdarts.bilevel_step(
+                begun, *segments, loss_fn=loss, hypergradient=hypergradient, axis_name=axis_name, **given
+            )
+            return (new, metrics.pop("train/hidden"), metrics.pop("valid/hidden")), metrics
+
+        return bilevel_step
+
+    words = [[text[3 * place : 3 * place + 3] for text in texts()] for place in range(STEPS)]
+    return (begun, hidden, hidden), words, {name: pure(each) for name, each in ESTIMATORS.items()}
+
+
+def differences():
+    """Differences of the steps of all `CASES` from those on one device, and how far these have moved, by case."""
+    found = {}
+    for kind, problem, split in (("layer", layer_problem, True), ("cell", cell_problem, False)):
+        state, inputs, pure = problem()
+        for name, each in pure.items():
+            expected = taken(parallel.jit_step(each), state, inputs)
+            moved = jax.tree.map(lambda leaf: () if is_key(leaf) else np.asarray(leaf), state)
+            found[f"{kind} {name} moved"] = least_moved(expected[0], moved)
+            for wrapper, devices in itertools.product(WRAPPERS, DEVICES):
+                wrapped = WRAPPERS[wrapper](each, devices, split=(split, split))
+                found[f"{kind} {name} {wrapper} {devices}"] = difference(taken(wrapped, state, inputs), expected)
+    return found
+
+
+def least_moved(after, before):
+    """The least difference of weights, alphas, running statistics and hidden states from those at the start."""
+
+    def parts(state):
+        begun, *hidden = state if isinstance(state, tuple) else (state,)
+        return [begun.weights, begun.alphas, begun.model_state, *hidden]
+
+    return min(map(difference, parts(after), parts(before)))
 
 
 def text_differences():
-    """Differences of steps on text from those on one device, by case."""
-    found, expected = {}, {}
-    programs = {name: text_search(name) for name in TEXT_ESTIMATORS}
+    """Differences of steps of searches and trainings on text, with all they draw, from those on one device, by case."""
+    found, whole = {}, {"split": (False, False, False)}
+    programs = {name: text_search(name) for name in ("exact", "reference")}
     state = started(programs["exact"])
     inputs = [(*texts(), jnp.int32(length)) for length in (3, 1, 3, 2, 3)]
-    for name, program in programs.items():
-        expected[name] = taken(parallel.jit_step(program.step), state, inputs)
-    whole = {"split": (False, False, False)}
+    expected = {name: taken(parallel.jit_step(each.step), state, inputs) for name, each in programs.items()}
     for name, wrapper, devices in TEXT_CASES:
-        result = taken(WRAPPERS[wrapper](programs[name].step, devices, **whole), state, inputs)
-        found[f"text {name} {wrapper} {devices}"] = difference(result, expected[name])
-    # The steps do something: weights, alphas, hidden states and running statistics are others than at the start.
-    moved = [expected["exact"][0], jax.tree.map(lambda leaf: () if is_key(leaf) else np.asarray(leaf), state)]
-    parts = [
-        (s.bilevel.weights, s.bilevel.alphas, s.train.hidden, s.valid.hidden, s.bilevel.model_state) for s in moved
-    ]
-    found["text moved"] = min(difference(*pair) for pair in zip(*parts))
+        wrapped = WRAPPERS[wrapper](programs[name].step, devices, **whole)
+        found[f"text {name} {wrapper} {devices}"] = difference(taken(wrapped, state, inputs), expected[name])
+        if (name, wrapper) == ("exact", "shard"):
+            found["text collectives"] = collectives(wrapped.lower(state, *inputs[0]).compile().as_text())
 
     program = text_training()
     step = functools.partial(program.step, size=TEXT["bptt"])
     state = started(program)
     inputs = [(texts()[0], jnp.int32(length), jnp.bool(False)) for length in (3, 1, 3)]
     result = taken(parallel.jit_step(step), state, inputs)
-    for wrapper in WRAPPERS:
-        other = taken(WRAPPERS[wrapper](step, 2, **whole), state, inputs)
-        found[f"text training {wrapper}"] = difference(other, result)
+    wrapped = parallel.shard_step(step, 2, **whole)
+    found["text training"] = difference(taken(wrapped, state, inputs), result)
+    found["text training collectives"] = collectives(wrapped.lower(state, *inputs[0]).compile().as_text())
     return found
 
 
 def main():
     found = {}
     state = start(MixedLayer)
-    pure = {name: step(MixedLayer, hypergradient) for name, hypergradient in ESTIMATORS.items()}
-    expected = {name: taken(parallel.jit_step(each), state) for name, each in pure.items()}
-    for name, wrapper, devices in CASES:
-        result = taken(WRAPPERS[wrapper](pure[name], devices), state)
-        found[f"{name} {wrapper} {devices}"] = difference(result, expected[name])
     own = taken(parallel.shard_step(step(MixedLayer, None, synchronised=False), 8), state)
-    found["per device"] = difference(own, expected["exact"])
+    found["per device"] = difference(own, taken(parallel.jit_step(step(MixedLayer, None)), state))
 
     state, pure = start(supernet), step(supernet, None)
     expected = taken(parallel.jit_step(pure), state)
@@ -270,7 +310,7 @@ def main():
         far = [difference(lane, taken(alone, state)) for lane, state in zip(lanes, states)]
         found[f"{network.__name__} seeds {devices}"] = max(far)
         found[f"{network.__name__} seeds {devices} apart"] = difference(lanes[0], lanes[1])
-    print(json.dumps(found | text_differences() | image_training_differences()))
+    print(json.dumps(found | differences() | text_differences() | image_training_differences()))
 
 
 if __name__ == "__main__":

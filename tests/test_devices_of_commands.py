@@ -1,10 +1,13 @@
-"""`--devices` and `--parallel` of every command but the image search, which has tests of its own."""
+"""`--devices` and `--parallel` of every command; test_search_devices.py says what an image search finds with them."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 import small_language
 import small_pipeline
 import small_runs
+import small_search
 import small_train
 from small_runs import newest, records, user_settings
 
@@ -61,17 +64,39 @@ def programs():
 
 
 @pytest.fixture(scope="module")
-def alone(quick, programs, tmp_path_factory):
-    """The folders of runs on one device, by command."""
-    folders = {kind: tmp_path_factory.mktemp("alone") / "run" for kind in RUN}
-    for kind, folder in folders.items():
-        RUN[kind](folder, programs=programs[kind], **BRIEF[kind])
-    return folders
+def shown(quick, programs, tmp_path_factory):
+    """Folders of runs on one device, none of which finds its memory sufficient, and what they show, by command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jdarts.runs.memory.available_memory", lambda: 1)
+        folders = {kind: tmp_path_factory.mktemp("alone") / "run" for kind in RUN}
+        return {
+            kind: (folder, RUN[kind](folder, programs=programs[kind], **BRIEF[kind])[1])
+            for kind, folder in folders.items()
+        }
+
+
+@pytest.fixture(scope="module")
+def alone(shown):
+    """The folders of these runs, by command."""
+    return {kind: folder for kind, (folder, _) in shown.items()}
+
+
+@pytest.mark.parametrize(
+    "kind, options",
+    [
+        ("train", ["--batch-size 128"]),
+        ("language search", ["--batch-size 2", "--bptt 3"]),
+        ("language train", ["--batch-size 2", "--bptt 3"]),
+    ],
+)
+def test_each_command_says_what_would_save_memory(shown, kind, options):
+    _, _, told = shown[kind][1].partition("warning: the step does not fit. What would help, by estimate:")
+    assert [line.split(":")[0].strip() for line in told.splitlines()[1:] if "saves about" in line] == options
 
 
 @pytest.mark.parametrize("changes", [{"images_on": "device"}, {"images_on": "host", "parallel": "pmap"}])
-def test_a_training_on_two_devices_finds_what_one_finds(alone, changes, tmp_path):
-    small_train.run(tmp_path / "run", devices=2, **BRIEF["train"], **changes)
+def test_a_training_on_two_devices_finds_what_one_finds(alone, programs, changes, tmp_path):
+    small_train.run(tmp_path / "run", devices=2, programs=programs["train"], **BRIEF["train"], **changes)
     assert_close(tmp_path / "run", alone["train"])
 
 
@@ -96,7 +121,7 @@ def test_statistics_of_each_device_are_another_training(alone, tmp_path):
     assert abs(found - expected) > 1e-4
 
 
-@pytest.mark.parametrize("run", [*RUN.values(), small_pipeline.run])
+@pytest.mark.parametrize("run", [*RUN.values(), small_search.run, small_pipeline.run])
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -122,6 +147,10 @@ def test_a_pipeline_gives_its_devices_to_its_runs(tmp_path, monkeypatch):
     options = small_pipeline.options(tmp_path / "run", devices=2, **{"search.devices": 4})
     code, _, errors = small_runs.finish(small_runs.start((small_pipeline.__file__,), options))
     assert (code, errors) == (2, "error: --search.devices has no effect within a pipeline; give --devices\n")
+    for name, value in {"seeds": "0-3", "cluster": True, "coordinator": "host:1"}.items():
+        part = dataclasses.replace(made.search, **{name: value})
+        with pytest.raises(InputError, match=f"^--search.{name} has no effect within a pipeline; "):
+            dataclasses.replace(made, search=part).check()
 
 
 def test_a_pipeline_on_two_devices(tmp_path):

@@ -16,7 +16,8 @@ from small_search import config
 import jdarts
 from jdarts import InputError
 from jdarts.microbatches import in_microbatches
-from jdarts.runs.memory import StepMemory, in_words, memory_lines, step_memory
+from jdarts.runs.memory import StepMemory, in_words, memory_lines, saved_by_estimator, saved_by_sharing, step_memory
+from jdarts.search.loop import memory_savings
 from jdarts.search.step import supernet_loss
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -165,7 +166,23 @@ def test_what_is_said_of_the_memory():
     assert first.endswith("; 4.0 GB are there")
     assert "does not fit" in warning
     assert options == [
-        "  --remat: saves 6.0 GB, leaves 3.0 GB, which fits",
-        "  --microbatches 2: saves 4.0 GB, leaves 5.0 GB, which does not fit alone",
+        "  --remat: saves about 6.0 GB, leaves 3.0 GB, which fits",
+        "  --microbatches 2: saves about 4.0 GB, leaves 5.0 GB, which does not fit alone",
     ]
     assert [in_words(size) for size in (2.5e6, 64e6, 1.25e9)] == ["2.5 MB", "64 MB", "1.2 GB"]
+
+
+def test_options_that_would_save_memory():
+    assert saved_by_sharing(64, 1) == [("--batch-size 32", 0.5)]
+    # The half, rounded to equal shares; no batch of less than two.
+    assert saved_by_sharing(18, 6) == [("--batch-size 6", 6 / 18)]
+    assert saved_by_sharing(2, 1) == []
+    shares = {"exact": 4.0, "finite_difference": 2.0, "first_order": 1.0}
+    assert saved_by_estimator("finite_difference", shares) == [("--hypergradient first_order", 0.5)]
+    assert saved_by_estimator("first_order", shares) == []
+    found = dict(memory_savings(config(None), 1))
+    assert found["--microbatches 2"] == 0.5
+    assert {"--precision bfloat16", "--hypergradient first_order"} < found.keys()
+    # Options that do not go together with what is set are not named.
+    made = config(None, precision="bfloat16", microbatches=64)
+    assert memory_savings(made, 1)[0][0] == "--hypergradient first_order"

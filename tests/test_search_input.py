@@ -20,6 +20,7 @@ from jdarts import checkpoint, data
 from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.runs.folder import RunFolder
+from jdarts.runs.settings import BEFORE
 from jdarts.search import search
 from jdarts.search.command import main
 
@@ -154,6 +155,27 @@ def test_a_run_with_other_settings(tmp_path, monkeypatch, capsys):
     (folder / "config.json").write_text('{"epochs"')
     err = refusal(folder, monkeypatch, capsys)
     assert err == f"error: {folder}/config.json is damaged; choose another --run-dir\n"
+
+
+def test_a_run_that_is_older_than_a_setting(tmp_path, monkeypatch, capsys):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    now = config(folder.path).to_json()
+    before = {name: value for name, value in now.items() if name not in BEFORE}
+    assert len(before) < len(now)
+    (folder.path / "config.json").write_text(json.dumps(before))
+    folder.check(now)
+    # What the runs did that had no such setting is what they do by default, and nothing else.
+    assert {name: BEFORE[name] for name in now if name in BEFORE}.items() <= now.items()
+    err = refusal(folder.path, monkeypatch, capsys, precision="bfloat16")
+    assert "begun with other settings: --precision float32 (now bfloat16); " in err
+    with pytest.raises(InputError, match=r"--search.microbatches 1 \(now 2\)"):
+        folder.check(now | {"search.microbatches": 2})
+    # A setting that there always was must be there.
+    del before["seed"]
+    (folder.path / "config.json").write_text(json.dumps(before))
+    with pytest.raises(InputError, match=r"--seed None \(now 0\)"):
+        folder.check(now)
 
 
 def test_settings_without_effect_on_the_result_may_change(tmp_path):

@@ -1,5 +1,6 @@
 """A search of two processes with two devices each, over the loopback interface."""
 
+import io
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from small_search import config, quick, run, start, undisturbed
 from test_search_devices import assert_close
 
 from jdarts import InputError
+from jdarts.search import search_seeds
 
 __all__ = ["quick", "undisturbed", "user_settings"]
 
@@ -42,6 +44,29 @@ def test_two_processes_find_what_one_finds(undisturbed, tmp_path):
     assert "genotype:" in out
     assert "epoch" not in second_out
     assert_close(tmp_path / "run", undisturbed)
+
+
+def test_seeds_of_two_processes_find_what_those_of_one_find(quick, tmp_path):
+    both = start_both(tmp_path / "run", seeds="0-3")
+    config_of_one = config(tmp_path / "one", seeds="0-3")
+    search_seeds(config_of_one, stream=io.StringIO())
+    (code, out, errors), (second_code, second_out, _) = map(finish, both)
+    assert code == 0, errors
+    assert second_code == 0
+    assert "different genotypes:" in out
+    assert second_out == ""
+    for each in config_of_one.of_each_seed():
+        assert_close(tmp_path / "run" / each.folder.name, each.folder)
+
+
+def test_seeds_that_the_processes_do_not_share_are_refused(tmp_path):
+    for process in start_both(tmp_path / "run", seeds="0-2", devices=1):
+        code, _, errors = finish(process)
+        assert (code, errors.strip().splitlines()[-1]) == (
+            2,
+            "error: --seeds of 3 does not divide into equal shares for 2 devices; give 2 or 4",
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_when_one_is_killed_the_other_ends_and_one_alone_goes_on(quick, tmp_path):
@@ -101,7 +126,6 @@ def test_a_process_that_does_not_come(tmp_path, missing):
         ({"coordinator": "host", "num_processes": 2, "process_id": 0}, "--coordinator is host; .*HOST:PORT"),
         ({"coordinator": "host:1", "num_processes": 2, "process_id": 2}, "--process-id is 2 of 2; give 0 to 1"),
         ({"cluster": True, "process_id": 2}, "--cluster lets JAX find the other processes"),
-        ({"cluster": True, "seeds": "0-3"}, "--seeds is for one process"),
         ({"cluster": True, "parallel": "pmap"}, "--parallel pmap is for one process; give shard"),
     ],
 )

@@ -24,7 +24,7 @@ def settings_table(times: Mapping[Setup, Times]) -> str:
     """PyTorch's weight step by layout and number of threads."""
     layouts = tuple(dict.fromkeys(setup.layout for setup in times))
     threads = sorted({setup.threads for setup in times})
-    found = {(setup.layout, setup.threads): _time(each) for setup, each in times.items()}
+    found = {(setup.layout, setup.threads): time_and_range(each) for setup, each in times.items()}
     rows = [[f"`{layout}`", *(found.get((layout, count), "") for count in threads)] for layout in layouts]
     return table(["layout", *(f"{count} thread{'s' * (count > 1)}" for count in threads)], rows)
 
@@ -40,7 +40,7 @@ def steps_table(times: Mapping[Setup, Times], size: Size, limits: Limits) -> str
         ratio = "" if ours is None or theirs is None else f"{theirs.median / ours.median:.2f}"
         limit = f"{words.step_time(limits.shortest(step, size))} ({limits.bound(step, size)})"
         shares = [_share(each, step, size, limits) for each in (ours, theirs)]
-        rows.append([STEP_NAMES[step], _time(ours), _time(theirs), ratio, limit, *shares])
+        rows.append([STEP_NAMES[step], time_and_range(ours), time_and_range(theirs), ratio, limit, *shares])
     head = ["", "jdarts", "PyTorch", "PyTorch / jdarts", "limit", "jdarts: limit / time", "PyTorch: limit / time"]
     text = table(head, rows)
     exact, difference = found.get(("jdarts", "exact")), found.get(("jdarts", "finite_difference"))
@@ -110,7 +110,7 @@ def recurrent_table(times: Mapping[str, Times], compilation: Mapping[str, float]
         ratio = "" if ours is None or theirs is None else f"{theirs.median / ours.median:.2f}"
         compiling = compilation.get(f"jdarts/{step}")
         made = "" if compiling is None else words.step_time(compiling)
-        rows.append([STEP_NAMES[step], _time(ours), _time(theirs), ratio, made])
+        rows.append([STEP_NAMES[step], time_and_range(ours), time_and_range(theirs), ratio, made])
     text = table(["", "jdarts", "PyTorch", "PyTorch / jdarts", "jdarts: trace and compile"], rows)
     exact, difference = times.get("jdarts/exact"), times.get("pytorch/finite_difference")
     if exact and difference:
@@ -141,7 +141,8 @@ def _column(side: Side, step: Step) -> str:
     return f"{_NAMES[side]}: {STEP_NAMES[step]}"
 
 
-def _time(times: Times | None) -> str:
+def time_and_range(times: Times | None) -> str:
+    """Median, with the shortest and longest."""
     if times is None:
         return ""
     return f"{words.step_time(times.median)} ({words.step_time(times.least)} to {words.step_time(times.most)})"

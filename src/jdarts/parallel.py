@@ -226,9 +226,16 @@ def share(tree: Any, axis_name: str | None, *, axis: int = 0) -> Any:
     return jax.tree.map(part, tree)
 
 
-def gathered_shares(part: jax.Array, axis_name: str | None) -> jax.Array:
-    """The array of which every device has its share by the first axis; on one device the array itself."""
-    return part if axis_name is None else jax.lax.all_gather(part, axis_name, tiled=True)
+def placed_share(part: jax.Array, axis_name: str | None) -> jax.Array:
+    """A device's share by the first axis, in its place among zeros: the sum over devices is the array of all shares.
+
+    On one device the array itself. So a share travels in a sum that is taken anyway, rather than by a gather of its own.
+    """
+    if axis_name is None:
+        return part
+    size = part.shape[0]
+    whole = jnp.zeros((size * count_over(axis_name), *part.shape[1:]), part.dtype)
+    return jax.lax.dynamic_update_slice_in_dim(whole, part, first_of_share(size, axis_name), 0)
 
 
 def mean_over(tree: Any, axis_name: str | None) -> Any:

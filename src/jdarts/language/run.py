@@ -15,6 +15,7 @@ from jdarts.language.settings import LanguageConfig
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder
 from jdarts.runs.devices import Devices
 from jdarts.runs.loop import AnyState
+from jdarts.runs.memory import Saving, saved_by_sharing, start_lines
 
 AnyConfig = TypeVar("AnyConfig", bound=LanguageConfig)
 
@@ -80,6 +81,19 @@ class LanguageRun(EpochRun[AnyState], Generic[AnyState, AnyConfig]):
         """The state of `latest`, whole on every device."""
         assert self.latest is not None
         return self.devices.load(self.latest, template)
+
+    def memory(self) -> list[str]:
+        """The step's memory, and what would save some where it does not fit."""
+        shorter = self.config.bptt // 2
+        savings = saved_by_sharing(self.config.batch_size, self.devices.count)
+        if shorter >= 2:
+            savings.append((f"--bptt {shorter}", shorter / self.config.bptt))
+        savings = [*self.savings(), *savings]
+        return start_lines(self.functions["step"], savings, devices=self.devices.own)
+
+    def savings(self) -> list[Saving]:
+        """What saves memory in this kind of run alone."""
+        return []
 
     def lowered_evaluation(
         self, model: nn.Module, variables: Any, alphas: Any, batch: int, *, batch_statistics: bool = False

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jdarts.bilevel import Estimate, HypergradientFn, LossFn, Problem
 from jdarts.nets.language import LanguageModel, Masks, mean_loss, regularisation, token_losses
-from jdarts.parallel import gathered_shares, share
+from jdarts.parallel import count_over, placed_share, share
 from jdarts.space import RecurrentSpace
 
 
@@ -44,7 +44,8 @@ def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | 
       model: the network.
       train: as for the network.
       axis_name: a mapped axis over which the columns are spread. Segments are then whole on every device, which takes its
-        share of the columns; `hidden` is that of all columns.
+        share of the columns; the mean of `hidden` over the devices, which `bilevel_step` takes of all metrics, is that of all
+        columns.
     """
     searched = isinstance(model.cell, RecurrentSpace)
 
@@ -58,7 +59,7 @@ def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | 
         )
         nll = mean_loss(token_losses(prediction.logits, batch.targets), batch.length)
         extra = regularisation(prediction, activation=batch.activation, temporal=batch.temporal, length=batch.length)
-        metrics = {"nll": nll, "hidden": gathered_shares(prediction.hidden, axis_name)}
+        metrics = {"nll": nll, "hidden": count_over(axis_name) * placed_share(prediction.hidden, axis_name)}
         return nll + extra, (changed.get("batch_stats", {}), metrics)
 
     return loss_fn

@@ -156,7 +156,14 @@ _SHARED = {
 }
 #: Settings of the parts that the pipeline fills in itself, with what to give in their place.
 _TAKEN = {
-    "search": _SHARED,
+    "search": _SHARED
+    | {
+        "seeds": "--searches says how many there are, and --seed is that of the first",
+        **dict.fromkeys(
+            ("cluster", "coordinator", "num_processes", "process_id"),
+            "it runs in one process, with any number of --devices",
+        ),
+    },
     "train": _SHARED
     | {
         "genotype": "the searches find the cells",

@@ -27,6 +27,7 @@ class Devices:
 
     Attributes:
       count: how many of all processes.
+      own: how many of this process.
       parallel: as given.
 
     Raises:
@@ -35,6 +36,7 @@ class Devices:
 
     def __init__(self, count: int = 1, parallel: Parallel = "shard") -> None:
         self.parallel = parallel
+        self.own = count
         self.count = count * jax.process_count()
         self._mesh = None
         if not processes.alone():
@@ -77,6 +79,10 @@ class Devices:
         if self._mesh is None:
             return jax.jit(function, donate_argnums=donated)
         return jax.jit(function, donate_argnums=donated, out_shardings=self._sharding(split=False))
+
+    def apart(self, function: Callable[..., Any]) -> Any:
+        """A compiled function whose results are split over the devices by their first axes."""
+        return jax.jit(function) if self._mesh is None else jax.jit(function, out_shardings=self._sharding(split=True))
 
     def whole(self, tree: Any) -> Any:
         """The arrays, whole on every device."""

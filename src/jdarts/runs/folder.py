@@ -13,7 +13,7 @@ from jdarts.errors import InputError
 from jdarts.files import aside, replace_text
 from jdarts.genotype import AnyGenotype
 from jdarts.runs import processes
-from jdarts.runs.settings import option
+from jdarts.runs.settings import BEFORE, option
 
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -132,6 +132,9 @@ def _check_same(path: Path, config: Mapping[str, Any]) -> None:
     if not isinstance(before, dict):
         raise InputError(f"{path} is not a run's configuration; choose another --run-dir")
     missing = object()
+    # Settings that are younger than the run; those of a pipeline's parts have names such as `search.precision`.
+    younger = {name: BEFORE[name.rpartition(".")[2]] for name in config if name.rpartition(".")[2] in BEFORE}
+    before = {**younger, **before}
     different = [name for name in {**before, **config} if before.get(name, missing) != config.get(name, missing)]
     if different:
         told = ", ".join(

@@ -76,7 +76,7 @@ class StepImages:
         rows = np.asarray(rows)
         if rows.ndim == 1:
             return gathered(*self._split[self._devices.share(rows)], len(rows), self._devices)
-        images, labels = self._split[rows]
+        images, labels = self._split[self._devices.share(rows)]
         places = np.broadcast_to(np.arange(self._batch, dtype=np.int32), labels.shape)
         return Batch(*self._devices.split((images, labels, places)))
 

@@ -233,7 +233,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             done += 1
             values = None
             if done % self._setting.log_every == 0 or done == start + 1 or done == end:
-                values = jax.device_get(dict(metrics))
+                values = processes.fetched(dict(metrics))
                 self.check_finite(state)
                 log.write(done, values)
             self.display.step(done, None if values is None else _shown({name: values[name] for name in self.shown}))
@@ -273,14 +273,14 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         """
         sums, counted = np.zeros(()), 0
         for batch in batches:
-            sums = sums + np.array(jax.device_get(function(*batch)), np.float64)
+            sums = sums + np.array(processes.fetched(function(*batch)), np.float64)
             counted += int(np.sum(batch[-1]))
             if processes.alone():
                 self.stop_if_asked(state, epochs_ended)
         return sums / counted
 
     def _end_epoch(self, state: AnyState, epoch: int, evaluation: Mapping[str, float], log: Log) -> None:
-        sums = jax.device_get(dict(state.sums))
+        sums = processes.fetched(dict(state.sums))
         means = {name: np.float64(sums[name]) / self.steps_per_epoch for name in self.shown if name in sums}
         record = {f"epoch/{name.replace('/', '_')}": value for name, value in (means | dict(evaluation)).items()}
         if not self.epoch_is_recorded(epoch + 1):
@@ -356,7 +356,7 @@ class _NoLog:
 
 def _number(value: Any) -> int:
     """A number that all runs of a batch of runs have in common."""
-    return int(np.max(jax.device_get(value)))
+    return int(np.max(processes.fetched(value)))
 
 
 def _shown(values: Mapping[str, Any]) -> dict[str, float]:

@@ -1,9 +1,13 @@
 """What a compiled step needs of the memory, as XLA has planned it, and what the device or the machine has."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+
+#: An option of the command line, and the share of a step's passing memory that it leaves, about.
+Saving = tuple[str, float]
 
 
 class StepMemory(NamedTuple):
@@ -53,13 +57,57 @@ def in_words(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.{0 if size >= 1e7 else 1}f} MB"
 
 
-def memory_lines(need: StepMemory, available: int | None, savings: list[tuple[str, float]]) -> list[str]:
-    """What a run says of its step's memory at the start.
+def start_lines(step: Any, savings: Iterable[Saving], *, devices: int) -> list[str]:
+    """What a run says of its compiled step's memory at the start; nothing where XLA does not tell.
+
+    Args:
+      step: the compiled step.
+      savings: options that the run does not use, and that would help where the memory is too small.
+      devices: how many of this machine take part in the step.
+    """
+    need = step_memory(step)
+    if need is None:
+        return []
+    if jax.default_backend() == "cpu":
+        need = StepMemory(devices * need.lasting, devices * need.passing)
+    return memory_lines(need, available_memory(), savings)
+
+
+def saved_by_sharing(batch_size: int, devices: int) -> list[Saving]:
+    """What helps every step: a smaller batch, or more devices to share it, where they have memory of their own.
+
+    Args:
+      batch_size: examples of a batch.
+      devices: how many share it.
+    """
+    savings: list[Saving] = []
+    more = next((n for n in range(devices + 1, jax.device_count() + 1) if batch_size % n == 0), None)
+    if more and jax.default_backend() != "cpu" and jax.process_count() == 1:
+        savings.append((f"--devices {more}", devices / more))
+    half = batch_size // 2 // devices * devices
+    if half >= 2:
+        savings.append((f"--batch-size {half}", half / batch_size))
+    return savings
+
+
+def saved_by_estimator(hypergradient: str, shares: Mapping[str, float]) -> list[Saving]:
+    """What estimators of the hypergradient save that need less.
+
+    Args:
+      hypergradient: the one that is used.
+      shares: passing memory by the estimators' names, in any unit.
+    """
+    used = shares[hypergradient]
+    return [(f"--hypergradient {name}", share / used) for name, share in shares.items() if share < used]
+
+
+def memory_lines(need: StepMemory, available: int | None, savings: Iterable[Saving]) -> list[str]:
+    """What is said of a step's memory.
 
     Args:
       need: of a step, on all devices that share `available`.
       available: bytes that are there, if that is known.
-      savings: options that would help, each with the share of `passing` that it leaves.
+      savings: options that would help.
     """
     there = "" if available is None else f"; {in_words(available)} are there"
     lines = [
@@ -72,5 +120,5 @@ def memory_lines(need: StepMemory, available: int | None, savings: list[tuple[st
     for option, left in savings:
         total = need.lasting + left * need.passing
         fits = "fits" if total <= available else "does not fit alone"
-        lines.append(f"  {option}: saves {in_words(need.total - total)}, leaves {in_words(total)}, which {fits}")
+        lines.append(f"  {option}: saves about {in_words(need.total - total)}, leaves {in_words(total)}, which {fits}")
     return lines

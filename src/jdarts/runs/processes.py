@@ -117,6 +117,18 @@ def most(number: int) -> int:
     return number if alone() else max(_gathered(np.array([number], np.int32))[:, 0].tolist())
 
 
+def fetched(tree: Any) -> Any:
+    """The numbers of arrays, which all processes must ask for where each of them holds a part."""
+    if alone():
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    def whole(leaf: jax.Array) -> np.ndarray:
+        return jax.device_get(leaf if leaf.is_fully_replicated else multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(whole, tree)
+
+
 def check_same(config: object) -> None:
     """Checks that all processes run the same, down to what decides when they meet.
 

@@ -32,6 +32,17 @@ WITHOUT_EFFECT = (
     "process_id",
 )
 
+#: What runs did before there was a setting for it: their `config.json` does not have these.
+BEFORE = {
+    "batch_statistics": "synchronised",
+    "color_jitter": [0.0, 0.0, 0.0, 0.0],
+    "evaluation_statistics": "running",
+    "image_size": None,
+    "microbatches": 1,
+    "precision": "float32",
+    "train_words": None,
+}
+
 
 def option(name: str) -> str:
     """The option of the command line that sets a field."""

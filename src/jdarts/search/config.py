@@ -64,7 +64,8 @@ class SearchConfig:
       edges_per_node: edges that derivation keeps for each node.
       seed: seed of everything that is random.
       seeds: seeds of several searches that run as one, such as 0-3 or 0,2,5. Each has a folder of its own and finds what it
-        finds alone; --run-dir is then the folder of their folders. Several --devices share the searches, not the batches.
+        finds alone; --run-dir is then the folder of their folders. The --devices of all processes share the searches, not the
+        batches.
       log_every: steps between two records in metrics.jsonl.
       checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
       keep_checkpoints: checkpoints to leave on disk.
@@ -148,13 +149,8 @@ class SearchConfig:
             self._check_seeds(self.seeds)
         self._check_microbatches()
         check_launch(self)
-        if self.cluster or self.coordinator is not None:
-            if self.seeds is not None:
-                raise InputError(
-                    "--seeds is for one process; give each process a --seed of its own, without --coordinator"
-                )
-            if self.parallel != "shard":
-                raise InputError(f"--parallel {self.parallel} is for one process; give shard")
+        if (self.cluster or self.coordinator is not None) and self.parallel != "shard":
+            raise InputError(f"--parallel {self.parallel} is for one process; give shard")
         if self.precision == "bfloat16" and self.hypergradient == "finite_difference":
             raise InputError(
                 "--precision bfloat16 and --hypergradient finite_difference do not go together: the difference of two gradients "

@@ -16,7 +16,7 @@ from jdarts.genotype import Genotype
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, processes, run
 from jdarts.runs.devices import Devices, check_share
-from jdarts.runs.memory import StepMemory, available_memory, memory_lines, step_memory
+from jdarts.runs.memory import Saving, saved_by_estimator, saved_by_sharing, start_lines
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
 from jdarts.search.images import SearchImages
@@ -145,8 +145,8 @@ class SearchRun(EpochRun[SearchState]):
 
     def memory(self) -> list[str]:
         """The step's memory, and what would save some where it does not fit."""
-        own = self.devices.count // jax.process_count()
-        return step_memory_lines(self.functions["step"], self.config, devices=own)
+        savings = memory_savings(self.config, self.devices.count)
+        return start_lines(self.functions["step"], savings, devices=self.devices.own)
 
     def inputs(self, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
         """Images and rows of each step."""
@@ -196,31 +196,32 @@ class SearchRun(EpochRun[SearchState]):
         return derive_genotype(_alphas(state), self.config.space, edges_per_node=self.config.edges_per_node)
 
 
-def step_memory_lines(step: Any, config: SearchConfig, *, devices: int) -> list[str]:
-    """What a search says of its compiled step's memory.
+#: Memory of the steps' feature maps beside that of the exact one (benchmarks/README.md, Memory).
+_OF_ESTIMATORS = {"exact": 1.0, "finite_difference": 0.4, "first_order": 0.4}
+
+
+def memory_savings(config: SearchConfig, devices: int) -> list[Saving]:
+    """Options that a search does not use yet, and that would save memory.
 
     Args:
-      step: the compiled step.
-      config: the settings; options that they do not use yet are named where the memory is too small.
-      devices: how many of this machine take part in the step.
+      config: the settings.
+      devices: how many share a batch.
     """
-    need = step_memory(step)
-    if need is None:
-        return []
-    if jax.default_backend() == "cpu":
-        need = StepMemory(devices * need.lasting, devices * need.passing)
-    savings: list[tuple[str, float]] = []
+    savings: list[Saving] = []
     # On CPUs XLA merges what is computed again with what was computed before, and nothing is saved.
     if not config.remat and jax.default_backend() != "cpu":
         # Kept are the outputs of all cells, and the maps inside of one at a time.
         savings.append(("--remat", min(1.0, 2 / config.cells)))
-    share = config.batch_size // (1 if config.seeds else config.devices)
+    share = config.batch_size // devices
     parts = next((n for n in range(2, share // 2 + 1) if share % (n * config.microbatches) == 0), None)
     if parts and share // (parts * config.microbatches) >= 2:
         savings.append((f"--microbatches {parts * config.microbatches}", 1 / parts))
     if config.precision == "float32" and config.hypergradient != "finite_difference":
         savings.append(("--precision bfloat16", 0.5))
-    return memory_lines(need, available_memory(), savings)
+    estimators = saved_by_estimator(config.hypergradient, _OF_ESTIMATORS)
+    if config.precision == "bfloat16":
+        estimators = [each for each in estimators if "finite_difference" not in each[0]]
+    return [*savings, *estimators, *saved_by_sharing(config.batch_size, devices)]
 
 
 _SEED = jax.ShapeDtypeStruct((), jnp.uint32)

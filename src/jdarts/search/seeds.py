@@ -11,13 +11,13 @@ import numpy as np
 
 from jdarts import checkpoint, data
 from jdarts.errors import InputError
-from jdarts.report import MetricsLog
-from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder
-from jdarts.runs.devices import Devices
+from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, processes
+from jdarts.runs.devices import Devices, check_share
+from jdarts.runs.memory import start_lines
 from jdarts.runs.protocols import Log
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
-from jdarts.search.loop import SearchRun, step_memory_lines
+from jdarts.search.loop import SearchRun, memory_savings
 from jdarts.search.step import Images, Rows, SearchState
 from jdarts.search.summary import SearchResult, SeedsSummary, Summary
 
@@ -47,6 +47,14 @@ def search_seeds(
       Interrupted: as for `search`.
     """
     config.check()
+    with processes.ending_together():
+        processes.check_same(config)
+        return _search_seeds(config, dataset, stream if processes.leads() else processes.silent(), programs)
+
+
+def _search_seeds(
+    config: SearchConfig, dataset: data.ImageDataset | None, stream: TextIO | None, programs: CompiledPrograms | None
+) -> tuple[SearchResult, ...]:
     every = config.of_each_seed()
     folders = [RunFolder(each.folder) for each in every]
     for folder, each in zip(folders, every):
@@ -61,8 +69,7 @@ def search_seeds(
         return found.result
     with Interruption() as interruption:
         with interruption.stoppable():
-            # Those that are left of the seeds may be a number that the devices do not share equally.
-            devices = Devices(config.devices if len(left) % config.devices == 0 else 1)
+            devices = _devices(config, len(left))
             images = dataset or data.load(config.dataset, config.data_dir)
             runs: list[SearchRun] = []
             for each, folder in left:
@@ -73,6 +80,15 @@ def search_seeds(
             for each, folder in left:
                 stack.enter_context(folder.taken(each.to_json()))
             return together.go()
+
+
+def _devices(config: SearchConfig, left: int) -> Devices:
+    """Those that share so many searches; one of each process where all cannot do so equally, as some seeds have finished."""
+    devices = Devices(config.devices)
+    if left % devices.count:
+        devices = Devices(1)
+    check_share(left, devices.count, "--seeds")
+    return devices
 
 
 class _SeedsRun(EpochRun[SearchState]):
@@ -108,7 +124,7 @@ class _SeedsRun(EpochRun[SearchState]):
         return np.array([run.config.seed for run in self._runs], np.uint32)
 
     def start(self) -> SearchState:
-        return self._devices.split(self.functions["init"](self._seeds()))
+        return self.functions["init"](self._seeds())
 
     def opening(self, template: SearchState) -> str:
         seeds = ", ".join(str(run.config.seed) for run in self._runs)
@@ -126,7 +142,8 @@ class _SeedsRun(EpochRun[SearchState]):
         step = self._devices.runs_step(program.step, stacked=(split, True), donate=True)
         evaluate = self._devices.runs_step(program.evaluate, stacked=(False, False, False))
         return {
-            "init": jax.jit(jax.vmap(program.init)).lower(self._seeds()),
+            # One after the other: a vmapped program that draws so many arrays takes the compiler minutes.
+            "init": self._devices.apart(lambda seeds: jax.lax.map(program.init, seeds)).lower(self._seeds()),
             "rows": self._devices.everywhere(self._rows).lower(state.data_key, jax.ShapeDtypeStruct((), jnp.int32)),
             "one": self._devices.everywhere(_one).lower(state, jax.ShapeDtypeStruct((), jnp.int32)),
             "step": step.lower(state, images, rows),
@@ -134,14 +151,15 @@ class _SeedsRun(EpochRun[SearchState]):
         }
 
     def memory(self) -> list[str]:
-        return step_memory_lines(self.functions["step"], self._config, devices=self._devices.count)
+        savings = memory_savings(self._config, 1)
+        return start_lines(self.functions["step"], savings, devices=self._devices.own)
 
     def _rows(self, data_keys: jax.Array, epoch: Any) -> Rows:
         return jax.vmap(self._runs[0].program.rows, in_axes=(0, None))(data_keys, epoch)
 
     def inputs(self, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
         rows = self.functions["rows"](state.data_key, np.int32(epoch))
-        if not self._images.on_device:
+        if not self._images.on_device or not processes.alone():
             rows = jax.device_get(rows)
         for place in range(first, self.steps_per_epoch):
             yield self._images.step_inputs(rows, place, of_runs=True)
@@ -189,13 +207,13 @@ class _SeedsRun(EpochRun[SearchState]):
 
     def load(self, template: SearchState) -> SearchState:
         del template
-        states = [checkpoint.load(each, run.template) for each, run in zip(self._checkpoints, self._runs)]
-        return self._devices.split(jax.jit(_stacked)(*states))
+        states = [self._devices.load(each, run.template) for each, run in zip(self._checkpoints, self._runs)]
+        return self._devices.apart(_stacked)(*states)
 
     @contextlib.contextmanager
     def open_log(self, after_step: int) -> Iterator[Log]:
         with contextlib.ExitStack() as stack:
-            logs = [stack.enter_context(MetricsLog(run.folder.path, after_step=after_step)) for run in self._runs]
+            logs = [stack.enter_context(run.open_log(after_step)) for run in self._runs]
             yield _Logs(self._runs, logs)
 
     def epoch_is_recorded(self, epoch: int) -> bool:
@@ -203,7 +221,7 @@ class _SeedsRun(EpochRun[SearchState]):
         return False
 
     def check_finite(self, state: SearchState) -> None:
-        for run, step in zip(self._runs, jax.device_get(state.not_finite_at)):
+        for run, step in zip(self._runs, processes.fetched(state.not_finite_at)):
             run.refuse_not_finite(int(step))
 
     def save(self, state: SearchState, epochs_ended: int) -> Path:
@@ -236,7 +254,7 @@ class _SeedsRun(EpochRun[SearchState]):
 class _Logs:
     """The metrics files of several searches."""
 
-    def __init__(self, runs: Sequence[SearchRun], logs: Sequence[MetricsLog]) -> None:
+    def __init__(self, runs: Sequence[SearchRun], logs: Sequence[Log]) -> None:
         self._runs = runs
         self._logs = logs
 

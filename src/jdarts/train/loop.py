@@ -17,6 +17,7 @@ from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, evaluation_shapes
+from jdarts.runs.memory import saved_by_sharing, start_lines
 from jdarts.train import summary
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import MemoryImages
@@ -177,6 +178,10 @@ class _Training(EpochRun[TrainState]):
             "step": spread.lower(state, images, labels, rows, conditions),
             "evaluate": evaluate.lower(state, *scored),
         }
+
+    def memory(self) -> list[str]:
+        savings = saved_by_sharing(self.config.batch_size, self.devices.count)
+        return start_lines(self.functions["step"], savings, devices=self.devices.own)
 
     def inputs(self, state: TrainState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
         rate, drop_path = np.float32(self.config.learning_rate_in(epoch)), np.float32(self.config.drop_path_in(epoch))

@@ -24,6 +24,10 @@ from jdarts.language.settings import check_can_be_evaluated, check_holds_segment
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, Interruption, RunFolder, run
 from jdarts.runs.devices import Devices
+from jdarts.runs.memory import Saving, saved_by_estimator
+
+#: Memory of the steps beside that of the exact one, measured at the paper's width and segment.
+_OF_ESTIMATORS = {"exact": 1.0, "finite_difference": 0.5, "reference": 0.5, "first_order": 0.5}
 
 
 def search_language(
@@ -131,6 +135,9 @@ class _LanguageSearch(LanguageRun[SearchState, LanguageSearchConfig]):
             "step": step.lower(*self.devices.shapes(inputs, split=False)),
             "evaluate": evaluate,
         }
+
+    def savings(self) -> list[Saving]:
+        return saved_by_estimator(self.config.hypergradient, _OF_ESTIMATORS)
 
     def inputs(self, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
         lengths = segment_lengths(self.config.seed, epoch, self.steps_per_epoch, bptt=self.config.bptt, varied=False)

@@ -14,7 +14,7 @@ from jdarts.language.reading import Reading, beginning, cut, read_on
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation, token_losses
 from jdarts.nets.language_loss import Segment, share_of_segment
-from jdarts.parallel import gathered_shares, mean_over
+from jdarts.parallel import mean_over, placed_share, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
 
 AVERAGED = ("train/loss",)
@@ -153,7 +153,7 @@ def train_program(
 
         (total, (told, hidden)), gradient = jax.value_and_grad(loss, has_aux=True)(state.weights)
         total, told, gradient = mean_over((total, told, gradient), axis_name)
-        hidden = gathered_shares(hidden, axis_name)
+        hidden = sum_over(placed_share(hidden, axis_name), axis_name)
         rate = config.learning_rate * piece.length.astype(jnp.float32) / config.bptt
         optimizer = optim.recurrent_weight_optimizer(rate, weight_decay=config.weight_decay, clip=config.clip)
         updates, _ = optimizer.update(gradient, optimizer.init(state.weights), state.weights)
