@@ -16,9 +16,11 @@ from small_search import config
 import jdarts
 from jdarts import InputError
 from jdarts.microbatches import in_microbatches
+from jdarts.nets.supernet import Supernet, init_alphas, remat_compiler_options
 from jdarts.runs.memory import StepMemory, in_words, memory_lines, saved_by_estimator, saved_by_sharing, step_memory
 from jdarts.search.loop import memory_savings
 from jdarts.search.step import supernet_loss
+from jdarts.space import uniform_space
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -121,6 +123,28 @@ def test_cells_that_are_computed_again_give_the_same_numbers(networks):
     chex.assert_trees_all_close(networks(jnp.float64, True), networks(jnp.float64, False), rtol=1e-9, atol=1e-12)
 
 
+def test_cells_that_are_computed_again_need_less_memory():
+    """Four cells of one node: what is kept are the outputs of all, and the maps inside of one."""
+
+    def needed(remat):
+        model = Supernet(
+            uniform_space(("none", "sep_conv_3x3", "skip_connect"), nodes=1), 4, 4, dtype=jnp.float64, remat=remat
+        )
+        loss = supernet_loss(model)
+        images, labels = jnp.zeros((8, 16, 16, 3), jnp.float64), jnp.zeros(8, jnp.int32)
+        alphas = init_alphas(jax.random.key(0), model.space, jnp.float64)
+        variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, alphas, train=False))
+
+        def gradient(weights, model_state):
+            return jax.grad(loss, has_aux=True)(weights, alphas, model_state, (images, labels), jax.random.key(0))[0]
+
+        lowered = jax.jit(gradient).lower(variables["params"], variables["batch_stats"])
+        compiled = lowered.compile(remat_compiler_options() if remat else {})
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert needed(True) < 0.75 * needed(False)
+
+
 def test_narrow_feature_maps(networks):
     narrow, wide = networks(jnp.bfloat16, False), networks(jnp.float64, False)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(narrow))
@@ -184,5 +208,5 @@ def test_options_that_would_save_memory():
     assert found["--microbatches 2"] == 0.5
     assert {"--precision bfloat16", "--hypergradient first_order"} < found.keys()
     # Options that do not go together with what is set are not named.
-    made = config(None, precision="bfloat16", microbatches=64)
+    made = config(None, precision="bfloat16", microbatches=64, remat=True)
     assert memory_savings(made, 1)[0][0] == "--hypergradient first_order"

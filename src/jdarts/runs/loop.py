@@ -173,6 +173,10 @@ class EpochRun(abc.ABC, Generic[AnyState]):
                 self.display.message(line)
             return found.result
 
+    def compiler_options(self) -> dict[str, str]:
+        """Options of XLA for the functions."""
+        return {}
+
     def memory(self) -> list[str]:
         """What is said of the memory of the compiled step."""
         return []
@@ -207,7 +211,9 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         with self.display.waiting("compiling the step"):
             with self.interruption.stoppable():
                 lowered = self.lowered(template)
-            return self.interruption.wait_for(lambda: {name: each.compile() for name, each in lowered.items()})
+            return self.interruption.wait_for(
+                lambda: {name: each.compile(self.compiler_options()) for name, each in lowered.items()}
+            )
 
     def _epochs(self, state: AnyState, log: Log) -> tuple[AnyState, dict[str, float]]:
         """All epochs that are still to be done: the state after them, and the last one's evaluation."""

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jdarts.allocator import return_freed_memory
+
 #: An option of the command line, and the share of a step's passing memory that it leaves, about.
 Saving = tuple[str, float]
 
@@ -60,6 +62,8 @@ def in_words(size: float) -> str:
 def start_lines(step: Any, savings: Iterable[Saving], *, devices: int) -> list[str]:
     """What a run says of its compiled step's memory at the start; nothing where XLA does not tell.
 
+    Where the machine could not hold it twice, the process no longer keeps what it frees (`jdarts.allocator`).
+
     Args:
       step: the compiled step.
       savings: options that the run does not use, and that would help where the memory is too small.
@@ -70,7 +74,10 @@ def start_lines(step: Any, savings: Iterable[Saving], *, devices: int) -> list[s
         return []
     if jax.default_backend() == "cpu":
         need = StepMemory(devices * need.lasting, devices * need.passing)
-    return memory_lines(need, available_memory(), savings)
+    available = available_memory()
+    if available is not None and need.lasting + 2 * need.passing > available:
+        return_freed_memory()
+    return memory_lines(need, available, savings)
 
 
 def saved_by_sharing(batch_size: int, devices: int) -> list[Saving]:

@@ -82,7 +82,8 @@ class SearchConfig:
       num_processes: how many there are.
       process_id: which of them this one is, from 0.
       precision: type of the feature maps. With bfloat16, weights, batch statistics and losses stay float32.
-      remat: compute the feature maps of a cell again in the backward pass instead of keeping them. XLA undoes it on CPUs.
+      remat: compute the feature maps of a cell again in the backward pass instead of keeping them: less memory, more
+        time.
       microbatches: parts of a batch that a step takes one after the other, in the memory of one. Each part is normalised by
         its own batch statistics, so that the result is not quite that of the whole batch.
     """

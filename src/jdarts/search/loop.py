@@ -13,6 +13,7 @@ import numpy as np
 from jdarts import data
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
+from jdarts.nets.supernet import remat_compiler_options
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, processes, run
 from jdarts.runs.devices import Devices, check_share
@@ -143,6 +144,10 @@ class SearchRun(EpochRun[SearchState]):
             "evaluate": evaluate.lower(state, *scored),
         }
 
+    def compiler_options(self) -> dict[str, str]:
+        """What `remat` needs."""
+        return remat_compiler_options() if self.config.remat else {}
+
     def memory(self) -> list[str]:
         """The step's memory, and what would save some where it does not fit."""
         savings = memory_savings(self.config, self.devices.count)
@@ -208,8 +213,7 @@ def memory_savings(config: SearchConfig, devices: int) -> list[Saving]:
       devices: how many share a batch.
     """
     savings: list[Saving] = []
-    # On CPUs XLA merges what is computed again with what was computed before, and nothing is saved.
-    if not config.remat and jax.default_backend() != "cpu":
+    if not config.remat:
         # Kept are the outputs of all cells, and the maps inside of one at a time.
         savings.append(("--remat", min(1.0, 2 / config.cells)))
     share = config.batch_size // devices

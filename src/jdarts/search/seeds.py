@@ -150,6 +150,9 @@ class _SeedsRun(EpochRun[SearchState]):
             "evaluate": evaluate.lower(state, *batch),
         }
 
+    def compiler_options(self) -> dict[str, str]:
+        return self._runs[0].compiler_options()
+
     def memory(self) -> list[str]:
         savings = memory_savings(self._config, 1)
         return start_lines(self.functions["step"], savings, devices=self._devices.own)
