@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cell.h"
+#include "dropped.h"
 #include "ffi_buffers.h"
 #include "highway.h"
 
@@ -109,6 +110,69 @@ ffi::Error search_cell_backward(ffi::ThreadPool pool, ffi::RemainingArgs operand
   });
 }
 
+// From x or y [T, B, H], the mask [B, H] and q or the result [T, B, V].
+jdarts::Streams streams(AnyBuffer::Dimensions narrow, AnyBuffer::Dimensions wide) {
+  return {Index(narrow[0]), Index(narrow[1]), Index(narrow[2]), Index(wide[2])};
+}
+
+ffi::Error dropped_product(ffi::ThreadPool pool, AnyBuffer x, AnyBuffer matrix, AnyBuffer mask, Result y) {
+  return for_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::dropped_product<T>(streams(x.dimensions(), y->dimensions()), x.reinterpret_data<T>(),
+                               mask.reinterpret_data<T>(), matrix.reinterpret_data<T>(), written<T>(y), pool);
+  });
+}
+
+ffi::Error dropped_pull(ffi::ThreadPool pool, AnyBuffer q, AnyBuffer matrix, AnyBuffer mask, Result y) {
+  return for_type(q, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::dropped_pull<T>(streams(y->dimensions(), q.dimensions()), q.reinterpret_data<T>(),
+                            mask.reinterpret_data<T>(), matrix.reinterpret_data<T>(), written<T>(y), pool);
+  });
+}
+
+ffi::Error dropped_outer(ffi::ThreadPool pool, AnyBuffer q, AnyBuffer x, AnyBuffer mask, Result matrix) {
+  return for_type(q, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::dropped_outer<T>(streams(x.dimensions(), q.dimensions()), q.reinterpret_data<T>(), x.reinterpret_data<T>(),
+                             mask.reinterpret_data<T>(), written<T>(matrix), pool);
+  });
+}
+
+ffi::Error word_losses(ffi::ThreadPool pool, AnyBuffer logits, AnyBuffer bias, ffi::Buffer<ffi::S32> targets,
+                       Result losses, Result probabilities) {
+  return for_type(logits, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::word_losses<T>(targets.element_count(), bias.dimensions()[0], logits.reinterpret_data<T>(),
+                           bias.reinterpret_data<T>(), targets.typed_data(), written<T>(losses),
+                           written<T>(probabilities), pool);
+  });
+}
+
+ffi::Error word_losses_pull(ffi::ThreadPool pool, AnyBuffer probabilities, AnyBuffer cotangents,
+                            ffi::Buffer<ffi::S32> targets, Result logits, Result bias) {
+  return for_type(probabilities, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::word_losses_pull<T>(targets.element_count(), bias->dimensions()[0], probabilities.reinterpret_data<T>(),
+                                targets.typed_data(), cotangents.reinterpret_data<T>(), written<T>(logits),
+                                written<T>(bias), pool);
+  });
+}
+
+auto three_operands() {
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Arg<AnyBuffer>().Arg<AnyBuffer>();
+}
+
+auto of_losses() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<AnyBuffer>()
+      .Arg<AnyBuffer>()
+      .Arg<ffi::Buffer<ffi::S32>>()
+      .Ret<AnyBuffer>()
+      .Ret<AnyBuffer>();
+}
+
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_mixed_highway, mixed_highway, all_operands());
@@ -119,3 +183,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_search_cell, search_cell,
                               all_operands().Attr<ffi::Span<const int64_t>>("concat"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_search_cell_backward, search_cell_backward,
                               all_operands().Attr<ffi::Span<const int64_t>>("concat"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_dropped_product, dropped_product, three_operands().Ret<AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_dropped_pull, dropped_pull, three_operands().Ret<AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_dropped_outer, dropped_outer, three_operands().Ret<AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_word_losses, word_losses, of_losses());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_word_losses_pull, word_losses_pull, of_losses());
