@@ -59,7 +59,11 @@ def test_losses_and_their_derivatives(sizes, native, monkeypatch):
 def test_products_in_both_modes_and_all_orders():
     outputs, mask, embedding, _, _ = operands((3, 2, 5, 7))
     check_grads(
-        lambda x, e: jnp.sin(dropped_product(x, e, mask)), (outputs, embedding), order=3, modes=("fwd", "rev"), atol=1e-5
+        lambda x, e: jnp.sin(dropped_product(x, e, mask)),
+        (outputs, embedding),
+        order=3,
+        modes=("fwd", "rev"),
+        atol=1e-5,
     )
 
 
@@ -68,7 +72,9 @@ def test_lanes_of_vmap():
     outputs = jnp.stack([outputs, -outputs])
     found = jax.vmap(output_losses, in_axes=(0, None, None, None, None))(outputs, mask, embedding, bias, targets)
     for lane in range(2):
-        np.testing.assert_allclose(found[lane], output_losses(outputs[lane], mask, embedding, bias, targets), rtol=1e-12)
+        np.testing.assert_allclose(
+            found[lane], output_losses(outputs[lane], mask, embedding, bias, targets), rtol=1e-12
+        )
 
 
 def test_logits_beyond_what_exponentials_hold():
@@ -83,6 +89,4 @@ def test_logits_beyond_what_exponentials_hold():
 def test_a_mask_of_ones_where_there_is_none():
     outputs, mask, embedding, bias, targets = operands((3, 2, 5, 7))
     found = output_losses(outputs, None, embedding, bias, targets)
-    np.testing.assert_allclose(
-        found, output_losses(outputs, jnp.ones_like(mask), embedding, bias, targets), rtol=1e-12
-    )
+    np.testing.assert_allclose(found, output_losses(outputs, jnp.ones_like(mask), embedding, bias, targets), rtol=1e-12)

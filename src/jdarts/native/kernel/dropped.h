@@ -106,6 +106,7 @@ void dropped_pull(const Streams& s, const T* q, const T* mask, const T* matrix, 
   struct Sums {};
   constexpr Index kBlock = 2048, kTurn = 64;
   constexpr int kRowCount = kManyRegisters ? 6 : 3, kCount = kManyRegisters ? 4 : 3;
+  const auto parts = [](Index rows) { return (rows + kRowCount - 1) / kRowCount; };
   const KeptColumns columns(s, mask);
   // Transposed, rows filled up with zeros to whole vectors.
   const Index row = rounded(s.words, Simd<T>::lanes);
@@ -127,11 +128,22 @@ void dropped_pull(const Streams& s, const T* q, const T* mask, const T* matrix, 
         const T* from[kCount];
         for (int c = 0; c < kCount; ++c) from[c] = turned + places[std::min(j + c, count - 1)] * row + first;
         const T* rows = q + b * s.words + first;
-        Index t = 0;
-        for (; t + kRowCount <= s.steps; t += kRowCount)
-          inner_products<T, kRowCount, kCount>(rows + t * apart, apart, from, length, sums + t * filled + j, filled);
-        for (; t < s.steps; ++t)
-          inner_products<T, 1, kCount>(rows + t * apart, apart, from, length, sums + t * filled + j, filled);
+        for (Index t = 0; t < s.steps;) {
+          auto take = [&](auto count) {
+            inner_products<T, count(), kCount>(rows + t * apart, apart, from, length, sums + t * filled + j, filled);
+            t += count();
+          };
+          // In equal parts, lest a few rows are left.
+          const Index left = s.steps - t, part = (left + parts(left) - 1) / parts(left);
+          if (part == kRowCount)
+            take(std::integral_constant<int, kRowCount>());
+          else if (part >= kRowCount - 1)
+            take(std::integral_constant<int, kRowCount - 1>());
+          else if (part >= 2)
+            take(std::integral_constant<int, 2>());
+          else
+            take(std::integral_constant<int, 1>());
+        }
       }
     }
     for (Index t = 0; t < s.steps; ++t) {
