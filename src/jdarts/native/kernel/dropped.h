@@ -104,7 +104,7 @@ template <typename T, typename Pool>
 void dropped_pull(const Streams& s, const T* q, const T* mask, const T* matrix, T* y, Pool& pool) {
   struct Turned {};
   struct Sums {};
-  constexpr Index kBlock = 2048, kTurn = 64;
+  constexpr Index kBlock = 4096, kTurn = 64;
   constexpr int kRowCount = kManyRegisters ? 6 : 3, kCount = kManyRegisters ? 4 : 3;
   const auto parts = [](Index rows) { return (rows + kRowCount - 1) / kRowCount; };
   const KeptColumns columns(s, mask);
