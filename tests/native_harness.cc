@@ -1,7 +1,7 @@
 // Compares the native functions with plain loops, with arrays of exact size on the heap and a pool whose
 // threads start late or never, for the sanitisers:
 //   c++ -std=c++17 -O1 -g -march=native -fsanitize=address,undefined -fno-sanitize-recover=all -pthread
-//     -I src/jdarts/native/kernel tests/native_harness.cc -o harness && ./harness
+//     -I src/jdarts/native/kernel -I tests tests/native_harness.cc -o harness && ./harness
 // and again with -fsanitize=thread.
 #include <cmath>
 #include <complex>
@@ -16,6 +16,7 @@
 #include "depthwise.h"
 #include "highway.h"
 #include "moments.h"
+#include "native_harness.h"
 #include "pages.h"
 #include "pointwise.h"
 #include "pool.h"
@@ -25,44 +26,6 @@ namespace {
 
 using jdarts::Geometry;
 using jdarts::Index;
-
-// Runs two of three tasks on threads of their own, and keeps every third until the end.
-class Pool {
- public:
-  explicit Pool(int threads) : threads_(threads) {}
-  ~Pool() {
-    for (auto& late : late_) late();
-    for (auto& thread : running_) thread.join();
-  }
-  int num_threads() const { return threads_; }
-  template <typename F>
-  void Schedule(F&& task) {
-    if (++scheduled_ % 3 == 0)
-      late_.emplace_back(task);
-    else
-      running_.emplace_back(task);
-  }
-
- private:
-  int threads_, scheduled_ = 0;
-  std::vector<std::function<void()>> late_;
-  std::vector<std::thread> running_;
-};
-
-template <typename T>
-struct Array {
-  explicit Array(Index size) : data(new T[size]), size(size) { std::fill_n(data.get(), size, T(NAN)); }
-  std::unique_ptr<T[]> data;
-  Index size;
-};
-
-template <typename T>
-Array<T> random(Index size, std::mt19937& generator) {
-  Array<T> a(size);
-  std::normal_distribution<double> normal;
-  for (Index i = 0; i < size; ++i) a.data[i] = T(normal(generator));
-  return a;
-}
 
 // Calls visit(index in x, index in kernels, index in y) for every product.
 template <typename Visit>
@@ -83,14 +46,6 @@ void taps(const Geometry& g, const Visit& visit) {
                         ((((s * g.targets + t) * g.batch + b) * g.out_height() + r) * g.out_width() + w) * g.channels +
                             c);
               }
-}
-
-template <typename T>
-bool close(const Array<T>& a, const std::vector<double>& expected) {
-  for (Index i = 0; i < a.size; ++i)
-    if (!(std::abs(a.data[i] - expected[i]) <= (sizeof(T) == 4 ? 1e-5 : 1e-13) * (20 + std::abs(expected[i]))))
-      return false;
-  return true;
 }
 
 template <typename T>

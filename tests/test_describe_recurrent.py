@@ -112,3 +112,32 @@ def test_wrong_input(command, arguments, message, tmp_path, monkeypatch):
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")
     assert message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("searched", "network"), [(True, "search-ptb"), (False, "ptb")])
+def test_the_folder_of_a_run_on_text_tells_its_sizes(searched, network, tmp_path, command):
+    record = {"network": {"vocabulary": 7, "width": 4}}
+    space = recurrent_space(nodes=3)
+    if searched:
+        record |= {"space": dataclasses.asdict(space), "alphas": np.eye(*(space.num_edges, space.width)).tolist()}
+    else:
+        record |= {"genotype": json.loads(SMALL.to_json())}
+    checkpoint.save(tmp_path / "run/checkpoints", 1, {"a": np.ones(2)}, record)
+
+    def described(*options):
+        code, out, err = command(tmp_path / "run", "--json", *options)
+        assert (code, err) == (0, "")
+        return json.loads(out)
+
+    found = described()
+    assert (found["network"], found["vocabulary"], found["width"]) == (network, 7, 4)
+    assert found["params"] == SMALL_COUNT
+    assert described("--width", 5)["width"] == 5
+    assert described("--network", "wikitext2")["width"] == 700
+
+
+def test_a_folder_with_nothing_but_the_genotype(tmp_path, command):
+    (tmp_path / "genotype.json").write_text(SMALL.to_json())
+    code, out, err = command(tmp_path, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["width"] == 850

@@ -7,16 +7,19 @@ from functools import cache, partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jdarts import native
 from jdarts.native import build, rules
+from jdarts.nets.language import output_losses
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.highway import mixed_highway
 from jdarts.ops.mixing import combine, moments, products
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import max_pool_3x3
+from jdarts.ops.search_cell import search_cell
 
 LOAD = "from jdarts.native.build import load_library; load_library()"
 
@@ -66,9 +69,20 @@ def every_primitive(x, kernels):
         return mixed_highway(weights, *[x[0, 0]] * 3).sum()
 
     derivatives = jax.value_and_grad(lambda weights: jax.grad(highway)(weights).sum())(x[0, 0, :, :, 0])
+    rows, mask = x[0, 0], x[0, 0, 0]
+
+    def losses(rows, words):
+        return output_losses(rows, mask, words, words[:, 0], jnp.zeros(rows.shape[:2], np.int32)).sum()
+
+    def cell(rows):
+        matrices = jnp.zeros((1, 2, 4))
+        mixture = jnp.tile(rows[0, :1], 2)
+        return search_cell(mixture, matrices[0], matrices, jnp.tile(rows, 2), mask, mask, np.int32(1), (1,))[0].sum()
+
+    recurrent = jax.grad(losses, argnums=(0, 1))(rows, mask), jax.grad(cell)(rows)
     return (
         *(gradients(y), pull_back(change), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))),
-        *(of_pointwise(mapped), highway(x[0, 0, :, :, 0]), derivatives),
+        *(of_pointwise(mapped), highway(x[0, 0, :, :, 0]), derivatives, recurrent),
     )
 
 

@@ -175,13 +175,16 @@ def finite_difference(
             weights = jax.tree.map(lambda w, u: w + (step * u).astype(w.dtype), problem.weights, look.direction)
             return jax.grad(problem.train_loss, argnums=1)(weights, problem.alphas)
 
-        # Twice, not in a loop: XLA's convolutions are naive inside loops on CPUs.
+        # Twice, not in a loop: XLA's convolutions are naive inside loops on CPUs. One after the other, by adding 0: they would
+        # not share their memory otherwise.
+        plus = alpha_gradient(scale)
+        nothing = sum((0 * jnp.sum(leaf).astype(scale.dtype) for leaf in jax.tree.leaves(plus)), jnp.zeros_like(scale))
         implicit = jax.tree.map(
             lambda plus, minus: jnp.where(
                 vanishes, jnp.zeros_like(plus), ((plus - minus) / (2 * scale)).astype(plus.dtype)
             ),
-            alpha_gradient(scale),
-            alpha_gradient(-scale),
+            plus,
+            alpha_gradient(nothing - scale),
         )
         return look.estimate(problem, implicit, {"difference_step": scale})
 

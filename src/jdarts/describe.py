@@ -14,7 +14,7 @@ from jdarts.command import run_command
 from jdarts.describe_recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, nodes_of
-from jdarts.lookup import find_any_genotype, search_record
+from jdarts.lookup import find_any_genotype, language_sizes, search_record
 from jdarts.nets.counts import Size, network_sizes, total
 from jdarts.nets.discrete import auxiliary_head_reads, cifar_network, imagenet_network
 from jdarts.nets.supernet import Supernet
@@ -44,7 +44,8 @@ class DescribeConfig:
       network: cifar, the paper's network for CIFAR-10; imagenet, the one for ImageNet; search, the search network with all
         operations on every edge: that of the search whose run folder is given, else the paper's with as many nodes. For
         recurrent cells: ptb, the paper's language model for Penn Treebank; wikitext2, the one for WikiText-2; search-ptb,
-        the search network for Penn Treebank with as many nodes (default: cifar, or ptb for a recurrent cell).
+        the search network for Penn Treebank with as many nodes (default: cifar, or ptb for a recurrent cell; search-ptb for
+        the folder of a search on text).
       json: print JSON: params (without auxiliary head), and for convolutional cells params_auxiliary (with it),
         multiply_adds, and more.
       draw: also draw the cells into this file (.svg, .png or .pdf).
@@ -53,8 +54,10 @@ class DescribeConfig:
       classes: number of classes (default: 10, 1000, 10).
       image_size: height and width of the images (default: 32, 224, 32).
       image_channels: channels of the images (default: 3).
-      vocabulary: words of the language model (default: 10,000 for ptb and search-ptb, 33,278 for wikitext2).
-      width: size of its embedding and hidden states (default: 850 for ptb, 700 for wikitext2, 300 for search-ptb).
+      vocabulary: words of the language model (default: that of the run on text whose folder is given, else 10,000 for ptb
+        and search-ptb, 33,278 for wikitext2).
+      width: size of its embedding and hidden states (default: that of the run, else 850 for ptb, 700 for wikitext2, 300 for
+        search-ptb).
     """
 
     genotype: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GENOTYPE", help_behavior_hint="")]
@@ -217,14 +220,18 @@ def main() -> None:
 def _described(config: DescribeConfig) -> Description | RecurrentDescription:
     genotype = _genotype(config)
     recurrent = isinstance(genotype, RecurrentGenotype)
-    network = config.network or ("ptb" if recurrent else "cifar")
+    sizes, searched = (recurrent and language_sizes(config.genotype)) or ({}, False)
+    own = ("search-ptb" if searched else "ptb") if recurrent else "cifar"
+    network = config.network or own
     for name in config.given(_OF_IMAGES if recurrent else _OF_TEXT):
         raise InputError(
             f"{option(name)} is for networks of {_CELLS[not recurrent]} cells, the {network} network is one of "
             f"{_CELLS[recurrent]} cells; leave {option(name)} out"
         )
     if isinstance(genotype, RecurrentGenotype):
-        return describe_recurrent(genotype, cast(RecurrentKind, network), **config.given(_OF_TEXT))
+        # A network that is not the run's own is the paper's.
+        known = sizes if network == own else {}
+        return describe_recurrent(genotype, cast(RecurrentKind, network), **{**known, **config.given(_OF_TEXT)})
     space = None
     if network == "search" and (record := search_record(config.genotype)):
         space = SearchSpace(**record["space"])

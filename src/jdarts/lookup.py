@@ -88,10 +88,31 @@ def search_record(text: str) -> Any | None:
     Raises:
       InputError: a folder of a run without a whole checkpoint.
     """
-    if text in zoo.CELLS or is_text_form(text) or not Path(text).is_dir():
+    record = _run_record(text)
+    return record if "space" in record else None
+
+
+def language_sizes(text: str) -> tuple[dict[str, int], bool] | None:
+    """Vocabulary and width of the run on text whose folder or checkpoint this is, and whether that is a search.
+
+    None for anything else, and where no whole checkpoint tells.
+    """
+    try:
+        record = _run_record(text)
+    except InputError:
         return None
+    sizes = record.get("network")
+    if not isinstance(sizes, dict) or not {"vocabulary", "width"} <= set(sizes):
+        return None
+    return {"vocabulary": sizes["vocabulary"], "width": sizes["width"]}, "space" in record
+
+
+def _run_record(text: str) -> dict[str, Any]:
+    """The record of the newest checkpoint of a run; empty where this is no folder of a run."""
+    if text in zoo.CELLS or text in zoo.RECURRENT_CELLS or is_text_form(text) or not Path(text).is_dir():
+        return {}
     record = checkpoint.find(Path(text), []).record
-    return record if isinstance(record, dict) and "space" in record else None
+    return record if isinstance(record, dict) else {}
 
 
 def _in_folder(folder: Path, kind: type[AnyGenotype] | None) -> AnyGenotype:

@@ -32,6 +32,11 @@ def lowering(function: str, dtype: Any) -> mlir.LoweringRule | None:
     return _RULES.get(function) if usable else None
 
 
+def is_native_here(function: str, dtype: Any) -> bool:
+    """Whether programs for the default device have a native function: to choose between two forms of a computation."""
+    return jax.default_backend() == "cpu" and lowering(function, dtype) is not None
+
+
 def define_lowering(
     primitive: Primitive,
     function: Callable,
@@ -167,6 +172,23 @@ def _pool(function: str) -> mlir.LoweringRule:
     return rule
 
 
+def _in_place(function: str, result: int) -> mlir.LoweringRule:
+    """A function with a result that takes the place of the first operand, where that is not needed any more."""
+
+    def rule(ctx: mlir.LoweringRuleContext, *operands: Any) -> Any:
+        return jax.ffi.ffi_lowering(_target(function), operand_output_aliases={0: result})(ctx, *operands)
+
+    return rule
+
+
+def _search_cell(function: str) -> mlir.LoweringRule:
+    def rule(ctx: mlir.LoweringRuleContext, *operands: Any, concat: tuple[int, ...], of_matrices: bool = True) -> Any:
+        del of_matrices
+        return jax.ffi.ffi_lowering(_target(function))(ctx, *operands, concat=np.array(concat, np.int64))
+
+    return rule
+
+
 def _flat(routes: Any) -> np.ndarray:
     return np.array(routes, np.int64).reshape(-1)
 
@@ -183,6 +205,13 @@ _RULES = {
     "mixed_highway": _plain("mixed_highway"),
     "mixed_highway_backward": _plain("mixed_highway_backward"),
     "mixed_highway_second": _plain("mixed_highway_second"),
+    "search_cell": _search_cell("search_cell"),
+    "search_cell_backward": _search_cell("search_cell_backward"),
+    "dropped_product": _plain("dropped_product"),
+    "dropped_pull": _plain("dropped_pull"),
+    "dropped_outer": _plain("dropped_outer"),
+    "word_losses": _in_place("word_losses", 1),
+    "word_losses_pull": _in_place("word_losses_pull", 0),
     "max_pool": _pool("max_pool"),
     "pool_gather": _pool("pool_gather"),
     "pool_scatter": _pool("pool_scatter"),

@@ -10,8 +10,10 @@ from jdarts.errors import InputError
 from jdarts.genotype import RecurrentGenotype
 from jdarts.nets.layers import uniform
 from jdarts.nets.recurrent import CellMasks, CellWeights, activation_weights, discrete_cell, search_cell
+from jdarts.ops.dropped import dropped_product
 from jdarts.ops.norm import Moments
 from jdarts.ops.recurrent import running_moments_over_time
+from jdarts.ops.word_losses import word_losses
 from jdarts.parallel import count_over
 from jdarts.space import RecurrentSpace
 
@@ -210,6 +212,25 @@ def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
     is_target = jnp.arange(logits.shape[-1], dtype=targets.dtype)[None, None] == targets[..., None]
     chosen = jnp.sum(jnp.where(is_target, logits, jnp.zeros_like(logits)), axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - chosen
+
+
+def output_losses(
+    outputs: jax.Array, mask: jax.Array | None, embedding: jax.Array, bias: jax.Array, targets: jax.Array
+) -> jax.Array:
+    """The `token_losses` of what a cell's outputs predict, without a multiplication by what dropout has made 0.
+
+    Args:
+      outputs: of the cell, before their dropout, `[T, B, H]`.
+      mask: of their dropout, `[B, H]`, a constant for derivatives; none where it is not given.
+      embedding: `[V, H]`.
+      bias: `[V]`.
+      targets: integers `[T, B]`.
+
+    Returns:
+      `[T, B]`.
+    """
+    kept = jnp.ones(outputs.shape[1:], outputs.dtype) if mask is None else mask
+    return word_losses(dropped_product(outputs, embedding, kept), bias, targets)
 
 
 def mean_loss(losses: jax.Array, length: jax.Array | None = None) -> jax.Array:

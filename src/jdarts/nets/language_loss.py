@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jdarts.bilevel import Estimate, HypergradientFn, LossFn, Problem
-from jdarts.nets.language import LanguageModel, Masks, mean_loss, regularisation, token_losses
+from jdarts.nets.language import LanguageModel, Masks, Prediction, mean_loss, output_losses, regularisation
 from jdarts.parallel import count_over, placed_share, share
 from jdarts.space import RecurrentSpace
 
@@ -57,12 +57,19 @@ def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | 
         prediction, changed = model.apply(
             *inputs, train=train, masks=batch.masks, length=batch.length, mutable=["batch_stats"]
         )
-        nll = mean_loss(token_losses(prediction.logits, batch.targets), batch.length)
+        nll = mean_loss(losses_of(prediction, weights, batch), batch.length)
         extra = regularisation(prediction, activation=batch.activation, temporal=batch.temporal, length=batch.length)
         metrics = {"nll": nll, "hidden": count_over(axis_name) * placed_share(prediction.hidden, axis_name)}
         return nll + extra, (changed.get("batch_stats", {}), metrics)
 
     return loss_fn
+
+
+def losses_of(prediction: Prediction, weights: Any, segment: Segment) -> jax.Array:
+    """The losses `[T, B]` of a prediction, from the outputs and the weights `embedding` and `bias`; its logits are not used."""
+    return output_losses(
+        prediction.outputs, segment.masks.output, weights["embedding"], weights["bias"], segment.targets
+    )
 
 
 def share_of_segment(segment: Segment, axis_name: str | None) -> Segment:

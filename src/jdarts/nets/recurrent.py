@@ -1,22 +1,21 @@
 """Recurrent cells over time, as pure functions: the search cell and discrete cells (paper section 2.1, appendix A.3).
 
-Both run with `lax.scan`. What the words of a segment give to state 0 is one matrix product for all time steps, outside the
-loop; in the loop the predecessors of a node are stacked into one product.
+Both run over time in a loop. What the words of a segment give to state 0 is one matrix product for all time steps, outside
+the loop; in the loop the predecessors of a node are stacked into one product.
 """
 
-import itertools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from jdarts import native
 from jdarts.errors import InputError
 from jdarts.genotype import ACTIVATIONS, NONE, RecurrentGenotype
-from jdarts.ops.highway import mixed_highway
 from jdarts.ops.norm import Moments
-from jdarts.ops.recurrent import activation, highway, normalise_states
+from jdarts.ops.recurrent import activation, highway, masked, mean_of_states, mixed_cell, over_time, product
+from jdarts.ops.search_cell import search_cell as search_cell_natively
 from jdarts.space import RecurrentSpace
 
 
@@ -116,26 +115,30 @@ def search_cell(
       length: number of words before the padding, int32 `[]`; all `T` where it is not given.
       axis_name: a mapped axis for synchronised batch statistics.
     """
-    starts = np.cumsum([0, *range(1, space.nodes + 1)])
-    rows = [mixture[start:stop] for start, stop in itertools.pairwise(starts)]
     width = hidden.shape[-1]
-    # Gate and candidate apart: what joins their derivatives again would be copied at every step.
-    nodes = [(node[:, :width], node[:, width:]) for node in weights.nodes]
-
-    def states_of(hidden: jax.Array, product: jax.Array) -> tuple[jax.Array, Moments]:
-        normalised = [normalise_states(highway(hidden, product, jnp.tanh), running, axis_name)]
-        for mixture_rows, (gate, candidate) in zip(rows, nodes):
-            states = jnp.stack([one.states for one in normalised])
-            masked = _masked(states, masks.hidden)
-            mixed = mixed_highway(mixture_rows, states, _product(masked, gate), _product(masked, candidate))
-            normalised.append(normalise_states(mixed, running, axis_name))
-        output = _mean([normalised[state].states for state in space.concat])
-        return output, Moments(*map(jnp.stack, zip(*(one.moments for one in normalised))))
-
-    result = _over_time(states_of, weights, words, hidden, masks, length)
-    assert result.moments is not None
-    moments = Moments(*(moment.reshape(-1, moment.shape[-1]) for moment in result.moments))
-    return result._replace(moments=moments)
+    projected = product(masked(words, masks.x), weights.input[:width])
+    recurrent, concat = weights.input[width:], tuple(space.concat)
+    if running is None and axis_name is None and native.is_native_here("search_cell", hidden.dtype):
+        mask = jnp.ones_like(hidden) if masks.hidden is None else masks.hidden
+        steps = jnp.int32(words.shape[0]) if length is None else length
+        outputs, last, *moments = search_cell_natively(
+            mixture, recurrent, weights.nodes, projected, hidden, mask, steps, concat
+        )
+        return CellOutputs(outputs, last, Moments(*moments))
+    return CellOutputs(
+        *mixed_cell(
+            mixture,
+            recurrent,
+            weights.nodes,
+            projected,
+            hidden,
+            masks.hidden,
+            length,
+            concat=concat,
+            running=running,
+            axis_name=axis_name,
+        )
+    )
 
 
 def discrete_cell(
@@ -164,52 +167,19 @@ def discrete_cell(
         source: jnp.concatenate([weights.nodes[node] for node in nodes], axis=-1) for source, nodes in readers.items()
     }
 
-    def states_of(hidden: jax.Array, product: jax.Array) -> tuple[jax.Array, None]:
-        states = [highway(hidden, product, jnp.tanh)]
+    def states_of(hidden: jax.Array, words: jax.Array) -> tuple[jax.Array, None]:
+        states = [highway(hidden, words, jnp.tanh)]
         products: dict[int, jax.Array] = {}
         for node, (name, source) in enumerate(genotype.recurrent):
             if node == readers[source][0]:
                 parts = jnp.split(
-                    _product(_masked(states[source], masks.hidden), joined[source]), len(readers[source]), axis=-1
+                    product(masked(states[source], masks.hidden), joined[source]), len(readers[source]), axis=-1
                 )
                 products |= dict(zip(readers[source], parts))
             states.append(highway(states[source], products[node], activation(name)))
-        return _mean([states[state] for state in genotype.concat]), None
+        return mean_of_states([states[state] for state in genotype.concat]), None
 
-    return _over_time(states_of, weights, words, hidden, masks, length)
-
-
-def _over_time(
-    states_of: Any,
-    weights: CellWeights,
-    words: jax.Array,
-    hidden: jax.Array,
-    masks: CellMasks,
-    length: jax.Array | None,
-) -> CellOutputs:
     width = hidden.shape[-1]
-    projected = _product(_masked(words, masks.x), weights.input[:width])
-    recurrent = weights.input[width:]
-
-    def step(hidden: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-        product, time = inputs
-        output, moments = states_of(hidden, product + _product(_masked(hidden, masks.hidden), recurrent))
-        return output if length is None else jnp.where(time < length, output, hidden), (output, moments)
-
-    times = jnp.arange(words.shape[0], dtype=jnp.int32)
-    hidden, (outputs, moments) = lax.scan(step, hidden, (projected, times))
-    return CellOutputs(outputs, hidden, moments)
-
-
-def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    """`x · matrix` as one product of two matrices, whatever axes precede the last of `x`."""
-    flat = jnp.matmul(x.reshape(-1, x.shape[-1]), matrix)
-    return flat.reshape(*x.shape[:-1], matrix.shape[-1])
-
-
-def _masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    return x if mask is None else x * jnp.expand_dims(mask, range(x.ndim - mask.ndim))
-
-
-def _mean(states: list[jax.Array]) -> jax.Array:
-    return sum(states[1:], states[0]) / len(states)
+    projected = product(masked(words, masks.x), weights.input[:width])
+    outputs, last, _ = over_time(states_of, projected, weights.input[width:], hidden, masks.hidden, length)
+    return CellOutputs(outputs, last, None)

@@ -1,12 +1,15 @@
-"""What recurrent cells are made of: highway updates, their mixtures, and batch norm over a batch of states."""
+"""What recurrent cells are made of: highway updates, batch norm over a batch of states, and the loop over time."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from jdarts.ops.highway import mixed_highway
 from jdarts.ops.norm import EPSILON, MOMENTUM, Moments
 from jdarts.parallel import mean_over
 
@@ -65,6 +68,104 @@ def normalise_states(states: jax.Array, running: Moments | None = None, axis_nam
 
 def _mean(states: jax.Array, axis_name: str | None) -> jax.Array:
     return mean_over(jnp.mean(states, axis=0), axis_name)
+
+
+def over_time(
+    states_of: Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]],
+    projected: jax.Array,
+    recurrent: jax.Array,
+    hidden: jax.Array,
+    mask: jax.Array | None,
+    length: jax.Array | None,
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Runs a cell over the words of a segment.
+
+    Args:
+      states_of: from the hidden state `[B, H]` and the input's product `[B, 2H]`, the next hidden state and anything else.
+      projected: products of the words with the input matrix `[T, B, 2H]`.
+      recurrent: matrix of the hidden state `[H, 2H]`.
+      hidden: the state before the first word, `[B, H]`.
+      mask: dropout mask `[B, H]` of the hidden state where it enters the product.
+      length: number of words before the padding; all `T` where it is not given.
+
+    Returns:
+      Outputs `[T, B, H]`, the hidden state after the last word, and the rest, stacked.
+    """
+
+    def step(hidden: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        words, time = inputs
+        output, rest = states_of(hidden, words + product(masked(hidden, mask), recurrent))
+        return output if length is None else jnp.where(time < length, output, hidden), (output, rest)
+
+    times = jnp.arange(projected.shape[0], dtype=jnp.int32)
+    hidden, (outputs, rest) = lax.scan(step, hidden, (projected, times))
+    return outputs, hidden, rest
+
+
+def mixed_cell(
+    mixture: jax.Array,
+    recurrent: jax.Array,
+    matrices: jax.Array,
+    projected: jax.Array,
+    hidden: jax.Array,
+    mask: jax.Array | None,
+    length: jax.Array | None,
+    *,
+    concat: Sequence[int],
+    running: Moments | None = None,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, jax.Array, Moments]:
+    """The search cell over time, in operations of JAX.
+
+    Args:
+      mixture: weights of the activations `[E, F]`.
+      recurrent: as in `over_time`.
+      matrices: of the nodes, `[N, H, 2H]`.
+      projected: as in `over_time`.
+      hidden: as in `over_time`.
+      mask: as in `over_time`, and on the states where they enter a product.
+      length: as in `over_time`.
+      concat: the states whose mean is the output.
+      running: as in `normalise_states`.
+      axis_name: as in `normalise_states`.
+
+    Returns:
+      Outputs `[T, B, H]`, the hidden state after the last word, and the statistics of the norms `[T · (N + 1), H]`.
+    """
+    starts = np.cumsum([0, *range(1, matrices.shape[0] + 1)])
+    rows = [mixture[start:stop] for start, stop in itertools.pairwise(starts)]
+    width = hidden.shape[-1]
+    # Gate and candidate apart: what joins their derivatives again would be copied at every step.
+    nodes = [(node[:, :width], node[:, width:]) for node in matrices]
+
+    def states_of(hidden: jax.Array, words: jax.Array) -> tuple[jax.Array, Moments]:
+        normalised = [normalise_states(highway(hidden, words, jnp.tanh), running, axis_name)]
+        for mixture_rows, (gate, candidate) in zip(rows, nodes):
+            states = jnp.stack([one.states for one in normalised])
+            dropped = masked(states, mask)
+            mixed = mixed_highway(mixture_rows, states, product(dropped, gate), product(dropped, candidate))
+            normalised.append(normalise_states(mixed, running, axis_name))
+        output = mean_of_states([normalised[state].states for state in concat])
+        return output, Moments(*map(jnp.stack, zip(*(one.moments for one in normalised))))
+
+    outputs, hidden, moments = over_time(states_of, projected, recurrent, hidden, mask, length)
+    return outputs, hidden, Moments(*(moment.reshape(-1, moment.shape[-1]) for moment in moments))
+
+
+def product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """`x · matrix` as one product of two matrices, whatever axes precede the last of `x`."""
+    flat = jnp.matmul(x.reshape(-1, x.shape[-1]), matrix)
+    return flat.reshape(*x.shape[:-1], matrix.shape[-1])
+
+
+def masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """`x` times a mask of its last axes; `x` where there is none."""
+    return x if mask is None else x * jnp.expand_dims(mask, range(x.ndim - mask.ndim))
+
+
+def mean_of_states(states: Sequence[jax.Array]) -> jax.Array:
+    """The mean of arrays of one shape."""
+    return sum(states[1:], states[0]) / len(states)
 
 
 def running_moments_over_time(running: Moments, batches: Moments, batch_size: int, length: jax.Array) -> Moments:

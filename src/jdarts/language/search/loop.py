@@ -159,6 +159,7 @@ class _LanguageSearch(LanguageRun[SearchState, LanguageSearchConfig]):
         return {
             "space": dataclasses.asdict(self.config.space),
             "alphas": np.asarray(state.bilevel.alphas).tolist(),
+            "network": {"width": self.config.width, "vocabulary": self.vocabulary},
         }
 
     def epoch_files(self, state: SearchState, epoch: int, evaluation: Mapping[str, float]) -> None:

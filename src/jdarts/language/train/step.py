@@ -12,8 +12,8 @@ import optax
 from jdarts import bilevel, optim
 from jdarts.language.reading import Reading, beginning, cut, read_on
 from jdarts.language.train.config import LanguageTrainConfig
-from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation, token_losses
-from jdarts.nets.language_loss import Segment, share_of_segment
+from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation
+from jdarts.nets.language_loss import Segment, losses_of, share_of_segment
 from jdarts.parallel import mean_over, placed_share, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
 
@@ -145,7 +145,7 @@ def train_program(
             prediction: Any = model.apply(
                 {"params": weights}, own.tokens, own.hidden, train=True, masks=own.masks, length=own.length
             )
-            told = mean_loss(token_losses(prediction.logits, own.targets), own.length)
+            told = mean_loss(losses_of(prediction, weights, own), own.length)
             penalty = regularisation(
                 prediction, activation=config.activation, temporal=config.temporal, length=own.length
             )

@@ -1,41 +1,19 @@
 // The kernels as XLA custom calls for CPUs, in float32 and float64.
 #include "combine.h"
 #include "depthwise.h"
-#include "highway.h"
+#include "ffi_buffers.h"
+#include "ffi_recurrent.h"
 #include "moments.h"
-#include "pages.h"
 #include "pointwise.h"
 #include "pool.h"
 #include "products.h"
-#include "xla/ffi/api/ffi.h"
 
 namespace {
 
-namespace ffi = xla::ffi;
-using ffi::AnyBuffer;
 using jdarts::Geometry;
-using jdarts::Index;
-using Result = ffi::Result<AnyBuffer>;
 
 Geometry geometry(AnyBuffer::Dimensions x, AnyBuffer::Dimensions kernels, int64_t stride, int64_t dilation) {
   return {x[0], kernels[1], x[1], x[2], x[3], x[4], kernels[2], stride, dilation};
-}
-
-// Calls run(zero) with a zero of the buffer's element type.
-template <typename Run>
-ffi::Error for_type(const AnyBuffer& buffer, const Run& run) {
-  switch (buffer.element_type()) {
-    case ffi::F32: run(float(0)); return ffi::Error::Success();
-    case ffi::F64: run(double(0)); return ffi::Error::Success();
-    default: return ffi::Error(ffi::ErrorCode::kInvalidArgument, "the kernels are for float32 and float64");
-  }
-}
-
-// Where a result goes.
-template <typename T>
-T* written(Result& buffer) {
-  jdarts::prefer_large_pages(buffer->untyped_data(), buffer->size_bytes());
-  return buffer->reinterpret_data<T>();
 }
 
 ffi::Error forward(ffi::ThreadPool pool, AnyBuffer x, AnyBuffer kernels, Result y, int64_t stride, int64_t dilation) {
@@ -63,13 +41,6 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, AnyBuffer x, AnyBuffer y, Resul
     jdarts::kernel_gradient<T>(g, x.reinterpret_data<T>(), y.reinterpret_data<T>(), written<T>(kernels),
                                written<T>(partials), partials->dimensions()[0], pool);
   });
-}
-
-// The product of all dimensions but the first: the values of one row.
-Index row_length(AnyBuffer::Dimensions dimensions) {
-  Index length = 1;
-  for (size_t n = 1; n < dimensions.size(); ++n) length *= dimensions[n];
-  return length;
 }
 
 // `count` of the operands, from `first` on, as stacks.
@@ -202,56 +173,6 @@ ffi::Error pool_scatter(ffi::ThreadPool pool, AnyBuffer y, Places places, Result
   });
 }
 
-// Arrays of the highway kernels: the second operand is [P, …].
-struct Arrays {
-  explicit Arrays(const ffi::RemainingArgs& operands, ffi::RemainingRets& results) : operands(operands), results(results) {
-    const AnyBuffer states = *operands.get<AnyBuffer>(1);
-    predecessors = states.dimensions()[0];
-    length = row_length(states.dimensions());
-  }
-  template <typename T>
-  const T* in(size_t n) const {
-    return (*operands.get<AnyBuffer>(n)).reinterpret_data<T>();
-  }
-  template <typename T>
-  T* out(size_t n) const {
-    return (*results.get<AnyBuffer>(n))->reinterpret_data<T>();
-  }
-  const ffi::RemainingArgs& operands;
-  ffi::RemainingRets& results;
-  Index predecessors, length;
-};
-
-ffi::Error mixed_highway(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results) {
-  const Arrays a(operands, results);
-  return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
-    using T = decltype(zero);
-    jdarts::mixed_highway<T>(a.predecessors, a.length, a.in<T>(0), a.in<T>(1), a.in<T>(2), a.in<T>(3), a.out<T>(0),
-                             pool);
-  });
-}
-
-ffi::Error mixed_highway_backward(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results) {
-  const Arrays a(operands, results);
-  return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
-    using T = decltype(zero);
-    jdarts::mixed_highway_backward<T>(a.predecessors, a.length, a.in<T>(0), a.in<T>(1), a.in<T>(2), a.in<T>(3),
-                                      a.in<T>(4), a.out<T>(0), a.out<T>(1), a.out<T>(2), a.out<T>(3), pool);
-  });
-}
-
-ffi::Error mixed_highway_second(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results) {
-  const Arrays a(operands, results);
-  return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
-    using T = decltype(zero);
-    jdarts::mixed_highway_second<T>(a.predecessors, a.length, a.in<T>(0), a.in<T>(1), a.in<T>(2), a.in<T>(3),
-                                    a.in<T>(4), a.in<T>(5), a.in<T>(6), a.in<T>(7), a.in<T>(8), a.out<T>(0),
-                                    a.out<T>(1), a.out<T>(2), a.out<T>(3), a.out<T>(4), pool);
-  });
-}
-
-auto all_operands() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets(); }
-
 auto two_operands() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Arg<AnyBuffer>(); }
 
 }  // namespace
@@ -299,7 +220,3 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_pool_scatter, pool_scatter,
     ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Arg<Places>().Ret<AnyBuffer>().Attr<int64_t>("stride"));
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_mixed_highway, mixed_highway, all_operands());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_mixed_highway_backward, mixed_highway_backward, all_operands());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_mixed_highway_second, mixed_highway_second, all_operands());

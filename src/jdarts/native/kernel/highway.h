@@ -117,9 +117,13 @@ JDARTS_INLINE void store_first(T* p, Vector<T> v, Index count) {
 
 template <typename T>
 JDARTS_INLINE T sum_of(Vector<T> v) {
-  T sum = 0;
-  for (Index l = 0; l < Simd<T>::lanes; ++l) sum += v[l];
-  return sum;
+  T values[Simd<T>::lanes];
+  store(values, v);
+#pragma GCC unroll 4
+  for (Index half = Simd<T>::lanes / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (Index l = 0; l < half; ++l) values[l] += values[l + half];
+  return values[0];
 }
 
 // Calls work(block, begin, end) for all blocks of `length` elements.

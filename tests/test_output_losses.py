@@ -1,0 +1,92 @@
+"""Products of thinned-out activations and losses of words: against operations of JAX, with their derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jdarts.nets.language import output_losses, token_losses
+from jdarts.ops.dropped import dropped_product
+from jdarts.ops.word_losses import word_losses
+
+SIZES = [(1, 1, 1, 1), (5, 3, 7, 11), (13, 2, 33, 70), (4, 5, 6, 2101)]
+
+
+def operands(sizes, seed=0):
+    steps, batch, width, words = sizes
+    random = np.random.RandomState(seed)
+    mask = random.binomial(1, 0.4, (batch, width)) / 0.4
+    mask[0] = 0
+    return (
+        jnp.asarray(random.randn(steps, batch, width)),
+        jnp.asarray(mask),
+        jnp.asarray(random.randn(words, width)),
+        jnp.asarray(random.randn(words)),
+        jnp.asarray(random.randint(0, words, (steps, batch))),
+    )
+
+
+def plain(outputs, mask, embedding, bias, targets):
+    return token_losses((outputs * mask) @ embedding.T + bias, targets)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("native", ["1", "0"])
+def test_losses_and_their_derivatives(sizes, native, monkeypatch):
+    monkeypatch.setenv("JDARTS_NATIVE", native)
+    jax.clear_caches()
+    outputs, mask, embedding, bias, targets = operands(sizes)
+    weights = jnp.asarray(np.random.RandomState(1).randn(*targets.shape))
+
+    def everything(function):
+        def loss(*moving):
+            return jnp.sum(weights * function(moving[0], mask, *moving[1:], targets))
+
+        def along(*moving):
+            gradient = jax.grad(loss, argnums=(0, 1, 2))(*moving)
+            return sum(jnp.sum(jnp.sin(one)) for one in gradient)
+
+        moving = (outputs, embedding, bias)
+        return loss(*moving), jax.grad(loss, argnums=(0, 1, 2))(*moving), jax.grad(along, argnums=(0, 1, 2))(*moving)
+
+    with jax.numpy_rank_promotion("allow"):
+        expected = jax.jit(lambda: everything(plain))()
+        found = jax.jit(lambda: everything(output_losses))()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+
+
+def test_products_in_both_modes_and_all_orders():
+    outputs, mask, embedding, _, _ = operands((3, 2, 5, 7))
+    check_grads(
+        lambda x, e: jnp.sin(dropped_product(x, e, mask)),
+        (outputs, embedding),
+        order=3,
+        modes=("fwd", "rev"),
+        atol=1e-5,
+    )
+
+
+def test_lanes_of_vmap():
+    outputs, mask, embedding, bias, targets = operands((3, 2, 5, 7))
+    outputs = jnp.stack([outputs, -outputs])
+    found = jax.vmap(output_losses, in_axes=(0, None, None, None, None))(outputs, mask, embedding, bias, targets)
+    for lane in range(2):
+        np.testing.assert_allclose(
+            found[lane], output_losses(outputs[lane], mask, embedding, bias, targets), rtol=1e-12
+        )
+
+
+def test_logits_beyond_what_exponentials_hold():
+    logits = jnp.asarray([[[1e4, -1e4, 0.0]], [[jnp.nan, 0.0, 0.0]]], jnp.float32)
+    losses = jax.jit(word_losses)(logits, jnp.zeros(3, jnp.float32), jnp.zeros((2, 1), jnp.int32))
+    assert losses[0] == 0
+    assert jnp.isnan(losses[1])
+    losses = jax.jit(word_losses)(logits, jnp.zeros(3, jnp.float32), jnp.ones((2, 1), jnp.int32))
+    assert losses[0] == 2e4
+
+
+def test_a_mask_of_ones_where_there_is_none():
+    outputs, mask, embedding, bias, targets = operands((3, 2, 5, 7))
+    found = output_losses(outputs, None, embedding, bias, targets)
+    np.testing.assert_allclose(found, output_losses(outputs, jnp.ones_like(mask), embedding, bias, targets), rtol=1e-12)

@@ -1,0 +1,108 @@
+"""The native search cell over time: against the same cell in operations of JAX, with its derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdarts import native
+from jdarts.ops.recurrent import mixed_cell
+from jdarts.ops.search_cell import search_cell
+
+CONCAT = (0, 1)
+EVERY = tuple(range(5))
+
+
+def arguments(steps=4, batch=5, width=6, nodes=2, seed=0):
+    random = np.random.RandomState(seed)
+    shapes = (
+        (nodes * (nodes + 1) // 2, 4),
+        (width, 2 * width),
+        (nodes, width, 2 * width),
+        (steps, batch, 2 * width),
+        (batch, width),
+    )
+    mask = random.binomial(1, 0.7, (batch, width)) / 0.7
+    return tuple(jnp.asarray(random.randn(*shape)) for shape in shapes), jnp.asarray(mask)
+
+
+def natively(moving, mask, length):
+    return search_cell(*moving, mask, jnp.int32(length), CONCAT)
+
+
+def in_jnp(moving, mask, length):
+    outputs, last, moments = mixed_cell(*moving, mask, jnp.int32(length), concat=CONCAT)
+    return outputs, last, *moments
+
+
+def scalar(function, mask, length, seed=3):
+    def loss(*moving):
+        results = function(moving, mask, length)
+        random = np.random.RandomState(seed)
+        return sum(jnp.sum(jnp.asarray(random.randn(*result.shape)) * result) for result in results)
+
+    return loss
+
+
+@pytest.fixture(autouse=True, params=["1", "0"])
+def with_and_without_native(request, monkeypatch):
+    monkeypatch.setenv("JDARTS_NATIVE", request.param)
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("length", [0, 3])
+def test_results_and_gradients(length):
+    moving, mask = arguments()
+
+    def numbers(function):
+        return function(moving, mask, length), jax.grad(scalar(function, mask, length), argnums=EVERY)(*moving)
+
+    found, expected = (jax.jit(lambda f=function: numbers(f))() for function in (natively, in_jnp))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), found, expected)
+
+
+def test_derivatives_of_gradients():
+    moving, mask = arguments(steps=2, nodes=1)
+
+    def second(function):
+        def along(*moving):
+            gradients = jax.grad(scalar(function, mask, 1), argnums=EVERY)(*moving)
+            return sum(jnp.sum(jnp.sin(one)) for one in gradients)
+
+        return jax.grad(along, argnums=EVERY)(*moving)
+
+    found, expected = (jax.jit(lambda f=function: second(f))() for function in (natively, in_jnp))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), found, expected)
+
+
+def test_gradients_of_matrices_are_left_out_where_nobody_asks():
+    moving, mask = arguments()
+    loss = scalar(natively, mask, 4)
+    every = jax.grad(loss, argnums=EVERY)(*moving)
+    alone = jax.grad(loss)(*moving)
+    np.testing.assert_allclose(alone, every[0], rtol=1e-12)
+    told = str(jax.make_jaxpr(jax.grad(loss))(*moving))
+    assert "of_matrices=False" in told
+    assert "of_matrices=True" not in told
+
+
+def test_lanes_of_vmap():
+    moving, mask = arguments()
+    lanes = jnp.stack([moving[0], -moving[0]])
+
+    def gradient(mixture):
+        return jax.grad(scalar(natively, mask, 3), argnums=(0, 2))(mixture, *moving[1:])
+
+    found = jax.vmap(gradient)(lanes)
+    for lane in range(2):
+        jax.tree.map(
+            lambda a, b, lane=lane: np.testing.assert_allclose(a[lane], b, rtol=1e-10, atol=1e-12),
+            found,
+            gradient(lanes[lane]),
+        )
+
+
+def test_the_network_takes_it_on_a_cpu(monkeypatch):
+    assert native.is_native_here("search_cell", np.float16) is False
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    assert native.is_native_here("search_cell", np.float32) is False
