@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "cell.h"
+#include "cell_backward.h"
 #include "dropped.h"
 #include "native_harness.h"
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cell.h"
+#include "cell_backward.h"
 #include "dropped.h"
 #include "ffi_buffers.h"
 #include "highway.h"
