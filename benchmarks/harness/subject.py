@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.setup import Setup
-from jdarts.allocator import keep_freed_memory
+from jdarts.allocator import keep_freed_memory, return_freed_memory
 
 WARM_UP_STEPS = 2
 
@@ -35,6 +35,7 @@ def main() -> None:
     """Serves the setup that is the first argument."""
     keep_freed_memory()
     step, facts = prepare(Setup.from_json(sys.argv[1]))
+    return_freed_memory()
     facts["ready_bytes"] = resident_bytes()
     for _ in range(WARM_UP_STEPS):
         step()

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jdarts import checkpoint
+from jdarts.allocator import return_freed_memory
 from jdarts.errors import InputError
 from jdarts.report import MetricsLog, Progress, read_metrics
 from jdarts.runs import processes
@@ -165,6 +166,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             template = self.template
             self.display.message(self._first_line(template, lost=bool(skipped)))
             self.functions = self._programs.get(self.program_key(), lambda: self._compiled(template))
+            return_freed_memory()
             for text in self.memory():
                 self.display.message(text)
             state = self.load(template) if self.latest else self.start()

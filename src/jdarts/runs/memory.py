@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jdarts.allocator import return_freed_memory
+from jdarts.allocator import keep_freed_memory
 
 #: An option of the command line, and the share of a step's passing memory that it leaves, about.
 Saving = tuple[str, float]
@@ -76,7 +76,7 @@ def start_lines(step: Any, savings: Iterable[Saving], *, devices: int) -> list[s
         need = StepMemory(devices * need.lasting, devices * need.passing)
     available = available_memory()
     if available is not None and need.lasting + 2 * need.passing > available:
-        return_freed_memory()
+        keep_freed_memory(False)
     return memory_lines(need, available, savings)
 
 
