@@ -1,22 +1,30 @@
 """Bytes that devices exchange in one search step, counted from the traced step: `python benchmarks/traffic.py --help`.
 
 Wall time on the cores of one machine says nothing about devices that are apart, the collectives of a step do. Nothing is
-compiled or run.
+compiled or run, unless `--rounds` asks for the times.
 """
 
 import dataclasses
 import functools
+import itertools
 import math
+import sys
+import time
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.extend
 import jax.numpy as jnp
+import numpy as np
 import tyro
+from harness import machine, tables
+from harness.rounds import Times
 
 import jdarts
 from jdarts import optim, parallel
+from jdarts.nets.initial import initial_variables
 from jdarts.nets.supernet import Supernet, init_alphas
 from jdarts.search.config import Hypergradient, hypergradient_named
 from jdarts.search.step import supernet_loss
@@ -29,30 +37,71 @@ class Traffic:
     Attributes:
       channels: channels of the first cells.
       cells: number of cells.
+      nodes: nodes of a cell.
+      image_size: height and width of the images.
       batch_size: images of a batch.
       hypergradient: how the alphas see the weights' step.
       devices: numbers of devices; so many CPU devices are made.
+      rounds: steps to take of each, one after the other and round after round, of which the median is shown; 0 for no times.
     """
 
     channels: int = 16
     cells: int = 8
+    nodes: int = 4
+    image_size: int = 32
     batch_size: int = 64
     hypergradient: Hypergradient = "exact"
     devices: tuple[int, ...] = (1, 2, 4, 8)
+    rounds: int = 0
 
 
-def step_jaxpr(config: Traffic, devices: int, *, synchronised: bool) -> Any:
-    """The traced step for so many devices."""
-    space = jdarts.darts_space()
+class Step:
+    """The step for so many devices, and what it takes: shapes, until `begin` draws a state and batches.
+
+    Attributes:
+      sharded: the step, to be traced or compiled.
+      inputs: state and both batches.
+    """
+
+    def __init__(self, config: Traffic, devices: int, *, synchronised: bool) -> None:
+        start, step = _search(config, synchronised=synchronised)
+        self._start = start
+        self.sharded = parallel.shard_step(step, devices, donate=True)
+        shape = (config.batch_size, config.image_size, config.image_size, 3)
+        batch = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape[:1], jnp.int32)
+        self.inputs = jax.eval_shape(start), batch, batch
+
+    def begin(self) -> None:
+        """Compiles the step, and takes two."""
+        draw = np.random.default_rng(0)
+        batches = [
+            (draw.normal(size=x.shape).astype(np.float32), np.zeros(y.shape, np.int32)) for x, y in self.inputs[1:]
+        ]
+        self.inputs = (self._start(initial_variables), *jax.tree.map(jnp.asarray, batches))
+        self.seconds()
+        self.seconds()
+
+    def seconds(self) -> float:
+        """The time of one step."""
+        begin = time.perf_counter()
+        state, _ = jax.block_until_ready(self.sharded(*self.inputs))
+        self.inputs = (state, *self.inputs[1:])
+        return time.perf_counter() - begin
+
+
+def _search(config: Traffic, *, synchronised: bool) -> tuple[Any, Any]:
+    """The function that makes the state, and the step."""
+    space = jdarts.uniform_space(nodes=config.nodes)
     optimizers = {"weight_optimizer": optim.weight_optimizer(0.025), "alpha_optimizer": optim.alpha_optimizer()}
     virtual = optim.weight_optimizer(0.025, clip=None)
 
     def network(axis_name: str | None) -> Supernet:
         return Supernet(space, config.channels, config.cells, axis_name=axis_name if synchronised else None)
 
-    def start() -> Any:
+    def start(draw: Callable[..., Any] = lambda init, key: init(key)) -> Any:
         alphas = init_alphas(jax.random.key(0), space)
-        variables = network(None).init(jax.random.key(1), jnp.zeros((1, 32, 32, 3)), alphas, train=True)
+        images = jnp.zeros((1, config.image_size, config.image_size, 3))
+        variables = draw(lambda key: network(None).init(key, images, alphas, train=True), jax.random.key(1))
         return jdarts.init_state(jax.random.key(2), variables["params"], alphas, variables["batch_stats"], **optimizers)
 
     def step(state: Any, train: Any, valid: Any, *, axis_name: str | None) -> Any:
@@ -62,11 +111,7 @@ def step_jaxpr(config: Traffic, devices: int, *, synchronised: bool) -> Any:
             state, train, valid, axis_name=axis_name
         )
 
-    batch = (
-        jax.ShapeDtypeStruct((config.batch_size, 32, 32, 3), jnp.float32),
-        jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
-    )
-    return jax.make_jaxpr(parallel.shard_step(step, devices))(jax.eval_shape(start), batch, batch)
+    return start, step
 
 
 def reduced(jaxpr: Any) -> Counter[str]:
@@ -86,15 +131,35 @@ def main() -> None:
     """Prints the table."""
     config = tyro.cli(Traffic, description=__doc__)
     jax.config.update("jax_num_cpu_devices", max(config.devices))
-    print("| devices | batch statistics | arrays summed | bytes summed | sent by each device (ring) |")
-    print("|---|---|---|---|---|")
-    for synchronised in (True, False):
-        count = reduced(step_jaxpr(config, max(config.devices), synchronised=synchronised).jaxpr)
-        for devices in config.devices:
-            sent = 2 * (devices - 1) / devices * count["bytes"]
-            name = "synchronised" if synchronised else "per device"
-            arrays, size = (count["arrays"], count["bytes"]) if devices > 1 else (0, 0)
-            print(f"| {devices} | {name} | {arrays:,} | {size / 1e6:.2f} MB | {sent / 1e6:.2f} MB |")
+    cases = [case for case in itertools.product((True, False), config.devices) if case != (False, 1)]
+    steps = {case: Step(config, case[1], synchronised=case[0]) for case in cases}
+    # The arrays are the same for any number of devices.
+    counts = {synchronised: collectives(steps[synchronised, devices]) for synchronised, devices in dict(cases).items()}
+    times: dict[tuple[bool, int], list[float]] = {case: [] for case in cases}
+    for case in cases if config.rounds else ():
+        print(f"compiling the step of {case[1]} devices", file=sys.stderr, flush=True)
+        steps[case].begin()
+    for _ in range(config.rounds):
+        for case in cases:
+            times[case].append(steps[case].seconds())
+    head = ["devices", "batch statistics", "arrays summed", "bytes summed", "sent by each device (ring)"]
+    print(machine.describe() + "\n")
+    print(tables.table(head + ["step"] * bool(config.rounds), [row(*case, counts, times[case]) for case in cases]))
+
+
+def collectives(step: Step) -> Counter[str]:
+    """What a step sums over devices, as `reduced` counts it."""
+    return reduced(jax.make_jaxpr(step.sharded)(*step.inputs).jaxpr)
+
+
+def row(synchronised: bool, devices: int, counts: Mapping[bool, Counter[str]], times: Sequence[float]) -> list[str]:
+    """The table's row of a number of devices."""
+    count = counts[synchronised]
+    sent = 2 * (devices - 1) / devices * count["bytes"]
+    arrays, size = (count["arrays"], count["bytes"]) if devices > 1 else (0, 0)
+    name = "either" if devices == 1 else "synchronised" if synchronised else "per device"
+    numbers = [f"{arrays:,}", f"{size / 1e6:.2f} MB", f"{sent / 1e6:.2f} MB"]
+    return [str(devices), name, *numbers, *([tables.time_and_range(Times(tuple(times)))] if times else [])]
 
 
 if __name__ == "__main__":
