@@ -89,7 +89,11 @@ class LanguageRun(EpochRun[AnyState], Generic[AnyState, AnyConfig]):
         if shorter >= 2:
             savings.append((f"--bptt {shorter}", shorter / self.config.bptt))
         savings = [*self.savings(), *savings]
-        return start_lines(self.functions["step"], savings, devices=self.devices.own)
+        return start_lines(self.largest_step(), savings, devices=self.devices.own)
+
+    def largest_step(self) -> Callable[..., Any]:
+        """The compiled step of the longest segments."""
+        return self.functions["step"]
 
     def savings(self) -> list[Saving]:
         """What saves memory in this kind of run alone."""

@@ -201,8 +201,8 @@ class SearchRun(EpochRun[SearchState]):
         return derive_genotype(_alphas(state), self.config.space, edges_per_node=self.config.edges_per_node)
 
 
-#: Memory of the steps' feature maps beside that of the exact one (benchmarks/README.md, Memory).
-_OF_ESTIMATORS = {"exact": 1.0, "finite_difference": 0.4, "first_order": 0.4}
+#: Memory of the steps beside their state in GiB, by XLA's plan at the paper's size with batches of 64.
+_OF_ESTIMATORS = {"exact": 12.2, "finite_difference": 5.1, "first_order": 4.5}
 
 
 def memory_savings(config: SearchConfig, devices: int) -> list[Saving]:

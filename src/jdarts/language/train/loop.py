@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TextIO
 
 import jax
@@ -148,6 +148,9 @@ class _LanguageTraining(LanguageRun[TrainState, LanguageTrainConfig]):
         """The step of the smallest compiled shape into which the segment fits."""
         size = next(size for size in self.sizes if inputs[1] <= size)
         return self.functions[f"step {size}"](state, *inputs)
+
+    def largest_step(self) -> Callable[..., Any]:
+        return self.functions[f"step {max(self.sizes)}"]
 
     def evaluate(self, state: TrainState, epochs_ended: int) -> dict[str, float]:
         """Loss and perplexity of the whole validation text, of the averaged weights where there are any."""
