@@ -21,6 +21,7 @@ from harness.limits import cores
 from harness.recurrent_steps import RecurrentSize, prepare_jdarts, prepare_torch
 from harness.rounds import Times
 
+from jdarts.allocator import keep_freed_memory
 from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.files import replace_text
@@ -121,6 +122,7 @@ def measure(config: RecurrentBenchmark) -> str:
 
 def serve(subject: str, size: RecurrentSize) -> None:
     """Prepares a subject, says what tracing and compiling took, and takes a step for every line of standard input."""
+    keep_freed_memory()
     side, step = subject.split("/")
     facts: dict[str, float] = {}
     if side == "jdarts":

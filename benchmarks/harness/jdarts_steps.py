@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jdarts import bilevel, optim
+from jdarts.allocator import keep_freed_memory, return_freed_memory
 from jdarts.nets.initial import initial_variables
 from jdarts.nets.supernet import Supernet, init_alphas, remat_compiler_options
 from jdarts.search.config import hypergradient_named
@@ -26,6 +27,7 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
       A function that takes one step and waits for its end, and seconds and bytes of the compilation: `trace_s`, `compile_s`
       and `temporary_bytes`, which is what the program asks for beside its arguments and results.
     """
+    keep_freed_memory()
     size = setup.size
     remat = setup.step == "exact_remat"
     model = Supernet(uniform_space(nodes=size.nodes), size.channels, size.cells, size.classes, remat=remat)
@@ -80,6 +82,7 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
         state, metrics = compiled(state, train, valid)
         jax.block_until_ready((state, metrics))
 
+    return_freed_memory()
     return take, facts
 
 

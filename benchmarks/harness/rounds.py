@@ -16,6 +16,8 @@ from jdarts.errors import InputError
 from .setup import Setup
 
 _BENCHMARKS = Path(__file__).resolve().parents[1]
+#: What `jdarts.keep_freed_memory` tells glibc, for a process that does without jdarts.
+KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
 
 
 class Times(NamedTuple):
@@ -51,9 +53,10 @@ class Subject:
         self.setup = setup
         self._errors = tempfile.TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115
         path = os.pathsep.join(filter(None, (str(_BENCHMARKS), os.environ.get("PYTHONPATH"))))
+        kept = KEPT_MEMORY if setup.side == "pytorch" else {}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "harness.subject", setup.to_json()],
-            env={**os.environ, **environment, "PYTHONPATH": path},
+            env={**os.environ, **environment, **kept, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

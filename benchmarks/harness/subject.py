@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.setup import Setup
-from jdarts.allocator import keep_freed_memory, return_freed_memory
 
 WARM_UP_STEPS = 2
 
@@ -33,9 +32,7 @@ def prepare(setup: Setup) -> tuple[Callable[[], object], dict[str, float]]:
 
 def main() -> None:
     """Serves the setup that is the first argument."""
-    keep_freed_memory()
     step, facts = prepare(Setup.from_json(sys.argv[1]))
-    return_freed_memory()
     facts["ready_bytes"] = resident_bytes()
     for _ in range(WARM_UP_STEPS):
         step()

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from jdarts.allocator import keep_freed_memory
 from jdarts.errors import InputError
 
 EXIT_WRONG_INPUT = 2
@@ -20,7 +19,6 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     traceback. A reader of the output that has gone, as in `… | head -1`, ends the command silently with 141, as shells
     tell it.
     """
-    keep_freed_memory()
     try:
         code = main() or 0
         if sys.stdout is not None:

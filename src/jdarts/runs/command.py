@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import jax
 import tyro
 
+from jdarts.allocator import keep_freed_memory
 from jdarts.runs.devices import provide_cpu_devices
 from jdarts.runs.interruption import Interrupted, leave_now
 from jdarts.runs.processes import farewell, join
@@ -35,6 +36,8 @@ def run_from_command_line(
     """
     config: Any = tyro.cli(type(defaults), prog=prog, default=defaults, description=description)
     config.check()
+    if getattr(config, "devices", 1) == 1:
+        keep_freed_memory()
     provide_cpu_devices(getattr(config, "devices", 1))
     if hasattr(config, "coordinator"):
         join(config)

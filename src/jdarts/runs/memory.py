@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jdarts.allocator import keep_freed_memory
-
 #: An option of the command line, and the share of a step's passing memory that it leaves, about.
 Saving = tuple[str, float]
 
@@ -62,8 +60,6 @@ def in_words(size: float) -> str:
 def start_lines(step: Any, savings: Iterable[Saving], *, devices: int) -> list[str]:
     """What a run says of its compiled step's memory at the start; nothing where XLA does not tell.
 
-    Where the machine could not hold it twice, the process no longer keeps what it frees (`jdarts.allocator`).
-
     Args:
       step: the compiled step.
       savings: options that the run does not use, and that would help where the memory is too small.
@@ -74,10 +70,7 @@ def start_lines(step: Any, savings: Iterable[Saving], *, devices: int) -> list[s
         return []
     if jax.default_backend() == "cpu":
         need = StepMemory(devices * need.lasting, devices * need.passing)
-    available = available_memory()
-    if available is not None and need.lasting + 2 * need.passing > available:
-        keep_freed_memory(False)
-    return memory_lines(need, available, savings)
+    return memory_lines(need, available_memory(), savings)
 
 
 def saved_by_sharing(batch_size: int, devices: int) -> list[Saving]:
