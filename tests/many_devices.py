@@ -266,13 +266,13 @@ def least_moved(after, before):
 
 def text_differences():
     """Differences of steps of searches and trainings on text, with all they draw, from those on one device, by case."""
-    found, whole = {}, {"split": (False, False, False)}
+    found, split = {}, (False, False, False)
     programs = {name: text_search(name) for name in ("exact", "reference")}
     state = started(programs["exact"])
     inputs = [(*texts(), jnp.int32(length)) for length in (3, 1, 3, 2, 3)]
     expected = {name: taken(parallel.jit_step(each.step), state, inputs) for name, each in programs.items()}
     for name, wrapper, devices in TEXT_CASES:
-        wrapped = WRAPPERS[wrapper](programs[name].step, devices, **whole)
+        wrapped = WRAPPERS[wrapper](programs[name].step, devices, split=split)
         found[f"text {name} {wrapper} {devices}"] = difference(taken(wrapped, state, inputs), expected[name])
         if (name, wrapper) == ("exact", "shard"):
             found["text collectives"] = collectives(wrapped.lower(state, *inputs[0]).compile().as_text())
@@ -282,7 +282,7 @@ def text_differences():
     state = started(program)
     inputs = [(texts()[0], jnp.int32(length), jnp.bool(False)) for length in (3, 1, 3)]
     result = taken(parallel.jit_step(step), state, inputs)
-    wrapped = parallel.shard_step(step, 2, **whole)
+    wrapped = parallel.shard_step(step, 2, split=split)
     found["text training"] = difference(taken(wrapped, state, inputs), result)
     found["text training collectives"] = collectives(wrapped.lower(state, *inputs[0]).compile().as_text())
     return found

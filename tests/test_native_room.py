@@ -77,7 +77,7 @@ def every_primitive(x, kernels):
     def cell(rows):
         matrices = jnp.zeros((1, 2, 4))
         mixture = jnp.tile(rows[0, :1], 2)
-        return search_cell(mixture, matrices[0], matrices, jnp.tile(rows, 2), mask, mask, np.int32(1), (1,))[0].sum()
+        return search_cell(mixture, matrices[0], matrices, jnp.tile(rows, 2), mask, mask, jnp.int32(1), (1,))[0].sum()
 
     recurrent = jax.grad(losses, argnums=(0, 1))(rows, mask), jax.grad(cell)(rows)
     return (

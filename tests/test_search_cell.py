@@ -27,11 +27,15 @@ def arguments(steps=4, batch=5, width=6, nodes=2, seed=0):
 
 
 def natively(moving, mask, length):
-    return search_cell(*moving, mask, jnp.int32(length), CONCAT)
+    mixture, recurrent, matrices, projected, hidden = moving
+    return search_cell(mixture, recurrent, matrices, projected, hidden, mask, jnp.int32(length), CONCAT)
 
 
 def in_jnp(moving, mask, length):
-    outputs, last, moments = mixed_cell(*moving, mask, jnp.int32(length), concat=CONCAT)
+    mixture, recurrent, matrices, projected, hidden = moving
+    outputs, last, moments = mixed_cell(
+        mixture, recurrent, matrices, projected, hidden, mask, jnp.int32(length), concat=CONCAT
+    )
     return outputs, last, *moments
 
 

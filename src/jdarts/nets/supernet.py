@@ -69,7 +69,7 @@ def mixture_weights(space: SearchSpace, kind: CellKind, alphas: jax.Array) -> ja
     return jax.nn.softmax(alphas, axis=-1, where=np.arange(expected[1])[None, :] < lengths[:, None])
 
 
-def remat_compiler_options() -> dict[str, str]:
+def remat_compiler_options() -> dict[str, str | bool]:
     """Options for `jax.jit` with which a `Supernet` with `remat` needs less memory; empty on GPUs and TPUs.
 
     On CPUs XLA removes early on the barriers of `jax.checkpoint`, and then merges what is computed again with what was computed

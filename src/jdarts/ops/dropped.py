@@ -65,7 +65,7 @@ def _define(primitive: Primitive, function: Any, of_first: Any, of_second: Any) 
             if not isinstance(tangent, ad.Zero)
         ]
         out = primitive.bind(*primals)
-        return out, sum(terms[1:], terms[0]) if terms else ad.Zero.from_primal_value(out)
+        return out, sum(terms[1:], terms[0]) if terms else ad.Zero(jax.typeof(out))
 
     def transpose(cotangent: Any, first: Any, second: Any, mask: Any) -> Any:
         if ad.is_undefined_primal(first):

@@ -53,20 +53,24 @@ def search_cell(
       Outputs `[T, B, H]`, the hidden state after the last word `[B, H]`, and means and variances of the norms
       `[T · (N + 1), H]`.
     """
-    return _cell(mixture, recurrent, matrices, projected, hidden, mask, length, concat)[:_COTANGENTS]
+    results: Any = _cell(mixture, recurrent, matrices, projected, hidden, mask, length, concat)
+    return results[:_COTANGENTS]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(7,))
-def _cell(*arguments: Any) -> Any:
+def _cell(
+    mixture: Any, recurrent: Any, matrices: Any, projected: Any, hidden: Any, mask: Any, length: Any, concat: Any
+) -> Any:
     """The results of `search_cell`, and what is kept for the derivative."""
-    *operands, concat = arguments
-    return tuple(search_cell_p.bind(*operands, concat=concat))
+    operands = (mixture, recurrent, matrices, projected, hidden, mask, length)
+    results: Any = search_cell_p.bind(*operands, concat=concat)
+    return tuple(results)
 
 
 def _forward(*primals: Any) -> Any:
     *given, concat = primals
     arguments = tuple(argument.value for argument in given)
-    results = _cell(*arguments, concat)
+    results: Any = _cell(*arguments, concat)
     # The structure of a tree says whether gradients of the matrices are wanted.
     wanted = () if given[1].perturbed or given[2].perturbed else None
     return results, (arguments, results[0], results[_COTANGENTS:], wanted)
@@ -80,9 +84,8 @@ def _pull_back(concat: tuple[int, ...], residuals: Any, cotangents: Any) -> Any:
         jnp.zeros(shape.shape, shape.dtype) if isinstance(cotangent, jax.custom_derivatives.SymbolicZero) else cotangent
         for shape, cotangent in zip(shapes, cotangents)
     ]
-    of_mixture, of_projected, of_hidden, *matrices = _backward(
-        (*arguments, outputs, *kept, *known), concat, wanted is not None
-    )
+    results: Any = _backward((*arguments, outputs, *kept, *known), concat, wanted is not None)
+    of_mixture, of_projected, of_hidden, *matrices = results
     return of_mixture, *(matrices or (None, None)), of_projected, of_hidden, None, None
 
 
@@ -95,7 +98,8 @@ def _backward(operands: Any, concat: tuple[int, ...], of_matrices: bool) -> Any:
 
     Operands are the arguments, the outputs, what was kept, and the cotangents of the results.
     """
-    return tuple(backward_p.bind(*operands, concat=concat, of_matrices=of_matrices))
+    results: Any = backward_p.bind(*operands, concat=concat, of_matrices=of_matrices)
+    return tuple(results)
 
 
 def _second(concat: tuple[int, ...], of_matrices: bool, operands: Any, cotangents: Any) -> Any:

@@ -175,7 +175,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
                 self.display.message(line)
             return found.result
 
-    def compiler_options(self) -> dict[str, str]:
+    def compiler_options(self) -> dict[str, str | bool]:
         """Options of XLA for the functions."""
         return {}
 

@@ -144,7 +144,7 @@ class SearchRun(EpochRun[SearchState]):
             "evaluate": evaluate.lower(state, *scored),
         }
 
-    def compiler_options(self) -> dict[str, str]:
+    def compiler_options(self) -> dict[str, str | bool]:
         """What `remat` needs."""
         return remat_compiler_options() if self.config.remat else {}
 

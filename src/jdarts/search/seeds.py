@@ -150,7 +150,7 @@ class _SeedsRun(EpochRun[SearchState]):
             "evaluate": evaluate.lower(state, *batch),
         }
 
-    def compiler_options(self) -> dict[str, str]:
+    def compiler_options(self) -> dict[str, str | bool]:
         return self._runs[0].compiler_options()
 
     def memory(self) -> list[str]:
