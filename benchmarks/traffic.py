@@ -6,7 +6,6 @@ compiled or run, unless `--rounds` asks for the times.
 
 import dataclasses
 import functools
-import itertools
 import math
 import sys
 import time
@@ -131,7 +130,9 @@ def main() -> None:
     """Prints the table."""
     config = tyro.cli(Traffic, description=__doc__)
     jax.config.update("jax_num_cpu_devices", max(config.devices))
-    cases = [case for case in itertools.product((True, False), config.devices) if case != (False, 1)]
+    cases = [
+        (synchronised, count) for synchronised in (True, False) for count in config.devices if synchronised or count > 1
+    ]
     steps = {case: Step(config, case[1], synchronised=case[0]) for case in cases}
     # The arrays are the same for any number of devices.
     counts = {synchronised: collectives(steps[synchronised, devices]) for synchronised, devices in dict(cases).items()}
