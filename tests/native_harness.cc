@@ -48,28 +48,45 @@ void taps(const Geometry& g, const Visit& visit) {
               }
 }
 
+// The three functions with two terms, or with one and without a gate.
 template <typename T>
-bool check_depthwise(const Geometry& g, int threads, std::mt19937& generator) {
+bool check_depthwise(const Geometry& g, Index terms, bool gated, int threads, std::mt19937& generator) {
   const Index images = g.sources * g.batch, kernels = g.sources * g.targets * g.kernel(), chunks = 3;
-  const auto x = random<T>(images * g.image(), generator), k = random<T>(kernels, generator);
-  const auto y = random<T>(images * g.targets * g.out_image(), generator);
-  Array<T> x_out(x.size), k_out(k.size), y_out(y.size), partials(chunks * k.size);
-  std::vector<double> x_sum(x.size), k_sum(k.size), y_sum(y.size);
+  std::vector<Array<T>> x, k, y;
+  for (Index n = 0; n < terms; ++n) {
+    x.push_back(random<T>(images * g.image(), generator));
+    k.push_back(random<T>(kernels, generator));
+    y.push_back(random<T>(images * g.targets * g.out_image(), generator));
+  }
+  const auto gate = random<T>(images * g.image(), generator);
+  Array<T> x_out(x[0].size), k_out(k[0].size), y_out(y[0].size), partials(chunks * k[0].size);
+  std::vector<double> x_sum(x[0].size), k_sum(k[0].size), y_sum(y[0].size);
   taps(g, [&](Index xi, Index ki, Index yi) {
-    y_sum[yi] += double(x.data[xi]) * k.data[ki];
-    x_sum[xi] += double(y.data[yi]) * k.data[ki];
-    k_sum[ki] += double(x.data[xi]) * y.data[yi];
+    const double open = !gated || gate.data[xi] > 0;
+    for (Index n = 0; n < terms; ++n) {
+      y_sum[yi] += open * x[n].data[xi] * k[n].data[ki];
+      x_sum[xi] += open * y[n].data[yi] * k[n].data[ki];
+    }
+    k_sum[ki] += open * x[0].data[xi] * y[0].data[yi];
   });
+  auto all = [](const std::vector<Array<T>>& arrays) {
+    jdarts::Terms<T> found;
+    for (const Array<T>& array : arrays) found.push_back(array.data.get());
+    return found;
+  };
   {
     Pool pool(threads);
-    jdarts::forward<T>(g, x.data.get(), k.data.get(), y_out.data.get(), pool);
-    jdarts::input_gradient<T>(g, y.data.get(), k.data.get(), x_out.data.get(), pool);
-    jdarts::kernel_gradient<T>(g, x.data.get(), y.data.get(), k_out.data.get(), partials.data.get(), chunks, pool);
+    const T* open = gated ? gate.data.get() : nullptr;
+    jdarts::forward<T>(g, all(x), all(k), open, y_out.data.get(), pool);
+    jdarts::input_gradient<T>(g, all(y), all(k), open, x_out.data.get(), pool);
+    jdarts::kernel_gradient<T>(g, x[0].data.get(), y[0].data.get(), open, k_out.data.get(), partials.data.get(), chunks,
+                               pool);
     if (close(y_out, y_sum) && close(x_out, x_sum) && close(k_out, k_sum)) return true;
   }
-  std::printf("wrong: S=%td T=%td B=%td H=%td W=%td C=%td k=%td stride=%td dilation=%td %zu bytes, %d threads\n",
-              g.sources, g.targets, g.batch, g.height, g.width, g.channels, g.size, g.stride, g.dilation, sizeof(T),
-              threads);
+  std::printf("wrong: S=%td T=%td B=%td H=%td W=%td C=%td k=%td stride=%td dilation=%td %td terms, gate %d, %zu bytes, "
+              "%d threads\n",
+              g.sources, g.targets, g.batch, g.height, g.width, g.channels, g.size, g.stride, g.dilation, terms, gated,
+              sizeof(T), threads);
   return false;
 }
 
@@ -127,7 +144,9 @@ bool check_routes(Index channels, Index pixels, int threads, std::mt19937& gener
   {
     Pool pool(threads);
     const auto xs = x.template stacks<const T>(), ys = y.template stacks<const T>();
-    jdarts::combine<T>(routes.data(), count, weights.data.get(), xs, out.template stacks<T>(), length, channels, pool);
+    const Index past_bytes = threads % 2 ? 0 : jdarts::kPastCacheBytes;
+    jdarts::combine<T>(routes.data(), count, weights.data.get(), xs, out.template stacks<T>(), length, channels, pool,
+                       past_bytes);
     jdarts::products<T>(routes.data(), count, xs, ys, dots.data.get(), length, channels, pool);
     jdarts::moments<T>(xs, mean.data.get(), variance.data.get(), length, channels, pool);
     if (close(out.arrays[0], sum[0]) && close(out.arrays[1], sum[1]) && close(dots, dot) &&
@@ -319,13 +338,14 @@ int main() {
         for (auto [height, width] : images)
           for (Index channels : {1, 3, 4, 16, 17, 32}) {
             const Geometry g{2, 1 + cases % 3, 2, height, width, channels, size, stride, dilation};
-            right &= check_depthwise<float>(g, 1 + cases % 4, generator) && check_depthwise<double>(g, 1 + cases % 4, generator);
+            right &= check_depthwise<float>(g, 1 + cases % 2, cases % 3, 1 + cases % 4, generator) &&
+                     check_depthwise<double>(g, 1 + cases % 3, cases % 2, 1 + cases % 4, generator);
             ++cases;
           }
   // Enough work for several threads, and more than one band an image.
-  right &= check_depthwise<float>({1, 3, 2, 64, 40, 48, 5, 1, 2}, 4, generator);
-  right &= check_depthwise<float>({1, 3, 2, 64, 40, 48, 5, 2, 1}, 4, generator);
-  right &= check_depthwise<double>({2, 1, 0, 8, 8, 4, 3, 1, 1}, 4, generator);
+  right &= check_depthwise<float>({1, 3, 2, 64, 40, 48, 5, 1, 2}, 2, true, 4, generator);
+  right &= check_depthwise<float>({1, 3, 2, 64, 40, 48, 5, 2, 1}, 2, true, 4, generator);
+  right &= check_depthwise<double>({2, 1, 0, 8, 8, 4, 3, 1, 1}, 2, true, 4, generator);
   for (Index channels : {1, 3, 4, 8, 16, 17, 32, 40, 64, 100})
     for (Index pixels : {0, 1, 2, 7, 16, 50, 513, 3000}) {
       right &= check_routes<float>(channels, pixels, 1 + cases % 4, generator) &&

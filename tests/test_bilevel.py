@@ -108,6 +108,34 @@ def test_exact_is_the_gradient_through_the_virtual_step(make):
         chex.assert_trees_all_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
+@jax.custom_vjp
+def tanh_of_reverse_mode(x):
+    return jnp.tanh(x)
+
+
+tanh_of_reverse_mode.defvjp(lambda x: (jnp.tanh(x),) * 2, lambda y, ct: (ct * (1 - y * y),))
+
+
+def test_exact_serves_losses_without_a_forward_mode():
+    """A hand-written reverse rule, inside a loop, gives the step that JAX's own derivative gives."""
+    optimizer, alpha_optimizer = OPTIMIZERS["momentum_and_decay"](), optax.adam(0.1)
+    state, train, valid = warm_state(optimizer, alpha_optimizer)
+
+    def looped(tanh):
+        def loss(weights, alphas, model_state, batch, key):
+            def layer(hidden, _):
+                return tanh(hidden @ weights["in"] @ weights["out"] @ jnp.ones((2, 3))) * alphas["mix"][None], None
+
+            hidden, _ = jax.lax.scan(layer, batch[0], length=2)
+            return jnp.mean(jnp.square(hidden)), (model_state, {})
+
+        return jax.jit(stepper(optimizer, alpha_optimizer, jdarts.exact(), loss))
+
+    got, expected = (looped(tanh)(state, train, valid) for tanh in (tanh_of_reverse_mode, jnp.tanh))
+    assert expected[1]["hypergradient/implicit_norm"] > 0
+    chex.assert_trees_all_close(_numbers(got), _numbers(expected), rtol=1e-10, atol=1e-12)
+
+
 @each_optimizer
 def test_finite_difference_tends_to_exact(make):
     optimizer = make()

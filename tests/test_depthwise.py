@@ -84,6 +84,51 @@ def test_float32(stride, dilation, channels):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
+@pytest.mark.parametrize("channels", [3, 16])
+@pytest.mark.parametrize(("stride", "dilation"), STRIDES_AND_DILATIONS)
+def test_rectified_is_the_convolution_of_the_relu(path, stride, dilation, channels):
+    """Values, gradients and the change of gradients along a direction, in both modes."""
+    options = {"stride": stride, "dilation": dilation}
+    x, kernels = normal(2, 2, 5, 6, channels), normal(2, 3, 3, 3, channels)
+    x[0, 0, 0] = 0  # at the kink the derivative is 0, as jax.nn.relu's
+    directions = normal(2, 2, 5, 6, channels, seed=1), normal(2, 3, 3, 3, channels, seed=1)
+
+    def everything(convolve):
+        def gradients(*operands):
+            return jax.grad(lambda *o: jnp.sum(jnp.sin(convolve(*o))), (0, 1))(*operands)
+
+        values, change = jax.jvp(gradients, (x, kernels), directions)
+        _, pull = jax.vjp(gradients, x, kernels)
+        return convolve(x, kernels), values, change, pull(directions)
+
+    got = jax.jit(lambda: everything(partial(depthwise_conv, rectified=True, **options)))()
+    expected = jax.jit(lambda: everything(lambda x, k: depthwise_conv(jax.nn.relu(x), k, **options)))()
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-11), got, expected)
+
+
+def test_rectified_lets_what_is_no_number_pass(path):
+    x = np.full((1, 1, 3, 3, 1), np.nan)
+    assert np.isnan(depthwise_conv(x, normal(1, 1, 3, 3, 1), rectified=True)).all()
+
+
+def test_a_change_is_one_call():
+    """Both terms of the product rule are added up inside one function, forward and backward."""
+    x, kernels = normal(1, 2, 4, 4, 2), normal(1, 2, 3, 3, 2)
+
+    def change(function):
+        return jax.make_jaxpr(lambda *t: jax.jvp(function, (x, kernels), t))(x, kernels).jaxpr
+
+    def pulled(x, kernels):
+        y, pull = jax.vjp(lambda x: depthwise_conv(x, kernels, rectified=True), x)
+        return pull(y)
+
+    def calls(jaxpr, name):
+        return sum(equation.primitive.name == name for equation in jaxpr.eqns)
+
+    assert calls(change(partial(depthwise_conv, rectified=True)), "depthwise_conv") == 2
+    assert calls(change(pulled), "depthwise_conv_input_gradient") == 2
+
+
 def test_other_floating_types_are_computed():
     x, kernels = normal(1, 1, 4, 4, 2), normal(1, 1, 3, 3, 2)
     y = depthwise_conv(x.astype(jnp.bfloat16), kernels.astype(jnp.bfloat16))
@@ -129,14 +174,15 @@ def test_hessian_vector_products_agree_in_both_modes(stride):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize("axes", [(0, None), (3, None), (None, 0), (None, 2), (0, 0), (2, 5)])
-def test_vmap_equals_a_loop(axes):
+def test_vmap_equals_a_loop(axes, rectified):
     """Values, gradients and second derivatives: every primitive is batched in every pattern that occurs."""
     x, kernels = normal(3, 2, 2, 4, 3, 2), normal(3, 2, 2, 3, 3, 2)
 
     def along_gradient(x, kernels):
         def loss(x, kernels):
-            return jnp.sum(jnp.sin(depthwise_conv(x, kernels, stride=2)))
+            return jnp.sum(jnp.sin(depthwise_conv(x, kernels, stride=2, rectified=rectified)))
 
         gradient = jax.grad(loss, (0, 1))
         return loss(x, kernels), jax.jvp(gradient, (x, kernels), (jnp.cos(x), jnp.cos(kernels)))

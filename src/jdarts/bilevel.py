@@ -20,6 +20,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jdarts.errors import InputError
+from jdarts.forward_mode import has_forward_mode
 from jdarts.parallel import mean_over, own_key
 
 PyTree = Any
@@ -119,8 +120,9 @@ def first_order() -> HypergradientFn:
 def exact(*, virtual_optimizer: optax.GradientTransformation | None = None) -> HypergradientFn:
     """The exact hypergradient of one unrolled step, to rounding (paper equation 6, no finite difference).
 
-    The product ∇²αw L_train(w, α)·u pulls `u` back through the training gradient as a function of α. That gradient is
-    computed once: it serves the virtual step too.
+    The product ∇²αw L_train(w, α)·u pushes `u` forward through the training gradient as a function of w. That gradient is
+    computed once: it serves the virtual step too. Where the loss holds a `jax.custom_vjp`, which has no forward mode, the
+    product pulls `u` back through the gradient as a function of α instead: the same, slower.
 
     Args:
       virtual_optimizer: makes the virtual step instead of the weight optimiser. It is given the weight optimiser's state, so
@@ -128,12 +130,9 @@ def exact(*, virtual_optimizer: optax.GradientTransformation | None = None) -> H
     """
 
     def estimate(problem: Problem) -> Estimate:
-        training_gradient, pull_back = jax.vjp(
-            lambda alphas: jax.grad(problem.train_loss)(problem.weights, alphas), problem.alphas
-        )
+        training_gradient, product = _gradient_and_product(problem)
         look = _look_ahead(problem, training_gradient, virtual_optimizer)
-        (implicit,) = pull_back(look.direction)
-        return look.estimate(problem, implicit)
+        return look.estimate(problem, product(look.direction))
 
     return estimate
 
@@ -356,6 +355,17 @@ def bilevel_step(
 def all_finite(tree: PyTree) -> jax.Array:
     """Whether no entry of any leaf is NaN or infinite; bool `[]`."""
     return jnp.all(jnp.isfinite(ravel_pytree(tree)[0]))
+
+
+def _gradient_and_product(problem: Problem) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+    """The training gradient ∇w, and `u ↦ ∇²αw L_train · u`, which goes on from the gradient's passes."""
+    if not has_forward_mode(problem.train_loss, problem.weights, problem.alphas):
+        gradient, pull = jax.vjp(lambda alphas: jax.grad(problem.train_loss)(problem.weights, alphas), problem.alphas)
+        return gradient, lambda u: pull(u)[0]
+    (gradient, _), push = jax.linearize(
+        lambda weights: jax.grad(problem.train_loss, argnums=(0, 1))(weights, problem.alphas), problem.weights
+    )
+    return gradient, lambda u: push(u)[1]
 
 
 class _LookAhead(NamedTuple):

@@ -102,36 +102,28 @@ def _target(function: str) -> str:
     return f"jdarts_{function}"
 
 
-def _forward(ctx: mlir.LoweringRuleContext, x: Any, kernels: Any, *, stride: int, dilation: int) -> Any:
-    return jax.ffi.ffi_lowering(_target("depthwise_forward"))(
-        ctx, x, kernels, stride=np.int64(stride), dilation=np.int64(dilation)
-    )
+def _depthwise(function: str) -> mlir.LoweringRule:
+    def rule(
+        ctx: mlir.LoweringRuleContext, *operands: Any, gated: bool, stride: int, dilation: int, **sizes: int
+    ) -> Any:
+        return jax.ffi.ffi_lowering(_target(function))(
+            ctx, *operands, stride=np.int64(stride), dilation=np.int64(dilation)
+        )
+
+    return rule
 
 
-def _input_gradient(
-    ctx: mlir.LoweringRuleContext,
-    y: Any,
-    kernels: Any,
-    *,
-    stride: int,
-    dilation: int,
-    height: int,
-    width: int,
+def _kernel_gradient(
+    ctx: mlir.LoweringRuleContext, *operands: Any, gated: bool, stride: int, dilation: int, size: int
 ) -> Any:
-    return jax.ffi.ffi_lowering(_target("depthwise_input_gradient"))(
-        ctx, y, kernels, stride=np.int64(stride), dilation=np.int64(dilation)
-    )
-
-
-def _kernel_gradient(ctx: mlir.LoweringRuleContext, x: Any, y: Any, *, stride: int, dilation: int, size: int) -> Any:
-    def gradient(x: jax.Array, y: jax.Array) -> jax.Array:
+    def gradient(x: jax.Array, y: jax.Array, *gate: jax.Array) -> jax.Array:
         sources, targets, batch, height, _, channels = y.shape
         kernels = jax.ShapeDtypeStruct((sources, targets, size, size, channels), x.dtype)
         partials = jax.ShapeDtypeStruct((_chunks(sources, batch, height), *kernels.shape), x.dtype)
         call = jax.ffi.ffi_call(_target("depthwise_kernel_gradient"), (kernels, partials))
-        return call(x, y, stride=np.int64(stride), dilation=np.int64(dilation))[0]
+        return call(x, y, *gate, stride=np.int64(stride), dilation=np.int64(dilation))[0]
 
-    return mlir.lower_fun(gradient, multiple_results=False)(ctx, x, y)
+    return mlir.lower_fun(gradient, multiple_results=False)(ctx, *operands)
 
 
 def _chunks(sources: int, batch: int, height: int) -> int:
@@ -194,8 +186,8 @@ def _flat(routes: Any) -> np.ndarray:
 
 
 _RULES = {
-    "depthwise_forward": _forward,
-    "depthwise_input_gradient": _input_gradient,
+    "depthwise_forward": _depthwise("depthwise_forward"),
+    "depthwise_input_gradient": _depthwise("depthwise_input_gradient"),
     "depthwise_kernel_gradient": _kernel_gradient,
     "combine": _combine,
     "products": _products,

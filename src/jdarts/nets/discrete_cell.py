@@ -11,7 +11,7 @@ from jdarts.genotype import Genotype
 from jdarts.nets.drop_path import drop_path
 from jdarts.nets.layers import NormalisedSum, Preprocess, operation_weights
 from jdarts.nets.stages import EdgeGroup, discrete_stages
-from jdarts.ops.candidates import Begun, Operation, Product, Sources, candidate, noise, up_to_last_norms
+from jdarts.ops.candidates import Begun, Operation, Product, candidate, noise, up_to_last_norms
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.space import CellKind
 
@@ -116,29 +116,25 @@ class DiscreteStage(nn.Module):
 
     def _outputs(self, states: list[jax.Array], train: bool) -> "list[_Output]":
         """What the operations make of the states, before the last batch norm."""
-        read = {
-            group.source: Sources(states[group.source][None], jax.nn.relu(states[group.source])[None])
-            for group in self.groups
-        }
 
         def normalise(stacks: list[jax.Array]) -> tuple[jax.Array, ...]:
             plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
             return NormalisedSum(plan, affine=True, name="middle")(stacks, train=train)
 
-        begun = [self._begun(group, read[group.source]) for group in self.groups]
+        begun = [self._begun(group, states[group.source][None]) for group in self.groups]
         return [
             _Output(group, each.operation.per_source, bool(each.weights), z)
             for group, each, z in zip(self.groups, begun, up_to_last_norms(begun, normalise))
         ]
 
-    def _begun(self, group: EdgeGroup, sources: Sources) -> Begun:
+    def _begun(self, group: EdgeGroup, states: jax.Array) -> Begun:
         count = len(group.edges)
         if group.name == NOISE:
-            drawn = Product((noise(self.make_rng(NOISE), sources.states, count, self.stride),))
-            return Begun(Operation(lambda sources, weights: drawn), {}, drawn)
+            drawn = Product((noise(self.make_rng(NOISE), states, count, self.stride),))
+            return Begun(Operation(lambda states, weights: drawn), {}, drawn)
         operation = candidate(group.name, self.stride)
-        weights = operation_weights(self, group.key, operation, count, sources.states)
-        return Begun(operation, weights, operation.first(sources, weights))
+        weights = operation_weights(self, group.key, operation, count, states)
+        return Begun(operation, weights, operation.first(states, weights))
 
 
 class _Output(NamedTuple):

@@ -26,7 +26,7 @@ from jdarts.nets.layers import (
     operation_weights,
 )
 from jdarts.nets.stages import OperationEdges, Stage, stages
-from jdarts.ops.candidates import Begun, Operation, Product, Sources, candidate, noise, up_to_last_norms
+from jdarts.ops.candidates import Begun, Operation, Product, candidate, noise, up_to_last_norms
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace, cell_kinds
 
@@ -192,7 +192,7 @@ class MixedStage(nn.Module):
         Returns:
           The finished node `[1, B, H', W', C]`, and the sums of the others; None where there are none.
         """
-        outputs = self._outputs(Sources(states, jax.nn.relu(states)), train)
+        outputs = self._outputs(states, train)
         stacks = [output.z for output in outputs]
         first_node = min(node for output in outputs for node in output.group.targets)
         routes = [
@@ -211,14 +211,14 @@ class MixedStage(nn.Module):
         finished, *others = NormalisedSum(plan, name="last")(stacks, factors, train=train)
         return finished, others[0] if others else None
 
-    def _outputs(self, sources: Sources, train: bool) -> "list[_Output]":
+    def _outputs(self, states: jax.Array, train: bool) -> "list[_Output]":
         """What the operations make of the sources, before the last batch norm; those that have one come first."""
 
         def normalise(stacks: list[jax.Array]) -> tuple[jax.Array, ...]:
             plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
             return NormalisedSum(plan, name="middle")(stacks, train=train)
 
-        parts = [self._begun(group, sources) for group in self.stage.operations]
+        parts = [self._begun(group, states) for group in self.stage.operations]
         stacks = up_to_last_norms([begun for begun, _ in parts], normalise)
         outputs = [
             _Output(group, rows, z, begun.operation.normalised)
@@ -226,19 +226,19 @@ class MixedStage(nn.Module):
         ]
         return sorted(outputs, key=lambda output: not output.normalised)
 
-    def _begun(self, group: OperationEdges, sources: Sources) -> tuple[Begun, tuple[int, ...]]:
+    def _begun(self, group: OperationEdges, states: jax.Array) -> tuple[Begun, tuple[int, ...]]:
         """An operation on its sources, and for each of its edges the row of what it makes."""
         edges = tuple(range(len(group.edges)))
         if group.name == NOISE:
-            drawn = Product((noise(self.make_rng(NOISE), sources.states, len(edges), self.stride),))
-            return Begun(Operation(lambda sources, weights: drawn, normalised=False), {}, drawn), edges
+            drawn = Product((noise(self.make_rng(NOISE), states, len(edges), self.stride),))
+            return Begun(Operation(lambda states, weights: drawn, normalised=False), {}, drawn), edges
         operation = candidate(group.name, self.stride)
         read = group.distinct_sources if operation.per_source or group.is_even else group.sources
-        if read != tuple(range(sources.states.shape[0])):
-            sources = Sources(*(x[np.array(read)] for x in sources))
-        weights = operation_weights(self, group.name, operation, len(group.edges), sources.states)
+        if read != tuple(range(states.shape[0])):
+            states = states[np.array(read)]
+        weights = operation_weights(self, group.name, operation, len(group.edges), states)
         rows = tuple(read.index(source) for source in group.sources) if operation.per_source else edges
-        return Begun(operation, weights, operation.first(sources, weights)), rows
+        return Begun(operation, weights, operation.first(states, weights)), rows
 
     def _mixture_weights(self, groups: Sequence[OperationEdges], weights: jax.Array) -> jax.Array:
         """The mixture weights of the groups' edges, one after the other."""

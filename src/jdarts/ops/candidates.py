@@ -22,18 +22,6 @@ from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 Weights = Mapping[str, jax.Array]
 
 
-class Sources(NamedTuple):
-    """What edges read: the states, and what several operations make of them first.
-
-    Attributes:
-      states: `[S, B, H, W, C]`.
-      rectified: their ReLU.
-    """
-
-    states: jax.Array
-    rectified: jax.Array
-
-
 class WeightShape(NamedTuple):
     """One weight of an operation: its shape per edge, and the fan-in that bounds its initial values."""
 
@@ -70,7 +58,7 @@ class Operation(NamedTuple):
     """A candidate operation at one stride.
 
     Attributes:
-      first: `(sources, weights) -> product [E, B, H', W', C]`, up to the first batch norm.
+      first: `(states, weights) -> product [E, B, H', W', C]` of the sources `[S, B, H, W, C]`, up to the first batch norm.
       second: `(x, weights) -> product [E, B, H', W', C]`, from the ReLU after the first batch norm up to the second; None for
         an operation that has one batch norm or none.
       weights: shapes of the weights per edge, by name, for `C` channels.
@@ -78,7 +66,7 @@ class Operation(NamedTuple):
       normalised: whether the last part is followed by a batch norm.
     """
 
-    first: Callable[[Sources, Weights], Product]
+    first: Callable[[jax.Array, Weights], Product]
     second: Callable[[jax.Array, Weights], Product] | None = None
     weights: Callable[[int], Mapping[str, WeightShape]] = _no_weights
     per_source: bool = False
@@ -112,17 +100,17 @@ def up_to_last_norms(
     pending = [(n, each.operation.second, each.weights) for n, each in enumerate(begun) if each.operation.second]
     if pending:
         normalised = normalise([stacks[n] for n, _, _ in pending])
-        products = [second(jax.nn.relu(x), weights) for (_, second, weights), x in zip(pending, normalised)]
+        products = [second(x, weights) for (_, second, weights), x in zip(pending, normalised)]
         for (n, _, _), z in zip(pending, multiplied(products)):
             stacks[n] = z
     return stacks
 
 
 def depthwise(x: jax.Array, kernels: jax.Array, *, stride: int = 1, dilation: int = 1) -> jax.Array:
-    """Depthwise convolutions of `S` stacked sources with `E = S·T` kernels: to `[E, B, H', W', C]`."""
+    """Depthwise convolutions of the ReLU of `S` stacked sources with `E = S·T` kernels: to `[E, B, H', W', C]`."""
     sources = x.shape[0]
     kernels = kernels.reshape(sources, -1, *kernels.shape[1:])
-    y = depthwise_conv(x, kernels, stride=stride, dilation=dilation)
+    y = depthwise_conv(x, kernels, stride=stride, dilation=dilation, rectified=True)
     return y.reshape(-1, *y.shape[2:])
 
 
@@ -153,8 +141,8 @@ def _convolution_weights(size: int, rounds: int) -> Callable[[int], Mapping[str,
 
 
 def _separable(size: int, stride: int) -> Operation:
-    def first(sources: Sources, weights: Weights) -> Product:
-        x = depthwise(sources.rectified, weights["depthwise1"], stride=stride)
+    def first(states: jax.Array, weights: Weights) -> Product:
+        x = depthwise(states, weights["depthwise1"], stride=stride)
         return Product((x,), (weights["pointwise1"],))
 
     def second(x: jax.Array, weights: Weights) -> Product:
@@ -164,8 +152,8 @@ def _separable(size: int, stride: int) -> Operation:
 
 
 def _dilated(size: int, stride: int) -> Operation:
-    def first(sources: Sources, weights: Weights) -> Product:
-        x = depthwise(sources.rectified, weights["depthwise1"], stride=stride, dilation=2)
+    def first(states: jax.Array, weights: Weights) -> Product:
+        x = depthwise(states, weights["depthwise1"], stride=stride, dilation=2)
         return Product((x,), (weights["pointwise1"],))
 
     return Operation(first, weights=_convolution_weights(size, rounds=1))
@@ -181,12 +169,12 @@ def _factorized(size: int, stride: int) -> Operation:
         kernel = jnp.expand_dims(kernel, 1 - axis)
         return lax.conv_general_dilated(x, kernel, window, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-    def first(sources: Sources, weights: Weights) -> Product:
-        targets = weights["across"].shape[0] // sources.rectified.shape[0]
+    def first(states: jax.Array, weights: Weights) -> Product:
+        rectified = jax.nn.relu(states)
+        targets = weights["across"].shape[0] // states.shape[0]
         edges = enumerate(zip(weights["across"], weights["down"]))
         rows = [
-            convolution(convolution(sources.rectified[edge // targets], across, 1), down, 0)
-            for edge, (across, down) in edges
+            convolution(convolution(rectified[edge // targets], across, 1), down, 0) for edge, (across, down) in edges
         ]
         return Product((jnp.stack(rows),))
 
@@ -198,16 +186,16 @@ def _factorized(size: int, stride: int) -> Operation:
 
 
 def _pool(pool: Callable[..., jax.Array], stride: int) -> Operation:
-    return Operation(lambda sources, weights: Product((pool(sources.states, stride=stride),)), per_source=True)
+    return Operation(lambda states, weights: Product((pool(states, stride=stride),)), per_source=True)
 
 
 def _skip(stride: int) -> Operation:
     if stride == 1:
-        return Operation(lambda sources, weights: Product((sources.states,)), per_source=True, normalised=False)
+        return Operation(lambda states, weights: Product((states,)), per_source=True, normalised=False)
 
-    def first(sources: Sources, weights: Weights) -> Product:
+    def first(states: jax.Array, weights: Weights) -> Product:
         edges = weights["even"].shape[0]
-        x = jnp.repeat(sources.rectified, edges // sources.rectified.shape[0], axis=0)
+        x = jnp.repeat(jax.nn.relu(states), edges // states.shape[0], axis=0)
         return factorized_reduce(x, weights["even"], weights["odd"])
 
     def shapes(channels: int) -> Mapping[str, WeightShape]:

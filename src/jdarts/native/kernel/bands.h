@@ -27,6 +27,13 @@ void copy_pixel(const From* __restrict from, Index channels, T* __restrict to) {
   for (Index c = 0; c < channels; ++c) to[c] = from[c];
 }
 
+// Copies values; with a gate, 0 where the gate is 0 or below. A gate that is no number lets the value pass.
+template <typename From, typename T>
+JDARTS_INLINE void copy_values(const From* from, const From* gate, Index count, T* __restrict to) {
+  if (!gate) return copy_pixel(from, count, to);
+  for (Index c = 0; c < count; ++c) to[c] = gate[c] <= From(0) ? From(0) : from[c];
+}
+
 struct BandBuffer {};
 struct OtherBuffer {};
 
@@ -45,21 +52,26 @@ struct Padding {
     if (row * sizeof(T) % 4096 == 0) row += lanes;  // rows 4 KiB apart would compete for the same cache lines
   }
 
-  // Copies `count` rows from `first` on; those outside the image are filling.
+  // Copies `count` rows from `first` on, through a gate of the image's shape where there is one; rows outside the image are
+  // filling.
   template <typename From>
-  void copy(const From* image, Index height, Index width, Index first, Index count, T* out) const {
+  void copy(const From* image, Index height, Index width, Index first, Index count, T* out,
+            const From* gate = nullptr) const {
     for (Index h = first; h < first + count; ++h, out += row) {
       if (h < 0 || h >= height) {
         std::fill_n(out, row, filling);
       } else if (planes == 1) {
         std::fill_n(out, left * channels, filling);
-        std::copy_n(image + h * width * channels, width * channels, out + left * channels);
+        const Index row_of_image = h * width * channels;
+        copy_values(image + row_of_image, gate ? gate + row_of_image : nullptr, width * channels, out + left * channels);
         std::fill(out + (left + width) * channels, out + row, filling);
       } else {
         std::fill_n(out, row, filling);
-        for (Index w = 0; w < width; ++w)
-          copy_pixel(image + (h * width + w) * channels, channels,
-                     out + (w + left) % 2 * plane + (w + left) / 2 * channels);
+        for (Index w = 0; w < width; ++w) {
+          const Index pixel = (h * width + w) * channels;
+          copy_values(image + pixel, gate ? gate + pixel : nullptr, channels,
+                      out + (w + left) % 2 * plane + (w + left) / 2 * channels);
+        }
       }
     }
   }

@@ -1,15 +1,19 @@
 // Sums along routes: out[q][j] = Σ weights[r] · x[k][i] over the routes r = (k, i, q, j), with one weight per channel.
 //
 // A row of a stack is read as one flat array of pixels × channels. Work is cut into blocks of that array: while a block of
-// all rows is in the cache, every route is served.
+// the rows that several routes read is in the cache, every route is served. Results too large for any cache pass by it.
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "routes.h"
 
 namespace jdarts {
+
+// Results of this size are not in the last cache any more when they are read.
+constexpr Index kPastCacheBytes = 1 << 24;
 
 // What one route adds: x times a weight per channel.
 template <typename T>
@@ -26,9 +30,12 @@ struct Sum {
   Index begin, end;
 };
 
-// out = (kOnto ? out : constant) + Σ of kTerms terms, over whole vectors. With kOnePhase every vector begins at the same
+// How a sum meets what stands in its place: written over it, written past the caches, or added.
+enum class Write { kOver, kPast, kOnto };
+
+// out = (or out +=) constant + Σ of kTerms terms, over whole vectors. With kOnePhase every vector begins at the same
 // channel, so that the weights stay in registers.
-template <typename T, bool kOnto, bool kOnePhase, int kTerms>
+template <typename T, Write kWrite, bool kOnePhase, int kTerms>
 void add_terms(const Term<T>* terms, const T* constant, T* out, Index offset, Index length, Index channels) {
   constexpr Index lanes = Simd<T>::lanes;
   const T* x[kTerms + 1];
@@ -40,10 +47,13 @@ void add_terms(const Term<T>* terms, const T* constant, T* out, Index offset, In
   if constexpr (kOnePhase)
     for (int n = 0; n < kTerms; ++n) weight[n] = load(w[n]);
   for (Index q = 0, phase = 0; q < length; q += lanes) {
-    Vector<T> sum = kOnto ? load(out + q) : load(constant + phase);
+    Vector<T> sum = kWrite == Write::kOnto ? load(out + q) : load(constant + phase);
 #pragma GCC unroll 8
     for (int n = 0; n < kTerms; ++n) sum += load(x[n] + q) * (kOnePhase ? weight[n] : load(w[n] + phase));
-    store(out + q, sum);
+    if constexpr (kWrite == Write::kPast)
+      store_past(out + q, sum);
+    else
+      store(out + q, sum);
     if constexpr (!kOnePhase) {
       phase += advance;
       if (phase >= channels) phase -= channels;
@@ -52,24 +62,31 @@ void add_terms(const Term<T>* terms, const T* constant, T* out, Index offset, In
 }
 
 // The same for min(count, kTerms) terms; returns how many.
-template <typename T, bool kOnto, bool kOnePhase, int kTerms>
+template <typename T, Write kWrite, bool kOnePhase, int kTerms>
 Index add_some(const Term<T>* terms, Index count, const T* constant, T* out, Index offset, Index length,
                Index channels) {
   if constexpr (kTerms > 0)
     if (count < kTerms)
-      return add_some<T, kOnto, kOnePhase, kTerms - 1>(terms, count, constant, out, offset, length, channels);
-  add_terms<T, kOnto, kOnePhase, kTerms>(terms, constant, out, offset, length, channels);
+      return add_some<T, kWrite, kOnePhase, kTerms - 1>(terms, count, constant, out, offset, length, channels);
+  add_terms<T, kWrite, kOnePhase, kTerms>(terms, constant, out, offset, length, channels);
   return kTerms;
 }
 
 // One block of one row of a result.
 template <typename T, bool kOnePhase>
-void add_up(const Sum<T>& sum, const Term<T>* terms, Index offset, Index length, Index channels) {
+void add_up(const Sum<T>& sum, const Term<T>* terms, Index offset, Index length, Index channels, bool past) {
   constexpr int kMost = kManyRegisters ? 8 : 4;
   Index n = sum.begin;
-  n += add_some<T, false, kOnePhase, kMost>(terms + n, sum.end - n, sum.constant, sum.data, offset, length, channels);
+  if (past && sum.end - n <= kMost && reinterpret_cast<uintptr_t>(sum.data + offset) % kVectorBytes == 0) {
+    add_some<T, Write::kPast, kOnePhase, kMost>(terms + n, sum.end - n, sum.constant, sum.data, offset, length,
+                                                channels);
+    return;
+  }
+  n += add_some<T, Write::kOver, kOnePhase, kMost>(terms + n, sum.end - n, sum.constant, sum.data, offset, length,
+                                                   channels);
   while (n < sum.end)
-    n += add_some<T, true, kOnePhase, kMost>(terms + n, sum.end - n, sum.constant, sum.data, offset, length, channels);
+    n += add_some<T, Write::kOnto, kOnePhase, kMost>(terms + n, sum.end - n, sum.constant, sum.data, offset, length,
+                                                     channels);
 }
 
 template <typename T>
@@ -81,10 +98,10 @@ void add_up_pixels(const Sum<T>& sum, const Term<T>* terms, Index begin, Index e
   }
 }
 
-// weights [R, C]; the rows of all stacks have `length` values.
+// weights [R, C]; the rows of all stacks have `length` values. Results of `past_bytes` together pass by the caches.
 template <typename T, typename Pool>
 void combine(const Route* routes, Index count, const T* weights, const Stacks<const T>& xs, const Stacks<T>& outs,
-             Index length, Index channels, Pool& pool) {
+             Index length, Index channels, Pool& pool, Index past_bytes = kPastCacheBytes) {
   if (length == 0) return;
   struct Weights {};
   const Steps<T> steps(length, channels);
@@ -111,20 +128,27 @@ void combine(const Route* routes, Index count, const T* weights, const Stacks<co
     }
   }
 
-  const Index rows = xs.total() + sums;
-  const Index block = steps.per_block(std::clamp<Index>(kCacheBytes / std::max<Index>(1, rows), 1024, 8192));
+  std::vector<Index> uses(xs.total());
+  for (Index r = 0; r < count; ++r)
+    if (routes[r].from_stack != kOnes) ++uses[xs.place(routes[r].from_stack, routes[r].from_row)];
+  const Index reused = std::count_if(uses.begin(), uses.end(), [](Index n) { return n > 1; });
+  const Index bytes = length * Index(sizeof(T)), threads = useful_threads((xs.total() + sums) * bytes);
+  const Index share = bytes / (2 * std::min<Index>(threads, pool.num_threads()));  // every thread has two blocks or more
+  const Index block = steps.per_block(std::min(block_bytes(reused), std::max<Index>(share, 1024)));
+  const bool past = sums * bytes >= past_bytes;
   const bool one_phase = Simd<T>::lanes % channels == 0;
   const Index blocks = (steps.count + block - 1) / block, tail = steps.count * steps.length;
-  parallel_for(pool, useful_threads(rows * length * sizeof(T)), std::max<Index>(blocks, 1), [&](Index unit) {
+  parallel_for(pool, threads, std::max<Index>(blocks, 1), [&](Index unit) {
     const Index begin = unit * block, end = std::min(begin + block, steps.count);
     for (const Sum<T>& sum : table) {
       const Index offset = begin * steps.length, values = (end - begin) * steps.length;
       if (one_phase)
-        add_up<T, true>(sum, terms.data(), offset, values, channels);
+        add_up<T, true>(sum, terms.data(), offset, values, channels, past);
       else
-        add_up<T, false>(sum, terms.data(), offset, values, channels);
+        add_up<T, false>(sum, terms.data(), offset, values, channels, past);
       if (end == steps.count) add_up_pixels(sum, terms.data(), tail, length, channels);
     }
+    if (past) stores_are_done();
   });
 }
 

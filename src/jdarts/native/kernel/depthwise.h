@@ -1,9 +1,13 @@
-// The three functions over whole arrays: x [S, B, H, W, C], kernels [S, T, k, k, C], y [S, T, B, H', W', C].
+// The three functions over whole arrays: x [S, B, H, W, C], kernels [S, T, k, k, C], y [S, T, B, H', W', C]. The first two
+// add up several terms, images with kernels of their own. With a gate [S, B, H, W, C], x stands for x where the gate is
+// above 0, and for 0 elsewhere: a ReLU before the convolution, which costs no pass over memory of its own.
 //
 // Work is cut into bands of rows of one image. A band's input is copied with its zero padding to a buffer of the
 // thread, so that the tiles need no bounds checks; at stride 2 the even columns come before the odd ones, so that
 // neighbouring outputs read neighbouring inputs.
 #pragma once
+
+#include <vector>
 
 #include "bands.h"
 #include "tiles.h"
@@ -36,17 +40,28 @@ struct RowSteps {
   Index out, in, stride;
 };
 
-// Kernels repeated with the period `channels`, so that a vector can be read at any phase.
+template <typename T>
+using Terms = std::vector<const T*>;
+
+// The kernels of all terms, [S, terms, T, k, k, period]: repeated, so that a vector can be read at any phase.
 template <typename T>
 struct Periodic {
   struct Buffer {};
-  Periodic(const T* kernels, Index count, Index channels) : data(kernels), period(channels) {
-    if (channels % Simd<T>::lanes == 0) return;
-    period = channels + Simd<T>::lanes - 1;
-    T* out = thread_buffer<T, Buffer>(count * period);
-    for (Index n = 0; n < count; ++n)
-      for (Index c = 0; c < period; ++c) out[n * period + c] = kernels[n * channels + c % channels];
+  Periodic(const Geometry& g, const Terms<T>& kernels) : data(kernels[0]), period(g.channels) {
+    const Index channels = g.channels, terms = kernels.size(), taps = g.targets * g.size * g.size;
+    if (channels % Simd<T>::lanes != 0)
+      period += Simd<T>::lanes - 1;
+    else if (terms == 1)
+      return;
+    T* out = thread_buffer<T, Buffer>(g.sources * terms * taps * period);
     data = out;
+    for (Index s = 0; s < g.sources; ++s)
+      for (const T* kernel : kernels)
+        for (const T* from = kernel + s * taps * channels; from != kernel + (s + 1) * taps * channels; from += channels) {
+          std::copy_n(from, channels, out);
+          for (Index c = channels; c < period; ++c) out[c] = out[c - channels];
+          out += period;
+        }
   }
   const T* data;
   Index period;
@@ -55,31 +70,36 @@ struct Periodic {
 struct Columns {};
 
 template <typename T, typename Pool>
-void forward(const Geometry& g, const T* x, const T* kernels, T* y, Pool& pool) {
+void forward(const Geometry& g, const Terms<T>& xs, const Terms<T>& kernels, const T* gate, T* y, Pool& pool) {
   const RowSteps steps(g);
+  const Index terms = xs.size();
   const Index length = g.out_width() * g.channels, rows_per_tile = kRows * steps.out;
   const Padding<T> padding(g.width, g.pad(), g.stride, g.channels);
-  const Periodic<T> periodic(kernels, g.sources * g.targets * g.size * g.size, g.channels);
+  const Periodic<T> periodic(g, kernels);
   const Index k = g.size, c = periodic.period;
   Index* shift = thread_buffer<Index, Columns>(k);
   padding.shifts(k, g.dilation, shift);
   const auto compute = steps.stride == 1 ? tile_for<T, 1>(k) : tile_for<T, 2>(k);
   const Index images = g.sources * g.batch, threads = std::min<Index>(pool.num_threads(), g.useful_threads());
   if (images * length == 0 || g.targets == 0) return;
-  const Bands bands(g.out_height(), (2 * threads + images - 1) / images, padding.row * g.stride * sizeof(T),
+  const Bands bands(g.out_height(), (2 * threads + images - 1) / images, terms * padding.row * g.stride * sizeof(T),
                     rows_per_tile);
 
   parallel_for(pool, threads, images * bands.count, [&](Index unit) {
     const Index image = unit / bands.count, source = image / g.batch, b = image % g.batch;
     const Index begin = bands.begin(unit % bands.count), rows = bands.end(unit % bands.count) - begin;
     const Index read = (rows - 1) * g.stride + ((kRows - 1) * steps.stride + k - 1) * steps.in + 1;
-    T* in = thread_buffer<T, BandBuffer>(read * padding.row);
-    padding.copy(x + image * g.image(), g.height, g.width, begin * g.stride - g.pad(), read, in);
-    const Taps<T> taps{periodic.data + source * g.targets * k * k * c, k * c, c, k * k * c, 0, k, k, shift};
+    const Index term = read * padding.row;
+    T* in = thread_buffer<T, BandBuffer>(terms * term);
+    for (Index n = 0; n < terms; ++n)
+      padding.copy(xs[n] + image * g.image(), g.height, g.width, begin * g.stride - g.pad(), read, in + n * term,
+                   gate ? gate + image * g.image() : nullptr);
+    const Index of_term = g.targets * k * k * c;
+    const Taps<T> taps{periodic.data + source * terms * of_term, k * c, c, k * k * c, of_term, k, k, shift};
     T* out = y + (source * g.targets * g.batch + b) * g.out_image() + begin * length;
     for (Index parity = 0; parity < steps.out; ++parity)
       for (Index r = parity; r < rows; r += rows_per_tile)
-        compute({in + r * g.stride * padding.row, steps.in * padding.row, 0, 1}, taps, g.channels, length, g.targets,
+        compute({in + r * g.stride * padding.row, steps.in * padding.row, term, terms}, taps, g.channels, length, g.targets,
                 {out + r * length, steps.out * length, g.batch * g.out_image(),
                  std::min<Index>(kRows, (rows - r + steps.out - 1) / steps.out)});
   });
@@ -103,15 +123,16 @@ struct ReachingTaps {
 };
 
 template <typename T, typename Pool>
-void input_gradient(const Geometry& g, const T* y, const T* kernels, T* x, Pool& pool) {
+void input_gradient(const Geometry& g, const Terms<T>& ys, const Terms<T>& kernels, const T* gate, T* x, Pool& pool) {
+  const Index terms = g.targets * ys.size();  // every target of every term adds to x
   const Index spread = g.stride == 1 ? g.dilation : 1;  // rows of y between two taps
   const Index rows_per_tile = kRows * spread, left = g.stride == 1 ? g.pad() : (g.pad() + 1) / 2;
   const Padding<T> padding(g.out_width(), left, 1, g.channels);
-  const Periodic<T> periodic(kernels, g.sources * g.targets * g.size * g.size, g.channels);
+  const Periodic<T> periodic(g, kernels);
   const Index k = g.size, c = periodic.period;
   const Index images = g.sources * g.batch, threads = std::min<Index>(pool.num_threads(), g.useful_threads());
   if (images * g.image() == 0) return;
-  const Bands bands(g.out_height(), (2 * threads + images - 1) / images, g.targets * padding.row * sizeof(T),
+  const Bands bands(g.out_height(), (2 * threads + images - 1) / images, terms * padding.row * sizeof(T),
                     rows_per_tile);
   Index* shift = thread_buffer<Index, Columns>(k);
   padding.shifts(k, spread, shift);
@@ -120,18 +141,18 @@ void input_gradient(const Geometry& g, const T* y, const T* kernels, T* x, Pool&
     const Index image = unit / bands.count, source = image / g.batch, b = image % g.batch;
     const Index begin = bands.begin(unit % bands.count), rows = bands.end(unit % bands.count) - begin;
     const Index read = rows + 2 * left + (kRows - 1) * spread, term = read * padding.row;
-    T* in = thread_buffer<T, BandBuffer>(g.targets * term);
+    T* in = thread_buffer<T, BandBuffer>(terms * term);
     T* strided = thread_buffer<T, OtherBuffer>(g.stride == 1 ? 0 : kRows * g.out_width() * g.channels);
-    for (Index t = 0; t < g.targets; ++t)
-      padding.copy(y + ((source * g.targets + t) * g.batch + b) * g.out_image(), g.out_height(), g.out_width(),
-                   begin - left, read, in + t * term);
+    for (Index n = 0; n < terms; ++n)
+      padding.copy(ys[n / g.targets] + ((source * g.targets + n % g.targets) * g.batch + b) * g.out_image(),
+                   g.out_height(), g.out_width(), begin - left, read, in + n * term);
 
     for (Index row_parity = 0; row_parity < g.stride; ++row_parity)
       for (Index column_parity = 0; column_parity < g.stride; ++column_parity) {
         const ReachingTaps down(g, row_parity), across(g, column_parity);
         const Index pixels = (g.width - column_parity + g.stride - 1) / g.stride, length = pixels * g.channels;
         const Index in_height = (g.height - row_parity + g.stride - 1) / g.stride;
-        const Taps<T> taps{periodic.data + source * g.targets * k * k * c + (down.last * k + across.last) * c,
+        const Taps<T> taps{periodic.data + source * terms * k * k * c + (down.last * k + across.last) * c,
                            -down.step * k * c, -across.step * c, 0, k * k * c, down.count, across.count, shift};
         const auto compute = tile_for<T, 1>(down.count);
         for (Index parity = 0; parity < spread; ++parity)
@@ -139,11 +160,13 @@ void input_gradient(const Geometry& g, const T* y, const T* kernels, T* x, Pool&
             const Index valid = std::min<Index>(
                 kRows, (std::min(rows, in_height - begin) - r + spread - 1) / spread);
             if (valid <= 0) continue;
-            T* out = x + image * g.image() + (begin + r) * g.stride * g.width * g.channels;
+            const Index place = image * g.image() + (begin + r) * g.stride * g.width * g.channels;
+            T* out = x + place;
+            const T* open = gate ? gate + place : nullptr;
             const Rows<T> from{in + (r + left + down.base) * padding.row + (left + across.base) * g.channels,
-                               spread * padding.row, term, g.targets};
+                               spread * padding.row, term, terms};
             if (g.stride == 1) {
-              compute(from, taps, g.channels, length, 1, {out, spread * length, 0, valid});
+              compute(from, taps, g.channels, length, 1, {out, spread * length, 0, valid, open});
               continue;
             }
             if (down.count * across.count == 0)
@@ -151,9 +174,10 @@ void input_gradient(const Geometry& g, const T* y, const T* kernels, T* x, Pool&
             else
               compute(from, taps, g.channels, length, 1, {strided, length, 0, valid});
             for (Index n = 0; n < valid; ++n)
-              for (Index w = 0; w < pixels; ++w)
-                copy_pixel(strided + n * length + w * g.channels, g.channels,
-                           out + ((2 * n + row_parity) * g.width + 2 * w + column_parity) * g.channels);
+              for (Index w = 0; w < pixels; ++w) {
+                const Index pixel = ((2 * n + row_parity) * g.width + 2 * w + column_parity) * g.channels;
+                copy_values(strided + n * length + w * g.channels, open ? open + pixel : nullptr, g.channels, out + pixel);
+              }
           }
       }
   });
@@ -162,7 +186,8 @@ void input_gradient(const Geometry& g, const T* y, const T* kernels, T* x, Pool&
 // `partials` [chunks, S, T, k, k, C] holds one sum per fixed chunk of bands; their sum is taken in order, so the result
 // does not depend on the threads.
 template <typename T, typename Pool>
-void kernel_gradient(const Geometry& g, const T* x, const T* y, T* kernels, T* partials, Index chunks, Pool& pool) {
+void kernel_gradient(const Geometry& g, const T* x, const T* y, const T* gate, T* kernels, T* partials, Index chunks,
+                     Pool& pool) {
   constexpr Index lanes = Simd<T>::lanes;
   const RowSteps steps(g);
   const Index length = g.out_width() * g.channels, rows_per_tile = kRows * steps.out;
@@ -189,7 +214,8 @@ void kernel_gradient(const Geometry& g, const T* x, const T* y, T* kernels, T* p
       const bool whole = whole_rows == rows && length % lanes == 0;
       T* in = thread_buffer<T, BandBuffer>(read * padding.row);
       T* other = thread_buffer<T, OtherBuffer>(k * k * lanes + (whole ? 0 : whole_rows * vectors * lanes));
-      padding.copy(x + (source * g.batch + b) * g.image(), g.height, g.width, begin * g.stride - g.pad(), read, in);
+      const Index image = (source * g.batch + b) * g.image();
+      padding.copy(x + image, g.height, g.width, begin * g.stride - g.pad(), read, in, gate ? gate + image : nullptr);
 
       for (Index t = 0; t < g.targets; ++t) {
         const T* values = y + ((source * g.targets + t) * g.batch + b) * g.out_image() + begin * length;

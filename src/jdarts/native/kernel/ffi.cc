@@ -16,30 +16,52 @@ Geometry geometry(AnyBuffer::Dimensions x, AnyBuffer::Dimensions kernels, int64_
   return {x[0], kernels[1], x[1], x[2], x[3], x[4], kernels[2], stride, dilation};
 }
 
-ffi::Error forward(ffi::ThreadPool pool, AnyBuffer x, AnyBuffer kernels, Result y, int64_t stride, int64_t dilation) {
-  const Geometry g = geometry(x.dimensions(), kernels.dimensions(), stride, dilation);
+// `count` of the operands, from `first` on.
+template <typename T>
+jdarts::Terms<T> terms_of(const ffi::RemainingArgs& operands, Index first, Index count) {
+  jdarts::Terms<T> terms;
+  for (Index n = first; n < first + count; ++n) terms.push_back((*operands.get<AnyBuffer>(n)).reinterpret_data<T>());
+  return terms;
+}
+
+// The gate: the operand at `place`, if there are so many.
+template <typename T>
+const T* gate_of(const ffi::RemainingArgs& operands, Index place) {
+  return place < Index(operands.size()) ? (*operands.get<AnyBuffer>(place)).reinterpret_data<T>() : nullptr;
+}
+
+// The operands are images, as many kernels, and the gate where there is one.
+ffi::Error forward(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result y, int64_t stride, int64_t dilation) {
+  const Index terms = operands.size() / 2;
+  const AnyBuffer x = *operands.get<AnyBuffer>(0);
+  const Geometry g = geometry(x.dimensions(), (*operands.get<AnyBuffer>(terms)).dimensions(), stride, dilation);
   return for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    jdarts::forward<T>(g, x.reinterpret_data<T>(), kernels.reinterpret_data<T>(), written<T>(y), pool);
+    jdarts::forward<T>(g, terms_of<T>(operands, 0, terms), terms_of<T>(operands, terms, terms),
+                       gate_of<T>(operands, 2 * terms), written<T>(y), pool);
   });
 }
 
-ffi::Error input_gradient(ffi::ThreadPool pool, AnyBuffer y, AnyBuffer kernels, Result x, int64_t stride,
+ffi::Error input_gradient(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result x, int64_t stride,
                           int64_t dilation) {
-  const Geometry g = geometry(x->dimensions(), kernels.dimensions(), stride, dilation);
-  return for_type(y, [&](auto zero) {
+  const Index terms = operands.size() / 2;
+  const Geometry g = geometry(x->dimensions(), (*operands.get<AnyBuffer>(terms)).dimensions(), stride, dilation);
+  return for_type(*x, [&](auto zero) {
     using T = decltype(zero);
-    jdarts::input_gradient<T>(g, y.reinterpret_data<T>(), kernels.reinterpret_data<T>(), written<T>(x), pool);
+    jdarts::input_gradient<T>(g, terms_of<T>(operands, 0, terms), terms_of<T>(operands, terms, terms),
+                              gate_of<T>(operands, 2 * terms), written<T>(x), pool);
   });
 }
 
-ffi::Error kernel_gradient(ffi::ThreadPool pool, AnyBuffer x, AnyBuffer y, Result kernels, Result partials,
+ffi::Error kernel_gradient(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result kernels, Result partials,
                            int64_t stride, int64_t dilation) {
+  const AnyBuffer x = *operands.get<AnyBuffer>(0);
   const Geometry g = geometry(x.dimensions(), kernels->dimensions(), stride, dilation);
   return for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    jdarts::kernel_gradient<T>(g, x.reinterpret_data<T>(), y.reinterpret_data<T>(), written<T>(kernels),
-                               written<T>(partials), partials->dimensions()[0], pool);
+    jdarts::kernel_gradient<T>(g, x.reinterpret_data<T>(), (*operands.get<AnyBuffer>(1)).reinterpret_data<T>(),
+                               gate_of<T>(operands, 2), written<T>(kernels), written<T>(partials),
+                               partials->dimensions()[0], pool);
   });
 }
 
@@ -173,19 +195,19 @@ ffi::Error pool_scatter(ffi::ThreadPool pool, AnyBuffer y, Places places, Result
   });
 }
 
-auto two_operands() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().Arg<AnyBuffer>(); }
+auto any_operands() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().Ret<AnyBuffer>(); }
 
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_depthwise_forward, forward,
-    two_operands().Ret<AnyBuffer>().Attr<int64_t>("stride").Attr<int64_t>("dilation"));
+    any_operands().Attr<int64_t>("stride").Attr<int64_t>("dilation"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_depthwise_input_gradient, input_gradient,
-    two_operands().Ret<AnyBuffer>().Attr<int64_t>("stride").Attr<int64_t>("dilation"));
+    any_operands().Attr<int64_t>("stride").Attr<int64_t>("dilation"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_depthwise_kernel_gradient, kernel_gradient,
-    two_operands().Ret<AnyBuffer>().Ret<AnyBuffer>().Attr<int64_t>("stride").Attr<int64_t>("dilation"));
+    any_operands().Ret<AnyBuffer>().Attr<int64_t>("stride").Attr<int64_t>("dilation"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_combine, combine,
                               ffi::Ffi::Bind()

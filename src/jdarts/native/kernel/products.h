@@ -1,7 +1,7 @@
 // Products along routes: out[r] = Σ_pixels x[k][i] · y[q][j], per channel.
 //
-// Rows are cut into a fixed number of chunks, whatever the threads, and chunks into blocks that stay in the cache while every
-// route is served. A block's products are summed in T, blocks and chunks in double and in order.
+// Rows are cut into a fixed number of chunks, whatever the threads, and chunks into blocks, of which the shared factors stay in
+// the cache while every route is served. A block's products are summed in T, blocks and chunks in double and in order.
 #pragma once
 
 #include <algorithm>
@@ -110,7 +110,7 @@ void distinct_products(const Route* routes, Index count, const Stacks<const T>& 
   struct Lanes {};
   const Steps<T> steps(length, channels);
   const Index rows = xs.total() + ys.total(), step = steps.length;
-  const Index block = steps.per_block(std::clamp<Index>(kCacheBytes / std::max<Index>(1, rows), 1024, 8192));
+  const Index block = steps.per_block(std::min<Index>(block_bytes(std::min(xs.total(), ys.total())), 1 << 14));  // short sums in T
   const Index chunks = std::clamp<Index>(length / channels / 128, 1, 32), all = count * channels;
   T* ones = thread_buffer<T, Ones>(std::max(block, Index(1)) * step);
   std::fill_n(ones, block * step, T(1));

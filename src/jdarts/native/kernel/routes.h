@@ -48,8 +48,11 @@ struct Steps {
   Index length, classes, count;
 };
 
-// What a core's own cache holds of a block of all rows.
+// What a core's own cache holds of what is read several times.
 constexpr Index kCacheBytes = 1 << 18;
+
+// Bytes of a row's block where `reused` rows are read several times. Long blocks suit the processor's prefetching.
+inline Index block_bytes(Index reused) { return std::clamp<Index>(kCacheBytes / std::max<Index>(4, reused), 1024, 1 << 16); }
 
 // As many threads as have 256 KiB to read or write each: less is not worth waking one.
 inline Index useful_threads(Index bytes) { return 1 + (bytes >> 18); }

@@ -30,11 +30,15 @@ struct Taps {
   const Index* shift;
 };
 
-// Rows that a tile writes: row r of target t starts at data + r * row + t * target, for the first `rows` rows.
+// Rows that a tile writes: row r of target t starts at data + r * row + t * target, for the first `rows` rows. Where there is
+// a gate, laid out as data is, results are 0 where it is 0 or below.
 template <typename T>
 struct Sink {
   T* data;
   Index row, target, rows;
+  const T* gate = nullptr;
+
+  Sink of_target(Index t) const { return {data + t * target, row, target, rows, gate ? gate + t * target : nullptr}; }
 };
 
 // One vector (or kBlock vectors, `step` apart) of kRows rows of kTargets outputs:
@@ -85,7 +89,10 @@ JDARTS_INLINE void correlate(Rows<T> in, Taps<T> taps, Index phase, Index q, Ind
 #pragma GCC unroll 8
     for (int t = 0; t < kTargets; ++t)
 #pragma GCC unroll 8
-      for (int b = 0; b < kBlock; ++b) store(out.data + r * out.row + t * out.target + q + b * step, sum[r][t][b]);
+      for (int b = 0; b < kBlock; ++b) {
+        const Index place = r * out.row + t * out.target + q + b * step;
+        store(out.data + place, out.gate ? gated<T>(sum[r][t][b], load(out.gate + place)) : sum[r][t][b]);
+      }
   }
 }
 
@@ -114,23 +121,23 @@ void tile(const Rows<T>& in, const Taps<T>& taps, Index channels, Index length, 
   for (Index a = 0; a < phases.count && (a + 1) * lanes <= length; ++a) {
     Index t = 0;
     for (; t + 2 <= targets; t += 2)
-      sweep<T, kHeight, kStride, 2>(in, at(t), a * lanes, phases.step, channels, length,
-                                    {out.data + t * out.target, out.row, out.target, out.rows});
+      sweep<T, kHeight, kStride, 2>(in, at(t), a * lanes, phases.step, channels, length, out.of_target(t));
     if (t < targets)
-      sweep<T, kHeight, kStride, 1>(in, at(t), a * lanes, phases.step, channels, length,
-                                    {out.data + t * out.target, out.row, out.target, out.rows});
+      sweep<T, kHeight, kStride, 1>(in, at(t), a * lanes, phases.step, channels, length, out.of_target(t));
   }
   if (length % lanes == 0) return;
   // The rest of the row: a last vector that overlaps the one before, or a row shorter than a vector.
   for (Index t = 0; t < targets; ++t) {
-    const Sink<T> sink{out.data + t * out.target, out.row, out.target, out.rows};
+    const Sink<T> sink = out.of_target(t);
     if (length >= lanes) {
       const Index q = length - lanes;
       correlate<T, kHeight, kStride, 1, 1>(in, at(t), q % channels, q, 0, sink);
     } else {
       T rows[kRows][lanes];
       correlate<T, kHeight, kStride, 1, 1>(in, at(t), 0, 0, 0, {rows[0], lanes, 0, kRows});
-      for (Index r = 0; r < out.rows; ++r) std::copy_n(rows[r], length, sink.data + r * sink.row);
+      for (Index r = 0; r < out.rows; ++r)
+        for (Index q = 0; q < length; ++q)
+          sink.data[r * sink.row + q] = sink.gate && sink.gate[r * sink.row + q] <= T(0) ? T(0) : rows[r][q];
     }
   }
 }

@@ -5,6 +5,10 @@
 #include <cstring>
 #include <numeric>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #include "parallel.h"
 
 namespace jdarts {
@@ -47,6 +51,32 @@ inline V in_register(V v) {
 template <typename T>
 inline void store(T* p, Vector<T> v) {
   std::memcpy(p, &v, sizeof v);
+}
+
+// Stores to an aligned place without reading what stands there, and past the caches where the processor can.
+template <typename T>
+JDARTS_INLINE void store_past(T* p, Vector<T> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), reinterpret_cast<__m512i>(v));
+#elif defined(__AVX__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(v));
+#else
+  store(p, v);
+#endif
+}
+
+// After this other threads see what `store_past` has stored.
+inline void stores_are_done() {
+#if defined(__AVX__)
+  _mm_sfence();
+#endif
+}
+
+// 0 where the gate is 0 or below; a gate that is no number lets the value pass.
+template <typename T>
+JDARTS_INLINE Vector<T> gated(Vector<T> value, Vector<T> gate) {
+  const Vector<T> zero = {};
+  return gate <= zero ? zero : value;
 }
 
 // Stores the first `count` values of a vector.

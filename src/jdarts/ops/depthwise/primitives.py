@@ -5,10 +5,15 @@ Each is the transpose of the others, so that every order and mode of differentia
     forward          F(x, k) → y    transposes: X(y, k) in x, K(x, y) in k
     input gradient   X(y, k) → x    transposes: F(x, k) in y, K(x, y) in k
     kernel gradient  K(x, y) → k    transposes: X(y, k) in x, F(x, k) in y
+
+The first two add up several terms, images with kernels of their own: the change of a convolution, F(dx, k) + F(x, dk), is one
+call that writes its maps once. Each may have a gate g of the shape of x, a constant to differentiation: x stands for x where
+g > 0 and for 0 elsewhere. With x itself for a gate, F is the convolution of a ReLU, and the same gate stands in its derivatives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -25,31 +30,27 @@ input_gradient_p = Primitive("depthwise_conv_input_gradient")
 kernel_gradient_p = Primitive("depthwise_conv_kernel_gradient")
 
 
-def forward(x: Any, kernels: Any, *, stride: int, dilation: int) -> jax.Array:
+def forward(x: Any, kernels: Any, *, gate: Any = None, stride: int, dilation: int) -> jax.Array:
     """F: x [S, B, H, W, C], kernels [S, T, k, k, C] → y [S, T, B, H', W', C]."""
-    return forward_p.bind(*equally_varying(x, kernels), stride=stride, dilation=dilation)
+    return _bind(forward_p, [x], [kernels], gate, stride=stride, dilation=dilation)
 
 
-def input_gradient(
-    y: jax.Array, kernels: jax.Array, *, stride: int, dilation: int, height: int, width: int
-) -> jax.Array:
-    """X: y [S, T, B, H', W', C], kernels [S, T, k, k, C] → x [S, B, H, W, C]."""
-    y, kernels = equally_varying(y, kernels)
-    return input_gradient_p.bind(y, kernels, stride=stride, dilation=dilation, height=height, width=width)
+def _bind(primitive: Primitive, firsts: Sequence[Any], seconds: Sequence[Any], gate: Any, **geometry: int) -> Any:
+    operands = equally_varying(*firsts, *seconds, *(() if gate is None else (gate,)))
+    return primitive.bind(*operands, gated=gate is not None, **geometry)
 
 
-def kernel_gradient(x: jax.Array, y: jax.Array, *, stride: int, dilation: int, size: int) -> jax.Array:
-    """K: x [S, B, H, W, C], y [S, T, B, H', W', C] → kernels [S, T, k, k, C]."""
-    return kernel_gradient_p.bind(*equally_varying(x, y), stride=stride, dilation=dilation, size=size)
+def equally_varying(*operands: Any) -> list[Any]:
+    """Inside `shard_map`, mark all operands as varying over the same mesh axes; `lax` does so by itself."""
+    varying = [jax.typeof(a).mat.varying for a in operands]
+    together = frozenset().union(*varying)
+    return [jax.lax.pcast(a, tuple(sorted(together - own, key=str)), to="varying") for a, own in zip(operands, varying)]
 
 
-def equally_varying(a: Any, b: Any) -> tuple[Any, Any]:
-    """Inside `shard_map`, mark both operands as varying over the same mesh axes; `lax` does so by itself."""
-    varying_a, varying_b = jax.typeof(a).mat.varying, jax.typeof(b).mat.varying
-    return (
-        jax.lax.pcast(a, tuple(sorted(varying_b - varying_a, key=str)), to="varying"),
-        jax.lax.pcast(b, tuple(sorted(varying_a - varying_b, key=str)), to="varying"),
-    )
+def _parts(operands: Sequence[Any], gated: bool) -> tuple[Sequence[Any], Sequence[Any], Any]:
+    """The first and the second factors of the terms, and the gate or None."""
+    count = len(operands) // 2
+    return operands[:count], operands[count : 2 * count], operands[-1] if gated else None
 
 
 # Shapes and types.
@@ -81,98 +82,179 @@ def output_shape(x: tuple[int, ...], kernels: tuple[int, ...], stride: int) -> t
     return sources, kernels[1], batch, -(-height // stride), -(-width // stride), channels
 
 
-def _check_types(name: str, a: Any, b: Any) -> None:
-    if a.dtype != b.dtype or not jnp.issubdtype(a.dtype, jnp.floating):
+def _check_types(name: str, operands: Sequence[Any]) -> None:
+    types = [operand.dtype for operand in operands]
+    if len(set(types)) != 1 or not jnp.issubdtype(types[0], jnp.floating):
         raise InputError(
-            f"{name}: both operands must have the same floating type, got {a.dtype} and {b.dtype}; "
-            "convert one with astype."
+            f"{name}: all operands must have the same floating type, got {' and '.join(map(str, types))}; "
+            "convert with astype."
         )
 
 
-def _forward_check(x: Any, kernels: Any, *, stride: int, dilation: int) -> None:
-    _check_types("depthwise_conv", x, kernels)
+def _check_gate(name: str, x: tuple, gate: Any) -> None:
+    if gate is not None and gate.shape != x:
+        raise InputError(f"{name}: a gate must have the shape {x} of x, got {gate.shape}.")
+
+
+def _forward_check(x: Any, kernels: Any, gate: Any, *, stride: int, dilation: int) -> None:
     fits = len(x.shape) == 5 and len(kernels.shape) == 5 and stride > 0
     y = output_shape(x.shape, kernels.shape, stride) if fits else ()
     _check_geometry("depthwise_conv", x.shape, y, kernels.shape, stride, dilation)
+    _check_gate("depthwise_conv", x.shape, gate)
 
 
-def _input_gradient_check(y: Any, kernels: Any, *, stride: int, dilation: int, height: int, width: int) -> None:
-    _check_types("depthwise input_gradient", y, kernels)
+def _input_gradient_check(
+    y: Any, kernels: Any, gate: Any, *, stride: int, dilation: int, height: int, width: int
+) -> None:
     x = (y.shape[0], y.shape[2], height, width, y.shape[5]) if len(y.shape) == 6 else ()
     _check_geometry("depthwise input_gradient", x, y.shape, kernels.shape, stride, dilation)
+    _check_gate("depthwise input_gradient", x, gate)
 
 
-def _kernel_gradient_check(x: Any, y: Any, *, stride: int, dilation: int, size: int) -> None:
-    _check_types("depthwise kernel_gradient", x, y)
+def _kernel_gradient_check(x: Any, y: Any, gate: Any, *, stride: int, dilation: int, size: int) -> None:
     kernels = (*y.shape[:2], size, size, y.shape[-1])
     _check_geometry("depthwise kernel_gradient", x.shape, y.shape, kernels, stride, dilation)
+    _check_gate("depthwise kernel_gradient", x.shape, gate)
 
 
 @lru_cache(maxsize=1024)
-def _lax_aval(function: Callable, a: Any, b: Any, params: tuple[tuple[str, int], ...]) -> Any:
-    return jax.make_jaxpr(partial(function, **dict(params)))(a, b).out_avals[0]
+def _lax_aval(function: Callable, operands: tuple[Any, ...], params: tuple[tuple[str, int], ...]) -> Any:
+    return jax.make_jaxpr(partial(function, **dict(params)))(*operands).out_avals[0]
 
 
 def _define_aval(primitive: Primitive, check: Callable, function: Callable) -> None:
     """Shape, type, sharding and varying mesh axes of the result are those of the lax path."""
 
-    def rule(a: Any, b: Any, **params: int) -> Any:
-        check(a, b, **params)
-        return _lax_aval(function, a, b, tuple(params.items()))
+    def rule(*operands: Any, gated: bool, **geometry: int) -> Any:
+        _check_types(primitive.name, operands)
+        firsts, seconds, gate = _parts(operands, gated)
+        for pair in zip(firsts, seconds, strict=True):
+            check(*pair, gate, **geometry)
+        return _lax_aval(function, operands, (("gated", gated), *geometry.items()))
 
     primitive.def_abstract_eval(rule)
 
 
-_define_aval(forward_p, _forward_check, lax_path.forward)
-_define_aval(input_gradient_p, _input_gradient_check, lax_path.input_gradient)
-_define_aval(kernel_gradient_p, _kernel_gradient_check, lax_path.kernel_gradient_on_cpu)
+# In operations of JAX.
+
+
+def _open(gate: Any, x: jax.Array) -> jax.Array:
+    """x where the gate is open; a gate that is no number is."""
+    return x if gate is None else jnp.where(gate <= 0, jnp.zeros_like(x), x)
+
+
+def _forward_in_lax(*operands: Any, gated: bool, **geometry: int) -> jax.Array:
+    xs, kernels, gate = _parts(operands, gated)
+    terms = [lax_path.forward(_open(gate, x), k, **geometry) for x, k in zip(xs, kernels)]
+    return sum(terms[1:], terms[0])
+
+
+def _input_gradient_in_lax(*operands: Any, gated: bool, **geometry: int) -> jax.Array:
+    ys, kernels, gate = _parts(operands, gated)
+    terms = [lax_path.input_gradient(y, k, **geometry) for y, k in zip(ys, kernels)]
+    return _open(gate, sum(terms[1:], terms[0]))
+
+
+def _kernel_gradient_in_lax(*operands: Any, gated: bool, form: Callable, **geometry: int) -> jax.Array:
+    (x,), (y,), gate = _parts(operands, gated)
+    return form(_open(gate, x), y, **geometry)
+
+
+_kernel_gradient_on_cpu = partial(_kernel_gradient_in_lax, form=lax_path.kernel_gradient_on_cpu)
+
+_define_aval(forward_p, _forward_check, _forward_in_lax)
+_define_aval(input_gradient_p, _input_gradient_check, _input_gradient_in_lax)
+_define_aval(kernel_gradient_p, _kernel_gradient_check, _kernel_gradient_on_cpu)
 
 
 # Derivatives.
 
 
-def _shape_of(undefined: Any) -> tuple[int, ...]:
-    return undefined.aval.shape
+def _jvp(primitive: Primitive, primals: Any, tangents: Any, *, gated: bool, **params: Any) -> Any:
+    firsts, seconds, gate = _parts(primals, gated)
+    of_firsts, of_seconds, _ = _parts(tangents, gated)
+    out = primitive.bind(*primals, gated=gated, **params)
+    pairs = [
+        pair
+        for a, b, of_a, of_b in zip(firsts, seconds, of_firsts, of_seconds)
+        for pair in ((of_a, b), (a, of_b))
+        if not any(isinstance(factor, ad.Zero) for factor in pair)
+    ]
+    if not pairs:
+        return out, ad.Zero(jax.typeof(out).to_tangent_aval())
+    if primitive is kernel_gradient_p:
+        changes = [_bind(primitive, [a], [b], gate, **params) for a, b in pairs]
+        return out, sum(changes[1:], changes[0])
+    return out, _bind(primitive, [a for a, _ in pairs], [b for _, b in pairs], gate, **params)
 
 
-def _forward_in_x(ct: Any, x: Any, kernels: Any, **geometry: int) -> jax.Array:
-    height, width = _shape_of(x)[2:4]
-    return input_gradient(ct, kernels, height=height, width=width, **geometry)
+def _transpose(
+    in_first: Callable, in_second: Callable, ct: Any, *operands: Any, gated: bool, **params: Any
+) -> list[Any]:
+    """`in_first` and `in_second` are one term's transposes, of its cotangent, both factors and the gate."""
+    firsts, seconds, gate = _parts(operands, gated)
+
+    def of(term: int, factor: int) -> Any:
+        a, b = firsts[term], seconds[term]
+        if not ad.is_undefined_primal((a, b)[factor]):
+            return None
+        if isinstance(ct, ad.Zero):
+            return ad.Zero((a, b)[factor].aval)
+        return (in_first, in_second)[factor](ct, a, b, gate, **params)
+
+    return [*(of(term, factor) for factor in (0, 1) for term in range(len(firsts))), *[None] * gated]
 
 
-def _forward_in_kernels(ct: Any, x: Any, kernels: Any, **geometry: int) -> jax.Array:
-    return kernel_gradient(x, ct, size=_shape_of(kernels)[2], **geometry)
+def _forward_in_x(ct: Any, x: Any, kernels: Any, gate: Any, **geometry: int) -> jax.Array:
+    height, width = x.aval.shape[2:4]
+    return _bind(input_gradient_p, [ct], [kernels], gate, height=height, width=width, **geometry)
 
 
-def _input_gradient_in_y(ct: Any, y: Any, kernels: Any, *, height: int, width: int, **geometry: int) -> jax.Array:
-    return forward(ct, kernels, **geometry)
+def _forward_in_kernels(ct: Any, x: Any, kernels: Any, gate: Any, **geometry: int) -> jax.Array:
+    return _bind(kernel_gradient_p, [x], [ct], gate, size=kernels.aval.shape[2], **geometry)
 
 
-def _input_gradient_in_kernels(ct: Any, y: Any, kernels: Any, *, height: int, width: int, **geometry: int) -> jax.Array:
-    return kernel_gradient(ct, y, size=_shape_of(kernels)[2], **geometry)
+def _input_gradient_in_y(
+    ct: Any, y: Any, kernels: Any, gate: Any, *, height: int, width: int, **geometry: int
+) -> jax.Array:
+    return _bind(forward_p, [ct], [kernels], gate, **geometry)
 
 
-def _kernel_gradient_in_x(ct: Any, x: Any, y: Any, *, size: int, **geometry: int) -> jax.Array:
-    height, width = _shape_of(x)[2:4]
-    return input_gradient(y, ct, height=height, width=width, **geometry)
+def _input_gradient_in_kernels(
+    ct: Any, y: Any, kernels: Any, gate: Any, *, height: int, width: int, **geometry: int
+) -> jax.Array:
+    return _bind(kernel_gradient_p, [ct], [y], gate, size=kernels.aval.shape[2], **geometry)
 
 
-def _kernel_gradient_in_y(ct: Any, x: Any, y: Any, *, size: int, **geometry: int) -> jax.Array:
-    return forward(x, ct, **geometry)
+def _kernel_gradient_in_x(ct: Any, x: Any, y: Any, gate: Any, *, size: int, **geometry: int) -> jax.Array:
+    height, width = x.aval.shape[2:4]
+    return _bind(input_gradient_p, [y], [ct], gate, height=height, width=width, **geometry)
 
 
-ad.defbilinear(forward_p, _forward_in_x, _forward_in_kernels)
-ad.defbilinear(input_gradient_p, _input_gradient_in_y, _input_gradient_in_kernels)
-ad.defbilinear(kernel_gradient_p, _kernel_gradient_in_x, _kernel_gradient_in_y)
+def _kernel_gradient_in_y(ct: Any, x: Any, y: Any, gate: Any, *, size: int, **geometry: int) -> jax.Array:
+    return _bind(forward_p, [x], [ct], gate, **geometry)
+
+
+for _primitive, _in_first, _in_second in (
+    (forward_p, _forward_in_x, _forward_in_kernels),
+    (input_gradient_p, _input_gradient_in_y, _input_gradient_in_kernels),
+    (kernel_gradient_p, _kernel_gradient_in_x, _kernel_gradient_in_y),
+):
+    ad.primitive_jvps[_primitive] = partial(_jvp, _primitive)
+    ad.primitive_transposes[_primitive] = partial(_transpose, _in_first, _in_second)
 
 
 # Batching. The result inherits the images B and the targets T of an operand, unless the function sums over
-# them. A vmapped axis of one operand joins such an inherited axis, if there is one; otherwise the sources S.
+# them. A vmapped axis of some operands joins such an inherited axis, if there is one; otherwise the sources S.
+
+# Of each array its axis of images and its axis of targets, if it has one.
+_AXES: Mapping[str, tuple[int | None, int | None]] = MappingProxyType({"x": (1, None), "k": (None, 1), "y": (2, 1)})
 
 
-def _merge(a: Any, mapped: int, axis: int) -> jax.Array:
+def _merge(a: Any, mapped: int | None, count: int, axis: int) -> jax.Array:
     """The vmapped axis of `a` joined, as the slower one, with what is then axis number `axis`."""
-    a = jnp.moveaxis(a, mapped, axis)
+    a = jnp.broadcast_to(a, (count, *a.shape)) if mapped is None else jnp.moveaxis(a, mapped, 0)
+    a = jnp.moveaxis(a, 0, axis)
     return a.reshape(*a.shape[:axis], a.shape[axis] * a.shape[axis + 1], *a.shape[axis + 2 :])
 
 
@@ -180,45 +262,48 @@ def _split(a: jax.Array, count: int, axis: int) -> jax.Array:
     return a.reshape(*a.shape[:axis], count, a.shape[axis] // count, *a.shape[axis + 1 :])
 
 
-def _define_batching(primitive: Primitive, *inherited: tuple[int, int] | None) -> None:
-    """`inherited[i]`: an axis of operand i and the axis of the result that it becomes."""
-
-    def rule(operands: Any, dims: Any, **params: int) -> tuple[jax.Array, int]:
+def _define_batching(primitive: Primitive, first: str, second: str, result: str) -> None:
+    def rule(operands: Any, dims: Any, *, gated: bool, **params: int) -> tuple[jax.Array, int]:
         count = next(a.shape[d] for a, d in zip(operands, dims) if d is not None)
-        for n in (0, 1):
-            axes = inherited[n]
-            if dims[1 - n] is None and axes is not None:
-                merged = list(operands)
-                merged[n] = _merge(operands[n], dims[n], axes[0])
-                return _split(primitive.bind(*merged, **params), count, axes[1]), axes[1]
-        merged = [
-            _merge(jnp.broadcast_to(a, (count, *a.shape)), 0, 0) if d is None else _merge(a, d, 0)
-            for a, d in zip(operands, dims)
-        ]
-        return _split(primitive.bind(*merged, **params), count, 0), 0
+        terms = len(operands) // 2
+        names = [first] * terms + [second] * terms + ["x"] * gated
+        mapped = {name for name, d in zip(names, dims) if d is not None}
+
+        def joined(axes: Mapping[str, int], out: int) -> tuple[jax.Array, int]:
+            merged = [
+                _merge(a, d, count, axes[name]) if name in axes else a for a, d, name in zip(operands, dims, names)
+            ]
+            return _split(primitive.bind(*merged, gated=gated, **params), count, out), out
+
+        for kind in (0, 1):
+            out, others = _AXES[result][kind], [name for name in set(names) if _AXES[name][kind] is None]
+            # Arrays without the axis serve all lanes, so they must not be mapped.
+            if out is not None and not mapped & set(others):
+                return joined({name: _AXES[name][kind] for name in set(names) - set(others)}, out)
+        return joined(dict.fromkeys(names, 0), 0)
 
     batching.primitive_batchers[primitive] = rule
 
 
-_define_batching(forward_p, (1, 2), (1, 1))
-_define_batching(input_gradient_p, (2, 1), None)
-_define_batching(kernel_gradient_p, None, (1, 1))
+_define_batching(forward_p, "x", "k", "y")
+_define_batching(input_gradient_p, "y", "k", "x")
+_define_batching(kernel_gradient_p, "x", "y", "k")
 
 
 # Evaluation and lowering.
 
 
-native.define_lowering(forward_p, lax_path.forward, ("stride", "dilation"), native_name="depthwise_forward")
+native.define_lowering(forward_p, _forward_in_lax, ("gated", "stride", "dilation"), native_name="depthwise_forward")
 native.define_lowering(
     input_gradient_p,
-    lax_path.input_gradient,
-    ("stride", "dilation", "height", "width"),
+    _input_gradient_in_lax,
+    ("gated", "stride", "dilation", "height", "width"),
     native_name="depthwise_input_gradient",
 )
 native.define_lowering(
     kernel_gradient_p,
-    lax_path.kernel_gradient,
-    ("stride", "dilation", "size"),
+    partial(_kernel_gradient_in_lax, form=lax_path.kernel_gradient),
+    ("gated", "stride", "dilation", "size"),
     native_name="depthwise_kernel_gradient",
-    on_cpu=lax_path.kernel_gradient_on_cpu,
+    on_cpu=_kernel_gradient_on_cpu,
 )
