@@ -113,7 +113,7 @@ def tanh_of_reverse_mode(x):
     return jnp.tanh(x)
 
 
-tanh_of_reverse_mode.defvjp(lambda x: (jnp.tanh(x),) * 2, lambda y, ct: (ct * (1 - y * y),))
+tanh_of_reverse_mode.defvjp(lambda x: (jnp.tanh(x), jnp.tanh(x)), lambda y, ct: (ct * (1 - y * y),))
 
 
 def test_exact_serves_losses_without_a_forward_mode():

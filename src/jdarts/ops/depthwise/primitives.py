@@ -276,10 +276,11 @@ def _define_batching(primitive: Primitive, first: str, second: str, result: str)
             return _split(primitive.bind(*merged, gated=gated, **params), count, out), out
 
         for kind in (0, 1):
-            out, others = _AXES[result][kind], [name for name in set(names) if _AXES[name][kind] is None]
+            axes = {name: axis for name in names if (axis := _AXES[name][kind]) is not None}
+            out = _AXES[result][kind]
             # Arrays without the axis serve all lanes, so they must not be mapped.
-            if out is not None and not mapped & set(others):
-                return joined({name: _AXES[name][kind] for name in set(names) - set(others)}, out)
+            if out is not None and mapped <= axes.keys():
+                return joined(axes, out)
         return joined(dict.fromkeys(names, 0), 0)
 
     batching.primitive_batchers[primitive] = rule
