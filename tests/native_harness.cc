@@ -48,7 +48,7 @@ void taps(const Geometry& g, const Visit& visit) {
               }
 }
 
-// The three functions with two terms, or with one and without a gate.
+// The three functions, with that many terms, with a gate or without.
 template <typename T>
 bool check_depthwise(const Geometry& g, Index terms, bool gated, int threads, std::mt19937& generator) {
   const Index images = g.sources * g.batch, kernels = g.sources * g.targets * g.kernel(), chunks = 3;

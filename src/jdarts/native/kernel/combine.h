@@ -33,7 +33,7 @@ struct Sum {
 // How a sum meets what stands in its place: written over it, written past the caches, or added.
 enum class Write { kOver, kPast, kOnto };
 
-// out = (or out +=) constant + Σ of kTerms terms, over whole vectors. With kOnePhase every vector begins at the same
+// out = constant + Σ of kTerms terms, or out += Σ, over whole vectors. With kOnePhase every vector begins at the same
 // channel, so that the weights stay in registers.
 template <typename T, Write kWrite, bool kOnePhase, int kTerms>
 void add_terms(const Term<T>* terms, const T* constant, T* out, Index offset, Index length, Index channels) {
@@ -133,7 +133,8 @@ void combine(const Route* routes, Index count, const T* weights, const Stacks<co
     if (routes[r].from_stack != kOnes) ++uses[xs.place(routes[r].from_stack, routes[r].from_row)];
   const Index reused = std::count_if(uses.begin(), uses.end(), [](Index n) { return n > 1; });
   const Index bytes = length * Index(sizeof(T)), threads = useful_threads((xs.total() + sums) * bytes);
-  const Index share = bytes / (2 * std::min<Index>(threads, pool.num_threads()));  // every thread has two blocks or more
+  // Every thread has two blocks or more.
+  const Index share = bytes / (2 * std::clamp<Index>(pool.num_threads(), 1, threads));
   const Index block = steps.per_block(std::min(block_bytes(reused), std::max<Index>(share, 1024)));
   const bool past = sums * bytes >= past_bytes;
   const bool one_phase = Simd<T>::lanes % channels == 0;

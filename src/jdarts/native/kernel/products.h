@@ -110,7 +110,8 @@ void distinct_products(const Route* routes, Index count, const Stacks<const T>& 
   struct Lanes {};
   const Steps<T> steps(length, channels);
   const Index rows = xs.total() + ys.total(), step = steps.length;
-  const Index block = steps.per_block(std::min<Index>(block_bytes(std::min(xs.total(), ys.total())), 1 << 14));  // short sums in T
+  // Not too long: a block is summed in T.
+  const Index block = steps.per_block(std::min<Index>(block_bytes(std::min(xs.total(), ys.total())), 1 << 14));
   const Index chunks = std::clamp<Index>(length / channels / 128, 1, 32), all = count * channels;
   T* ones = thread_buffer<T, Ones>(std::max(block, Index(1)) * step);
   std::fill_n(ones, block * step, T(1));
