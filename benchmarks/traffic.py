@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -27,6 +26,7 @@ from jdarts.nets.initial import initial_variables
 from jdarts.nets.supernet import Supernet, init_alphas
 from jdarts.search.config import Hypergradient, hypergradient_named
 from jdarts.search.step import supernet_loss
+from jdarts.traced import equations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,13 +116,11 @@ def _search(config: Traffic, *, synchronised: bool) -> tuple[Any, Any]:
 def reduced(jaxpr: Any) -> Counter[str]:
     """Sums over devices in a traced function: `arrays`, and their `bytes`."""
     found: Counter[str] = Counter()
-    for equation in jaxpr.eqns:
+    for equation in equations(jaxpr):
         if equation.primitive.name.startswith("psum"):
-            shapes = [variable.aval for variable in equation.invars]
+            shapes: list[Any] = [variable.aval for variable in equation.invars]
             found["arrays"] += len(shapes)
             found["bytes"] += sum(math.prod(shape.shape) * shape.dtype.itemsize for shape in shapes)
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
-            found += reduced(inner)
     return found
 
 

@@ -20,8 +20,8 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jdarts.errors import InputError
-from jdarts.forward_mode import has_forward_mode
 from jdarts.parallel import mean_over, own_key
+from jdarts.traced import has_forward_mode
 
 PyTree = Any
 Metrics = Mapping[str, Any]

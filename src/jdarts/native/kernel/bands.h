@@ -22,18 +22,6 @@ struct Bands {
   Index rows, height, count;
 };
 
-template <typename From, typename T>
-void copy_pixel(const From* __restrict from, Index channels, T* __restrict to) {
-  for (Index c = 0; c < channels; ++c) to[c] = from[c];
-}
-
-// Copies values; with a gate, 0 where the gate is 0 or below. A gate that is no number lets the value pass.
-template <typename From, typename T>
-JDARTS_INLINE void copy_values(const From* from, const From* gate, Index count, T* __restrict to) {
-  if (!gate) return copy_pixel(from, count, to);
-  for (Index c = 0; c < count; ++c) to[c] = gate[c] <= From(0) ? From(0) : from[c];
-}
-
 struct BandBuffer {};
 struct OtherBuffer {};
 
@@ -63,13 +51,13 @@ struct Padding {
       } else if (planes == 1) {
         std::fill_n(out, left * channels, filling);
         const Index row_of_image = h * width * channels;
-        copy_values(image + row_of_image, gate ? gate + row_of_image : nullptr, width * channels, out + left * channels);
+        copy_values(image + row_of_image, gate_at(gate, row_of_image), width * channels, out + left * channels);
         std::fill(out + (left + width) * channels, out + row, filling);
       } else {
         std::fill_n(out, row, filling);
         for (Index w = 0; w < width; ++w) {
           const Index pixel = (h * width + w) * channels;
-          copy_values(image + pixel, gate ? gate + pixel : nullptr, channels,
+          copy_values(image + pixel, gate_at(gate, pixel), channels,
                       out + (w + left) % 2 * plane + (w + left) / 2 * channels);
         }
       }

@@ -77,13 +77,11 @@ template <typename T, bool kOnePhase>
 void add_up(const Sum<T>& sum, const Term<T>* terms, Index offset, Index length, Index channels, bool past) {
   constexpr int kMost = kManyRegisters ? 8 : 4;
   Index n = sum.begin;
-  if (past && sum.end - n <= kMost && reinterpret_cast<uintptr_t>(sum.data + offset) % kVectorBytes == 0) {
-    add_some<T, Write::kPast, kOnePhase, kMost>(terms + n, sum.end - n, sum.constant, sum.data, offset, length,
-                                                channels);
-    return;
-  }
-  n += add_some<T, Write::kOver, kOnePhase, kMost>(terms + n, sum.end - n, sum.constant, sum.data, offset, length,
-                                                   channels);
+  const bool written_once = sum.end - n <= kMost;
+  const bool aligned = reinterpret_cast<uintptr_t>(sum.data + offset) % kVectorBytes == 0;
+  const auto first = past && written_once && aligned ? add_some<T, Write::kPast, kOnePhase, kMost>
+                                                     : add_some<T, Write::kOver, kOnePhase, kMost>;
+  n += first(terms + n, sum.end - n, sum.constant, sum.data, offset, length, channels);
   while (n < sum.end)
     n += add_some<T, Write::kOnto, kOnePhase, kMost>(terms + n, sum.end - n, sum.constant, sum.data, offset, length,
                                                      channels);

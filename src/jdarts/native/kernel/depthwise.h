@@ -1,6 +1,6 @@
 // The three functions over whole arrays: x [S, B, H, W, C], kernels [S, T, k, k, C], y [S, T, B, H', W', C]. The first two
-// add up several terms, images with kernels of their own. With a gate [S, B, H, W, C], x stands for x where the gate is
-// above 0, and for 0 elsewhere: a ReLU before the convolution, which costs no pass over memory of its own.
+// add up several terms, images with kernels of their own. With a gate [S, B, H, W, C], x stands for 0 where the gate
+// is 0 or below: a ReLU before the convolution, which costs no pass over memory of its own.
 //
 // Work is cut into bands of rows of one image. A band's input is copied with its zero padding to a buffer of the
 // thread, so that the tiles need no bounds checks; at stride 2 the even columns come before the odd ones, so that
@@ -93,7 +93,7 @@ void forward(const Geometry& g, const Terms<T>& xs, const Terms<T>& kernels, con
     T* in = thread_buffer<T, BandBuffer>(terms * term);
     for (Index n = 0; n < terms; ++n)
       padding.copy(xs[n] + image * g.image(), g.height, g.width, begin * g.stride - g.pad(), read, in + n * term,
-                   gate ? gate + image * g.image() : nullptr);
+                   gate_at(gate, image * g.image()));
     const Index of_term = g.targets * k * k * c;
     const Taps<T> taps{periodic.data + source * terms * of_term, k * c, c, k * k * c, of_term, k, k, shift};
     T* out = y + (source * g.targets * g.batch + b) * g.out_image() + begin * length;
@@ -162,7 +162,7 @@ void input_gradient(const Geometry& g, const Terms<T>& ys, const Terms<T>& kerne
             if (valid <= 0) continue;
             const Index place = image * g.image() + (begin + r) * g.stride * g.width * g.channels;
             T* out = x + place;
-            const T* open = gate ? gate + place : nullptr;
+            const T* open = gate_at(gate, place);
             const Rows<T> from{in + (r + left + down.base) * padding.row + (left + across.base) * g.channels,
                                spread * padding.row, term, terms};
             if (g.stride == 1) {
@@ -176,7 +176,7 @@ void input_gradient(const Geometry& g, const Terms<T>& ys, const Terms<T>& kerne
             for (Index n = 0; n < valid; ++n)
               for (Index w = 0; w < pixels; ++w) {
                 const Index pixel = ((2 * n + row_parity) * g.width + 2 * w + column_parity) * g.channels;
-                copy_values(strided + n * length + w * g.channels, open ? open + pixel : nullptr, g.channels, out + pixel);
+                copy_values(strided + n * length + w * g.channels, gate_at(open, pixel), g.channels, out + pixel);
               }
           }
       }
@@ -215,7 +215,7 @@ void kernel_gradient(const Geometry& g, const T* x, const T* y, const T* gate, T
       T* in = thread_buffer<T, BandBuffer>(read * padding.row);
       T* other = thread_buffer<T, OtherBuffer>(k * k * lanes + (whole ? 0 : whole_rows * vectors * lanes));
       const Index image = (source * g.batch + b) * g.image();
-      padding.copy(x + image, g.height, g.width, begin * g.stride - g.pad(), read, in, gate ? gate + image : nullptr);
+      padding.copy(x + image, g.height, g.width, begin * g.stride - g.pad(), read, in, gate_at(gate, image));
 
       for (Index t = 0; t < g.targets; ++t) {
         const T* values = y + ((source * g.targets + t) * g.batch + b) * g.out_image() + begin * length;

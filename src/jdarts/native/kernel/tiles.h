@@ -38,7 +38,7 @@ struct Sink {
   Index row, target, rows;
   const T* gate = nullptr;
 
-  Sink of_target(Index t) const { return {data + t * target, row, target, rows, gate ? gate + t * target : nullptr}; }
+  Sink of_target(Index t) const { return {data + t * target, row, target, rows, gate_at(gate, t * target)}; }
 };
 
 // One vector (or kBlock vectors, `step` apart) of kRows rows of kTargets outputs:
@@ -136,8 +136,7 @@ void tile(const Rows<T>& in, const Taps<T>& taps, Index channels, Index length, 
       T rows[kRows][lanes];
       correlate<T, kHeight, kStride, 1, 1>(in, at(t), 0, 0, 0, {rows[0], lanes, 0, kRows});
       for (Index r = 0; r < out.rows; ++r)
-        for (Index q = 0; q < length; ++q)
-          sink.data[r * sink.row + q] = sink.gate && sink.gate[r * sink.row + q] <= T(0) ? T(0) : rows[r][q];
+        copy_values(rows[r], gate_at(sink.gate, r * sink.row), length, sink.data + r * sink.row);
     }
   }
 }

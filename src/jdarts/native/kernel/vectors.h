@@ -79,6 +79,24 @@ JDARTS_INLINE Vector<T> gated(Vector<T> value, Vector<T> gate) {
   return gate <= zero ? zero : value;
 }
 
+// The gate of the values from a place on, where there is one.
+template <typename T>
+const T* gate_at(const T* gate, Index place) {
+  return gate ? gate + place : nullptr;
+}
+
+template <typename From, typename T>
+void copy_pixel(const From* __restrict from, Index channels, T* __restrict to) {
+  for (Index c = 0; c < channels; ++c) to[c] = from[c];
+}
+
+// Copies values; with a gate, 0 where the gate is 0 or below. A gate that is no number lets the value pass.
+template <typename From, typename T>
+JDARTS_INLINE void copy_values(const From* from, const From* gate, Index count, T* __restrict to) {
+  if (!gate) return copy_pixel(from, count, to);
+  for (Index c = 0; c < count; ++c) to[c] = gate[c] <= From(0) ? From(0) : from[c];
+}
+
 // Stores the first `count` values of a vector.
 template <typename T>
 JDARTS_INLINE void store_some(T* to, Vector<T> v, Index count) {

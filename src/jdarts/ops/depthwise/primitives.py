@@ -7,8 +7,8 @@ Each is the transpose of the others, so that every order and mode of differentia
     kernel gradient  K(x, y) → k    transposes: X(y, k) in x, F(x, k) in y
 
 The first two add up several terms, images with kernels of their own: the change of a convolution, F(dx, k) + F(x, dk), is one
-call that writes its maps once. Each may have a gate g of the shape of x, a constant to differentiation: x stands for x where
-g > 0 and for 0 elsewhere. With x itself for a gate, F is the convolution of a ReLU, and the same gate stands in its derivatives.
+call that writes its maps once. Each may have a gate g of the shape of x, a constant to differentiation: x stands for 0 where
+g is 0 or below. With x itself for a gate, F is the convolution of a ReLU, and the same gate stands in its derivatives.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,0 +1,28 @@
+"""What a traced function holds."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
+
+
+def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """The equations of a traced function, and those of all that it calls, loops over and chooses from."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+def has_forward_mode(function: Callable, *args: Any) -> bool:
+    """Whether nothing in a function has a derivative that is written for reverse mode alone (`jax.custom_vjp`).
+
+    The function is traced, not run.
+
+    Args:
+      function: a function of pytrees of arrays.
+      *args: what it is given.
+    """
+    traced = jax.make_jaxpr(function)(*args).jaxpr
+    return not any("custom_vjp" in equation.primitive.name for equation in equations(traced))
