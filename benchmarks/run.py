@@ -41,16 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tell("measuring the limits of this machine")
     limits = measure_limits(numbers=2**22 if config.quick else 2**25)
     with tempfile.TemporaryDirectory(prefix="jdarts-bench-") as cache:
-        benchmark = Benchmark(config, limits, Path(cache))
-        try:
-            benchmark.run()
-        finally:
-            # Minutes of measurement are kept when a later part fails or is interrupted.
-            save(benchmark)
+        Benchmark(config, limits, Path(cache), save).run()
 
 
 def save(benchmark: Benchmark) -> None:
-    """Writes the finished tables and their numbers where the configuration wants them."""
+    """Writes the tables so far and their numbers where the configuration wants them: a run may be stopped at any time."""
     config = benchmark.config
     if config.json is not None:
         found = {

@@ -45,6 +45,7 @@ class SeedsBenchmark:
       batch: images of a batch.
       image_size: height and width of the images.
       seeds: how many searches.
+      at_once: how many of them are vmapped; groups of so many follow each other.
       hypergradients: which steps.
       rounds: how often.
       write: put the table into benchmarks/README.md, between the markers of `section`.
@@ -57,6 +58,7 @@ class SeedsBenchmark:
     batch: int = 64
     image_size: int = 8
     seeds: int = 4
+    at_once: int | None = None
     hypergradients: tuple[Hypergradient, ...] = ("exact", "finite_difference")
     rounds: int = 7
     write: bool = False
@@ -102,7 +104,7 @@ class Steps:
         self.compilation: dict[str, float] = {}
         one = jax.tree.map(lambda leaf: leaf[0], self._rows)
         alone = parallel.jit_step(program.step, donate=True)
-        together = parallel.vmap_step(program.step, stacked=(False, True), donate=True)
+        together = parallel.vmap_step(program.step, stacked=(False, True), at_once=config.at_once, donate=True)
         self._step = self._compiled("alone", alone, (self._alone[0], self._images, one))
         self._seeds_step = self._compiled("together", together, (self._together, self._images, self._rows))
 

@@ -131,6 +131,16 @@ def test_a_growth_table_compares_each_row_with_the_one_before():
     assert "×" not in rows[0]
 
 
+def test_growth_shows_compilation_and_memory_for_each_size():
+    facts = {
+        Setup("jdarts", "exact", Size(cells=8)): {"trace_s": 2.5, "compile_s": 10, "peak_bytes": 2.0**30},
+        Setup("jdarts", "exact", Size(cells=4)): {"trace_s": 1.25, "compile_s": 5, "peak_bytes": 2.0**29},
+        Setup("pytorch", "weight", Size(cells=8)): {"peak_bytes": 3 * 2.0**30},
+    }
+    rows = tables.growth_costs_table(facts, "cells").splitlines()[2:]
+    assert rows == ["| 4 | 6.25 s, 0.50 GiB |  |", "| 8 | 12.5 s, 1.00 GiB | 3.00 GiB |"]
+
+
 def test_tables_replace_what_is_between_their_markers_and_nothing_else():
     text = "a\n<!-- begin one -->\nold\n<!-- end one -->\nb\n<!-- begin two -->\nkept\n<!-- end two -->\n"
     placed = tables.place(text, {"one": "new"}, Path("F"))

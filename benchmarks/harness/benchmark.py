@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,25 @@ from .setup import Layout, Setup, Size, Step
 
 
 class Benchmark:
-    """One run: the sections of its report, and every number behind them."""
+    """One run: the sections of its report, and every number behind them.
 
-    def __init__(self, config: BenchmarkConfig, limits: Limits, cache: Path) -> None:
+    Args:
+      config: the settings.
+      limits: of this machine.
+      cache: a folder for compiled programs.
+      save: is given the run after every section, and after every part of one that takes long.
+    """
+
+    def __init__(
+        self, config: BenchmarkConfig, limits: Limits, cache: Path, save: "Callable[[Benchmark], None]"
+    ) -> None:
         self.config = config
+        self._save = save
         self.limits = limits
         self.sections: dict[str, str] = {}
         self.records: list[dict[str, Any]] = []
         self.torch_setting: tuple[Layout, int] = (config.layout or "channels_last", config.threads or cores())
+        self._cold: dict[Setup, dict[str, float]] = {}
         self._environment = {
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -33,16 +44,15 @@ class Benchmark:
         if config.needs_torch:
             self.choose_torch_setting()
         compared = self.setups(COMPARED, config.size)
-        cold: dict[Setup, dict[str, float]] = {}
         if "steps" in config.parts and compared:
-            times, cold = self.measure("steps", compared, config.rounds)
+            times, _ = self.measure("steps", compared, config.rounds)
             self.report("steps", f"Steps at {config.size}", tables.steps_table(times, config.size, self.limits))
         ours = [setup for setup in compared if setup.side == "jdarts"]
         if "compile" in config.parts and ours:
-            if not cold:
-                cold = self.measure("compile", ours)[1]
+            if not self._cold:
+                self.measure("compile", ours)
             warm = self.measure("compile", ours)[1]
-            self.report("compile", f"Compilation at {config.size}", tables.compile_table(cold, warm))
+            self.report("compile", f"Compilation at {config.size}", tables.compile_table(self._cold, warm))
         if "memory" in config.parts:
             self.memory()
         for axis in config.growth:
@@ -82,19 +92,21 @@ class Benchmark:
             self.report("memory", f"Memory at {size}", tables.memory_table(facts))
 
     def growth(self, axis: Axis) -> None:
-        """Times along one axis; one size after the other, since all at once would need the memory of all."""
-        sizes = [
-            dataclasses.replace(self.config.size, **{axis: value})
-            for value in (QUICK_GROWTH if self.config.quick else GROWTH)[axis]
-        ]
+        """Times, compilation and memory along one axis; a subject's sizes take turns, one subject after the other."""
+        values = (QUICK_GROWTH if self.config.quick else GROWTH)[axis]
+        sizes = [dataclasses.replace(self.config.size, **{axis: value}) for value in values]
         times: dict[Setup, Times] = {}
-        for size in sizes:
-            setups = self.setups(GROWN, size)
-            times |= self.measure(f"growth {axis}", setups, self.config.growth_rounds)[0] if setups else {}
-        if not times:
-            return
-        title = f"Growth with the {axis}, else {self.config.size}"
-        self.report(f"growth {axis}", title, tables.growth_table(times, axis, self.limits))
+        facts: dict[Setup, dict[str, float]] = {}
+        for name in GROWN:
+            setups = [setup for size in sizes for setup in self.setups((name,), size)]
+            if not setups:
+                continue
+            found = self.measure(f"growth {axis}", setups, self.config.growth_rounds)
+            times |= found[0]
+            facts |= {setup: found[1][setup] | self._cold[setup] for setup in setups}
+            title = f"Growth with the {axis}, else {self.config.size}"
+            growth = tables.growth_table(times, axis, self.limits)
+            self.report(f"growth {axis}", title, f"{growth}\n\n{tables.growth_costs_table(facts, axis)}")
 
     def measure(
         self, purpose: str, setups: Sequence[Setup], rounds: int = 0
@@ -104,10 +116,13 @@ class Benchmark:
         for setup in setups:
             record = {"purpose": purpose, **dataclasses.asdict(setup), "seconds": times[setup].values, **facts[setup]}
             self.records.append(record)
+            made = {name: facts[setup][name] for name in ("trace_s", "compile_s") if name in facts[setup]}
+            # What was measured later may have found the program in the cache.
+            self._cold.setdefault(setup, made)
         return times, facts
 
     def report(self, name: str, title: str, table: str) -> None:
-        """Prints a section and keeps it. Rates are in the units of 10⁹ operations and bytes a second."""
+        """Prints a section and saves it. Rates are in the units of 10⁹ operations and bytes a second."""
         rates = f"limits: {self.limits.flops / 1e9:.0f} GFLOP/s and {self.limits.bandwidth / 1e9:.0f} GB/s"
         layout, threads = self.torch_setting
         setting = (
@@ -115,6 +130,7 @@ class Benchmark:
         )
         self.sections[name] = f"**{title}.** {machine.describe()}{setting}; {rates}.\n\n{table}"
         print(f"\n{self.sections[name]}\n", flush=True)
+        self._save(self)
 
 
 def tell(text: str) -> None:

@@ -18,7 +18,7 @@ COMPARED = tuple(
 GROWN = ("jdarts/weight", "jdarts/finite_difference", "jdarts/exact", "pytorch/finite_difference")
 REMEMBERED = ("jdarts/finite_difference", "jdarts/exact", "jdarts/exact_remat", "pytorch/finite_difference")
 GROWTH: dict[Axis, tuple[int, ...]] = {
-    "batch": (16, 32, 64),
+    "batch": (8, 16, 32),
     "channels": (8, 16, 32),
     "cells": (4, 8, 14),
     "nodes": (2, 3, 4),

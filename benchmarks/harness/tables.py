@@ -1,7 +1,7 @@
 """Results as markdown, and their places in a file."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jdarts.errors import InputError
@@ -9,7 +9,7 @@ from jdarts.report import words
 
 from .limits import Limits
 from .rounds import Times
-from .setup import STEP_NAMES, STEPS, Setup, Side, Size, Step
+from .setup import STEP_NAMES, STEPS, Setup, Size, Step
 
 _NAMES = {"jdarts": "jdarts", "pytorch": "PyTorch"}
 
@@ -79,25 +79,39 @@ def memory_table(facts: Mapping[Setup, Mapping[str, float]]) -> str:
 
 def growth_table(times: Mapping[Setup, Times], axis: str, limits: Limits) -> str:
     """Times by one size: each with its multiple of the row above and its limit as a share of it."""
-    columns: list[tuple[Side, Step]] = []
-    for setup in times:
-        if (setup.side, setup.step) not in columns:
-            columns.append((setup.side, setup.step))
-    sizes = sorted({setup.size for setup in times}, key=lambda size: getattr(size, axis))
-    found = {(setup.side, setup.step, setup.size): each for setup, each in times.items()}
+
+    def entry(setup: Setup, above: Setup | None) -> str:
+        each, before = times[setup], None if above is None else times.get(above)
+        parts = [words.step_time(each.median)]
+        if before:
+            parts.append(f"×{each.median / before.median:.2f}")
+        return ", ".join([*parts, _share(each, setup.step, setup.size, limits)])
+
+    return _by_size(times, axis, entry)
+
+
+def growth_costs_table(facts: Mapping[Setup, Mapping[str, float]], axis: str) -> str:
+    """Trace and compilation together where there are such, and peak memory in two steps, by one size."""
+
+    def entry(setup: Setup, above: Setup | None) -> str:
+        del above
+        found = facts[setup]
+        compiling = [words.step_time(found["trace_s"] + found["compile_s"])] if "compile_s" in found else []
+        return ", ".join([*compiling, _memory(found["peak_bytes"])])
+
+    return _by_size(facts, axis, entry)
+
+
+def _by_size(setups: Iterable[Setup], axis: str, entry: Callable[[Setup, Setup | None], str]) -> str:
+    """A row for each size, a column for each subject; an entry is told its setup and the one above it."""
+    of = {(setup.side, setup.step, getattr(setup.size, axis)): setup for setup in setups}
+    columns = list(dict.fromkeys(place[:2] for place in of))
+    values = sorted({place[2] for place in of})
     rows = []
-    for number, size in enumerate(sizes):
-        row = [str(getattr(size, axis))]
-        for side, step in columns:
-            each = found.get((side, step, size))
-            before = found.get((side, step, sizes[number - 1])) if number else None
-            parts = [] if each is None else [words.step_time(each.median)]
-            if each and before:
-                parts.append(f"×{each.median / before.median:.2f}")
-            parts.append(_share(each, step, size, limits))
-            row.append(", ".join(filter(None, parts)))
-        rows.append(row)
-    return table([axis, *(_column(side, step) for side, step in columns)], rows)
+    for value, above in zip(values, [None, *values]):
+        pairs = [(of.get((*column, value)), of.get((*column, above))) for column in columns]
+        rows.append([str(value), *("" if setup is None else entry(setup, last) for setup, last in pairs)])
+    return table([axis, *(f"{_NAMES[side]}: {STEP_NAMES[step]}" for side, step in columns)], rows)
 
 
 def recurrent_table(times: Mapping[str, Times], compilation: Mapping[str, float]) -> str:
@@ -135,10 +149,6 @@ def place(text: str, sections: Mapping[str, str], path: Path) -> str:
             raise InputError(f"{path} has no lines {begin} and {end} for a table; put them where it belongs")
         text = f"{before}{begin}\n{content}\n{end}{after}"
     return text
-
-
-def _column(side: Side, step: Step) -> str:
-    return f"{_NAMES[side]}: {STEP_NAMES[step]}"
 
 
 def time_and_range(times: Times | None) -> str:

@@ -125,7 +125,12 @@ def shard_step(step: StepFn, mesh: int | Mesh, *, split: Sequence[bool] | None =
 
 
 def vmap_step(
-    step: StepFn, mesh: int | Mesh = 1, *, stacked: Sequence[bool] | None = None, donate: bool = False
+    step: StepFn,
+    mesh: int | Mesh = 1,
+    *,
+    stacked: Sequence[bool] | None = None,
+    at_once: int | None = None,
+    donate: bool = False,
 ) -> Any:
     """Compiles one step of several independent runs, such as searches that differ in their seeds.
 
@@ -134,22 +139,24 @@ def vmap_step(
       mesh: devices that the runs are spread over: a mesh with an axis named `AXIS`, or the number of devices of one.
       stacked: for each input whether its leaves have the runs as their first axes, as the state's have, rather than being
         shared by all of them; all have it where it is not given.
+      at_once: how many of a device's runs may be vmapped; groups of equal size follow each other, in the memory of one. All
+        are vmapped where it is not given.
       donate: as for `jit_step`.
 
     Returns:
       The step without `axis_name`, under `jax.jit`; state and metrics have the runs as their first axis.
 
     Raises:
-      InputError: a mesh without that axis, more devices than there are, or, when it is called, a number of runs that they do
-        not divide.
+      InputError: a mesh without that axis, more devices than there are, fewer than one run at once, or, when it is called, a
+        number of runs that the devices do not divide.
     """
     mesh = _checked_mesh(mesh)
+    if at_once is not None and at_once < 1:
+        raise InputError(f"{at_once} runs at once; give 1 or more")
 
     def of_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
         flags = _split_flags(stacked, inputs)
-        mapped = jax.vmap(
-            functools.partial(step, axis_name=None), in_axes=(0, *(0 if flag else None for flag in flags))
-        )
+        mapped = _mapped_over_runs(functools.partial(step, axis_name=None), (True, *flags), at_once)
         if mesh.size > 1:
             check_batch(jax.tree.leaves(state)[0].shape[0], mesh.shape[AXIS], "a set of runs")
             specs = (P(AXIS), *(P(AXIS) if flag else P() for flag in flags))
@@ -261,6 +268,28 @@ def first_of_share(size: int, axis_name: str | None) -> jax.Array | int:
 def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:
     """A key for random numbers that are each device's own; on one device the key itself."""
     return key if count_over(axis_name) == 1 else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+
+
+def _mapped_over_runs(step: Callable[..., Any], stacked: Sequence[bool], at_once: int | None) -> Callable[..., Any]:
+    """The step of all runs along the first axes of the arguments that are stacked, in vmapped groups one after another."""
+
+    def of_all(*arguments: Any) -> Any:
+        runs = jax.tree.leaves(arguments[0])[0].shape[0]
+        size = next(n for n in range(min(at_once or runs, runs), 0, -1) if runs % n == 0)
+        together = jax.vmap(step, in_axes=tuple(0 if flag else None for flag in stacked)) if size > 1 else step
+        if size == runs > 1:
+            return together(*arguments)
+        grouped = (runs // size, size) if size > 1 else (runs,)
+        own = [each for each, flag in zip(arguments, stacked) if flag]
+
+        def of_group(group: Sequence[Any]) -> Any:
+            left = iter(group)
+            return together(*(next(left) if flag else each for each, flag in zip(arguments, stacked)))
+
+        found = jax.lax.map(of_group, jax.tree.map(lambda leaf: leaf.reshape(*grouped, *leaf.shape[1:]), own))
+        return jax.tree.map(lambda leaf: leaf.reshape(runs, *leaf.shape[len(grouped) :]), found)
+
+    return of_all
 
 
 def _checked_mesh(mesh: int | Mesh) -> Mesh:
