@@ -40,7 +40,7 @@ constexpr int kMostVectors = kManyRegisters ? 4 : 2;  // of one pixel's results 
 
 // As many pixels as leave registers for a vector of each column and for what is read.
 constexpr int pixels_at_once(int vectors) {
-  return kManyRegisters ? (vectors == 1 ? 14 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6) : (vectors == 1 ? 8 : 4);
+  return kManyRegisters ? (vectors == 1 ? 14 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6) : (vectors == 1 ? 12 : 6);
 }
 
 // As many rows of a sum of outer products as leave registers.

@@ -12,6 +12,7 @@
 namespace jdarts {
 
 constexpr int kRows = 4;
+constexpr Index kTermsAtOnce = 2;  // rows of more terms would compete for the nearest cache
 
 // Rows that a tile reads: row m of term n starts at data + m * row + n * term.
 template <typename T>
@@ -31,14 +32,15 @@ struct Taps {
 };
 
 // Rows that a tile writes: row r of target t starts at data + r * row + t * target, for the first `rows` rows. Where there is
-// a gate, laid out as data is, results are 0 where it is 0 or below.
+// a gate, laid out as data is, results are 0 where it is 0 or below. With `onto`, results are added to what stands there.
 template <typename T>
 struct Sink {
   T* data;
   Index row, target, rows;
   const T* gate = nullptr;
+  bool onto = false;
 
-  Sink of_target(Index t) const { return {data + t * target, row, target, rows, gate_at(gate, t * target)}; }
+  Sink of_target(Index t) const { return {data + t * target, row, target, rows, gate_at(gate, t * target), onto}; }
 };
 
 // One vector (or kBlock vectors, `step` apart) of kRows rows of kTargets outputs:
@@ -46,7 +48,20 @@ struct Sink {
 // kHeight is the height of the kernel, or 0 for one known at run time only.
 template <typename T, int kHeight, int kStride, int kTargets, int kBlock>
 JDARTS_INLINE void correlate(Rows<T> in, Taps<T> taps, Index phase, Index q, Index step, Sink<T> out) {
+  // Taps that leave no registers for the sums are read from memory each time.
+  constexpr bool kTapsFit = kRows * kTargets * kBlock + kTargets * kHeight + 2 <= kRegisters;
+  auto at = [&](int r, int t, int b) { return r * out.row + t * out.target + q + b * step; };
   Vector<T> sum[kRows][kTargets][kBlock] = {};
+  if (out.onto) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      if (r >= out.rows) break;
+#pragma GCC unroll 8
+      for (int t = 0; t < kTargets; ++t)
+#pragma GCC unroll 8
+        for (int b = 0; b < kBlock; ++b) sum[r][t][b] = load(out.data + at(r, t, b));
+    }
+  }
   for (Index n = 0; n < in.terms; ++n) {
     for (Index j = 0; j < taps.width; ++j) {
       const T* x = in.data + n * in.term + taps.shift[j] + q;
@@ -66,7 +81,10 @@ JDARTS_INLINE void correlate(Rows<T> in, Taps<T> taps, Index phase, Index q, Ind
 #pragma GCC unroll 8
         for (int t = 0; t < kTargets; ++t)
 #pragma GCC unroll 8
-          for (int i = 0; i < kHeight; ++i) tap[t][i] = in_register(load(k + i * taps.row + t * taps.target));
+          for (int i = 0; i < kHeight; ++i) {
+            tap[t][i] = load(k + i * taps.row + t * taps.target);
+            if constexpr (kTapsFit) tap[t][i] = in_register(tap[t][i]);
+          }
 #pragma GCC unroll 16
         for (int m = 0; m < (kRows - 1) * kStride + kHeight; ++m, x += in.row)
 #pragma GCC unroll 8
@@ -90,7 +108,7 @@ JDARTS_INLINE void correlate(Rows<T> in, Taps<T> taps, Index phase, Index q, Ind
     for (int t = 0; t < kTargets; ++t)
 #pragma GCC unroll 8
       for (int b = 0; b < kBlock; ++b) {
-        const Index place = r * out.row + t * out.target + q + b * step;
+        const Index place = at(r, t, b);
         store(out.data + place, out.gate ? gated<T>(sum[r][t][b], load(out.gate + place)) : sum[r][t][b]);
       }
   }
@@ -108,9 +126,9 @@ void sweep(Rows<T> in, Taps<T> taps, Index first, Index step, Index channels, In
   for (; q + lanes <= length; q += step) correlate<T, kHeight, kStride, kTargets, 1>(in, taps, phase, q, step, out);
 }
 
-// A tile of `targets` outputs, each row `length` values long.
+// A tile of `targets` outputs, each row `length` values long, from all terms at once.
 template <typename T, int kHeight, int kStride>
-void tile(const Rows<T>& in, const Taps<T>& taps, Index channels, Index length, Index targets, const Sink<T>& out) {
+void tile_of_terms(const Rows<T>& in, const Taps<T>& taps, Index channels, Index length, Index targets, const Sink<T>& out) {
   constexpr Index lanes = Simd<T>::lanes;
   const Phases<T> phases(channels);
   auto at = [&](Index t) {
@@ -138,6 +156,23 @@ void tile(const Rows<T>& in, const Taps<T>& taps, Index channels, Index length, 
       for (Index r = 0; r < out.rows; ++r)
         copy_values(rows[r], gate_at(sink.gate, r * sink.row), length, sink.data + r * sink.row);
     }
+  }
+}
+
+// A tile of `targets` outputs, each row `length` values long.
+template <typename T, int kHeight, int kStride>
+void tile(const Rows<T>& in, const Taps<T>& taps, Index channels, Index length, Index targets, const Sink<T>& out) {
+  // Where the last vector of a row overlaps the one before, nothing can be added to it.
+  const Index some = length % Simd<T>::lanes == 0 ? kTermsAtOnce : in.terms;
+  for (Index n = 0; n < in.terms; n += some) {
+    const Index left = in.terms - n;
+    Taps<T> k = taps;
+    k.data += n * taps.term;
+    Sink<T> sink = out;
+    sink.onto = n > 0;
+    if (left > some) sink.gate = nullptr;
+    tile_of_terms<T, kHeight, kStride>({in.data + n * in.term, in.row, in.term, std::min(some, left)}, k, channels, length,
+                                       targets, sink);
   }
 }
 

@@ -23,6 +23,7 @@ constexpr int kVectorBytes = 16;
 // Inlined, the fields of the structs stay in registers.
 #define JDARTS_INLINE inline __attribute__((always_inline))
 constexpr bool kManyRegisters = kVectorBytes == 64;
+constexpr int kRegisters = kManyRegisters ? 32 : 16;
 
 template <typename T>
 struct Simd {
@@ -42,7 +43,7 @@ inline Vector<T> load(const T* p) {
 // Keeps GCC from loading a value again for each of its uses.
 template <typename V>
 inline V in_register(V v) {
-#if defined(__AVX512F__) && !defined(__clang__)
+#if defined(__AVX__) && !defined(__clang__)
   asm("" : "+v"(v));
 #endif
   return v;
