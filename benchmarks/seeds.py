@@ -26,6 +26,7 @@ from jdarts.command import run_command
 from jdarts.data import Augmentation
 from jdarts.errors import InputError
 from jdarts.files import replace_text
+from jdarts.nets.supernet import supernet_compiler_options
 from jdarts.report import words
 from jdarts.search import SearchConfig
 from jdarts.search.config import Hypergradient
@@ -98,9 +99,9 @@ class Steps:
         chosen = jnp.asarray(draw.integers(count, size=(config.seeds, config.batch)), jnp.int32)
         self._rows = Rows(chosen, chosen)
         seeds = jnp.arange(config.seeds, dtype=jnp.uint32)
-        self._together = jax.jit(jax.vmap(program.init))(seeds)
-        init = jax.jit(program.init)
-        self._alone = [init(seed) for seed in seeds]
+        # As searches begin: one after the other, in one program.
+        self._together = jax.jit(lambda seeds: jax.lax.map(program.init, seeds))(seeds)
+        self._alone = [jax.tree.map(lambda leaf, i=i: leaf[i], self._together) for i in range(config.seeds)]
         self.compilation: dict[str, float] = {}
         one = jax.tree.map(lambda leaf: leaf[0], self._rows)
         alone = parallel.jit_step(program.step, donate=True)
@@ -110,7 +111,7 @@ class Steps:
 
     def _compiled(self, name: str, step: Any, inputs: Any) -> Any:
         begin = time.perf_counter()
-        compiled = step.lower(*inputs).compile()
+        compiled = step.lower(*inputs).compile(supernet_compiler_options())
         self.compilation[name] = time.perf_counter() - begin
         return compiled
 

@@ -232,8 +232,9 @@ bool check_pointwise(Index in, Index out, Index pixels, int threads, std::mt1993
   }
   {
     Pool pool(threads);
-    jdarts::pointwise<T>(plain, false, pool);
-    jdarts::pointwise<T>(turned_round, true, pool);
+    const Index past_bytes = threads % 2 ? 0 : jdarts::kPastCacheBytes;
+    jdarts::pointwise<T>(plain, false, pool, past_bytes);
+    jdarts::pointwise<T>(turned_round, true, pool, past_bytes);
     jdarts::pointwise_gradient<T>(outer, pool);
     if (close(y, products) && close(again, products) && close(kept[gradients[0]], sums[0]) &&
         close(kept[gradients[1]], sums[1]))

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <new>
 #include <random>
 #include <thread>
 #include <vector>
@@ -39,8 +40,15 @@ class Pool {
 
 template <typename T>
 struct Array {
-  explicit Array(Index size) : data(new T[size]), size(size) { std::fill_n(data.get(), size, T(NAN)); }
-  std::unique_ptr<T[]> data;
+  // Where a line of the caches begins, as XLA's arrays do.
+  struct Free {
+    void operator()(T* p) const { ::operator delete[](p, std::align_val_t(64)); }
+  };
+  explicit Array(Index size)
+      : data(static_cast<T*>(::operator new[](size * sizeof(T), std::align_val_t(64)))), size(size) {
+    std::fill_n(data.get(), size, T(NAN));
+  }
+  std::unique_ptr<T[], Free> data;
   Index size;
 };
 

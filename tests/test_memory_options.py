@@ -16,7 +16,7 @@ from small_search import config
 import jdarts
 from jdarts import InputError
 from jdarts.microbatches import in_microbatches
-from jdarts.nets.supernet import Supernet, init_alphas, remat_compiler_options
+from jdarts.nets.supernet import Supernet, init_alphas, supernet_compiler_options
 from jdarts.runs.memory import StepMemory, in_words, memory_lines, saved_by_estimator, saved_by_sharing, step_memory
 from jdarts.search.loop import memory_savings
 from jdarts.search.step import supernet_loss
@@ -139,7 +139,7 @@ def test_cells_that_are_computed_again_need_less_memory():
             return jax.grad(loss, has_aux=True)(weights, alphas, model_state, (images, labels), jax.random.key(0))[0]
 
         lowered = jax.jit(gradient).lower(variables["params"], variables["batch_stats"])
-        compiled = lowered.compile(remat_compiler_options() if remat else {})
+        compiled = lowered.compile(supernet_compiler_options(remat=remat))
         plan = compiled.memory_analysis()
         assert plan is not None
         return plan.temp_size_in_bytes

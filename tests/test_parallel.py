@@ -84,6 +84,36 @@ def test_inputs_are_split_or_whole(wrap):
         assert state.sharding.is_fully_replicated
 
 
+@pytest.mark.parametrize("at_once, groups_of", [(None, 6), (6, 6), (3, 3), (4, 3), (1, 1)])
+def test_runs_may_follow_each_other_in_groups(at_once, groups_of):
+    """A primitive's batching rule tells how many runs are vmapped."""
+    seen = []
+
+    def step(state, x, shared, *, axis_name):
+        assert axis_name is None
+        return state + x * watched(shared * state), {"twice": 2 * state}
+
+    @jax.custom_batching.custom_vmap
+    def watched(x):
+        return jnp.sin(x)
+
+    @watched.def_vmap
+    def rule(axis_size, in_batched, x):
+        seen.append(axis_size)
+        return jnp.sin(x), in_batched[0]
+
+    states, xs = jnp.arange(6.0), jnp.linspace(1.0, 2.0, 6)
+    found, metrics = jdarts.vmap_step(step, stacked=(True, False), at_once=at_once)(states, xs, jnp.asarray(0.5))
+    np.testing.assert_allclose(found, states + xs * np.sin(0.5 * np.arange(6)), rtol=1e-6)
+    np.testing.assert_array_equal(metrics["twice"], 2 * states)
+    assert set(seen) == ({groups_of} if groups_of > 1 else set())
+
+
+def test_no_runs_at_once_are_refused():
+    with pytest.raises(InputError, match="0 runs at once; give 1 or more"):
+        jdarts.vmap_step(mean_step, at_once=0)
+
+
 @both_wrappers
 def test_the_old_state_is_donated_if_asked(wrap):
     for donate in (False, True):

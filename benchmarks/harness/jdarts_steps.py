@@ -12,7 +12,7 @@ import optax
 from jdarts import bilevel, optim
 from jdarts.allocator import keep_freed_memory, return_freed_memory
 from jdarts.nets.initial import initial_variables
-from jdarts.nets.supernet import Supernet, init_alphas, remat_compiler_options
+from jdarts.nets.supernet import Supernet, init_alphas, supernet_compiler_options
 from jdarts.search.config import hypergradient_named
 from jdarts.search.step import supernet_loss
 from jdarts.space import uniform_space
@@ -71,7 +71,7 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
     step = weight_step if setup.step == "weight" else search_step
     lowered = jax.jit(step, donate_argnums=0).lower(state, train, valid)
     traced = time.perf_counter()
-    compiled = lowered.compile(remat_compiler_options() if remat else {})
+    compiled = lowered.compile(supernet_compiler_options(remat=remat))
     facts = {"trace_s": traced - start, "compile_s": time.perf_counter() - traced}
     analysis = compiled.memory_analysis()
     if analysis is not None:

@@ -5,6 +5,7 @@ batched matrix product for all pointwise convolutions, one sum for a whole stage
 in the tests.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -69,13 +70,30 @@ def mixture_weights(space: SearchSpace, kind: CellKind, alphas: jax.Array) -> ja
     return jax.nn.softmax(alphas, axis=-1, where=np.arange(expected[1])[None, :] < lengths[:, None])
 
 
-def remat_compiler_options() -> dict[str, str | bool]:
-    """Options for `jax.jit` with which a `Supernet` with `remat` needs less memory; empty on GPUs and TPUs.
+def supernet_compiler_options(*, remat: bool = False) -> dict[str, str | bool]:
+    """Options for `jax.jit` with which steps of a `Supernet` compile sooner, on CPUs; empty on GPUs and TPUs.
 
-    On CPUs XLA removes early on the barriers of `jax.checkpoint`, and then merges what is computed again with what was computed
-    before: nothing would be saved.
+    XLA's newer emitters take half as long again to compile the thousands of small kernels between the native ones, which then run
+    no faster.
+
+    Args:
+      remat: whether the network has `remat`. On CPUs XLA removes early on the barriers of `jax.checkpoint`, and then merges what
+        is computed again with what was computed before: without another option nothing would be saved.
     """
-    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if jax.default_backend() == "cpu" else {}
+    if jax.default_backend() != "cpu":
+        return {}
+    options: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False} if _emitters_can_be_chosen() else {}
+    return options | ({"xla_disable_hlo_passes": "cse_barrier_expander"} if remat else {})
+
+
+@functools.cache
+def _emitters_can_be_chosen() -> bool:
+    """Whether this jaxlib still has its older emitters."""
+    try:
+        jax.jit(lambda: 0).lower().compile({"xla_cpu_use_fusion_emitters": False})
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 class Supernet(nn.Module):
@@ -90,7 +108,7 @@ class Supernet(nn.Module):
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
       dtype: type of the feature maps. Weights, batch statistics and logits are of its `wide_type`: float32 for bfloat16.
       remat: whether a cell's feature maps are computed again in the backward pass instead of kept (`jax.checkpoint`). Compile
-        the step with `remat_compiler_options()`.
+        the step with `supernet_compiler_options(remat=True)`.
     """
 
     space: SearchSpace
@@ -163,7 +181,7 @@ class Cell(nn.Module):
         nodes, unfinished = [], None
         for index, stage in enumerate(stages(self.space, self.kind)):
             stride = 2 if self.kind == "reduce" and index == 0 else 1
-            mixed = MixedStage(stage, self.space.nodes - index, stride, self.axis_name, name=f"stage{index}")
+            mixed = SharedStage(stage, self.space.nodes - index, stride, self.axis_name, name=f"stage{index}")
             read, unfinished = mixed(read, unfinished, weights, train=train)
             nodes.append(read[0])
         return jnp.concatenate([nodes[state - INPUT_STATES] for state in self.space.concat], axis=-1)
@@ -249,6 +267,10 @@ class MixedStage(nn.Module):
         # A product with zeros and ones: gathers become loops on a CPU.
         flat = jnp.asarray(picks.reshape(len(chosen), -1), weights.dtype)
         return jnp.matmul(flat, weights.reshape(-1), precision="highest")
+
+
+#: Traced once for all cells in which a stage has the same shapes.
+SharedStage = nn.jit(MixedStage, static_argnames=("train",))
 
 
 class _Output(NamedTuple):

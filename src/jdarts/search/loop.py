@@ -13,7 +13,7 @@ import numpy as np
 from jdarts import data
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
-from jdarts.nets.supernet import remat_compiler_options
+from jdarts.nets.supernet import supernet_compiler_options
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, processes, run
 from jdarts.runs.devices import Devices, check_share
@@ -145,8 +145,8 @@ class SearchRun(EpochRun[SearchState]):
         }
 
     def compiler_options(self) -> dict[str, str | bool]:
-        """What `remat` needs."""
-        return remat_compiler_options() if self.config.remat else {}
+        """Those of the network."""
+        return supernet_compiler_options(remat=self.config.remat)
 
     def memory(self) -> list[str]:
         """The step's memory, and what would save some where it does not fit."""

@@ -12,9 +12,6 @@
 
 namespace jdarts {
 
-// Results of this size are not in the last cache any more when they are read.
-constexpr Index kPastCacheBytes = 1 << 24;
-
 // What one route adds: x times a weight per channel.
 template <typename T>
 struct Term {

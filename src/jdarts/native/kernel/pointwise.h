@@ -64,7 +64,7 @@ void pack(const T* w, Index in, Index out, bool transposed, T* packed) {
 }
 
 // kPixels pixels from pixel `p` on times kVectors vectors of columns, from column `first` on, of the packed matrices.
-template <typename T, int kPixels, int kVectors>
+template <typename T, int kPixels, int kVectors, bool kPast>
 JDARTS_INLINE void multiply_pixels(const Edge<T>& edge, Index p, const T* packed, Index first) {
   constexpr Index lanes = Simd<T>::lanes;
   const Index row = whole_vectors<T>(edge.out);
@@ -88,15 +88,18 @@ JDARTS_INLINE void multiply_pixels(const Edge<T>& edge, Index p, const T* packed
   for (int n = 0; n < kPixels; ++n)
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v)
-      store_some<T>(y + n * edge.out + v * lanes, sum[n][v], edge.out - first - v * lanes);
+      if constexpr (kPast)
+        store_past(y + n * edge.out + v * lanes, sum[n][v]);
+      else
+        store_some<T>(y + n * edge.out + v * lanes, sum[n][v], edge.out - first - v * lanes);
 }
 
-template <typename T, int kVectors>
+template <typename T, int kVectors, bool kPast>
 void multiply_columns(const Edge<T>& edge, Index begin, Index end, const T* packed, Index first) {
   constexpr int kPixels = pixels_at_once(kVectors);
   Index p = begin;
-  for (; p + kPixels <= end; p += kPixels) multiply_pixels<T, kPixels, kVectors>(edge, p, packed, first);
-  for (; p < end; ++p) multiply_pixels<T, 1, kVectors>(edge, p, packed, first);
+  for (; p + kPixels <= end; p += kPixels) multiply_pixels<T, kPixels, kVectors, kPast>(edge, p, packed, first);
+  for (; p < end; ++p) multiply_pixels<T, 1, kVectors, kPast>(edge, p, packed, first);
 }
 
 // Calls run(number of vectors, first column) for groups of vectors that cover `columns`.
@@ -121,23 +124,27 @@ struct Piece {
   Index edge, begin, end;
 };
 
-// The sums of every edge; with `transposed` every w is stored [out, in].
+// The sums of every edge; with `transposed` every w is stored [out, in]. Results of `past_bytes` together pass by the caches where
+// they fill whole lines.
 template <typename T, typename Pool>
-void pointwise(const std::vector<Edge<T>>& edges, bool transposed, Pool& pool) {
+void pointwise(const std::vector<Edge<T>>& edges, bool transposed, Pool& pool, Index past_bytes = kPastCacheBytes) {
   struct Packed {};
   std::vector<Piece> pieces;
-  Index values = 0;
+  Index values = 0, results = 0;
   for (Index e = 0; e < Index(edges.size()); ++e) {
     const Edge<T>& edge = edges[e];
     const Index width = edge.in() + edge.out;
     const Index block = std::clamp<Index>(kCacheBytes / Index(sizeof(T)) / width, 64, 4096);
     for (Index p = 0; p < edge.pixels; p += block) pieces.push_back({e, p, std::min(p + block, edge.pixels)});
     values += edge.pixels * width;
+    results += edge.pixels * edge.out;
   }
+  const bool large = results * Index(sizeof(T)) >= past_bytes;
   parallel_for(pool, useful_threads(values * sizeof(T)), pieces.size(), [&](Index unit) {
     const Piece& piece = pieces[unit];
     const Edge<T>& edge = edges[piece.edge];
     const Index row = whole_vectors<T>(edge.out);
+    const bool past = large && fills_lines(edge.y, edge.out);
     T* packed = thread_buffer<T, Packed>(std::max<Index>(1, edge.in() * row));
     T* next = packed;
     for (const Factors<T>& product : edge.products) {
@@ -145,8 +152,13 @@ void pointwise(const std::vector<Edge<T>>& edges, bool transposed, Pool& pool) {
       next += product.in * row;
     }
     for_vectors<T>(edge.out, [&](auto vectors, Index first) {
-      multiply_columns<T, vectors()>(edge, piece.begin, piece.end, packed, first);
+      constexpr bool kWholeLines = vectors() * kVectorBytes % kLineBytes == 0;
+      if (kWholeLines && past)
+        multiply_columns<T, vectors(), kWholeLines>(edge, piece.begin, piece.end, packed, first);
+      else
+        multiply_columns<T, vectors(), false>(edge, piece.begin, piece.end, packed, first);
     });
+    if (past) stores_are_done();
   });
 }
 

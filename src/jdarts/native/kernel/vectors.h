@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <numeric>
 
@@ -52,6 +53,16 @@ inline V in_register(V v) {
 template <typename T>
 inline void store(T* p, Vector<T> v) {
   std::memcpy(p, &v, sizeof v);
+}
+
+constexpr Index kLineBytes = 64;  // of the caches
+// Results of this size are not in the last cache any more when they are read.
+constexpr Index kPastCacheBytes = 1 << 24;
+
+// Whether rows of `length` values, one after the other from an address on, are whole lines of the caches.
+template <typename T>
+bool fills_lines(const T* rows, Index length) {
+  return reinterpret_cast<std::uintptr_t>(rows) % kLineBytes == 0 && length * sizeof(T) % kLineBytes == 0;
 }
 
 // Stores to an aligned place without reading what stands there, and past the caches where the processor can.
