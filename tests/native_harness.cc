@@ -21,6 +21,7 @@
 #include "pointwise.h"
 #include "pool.h"
 #include "products.h"
+#include "separable.h"
 
 namespace {
 
@@ -87,6 +88,68 @@ bool check_depthwise(const Geometry& g, Index terms, bool gated, int threads, st
               "%d threads\n",
               g.sources, g.targets, g.batch, g.height, g.width, g.channels, g.size, g.stride, g.dilation, terms, gated,
               sizeof(T), threads);
+  return false;
+}
+
+// Both functions with several terms, which share factors, and the gradients of one term.
+template <typename T>
+bool check_separable(const Geometry& g, Index out, bool gated, int threads, std::mt19937& generator) {
+  const std::vector<jdarts::Triple> terms{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {1, 1, 0}}, first{{0, 0, 0}};
+  const Index edges = g.sources * g.targets, pixels = g.batch * g.out_height() * g.out_width(), c = g.channels;
+  const Index matrix = c * out;
+  std::vector<Array<T>> x, k, w, y;
+  for (int n = 0; n < 2; ++n) {
+    x.push_back(random<T>(g.sources * g.batch * g.image(), generator));
+    k.push_back(random<T>(edges * g.kernel(), generator));
+    w.push_back(random<T>(edges * matrix, generator));
+    y.push_back(random<T>(edges * pixels * out, generator));
+  }
+  const auto gate = random<T>(x[0].size, generator);
+  const T* open = gated ? gate.data.get() : nullptr;
+  const Array<T> y_out(y[0].size), x_out(x[0].size), x_single(x[0].size), k_out(k[0].size), w_out(w[0].size);
+  std::vector<double> y_sum(y[0].size), x_sum(x[0].size), x_one(x[0].size), k_sum(k[0].size), w_sum(w[0].size);
+  auto plain = [&](const jdarts::Triple& term, std::vector<double>* of_y, std::vector<double>* of_x, bool weights) {
+    std::vector<double> middle(edges * pixels * c), back(middle.size());
+    const auto &xs = x[term.image].data, &ks = k[term.kernels].data, &ws = w[term.matrix].data, &ys = y[term.image].data;
+    auto passes = [&](Index xi) { return !gated || gate.data[xi] > 0; };
+    taps(g, [&](Index xi, Index ki, Index mi) { middle[mi] += passes(xi) * double(xs[xi]) * ks[ki]; });
+    for (Index e = 0; e < edges; ++e)
+      for (Index p = e * pixels; p < (e + 1) * pixels; ++p)
+        for (Index i = 0; i < c; ++i)
+          for (Index n = 0; n < out; ++n) {
+            const Index at = e * matrix + i * out + n;
+            back[p * c + i] += double(ys[p * out + n]) * ws[at];
+            if (of_y) (*of_y)[p * out + n] += middle[p * c + i] * ws[at];
+            if (weights) w_sum[at] += middle[p * c + i] * ys[p * out + n];
+          }
+    taps(g, [&](Index xi, Index ki, Index mi) {
+      (*of_x)[xi] += passes(xi) * back[mi] * ks[ki];
+      if (weights) k_sum[ki] += passes(xi) * double(xs[xi]) * back[mi];
+    });
+  };
+  for (const jdarts::Triple& term : terms) plain(term, &y_sum, &x_sum, false);
+  plain(first[0], nullptr, &x_one, true);
+  auto all = [](const std::vector<Array<T>>& arrays) {
+    jdarts::Terms<T> found;
+    for (const Array<T>& array : arrays) found.push_back(array.data.get());
+    return found;
+  };
+  {
+    Pool pool(threads);
+    const Index past_bytes = threads % 2 ? 0 : jdarts::kPastCacheBytes;
+    jdarts::separable<T>({g, out, terms, all(x), all(k), all(w), open}, y_out.data.get(), pool, past_bytes);
+    jdarts::separable_back<T>({g, out, terms, all(y), all(k), all(w), open}, {x_out.data.get(), nullptr, nullptr, nullptr},
+                              pool);
+    jdarts::separable_back<T>({g, out, first, all(y), all(k), all(w), open},
+                              {x_single.data.get(), x[0].data.get(), k_out.data.get(), w_out.data.get()}, pool);
+    if (close(y_out, y_sum) && close(x_out, x_sum) && close(x_single, x_one) && close(k_out, k_sum) &&
+        close(w_out, w_sum))
+      return true;
+  }
+  std::printf("wrong separable: S=%td T=%td B=%td H=%td W=%td C=%td D=%td k=%td stride=%td dilation=%td gate %d, %zu bytes, "
+              "%d threads\n",
+              g.sources, g.targets, g.batch, g.height, g.width, c, out, g.size, g.stride, g.dilation, gated, sizeof(T),
+              threads);
   return false;
 }
 
@@ -343,6 +406,20 @@ int main() {
                      check_depthwise<double>(g, 1 + cases % 3, cases % 2, 1 + cases % 4, generator);
             ++cases;
           }
+  for (Index size : {1, 3, 5, 7})
+    for (Index stride : {1, 2})
+      for (Index dilation : {1, 2})
+        for (auto [height, width] : images)
+          for (auto [channels, out] : {std::pair<Index, Index>{1, 3}, {3, 16}, {16, 16}, {17, 5}, {32, 48}}) {
+            const Geometry g{1 + cases % 2, 1 + cases % 5, 2, height, width, channels, size, stride, dilation};
+            right &= check_separable<float>(g, out, cases % 3, 1 + cases % 4, generator) &&
+                     check_separable<double>(g, out, cases % 2, 1 + cases % 4, generator);
+            ++cases;
+          }
+  right &= check_separable<double>({1, 3, 2, 64, 40, 48, 5, 1, 2}, 48, true, 4, generator);
+  right &= check_separable<double>({1, 3, 2, 64, 40, 48, 5, 2, 1}, 32, true, 4, generator);
+  right &= check_separable<double>({2, 1, 0, 8, 8, 4, 3, 1, 1}, 4, true, 4, generator);
+  right &= check_separable<double>({2, 0, 2, 8, 8, 4, 3, 1, 1}, 4, true, 4, generator);
   // Enough work for several threads, and more than one band an image.
   right &= check_depthwise<float>({1, 3, 2, 64, 40, 48, 5, 1, 2}, 2, true, 4, generator);
   right &= check_depthwise<float>({1, 3, 2, 64, 40, 48, 5, 2, 1}, 2, true, 4, generator);
@@ -374,6 +451,6 @@ int main() {
         ++cases;
       }
   right &= check_pool<float>({6, 65, 63, 24, 2}, 4, generator) && check_pool<float>({6, 64, 64, 16, 1}, 4, generator);
-  std::printf("%d cases %s\n", cases + 5, right ? "right" : "WRONG");
+  std::printf("%d cases %s\n", cases + 9, right ? "right" : "WRONG");
   return right ? 0 : 1;
 }

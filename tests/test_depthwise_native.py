@@ -13,12 +13,15 @@ if len(sys.argv) > 1:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import hashlib, jax, numpy as np
 from jdarts.ops.depthwise import depthwise_conv
+from jdarts.ops.separable import separable_conv
 
 def gradients(x, kernels):
     # Independent convolutions, so that several calls are under way at once.
     outputs = [depthwise_conv(x, (n + 1) * kernels, dilation=1 + n % 2) for n in range(6)]
     def loss(*o):
-        return sum((depthwise_conv(*o, dilation=1 + n) ** 2).sum() for n in (0, 1))
+        matrices = np.ones((6, 24, 16), np.float32)
+        y = separable_conv(*o, matrices, rectified=True)
+        return sum((depthwise_conv(*o, dilation=1 + n) ** 2).sum() for n in (0, 1)) + (y ** 2).sum()
 
     return outputs, jax.grad(loss, (0, 1))(x, kernels)
 

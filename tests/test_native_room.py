@@ -20,6 +20,7 @@ from jdarts.ops.mixing import combine, moments, products
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import max_pool_3x3
 from jdarts.ops.search_cell import search_cell
+from jdarts.ops.separable import separable_conv
 
 LOAD = "from jdarts.native.build import load_library; load_library()"
 
@@ -63,6 +64,8 @@ def every_primitive(x, kernels):
     pooled, pull_back = jax.vjp(max_pool_3x3, sums)
     _, change = jax.jvp(max_pool_3x3, (x,), (pooled,))
     y, gradients = jax.vjp(depthwise_conv, x, kernels)
+    z, of_separable = jax.vjp(separable_conv, x, kernels, kernels[0, :, 0, :2])
+    back = jax.vjp(lambda x: separable_conv(x, kernels, kernels[0, :, 0, :2]), x)[1](z)
     mapped, of_pointwise = jax.vjp(lambda x, w: pointwise([x], [w]), x[0], kernels[0, 0, :1, :2])
 
     def highway(weights):
@@ -82,7 +85,7 @@ def every_primitive(x, kernels):
     recurrent = jax.grad(losses, argnums=(0, 1))(rows, mask), jax.grad(cell)(rows)
     return (
         *(gradients(y), pull_back(change), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))),
-        *(of_pointwise(mapped), highway(x[0, 0, :, :, 0]), derivatives, recurrent),
+        *(of_separable(z), back, of_pointwise(mapped), highway(x[0, 0, :, :, 0]), derivatives, recurrent),
     )
 
 

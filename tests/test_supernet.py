@@ -12,7 +12,7 @@ import jdarts
 from jdarts.errors import InputError
 from jdarts.nets.layers import check_image_size
 from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
-from jdarts.ops.candidates import CANDIDATES, candidate, multiplied
+from jdarts.ops.candidates import CANDIDATES, candidate
 from jdarts.space import CELL_KINDS
 
 SEPARABLE, DILATED, SKIP, MAX, AVG = "sep_conv_3x3", "dil_conv_5x5", "skip_connect", "max_pool_3x3", "avg_pool_3x3"
@@ -191,8 +191,8 @@ def test_contract_of_candidate_operations(name, stride):
     }
 
     def apply(states, weights):
-        (z,) = multiplied([operation.first(states, weights)])
-        return z if operation.second is None else multiplied([operation.second(z, weights)])[0]
+        z = operation.first(states, weights)
+        return z if operation.second is None else operation.second(z, weights)
 
     out = apply(states, weights)
     edges = sources if operation.per_source else sources * targets

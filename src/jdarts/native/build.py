@@ -99,7 +99,7 @@ def _run(command: list[str]) -> str:
 
 
 def _compile(compiler: list[str], folder: Path) -> Path:
-    _log.info("building the native kernels with %s (about half a minute, once)", compiler[0])
+    _log.info("building the native kernels with %s (about a minute, once)", compiler[0])
     library = folder / "kernels.so"
     command = [
         *compiler,

@@ -157,6 +157,23 @@ def _pointwise(ctx: mlir.LoweringRuleContext, *operands: Any, sums: tuple[int, .
     )
 
 
+def _separable(function: str) -> mlir.LoweringRule:
+    def rule(
+        ctx: mlir.LoweringRuleContext, *operands: Any, terms: Any, gated: bool, stride: int, dilation: int, **sizes: int
+    ) -> Any:
+        return jax.ffi.ffi_lowering(_target(function))(
+            ctx, *operands, terms=_flat(terms), stride=np.int64(stride), dilation=np.int64(dilation)
+        )
+
+    return rule
+
+
+def _separable_pull(ctx: mlir.LoweringRuleContext, *operands: Any, stride: int, dilation: int) -> Any:
+    return jax.ffi.ffi_lowering(_target("separable_pull"))(
+        ctx, *operands, stride=np.int64(stride), dilation=np.int64(dilation)
+    )
+
+
 def _pool(function: str) -> mlir.LoweringRule:
     def rule(ctx: mlir.LoweringRuleContext, *operands: Any, stride: int, **sizes: int) -> Any:
         return jax.ffi.ffi_lowering(_target(function))(ctx, *operands, stride=np.int64(stride))
@@ -194,6 +211,9 @@ _RULES = {
     "moments": _plain("moments"),
     "pointwise": _pointwise,
     "pointwise_gradient": _plain("pointwise_gradient"),
+    "separable": _separable("separable"),
+    "separable_back": _separable("separable_back"),
+    "separable_pull": _separable_pull,
     "mixed_highway": _plain("mixed_highway"),
     "mixed_highway_backward": _plain("mixed_highway_backward"),
     "mixed_highway_second": _plain("mixed_highway_second"),

@@ -158,9 +158,17 @@ def _pointwise(equation: Any) -> int:
     return sum(math.prod(y) * x.aval.shape[-1] for x, y in zip(equation.invars, results))
 
 
+def _separable(equation: Any) -> int:
+    kernels, matrices = (value.aval.shape for value in equation.invars[1:3])
+    edges, channels, _ = matrices
+    pixels = math.prod(equation.outvars[0].aval.shape[1:-1])
+    return edges * pixels * channels * (math.prod(kernels[2:4]) + matrices[-1])
+
+
 _COUNTERS: Mapping[str, Callable[[Any], int]] = {
     "conv_general_dilated": _convolution,
     "dot_general": _matrix_product,
     "depthwise_conv": _depthwise,
     "pointwise": _pointwise,
+    "separable": _separable,
 }

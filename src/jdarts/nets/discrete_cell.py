@@ -11,7 +11,7 @@ from jdarts.genotype import Genotype
 from jdarts.nets.drop_path import drop_path
 from jdarts.nets.layers import NormalisedSum, Preprocess, operation_weights
 from jdarts.nets.stages import EdgeGroup, discrete_stages
-from jdarts.ops.candidates import Begun, Operation, Product, candidate, noise, up_to_last_norms
+from jdarts.ops.candidates import Begun, Operation, candidate, noise, up_to_last_norms
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.space import CellKind
 
@@ -130,7 +130,7 @@ class DiscreteStage(nn.Module):
     def _begun(self, group: EdgeGroup, states: jax.Array) -> Begun:
         count = len(group.edges)
         if group.name == NOISE:
-            drawn = Product((noise(self.make_rng(NOISE), states, count, self.stride),))
+            drawn = noise(self.make_rng(NOISE), states, count, self.stride)
             return Begun(Operation(lambda states, weights: drawn), {}, drawn)
         operation = candidate(group.name, self.stride)
         weights = operation_weights(self, group.key, operation, count, states)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdarts.errors import InputError
-from jdarts.ops.candidates import Operation, Product, factorized_reduce, initial_weights, multiplied
+from jdarts.ops.candidates import Operation, factorized_reduce, initial_weights
 from jdarts.ops.norm import Affine, Moments, Plan, identity_plan, normalised_sum, running_moments
+from jdarts.ops.pointwise import pointwise
 from jdarts.ops.precision import wide_type
 from jdarts.parallel import count_over
 from jdarts.space import cell_kinds
@@ -174,12 +175,15 @@ class Preprocess(nn.Module):
         older, newer = jax.nn.relu(before)[None], jax.nn.relu(last)[None]
         if self.halved_before:
             halves = (self._weight(name, older, self.features // 2) for name in ("even0", "odd0"))
-            of_older = factorized_reduce(older, *halves)
+            sources = (factorized_reduce(older, *halves), *pointwise([newer], [self._newer_weight(newer)]))
         else:
-            of_older = Product((older,), (self._weight("pointwise0", older, self.features),))
-        of_newer = Product((newer,), (self._weight("pointwise1", newer, self.features),))
+            of_older = self._weight("pointwise0", older, self.features)
+            sources = pointwise([older, newer], [of_older, self._newer_weight(newer)])
         plan = Plan(routes=((0, 0, 0, 0), (1, 0, 0, 1)), sizes=(2,), normalised=2, axis_name=self.axis_name)
-        return NormalisedSum(plan, self.affine, name="norm")(multiplied([of_older, of_newer]), train=train)[0]
+        return NormalisedSum(plan, self.affine, name="norm")(sources, train=train)[0]
+
+    def _newer_weight(self, newer: jax.Array) -> jax.Array:
+        return self._weight("pointwise1", newer, self.features)
 
     def _weight(self, name: str, x: jax.Array, features: int) -> jax.Array:
         weight = self.param(name, uniform(x.shape[-1] ** -0.5), (1, x.shape[-1], features), wide_type(x.dtype))

@@ -1,8 +1,7 @@
 """The search network of DARTS: cells whose edges hold all candidate operations at once (paper section 2.2).
 
-Weights and computation are stacked over edges: one depthwise call for all kernels that read the same sources, one
-batched matrix product for all pointwise convolutions, one sum for a whole stage. The same function written edge by edge is
-in the tests.
+Weights and computation are stacked over edges: one call for all separable convolutions of a kind that read the same sources,
+one sum for a whole stage. The same function written edge by edge is in the tests.
 """
 
 import functools
@@ -27,7 +26,7 @@ from jdarts.nets.layers import (
     operation_weights,
 )
 from jdarts.nets.stages import OperationEdges, Stage, stages
-from jdarts.ops.candidates import Begun, Operation, Product, candidate, noise, up_to_last_norms
+from jdarts.ops.candidates import Begun, Operation, candidate, noise, up_to_last_norms
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace, cell_kinds
 
@@ -248,7 +247,7 @@ class MixedStage(nn.Module):
         """An operation on its sources, and for each of its edges the row of what it makes."""
         edges = tuple(range(len(group.edges)))
         if group.name == NOISE:
-            drawn = Product((noise(self.make_rng(NOISE), states, len(edges), self.stride),))
+            drawn = noise(self.make_rng(NOISE), states, len(edges), self.stride)
             return Begun(Operation(lambda states, weights: drawn, normalised=False), {}, drawn), edges
         operation = candidate(group.name, self.stride)
         read = group.distinct_sources if operation.per_source or group.is_even else group.sources

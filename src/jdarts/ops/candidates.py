@@ -1,8 +1,7 @@
 """The candidate operations of a mixed edge, each over a stack of edges at once (reference: paper section 3.1.1).
 
 An operation maps stacked sources to stacked outputs *before* its last batch norm: the mixed cell folds that norm and the
-mixture weight into one factor per edge and channel. Its pointwise convolutions are left as products, so that those of all
-operations are computed together. Weights are stacked over edges, ordered by source, so that `S` sources
+mixture weight into one factor per edge and channel. Weights are stacked over edges, ordered by source, so that `S` sources
 with `T` edges each are `E = S·T` edges; an operation whose output does not depend on the target has `E = S`.
 """
 
@@ -15,9 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdarts.errors import InputError
-from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
+from jdarts.ops.separable import separable_conv
 
 Weights = Mapping[str, jax.Array]
 
@@ -29,27 +28,6 @@ class WeightShape(NamedTuple):
     fan_in: int
 
 
-class Product(NamedTuple):
-    """Images times matrices, not multiplied yet.
-
-    Attributes:
-      images: stacks `[E, B, H, W, C]`.
-      matrices: for each stack `[E, C, D]`, the results to be joined along the channels; none where a single stack is the result
-        as it is.
-    """
-
-    images: tuple[jax.Array, ...]
-    matrices: tuple[jax.Array, ...] = ()
-
-
-def multiplied(products: Sequence[Product]) -> list[jax.Array]:
-    """The results `[E, B, H, W, D]` of products, by one call of `pointwise`."""
-    pairs = [pair for product in products for pair in zip(product.images, product.matrices)]
-    results = iter(pointwise(*zip(*pairs)) if pairs else ())
-    parts = [[next(results) for _ in product.matrices] or product.images for product in products]
-    return [part[0] if len(part) == 1 else jnp.concatenate(part, axis=-1) for part in parts]
-
-
 def _no_weights(channels: int) -> Mapping[str, WeightShape]:
     return {}
 
@@ -58,16 +36,16 @@ class Operation(NamedTuple):
     """A candidate operation at one stride.
 
     Attributes:
-      first: `(states, weights) -> product [E, B, H', W', C]` of the sources `[S, B, H, W, C]`, up to the first batch norm.
-      second: `(x, weights) -> product [E, B, H', W', C]`, from the ReLU after the first batch norm up to the second; None for
+      first: `(states, weights) -> [E, B, H', W', C]`, from the sources `[S, B, H, W, C]` up to the first batch norm.
+      second: `(x, weights) -> [E, B, H', W', C]`, from the ReLU after the first batch norm up to the second; None for
         an operation that has one batch norm or none.
       weights: shapes of the weights per edge, by name, for `C` channels.
       per_source: whether the output depends on the source alone, so that all edges of a source share it.
       normalised: whether the last part is followed by a batch norm.
     """
 
-    first: Callable[[jax.Array, Weights], Product]
-    second: Callable[[jax.Array, Weights], Product] | None = None
+    first: Callable[[jax.Array, Weights], jax.Array]
+    second: Callable[[jax.Array, Weights], jax.Array] | None = None
     weights: Callable[[int], Mapping[str, WeightShape]] = _no_weights
     per_source: bool = False
     normalised: bool = True
@@ -79,12 +57,12 @@ class Begun(NamedTuple):
     Attributes:
       operation: the operation.
       weights: its weights, stacked over its edges.
-      product: what `Operation.first` has made of the sources.
+      first: what `Operation.first` has made of the sources.
     """
 
     operation: Operation
     weights: Weights
-    product: Product
+    first: jax.Array
 
 
 def up_to_last_norms(
@@ -94,27 +72,27 @@ def up_to_last_norms(
 
     Args:
       begun: the operations.
-      normalise: the batch norms of the operations that have two, after the first product of each.
+      normalise: the batch norms of the operations that have two, after the first part of each.
     """
-    stacks = multiplied([each.product for each in begun])
+    stacks = [each.first for each in begun]
     pending = [(n, each.operation.second, each.weights) for n, each in enumerate(begun) if each.operation.second]
     if pending:
         normalised = normalise([stacks[n] for n, _, _ in pending])
-        products = [second(x, weights) for (_, second, weights), x in zip(pending, normalised)]
-        for (n, _, _), z in zip(pending, multiplied(products)):
-            stacks[n] = z
+        for (n, second, weights), x in zip(pending, normalised):
+            stacks[n] = second(x, weights)
     return stacks
 
 
-def depthwise(x: jax.Array, kernels: jax.Array, *, stride: int = 1, dilation: int = 1) -> jax.Array:
-    """Depthwise convolutions of the ReLU of `S` stacked sources with `E = S·T` kernels: to `[E, B, H', W', C]`."""
+def separable(
+    x: jax.Array, kernels: jax.Array, matrices: jax.Array, *, stride: int = 1, dilation: int = 1
+) -> jax.Array:
+    """Separable convolutions of the ReLU of `S` stacked sources with `E = S·T` kernels and matrices: `[E, B, H', W', D]`."""
     sources = x.shape[0]
     kernels = kernels.reshape(sources, -1, *kernels.shape[1:])
-    y = depthwise_conv(x, kernels, stride=stride, dilation=dilation, rectified=True)
-    return y.reshape(-1, *y.shape[2:])
+    return separable_conv(x, kernels, matrices, stride=stride, dilation=dilation, rectified=True)
 
 
-def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> Product:
+def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> jax.Array:
     """Halves the image by two 1×1 convolutions, one on pixels (0, 0), the other on (1, 1) of every 2×2 square.
 
     Args:
@@ -123,9 +101,9 @@ def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> Product:
       odd: `[E, C, D/2]`.
 
     Returns:
-      The product of `[E, B, H/2, W/2, D]`.
+      `[E, B, H/2, W/2, D]`.
     """
-    return Product((x[..., ::2, ::2, :], x[..., 1::2, 1::2, :]), (even, odd))
+    return jnp.concatenate(pointwise([x[..., ::2, ::2, :], x[..., 1::2, 1::2, :]], [even, odd]), axis=-1)
 
 
 def _convolution_weights(size: int, rounds: int) -> Callable[[int], Mapping[str, WeightShape]]:
@@ -141,20 +119,18 @@ def _convolution_weights(size: int, rounds: int) -> Callable[[int], Mapping[str,
 
 
 def _separable(size: int, stride: int) -> Operation:
-    def first(states: jax.Array, weights: Weights) -> Product:
-        x = depthwise(states, weights["depthwise1"], stride=stride)
-        return Product((x,), (weights["pointwise1"],))
+    def first(states: jax.Array, weights: Weights) -> jax.Array:
+        return separable(states, weights["depthwise1"], weights["pointwise1"], stride=stride)
 
-    def second(x: jax.Array, weights: Weights) -> Product:
-        return Product((depthwise(x, weights["depthwise2"]),), (weights["pointwise2"],))
+    def second(x: jax.Array, weights: Weights) -> jax.Array:
+        return separable(x, weights["depthwise2"], weights["pointwise2"])
 
     return Operation(first, second, _convolution_weights(size, rounds=2))
 
 
 def _dilated(size: int, stride: int) -> Operation:
-    def first(states: jax.Array, weights: Weights) -> Product:
-        x = depthwise(states, weights["depthwise1"], stride=stride, dilation=2)
-        return Product((x,), (weights["pointwise1"],))
+    def first(states: jax.Array, weights: Weights) -> jax.Array:
+        return separable(states, weights["depthwise1"], weights["pointwise1"], stride=stride, dilation=2)
 
     return Operation(first, weights=_convolution_weights(size, rounds=1))
 
@@ -169,14 +145,14 @@ def _factorized(size: int, stride: int) -> Operation:
         kernel = jnp.expand_dims(kernel, 1 - axis)
         return lax.conv_general_dilated(x, kernel, window, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-    def first(states: jax.Array, weights: Weights) -> Product:
+    def first(states: jax.Array, weights: Weights) -> jax.Array:
         rectified = jax.nn.relu(states)
         targets = weights["across"].shape[0] // states.shape[0]
         edges = enumerate(zip(weights["across"], weights["down"]))
         rows = [
             convolution(convolution(rectified[edge // targets], across, 1), down, 0) for edge, (across, down) in edges
         ]
-        return Product((jnp.stack(rows),))
+        return jnp.stack(rows)
 
     def shapes(channels: int) -> Mapping[str, WeightShape]:
         kernel = WeightShape((size, channels, channels), channels * size)
@@ -186,14 +162,14 @@ def _factorized(size: int, stride: int) -> Operation:
 
 
 def _pool(pool: Callable[..., jax.Array], stride: int) -> Operation:
-    return Operation(lambda states, weights: Product((pool(states, stride=stride),)), per_source=True)
+    return Operation(lambda states, weights: pool(states, stride=stride), per_source=True)
 
 
 def _skip(stride: int) -> Operation:
     if stride == 1:
-        return Operation(lambda states, weights: Product((states,)), per_source=True, normalised=False)
+        return Operation(lambda states, weights: states, per_source=True, normalised=False)
 
-    def first(states: jax.Array, weights: Weights) -> Product:
+    def first(states: jax.Array, weights: Weights) -> jax.Array:
         edges = weights["even"].shape[0]
         x = jnp.repeat(jax.nn.relu(states), edges // states.shape[0], axis=0)
         return factorized_reduce(x, weights["even"], weights["odd"])

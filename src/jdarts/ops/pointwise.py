@@ -46,6 +46,11 @@ def pointwise(
     return tuple(pointwise_p.bind(*xs, *weights, sums=tuple(range(len(xs))), transposed=transposed))
 
 
+def sum_of_products(xs: Sequence[jax.Array], weights: Sequence[jax.Array], *, transposed: bool = False) -> jax.Array:
+    """`pointwise` of several stacks, alike but for their channels, added up to one."""
+    return pointwise_p.bind(*xs, *weights, sums=(0,) * len(xs), transposed=transposed)[0]
+
+
 def pointwise_gradient(xs: Sequence[jax.Array], ys: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     """Sums over all pixels of the outer products of two stacks: what `pointwise` is in its weights, transposed.
 

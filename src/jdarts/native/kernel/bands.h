@@ -9,10 +9,10 @@ namespace jdarts {
 
 // Rows cut into bands of equal height.
 struct Bands {
-  // At least `wanted` bands and at most 256 KiB of buffer each, but no band lower than two tiles.
-  Bands(Index rows, Index wanted, Index bytes_per_row, Index tile_rows) : rows(rows) {
+  // At least `wanted` bands and at most `bytes` of buffer each, but no band lower than two tiles.
+  Bands(Index rows, Index wanted, Index bytes_per_row, Index tile_rows, Index bytes = 1 << 18) : rows(rows) {
     const Index most = std::max<Index>(1, rows / (2 * tile_rows));
-    const Index by_memory = (rows * bytes_per_row) >> 18;
+    const Index by_memory = rows * bytes_per_row / bytes;
     const Index pieces = std::clamp<Index>(std::max(wanted, by_memory + 1), 1, most);
     height = (rows + pieces * tile_rows - 1) / (pieces * tile_rows) * tile_rows;
     count = (rows + height - 1) / height;

@@ -183,6 +183,53 @@ void input_gradient(const Geometry& g, const Terms<T>& ys, const Terms<T>& kerne
   });
 }
 
+// What one target's kernel is multiplied with, summed over bands: sums over rows of the products of y with x under each tap.
+template <typename T>
+struct Gathering {
+  explicit Gathering(const Geometry& g, const Padding<T>& padding, const Index* shift)
+      : steps(g),
+        phases(g.channels),
+        compute(steps.stride == 1 ? gather_for<T, 1>(g.size) : gather_for<T, 2>(g.size)),
+        size(g.size),
+        channels(g.channels),
+        stride(g.stride),
+        vectors((g.out_width() * g.channels + Simd<T>::lanes - 1) / Simd<T>::lanes),
+        input_row(padding.row),
+        shift(shift) {}
+
+  // Values of the buffer that `add` needs.
+  Index room() const { return size * size * Simd<T>::lanes; }
+
+  // Adds the products of `rows` rows of y, `y_row` values apart, with the padded x under them. Rows of y are filled up with
+  // zeros to whole vectors and to a whole tile.
+  void add(const T* x, const T* y, Index y_row, Index rows, T* sums, T* kernel) const {
+    constexpr Index lanes = Simd<T>::lanes;
+    for (Index a = 0; a < std::min(phases.count, vectors); ++a) {
+      std::fill_n(sums, room(), T(0));
+      for (Index parity = 0; parity < steps.out; ++parity)
+        for (Index r = parity; r < rows; r += kRows * steps.out)
+          compute({x + r * stride * input_row, steps.in * input_row, 0, 1}, y + r * y_row, steps.out * y_row, size, shift,
+                  a * lanes, phases.step, (vectors - a + phases.count - 1) / phases.count, sums);
+      for (Index i = 0; i < size; ++i)
+        for (Index j = 0; j < size; ++j) {
+          T* to = kernel + (i * size + j) * channels;
+          const T* sum = sums + (j * size + i) * lanes;
+          const Index first = a * lanes % channels;
+          if (first + lanes <= channels)
+            store(to + first, load(to + first) + load(sum));
+          else
+            for (Index l = 0, c = first; l < lanes; ++l, c = c + 1 == channels ? 0 : c + 1) to[c] += sum[l];
+        }
+    }
+  }
+
+  RowSteps steps;
+  Phases<T> phases;
+  Gather<T> compute;
+  Index size, channels, stride, vectors, input_row;
+  const Index* shift;
+};
+
 // `partials` [chunks, S, T, k, k, C] holds one sum per fixed chunk of bands; their sum is taken in order, so the result
 // does not depend on the threads.
 template <typename T, typename Pool>
@@ -193,11 +240,10 @@ void kernel_gradient(const Geometry& g, const T* x, const T* y, const T* gate, T
   const Index length = g.out_width() * g.channels, rows_per_tile = kRows * steps.out;
   const Index vectors = (length + lanes - 1) / lanes;
   const Padding<T> padding(g.width, g.pad(), g.stride, g.channels);
-  const Phases<T> phases(g.channels);
   const Index k = g.size, gradients = g.sources * g.targets * g.kernel();
   Index* shift = thread_buffer<Index, Columns>(k);
   padding.shifts(k, g.dilation, shift);
-  const auto compute = steps.stride == 1 ? gather_for<T, 1>(k) : gather_for<T, 2>(k);
+  const Gathering<T> gathering(g, padding, shift);
   const Bands bands(g.out_height(), (chunks + g.batch - 1) / std::max<Index>(1, g.batch),
                     padding.row * g.stride * sizeof(T), rows_per_tile);
   const Index all = g.batch * bands.count;
@@ -213,7 +259,7 @@ void kernel_gradient(const Geometry& g, const T* x, const T* y, const T* gate, T
       const Index whole_rows = (rows + rows_per_tile - 1) / rows_per_tile * rows_per_tile;
       const bool whole = whole_rows == rows && length % lanes == 0;
       T* in = thread_buffer<T, BandBuffer>(read * padding.row);
-      T* other = thread_buffer<T, OtherBuffer>(k * k * lanes + (whole ? 0 : whole_rows * vectors * lanes));
+      T* other = thread_buffer<T, OtherBuffer>(gathering.room() + (whole ? 0 : whole_rows * vectors * lanes));
       const Index image = (source * g.batch + b) * g.image();
       padding.copy(x + image, g.height, g.width, begin * g.stride - g.pad(), read, in, gate_at(gate, image));
 
@@ -221,27 +267,13 @@ void kernel_gradient(const Geometry& g, const T* x, const T* y, const T* gate, T
         const T* values = y + ((source * g.targets + t) * g.batch + b) * g.out_image() + begin * length;
         Index row = length;
         if (!whole) {
-          T* copy = other + k * k * lanes;
+          T* copy = other + gathering.room();
           row = vectors * lanes;
           std::fill_n(copy, whole_rows * row, T(0));
           for (Index r = 0; r < rows; ++r) std::copy_n(values + r * length, length, copy + r * row);
           values = copy;
         }
-        for (Index a = 0; a < std::min(phases.count, vectors); ++a) {
-          T* sums = other;
-          std::fill_n(sums, k * k * lanes, T(0));
-          for (Index parity = 0; parity < steps.out; ++parity)
-            for (Index r = parity; r < rows; r += rows_per_tile)
-              compute({in + r * g.stride * padding.row, steps.in * padding.row, 0, 1}, values + r * row,
-                      steps.out * row, k, shift, a * lanes, phases.step,
-                      (vectors - a + phases.count - 1) / phases.count, sums);
-          for (Index i = 0; i < k; ++i)
-            for (Index j = 0; j < k; ++j) {
-              T* to = partial + (t * k * k + i * k + j) * g.channels;
-              for (Index l = 0, c = a * lanes % g.channels; l < lanes; ++l, c = c + 1 == g.channels ? 0 : c + 1)
-                to[c] += sums[(j * k + i) * lanes + l];
-            }
-        }
+        gathering.add(in, values, row, rows, other, partial + t * g.kernel());
       }
     }
   });

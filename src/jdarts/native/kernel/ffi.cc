@@ -7,6 +7,7 @@
 #include "pointwise.h"
 #include "pool.h"
 #include "products.h"
+#include "separable.h"
 
 namespace {
 
@@ -167,6 +168,60 @@ ffi::Error pointwise_gradient(ffi::ThreadPool pool, ffi::RemainingArgs operands,
   });
 }
 
+// The operands are images, kernels and matrices, as many as the terms name, and the gate where there is one.
+template <typename T>
+jdarts::Separable<T> separable_of(const ffi::RemainingArgs& operands, ffi::Span<const int64_t> numbers,
+                                  AnyBuffer::Dimensions x, int64_t stride, int64_t dilation) {
+  const auto* first = reinterpret_cast<const jdarts::Triple*>(numbers.begin());
+  const std::vector<jdarts::Triple> terms(first, first + numbers.size() / 3);
+  Index images = 0, kernels = 0, matrices = 0;
+  for (const jdarts::Triple& term : terms) {
+    images = std::max<Index>(images, term.image + 1);
+    kernels = std::max<Index>(kernels, term.kernels + 1);
+    matrices = std::max<Index>(matrices, term.matrix + 1);
+  }
+  const Geometry g = geometry(x, (*operands.get<AnyBuffer>(images)).dimensions(), stride, dilation);
+  return {g,
+          channels_of(*operands.get<AnyBuffer>(images + kernels)),
+          terms,
+          terms_of<T>(operands, 0, images),
+          terms_of<T>(operands, images, kernels),
+          terms_of<T>(operands, images + kernels, matrices),
+          gate_of<T>(operands, images + kernels + matrices)};
+}
+
+ffi::Error separable(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result y, ffi::Span<const int64_t> terms,
+                     int64_t stride, int64_t dilation) {
+  const AnyBuffer x = *operands.get<AnyBuffer>(0);
+  return for_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::separable<T>(separable_of<T>(operands, terms, x.dimensions(), stride, dilation), written<T>(y), pool);
+  });
+}
+
+ffi::Error separable_back(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result x, ffi::Span<const int64_t> terms,
+                          int64_t stride, int64_t dilation) {
+  return for_type(*x, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::separable_back<T>(separable_of<T>(operands, terms, x->dimensions(), stride, dilation),
+                              {written<T>(x), nullptr, nullptr, nullptr}, pool);
+  });
+}
+
+// The operands are x, kernels, matrices, y and the gate where there is one.
+ffi::Error separable_pull(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results, int64_t stride,
+                          int64_t dilation) {
+  const AnyBuffer x = *operands.get<AnyBuffer>(0), matrices = *operands.get<AnyBuffer>(2);
+  const Geometry g = geometry(x.dimensions(), (*operands.get<AnyBuffer>(1)).dimensions(), stride, dilation);
+  return for_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::separable_back<T>({g, channels_of(matrices), {{0, 0, 0}}, terms_of<T>(operands, 3, 1),
+                               terms_of<T>(operands, 1, 1), terms_of<T>(operands, 2, 1), gate_of<T>(operands, 4)},
+                              {gives<T>(results, 0), x.reinterpret_data<T>(), gives<T>(results, 1), gives<T>(results, 2)},
+                              pool);
+  });
+}
+
 using Places = ffi::Buffer<ffi::U8>;
 
 jdarts::Windows windows(AnyBuffer::Dimensions x, int64_t stride) { return {x[0] * x[1], x[2], x[3], x[4], stride}; }
@@ -232,6 +287,19 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     all_operands().Attr<ffi::Span<const int64_t>>("sums").Attr<int64_t>("transposed"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_pointwise_gradient, pointwise_gradient, all_operands());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_separable, separable,
+                              any_operands()
+                                  .Attr<ffi::Span<const int64_t>>("terms")
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("dilation"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_separable_back, separable_back,
+                              any_operands()
+                                  .Attr<ffi::Span<const int64_t>>("terms")
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("dilation"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jdarts_separable_pull, separable_pull, all_operands().Attr<int64_t>("stride").Attr<int64_t>("dilation"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_max_pool, max_pool,

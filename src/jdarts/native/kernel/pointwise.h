@@ -94,12 +94,19 @@ JDARTS_INLINE void multiply_pixels(const Edge<T>& edge, Index p, const T* packed
         store_some<T>(y + n * edge.out + v * lanes, sum[n][v], edge.out - first - v * lanes);
 }
 
+template <typename T, int kPixels, int kVectors, bool kPast>
+Index multiply_blocks(const Edge<T>& edge, Index p, Index end, const T* packed, Index first) {
+  for (; p + kPixels <= end; p += kPixels) multiply_pixels<T, kPixels, kVectors, kPast>(edge, p, packed, first);
+  return p;
+}
+
 template <typename T, int kVectors, bool kPast>
 void multiply_columns(const Edge<T>& edge, Index begin, Index end, const T* packed, Index first) {
-  constexpr int kPixels = pixels_at_once(kVectors);
-  Index p = begin;
-  for (; p + kPixels <= end; p += kPixels) multiply_pixels<T, kPixels, kVectors, kPast>(edge, p, packed, first);
-  for (; p < end; ++p) multiply_pixels<T, 1, kVectors, kPast>(edge, p, packed, first);
+  constexpr int kMost = pixels_at_once(kVectors);
+  Index p = multiply_blocks<T, kMost, kVectors, kPast>(edge, begin, end, packed, first);
+  if constexpr (kMost > 4) p = multiply_blocks<T, 4, kVectors, kPast>(edge, p, end, packed, first);
+  p = multiply_blocks<T, 2, kVectors, kPast>(edge, p, end, packed, first);
+  multiply_blocks<T, 1, kVectors, kPast>(edge, p, end, packed, first);
 }
 
 // Calls run(number of vectors, first column) for groups of vectors that cover `columns`.
@@ -117,6 +124,19 @@ void for_vectors(Index columns, const Run& run) {
     }
     first += vectors * lanes;
   }
+}
+
+// The pixels of an edge from `begin` to `end` times the packed matrices. With `past`, results that fill whole lines pass by the
+// caches; `stores_are_done` must follow.
+template <typename T>
+void multiply(const Edge<T>& edge, Index begin, Index end, const T* packed, bool past) {
+  for_vectors<T>(edge.out, [&](auto vectors, Index first) {
+    constexpr bool kWholeLines = vectors() * kVectorBytes % kLineBytes == 0;
+    if (kWholeLines && past)
+      multiply_columns<T, vectors(), kWholeLines>(edge, begin, end, packed, first);
+    else
+      multiply_columns<T, vectors(), false>(edge, begin, end, packed, first);
+  });
 }
 
 // A piece of an edge's pixels.
@@ -151,13 +171,7 @@ void pointwise(const std::vector<Edge<T>>& edges, bool transposed, Pool& pool, I
       pack(product.w, product.in, edge.out, transposed, next);
       next += product.in * row;
     }
-    for_vectors<T>(edge.out, [&](auto vectors, Index first) {
-      constexpr bool kWholeLines = vectors() * kVectorBytes % kLineBytes == 0;
-      if (kWholeLines && past)
-        multiply_columns<T, vectors(), kWholeLines>(edge, piece.begin, piece.end, packed, first);
-      else
-        multiply_columns<T, vectors(), false>(edge, piece.begin, piece.end, packed, first);
-    });
+    multiply(edge, piece.begin, piece.end, packed, past);
     if (past) stores_are_done();
   });
 }
@@ -184,6 +198,32 @@ JDARTS_INLINE void sum_outer(const T* x, Index in, const T* y, Index y_row, Inde
   for (int k = 0; k < kRowCount; ++k)
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) store(sums + k * row + v * lanes, sum[k][v]);
+}
+
+// Copies pixels to rows of whole vectors.
+template <typename T>
+const T* fill_up(const T* y, Index pixels, Index out, T* filled) {
+  const Index row = whole_vectors<T>(out);
+  for (Index p = 0; p < pixels; ++p) {
+    std::copy_n(y + p * out, out, filled + p * row);
+    std::fill(filled + p * row + out, filled + (p + 1) * row, T(0));
+  }
+  return filled;
+}
+
+// xᵀ·y over `pixels` pixels, added to sums [in, whole vectors of out]; rows of y are whole vectors too.
+template <typename T>
+void add_outer(const T* x, Index in, const T* y, Index out, Index pixels, T* sums) {
+  const Index row = whole_vectors<T>(out);
+  for_vectors<T>(out, [&](auto vectors, Index first) {
+    constexpr int kMany = rows_at_once(vectors()), kSome = 2;
+    Index k = 0;
+    for (; k + kMany <= in; k += kMany)
+      sum_outer<T, kMany, vectors()>(x + k, in, y + first, row, pixels, sums + k * row + first, row);
+    for (; k + kSome <= in; k += kSome)
+      sum_outer<T, kSome, vectors()>(x + k, in, y + first, row, pixels, sums + k * row + first, row);
+    for (; k < in; ++k) sum_outer<T, 1, vectors()>(x + k, in, y + first, row, pixels, sums + k * row + first, row);
+  });
 }
 
 // One edge of the sum of outer products: w [in, out] = Σ_pixels x ⊗ y.
@@ -227,23 +267,8 @@ void pointwise_gradient(const std::vector<Outer<T>>& edges, Pool& pool) {
       const Index pixels = std::min(kBlock, piece.end - begin);
       const T* x = edge.x + begin * edge.in;
       const T* y = edge.y + begin * edge.out;
-      if (filled) {
-        for (Index p = 0; p < pixels; ++p) {
-          std::copy_n(y + p * edge.out, edge.out, filled + p * row);
-          std::fill(filled + p * row + edge.out, filled + (p + 1) * row, T(0));
-        }
-        y = filled;
-      }
-      for_vectors<T>(edge.out, [&](auto vectors, Index first) {
-        constexpr int kMany = rows_at_once(vectors()), kSome = 2;
-        Index k = 0;
-        for (; k + kMany <= edge.in; k += kMany)
-          sum_outer<T, kMany, vectors()>(x + k, edge.in, y + first, row, pixels, sums + k * row + first, row);
-        for (; k + kSome <= edge.in; k += kSome)
-          sum_outer<T, kSome, vectors()>(x + k, edge.in, y + first, row, pixels, sums + k * row + first, row);
-        for (; k < edge.in; ++k)
-          sum_outer<T, 1, vectors()>(x + k, edge.in, y + first, row, pixels, sums + k * row + first, row);
-      });
+      if (filled) y = fill_up(y, pixels, edge.out, filled);
+      add_outer(x, edge.in, y, edge.out, pixels, sums);
     }
   });
   for (Index unit = 0, end = 0; unit < Index(pieces.size()); unit = end) {

@@ -43,13 +43,17 @@ struct Sink {
   Sink of_target(Index t) const { return {data + t * target, row, target, rows, gate_at(gate, t * target), onto}; }
 };
 
+// Whether registers hold a column of taps beside the sums; otherwise taps are read from memory for each use.
+constexpr bool taps_fit(int targets, int height, int block) {
+  return kRows * targets * block + targets * height + 2 <= kRegisters;
+}
+
 // One vector (or kBlock vectors, `step` apart) of kRows rows of kTargets outputs:
 //   out[t][r] = Σ_terms Σ_ij in[r * kStride + i][q + shift[j]] · taps[t][i][j]
 // kHeight is the height of the kernel, or 0 for one known at run time only.
 template <typename T, int kHeight, int kStride, int kTargets, int kBlock>
 JDARTS_INLINE void correlate(Rows<T> in, Taps<T> taps, Index phase, Index q, Index step, Sink<T> out) {
-  // Taps that leave no registers for the sums are read from memory each time.
-  constexpr bool kTapsFit = kRows * kTargets * kBlock + kTargets * kHeight + 2 <= kRegisters;
+  constexpr bool kTapsFit = taps_fit(kTargets, kHeight, kBlock);
   auto at = [&](int r, int t, int b) { return r * out.row + t * out.target + q + b * step; };
   Vector<T> sum[kRows][kTargets][kBlock] = {};
   if (out.onto) {
@@ -138,9 +142,11 @@ void tile_of_terms(const Rows<T>& in, const Taps<T>& taps, Index channels, Index
   };
   for (Index a = 0; a < phases.count && (a + 1) * lanes <= length; ++a) {
     Index t = 0;
-    for (; t + 2 <= targets; t += 2)
-      sweep<T, kHeight, kStride, 2>(in, at(t), a * lanes, phases.step, channels, length, out.of_target(t));
-    if (t < targets)
+    // Both targets' taps in registers, or one target and longer rows.
+    if constexpr (taps_fit(2, kHeight, 1))
+      for (; t + 2 <= targets; t += 2)
+        sweep<T, kHeight, kStride, 2>(in, at(t), a * lanes, phases.step, channels, length, out.of_target(t));
+    for (; t < targets; ++t)
       sweep<T, kHeight, kStride, 1>(in, at(t), a * lanes, phases.step, channels, length, out.of_target(t));
   }
   if (length % lanes == 0) return;
@@ -169,7 +175,7 @@ void tile(const Rows<T>& in, const Taps<T>& taps, Index channels, Index length, 
     Taps<T> k = taps;
     k.data += n * taps.term;
     Sink<T> sink = out;
-    sink.onto = n > 0;
+    sink.onto |= n > 0;
     if (left > some) sink.gate = nullptr;
     tile_of_terms<T, kHeight, kStride>({in.data + n * in.term, in.row, in.term, std::min(some, left)}, k, channels, length,
                                        targets, sink);

@@ -35,6 +35,19 @@ def forward(x: Any, kernels: Any, *, gate: Any = None, stride: int, dilation: in
     return _bind(forward_p, [x], [kernels], gate, stride=stride, dilation=dilation)
 
 
+def input_gradient(
+    y: Any, kernels: Any, *, gate: Any = None, stride: int, dilation: int, height: int, width: int
+) -> jax.Array:
+    """X: y [S, T, B, H', W', C], kernels [S, T, k, k, C] → x [S, B, H, W, C]."""
+    geometry = {"stride": stride, "dilation": dilation, "height": height, "width": width}
+    return _bind(input_gradient_p, [y], [kernels], gate, **geometry)
+
+
+def kernel_gradient(x: Any, y: Any, *, gate: Any = None, stride: int, dilation: int, size: int) -> jax.Array:
+    """K: x [S, B, H, W, C], y [S, T, B, H', W', C] → kernels [S, T, k, k, C]."""
+    return _bind(kernel_gradient_p, [x], [y], gate, stride=stride, dilation=dilation, size=size)
+
+
 def _bind(primitive: Primitive, firsts: Sequence[Any], seconds: Sequence[Any], gate: Any, **geometry: int) -> Any:
     operands = equally_varying(*firsts, *seconds, *(() if gate is None else (gate,)))
     return primitive.bind(*operands, gated=gate is not None, **geometry)
@@ -251,14 +264,15 @@ for _primitive, _in_first, _in_second in (
 _AXES: Mapping[str, tuple[int | None, int | None]] = MappingProxyType({"x": (1, None), "k": (None, 1), "y": (2, 1)})
 
 
-def _merge(a: Any, mapped: int | None, count: int, axis: int) -> jax.Array:
+def merged(a: Any, mapped: int | None, count: int, axis: int) -> jax.Array:
     """The vmapped axis of `a` joined, as the slower one, with what is then axis number `axis`."""
     a = jnp.broadcast_to(a, (count, *a.shape)) if mapped is None else jnp.moveaxis(a, mapped, 0)
     a = jnp.moveaxis(a, 0, axis)
     return a.reshape(*a.shape[:axis], a.shape[axis] * a.shape[axis + 1], *a.shape[axis + 2 :])
 
 
-def _split(a: jax.Array, count: int, axis: int) -> jax.Array:
+def split(a: jax.Array, count: int, axis: int) -> jax.Array:
+    """`merged`, taken back."""
     return a.reshape(*a.shape[:axis], count, a.shape[axis] // count, *a.shape[axis + 1 :])
 
 
@@ -270,10 +284,10 @@ def _define_batching(primitive: Primitive, first: str, second: str, result: str)
         mapped = {name for name, d in zip(names, dims) if d is not None}
 
         def joined(axes: Mapping[str, int], out: int) -> tuple[jax.Array, int]:
-            merged = [
-                _merge(a, d, count, axes[name]) if name in axes else a for a, d, name in zip(operands, dims, names)
+            joint = [
+                merged(a, d, count, axes[name]) if name in axes else a for a, d, name in zip(operands, dims, names)
             ]
-            return _split(primitive.bind(*merged, gated=gated, **params), count, out), out
+            return split(primitive.bind(*joint, gated=gated, **params), count, out), out
 
         for kind in (0, 1):
             axes = {name: axis for name in names if (axis := _AXES[name][kind]) is not None}

@@ -1,0 +1,191 @@
+"""Separable convolutions as one function: against the two convolutions of which they are made, to second order."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdarts import native
+from jdarts.errors import InputError
+from jdarts.ops.depthwise import depthwise_conv
+from jdarts.ops.pointwise import pointwise
+from jdarts.ops.separable import separable_conv
+
+STRIDES_AND_DILATIONS = list(itertools.product((1, 2), (1, 2)))
+
+
+@pytest.fixture(params=["native", "XLA"])
+def path(request, monkeypatch):
+    if request.param == "XLA":
+        monkeypatch.setenv("JDARTS_NATIVE", "0")
+        return
+    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
+    if native.lowering("separable", np.dtype(np.float32)) is None:
+        pytest.skip("no native library can be built here")
+
+
+def apart(x, kernels, matrices, **options):
+    y = depthwise_conv(x, kernels, **options)
+    return pointwise([y.reshape(-1, *y.shape[2:])], [matrices])[0]
+
+
+def operands(channels=(3, 5), size=3, image=(5, 6), lanes=(), seed=0, dtype=np.float64):
+    """Two sources with three targets each."""
+    narrow, wide = channels
+    shapes = [(2, 2, *image, narrow), (2, 3, size, size, narrow), (6, narrow, wide)]
+    draw = np.random.default_rng(seed)
+    return tuple(jnp.asarray(draw.standard_normal((*lanes, *shape)), dtype) for shape in shapes)
+
+
+def of_all_orders(convolve, given, directions):
+    """Values, gradients, and the change of gradients along a direction in both modes."""
+
+    def gradients(*given):
+        return jax.grad(lambda *o: jnp.sum(jnp.sin(convolve(*o))), (0, 1, 2))(*given)
+
+    values, change = jax.jvp(gradients, given, directions)
+    _, pull = jax.vjp(gradients, *given)
+    return convolve(*given), jax.jvp(convolve, given, directions)[1], values, change, pull(directions)
+
+
+def assert_same(got, expected, tolerance=1e-11):
+    def check(a, b):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(1, np.abs(b).max()))
+
+    jax.tree.map(check, got, expected)
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize(("stride", "dilation"), STRIDES_AND_DILATIONS)
+def test_equals_both_convolutions_to_second_order(path, stride, dilation, rectified):
+    options = {"stride": stride, "dilation": dilation, "rectified": rectified}
+    given, directions = operands(), operands(seed=1)
+    given = (given[0].at[0, 0, 0].set(0), *given[1:])  # the kink of a ReLU
+    got = jax.jit(partial(of_all_orders, partial(separable_conv, **options)))(given, directions)
+    expected = jax.jit(partial(of_all_orders, partial(apart, **options)))(given, directions)
+    assert_same(got, expected)
+
+
+@pytest.mark.parametrize("channels", [(1, 1), (16, 16), (17, 8), (8, 40)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-11), (np.float32, 1e-4)])
+def test_any_channels_and_sizes(channels, dtype, tolerance):
+    for size, image, stride in ((1, (1, 1), 1), (5, (9, 7), 2), (7, (3, 20), 1), (9, (4, 4), 1)):
+        given = operands(channels, size, image)
+        function = partial(separable_conv, stride=stride, rectified=True)
+        y, pull = jax.jit(partial(jax.vjp, function))(*(a.astype(dtype) for a in given))
+        expected, pull_apart = jax.vjp(partial(apart, stride=stride, rectified=True), *given)
+        assert y.dtype == dtype
+        ct = jnp.sin(expected)
+        assert_same((y, pull(ct.astype(dtype))), (expected, pull_apart(ct)), tolerance)
+
+
+@pytest.mark.parametrize("moving", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
+def test_a_part_of_the_factors_may_be_constant(moving):
+    given, directions = operands(), operands(seed=1)
+
+    def derivatives(convolve):
+        def of_moving(*some):
+            factors = list(given)
+            for n, a in zip(moving, some):
+                factors[n] = a
+            return convolve(*factors)
+
+        chosen, ways = ([a[n] for n in moving] for a in (given, directions))
+        y, pull = jax.vjp(of_moving, *chosen)
+        gradients = lambda *some: jax.vjp(of_moving, *some)[1](y)  # noqa: E731
+        return pull(y), jax.jvp(gradients, chosen, ways), jax.vjp(gradients, *chosen)[1](tuple(ways))
+
+    convolve = partial(separable_conv, stride=2, rectified=True)
+    assert_same(derivatives(convolve), derivatives(partial(apart, stride=2, rectified=True)))
+
+
+def test_the_pull_is_linear_in_its_cotangent():
+    """The transpose of the transpose is the change."""
+    given, directions = operands(), operands(seed=1)
+    y, pull = jax.vjp(separable_conv, *given)
+    again = jax.linear_transpose(pull, y)(directions)[0]
+    assert_same(again, jax.jvp(separable_conv, given, directions)[1])
+
+
+def primitives(function, *arguments):
+    return [equation.primitive.name for equation in jax.make_jaxpr(function)(*arguments).eqns]
+
+
+def test_every_pass_is_one_call_and_keeps_nothing_between_the_convolutions():
+    given, directions = operands(), operands(seed=1)
+    y, pull = jax.vjp(separable_conv, *given)
+    assert primitives(pull, y) == ["separable_pull"]
+    assert sum(a.size for a in jax.tree.leaves(pull)) <= sum(a.size for a in given)
+    x, *weights = given
+    assert primitives(jax.vjp(lambda x: separable_conv(x, *weights), x)[1], y) == ["separable_back"]
+    assert primitives(jax.linearize(separable_conv, *given)[1], *directions) == ["separable"]
+
+    def of_x(*given):
+        return jax.vjp(separable_conv, *given)[1](y)[0]
+
+    pushed = jax.linearize(of_x, *given)[1]
+    assert primitives(pushed, *directions) == ["separable_back"]
+
+
+@pytest.mark.parametrize("axes", [(0, None, None), (3, None, 0), (None, 2, 1), (0, 0, 0)])
+def test_vmap_equals_a_loop(axes):
+    lanes, fixed = operands(lanes=(3,)), operands(seed=1)
+    each = [
+        [many[lane] if axis is not None else one for many, one, axis in zip(lanes, fixed, axes)] for lane in range(3)
+    ]
+    mapped = [jnp.moveaxis(many, 0, a) if a is not None else one for many, one, a in zip(lanes, fixed, axes)]
+
+    def run(*given):
+        return of_all_orders(partial(separable_conv, stride=2, rectified=True), given, tuple(map(jnp.cos, given)))
+
+    got = jax.jit(jax.vmap(run, axes))(*mapped)
+    one = jax.jit(run)
+    assert_same(got, jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one(*given) for given in each)))
+
+
+def test_xla_computes_nothing_twice(monkeypatch):
+    """Where there is no native function, what lies between the convolutions is there once: XLA merges the second time."""
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    given = operands()
+
+    def convolutions(convolve):
+        gradients = jax.jit(jax.grad(lambda *o: jnp.sum(jnp.sin(convolve(*o))), (0, 1, 2)))
+        return (gradients.lower(*given).compile().as_text() or "").count(" convolution(")
+
+    assert 0 < convolutions(separable_conv) == convolutions(apart)
+
+
+def test_other_backends_get_xla_operations():
+    text = jax.jit(separable_conv).trace(*operands()).lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.convolution" in text and "stablehlo.dot_general" in text
+    assert "jdarts" not in text
+
+
+def test_no_images(path):
+    x, kernels, matrices = operands()
+    y, pull = jax.vjp(separable_conv, x[:, :0], kernels, matrices)
+    assert y.shape == (6, 0, 5, 6, 5)
+    for gradient, a in zip(pull(y), (x[:, :0], kernels, matrices)):
+        np.testing.assert_array_equal(gradient, np.zeros(a.shape))
+
+
+def test_rectified_lets_what_is_no_number_pass(path):
+    x, kernels, matrices = operands()
+    assert np.isnan(separable_conv(jnp.full_like(x, np.nan), kernels, matrices, rectified=True)).all()
+
+
+def test_refuses_what_does_not_fit():
+    x, kernels, matrices = operands()
+    with pytest.raises(InputError, match=r"need matrices \[S·T, C, D\] = \[6, 3, D\]; got \[5, 3, 5\]"):
+        separable_conv(x, kernels, matrices[:5])
+    with pytest.raises(InputError, match="channels"):
+        separable_conv(x[..., :2], kernels, matrices)
+    with pytest.raises(InputError, match="same floating type"):
+        separable_conv(x, kernels.astype(np.float32), matrices)
+    with pytest.raises(InputError, match="one floating type"):
+        separable_conv(x, kernels, matrices.astype(np.float32))
+    with pytest.raises(InputError, match="stride=3"):
+        separable_conv(x, kernels, matrices, stride=3)
