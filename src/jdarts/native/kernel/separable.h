@@ -217,154 +217,210 @@ struct Planes {
   Index row, plane;
 };
 
-template <typename T, typename Pool>
-void separable_back(const Separable<T>& f, const SeparableGradients<T>& to, Pool& pool) {
-  struct Partials {};
-  struct Sums {};
-  const Geometry& g = f.g;
-  const Index k = g.size, c = g.channels, out_row = g.out_width() * f.out, y_image = g.out_height() * out_row;
-  const Index spread = g.stride == 1 ? g.dilation : 1;  // rows of y between two taps
-  const Index tile_rows = kRows * spread, left = g.stride == 1 ? g.pad() : (g.pad() + 1) / 2;
-  const Padding<T> padding(g.out_width(), left, 1, c), x_padding(g.width, g.pad(), g.stride, c);
-  const Periodic<T> periodic(g, f.kernels);
-  Index* shift = thread_buffer<Index, Columns>(2 * k);
-  padding.shifts(k, spread, shift);
-  x_padding.shifts(k, g.dilation, shift + k);
-  const Middle<T> middle(f, x_padding, periodic, shift + k);
-  const Gathering<T> gathering(g, x_padding, shift + k);
-  const bool weights = to.image != nullptr;
+// One call of `separable_back`: what is the same for all bands, and what is done with one.
+template <typename T>
+class Back {
+ public:
+  Back(const Separable<T>& f, const SeparableGradients<T>& to)
+      : f(f),
+        to(to),
+        g(f.g),
+        spread(g.stride == 1 ? g.dilation : 1),
+        tile_rows(kRows * spread),
+        left(g.stride == 1 ? g.pad() : (g.pad() + 1) / 2),
+        matrix_row(whole_vectors<T>(f.out)),
+        sums(triples_by(&Triple::kernels, f.terms)),
+        padding(g.out_width(), left, 1, g.channels),
+        x_padding(g.width, g.pad(), g.stride, g.channels),
+        periodic(g, f.kernels),
+        shift(shifts()),
+        packed(f, matrices(), f.out, g.channels, true),
+        middle(f, x_padding, periodic, shift + g.size),
+        gathering(g, x_padding, shift + g.size) {}
 
-  // Each sum over y · matrixᵀ is for one kernel of one target.
-  const std::vector<TriplesOf> sums = triples_by(&Triple::kernels, f.terms);
-  std::vector<Index> numbers, first;
-  for (const TriplesOf& sum : sums) {
-    first.push_back(numbers.size());
-    for (const Triple& term : sum.terms) numbers.push_back(term.matrix);
+  bool weights() const { return to.image != nullptr; }
+  // Of one edge, the sums that its kernel and its matrix (rows of whole vectors) are made of.
+  Index of_edge() const { return g.kernel() + g.channels * matrix_row; }
+
+  Bands bands(Index wanted) const {
+    const Index row = (kTermsAtOnce + 1) * padding.row + (weights() ? x_padding.row * g.stride : 0);
+    return {g.out_height(), wanted, row * Index(sizeof(T)), tile_rows, 3 << 17};
   }
-  const PackedMatrices<T> packed(f, numbers, f.out, c, true);
-  const Index slots = g.targets * sums.size(), matrix_row = whole_vectors<T>(f.out), of_matrix = c * matrix_row;
-  const Index of_edge = g.kernel() + of_matrix, gradients = g.targets * of_edge;
 
-  const Index threads = std::min<Index>(pool.num_threads(), f.useful_threads());
-  const Index images = g.sources * g.batch;
-  const Bands bands(g.out_height(), (2 * threads + images - 1) / std::max<Index>(1, images),
-                    ((kTermsAtOnce + 1) * padding.row + (weights ? x_padding.row * g.stride : 0)) * sizeof(T), tile_rows,
-                    3 << 17);
-  const Index all = g.batch * bands.count;
-  const Index chunks = weights ? std::clamp<Index>(64 / std::max<Index>(1, g.sources), 1, std::max<Index>(1, all)) : all;
-  T* partials = thread_buffer<T, Partials>(weights ? std::max<Index>(1, g.sources * chunks * gradients) : 1);
+  // One band of one image: writes its rows of x, and adds to the sums of the source's edges.
+  void run(Index source, Index b, Index begin, Index rows, T* sums_of_edges) const {
+    const Index whole_rows = (rows + tile_rows - 1) / tile_rows * tile_rows;
+    const Index read = std::max(rows + 2 * left + (kRows - 1) * spread, left + whole_rows), padded = read * padding.row;
+    const Index image = (source * g.batch + b) * g.image(), x_rows = rows_read(g, rows);
+    const Planes<T> planes(g, rows);
+    T* in = thread_buffer<T, BandBuffer>(kTermsAtOnce * padded);
+    T* result = thread_buffer<T, ResultBuffer>(std::max<Index>(1, planes.size()));
+    T* x = thread_buffer<T, OtherBuffer>(weights() ? x_rows * x_padding.row : 1);
+    if (weights())
+      x_padding.copy(to.image + image, g.height, g.width, begin * g.stride - g.pad(), x_rows, x, gate_at(f.gate, image));
+    if (slots() == 0) std::fill_n(result, planes.size(), T(0));
+    for (Index slot = 0; slot < slots(); slot += kTermsAtOnce) {
+      const Index count = std::min(kTermsAtOnce, slots() - slot);
+      for (Index n = 0; n < count; ++n) fill(slot + n, source, b, begin - left, read, in + n * padded);
+      if (to.x) add_to_planes(slot, count, source, begin, rows, in, padded, planes, result);
+      if (weights()) add_to_sums(slot, count, source, b, begin, rows, in, padded, x, sums_of_edges + slot * of_edge());
+    }
+    if (to.x) planes.write(result, begin, rows, gate_at(f.gate, image), to.x + image);
+  }
 
-  // Fills one padded buffer with y · matrixᵀ of a slot, rows of it from `from` on.
-  auto fill = [&](Index slot, Index source, Index b, Index from, Index read, T* buffer) {
+ private:
+  // A slot is one kernel of one target; what is transposed by it is a sum over the terms that share the kernel.
+  Index slots() const { return g.targets * Index(sums.size()); }
+  const T* kernel_of(Index slot, Index source) const {
+    const Index number = sums[slot % sums.size()].common, target = slot / sums.size();
+    return periodic.data +
+           ((source * Index(f.kernels.size()) + number) * g.targets + target) * g.size * g.size * periodic.period;
+  }
+
+  // Of the transposes, and after them those of x.
+  const Index* shifts() const {
+    Index* found = thread_buffer<Index, Columns>(2 * g.size);
+    padding.shifts(g.size, spread, found);
+    x_padding.shifts(g.size, g.dilation, found + g.size);
+    return found;
+  }
+
+  // The numbers of the matrices in the order of the slots' terms.
+  std::vector<Index> matrices() const {
+    std::vector<Index> numbers;
+    for (const TriplesOf& sum : sums)
+      for (const Triple& term : sum.terms) numbers.push_back(term.matrix);
+    return numbers;
+  }
+
+  // Fills a padded buffer with `read` rows of y · matrixᵀ from row `from` on.
+  void fill(Index slot, Index source, Index b, Index from, Index read, T* buffer) const {
     const Index e = source * g.targets + slot / sums.size(), n = slot % sums.size();
-    const std::vector<Triple>& terms = sums[n].terms;
-    Edge<T> edge{std::vector<Factors<T>>(terms.size(), {nullptr, nullptr, f.out}), nullptr, g.out_width(), c};
+    const Index out_row = g.out_width() * f.out, values = g.out_width() * g.channels;
+    Index first = 0;
+    for (Index before = 0; before < n; ++before) first += sums[before].terms.size();
+    Edge<T> edge{std::vector<Factors<T>>(sums[n].terms.size(), {nullptr, nullptr, f.out}), nullptr, g.out_width(),
+                 g.channels};
     for (Index h = from; h < from + read; ++h, buffer += padding.row) {
       if (h < 0 || h >= g.out_height()) {
         std::fill_n(buffer, padding.row, T(0));
         continue;
       }
-      for (size_t m = 0; m < terms.size(); ++m)
-        edge.products[m].x = f.images[terms[m].image] + (e * g.batch + b) * y_image + h * out_row;
-      edge.y = buffer + left * c;
-      std::fill_n(buffer, left * c, T(0));
-      multiply(edge, 0, edge.pixels, packed.of(e, first[n]), false);
-      std::fill(edge.y + edge.pixels * c, buffer + padding.row, T(0));
+      for (size_t m = 0; m < sums[n].terms.size(); ++m)
+        edge.products[m].x = f.images[sums[n].terms[m].image] + ((e * g.batch + b) * g.out_height() + h) * out_row;
+      edge.y = buffer + left * g.channels;
+      std::fill(buffer, edge.y, T(0));
+      multiply(edge, 0, edge.pixels, packed.of(e, first), false);
+      std::fill(edge.y + values, buffer + padding.row, T(0));
     }
-  };
+  }
+
+  // Adds what `count` slots give to the rows of x.
+  void add_to_planes(Index slot, Index count, Index source, Index begin, Index rows, const T* in, Index padded,
+                     const Planes<T>& planes, T* result) const {
+    const Index k = g.size, tap = periodic.period;
+    const T* kernel = kernel_of(slot, source);
+    const Index between = kernel_of(slot + count - 1, source) - kernel;
+    for (Index row_parity = 0; row_parity < g.stride; ++row_parity)
+      for (Index column_parity = 0; column_parity < g.stride; ++column_parity) {
+        const ReachingTaps down(g, row_parity), across(g, column_parity);
+        T* plane = planes.at(result, row_parity, column_parity);
+        if (down.count * across.count == 0) {
+          std::fill_n(plane, planes.plane, T(0));
+          continue;
+        }
+        const Index in_height = (g.height - row_parity + g.stride - 1) / g.stride;
+        const Index length = whole_vectors<T>((g.width - column_parity + g.stride - 1) / g.stride * g.channels);
+        const Taps<T> taps{kernel + (down.last * k + across.last) * tap, -down.step * k * tap, -across.step * tap, 0,
+                           between, down.count, across.count, shift};
+        const T* from = in + (left + down.base) * padding.row + (left + across.base) * g.channels;
+        const auto compute = tile_for<T, 1>(down.count);
+        for (Index parity = 0; parity < spread; ++parity)
+          for (Index r = parity; r < rows; r += tile_rows) {
+            const Index valid = std::min<Index>(kRows, (std::min(rows, in_height - begin) - r + spread - 1) / spread);
+            if (valid > 0)
+              compute({from + r * padding.row, spread * padding.row, padded, count}, taps, g.channels, length, 1,
+                      {plane + r * planes.row, spread * planes.row, 0, valid, nullptr, slot > 0});
+          }
+      }
+  }
+
+  // Adds to the sums of `count` targets from one on: its kernel's, and after them its matrix'.
+  void add_to_sums(Index target, Index count, Index source, Index b, Index begin, Index rows, const T* in, Index padded,
+                   const T* x, T* sums_of_edges) const {
+    struct Sums {};
+    T* gathered = thread_buffer<T, Sums>(gathering.room() + g.out_width() * matrix_row);
+    T* filled = gathered + gathering.room();
+    for (Index n = 0; n < count; ++n)
+      gathering.add(x, in + n * padded + left * padding.row + left * g.channels, padding.row, rows, gathered,
+                    sums_of_edges + n * of_edge());
+    T* values = thread_buffer<T, MiddleBuffer>(kTargetsAtOnce * middle.target);
+    const bool joined = middle.row == g.out_width() * g.channels && matrix_row == f.out;
+    for (Index r = 0; r < rows; r += middle.rows) {
+      const Index valid = std::min(middle.rows, rows - r), at_once = joined ? valid : 1;
+      middle.add_up(f.terms, source, target, count, x + r * g.stride * x_padding.row, 0, valid, values);
+      for (Index n = 0; n < count; ++n)
+        for (Index h = 0; h < valid; h += at_once) {
+          const Index e = source * g.targets + target + n;
+          const T* y = f.images[0] + ((e * g.batch + b) * g.out_height() + begin + r + h) * g.out_width() * f.out;
+          if (matrix_row != f.out) y = fill_up(y, g.out_width(), f.out, filled);
+          add_outer(values + n * middle.target + h * middle.row, g.channels, y, f.out, at_once * g.out_width(),
+                    sums_of_edges + n * of_edge() + g.kernel());
+        }
+    }
+  }
+
+  const Separable<T>& f;
+  const SeparableGradients<T>& to;
+  const Geometry& g;
+  Index spread;  // rows of y between two taps
+  Index tile_rows, left, matrix_row;
+  std::vector<TriplesOf> sums;
+  Padding<T> padding, x_padding;
+  Periodic<T> periodic;
+  const Index* shift;
+  PackedMatrices<T> packed;
+  Middle<T> middle;
+  Gathering<T> gathering;
+};
+
+template <typename T, typename Pool>
+void separable_back(const Separable<T>& f, const SeparableGradients<T>& to, Pool& pool) {
+  struct Partials {};
+  const Geometry& g = f.g;
+  const Back<T> back(f, to);
+  const Index threads = std::min<Index>(pool.num_threads(), f.useful_threads()), images = g.sources * g.batch;
+  const Bands bands = back.bands((2 * threads + images - 1) / std::max<Index>(1, images));
+  const Index all = g.batch * bands.count, of_source = g.targets * back.of_edge();
+  const Index chunks =
+      back.weights() ? std::clamp<Index>(64 / std::max<Index>(1, g.sources), 1, std::max<Index>(1, all)) : all;
+  T* partials = thread_buffer<T, Partials>(back.weights() ? std::max<Index>(1, g.sources * chunks * of_source) : 1);
 
   parallel_for(pool, threads, g.sources * chunks, [&](Index unit) {
     const Index source = unit / chunks, chunk = unit % chunks;
-    T* partial = partials + (weights ? unit * gradients : 0);
-    if (weights) std::fill_n(partial, gradients, T(0));
+    T* sums = partials + (back.weights() ? unit * of_source : 0);
+    if (back.weights()) std::fill_n(sums, of_source, T(0));
     for (Index n = chunk * all / chunks; n < (chunk + 1) * all / chunks; ++n) {
-      const Index b = n / bands.count, begin = bands.begin(n % bands.count), rows = bands.end(n % bands.count) - begin;
-      const Index whole_rows = (rows + tile_rows - 1) / tile_rows * tile_rows;
-      const Index read = std::max(rows + 2 * left + (kRows - 1) * spread, left + whole_rows), padded = read * padding.row;
-      const Index image = (source * g.batch + b) * g.image(), x_rows = rows_read(g, rows);
-      const Planes<T> planes(g, rows);
-      T* in = thread_buffer<T, BandBuffer>(kTermsAtOnce * padded);
-      T* result = thread_buffer<T, ResultBuffer>(std::max<Index>(1, planes.size()));
-      T* x_in = thread_buffer<T, OtherBuffer>(weights ? x_rows * x_padding.row : 1);
-      if (weights)
-        x_padding.copy(to.image + image, g.height, g.width, begin * g.stride - g.pad(), x_rows, x_in,
-                       gate_at(f.gate, image));
-
-      for (Index slot = 0; slot < slots; slot += kTermsAtOnce) {
-        const Index count = std::min(kTermsAtOnce, slots - slot);
-        for (Index n = 0; n < count; ++n) fill(slot + n, source, b, begin - left, read, in + n * padded);
-        auto kernels_of = [&](Index slot) {
-          const Index number = sums[slot % sums.size()].common, t = slot / sums.size();
-          return periodic.data + ((source * Index(f.kernels.size()) + number) * g.targets + t) * k * k * periodic.period;
-        };
-        const T* kernels = kernels_of(slot);
-        const Index between = kernels_of(slot + count - 1) - kernels;
-
-        for (Index row_parity = 0; to.x && row_parity < g.stride; ++row_parity)
-          for (Index column_parity = 0; column_parity < g.stride; ++column_parity) {
-            const ReachingTaps down(g, row_parity), across(g, column_parity);
-            T* plane = planes.at(result, row_parity, column_parity);
-            if (down.count * across.count == 0) {
-              std::fill_n(plane, planes.plane, T(0));
-              continue;
-            }
-            const Index in_height = (g.height - row_parity + g.stride - 1) / g.stride;
-            const Index length = whole_vectors<T>((g.width - column_parity + g.stride - 1) / g.stride * c);
-            const Taps<T> taps{kernels + (down.last * k + across.last) * periodic.period, -down.step * k * periodic.period,
-                               -across.step * periodic.period, 0, between, down.count, across.count, shift};
-            const auto compute = tile_for<T, 1>(down.count);
-            for (Index parity = 0; parity < spread; ++parity)
-              for (Index r = parity; r < rows; r += tile_rows) {
-                const Index valid = std::min<Index>(kRows, (std::min(rows, in_height - begin) - r + spread - 1) / spread);
-                if (valid <= 0) continue;
-                compute({in + (r + left + down.base) * padding.row + (left + across.base) * c, spread * padding.row, padded,
-                         count},
-                        taps, c, length, 1, {plane + r * planes.row, spread * planes.row, 0, valid, nullptr, slot > 0});
-              }
-          }
-        if (!weights) continue;
-        // Here a slot is a target.
-        T* gathered = thread_buffer<T, Sums>(gathering.room() + g.out_width() * matrix_row);
-        for (Index n = 0; n < count; ++n)
-          gathering.add(x_in, in + n * padded + left * padding.row + left * c, padding.row, rows, gathered,
-                        partial + (slot + n) * of_edge);
-        T* values = thread_buffer<T, MiddleBuffer>(kTargetsAtOnce * middle.target);
-        for (Index r = 0; r < rows; r += middle.rows) {
-          const Index valid = std::min(middle.rows, rows - r);
-          middle.add_up(f.terms, source, slot, count, x_in + r * g.stride * x_padding.row, 0, valid, values);
-          const bool joined = middle.row == g.out_width() * c && matrix_row == f.out;
-          for (Index n = 0; n < count; ++n) {
-            const Index e = source * g.targets + slot + n;
-            const T* y = f.images[0] + (e * g.batch + b) * y_image + (begin + r) * out_row;
-            T* sum = partial + (slot + n) * of_edge + g.kernel();
-            for (Index h = 0; h < valid; h += joined ? valid : 1) {
-              const T* of_row = y + h * out_row;
-              if (matrix_row != f.out) of_row = fill_up(of_row, g.out_width(), f.out, gathered + gathering.room());
-              add_outer(values + n * middle.target + h * middle.row, c, of_row, f.out,
-                        (joined ? valid : 1) * g.out_width(), sum);
-            }
-          }
-        }
-      }
-      if (to.x && slots == 0) std::fill_n(result, planes.size(), T(0));
-      if (to.x) planes.write(result, begin, rows, gate_at(f.gate, image), to.x + image);
+      const Index band = n % bands.count;
+      back.run(source, n / bands.count, bands.begin(band), bands.end(band) - bands.begin(band), sums);
     }
   });
+  if (!back.weights()) return;
 
   // The chunks in order, whatever the threads.
-  if (weights)
-    parallel_for(pool, 1 + g.sources * chunks * gradients / (1 << 18), f.edges(), [&](Index e) {
-      const T* chunk = partials + e / g.targets * chunks * gradients + e % g.targets * of_edge;
-      auto sum = [&](Index place) {
-        double total = 0;
-        for (Index n = 0; n < chunks; ++n) total += chunk[n * gradients + place];
-        return T(total);
-      };
-      for (Index n = 0; n < g.kernel(); ++n) to.kernels[e * g.kernel() + n] = sum(n);
-      for (Index row = 0; row < c; ++row)
-        for (Index n = 0; n < f.out; ++n)
-          to.matrix[(e * c + row) * f.out + n] = sum(g.kernel() + row * matrix_row + n);
-    });
+  const Index matrix_row = whole_vectors<T>(f.out);
+  parallel_for(pool, 1 + g.sources * chunks * of_source / (1 << 18), f.edges(), [&](Index e) {
+    const T* first = partials + e / g.targets * chunks * of_source + e % g.targets * back.of_edge();
+    auto sum = [&](Index place) {
+      double total = 0;
+      for (Index n = 0; n < chunks; ++n) total += first[n * of_source + place];
+      return T(total);
+    };
+    for (Index n = 0; n < g.kernel(); ++n) to.kernels[e * g.kernel() + n] = sum(n);
+    for (Index c = 0; c < g.channels; ++c)
+      for (Index n = 0; n < f.out; ++n)
+        to.matrix[(e * g.channels + c) * f.out + n] = sum(g.kernel() + c * matrix_row + n);
+  });
 }
 
 }  // namespace jdarts
