@@ -3,8 +3,10 @@ import tempfile
 
 # Before jax is imported anywhere: the same settings hold in the processes that tests start.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
-# Compilation is what tests cost; programs that run for milliseconds need no expensive optimisation.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_llvm_disable_expensive_passes=true".strip()
+# Compilation is what tests cost; programs that run for milliseconds need no expensive optimisation and no newer emitters.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+).strip()
 
 import jax
 import pytest
