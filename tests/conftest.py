@@ -9,7 +9,10 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 
 import jax
+import numpy as np
 import pytest
+
+from jdarts import native
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -30,3 +33,14 @@ def standard_promotion():
     """Promotion as users have it, for tests with optax: its bias correction raises a float to an integer power."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture(params=["native", "XLA"])
+def path(request, monkeypatch):
+    """Both ways to compute: by the native library, and in operations of XLA."""
+    if request.param == "XLA":
+        monkeypatch.setenv("JDARTS_NATIVE", "0")
+        return
+    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
+    if native.lowering("pointwise", np.dtype(np.float32)) is None:
+        pytest.skip("no native library can be built here")

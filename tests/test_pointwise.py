@@ -6,23 +6,12 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.pointwise import pointwise, pointwise_gradient
 
 TYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-5)])
 #: Channels below, at, between and above the lanes of a vector, and more than the registers take at once.
 CHANNELS = [(1, 1), (3, 5), (16, 16), (17, 8), (36, 36), (48, 80), (64, 130)]
-
-
-@pytest.fixture
-def path(request, monkeypatch):
-    if request.param == "XLA":
-        monkeypatch.setenv("JDARTS_NATIVE", "0")
-        return
-    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
-    if native.lowering("pointwise", np.dtype(np.float32)) is None:
-        pytest.skip("no native library can be built here")
 
 
 def arrays(*shapes, seed=0, dtype=np.float64):

@@ -8,23 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.separable import separable_conv
 
 STRIDES_AND_DILATIONS = list(itertools.product((1, 2), (1, 2)))
-
-
-@pytest.fixture(params=["native", "XLA"])
-def path(request, monkeypatch):
-    if request.param == "XLA":
-        monkeypatch.setenv("JDARTS_NATIVE", "0")
-        return
-    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
-    if native.lowering("separable", np.dtype(np.float32)) is None:
-        pytest.skip("no native library can be built here")
 
 
 def apart(x, kernels, matrices, **options):

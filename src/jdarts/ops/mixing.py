@@ -23,6 +23,7 @@ from jax.interpreters import ad, batching
 
 from jdarts import native
 from jdarts.errors import InputError
+from jdarts.ops.lanes import merged
 from jdarts.ops.precision import wide_type
 
 Route = tuple[int, int, int, int]
@@ -301,11 +302,6 @@ ad.primitive_transposes[products_p] = _products_transpose
 # Batching: the lanes of a vmapped axis join the rows, as the slower of the two.
 
 
-def _lanes(operand: Any, axis: Any, count: int) -> jax.Array:
-    operand = jnp.broadcast_to(operand, (count, *operand.shape)) if axis is None else jnp.moveaxis(operand, axis, 0)
-    return operand.reshape(-1, *operand.shape[2:])
-
-
 def _lane_count(operands: Any, axes: Any) -> int:
     return next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
 
@@ -320,7 +316,7 @@ def _lane_routes(routes: Routes, count: int, rows_in: Sequence[int], rows_out: S
 
 def _combine_batched(operands: Any, axes: Any, *, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
     count = _lane_count(operands, axes)
-    lanes = [_lanes(a, axis, count) for a, axis in zip(operands, axes)]
+    lanes = [merged(a, axis, count, 0) for a, axis in zip(operands, axes)]
     weights, xs = lanes[:tables], lanes[tables:]
     rows_in = [x.shape[0] // count for x in xs]
     ends = np.cumsum([0, *(table.shape[0] // count for table in weights)])
@@ -331,7 +327,7 @@ def _combine_batched(operands: Any, axes: Any, *, tables: int, routes: Routes, s
 
 def _products_batched(operands: Any, axes: Any, *, num_x: int, routes: Routes) -> Any:
     count = _lane_count(operands, axes)
-    stacks = [_lanes(a, axis, count) for a, axis in zip(operands, axes)]
+    stacks = [merged(a, axis, count, 0) for a, axis in zip(operands, axes)]
     rows = [a.shape[0] // count for a in stacks]
     repeated = _lane_routes(routes, count, rows[:num_x], rows[num_x:])
     out = products(stacks[:num_x], stacks[num_x:], routes=repeated)
@@ -340,7 +336,7 @@ def _products_batched(operands: Any, axes: Any, *, num_x: int, routes: Routes) -
 
 def _moments_batched(operands: Any, axes: Any) -> Any:
     count = _lane_count(operands, axes)
-    stacks = [_lanes(a, axis, count) for a, axis in zip(operands, axes)]
+    stacks = [merged(a, axis, count, 0) for a, axis in zip(operands, axes)]
     rows = [stack.shape[0] // count for stack in stacks]
     outs = moments_p.bind(*stacks)
     results = []

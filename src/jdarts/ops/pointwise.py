@@ -20,6 +20,7 @@ from jax.interpreters import ad, batching
 
 from jdarts import native
 from jdarts.errors import InputError
+from jdarts.ops.lanes import merged, split
 
 pointwise_p = Primitive("pointwise")
 pointwise_p.multiple_results = True
@@ -127,7 +128,7 @@ def _pointwise_jvp(primals: Any, tangents: Any, *, sums: tuple[int, ...], transp
     ]
     moving = sorted({q for _, q in pairs})
     changes = _sums_of_products([pair for pair, _ in pairs], [moving.index(q) for _, q in pairs], transposed)
-    return outs, [changes[moving.index(q)] if q in moving else _no_change(out) for q, out in enumerate(outs)]
+    return outs, [changes[moving.index(q)] if q in moving else no_change(out) for q, out in enumerate(outs)]
 
 
 def _sums_of_products(pairs: Sequence[Any], sums: Sequence[int], transposed: bool) -> list[Any]:
@@ -137,13 +138,14 @@ def _sums_of_products(pairs: Sequence[Any], sums: Sequence[int], transposed: boo
     return pointwise_p.bind(*xs, *weights, sums=tuple(sums), transposed=transposed)
 
 
-def _no_change(out: Any) -> ad.Zero:
+def no_change(out: Any) -> ad.Zero:
+    """The tangent of a result that does not change."""
     return ad.Zero(jax.typeof(out).to_tangent_aval())
 
 
 def _pointwise_gradient_jvp(primals: Any, tangents: Any) -> Any:
     outs = pointwise_gradient_p.bind(*primals)
-    changes: list[Any] = [_no_change(out) for out in outs]
+    changes: list[Any] = [no_change(out) for out in outs]
     count = len(outs)
     for side in (0, 1):
         moving = [k for k in range(count) if not isinstance(tangents[side * count + k], ad.Zero)]
@@ -203,12 +205,6 @@ ad.primitive_transposes[pointwise_gradient_p] = _pointwise_gradient_transpose
 # join the images.
 
 
-def _merged(operand: Any, axis: Any, count: int, onto: int) -> jax.Array:
-    operand = jnp.broadcast_to(operand, (count, *operand.shape)) if axis is None else jnp.moveaxis(operand, axis, 0)
-    operand = jnp.moveaxis(operand, 0, onto)
-    return operand.reshape(*operand.shape[:onto], count * operand.shape[onto + 1], *operand.shape[onto + 2 :])
-
-
 def _define_batching(primitive: Primitive, shared_matrices: bool) -> None:
     def rule(operands: Any, axes: Any, **params: Any) -> Any:
         count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
@@ -216,13 +212,10 @@ def _define_batching(primitive: Primitive, shared_matrices: bool) -> None:
         of_images, of_others = _halves(axes)
         shared = shared_matrices and all(axis is None for axis in of_others)
         onto = 1 if shared else 0
-        merged = [_merged(x, axis, count, onto) for x, axis in zip(images, of_images)]
-        merged += others if shared else [_merged(a, axis, count, 0) for a, axis in zip(others, of_others)]
-        outs = primitive.bind(*merged, **params)
-        split = [
-            out.reshape(*out.shape[:onto], count, out.shape[onto] // count, *out.shape[onto + 1 :]) for out in outs
-        ]
-        return split, [onto] * len(outs)
+        joint = [merged(x, axis, count, onto) for x, axis in zip(images, of_images)]
+        joint += others if shared else [merged(a, axis, count, 0) for a, axis in zip(others, of_others)]
+        outs = primitive.bind(*joint, **params)
+        return [split(out, count, onto) for out in outs], [onto] * len(outs)
 
     batching.primitive_batchers[primitive] = rule
 

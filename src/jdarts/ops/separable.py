@@ -16,7 +16,7 @@ constant to differentiation: with x itself it is a ReLU.
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +26,8 @@ from jax.interpreters import ad, batching
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import primitives as depthwise
-from jdarts.ops.pointwise import pointwise_gradient, sum_of_products
+from jdarts.ops.lanes import merged, split
+from jdarts.ops.pointwise import no_change, pointwise_gradient, sum_of_products
 
 separable_p = Primitive("separable")
 separable_back_p = Primitive("separable_back")
@@ -172,11 +173,6 @@ def _pull_apart(x: Any, kernels: Any, matrices: Any, y: Any, *gate: Any, **geome
 # Shapes and types: those of the functions apart.
 
 
-@lru_cache(maxsize=1024)
-def _avals_apart(function: Any, operands: tuple[Any, ...], params: tuple[tuple[str, Any], ...]) -> Any:
-    return jax.make_jaxpr(partial(function, **dict(params)))(*operands).out_avals
-
-
 def _check_matrices(matrices: Any, kernels: Any) -> None:
     edges, channels = math.prod(kernels.shape[:2]), kernels.shape[-1]
     if len(matrices.shape) != 3 or matrices.shape[:2] != (edges, channels):
@@ -191,24 +187,20 @@ def _separable_shape(*operands: Any, terms: Terms, gated: bool, **geometry: int)
     factors = _factors(operands, terms, gated)
     for _, k, m in terms:
         _check_matrices(factors.matrices[m], factors.kernels[k])
-    return _avals_apart(_separable_apart, operands, (("terms", terms), ("gated", gated), *geometry.items()))[0]
+    return depthwise.out_avals(_separable_apart, operands, (("terms", terms), ("gated", gated), *geometry.items()))[0]
 
 
 @separable_back_p.def_abstract_eval
 def _back_shape(*operands: Any, **params: Any) -> Any:
-    return _avals_apart(_back_apart, operands, tuple(params.items()))[0]
+    return depthwise.out_avals(_back_apart, operands, tuple(params.items()))[0]
 
 
 @separable_pull_p.def_abstract_eval
 def _pull_shape(*operands: Any, **params: Any) -> Any:
-    return _avals_apart(_pull_apart, operands, tuple(params.items()))
+    return depthwise.out_avals(_pull_apart, operands, tuple(params.items()))
 
 
 # Derivatives.
-
-
-def _no_change(out: Any) -> ad.Zero:
-    return ad.Zero(jax.typeof(out).to_tangent_aval())
 
 
 def _sums_jvp(primitive: Primitive, primals: Any, tangents: Any, *, terms: Terms, gated: bool, **geometry: int) -> Any:
@@ -223,7 +215,7 @@ def _sums_jvp(primitive: Primitive, primals: Any, tangents: Any, *, terms: Terms
         if not isinstance(moving[changing][term[changing]], ad.Zero)
     ]
     if not changed:
-        return out, _no_change(out)
+        return out, no_change(out)
     return out, _bind(primitive, Factors(images, kernels, matrices, fixed.gate), tuple(changed), **geometry)
 
 
@@ -252,7 +244,7 @@ def _pull_jvp(primals: Any, tangents: Any, **geometry: int) -> Any:
         _sum(to_kernels) if to_kernels else None,
         _sum(to_matrices) if to_matrices else None,
     ]
-    return outs, [_no_change(out) if change is None else change for out, change in zip(outs, changes)]
+    return outs, [no_change(out) if change is None else change for out, change in zip(outs, changes)]
 
 
 def _unknown(values: Sequence[Any]) -> list[int]:
@@ -356,10 +348,10 @@ ad.primitive_transposes[separable_pull_p] = _pull_transpose
 def _define_batching(primitive: Primitive) -> None:
     def rule(operands: Any, axes: Any, **params: Any) -> Any:
         count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
-        outs = primitive.bind(*(depthwise.merged(a, axis, count, 0) for a, axis in zip(operands, axes)), **params)
+        outs = primitive.bind(*(merged(a, axis, count, 0) for a, axis in zip(operands, axes)), **params)
         if not primitive.multiple_results:
-            return depthwise.split(outs, count, 0), 0
-        return [depthwise.split(out, count, 0) for out in outs], [0] * len(outs)
+            return split(outs, count, 0), 0
+        return [split(out, count, 0) for out in outs], [0] * len(outs)
 
     batching.primitive_batchers[primitive] = rule
 

@@ -40,6 +40,12 @@ struct RowSteps {
   Index out, in, stride;
 };
 
+// Rows of x that a band of rows of y reads.
+inline Index rows_read(const Geometry& g, Index rows) {
+  const RowSteps steps(g);
+  return (rows - 1) * g.stride + ((kRows - 1) * steps.stride + g.size - 1) * steps.in + 1;
+}
+
 template <typename T>
 using Terms = std::vector<const T*>;
 
@@ -88,7 +94,7 @@ void forward(const Geometry& g, const Terms<T>& xs, const Terms<T>& kernels, con
   parallel_for(pool, threads, images * bands.count, [&](Index unit) {
     const Index image = unit / bands.count, source = image / g.batch, b = image % g.batch;
     const Index begin = bands.begin(unit % bands.count), rows = bands.end(unit % bands.count) - begin;
-    const Index read = (rows - 1) * g.stride + ((kRows - 1) * steps.stride + k - 1) * steps.in + 1;
+    const Index read = rows_read(g, rows);
     const Index term = read * padding.row;
     T* in = thread_buffer<T, BandBuffer>(terms * term);
     for (Index n = 0; n < terms; ++n)
@@ -255,7 +261,7 @@ void kernel_gradient(const Geometry& g, const T* x, const T* y, const T* gate, T
     for (Index n = chunk * all / chunks; n < (chunk + 1) * all / chunks; ++n) {
       const Index b = n / bands.count, begin = bands.begin(n % bands.count);
       const Index rows = bands.end(n % bands.count) - begin;
-      const Index read = (rows - 1) * g.stride + ((kRows - 1) * steps.stride + k - 1) * steps.in + 1;
+      const Index read = rows_read(g, rows);
       const Index whole_rows = (rows + rows_per_tile - 1) / rows_per_tile * rows_per_tile;
       const bool whole = whole_rows == rows && length % lanes == 0;
       T* in = thread_buffer<T, BandBuffer>(read * padding.row);

@@ -116,12 +116,6 @@ struct Middle {
   Tile<T> compute;
 };
 
-// Rows of x that a band of rows of y reads.
-inline Index rows_read(const Geometry& g, Index rows) {
-  const RowSteps steps(g);
-  return (rows - 1) * g.stride + ((kRows - 1) * steps.stride + g.size - 1) * steps.in + 1;
-}
-
 template <typename T, typename Pool>
 void separable(const Separable<T>& f, T* y, Pool& pool, Index past_bytes = kPastCacheBytes) {
   const Geometry& g = f.g;

@@ -24,6 +24,7 @@ from jax.interpreters import ad, batching
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import lax_path
+from jdarts.ops.lanes import merged, split
 
 forward_p = Primitive("depthwise_conv")
 input_gradient_p = Primitive("depthwise_conv_input_gradient")
@@ -131,8 +132,9 @@ def _kernel_gradient_check(x: Any, y: Any, gate: Any, *, stride: int, dilation: 
 
 
 @lru_cache(maxsize=1024)
-def _lax_aval(function: Callable, operands: tuple[Any, ...], params: tuple[tuple[str, int], ...]) -> Any:
-    return jax.make_jaxpr(partial(function, **dict(params)))(*operands).out_avals[0]
+def out_avals(function: Callable, operands: tuple[Any, ...], params: tuple[tuple[str, Any], ...]) -> Any:
+    """Shapes, types, shardings and varying mesh axes of what a function makes of operands; each is traced once."""
+    return jax.make_jaxpr(partial(function, **dict(params)))(*operands).out_avals
 
 
 def _define_aval(primitive: Primitive, check: Callable, function: Callable) -> None:
@@ -143,7 +145,7 @@ def _define_aval(primitive: Primitive, check: Callable, function: Callable) -> N
         firsts, seconds, gate = _parts(operands, gated)
         for pair in zip(firsts, seconds, strict=True):
             check(*pair, gate, **geometry)
-        return _lax_aval(function, operands, (("gated", gated), *geometry.items()))
+        return out_avals(function, operands, (("gated", gated), *geometry.items()))[0]
 
     primitive.def_abstract_eval(rule)
 
@@ -262,18 +264,6 @@ for _primitive, _in_first, _in_second in (
 
 # Of each array its axis of images and its axis of targets, if it has one.
 _AXES: Mapping[str, tuple[int | None, int | None]] = MappingProxyType({"x": (1, None), "k": (None, 1), "y": (2, 1)})
-
-
-def merged(a: Any, mapped: int | None, count: int, axis: int) -> jax.Array:
-    """The vmapped axis of `a` joined, as the slower one, with what is then axis number `axis`."""
-    a = jnp.broadcast_to(a, (count, *a.shape)) if mapped is None else jnp.moveaxis(a, mapped, 0)
-    a = jnp.moveaxis(a, 0, axis)
-    return a.reshape(*a.shape[:axis], a.shape[axis] * a.shape[axis + 1], *a.shape[axis + 2 :])
-
-
-def split(a: jax.Array, count: int, axis: int) -> jax.Array:
-    """`merged`, taken back."""
-    return a.reshape(*a.shape[:axis], count, a.shape[axis] // count, *a.shape[axis + 1 :])
 
 
 def _define_batching(primitive: Primitive, first: str, second: str, result: str) -> None:
