@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import pytest
 from fixtures_folder import fixture_files
-from jax.flatten_util import ravel_pytree
 from torch_layout import stacked_params, stacked_statistics
 
 import jdarts
@@ -97,7 +96,7 @@ def _compute(case):
         weight_optimizer=clipped,
         alpha_optimizer=adam,
     )
-    momentum = ravel_pytree(ours(case.params("momentum/")))[0]
+    momentum = ours(case.params("momentum/"))
     state = state.replace(weight_opt_state=optax.tree.set(state.weight_opt_state, trace=momentum))
     train, valid = (
         (ours(file[f"{part}/x"].transpose(0, 2, 3, 1)), jnp.asarray(file[f"{part}/y"], jnp.int32))
@@ -155,7 +154,9 @@ def _compute(case):
             "metrics": metrics,
         }
 
-    found = jax.jit(everything, compiler_options={"xla_backend_optimization_level": 0})(state)  # compiled much sooner
+    # Compiled much sooner, so large a program: without optimisation, and each kernel once however often it is there.
+    sooner = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": True}
+    found = jax.jit(everything, compiler_options=sooner)(state)
     after = found.pop("after_step")
     return jax.device_get(found) | {"after_step": after}
 

@@ -76,6 +76,20 @@ def test_both_sgds_share_one_state():
     assert jax.tree.structure(clipped.init(start())) == jax.tree.structure(free.init(start()))
 
 
+@pytest.mark.parametrize("size", [0.0, 0.1, 10.0])
+def test_derivatives_through_the_clip_are_those_of_the_clip(size):
+    optimizer = weight_optimizer(0.5, momentum=0.0, weight_decay=0.0, clip=2.0)
+    gradient = jnp.full(3, size)
+
+    def update(gradient):
+        return optimizer.update(gradient, optimizer.init(gradient), gradient)[0]
+
+    norm = math.sqrt(3) * size
+    along = np.eye(3) if norm <= 2 else 2 / norm * (np.eye(3) - np.ones((3, 3)) / 3)
+    np.testing.assert_allclose(jax.jacfwd(update)(gradient), -0.5 * along, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(jax.jacrev(update)(gradient), -0.5 * along, rtol=0, atol=1e-15)
+
+
 def test_adam_has_its_decay_inside():
     found = followed(alpha_optimizer(3e-4, b1=0.5, b2=0.999, weight_decay=1e-3), start())
     alphas = {name: np.asarray(leaf) for name, leaf in start().items()}

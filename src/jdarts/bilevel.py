@@ -17,11 +17,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from jdarts.errors import InputError
 from jdarts.parallel import mean_over, own_key
 from jdarts.traced import has_forward_mode
+from jdarts.trees import all_finite, global_norm
 
 PyTree = Any
 Metrics = Mapping[str, Any]
@@ -166,7 +166,7 @@ def finite_difference(
                 )
         training_gradient = jax.grad(problem.train_loss)(problem.weights, problem.alphas)
         look = _look_ahead(problem, training_gradient, virtual_optimizer)
-        norm = _norm(look.direction)
+        norm = global_norm(look.direction)
         vanishes = norm == 0
         scale = epsilon / jnp.where(vanishes, jnp.ones_like(norm), norm)
 
@@ -346,15 +346,10 @@ def bilevel_step(
     scalars |= {"train/loss": loss, "valid/loss": estimate.valid_loss}
     metrics = _average_floats(scalars, average)
     metrics |= {f"hypergradient/{name}": value for name, value in estimate.diagnostics.items()}
-    metrics["hypergradient/norm"] = _norm(estimate.gradient)
+    metrics["hypergradient/norm"] = global_norm(estimate.gradient)
     metrics["hypergradient/finite"] = all_finite(estimate.gradient)
-    metrics["weights/gradient_norm"] = _norm(gradient)
+    metrics["weights/gradient_norm"] = global_norm(gradient)
     return new_state, metrics
-
-
-def all_finite(tree: PyTree) -> jax.Array:
-    """Whether no entry of any leaf is NaN or infinite; bool `[]`."""
-    return jnp.all(jnp.isfinite(ravel_pytree(tree)[0]))
 
 
 def _gradient_and_product(problem: Problem) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
@@ -380,7 +375,7 @@ class _LookAhead(NamedTuple):
         self, problem: Problem, implicit: PyTree, diagnostics: Mapping[str, jax.Array] | None = None
     ) -> Estimate:
         direct, implicit = problem.average((self.direct, implicit))
-        norms = {"direct_norm": _norm(direct), "implicit_norm": _norm(implicit)}
+        norms = {"direct_norm": global_norm(direct), "implicit_norm": global_norm(implicit)}
         gradient = jax.tree.map(jnp.add, direct, implicit)
         return Estimate(gradient, self.valid_loss, self.metrics, {**norms, **(diagnostics or {})})
 
@@ -437,8 +432,3 @@ def _average_floats(tree: PyTree, average: Callable[[PyTree], PyTree]) -> PyTree
     return jax.tree.map(
         lambda leaf: average(leaf) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) else leaf, tree
     )
-
-
-def _norm(tree: PyTree) -> jax.Array:
-    """The Euclidean norm of all leaves as one vector: a reduction of each leaf would be hundreds of small kernels."""
-    return jnp.sqrt(jnp.sum(jnp.square(ravel_pytree(tree)[0])))

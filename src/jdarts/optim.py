@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jdarts.trees import sum_of_squares
+
 
 def cosine(start: float, end: float, *, epochs: int) -> np.ndarray:
     """A cosine over epochs, `end + (start − end)·(1 + cos(π·epoch/epochs))/2`, in double precision.
@@ -50,8 +52,7 @@ def weight_optimizer(
 ) -> optax.GradientTransformation:
     """SGD with momentum; gradients are clipped by their global norm first, then decay is added.
 
-    All weights are updated as one vector (`optax.flatten`): leaf by leaf a supernet's update is thousands of small kernels. The
-    state has the same structure whatever `clip` is, so that the optimiser without it can make the virtual step of
+    The state has the same structure whatever `clip` is, so that the optimiser without it can make the virtual step of
     the one with it.
 
     Args:
@@ -60,12 +61,10 @@ def weight_optimizer(
       weight_decay: L2 penalty, added to the clipped gradient.
       clip: largest global norm of a gradient; None for no clipping.
     """
-    return optax.flatten(
-        optax.chain(
-            optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-            optax.add_decayed_weights(weight_decay),
-            optax.sgd(learning_rate, momentum=momentum),
-        )
+    return optax.chain(
+        optax.identity() if clip is None else _stateless(lambda gradient: _clipped_to(clip, gradient)),
+        optax.add_decayed_weights(weight_decay),
+        optax.sgd(learning_rate, momentum=momentum),
     )
 
 
@@ -106,6 +105,11 @@ def _stateless(function: Any) -> optax.GradientTransformation:
 def _coefficient(gradient: Any, clip: float) -> jax.Array:
     squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)]
     return clip / (jnp.sqrt(sum(squares[1:], squares[0])) + 1e-6)
+
+
+def _clipped_to(clip: float, gradient: Any) -> Any:
+    """The gradient, scaled down to a norm of `clip` where it is longer; a zero gradient has derivatives too."""
+    return _scaled(gradient, clip / jnp.sqrt(jnp.maximum(sum_of_squares(gradient), clip**2)))
 
 
 def _scaled(tree: Any, factor: jax.Array) -> Any:

@@ -4,7 +4,6 @@ Weights and computation are stacked over edges: one call for all separable convo
 one sum for a whole stage. The same function written edge by edge is in the tests.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -70,29 +69,15 @@ def mixture_weights(space: SearchSpace, kind: CellKind, alphas: jax.Array) -> ja
 
 
 def supernet_compiler_options(*, remat: bool = False) -> dict[str, str | bool]:
-    """Options for `jax.jit` with which steps of a `Supernet` compile sooner, on CPUs; empty on GPUs and TPUs.
+    """Options for `jax.jit` that steps of a `Supernet` with `remat` need on CPUs; empty otherwise.
 
-    XLA's newer emitters take longer to compile the small kernels between the native ones, which then run no faster: an exact step
-    of 3 cells took 26 to 32 s with them, and 19 s without.
+    XLA removes early there the barriers of `jax.checkpoint`, and then merges what is computed again with what was computed
+    before: nothing would be saved.
 
     Args:
-      remat: whether the network has `remat`. On CPUs XLA removes early on the barriers of `jax.checkpoint`, and then merges what
-        is computed again with what was computed before: without another option nothing would be saved.
+      remat: whether the network has `remat`.
     """
-    if jax.default_backend() != "cpu":
-        return {}
-    options: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False} if _emitters_can_be_chosen() else {}
-    return options | ({"xla_disable_hlo_passes": "cse_barrier_expander"} if remat else {})
-
-
-@functools.cache
-def _emitters_can_be_chosen() -> bool:
-    """Whether this jaxlib still has its older emitters."""
-    try:
-        jax.jit(lambda: 0).lower().compile({"xla_cpu_use_fusion_emitters": False})
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if remat and jax.default_backend() == "cpu" else {}
 
 
 class Supernet(nn.Module):

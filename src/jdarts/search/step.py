@@ -17,6 +17,7 @@ from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers,
 from jdarts.runs.images import shuffled_rows
 from jdarts.search.config import SearchConfig, hypergradient_named
 from jdarts.space import CELL_KINDS, SearchSpace
+from jdarts.trees import all_finite
 
 AVERAGED = ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy")
 
@@ -204,9 +205,7 @@ def search_program(
             axis_name=axis_name,
         )
         losses = [metrics[name] for name in ("train/loss", "valid/loss", "weights/gradient_norm")]
-        finite = metrics["hypergradient/finite"] & bilevel.all_finite(
-            (losses, new.weights, new.alphas, new.model_state)
-        )
+        finite = metrics["hypergradient/finite"] & all_finite((losses, new.weights, new.alphas, new.model_state))
         not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
         sums = epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0)
         entropies = alpha_entropy(new.alphas, config.space)

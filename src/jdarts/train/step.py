@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jdarts import bilevel, optim
+from jdarts import optim
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.discrete import DiscreteNetwork
 from jdarts.ops.precision import wide_type
@@ -16,6 +16,7 @@ from jdarts.parallel import first_of_share, mean_over, own_key, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.runs.images import Batch
 from jdarts.train.config import TrainConfig
+from jdarts.trees import all_finite
 
 AVERAGED = ("train/loss", "train/accuracy")
 
@@ -187,7 +188,7 @@ def train_program(
         weights = optax.apply_updates(state.weights, updates)
         norm = optax.tree.norm(gradient)
         done = state.step + 1
-        finite = bilevel.all_finite((total, norm, weights, model_state))
+        finite = all_finite((total, norm, weights, model_state))
         new = TrainState(
             step=done,
             weights=weights,

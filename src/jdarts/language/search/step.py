@@ -15,6 +15,7 @@ from jdarts.nets.language import LanguageModel, draw_masks
 from jdarts.nets.language_loss import Segment, language_loss, without_regularisation
 from jdarts.nets.recurrent import init_recurrent_alphas
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
+from jdarts.trees import all_finite
 
 AVERAGED = ("train/loss", "valid/loss")
 
@@ -168,7 +169,7 @@ def search_program(
             axis_name=axis_name,
         )
         hidden = metrics.pop("train/hidden"), metrics.pop("valid/hidden")
-        finite = metrics["hypergradient/finite"] & bilevel.all_finite(
+        finite = metrics["hypergradient/finite"] & all_finite(
             (metrics["train/loss"], metrics["valid/loss"], new.weights, new.alphas, new.model_state, hidden)
         )
         # What is shown is the loss that perplexity is made of; the penalties stand beside it.

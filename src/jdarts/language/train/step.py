@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jdarts import bilevel, optim
+from jdarts import optim
 from jdarts.language.reading import Reading, beginning, cut, read_on
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation
 from jdarts.nets.language_loss import Segment, losses_of, share_of_segment
 from jdarts.parallel import mean_over, placed_share, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
+from jdarts.trees import all_finite
 
 AVERAGED = ("train/loss",)
 
@@ -159,7 +160,7 @@ def train_program(
         updates, _ = optimizer.update(gradient, optimizer.init(state.weights), state.weights)
         weights = optax.apply_updates(state.weights, updates)
         norm = optax.tree.norm(gradient)
-        finite = bilevel.all_finite((total, norm, weights, hidden))
+        finite = all_finite((total, norm, weights, hidden))
 
         def kept(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
