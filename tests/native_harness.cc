@@ -15,6 +15,7 @@
 #include "combine.h"
 #include "depthwise.h"
 #include "highway.h"
+#include "leaves.h"
 #include "moments.h"
 #include "native_harness.h"
 #include "pages.h"
@@ -389,6 +390,34 @@ void ask_for_large_pages() {
   jdarts::prefer_large_pages(nullptr, 0);
 }
 
+// Rows of matrices side by side, and taken apart again.
+template <typename T>
+bool check_join(const std::vector<Index>& lengths, Index lanes, int threads, std::mt19937& generator) {
+  std::vector<Array<T>> rows, again;
+  std::vector<jdarts::Part> parts, parts_again;
+  Index row = 0;
+  for (Index length : lengths) {
+    rows.push_back(random<T>(lanes * length, generator));
+    again.push_back(Array<T>(lanes * length));
+    parts.push_back({reinterpret_cast<char*>(rows.back().data.get()), Index(length * sizeof(T))});
+    parts_again.push_back({reinterpret_cast<char*>(again.back().data.get()), Index(length * sizeof(T))});
+    row += length;
+  }
+  Array<T> whole(lanes * row);
+  Pool pool(threads);
+  jdarts::join(parts, reinterpret_cast<char*>(whole.data.get()), lanes, false, pool);
+  jdarts::join(parts_again, reinterpret_cast<char*>(whole.data.get()), lanes, true, pool);
+  bool right = true;
+  Index place = 0;
+  for (size_t n = 0; n < lengths.size(); place += lengths[n++])
+    for (Index lane = 0; lane < lanes; ++lane)
+      for (Index i = 0; i < lengths[n]; ++i) {
+        const T expected = rows[n].data[lane * lengths[n] + i];
+        right &= whole.data[lane * row + place + i] == expected && again[n].data[lane * lengths[n] + i] == expected;
+      }
+  return right;
+}
+
 }  // namespace
 
 int main() {
@@ -440,6 +469,12 @@ int main() {
     for (Index length : {0, 1, 3, 16, 17, 33, 1000, 2048, 2049, 6145}) {
       right &= check_highway<float>(predecessors, length, 1 + cases % 4, generator) &&
                check_highway<double>(predecessors, length, 1 + cases % 4, generator);
+      ++cases;
+    }
+  for (const auto& lengths : std::vector<std::vector<Index>>{{5}, {0, 3, 1, 0}, {700, 1, 16, 0, 33}})
+    for (Index lanes : {0, 1, 3}) {
+      right &= check_join<float>(lengths, lanes, 1 + cases % 4, generator) &&
+               check_join<double>(lengths, lanes, 1 + cases % 4, generator);
       ++cases;
     }
   ask_for_large_pages();

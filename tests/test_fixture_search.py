@@ -14,6 +14,7 @@ from torch_layout import stacked_params, stacked_statistics
 import jdarts
 from jdarts.bilevel import Problem
 from jdarts.nets.supernet import Supernet
+from jdarts.ops.leaves import joined
 from jdarts.optim import alpha_optimizer, weight_optimizer
 from jdarts.search.step import supernet_loss
 
@@ -96,7 +97,7 @@ def _compute(case):
         weight_optimizer=clipped,
         alpha_optimizer=adam,
     )
-    momentum = ours(case.params("momentum/"))
+    momentum = joined(jax.tree.leaves(ours(case.params("momentum/"))))
     state = state.replace(weight_opt_state=optax.tree.set(state.weight_opt_state, trace=momentum))
     train, valid = (
         (ours(file[f"{part}/x"].transpose(0, 2, 3, 1)), jnp.asarray(file[f"{part}/y"], jnp.int32))

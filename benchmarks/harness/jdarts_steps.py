@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jdarts import bilevel, optim
 from jdarts.allocator import keep_freed_memory, return_freed_memory
@@ -16,6 +15,7 @@ from jdarts.nets.supernet import Supernet, init_alphas, supernet_compiler_option
 from jdarts.search.config import hypergradient_named
 from jdarts.search.step import supernet_loss
 from jdarts.space import uniform_space
+from jdarts.trees import apply_updates
 
 from .setup import Setup, Size
 
@@ -47,7 +47,7 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
         updates, opt_state = weight_optimizer.update(gradient, state.weight_opt_state, state.weights)
         new = state.replace(
             step=state.step + 1,
-            weights=optax.apply_updates(state.weights, updates),
+            weights=apply_updates(state.weights, updates),
             model_state=model_state,
             weight_opt_state=opt_state,
         )

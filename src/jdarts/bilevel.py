@@ -21,7 +21,7 @@ import optax
 from jdarts.errors import InputError
 from jdarts.parallel import mean_over, own_key
 from jdarts.traced import has_forward_mode
-from jdarts.trees import all_finite, global_norm
+from jdarts.trees import all_finite, apply_updates, global_norm
 
 PyTree = Any
 Metrics = Mapping[str, Any]
@@ -171,7 +171,7 @@ def finite_difference(
         scale = epsilon / jnp.where(vanishes, jnp.ones_like(norm), norm)
 
         def alpha_gradient(step: jax.Array) -> PyTree:
-            weights = jax.tree.map(lambda w, u: w + (step * u).astype(w.dtype), problem.weights, look.direction)
+            weights = apply_updates(problem.weights, look.direction, step)
             return jax.grad(problem.train_loss, argnums=1)(weights, problem.alphas)
 
         # Twice, not in a loop: XLA's convolutions are naive inside loops on CPUs. One after the other, by adding 0: they would
@@ -214,7 +214,7 @@ def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation 
             for _ in range(steps):
                 gradient = problem.average(jax.grad(problem.train_loss)(weights, alphas))
                 updates, opt_state = optimizer.update(gradient, opt_state, weights)
-                weights = optax.apply_updates(weights, updates)
+                weights = apply_updates(weights, updates)
             return problem.valid_loss(weights, alphas)
 
         (loss, metrics), gradient = jax.value_and_grad(validation, has_aux=True)(problem.alphas)
@@ -326,7 +326,7 @@ def bilevel_step(
     )
     estimate = (exact() if hypergradient is None else hypergradient)(problem)
     updates, alpha_opt_state = alpha_optimizer.update(estimate.gradient, state.alpha_opt_state, state.alphas)
-    alphas = optax.apply_updates(state.alphas, updates)
+    alphas = apply_updates(state.alphas, updates)
 
     (loss, (model_state, train_metrics)), gradient = jax.value_and_grad(train_loss, has_aux=True)(state.weights, alphas)
     gradient = average(gradient)
@@ -334,7 +334,7 @@ def bilevel_step(
 
     new_state = BilevelState(
         step=state.step + 1,
-        weights=optax.apply_updates(state.weights, updates),
+        weights=apply_updates(state.weights, updates),
         alphas=alphas,
         model_state=_average_floats(model_state, average),
         weight_opt_state=weight_opt_state,
@@ -388,7 +388,7 @@ def _look_ahead(
 
     def step(gradient: PyTree) -> PyTree:
         updates, _ = optimizer.update(gradient, problem.weight_opt_state, problem.weights)
-        return optax.apply_updates(problem.weights, updates)
+        return apply_updates(problem.weights, updates)
 
     virtual_weights, pull_back = jax.vjp(step, problem.average(training_gradient))
     (loss, metrics), (at_weights, direct) = jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True)(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jdarts.trees import sum_of_squares
+from jdarts.trees import as_vector, sum_of_squares
 
 
 def cosine(start: float, end: float, *, epochs: int) -> np.ndarray:
@@ -61,10 +61,12 @@ def weight_optimizer(
       weight_decay: L2 penalty, added to the clipped gradient.
       clip: largest global norm of a gradient; None for no clipping.
     """
-    return optax.chain(
-        optax.identity() if clip is None else _stateless(lambda gradient: _clipped_to(clip, gradient)),
-        optax.add_decayed_weights(weight_decay),
-        optax.sgd(learning_rate, momentum=momentum),
+    return as_vector(
+        optax.chain(
+            optax.identity() if clip is None else _stateless(lambda gradient: _clipped_to(clip, gradient)),
+            optax.add_decayed_weights(weight_decay),
+            optax.sgd(learning_rate, momentum=momentum),
+        )
     )
 
 

@@ -1,18 +1,20 @@
-"""Scalars of whole pytrees, of all leaves as one vector: a kernel, where a scalar of every leaf and their sum is hundreds.
+"""Arithmetic of whole pytrees. Large ones are computed with as one vector, where leaf by leaf would be hundreds of kernels.
 
-XLA would also repeat such a sum of scalars in every kernel that uses it, once a leaf of an update, and compile for minutes.
+XLA compiles every such kernel, repeats a sum of scalars in each of those that use it, and takes time with the square of
+their number to compile a program and to load it from a cache.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 
+from jdarts.ops.leaves import joined, parted
 
-def sum_of_squares(tree: Any) -> jax.Array:
-    """The square of the Euclidean norm of all leaves together; `[]`."""
-    return jnp.sum(jnp.square(ravel_pytree(tree)[0]))
+#: A pytree of so many leaves is large.
+MANY = 128
 
 
 def global_norm(tree: Any) -> jax.Array:
@@ -20,6 +22,61 @@ def global_norm(tree: Any) -> jax.Array:
     return jnp.sqrt(sum_of_squares(tree))
 
 
+def sum_of_squares(tree: Any) -> jax.Array:
+    """The square of `global_norm`; `[]`."""
+    return jnp.sum(jnp.square(_vector(tree)))
+
+
 def all_finite(tree: Any) -> jax.Array:
     """Whether no entry of any leaf is NaN or infinite; bool `[]`."""
-    return jnp.all(jnp.isfinite(ravel_pytree(tree)[0]))
+    return jnp.all(jnp.isfinite(_vector(tree)))
+
+
+def apply_updates(tree: Any, updates: Any, step: jax.Array | float = 1.0) -> Any:
+    """`tree + step · updates`, in the types of the tree's leaves.
+
+    Args:
+      tree: pytree of floating-point arrays.
+      updates: pytree of the same structure.
+      step: a number, or an array `[]`.
+    """
+    if _is_large(tree) and _is_large(updates) and _shapes(tree) == _shapes(updates):
+        start = _vector(tree)
+        return _tree(start + (step * _vector(updates)).astype(start.dtype), tree)
+    return optax.apply_updates(tree, jax.tree.map(lambda update: step * update, updates))
+
+
+def as_vector(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The optimiser of all weights as one vector, where they are a large pytree; the same updates.
+
+    Args:
+      optimizer: treats all entries of the weights alike, wherever they are.
+    """
+
+    def init(params: Any) -> Any:
+        return optimizer.init(_vector(params) if _is_large(params) else params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        if not _is_large(updates):
+            return optimizer.update(updates, state, params)
+        vector, state = optimizer.update(_vector(updates), state, None if params is None else _vector(params))
+        return _tree(vector, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _is_large(tree: Any) -> bool:
+    leaves = jax.tree.leaves(tree)
+    return len(leaves) >= MANY and len({jnp.result_type(leaf) for leaf in leaves}) == 1
+
+
+def _shapes(tree: Any) -> list[tuple[int, ...]]:
+    return [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def _vector(tree: Any) -> jax.Array:
+    return joined(jax.tree.leaves(tree)) if _is_large(tree) else ravel_pytree(tree)[0]
+
+
+def _tree(vector: Any, like: Any) -> Any:
+    return jax.tree.unflatten(jax.tree.structure(like), parted(vector, _shapes(like)))

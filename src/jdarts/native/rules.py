@@ -198,6 +198,10 @@ def _search_cell(function: str) -> mlir.LoweringRule:
     return rule
 
 
+def _part(ctx: mlir.LoweringRuleContext, vector: Any, *, lengths: tuple[int, ...]) -> Any:
+    return jax.ffi.ffi_lowering(_target("part"))(ctx, vector)
+
+
 def _flat(routes: Any) -> np.ndarray:
     return np.array(routes, np.int64).reshape(-1)
 
@@ -214,6 +218,8 @@ _RULES = {
     "separable": _separable("separable"),
     "separable_back": _separable("separable_back"),
     "separable_pull": _separable_pull,
+    "join": _plain("join"),
+    "part": _part,
     "mixed_highway": _plain("mixed_highway"),
     "mixed_highway_backward": _plain("mixed_highway_backward"),
     "mixed_highway_second": _plain("mixed_highway_second"),

@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
 from jdarts import native
+from jdarts.ops.lanes import in_turn
 
 product_p = Primitive("dropped_product")
 pull_p = Primitive("dropped_pull")
@@ -73,13 +73,7 @@ def _define(primitive: Primitive, function: Any, of_first: Any, of_second: Any) 
         return None, of_second(cotangent, first, mask), None
 
     def batched(operands: Any, axes: Any) -> Any:
-        # One lane after the other: each has work enough for all cores.
-        lanes = next(x.shape[axis] for x, axis in zip(operands, axes) if axis is not None)
-        spread = tuple(
-            jnp.broadcast_to(x, (lanes, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-            for x, axis in zip(operands, axes)
-        )
-        return lax.map(lambda lane: primitive.bind(*lane), spread), 0
+        return in_turn(primitive.bind, operands, axes), 0
 
     ad.primitive_jvps[primitive] = jvp
     ad.primitive_transposes[primitive] = transpose

@@ -14,6 +14,7 @@ from jax.interpreters import batching
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.genotype import ACTIVATIONS
+from jdarts.ops.lanes import in_turn
 
 mixed_highway_p = Primitive("mixed_highway")
 backward_p = Primitive("mixed_highway_backward")
@@ -132,21 +133,10 @@ def _define(primitive: Primitive, function: Any) -> None:
     native.define_lowering(primitive, function, (), native_name=primitive.name)
 
     def batched(operands: Any, axes: Any) -> Any:
-        # One lane after the other: each has work enough for all cores.
-        results = jax.lax.map(
-            lambda lane: primitive.bind(*lane),
-            tuple(
-                jnp.broadcast_to(x, (_lanes(operands, axes), *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-                for x, axis in zip(operands, axes)
-            ),
-        )
+        results = in_turn(primitive.bind, operands, axes)
         return results, [0] * len(results)
 
     batching.primitive_batchers[primitive] = batched
-
-
-def _lanes(operands: Any, axes: Any) -> int:
-    return next(x.shape[axis] for x, axis in zip(operands, axes) if axis is not None)
 
 
 _define(mixed_highway_p, _mixed_highway_in_jnp)

@@ -1,9 +1,26 @@
 """The lanes of a vmapped axis, joined with an axis that an array has anyway: how batched primitives stay single calls."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+
+def lane_count(operands: Sequence[Any], axes: Sequence[int | None]) -> int:
+    """The length of the vmapped axis of those arrays that have one."""
+    return next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
+
+
+def spread(a: Any, mapped: int | None, count: int) -> jax.Array:
+    """The array with its vmapped axis first; repeated so often where it has none."""
+    return jnp.broadcast_to(a, (count, *a.shape)) if mapped is None else jnp.moveaxis(a, mapped, 0)
+
+
+def in_turn(bind: Callable[..., Any], operands: Sequence[Any], axes: Sequence[int | None]) -> Any:
+    """One lane after the other, where each has work enough for all cores; the results have the lanes first."""
+    count = lane_count(operands, axes)
+    return jax.lax.map(lambda lane: bind(*lane), tuple(spread(a, axis, count) for a, axis in zip(operands, axes)))
 
 
 def merged(a: Any, mapped: int | None, count: int, axis: int) -> jax.Array:
@@ -15,8 +32,7 @@ def merged(a: Any, mapped: int | None, count: int, axis: int) -> jax.Array:
       count: number of lanes.
       axis: the axis to join, as numbered without the vmapped one.
     """
-    a = jnp.broadcast_to(a, (count, *a.shape)) if mapped is None else jnp.moveaxis(a, mapped, 0)
-    a = jnp.moveaxis(a, 0, axis)
+    a = jnp.moveaxis(spread(a, mapped, count), 0, axis)
     return a.reshape(*a.shape[:axis], a.shape[axis] * a.shape[axis + 1], *a.shape[axis + 2 :])
 
 

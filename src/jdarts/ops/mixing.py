@@ -23,7 +23,7 @@ from jax.interpreters import ad, batching
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops.lanes import merged
+from jdarts.ops.lanes import lane_count, merged
 from jdarts.ops.precision import wide_type
 
 Route = tuple[int, int, int, int]
@@ -302,10 +302,6 @@ ad.primitive_transposes[products_p] = _products_transpose
 # Batching: the lanes of a vmapped axis join the rows, as the slower of the two.
 
 
-def _lane_count(operands: Any, axes: Any) -> int:
-    return next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
-
-
 def _lane_routes(routes: Routes, count: int, rows_in: Sequence[int], rows_out: Sequence[int]) -> Routes:
     return tuple(
         (k, i if k == ONES else lane * rows_in[k] + i, q, lane * rows_out[q] + j)
@@ -315,7 +311,7 @@ def _lane_routes(routes: Routes, count: int, rows_in: Sequence[int], rows_out: S
 
 
 def _combine_batched(operands: Any, axes: Any, *, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
-    count = _lane_count(operands, axes)
+    count = lane_count(operands, axes)
     lanes = [merged(a, axis, count, 0) for a, axis in zip(operands, axes)]
     weights, xs = lanes[:tables], lanes[tables:]
     rows_in = [x.shape[0] // count for x in xs]
@@ -326,7 +322,7 @@ def _combine_batched(operands: Any, axes: Any, *, tables: int, routes: Routes, s
 
 
 def _products_batched(operands: Any, axes: Any, *, num_x: int, routes: Routes) -> Any:
-    count = _lane_count(operands, axes)
+    count = lane_count(operands, axes)
     stacks = [merged(a, axis, count, 0) for a, axis in zip(operands, axes)]
     rows = [a.shape[0] // count for a in stacks]
     repeated = _lane_routes(routes, count, rows[:num_x], rows[num_x:])
@@ -335,7 +331,7 @@ def _products_batched(operands: Any, axes: Any, *, num_x: int, routes: Routes) -
 
 
 def _moments_batched(operands: Any, axes: Any) -> Any:
-    count = _lane_count(operands, axes)
+    count = lane_count(operands, axes)
     stacks = [merged(a, axis, count, 0) for a, axis in zip(operands, axes)]
     rows = [stack.shape[0] // count for stack in stacks]
     outs = moments_p.bind(*stacks)

@@ -20,7 +20,7 @@ from jax.interpreters import ad, batching
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops.lanes import merged, split
+from jdarts.ops.lanes import lane_count, merged, split
 
 pointwise_p = Primitive("pointwise")
 pointwise_p.multiple_results = True
@@ -207,7 +207,7 @@ ad.primitive_transposes[pointwise_gradient_p] = _pointwise_gradient_transpose
 
 def _define_batching(primitive: Primitive, shared_matrices: bool) -> None:
     def rule(operands: Any, axes: Any, **params: Any) -> Any:
-        count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
+        count = lane_count(operands, axes)
         images, others = _halves(operands)
         of_images, of_others = _halves(axes)
         shared = shared_matrices and all(axis is None for axis in of_others)

@@ -25,6 +25,7 @@ from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.depthwise.primitives import equally_varying
+from jdarts.ops.lanes import lane_count, merged, split
 
 WINDOW = 3
 
@@ -223,14 +224,10 @@ ad.primitive_transposes[pool_scatter_p] = _scatter_transpose
 
 def _define_batching(primitive: Primitive) -> None:
     def rule(operands: Any, axes: Any, **params: int) -> Any:
-        count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
-        merged = [
-            jnp.broadcast_to(a, (count, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
-            for a, axis in zip(operands, axes)
-        ]
-        out = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in merged), **params)
-        split = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), out)
-        return (split, [0] * len(split)) if primitive.multiple_results else (split, 0)
+        count = lane_count(operands, axes)
+        out = primitive.bind(*(merged(a, axis, count, 0) for a, axis in zip(operands, axes)), **params)
+        lanes = jax.tree.map(lambda a: split(a, count, 0), out)
+        return (lanes, [0] * len(lanes)) if primitive.multiple_results else (lanes, 0)
 
     batching.primitive_batchers[primitive] = rule
 

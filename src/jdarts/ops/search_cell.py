@@ -16,6 +16,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching
 
 from jdarts import native
+from jdarts.ops.lanes import in_turn
 from jdarts.ops.recurrent import mixed_cell
 
 search_cell_p = Primitive("search_cell")
@@ -170,13 +171,7 @@ def _define(primitive: Primitive, function: Callable, statics: tuple[str, ...]) 
     native.define_lowering(primitive, function, statics, native_name=primitive.name)
 
     def batched(operands: Any, axes: Any, **params: Any) -> Any:
-        # One lane after the other: each has work enough for all cores.
-        lanes = next(x.shape[axis] for x, axis in zip(operands, axes) if axis is not None)
-        spread = tuple(
-            jnp.broadcast_to(x, (lanes, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-            for x, axis in zip(operands, axes)
-        )
-        results = lax.map(lambda lane: primitive.bind(*lane, **params), spread)
+        results = in_turn(functools.partial(primitive.bind, **params), operands, axes)
         return results, [0] * len(results)
 
     batching.primitive_batchers[primitive] = batched

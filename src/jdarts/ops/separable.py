@@ -26,7 +26,7 @@ from jax.interpreters import ad, batching
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import primitives as depthwise
-from jdarts.ops.lanes import merged, split
+from jdarts.ops.lanes import lane_count, merged, split
 from jdarts.ops.pointwise import no_change, pointwise_gradient, sum_of_products
 
 separable_p = Primitive("separable")
@@ -347,7 +347,7 @@ ad.primitive_transposes[separable_pull_p] = _pull_transpose
 
 def _define_batching(primitive: Primitive) -> None:
     def rule(operands: Any, axes: Any, **params: Any) -> Any:
-        count = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
+        count = lane_count(operands, axes)
         outs = primitive.bind(*(merged(a, axis, count, 0) for a, axis in zip(operands, axes)), **params)
         if not primitive.multiple_results:
             return split(outs, count, 0), 0

@@ -16,7 +16,7 @@ from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularis
 from jdarts.nets.language_loss import Segment, losses_of, share_of_segment
 from jdarts.parallel import mean_over, placed_share, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
-from jdarts.trees import all_finite
+from jdarts.trees import all_finite, apply_updates
 
 AVERAGED = ("train/loss",)
 
@@ -158,7 +158,7 @@ def train_program(
         rate = config.learning_rate * piece.length.astype(jnp.float32) / config.bptt
         optimizer = optim.recurrent_weight_optimizer(rate, weight_decay=config.weight_decay, clip=config.clip)
         updates, _ = optimizer.update(gradient, optimizer.init(state.weights), state.weights)
-        weights = optax.apply_updates(state.weights, updates)
+        weights = apply_updates(state.weights, updates)
         norm = optax.tree.norm(gradient)
         finite = all_finite((total, norm, weights, hidden))
 

@@ -3,6 +3,7 @@
 #include "depthwise.h"
 #include "ffi_buffers.h"
 #include "ffi_recurrent.h"
+#include "leaves.h"
 #include "moments.h"
 #include "pointwise.h"
 #include "pool.h"
@@ -115,6 +116,26 @@ ffi::Error moments(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result mea
     jdarts::moments<T>(stacks_of<T>(operands, 0, operands.size()), written<T>(mean),
                        written<T>(variance), length, mean->dimensions()[1], pool);
   });
+}
+
+// One row of a matrix [lanes, n].
+jdarts::Part part_of(const AnyBuffer& buffer) {
+  const Index lanes = buffer.dimensions()[0];
+  return {static_cast<char*>(buffer.untyped_data()), lanes ? Index(buffer.size_bytes()) / lanes : 0};
+}
+
+ffi::Error join(ffi::ThreadPool pool, ffi::RemainingArgs operands, Result out) {
+  std::vector<jdarts::Part> parts;
+  for (size_t n = 0; n < operands.size(); ++n) parts.push_back(part_of(*operands.get<AnyBuffer>(n)));
+  jdarts::join(parts, static_cast<char*>(out->untyped_data()), out->dimensions()[0], false, pool);
+  return ffi::Error::Success();
+}
+
+ffi::Error part(ffi::ThreadPool pool, AnyBuffer whole, ffi::RemainingRets results) {
+  std::vector<jdarts::Part> parts;
+  for (size_t n = 0; n < results.size(); ++n) parts.push_back(part_of(**results.get<AnyBuffer>(n)));
+  jdarts::join(parts, static_cast<char*>(whole.untyped_data()), whole.dimensions()[0], true, pool);
+  return ffi::Error::Success();
 }
 
 Index channels_of(const AnyBuffer& buffer) { return buffer.dimensions().back(); }
@@ -278,6 +299,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_products, products,
                                   .Ret<AnyBuffer>()
                                   .Attr<ffi::Span<const int64_t>>("routes")
                                   .Attr<int64_t>("num_x"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jdarts_join, join, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().Ret<AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jdarts_part, part, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<AnyBuffer>().RemainingRets());
+
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jdarts_moments, moments,
     ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().Ret<AnyBuffer>().Ret<AnyBuffer>());

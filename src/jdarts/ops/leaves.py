@@ -1,0 +1,105 @@
+"""The leaves of a large pytree as one vector, and back: one call each.
+
+In XLA's own operations taking a vector apart is a kernel for every leaf, and since each begins at a place of its own no two are
+alike: hundreds to compile, and time to load a program that grows with the square of their number.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
+
+from jdarts import native
+from jdarts.ops.lanes import lane_count, merged, split
+
+# On arrays [lanes, n], of which a vmapped axis makes more lanes.
+join_p = Primitive("join")
+part_p = Primitive("part")
+part_p.multiple_results = True
+
+
+def joined(leaves: Sequence[jax.Array]) -> jax.Array:
+    """All numbers of some arrays in order, as `jnp.concatenate` of the flattened ones.
+
+    Args:
+      leaves: arrays of one floating type, at least one.
+
+    Returns:
+      A vector.
+    """
+    return join_p.bind(*(jnp.reshape(leaf, (1, -1)) for leaf in leaves)).reshape(-1)
+
+
+def parted(vector: jax.Array, shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
+    """`joined`, taken back.
+
+    Args:
+      vector: as long as all the arrays together.
+      shapes: those of the arrays, in order.
+    """
+    rows = part_p.bind(vector.reshape(1, -1), lengths=tuple(map(math.prod, shapes)))
+    return [row.reshape(shape) for row, shape in zip(rows, shapes)]
+
+
+@join_p.def_abstract_eval
+def _join_shape(*rows: Any) -> Any:
+    return rows[0].update(shape=(rows[0].shape[0], sum(row.shape[1] for row in rows)))
+
+
+@part_p.def_abstract_eval
+def _part_shape(vector: Any, *, lengths: tuple[int, ...]) -> Any:
+    return [vector.update(shape=(vector.shape[0], length)) for length in lengths]
+
+
+def _join_jvp(rows: Any, tangents: Any) -> Any:
+    return join_p.bind(*rows), join_p.bind(*map(ad.instantiate_zeros, tangents))
+
+
+def _join_transpose(ct: Any, *rows: Any) -> Any:
+    return part_p.bind(ct, lengths=tuple(row.aval.shape[1] for row in rows))
+
+
+def _part_jvp(vector: Any, tangent: Any, *, lengths: tuple[int, ...]) -> Any:
+    return part_p.bind(*vector, lengths=lengths), part_p.bind(*tangent, lengths=lengths)
+
+
+def _part_transpose(cts: Any, _: Any, *, lengths: tuple[int, ...]) -> Any:
+    del lengths
+    return [join_p.bind(*map(ad.instantiate_zeros, cts))]
+
+
+def _join_batched(rows: Any, axes: Any) -> Any:
+    count = lane_count(rows, axes)
+    return split(join_p.bind(*(merged(row, axis, count, 0) for row, axis in zip(rows, axes))), count, 0), 0
+
+
+def _part_batched(vector: Any, axes: Any, *, lengths: tuple[int, ...]) -> Any:
+    count = lane_count(vector, axes)
+    rows = part_p.bind(merged(vector[0], axes[0], count, 0), lengths=lengths)
+    return [split(row, count, 0) for row in rows], [0] * len(rows)
+
+
+def _join_in_jnp(*rows: jax.Array) -> jax.Array:
+    return jnp.concatenate(rows, axis=1)
+
+
+def _part_in_jnp(vector: jax.Array, *, lengths: tuple[int, ...]) -> list[jax.Array]:
+    return [vector[:, begin:end] for begin, end in itertools.pairwise(np.cumsum((0, *lengths)).tolist())]
+
+
+for _primitive, _jvp, _transpose, _batched in (
+    (join_p, _join_jvp, _join_transpose, _join_batched),
+    (part_p, _part_jvp, _part_transpose, _part_batched),
+):
+    ad.primitive_jvps[_primitive] = _jvp
+    ad.primitive_transposes[_primitive] = _transpose
+    batching.primitive_batchers[_primitive] = _batched
+
+native.define_lowering(join_p, _join_in_jnp, (), native_name="join")
+native.define_lowering(part_p, _part_in_jnp, ("lengths",), native_name="part")

@@ -1,0 +1,98 @@
+"""Arithmetic of whole pytrees: large ones, computed with as one vector, against the same leaf by leaf."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jdarts import trees
+from jdarts.ops.leaves import joined, parted
+
+SHAPES = ((3, 1, 2), (), (0, 4), (5,))
+
+
+def leaves(count, dtype="float64", start=0):
+    generator = np.random.default_rng(start)
+    shapes = [SHAPES[n % len(SHAPES)] for n in range(count)]
+    return [jnp.asarray(generator.standard_normal(shape), dtype) for shape in shapes]
+
+
+def tree(count, dtype="float64", start=0):
+    """A nested pytree of so many leaves."""
+    return {"first": tuple(leaves(count - 1, dtype, start)), "last": jnp.asarray(0.25, dtype)}
+
+
+def assert_same(found, expected, rtol=0.0, atol=0.0):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_joined_leaves_are_their_numbers_in_order_and_come_apart_again(path, dtype):
+    arrays = leaves(7, dtype)
+    vector = jax.jit(joined)(arrays)
+    np.testing.assert_array_equal(vector, jnp.concatenate([array.reshape(-1) for array in arrays]))
+    assert_same(jax.jit(lambda vector: parted(vector, [a.shape for a in arrays]))(vector), arrays)
+
+
+def test_joining_and_parting_are_each_others_transposes_in_every_mode_and_lane(path):
+    arrays, others = leaves(5), leaves(5, start=1)
+    shapes = [array.shape for array in arrays]
+    vector = joined(others)
+
+    def squares(arrays):
+        return jnp.sum(joined([a * b for a, b in zip(arrays, parted(joined(arrays) * vector, shapes))]))
+
+    value, pulled = jax.value_and_grad(squares)(arrays)
+    np.testing.assert_allclose(value, jnp.sum(joined(arrays) ** 2 * vector), rtol=1e-12)
+    assert_same(pulled, [2 * a * b for a, b in zip(arrays, others)], rtol=1e-12)
+    # Only one leaf moves.
+    alone = jax.jvp(lambda last: joined([*arrays[:-1], last]), (arrays[-1],), (others[-1],))[1]
+    np.testing.assert_array_equal(alone, joined([*(jnp.zeros_like(a) for a in arrays[:-1]), others[-1]]))
+    # The Hessian has no other entries than 2·vector on its diagonal.
+    moved = jax.jvp(jax.grad(squares), (arrays,), (others,))[1]
+    assert_same(moved, [2 * b * b for b in others], rtol=1e-12)
+    lanes = [jnp.stack([a, 2 * a, -a]) for a in arrays]
+    assert_same(jax.vmap(jax.grad(squares))(lanes), [2 * a * b[None] for a, b in zip(lanes, others)], rtol=1e-12)
+    apart = jax.vmap(jax.vmap(lambda vector: parted(vector, shapes)))(jnp.stack([jnp.stack([vector, -vector])]))
+    assert_same(apart, [jnp.stack([b, -b])[None] for b in others])
+
+
+@pytest.mark.parametrize("count", [5, trees.MANY])
+def test_whole_trees_are_their_leaves_together(path, count):
+    found = tree(count)
+    squares = sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(found))
+    np.testing.assert_allclose(trees.sum_of_squares(found), squares, rtol=1e-12)
+    np.testing.assert_allclose(trees.global_norm(found), np.sqrt(squares), rtol=1e-12)
+    assert trees.all_finite(found)
+    assert not trees.all_finite(found | {"last": jnp.asarray(np.nan)})
+    assert not trees.all_finite(found | {"first": (*found["first"][:-1], jnp.asarray([np.inf]))})
+
+
+@pytest.mark.parametrize("count", [5, trees.MANY])
+@pytest.mark.parametrize("step", [1.0, -0.5])
+def test_updates_move_every_leaf_and_keep_its_type(path, count, step):
+    start, updates = tree(count, "float32"), tree(count, "float32", start=1)
+    found = jax.jit(trees.apply_updates)(start, updates, jnp.float32(step))
+    assert_same(found, jax.tree.map(lambda w, u: w + jnp.float32(step) * u, start, updates), rtol=1e-6, atol=1e-7)
+
+
+def test_leaves_of_several_types_keep_them():
+    start = {"wide": tree(trees.MANY), "narrow": tree(trees.MANY, "float32")}
+    assert_same(trees.apply_updates(start, start), jax.tree.map(lambda leaf: 2 * leaf, start))
+
+
+@pytest.mark.parametrize("count", [5, trees.MANY])
+def test_an_optimiser_of_one_vector_makes_the_same_updates(path, count):
+    chain = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9))
+    ours, weights = trees.as_vector(chain), tree(count)
+    state, plain = ours.init(weights), chain.init(weights)
+    for step in range(3):
+        gradient = tree(count, start=step + 1)
+        found, state = jax.jit(ours.update)(gradient, state, weights)
+        expected, plain = chain.update(gradient, plain, weights)
+        assert_same(found, expected, rtol=1e-12, atol=1e-15)
+    assert len(jax.tree.leaves(state)) == (len(jax.tree.leaves(plain)) if count < trees.MANY else 1)
