@@ -80,6 +80,12 @@ def test_updates_move_every_leaf_and_keep_its_type(path, count, step):
     assert_same(found, jax.tree.map(lambda w, u: w + jnp.float32(step) * u, start, updates), rtol=1e-6, atol=1e-7)
 
 
+def test_updates_of_another_structure_are_refused(path):
+    start = tree(trees.MANY)
+    with pytest.raises(ValueError, match="first"):
+        trees.apply_updates(start, {"other": start["first"], "last": start["last"]})
+
+
 def test_leaves_of_several_types_keep_them():
     start = {"wide": tree(trees.MANY), "narrow": tree(trees.MANY, "float32")}
     assert_same(trees.apply_updates(start, start), jax.tree.map(lambda leaf: 2 * leaf, start))

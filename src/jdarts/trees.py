@@ -40,7 +40,7 @@ def apply_updates(tree: Any, updates: Any, step: jax.Array | float = 1.0) -> Any
       updates: pytree of the same structure.
       step: a number, or an array `[]`.
     """
-    if _is_large(tree) and _is_large(updates) and _shapes(tree) == _shapes(updates):
+    if _is_large(tree) and _is_large(updates) and _same_places(tree, updates):
         start = _vector(tree)
         return _tree(start + (step * _vector(updates)).astype(start.dtype), tree)
     return optax.apply_updates(tree, jax.tree.map(lambda update: step * update, updates))
@@ -68,6 +68,10 @@ def as_vector(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
 def _is_large(tree: Any) -> bool:
     leaves = jax.tree.leaves(tree)
     return len(leaves) >= MANY and len({jnp.result_type(leaf) for leaf in leaves}) == 1
+
+
+def _same_places(tree: Any, other: Any) -> bool:
+    return jax.tree.structure(tree) == jax.tree.structure(other) and _shapes(tree) == _shapes(other)
 
 
 def _shapes(tree: Any) -> list[tuple[int, ...]]:
