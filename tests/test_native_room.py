@@ -16,6 +16,7 @@ from jdarts.native import build, rules
 from jdarts.nets.language import output_losses
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.highway import mixed_highway
+from jdarts.ops.leaves import joined, parted
 from jdarts.ops.mixing import combine, moments, products
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import max_pool_3x3
@@ -85,7 +86,15 @@ def every_primitive(x, kernels):
     recurrent = jax.grad(losses, argnums=(0, 1))(rows, mask), jax.grad(cell)(rows)
     return (
         *(gradients(y), pull_back(change), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))),
-        *(of_separable(z), back, of_pointwise(mapped), highway(x[0, 0, :, :, 0]), derivatives, recurrent),
+        *(
+            parted(joined([x, kernels]), [x.shape, kernels.shape]),
+            of_separable(z),
+            back,
+            of_pointwise(mapped),
+            highway(x[0, 0, :, :, 0]),
+            derivatives,
+            recurrent,
+        ),
     )
 
 
