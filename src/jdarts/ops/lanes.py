@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import batching
 
 
 def lane_count(operands: Sequence[Any], axes: Sequence[int | None]) -> int:
@@ -21,6 +23,19 @@ def in_turn(bind: Callable[..., Any], operands: Sequence[Any], axes: Sequence[in
     """One lane after the other, where each has work enough for all cores; the results have the lanes first."""
     count = lane_count(operands, axes)
     return jax.lax.map(lambda lane: bind(*lane), tuple(spread(a, axis, count) for a, axis in zip(operands, axes)))
+
+
+def join_first_axes(primitive: Primitive) -> None:
+    """Batches a primitive by joining the lanes with the first axis of every operand and result, as the slower of the two."""
+
+    def rule(operands: Sequence[Any], axes: Sequence[int | None], **params: Any) -> tuple[Any, Any]:
+        count = lane_count(operands, axes)
+        out = primitive.bind(*(merged(a, axis, count, 0) for a, axis in zip(operands, axes)), **params)
+        if primitive.multiple_results:
+            return [split(a, count, 0) for a in out], [0] * len(out)
+        return split(out, count, 0), 0
+
+    batching.primitive_batchers[primitive] = rule
 
 
 def merged(a: Any, mapped: int | None, count: int, axis: int) -> jax.Array:

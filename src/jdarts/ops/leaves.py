@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 
 from jdarts import native
-from jdarts.ops.lanes import lane_count, merged, split
+from jdarts.ops.lanes import join_first_axes
 
 # On arrays [lanes, n], of which a vmapped axis makes more lanes.
 join_p = Primitive("join")
@@ -74,17 +74,6 @@ def _part_transpose(cts: Any, _: Any, *, lengths: tuple[int, ...]) -> Any:
     return [join_p.bind(*map(ad.instantiate_zeros, cts))]
 
 
-def _join_batched(rows: Any, axes: Any) -> Any:
-    count = lane_count(rows, axes)
-    return split(join_p.bind(*(merged(row, axis, count, 0) for row, axis in zip(rows, axes))), count, 0), 0
-
-
-def _part_batched(vector: Any, axes: Any, *, lengths: tuple[int, ...]) -> Any:
-    count = lane_count(vector, axes)
-    rows = part_p.bind(merged(vector[0], axes[0], count, 0), lengths=lengths)
-    return [split(row, count, 0) for row in rows], [0] * len(rows)
-
-
 def _join_in_jnp(*rows: jax.Array) -> jax.Array:
     return jnp.concatenate(rows, axis=1)
 
@@ -93,13 +82,10 @@ def _part_in_jnp(vector: jax.Array, *, lengths: tuple[int, ...]) -> list[jax.Arr
     return [vector[:, begin:end] for begin, end in itertools.pairwise(np.cumsum((0, *lengths)).tolist())]
 
 
-for _primitive, _jvp, _transpose, _batched in (
-    (join_p, _join_jvp, _join_transpose, _join_batched),
-    (part_p, _part_jvp, _part_transpose, _part_batched),
-):
+for _primitive, _jvp, _transpose in ((join_p, _join_jvp, _join_transpose), (part_p, _part_jvp, _part_transpose)):
     ad.primitive_jvps[_primitive] = _jvp
     ad.primitive_transposes[_primitive] = _transpose
-    batching.primitive_batchers[_primitive] = _batched
+    join_first_axes(_primitive)
 
 native.define_lowering(join_p, _join_in_jnp, (), native_name="join")
 native.define_lowering(part_p, _part_in_jnp, ("lengths",), native_name="part")

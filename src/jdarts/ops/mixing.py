@@ -25,6 +25,7 @@ from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.lanes import lane_count, merged
 from jdarts.ops.precision import wide_type
+from jdarts.ops.tangents import no_change
 
 Route = tuple[int, int, int, int]
 Routes = tuple[Route, ...]
@@ -197,7 +198,7 @@ def _combine_jvp(primals: Any, tangents: Any, *, tables: int, routes: Routes, si
             longer += (_redirected(its_routes[r], 0, len(stacks) + moving.index(its_routes[r][0])) for r in kept)
     outs = combine_p.bind(*primals, tables=tables, routes=routes, sizes=sizes)
     if not changed:
-        return outs, [ad.Zero(jax.typeof(out).to_tangent_aval()) for out in outs]
+        return outs, [no_change(out) for out in outs]
     return outs, list(_combine(changed, [*stacks, *(of_xs[k] for k in moving)], tuple(longer), sizes))
 
 

@@ -21,6 +21,7 @@ from jax.interpreters import ad, batching
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.lanes import lane_count, merged, split
+from jdarts.ops.tangents import no_change
 
 pointwise_p = Primitive("pointwise")
 pointwise_p.multiple_results = True
@@ -136,11 +137,6 @@ def _sums_of_products(pairs: Sequence[Any], sums: Sequence[int], transposed: boo
         return []
     xs, weights = zip(*pairs)
     return pointwise_p.bind(*xs, *weights, sums=tuple(sums), transposed=transposed)
-
-
-def no_change(out: Any) -> ad.Zero:
-    """The tangent of a result that does not change."""
-    return ad.Zero(jax.typeof(out).to_tangent_aval())
 
 
 def _pointwise_gradient_jvp(primals: Any, tangents: Any) -> Any:

@@ -19,13 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.depthwise.primitives import equally_varying
-from jdarts.ops.lanes import lane_count, merged, split
+from jdarts.ops.lanes import join_first_axes
+from jdarts.ops.tangents import no_change
 
 WINDOW = 3
 
@@ -192,11 +193,10 @@ def _scatter_aval(y: Any, places: Any, *, stride: int, height: int, width: int) 
 
 def _max_pool_jvp(primals: Any, tangents: Any, *, stride: int) -> Any:
     y, places = max_pool(*primals, stride=stride)
-    no_change = ad.Zero(jax.typeof(places).to_tangent_aval())
     change = tangents[0]
     if isinstance(change, ad.Zero):
-        return (y, places), (ad.Zero(jax.typeof(y).to_tangent_aval()), no_change)
-    return (y, places), (pool_gather(change, places, stride=stride), no_change)
+        return (y, places), (no_change(y), no_change(places))
+    return (y, places), (pool_gather(change, places, stride=stride), no_change(places))
 
 
 def _gather_transpose(ct: Any, x: Any, places: Any, *, stride: int) -> Any:
@@ -219,20 +219,7 @@ ad.primitive_transposes[pool_gather_p] = _gather_transpose
 ad.primitive_transposes[pool_scatter_p] = _scatter_transpose
 
 
-# Batching: a vmapped axis joins the sources.
-
-
-def _define_batching(primitive: Primitive) -> None:
-    def rule(operands: Any, axes: Any, **params: int) -> Any:
-        count = lane_count(operands, axes)
-        out = primitive.bind(*(merged(a, axis, count, 0) for a, axis in zip(operands, axes)), **params)
-        lanes = jax.tree.map(lambda a: split(a, count, 0), out)
-        return (lanes, [0] * len(lanes)) if primitive.multiple_results else (lanes, 0)
-
-    batching.primitive_batchers[primitive] = rule
-
-
-# Evaluation and lowering.
+# Batching, in which a vmapped axis joins the sources; evaluation and lowering.
 
 
 for _primitive, _function, _statics in (
@@ -240,5 +227,5 @@ for _primitive, _function, _statics in (
     (pool_gather_p, _gather_in_jnp, ("stride",)),
     (pool_scatter_p, _scatter_in_jnp, ("stride", "height", "width")),
 ):
-    _define_batching(_primitive)
+    join_first_axes(_primitive)
     native.define_lowering(_primitive, _function, _statics, native_name=_primitive.name)

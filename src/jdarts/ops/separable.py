@@ -21,13 +21,14 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import primitives as depthwise
-from jdarts.ops.lanes import lane_count, merged, split
-from jdarts.ops.pointwise import no_change, pointwise_gradient, sum_of_products
+from jdarts.ops.lanes import join_first_axes
+from jdarts.ops.pointwise import pointwise_gradient, sum_of_products
+from jdarts.ops.tangents import no_change
 
 separable_p = Primitive("separable")
 separable_back_p = Primitive("separable_back")
@@ -345,19 +346,8 @@ ad.primitive_transposes[separable_pull_p] = _pull_transpose
 # Batching: the lanes of a vmapped axis join the sources (and so the edges), as the slower of the two.
 
 
-def _define_batching(primitive: Primitive) -> None:
-    def rule(operands: Any, axes: Any, **params: Any) -> Any:
-        count = lane_count(operands, axes)
-        outs = primitive.bind(*(merged(a, axis, count, 0) for a, axis in zip(operands, axes)), **params)
-        if not primitive.multiple_results:
-            return split(outs, count, 0), 0
-        return [split(out, count, 0) for out in outs], [0] * len(outs)
-
-    batching.primitive_batchers[primitive] = rule
-
-
 for _primitive in (separable_p, separable_back_p, separable_pull_p):
-    _define_batching(_primitive)
+    join_first_axes(_primitive)
 
 
 # Evaluation and lowering.

@@ -16,7 +16,7 @@ from jdarts.parallel import first_of_share, mean_over, own_key, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.runs.images import Batch
 from jdarts.train.config import TrainConfig
-from jdarts.trees import all_finite, apply_updates
+from jdarts.trees import all_finite, apply_updates, global_norm
 
 AVERAGED = ("train/loss", "train/accuracy")
 
@@ -186,7 +186,7 @@ def train_program(
             gradient, state.optimizer_state, state.weights
         )
         weights = apply_updates(state.weights, updates)
-        norm = optax.tree.norm(gradient)
+        norm = global_norm(gradient)
         done = state.step + 1
         finite = all_finite((total, norm, weights, model_state))
         new = TrainState(

@@ -24,7 +24,8 @@ from jax.interpreters import ad, batching
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import lax_path
-from jdarts.ops.lanes import merged, split
+from jdarts.ops.lanes import lane_count, merged, split
+from jdarts.ops.tangents import no_change
 
 forward_p = Primitive("depthwise_conv")
 input_gradient_p = Primitive("depthwise_conv_input_gradient")
@@ -196,7 +197,7 @@ def _jvp(primitive: Primitive, primals: Any, tangents: Any, *, gated: bool, **pa
         if not any(isinstance(factor, ad.Zero) for factor in pair)
     ]
     if not pairs:
-        return out, ad.Zero(jax.typeof(out).to_tangent_aval())
+        return out, no_change(out)
     if primitive is kernel_gradient_p:
         changes = [_bind(primitive, [a], [b], gate, **params) for a, b in pairs]
         return out, sum(changes[1:], changes[0])
@@ -268,7 +269,7 @@ _AXES: Mapping[str, tuple[int | None, int | None]] = MappingProxyType({"x": (1, 
 
 def _define_batching(primitive: Primitive, first: str, second: str, result: str) -> None:
     def rule(operands: Any, dims: Any, *, gated: bool, **params: int) -> tuple[jax.Array, int]:
-        count = next(a.shape[d] for a, d in zip(operands, dims) if d is not None)
+        count = lane_count(operands, dims)
         terms = len(operands) // 2
         names = [first] * terms + [second] * terms + ["x"] * gated
         mapped = {name for name, d in zip(names, dims) if d is not None}
