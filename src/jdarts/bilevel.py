@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jdarts.calls import apart
 from jdarts.errors import InputError
 from jdarts.parallel import mean_over, own_key
 from jdarts.traced import has_forward_mode
@@ -109,9 +110,8 @@ def first_order() -> HypergradientFn:
     """The hypergradient with ξ = 0: `∂L_val(w, α)/∂α` at the present weights (paper section 2.3)."""
 
     def estimate(problem: Problem) -> Estimate:
-        (loss, metrics), direct = jax.value_and_grad(problem.valid_loss, argnums=1, has_aux=True)(
-            problem.weights, problem.alphas
-        )
+        validation = apart(jax.value_and_grad(problem.valid_loss, argnums=1, has_aux=True), problem)
+        (loss, metrics), direct = validation(problem.weights, problem.alphas)
         return Estimate(problem.average(direct), loss, metrics, {})
 
     return estimate
@@ -164,15 +164,16 @@ def finite_difference(
                     f"finite_difference: weights or alphas are {leaf.dtype}, which has too few digits for the difference of two "
                     "gradients over 2ε; use float32, or exact()"
                 )
-        training_gradient = jax.grad(problem.train_loss)(problem.weights, problem.alphas)
+        training_gradient = apart(jax.grad(problem.train_loss), problem)(problem.weights, problem.alphas)
         look = _look_ahead(problem, training_gradient, virtual_optimizer)
         norm = global_norm(look.direction)
         vanishes = norm == 0
         scale = epsilon / jnp.where(vanishes, jnp.ones_like(norm), norm)
 
+        by_alphas = apart(jax.grad(problem.train_loss, argnums=1), problem)
+
         def alpha_gradient(step: jax.Array) -> PyTree:
-            weights = apply_updates(problem.weights, look.direction, step)
-            return jax.grad(problem.train_loss, argnums=1)(weights, problem.alphas)
+            return by_alphas(apply_updates(problem.weights, look.direction, step), problem.alphas)
 
         # Twice, not in a loop: XLA's convolutions are naive inside loops on CPUs. One after the other, by adding 0: they would
         # not share their memory otherwise.
@@ -328,7 +329,8 @@ def bilevel_step(
     updates, alpha_opt_state = alpha_optimizer.update(estimate.gradient, state.alpha_opt_state, state.alphas)
     alphas = apply_updates(state.alphas, updates)
 
-    (loss, (model_state, train_metrics)), gradient = jax.value_and_grad(train_loss, has_aux=True)(state.weights, alphas)
+    training = apart(jax.value_and_grad(train_loss, has_aux=True), state)
+    (loss, (model_state, train_metrics)), gradient = training(state.weights, alphas)
     gradient = average(gradient)
     updates, weight_opt_state = weight_optimizer.update(gradient, state.weight_opt_state, state.weights)
 
@@ -391,9 +393,8 @@ def _look_ahead(
         return apply_updates(problem.weights, updates)
 
     virtual_weights, pull_back = jax.vjp(step, problem.average(training_gradient))
-    (loss, metrics), (at_weights, direct) = jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True)(
-        virtual_weights, problem.alphas
-    )
+    validation = apart(jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True), problem)
+    (loss, metrics), (at_weights, direct) = validation(virtual_weights, problem.alphas)
     (direction,) = pull_back(problem.average(at_weights))
     return _LookAhead(loss, metrics, direct, direction)
 

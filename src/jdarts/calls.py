@@ -1,0 +1,32 @@
+"""Parts of a large step as calls of their own: traced once, and compiled for CPUs to a graph each.
+
+A program for CPUs is a list of kernels, and loading it takes time with the square of the list's length, since XLA compares every
+kernel with every earlier one of its list. A call that XLA does not inline has a list of its own.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+
+def apart(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+    """The function as one call wherever it is used, if any of `args` is traced; in eager code the function itself.
+
+    Args:
+      function: a function of pytrees of arrays.
+      *args: pytrees that tell whether a program is being traced.
+    """
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+        return function
+    compiled = jax.jit(function)
+    if jax.default_backend() != "cpu":
+        return compiled
+
+    def call(*operands: Any) -> Any:
+        first, *others = jax.tree.leaves(outputs := compiled(*operands))
+        # Said of one result, XLA's attribute is one of the call that makes it.
+        return jax.tree.unflatten(jax.tree.structure(outputs), [set_xla_metadata(first, inlineable="false"), *others])
+
+    return call

@@ -1,0 +1,50 @@
+"""Calls of their own: the same values and derivatives, one graph each in programs for CPUs."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jdarts.calls import apart
+
+
+def cubes(x):
+    return jnp.sum(x**3), {"sine": jnp.sin(x)}
+
+
+def with_a_call(x):
+    total, others = apart(cubes, x)(2 * x)
+    return total + jnp.sum(others["sine"])
+
+
+def inlined(x):
+    total, others = cubes(2 * x)
+    return total + jnp.sum(others["sine"])
+
+
+def test_eager_code_calls_the_function_itself():
+    assert apart(cubes, jnp.ones(3)) is cubes
+
+
+@pytest.mark.parametrize(
+    "transformed",
+    [
+        jax.jit,
+        jax.grad,
+        lambda f: jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 2)),
+        lambda f: jax.jit(lambda x: jax.jvp(f, (x,), (x,))),
+        lambda f: jax.vmap(lambda scale: f(scale * jnp.arange(3.0))),
+    ],
+    ids=["jit", "gradient", "second_order", "forward_mode", "vmap"],
+)
+def test_a_call_changes_no_value(transformed):
+    x = jnp.asarray([0.3, -1.0, 2.0])
+    chex.assert_trees_all_close(transformed(with_a_call)(x), transformed(inlined)(x), rtol=1e-6)
+
+
+def test_programs_for_cpus_keep_the_call():
+    if jax.default_backend() != "cpu":
+        pytest.skip("calls are kept on CPUs alone")
+    x = jnp.ones(3)
+    assert " call(" in jax.jit(with_a_call).lower(x).compile().as_text()
+    assert " call(" not in jax.jit(inlined).lower(x).compile().as_text()
