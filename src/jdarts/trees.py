@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jdarts.ops.leaves import joined, parted
 
 #: A pytree of so many leaves is large.
-MANY = 128
+MANY = 64
 
 
 def global_norm(tree: Any) -> jax.Array:
