@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
 
 
@@ -18,7 +19,7 @@ def apart(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
       function: a function of pytrees of arrays.
       *args: pytrees that tell whether a program is being traced.
     """
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
         return function
     compiled = jax.jit(function)
     if jax.default_backend() != "cpu":
