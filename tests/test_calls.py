@@ -42,6 +42,10 @@ def test_a_call_changes_no_value(transformed):
     chex.assert_trees_all_close(transformed(with_a_call)(x), transformed(inlined)(x), rtol=1e-6)
 
 
+def test_a_call_may_have_no_result():
+    assert jax.jit(lambda x: apart(lambda _: {}, x)(x))(jnp.ones(3)) == {}
+
+
 def test_programs_for_cpus_keep_the_call():
     if jax.default_backend() != "cpu":
         pytest.skip("calls are kept on CPUs alone")

@@ -26,8 +26,9 @@ def apart(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
         return compiled
 
     def call(*operands: Any) -> Any:
-        first, *others = jax.tree.leaves(outputs := compiled(*operands))
+        leaves, structure = jax.tree.flatten(compiled(*operands))
         # Said of one result, XLA's attribute is one of the call that makes it.
-        return jax.tree.unflatten(jax.tree.structure(outputs), [set_xla_metadata(first, inlineable="false"), *others])
+        marked = [set_xla_metadata(leaf, inlineable="false") for leaf in leaves[:1]]
+        return jax.tree.unflatten(structure, [*marked, *leaves[1:]])
 
     return call
