@@ -1,10 +1,12 @@
 """Image sets in memory: random-access sequences of arrays, and the search's two halves."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from jdarts.data.augmentation import Augmentation
+from jdarts.data.checks import check_class_names, check_images, check_labels_named, check_statistics
 from jdarts.errors import InputError
 
 
@@ -17,22 +19,15 @@ class ImageSplit:
       labels: int32 `[N]`.
 
     Raises:
-      InputError: An array has another type or shape, or the lengths differ.
+      InputError: An array has another type or shape, the lengths differ, there is no image or no pixel, or a label is
+        negative.
     """
 
     images: np.ndarray
     labels: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise InputError(
-                f"images are {self.images.dtype} {list(self.images.shape)}; they must be uint8 [N, H, W, C]"
-            )
-        if self.labels.dtype != np.int32 or self.labels.shape != self.images.shape[:1]:
-            raise InputError(
-                f"labels are {self.labels.dtype} {list(self.labels.shape)}; "
-                f"they must be int32 [{len(self.images)}], one for each image"
-            )
+        check_images(self.images, self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,6 +49,10 @@ class ImageDataset:
       mean: Mean of the training images per channel, on the scale 0..1.
       std: Standard deviation of the training images per channel, on the scale 0..1.
       augmentation: What training does to its images by default.
+
+    Raises:
+      InputError: A label has no class name, two classes have the same name, the test images have another shape than the
+        training images, or mean or std do not fit the channels or the scale.
     """
 
     name: str
@@ -63,6 +62,22 @@ class ImageDataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
+
+    def __post_init__(self) -> None:
+        if isinstance(self.class_names, str):
+            raise InputError(f"class_names is the text {self.class_names!r}; give a tuple with one name per label")
+        for field, kind in (("class_names", str), ("mean", float), ("std", float)):
+            # Lists and NumPy's numbers become what a static argument of a compiled step can be.
+            object.__setattr__(self, field, _tuple_of(kind, field, getattr(self, field)))
+        train, test = self.train.images.shape[1:], self.test.images.shape[1:]
+        if train != test:
+            raise InputError(
+                f"the training images are [H, W, C] = {list(train)} and the test images {list(test)}; give both one shape"
+            )
+        check_class_names(self.class_names)
+        for name in ("train", "test"):
+            check_labels_named(getattr(self, name).labels, self.class_names, name)
+        check_statistics(self.mean, self.std, train[-1])
 
     @property
     def num_classes(self) -> int:
@@ -112,3 +127,11 @@ def stable_permutation(size: int, seed: int) -> np.ndarray:
     """A permutation of `0..size-1` that is the same in every version of numpy."""
     # numpy promises this for RandomState and not for default_rng.
     return np.random.RandomState(seed).permutation(size)
+
+
+def _tuple_of(kind: type, field: str, values: Any) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        form = "texts, one per label" if kind is str else "numbers, one per channel"
+        raise InputError(f"{field} is {values!r}; give a tuple of {form}") from None

@@ -106,15 +106,18 @@ def load_prepared(name: str, entry: Entry, data_dir: str | os.PathLike[str] | No
     except Exception as error:
         raise _damaged(name, found.folder, data_dir) from error
     train, test = (_read_split(name, builder, split, data_dir) for split in ("train", "test"))
-    return ImageDataset(
-        name=name,
-        train=train,
-        test=test,
-        class_names=class_names,
-        mean=entry.mean,
-        std=entry.std,
-        augmentation=entry.augmentation,
-    )
+    try:
+        return ImageDataset(
+            name=name,
+            train=train,
+            test=test,
+            class_names=class_names,
+            mean=entry.mean,
+            std=entry.std,
+            augmentation=entry.augmentation,
+        )
+    except InputError as error:
+        raise _damaged(name, found.folder, data_dir, str(error)) from None
 
 
 def check_format(name: str, found: Prepared, data_dir: str | os.PathLike[str] | None) -> None:
@@ -163,6 +166,8 @@ def _decode(content: bytes) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _damaged(name: str, path: Path, data_dir: str | os.PathLike[str] | None) -> InputError:
+def _damaged(name: str, path: Path, data_dir: str | os.PathLike[str] | None, reason: str = "") -> InputError:
     state = "is damaged" if path.exists() else "is missing"
-    return InputError(f"{path} {state}; prepare the set again with: {prepare_command(name, data_dir, '--overwrite')}")
+    because = f" ({reason})" if reason else ""
+    again = prepare_command(name, data_dir, "--overwrite")
+    return InputError(f"{path} {state}{because}; prepare the set again with: {again}")

@@ -1,0 +1,105 @@
+"""What an image set must be, checked before anything is computed from it."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from jdarts.errors import InputError
+
+
+def check_images(images: np.ndarray, labels: np.ndarray) -> None:
+    """Checks one split by itself: types, shapes, sizes, and that no label is negative.
+
+    Args:
+      images: must be uint8 `[N, H, W, C]`, no size 0.
+      labels: must be int32 `[N]`.
+
+    Raises:
+      InputError: they are not.
+    """
+    for name, array, form in (("images", images, "uint8 [N, H, W, C]"), ("labels", labels, "int32 [N]")):
+        if not hasattr(array, "dtype") or not hasattr(array, "shape"):
+            raise InputError(f"{name} are a {type(array).__name__}; they must be a NumPy array, {form}")
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise InputError(f"images are {images.dtype} {list(images.shape)}; they must be uint8 [N, H, W, C]")
+    if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
+        raise InputError(
+            f"labels are {labels.dtype} {list(labels.shape)}; they must be int32 [{len(images)}], one for each image"
+        )
+    if 0 in images.shape:
+        raise InputError(
+            f"images are [N, H, W, C] = {list(images.shape)}; give at least one image of at least one pixel"
+        )
+    if (least := labels.min()) < 0:
+        raise InputError(
+            f"image {labels.argmin():,} has the label {least}; labels count classes from 0: give it the number of its "
+            "class, or leave the image out"
+        )
+
+
+def check_labels_named(labels: np.ndarray, class_names: Sequence[str], split: str) -> None:
+    """Checks that every label of a split is the place of a class name.
+
+    Args:
+      labels: int32 `[N]`.
+      class_names: one name per label.
+      split: the split's name, for the message.
+
+    Raises:
+      InputError: a label is negative, or there is no class name for it.
+    """
+    least, most, classes = int(labels.min()), int(labels.max()), len(class_names)
+    if least >= 0 and most < classes:
+        return
+    if least >= 1 and most == classes:
+        mend = "subtract 1 from each"
+    elif least < 0:
+        mend = "leave out the images that have no class"
+    else:
+        mend = f"give a class name for each of the labels up to {most}, or number the classes again"
+    raise InputError(
+        f"the {split} labels run from {least} to {most}; with {classes} class names they must run from 0 to "
+        f"{classes - 1}: {mend}"
+    )
+
+
+def check_class_names(class_names: Sequence[str]) -> None:
+    """Checks that class names tell classes apart.
+
+    Raises:
+      InputError: there is none, or two are equal.
+    """
+    if not class_names:
+        raise InputError("there are no class names; give one for each label, for example ('cat', 'dog')")
+    places: dict[str, int] = {}
+    for place, name in enumerate(class_names):
+        if (first := places.setdefault(name, place)) != place:
+            raise InputError(f"the classes {first} and {place} both have the name {name!r}; give each its own name")
+
+
+def check_statistics(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
+    """Checks mean and standard deviation of images, per channel, on the scale 0..1.
+
+    Args:
+      mean: each must be from 0 to 1.
+      std: each must be above 0, and not above 1.
+      channels: number of channels.
+
+    Raises:
+      InputError: they are not, or their number is not that of the channels.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        shown = f"{name} is {tuple(values)}"
+        if len(values) != channels:
+            raise InputError(f"{shown}, the images have {channels} channels; give one value per channel")
+        if not all(math.isfinite(value) for value in values):
+            raise InputError(f"{shown}; give finite numbers, on the scale 0 to 1")
+        if max(values) > 1:
+            raise InputError(f"{shown}; pixels count from 0 to 1 here: divide values on the scale 0 to 255 by 255")
+        if min(values) < 0:
+            raise InputError(f"{shown}; it cannot be negative, as pixels count from 0 to 1")
+    if min(std) == 0:
+        raise InputError(
+            f"std is {tuple(std)}; images are divided by it, so give a number above 0, such as 1 for a channel that is constant"
+        )
