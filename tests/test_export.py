@@ -16,6 +16,7 @@ import plain_network
 import pytest
 import small_runs
 import small_train
+from mutations import bounded, damaged_bytes, flipped
 from small_runs import user_settings
 from test_discrete import random_arrays
 from torch_bytes import FORMATS, Stored
@@ -86,6 +87,78 @@ def test_arrays_give_the_same_network(trained, expected, tmp_path):
         assert json.loads(str(file["description"]))["genotype"] == json.loads(CELLS.to_json())
 
 
+def test_damaged_arrays_are_refused_or_read_right(trained, tmp_path):
+    path = tmp_path / "network.npz"
+    save_arrays(trained, path)
+    for damaged in [*damaged_bytes(path.read_bytes(), 150), b"", b"PK\x03\x04"]:
+        path.write_bytes(damaged)
+        with bounded():
+            try:
+                found = load_network(path)
+            except InputError as error:
+                assert len(str(error)) < 400 and "allow_pickle" not in str(error)
+            else:
+                assert (found.network, found.images) == (trained.network, trained.images)
+                jax.tree.map(np.testing.assert_array_equal, found.variables, trained.variables)
+
+
+@pytest.fixture
+def arrays(trained, tmp_path):
+    """The arrays of an exported network, by name; and the function that writes and reads them again."""
+    save_arrays(trained, tmp_path / "whole.npz")
+    with np.load(tmp_path / "whole.npz") as file:
+        return dict(file)
+
+
+#: Changes of an exported network's arrays, and words of the message.
+OTHER_ARRAYS = {
+    "a name within another": ({"params": np.zeros(3, np.float32)}, "'params' is no array of its network"),
+    "a name below another": ({"params/classifier/bias/a": np.zeros(3, np.float32)}, "is no array of its network"),
+    "texts": ({"params/classifier/bias": np.array(["a", "b", "c"])}, "arrays of the types <U1, float32"),
+    "objects": ({"params/classifier/bias": np.array([None])}, "holds Python objects, which are never read"),
+    "whole numbers": ({"params/classifier/bias": np.zeros(3, int)}, "arrays of the types float32, int64"),
+    "another shape": ({"params/classifier/bias": np.zeros((3, 1), np.float32)}, "has the shape (3, 1), its network needs (3,)"),
+    "a huge array": ({"params/classifier/bias": np.broadcast_to(np.float32(0), 2**26)}, "has the shape (67108864,)"),
+    "records": ({"params/classifier/bias": np.zeros(3, [("a", "f4")])}, "is not that of an array of numbers"),
+    "complex numbers": ({"params/classifier/bias": np.zeros(3, complex)}, "which is neither numbers nor text"),
+    "no text": ({"description": np.zeros(3)}, "'description' is no text"),
+    "no JSON": ({"description": np.array("[" * 100_000)}, "'description' is no JSON text"),
+    "another format": ({"description": np.array('{"format": "b"}')}, "is of the format 'b'; this version of jdarts reads"),
+    "a list": ({"description": np.array("[]")}, "is of the format None"),
+    "no genotype": ({"description": np.array('{"format": "jdarts network 1"}')}, "does not tell the network"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), OTHER_ARRAYS.values(), ids=OTHER_ARRAYS)
+def test_other_arrays_are_refused_before_they_are_read(changes, message, arrays, tmp_path):
+    np.savez_compressed(tmp_path / "network.npz", **(arrays | changes))
+    with bounded(size=2**27), pytest.raises(InputError) as caught:
+        load_network(tmp_path / "network.npz")
+    assert message in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("network", "cells"), 10**9), (("network", "cells"), -1), (("network", "channels"), "8"),
+        (("network", "channels"), 10**30), (("network", "classes"), None), (("network", "stem"), []),
+        (("images", "shape"), [8, 12]), (("images", "shape"), [10**9, 8, 3]), (("images", "shape"), "8"),
+        (("images", "mean"), [0.5]), (("images", "std"), [0, 0, 0]), (("images", "std"), ["a", "b", "c"]),
+        (("images", "class_names"), ["cat"]), (("images",), []), (("genotype",), "DARTS"), (("genotype", "normal"), None),
+    ],
+)  # fmt: skip
+def test_descriptions_of_other_networks_are_refused(place, value, arrays, tmp_path):
+    description = json.loads(str(arrays["description"]))
+    *outer, last = place
+    inner = description
+    for name in outer:
+        inner = inner[name]
+    inner[last] = value
+    np.savez(tmp_path / "network.npz", **(arrays | {"description": np.array(json.dumps(description))}))
+    with bounded(), pytest.raises(InputError, match=r"network\.npz"):
+        load_network(tmp_path / "network.npz")
+
+
 #: A process that has jax and no jdarts.
 ELSEWHERE = """
 import sys
@@ -110,6 +183,38 @@ def test_a_program_runs_without_jdarts(trained, expected, tmp_path):
     with np.load(tmp_path / "logits.npz") as logits:
         close(logits["four"], expected)
         close(logits["one"], expected[:1])
+
+
+@pytest.fixture(scope="module")
+def program(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("program") / "network.stablehlo"
+    save_program(trained, path)
+    return path.read_bytes()
+
+
+def test_a_program_knows_its_class_names(program, tmp_path):
+    (tmp_path / "network.stablehlo").write_bytes(program)
+    classify = jdarts.load(tmp_path / "network.stablehlo")
+    assert (classify.image_shape, classify.class_names) == (FORMAT.shape, FORMAT.class_names)
+
+
+def test_no_damage_of_a_program_is_deserialised(program, tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.export.deserialize", lambda content: pytest.fail("deserialised"))
+    path = tmp_path / "network.stablehlo"
+    end = 8 * len(program)
+    bits = [*range(0, end, end // 200), *range(end - 8 * 60, end, 7)]
+    for damaged in [*(flipped(program, bit) for bit in bits), *damaged_bytes(program, 100), program + b"x", b""]:
+        if damaged != program:
+            path.write_bytes(damaged)
+            with pytest.raises(InputError, match=r"network\.stablehlo is damaged"):
+                jdarts.load(path)
+
+
+def test_a_program_without_checksum_is_refused_with_the_mend(program, tmp_path):
+    path = tmp_path / "network.stablehlo"
+    path.write_bytes(bytes(jax.export.deserialize(bytearray(program)).serialize()))
+    with pytest.raises(InputError, match=r"holds no checksum, .* earlier versions .*; export it again"):
+        jdarts.load(path)
 
 
 def test_a_program_holds_no_native_kernel(trained):
@@ -257,6 +362,32 @@ def test_wrong_input(arguments, message, state_dict, command, tmp_path, monkeypa
     assert (code, out) == (2, "")
     assert message in err and err.count("\n") == 1
     assert not (tmp_path / "network.npz").exists()
+
+
+@pytest.mark.parametrize("name", ["network.npz", "network.stablehlo"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--image-size", 0), "images are [H, W, C] = [0, 0, 3]; give whole numbers from 1 to 16,384"),
+        (("--image-size", -5), "images are [H, W, C] = [-5, -5, 3]"),
+        (("--image-size", 7), "images of 7×7 are 7×7 at the reduction in cell 1 of 3"),
+        (("--image-size", 100_000_000), "images are [H, W, C] = [100000000, 100000000, 3]"),
+        (("--std", 0, 0, 0), "std is (0.0, 0.0, 0.0)"),
+        (("--std", "nan", 1, 1), "std is (nan, 1.0, 1.0); give finite numbers"),
+        (("--std", -1, 1, 1), "std is (-1.0, 1.0, 1.0)"),
+        (("--std", 60, 60, 60), "divide values on the scale 0 to 255 by 255"),
+        (("--mean", "inf", 0, 0), "mean is (inf, 0.0, 0.0); give finite numbers"),
+        (("--channels", 0), "channels is 0, but the checkpoint's network has channels 2"),
+    ],
+)  # fmt: skip
+def test_images_that_no_network_reads(options, message, name, state_dict, command, tmp_path):
+    np.savez(tmp_path / "weights.npz", **state_dict)
+    code, out, err = command(
+        tmp_path / "weights.npz", "--genotype", CELLS, *map(str, options), "--out", tmp_path / name
+    )
+    assert (code, out) == (2, "")
+    assert message in err and err.count("\n") == 1
+    assert not (tmp_path / name).exists()
 
 
 def test_files_that_cannot_be_written_and_programs_that_cannot_be_read(trained, command, tmp_path):

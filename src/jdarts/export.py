@@ -105,10 +105,11 @@ def _from_pytorch(config: ExportConfig) -> TrainedNetwork:
     network = network.clone(auxiliary=False)
     variables = import_weights(network, arrays)
     stem = variables["params"]["stem" if network.stem == "cifar" else "stem0"]["kernel"]
-    size = config.image_size or native_image_size(network)
+    size = native_image_size(network) if config.image_size is None else config.image_size
     cifar10 = CATALOGUE["cifar10"]
     default = (cifar10.mean, cifar10.std) if network.stem == "cifar" else (IMAGENET_MEAN, IMAGENET_STD)
-    mean, std = config.mean or default[0], config.std or default[1]
+    mean = default[0] if config.mean is None else config.mean
+    std = default[1] if config.std is None else config.std
     channels = stem.shape[2]
     if not len(mean) == len(std) == channels:
         raise InputError(

@@ -1,12 +1,12 @@
 """Trained networks: read from a run, from arrays or from an exported program, and used on batches of images."""
 
+import contextlib
 import dataclasses
 import functools
 import io
 import json
 import os
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts import checkpoint
+from jdarts.array_file import StoredArray, read_arrays
 from jdarts.data import normalise
+from jdarts.data.checks import check_statistics
 from jdarts.errors import InputError
 from jdarts.files import replace_bytes
 from jdarts.genotype import Genotype, parse_genotype
-from jdarts.nets.discrete import DiscreteNetwork
+from jdarts.nets.discrete import DiscreteNetwork, check_images_of, check_network, init_shapes
+from jdarts.nets.reference_names import discrete_entries
+from jdarts.program_file import read_sealed, sealed
 
 DESCRIPTION = "description"
-_FORMAT = "jdarts network 1"
+_FORMAT, _PROGRAM_FORMAT = "jdarts network 1", "jdarts program 1"
+#: Bytes of the longest description that is read: names of 100,000 classes have room in it.
+_LONGEST_DESCRIPTION = 16_000_000
+#: Pixels of the longest side of images.
+LONGEST_SIDE = 16_384
 #: Platforms that an exported program runs on.
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -36,12 +44,22 @@ class ImageFormat:
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
       class_names: one name per class; empty where they are not known.
+
+    Raises:
+      InputError: a size that no image has, or statistics that do not fit the channels or the scale.
     """
 
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or not all(type(size) is int and 1 <= size <= LONGEST_SIDE for size in self.shape):
+            raise InputError(
+                f"images are [H, W, C] = {list(self.shape)}; give whole numbers from 1 to {LONGEST_SIDE:,} for each"
+            )
+        check_statistics(self.mean, self.std, self.shape[2])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,11 +70,21 @@ class TrainedNetwork:
       network: the network.
       variables: `{'params': …, 'batch_stats': …}`.
       images: what it reads.
+
+    Raises:
+      InputError: the network cannot read images of this size, or has another number of classes than there are names.
     """
 
     network: DiscreteNetwork
     variables: Mapping[str, Any]
     images: ImageFormat
+
+    def __post_init__(self) -> None:
+        height, width, _ = self.images.shape
+        check_images_of(self.network, height, width)
+        names = len(self.images.class_names)
+        if names not in (0, self.network.classes):
+            raise InputError(f"{names} class names for {self.network.classes} classes; give one for each")
 
     def apply(self, variables: Mapping[str, Any], images: jax.Array | np.ndarray) -> jax.Array:
         """The network with any variables: raw images, uint8 `[B, H, W, C]`, to logits `[B, classes]`. A pure function."""
@@ -73,7 +101,7 @@ class Classifier:
 
     Attributes:
       image_shape: `(H, W, C)` of its images.
-      class_names: one name per class; empty where they are not known, as from an exported program.
+      class_names: one name per class; empty where they are not known, as from a checkpoint of PyTorch.
     """
 
     def __init__(
@@ -175,7 +203,8 @@ def save_program(trained: TrainedNetwork, path: Path) -> None:
     """Writes a network as a StableHLO program that runs without jdarts: a function from uint8 `[B, H, W, C]` to logits.
 
     Any process with jax runs it: `jax.export.deserialize(bytearray(open(path, 'rb').read())).call(images)`. The number of
-    images is free; weights and normalisation are part of the program.
+    images is free; weights and normalisation are part of the program. Behind it stand the class names and a checksum over
+    all, which `load` verifies and plain jax passes over.
 
     Raises:
       InputError: the file cannot be written.
@@ -183,7 +212,8 @@ def save_program(trained: TrainedNetwork, path: Path) -> None:
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *trained.images.shape), jnp.uint8)
     exported = jax.export.export(jax.jit(trained.logits), platforms=PLATFORMS)(images)
-    _write(path, bytes(exported.serialize()))
+    description = {"format": _PROGRAM_FORMAT, "images": dataclasses.asdict(trained.images)}
+    _write(path, sealed(bytes(exported.serialize()), description))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -203,48 +233,73 @@ def _is_archive(path: Path) -> bool:
 
 
 def _exported(path: Path) -> Classifier:
+    program, description = read_sealed(path)
+    with _description_checked(path, description, _PROGRAM_FORMAT):
+        images = _image_format(description["images"])
     try:
-        exported = jax.export.deserialize(bytearray(path.read_bytes()))
-        (images,) = exported.in_avals
-        _, height, width, channels = images.shape
-    except ImportError:
-        raise
-    except Exception as error:
-        # What reads the program tells of damage in many ways.
+        exported = jax.export.deserialize(program)
+    except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(
-            f"{path} is damaged, or no network that jdarts has exported ({type(error).__name__}); give a training's folder, or "
-            "a file of python -m jdarts.export"
+            f"{path} holds a program that this version of jax cannot read ({error}); export the network again with this version"
         ) from None
-    return Classifier(jax.jit(exported.call), (int(height), int(width), int(channels)))
+    return Classifier(jax.jit(exported.call), images.shape, images.class_names)
 
 
 def _from_arrays(path: Path) -> TrainedNetwork:
+    arrays = read_arrays(path)
+    text = arrays.pop(DESCRIPTION, None)
+    if text is None:
+        raise InputError(
+            f"{path} holds arrays, but not those of a network that jdarts has exported; a checkpoint of PyTorch is "
+            "brought in with python -m jdarts.export FILE --genotype NAME --out network.npz"
+        )
+    with _description_checked(path, description := _parsed(path, text), _FORMAT):
+        images = _image_format(description["images"])
+        cells = len({name.split("/")[1] for name in arrays if name.startswith("params/cell")})
+        if description["network"]["cells"] != cells:
+            raise InputError(f"its description tells {description['network']['cells']} cells, it holds {cells}")
+        network = _network(description, {stored.dtype for stored in arrays.values()})
+        return TrainedNetwork(network, _fitting(arrays, network, images.shape[2]), images)
+
+
+def _parsed(path: Path, text: StoredArray) -> Any:
+    if text.shape or text.dtype.kind != "U" or text.nbytes > _LONGEST_DESCRIPTION:
+        raise InputError(f"{path} is damaged, or no .npz file that jdarts has written: {DESCRIPTION!r} is no text")
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            if DESCRIPTION not in file:
-                raise InputError(
-                    f"{path} holds arrays, but not those of a network that jdarts has exported; a checkpoint of PyTorch is "
-                    "brought in with python -m jdarts.export FILE --genotype NAME --out network.npz"
-                )
-            description = json.loads(str(file[DESCRIPTION]))
-            variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
-            for name in file.files:
-                if name != DESCRIPTION:
-                    _put(variables, name.split("/"), file[name])
-        if description["format"] != _FORMAT:
-            raise InputError(f"{path} is {description['format']!r}; this version of jdarts reads {_FORMAT!r}")
-        return _network(description, variables)
-    except InputError:
-        raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged, or no .npz file that jdarts has written ({error})") from None
+        return json.loads(str(np.asarray(text)))
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is no .npz file that jdarts has written: {DESCRIPTION!r} is no JSON text") from None
 
 
-def _put(tree: dict[str, Any], place: list[str], leaf: np.ndarray) -> None:
-    *modules, last = place
-    for module in modules:
-        tree = tree.setdefault(module, {})
-    tree[last] = leaf
+@contextlib.contextmanager
+def _description_checked(path: Path, description: Any, wanted: str) -> Iterator[None]:
+    """Names the file in what is raised of its description, of this format."""
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != wanted:
+        raise InputError(f"{path} is of the format {found!r:.60}; this version of jdarts reads {wanted!r}")
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no file that jdarts has written: its description does not tell the network ({error!r:.80})"
+        ) from None
+
+
+def _fitting(arrays: Mapping[str, StoredArray], network: DiscreteNetwork, image_channels: int) -> dict[str, Any]:
+    """The variables of a network, read where all names, shapes and types are its own."""
+    wanted = {"/".join(entry.path) for entry in discrete_entries(network)}
+    for name in sorted(wanted ^ set(arrays)):
+        raise InputError(f"{name[:80]!r} is {'missing' if name in wanted else 'no array of its network'}")
+
+    def leaf(place: Any, expected: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = jax.tree_util.keystr(place, simple=True, separator="/")
+        if arrays[name].shape != expected.shape:
+            raise InputError(f"{name!r} has the shape {arrays[name].shape}, its network needs {expected.shape}")
+        return np.asarray(arrays[name])
+
+    return jax.tree_util.tree_map_with_path(leaf, init_shapes(network, image_channels))
 
 
 def _chosen(path: Path) -> checkpoint.Checkpoint:
@@ -274,13 +329,16 @@ def _from_checkpoint(found: checkpoint.Checkpoint) -> TrainedNetwork:
         collection: {name: leaves for name, leaves in trained.get(collection, {}).items() if name != "auxiliary"}
         for collection in ("params", "batch_stats")
     }
-    return _network(description, variables)
+    network = _network(description, {leaf.dtype for leaf in jax.tree.leaves(variables)})
+    return TrainedNetwork(network, jax.device_get(variables), _image_format(description["images"]))
 
 
-def _network(description: Mapping[str, Any], variables: Mapping[str, Any]) -> TrainedNetwork:
-    settings, images = description["network"], description["images"]
-    height, width, channels = images["shape"]
-    dtype = next((leaf.dtype for leaf in jax.tree.leaves(variables)), np.dtype(np.float32))
+def _network(description: Mapping[str, Any], dtypes: set[np.dtype[Any]]) -> DiscreteNetwork:
+    """The network that a description tells, of the one type that its arrays have."""
+    settings = description["network"]
+    dtype = next(iter(dtypes), np.dtype(np.float32))
+    if len(dtypes) > 1 or not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError(f"arrays of the types {', '.join(sorted(map(str, dtypes)))}; a network has one type of floats")
     network = DiscreteNetwork(
         genotype=parse_genotype(json.dumps(description["genotype"]), Genotype),
         stem=settings["stem"],
@@ -290,7 +348,11 @@ def _network(description: Mapping[str, Any], variables: Mapping[str, Any]) -> Tr
         auxiliary=False,
         dtype=jnp.dtype(dtype),
     )
-    format_ = ImageFormat(
-        (height, width, channels), tuple(images["mean"]), tuple(images["std"]), tuple(images["class_names"])
+    check_network(network)
+    return network
+
+
+def _image_format(fields: Mapping[str, Any]) -> ImageFormat:
+    return ImageFormat(
+        tuple(fields["shape"]), tuple(fields["mean"]), tuple(fields["std"]), tuple(map(str, fields["class_names"]))
     )
-    return TrainedNetwork(network, jax.device_get(variables), format_)

@@ -81,7 +81,7 @@ class DiscreteNetwork(nn.Module):
         check_network(self)
         images = checked_images(images, self.dtype)
         _, height, width, _ = images.shape
-        check_image_size(height, width, self.cells, stem_stride=4 if self.stem == "imagenet" else 1)
+        check_images_of(self, height, width)
         factors = self._drop_path_factors(images.shape[0], drop_path) if train else None
         before, last, halved = self._read(images, train)
         channels, auxiliary = self.channels, None
@@ -240,3 +240,12 @@ def check_network(network: DiscreteNetwork) -> None:
             f"genotype: reduce_concat is {list(joined)}; a reduction cell's inputs are twice as large as its nodes: "
             f"give only nodes, {INPUT_STATES} and up"
         )
+
+
+def check_images_of(network: DiscreteNetwork, height: int, width: int) -> None:
+    """Checks that a network can read images of a size.
+
+    Raises:
+      InputError: an odd size at some reduction.
+    """
+    check_image_size(height, width, network.cells, stem_stride=4 if network.stem == "imagenet" else 1)

@@ -1,7 +1,6 @@
 """Weights of the reference implementation in our networks."""
 
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdarts.array_file import StoredArray, read_arrays
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.nets.discrete import STEM_MULTIPLIER, DiscreteNetwork, Stem, init_shapes
@@ -74,20 +74,13 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
     return variables
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+def read_state_dict(path: Path) -> Mapping[str, np.ndarray | StoredArray]:
     """The arrays of a PyTorch `state_dict`: of a file that `torch.save` has written, or of an `.npz` with the same names.
 
     Raises:
       InputError: the file is not there, damaged or of another kind; a `.pt` file that asks for more than tensors.
     """
-    if path.suffix != ".npz":
-        return read_torch_file(path)
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {path} as arrays ({why}); copy or write it again") from None
+    return read_arrays(path) if path.suffix == ".npz" else read_torch_file(path)
 
 
 def network_of(

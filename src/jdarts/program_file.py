@@ -1,0 +1,63 @@
+"""Files of exported programs: the program, what describes it, and a checksum over both.
+
+A file begins with the program as `jax.export` serialises it, so that `jax.export.deserialize` reads it as it is and passes
+over the rest: a description as JSON text, then its length (8 bytes, little-endian), SHA-256 of all before it, and a mark.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jdarts.errors import InputError
+
+_MARK = b"jdarts1\n"
+_LENGTH = struct.Struct("<Q")
+_DIGEST_SIZE = hashlib.sha256().digest_size
+_END_SIZE = _LENGTH.size + _DIGEST_SIZE + len(_MARK)
+
+
+def sealed(program: bytes, description: Mapping[str, Any]) -> bytes:
+    """The content of a file.
+
+    Args:
+      program: what `jax.export` has serialised.
+      description: JSON data that describes it.
+    """
+    text = json.dumps(description).encode()
+    content = program + text + _LENGTH.pack(len(text))
+    return content + hashlib.sha256(content).digest() + _MARK
+
+
+def read_sealed(path: Path) -> tuple[bytearray, Any]:
+    """The program of a file and its description, both as they were written.
+
+    Raises:
+      InputError: the file cannot be read, has no checksum, or is not as it was written. Nothing is deserialised then.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - len(_MARK), 0))
+            has_mark = size >= _END_SIZE and file.read() == _MARK
+            file.seek(0)
+            content = memoryview(bytearray(file.read())) if has_mark else memoryview(b"")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    if not has_mark:
+        raise InputError(
+            f"{path} is damaged, or no network that jdarts has exported: its end holds no checksum, which programs of earlier "
+            "versions do not have; export it again with python -m jdarts.export"
+        )
+    covered, digest = content[: -_DIGEST_SIZE - len(_MARK)], content[-_DIGEST_SIZE - len(_MARK) : -len(_MARK)]
+    if hashlib.sha256(covered).digest() != digest:
+        raise InputError(f"{path} is damaged: its checksum is another; copy it again, or export the network again")
+    (length,) = _LENGTH.unpack(covered[-_LENGTH.size :])
+    stop = len(covered) - _LENGTH.size
+    start = max(stop - length, 0)
+    try:
+        return bytearray(covered[:start]), json.loads(bytes(covered[start:stop]))
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is no network that jdarts has exported: its description is no JSON text") from None
