@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import http.server
 import socket
@@ -16,13 +17,15 @@ URL = "http://nowhere.invalid/cifar-10-binary.tar.gz"
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Serves a folder on this machine; `promise` adds to the length that it announces."""
+    """Serves a folder on this machine; `promise` adds to the length that it announces, `more` megabytes follow without it."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     folder = tmp_path / "served"
     folder.mkdir()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         promise = 0
+        more = 0
+        sent = 0
 
         def do_GET(self):
             file = folder / self.path.lstrip("/")
@@ -31,9 +34,14 @@ def server(tmp_path, monkeypatch):
                 return
             content = file.read_bytes()
             self.send_response(200)
-            self.send_header("Content-Length", str(len(content) + self.promise))
+            if not self.more:
+                self.send_header("Content-Length", str(len(content) + self.promise))
             self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(content)
+                for _ in range(self.more):
+                    self.wfile.write(bytes(1 << 20))
+                    type(self).sent += 1
 
         def log_message(self, *args):
             pass
@@ -82,6 +90,27 @@ def test_a_bad_download_says_how_to_go_on_and_leaves_nothing(served, promise, me
         prepare("cifar10", data_dir=tmp_path / "tfds")
     mend = f"python -m jdarts.data prepare cifar10 --from FOLDER --data-dir {tmp_path / 'tfds'}"
     assert str(caught.value).endswith(mend)
+    assert not (tmp_path / "tfds").exists()
+
+
+@pytest.mark.parametrize(
+    ("promise", "more", "message"),
+    [
+        (627_000_000, 0, "not the expected file: 627,000,007 bytes, expected 7; try again"),
+        (0, 627, "not the expected file: more than the expected 7 bytes; try again"),
+    ],
+)
+def test_a_download_stops_at_the_expected_size(promise, more, message, server, tmp_path, monkeypatch):
+    folder, address, handler = server
+    handler.promise, handler.more = promise, more
+    (folder / "cifar-10-binary.tar.gz").write_bytes(b"whole!!")
+    register(monkeypatch, f"{address}/cifar-10-binary.tar.gz", b"whole!!")
+    calls = []
+    with pytest.raises(InputError, match=message):
+        prepare("cifar10", data_dir=tmp_path / "tfds", progress=lambda *call: calls.append(call))
+    # What the sockets of both sides hold, and no more.
+    assert handler.sent < 100
+    assert all(done <= total for _, done, total in calls)
     assert not (tmp_path / "tfds").exists()
 
 

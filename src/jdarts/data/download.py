@@ -39,14 +39,18 @@ def download(url: str, target: Path, *, size: int, sha256: str, mend: str, progr
     digest, received = hashlib.sha256(), 0
     try:
         with urllib.request.urlopen(url, timeout=READ_SECONDS) as response:
+            _check_length(url, response.headers.get("Content-Length"), size, mend)
             with os_errors_as_input(target):
                 file = target.open("wb")
             with file:
-                while chunk := response.read(CHUNK_BYTES):
+                # One byte more than expected is enough to know another file.
+                while chunk := response.read(min(CHUNK_BYTES, size + 1 - received)):
                     with os_errors_as_input(target):
                         file.write(chunk)
                     digest.update(chunk)
                     received += len(chunk)
+                    if received > size:
+                        raise _other_file(url, f"more than the expected {size:,} bytes", mend)
                     progress(f"downloading {target.name}", received, size)
     except urllib.error.HTTPError as error:
         error.close()
@@ -56,10 +60,14 @@ def download(url: str, target: Path, *, size: int, sha256: str, mend: str, progr
     except (OSError, http.client.HTTPException) as error:
         raise _failed(url, mend, error) from error
     if digest.hexdigest() != sha256:
-        raise InputError(
-            f"what {url} sent is not the expected file: {received:,} bytes, expected {size:,}; "
-            f"sha256 {digest.hexdigest()}, expected {sha256}; try again, or {mend}"
-        )
+        found = f"{received:,} bytes, expected {size:,}; sha256 {digest.hexdigest()}, expected {sha256}"
+        raise _other_file(url, found, mend)
+
+
+def _check_length(url: str, announced: str | None, size: int, mend: str) -> None:
+    """Refuses a file that is too long before anything of it is read."""
+    if announced and announced.strip().isdecimal() and len(announced) < 20 and int(announced) > size:
+        raise _other_file(url, f"{int(announced):,} bytes, expected {size:,}", mend)
 
 
 def _reach(url: str, mend: str) -> None:
@@ -89,3 +97,7 @@ def _reach(url: str, mend: str) -> None:
 
 def _failed(url: str, mend: str, reason: object) -> InputError:
     return InputError(f"cannot download {url} ({reason}); {mend}")
+
+
+def _other_file(url: str, found: str, mend: str) -> InputError:
+    return InputError(f"what {url} sends is not the expected file: {found}; try again, or {mend}")

@@ -1,6 +1,7 @@
 """Gets a set's original files, from the user's disk or from the network, and reads them."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +69,9 @@ def read_originals(name: str, source: Path, registered: Mapping[str, Registered]
     Raises:
       InputError: A file is missing or damaged.
     """
-    if not source.exists():
+    with os_errors_as_input(source):
+        exists = source.exists()
+    if not exists:
         raise InputError(f"{source} does not exist; give {_wanted(name)}")
     if name in CIFAR_FORMS:
         return _read_cifar(name, source, registered)
@@ -76,14 +79,24 @@ def read_originals(name: str, source: Path, registered: Mapping[str, Registered]
     missing = [file for file in files if not (source / file).is_file()]
     if missing:
         raise InputError(f"{source} does not hold {', '.join(missing)}; give {_wanted(name)}")
+    for file in files:
+        _check_if_official(source / file, registered.get(file))
     return read_folder(source)
+
+
+def _check_if_official(path: Path, expected: Registered | None) -> None:
+    """A file of the official size must be the official one; others are known by what is inside."""
+    with os_errors_as_input(path):
+        official = expected is not None and path.stat().st_size == expected.size
+    if expected and official:
+        _check_registered(path, expected)
 
 
 def _read_cifar(name: str, source: Path, registered: Mapping[str, Registered]) -> RawSet:
     form = CIFAR_FORMS[name]
     archive = source if source.is_file() else source / form.archive
     if archive.is_file():
-        _check_archive(archive, registered[form.archive])
+        _check_registered(archive, registered[form.archive])
         return raw_cifar.read_archive(archive, form)
     for folder in (source, source / form.folder):
         if any((folder / file).is_file() for file in form.files):
@@ -91,13 +104,15 @@ def _read_cifar(name: str, source: Path, registered: Mapping[str, Registered]) -
     raise InputError(f"{source} holds neither {form.archive} nor {form.folder}; give {_wanted(name)}")
 
 
-def _check_archive(archive: Path, expected: Registered) -> None:
-    with os_errors_as_input(archive), archive.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+def _check_registered(path: Path, expected: Registered) -> None:
+    """Raises an `InputError` unless a file is the official one; reads no more of it than that has."""
+    with os_errors_as_input(path), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        found = hashlib.file_digest(file, "sha256").hexdigest() if size <= expected.size else None
     if found != expected.sha256:
+        sums = f"sha256 {found}, expected {expected.sha256}; " if found else ""
         raise InputError(
-            f"{archive} is damaged or another file: {archive.stat().st_size:,} bytes, expected "
-            f"{expected.size:,}; sha256 {found}, expected {expected.sha256}; "
+            f"{path} is damaged or another file: {size:,} bytes, expected {expected.size:,}; {sums}"
             f"download it again from {expected.url}"
         )
 

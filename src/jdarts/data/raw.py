@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -36,14 +37,35 @@ class RawSet:
     label_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
-def check_labels(labels: np.ndarray, classes: int, file: str) -> None:
-    """Raises an `InputError` that names the file unless all labels lie in `0..classes-1`."""
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+def check_labels(labels: np.ndarray, allowed: range, file: str) -> None:
+    """Raises an `InputError` that names the file unless all labels are whole numbers of a range."""
+    wrong = np.flatnonzero(~np.isin(labels, np.array(allowed)))
     if wrong.size:
         raise InputError(
-            f"{file}: record {wrong[0]} has label {labels[wrong[0]]}, labels are 0..{classes - 1}; "
-            "the file is damaged or of another set"
+            f"{file}: record {wrong[0]} has label {labels[wrong[0]]}, labels are {allowed[0]}..{allowed[-1]}; "
+            "the file is damaged or of another set: get it again"
         )
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The bytes of a file.
+
+    Args:
+      path: the file.
+      most: number of bytes that it may have. No more is read.
+
+    Raises:
+      InputError: it has more, or cannot be read.
+    """
+    with os_errors_as_input(path), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(most + 1) if size <= most else b""
+    if max(size, len(content)) > most:
+        raise InputError(
+            f"{path} has {max(size, len(content)):,} bytes, {most:,} at the most are expected; "
+            "it is damaged or of another set: get it again"
+        )
+    return content
 
 
 @contextlib.contextmanager

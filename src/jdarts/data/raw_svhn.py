@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from jdarts.data.raw import RawSet, RawSplit, check_labels, os_errors_as_input
+from jdarts.data.matlab import read_arrays
+from jdarts.data.raw import RawSet, RawSplit, check_labels
 from jdarts.errors import InputError
 
 SIZE = 32
 CLASSES = 10
 FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
+#: Images of the official files; no file may have more.
+COUNTS = {"train": 73_257, "test": 26_032}
 
 
 def read_folder(folder: Path) -> RawSet:
@@ -18,21 +21,12 @@ def read_folder(folder: Path) -> RawSet:
     Raises:
       InputError: A file is missing, damaged, or of another form.
     """
-    return RawSet(splits={split: _read_mat(folder / file) for split, file in FILES.items()})
+    return RawSet(splits={split: _read_mat(folder / file, COUNTS[split]) for split, file in FILES.items()})
 
 
-def _read_mat(path: Path) -> RawSplit:
+def _read_mat(path: Path, most: int) -> RawSplit:
     """`X` is uint8 `[H, W, C, N]`; `y` is `[N, 1]` with 1..10, where 10 stands for the digit 0."""
-    import scipy.io
-
-    with os_errors_as_input(path):
-        opened = path.open("rb")
-    with opened:
-        try:
-            content = scipy.io.loadmat(opened, variable_names=["X", "y"])
-        # scipy reports a damaged file with whatever its parser stumbles over.
-        except Exception as error:
-            raise InputError(f"{path} is no whole MATLAB file ({error}); get the file again") from error
+    content = read_arrays(path, {"X": most * SIZE * SIZE * 3, "y": most})
     images, digits = content.get("X"), content.get("y")
     if images is None or digits is None:
         raise InputError(f"{path} has no X and y; it is of another set")
@@ -41,7 +35,7 @@ def _read_mat(path: Path) -> RawSplit:
             f"{path}: X is {images.dtype} {list(images.shape)}, expected uint8 [32, 32, 3, N]; it is of another set"
         )
     if digits.size != images.shape[3] or not digits.size:
-        raise InputError(f"{path} holds {images.shape[3]:,} images and {digits.size:,} labels; get it again")
-    digits = digits.reshape(-1).astype(np.int64)
-    check_labels(digits - 1, CLASSES, str(path))
-    return RawSplit(images=images.transpose(3, 0, 1, 2), labels={"label": digits % 10})
+        raise InputError(f"{path} holds {images.shape[3]:,} images and {digits.size:,} labels; get the file again")
+    digits = digits.reshape(-1)
+    check_labels(digits, range(1, CLASSES + 1), str(path))
+    return RawSplit(images=images.transpose(3, 0, 1, 2), labels={"label": digits.astype(np.int64) % CLASSES})
