@@ -1,6 +1,9 @@
 """Folders that are built aside and take their place when they are whole."""
 
 import contextlib
+import fcntl
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,10 +14,16 @@ from jdarts.data.prepared import FILE_FORMAT
 from jdarts.data.raw import os_errors_as_input
 from jdarts.errors import InputError
 
+#: Names of temporary folders: the set's name and what tells folders of one name apart.
+_TEMPORARY = re.compile(r"\.(?P<name>[A-Za-z0-9_.-]+)-incomplete-[a-z0-9_]{8}")
+_OLD = "old"
+
 
 @contextlib.contextmanager
 def staging_folder(root: Path, name: str) -> Iterator[Path]:
     """A temporary folder in `root` for a set of this name; `root/name` is made if need be and removed if it stays empty.
+
+    Temporary folders of processes that were killed are removed first. A process locks its own as long as it lives.
 
     Raises:
       InputError: the folders cannot be made.
@@ -24,21 +33,65 @@ def staging_folder(root: Path, name: str) -> Iterator[Path]:
     try:
         with os_errors_as_input(root):
             home.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=f".{name}-incomplete-", dir=root))
+            _remove_left_overs(root)
+            staging, lock = _locked_folder(root, name)
         try:
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            os.close(lock)
     finally:
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
+def _locked_folder(root: Path, name: str) -> tuple[Path, int]:
+    """A new folder and the descriptor that keeps it locked, where the file system can lock."""
+    while True:
+        staging = Path(tempfile.mkdtemp(prefix=f".{name}-incomplete-", dir=root))
+        lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            # Another process may have taken it for a left-over before it was locked.
+            if staging.exists():
+                return staging, lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+
+
+def _remove_left_overs(root: Path) -> None:
+    """Removes temporary folders that no process has locked; a set that one was about to replace returns to its place."""
+    for path in root.iterdir():
+        found = _TEMPORARY.fullmatch(path.name)
+        # A folder that cannot be locked or removed here, such as another user's, stays.
+        with contextlib.suppress(OSError):
+            if found and not path.is_symlink():
+                _remove_unless_locked(path, root / found["name"])
+
+
+def _remove_unless_locked(staging: Path, home: Path) -> None:
+    folder = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (staging / _OLD).is_dir():
+            for old in (staging / _OLD).iterdir():
+                if not (home / old.name).exists():
+                    home.mkdir(exist_ok=True)
+                    old.rename(home / old.name)
+        shutil.rmtree(staging)
+    finally:
+        os.close(folder)
+
+
 def move_into_place(built: Path, place: Path, staging: Path) -> None:
     """Puts a whole set in its place; what lay there leaves together with `staging`."""
-    old = staging / "old"
+    old = staging / _OLD / place.name
     if place.exists():
+        old.parent.mkdir()
         place.rename(old)
     try:
         built.rename(place)
