@@ -13,7 +13,7 @@ CONFIG = TrainConfig(
     dataset="digits",
     channels=16,
     cells=3,
-    # An auxiliary head needs states of 8×8, which these images have lost at two thirds of the depth.
+    # An auxiliary head needs states of 4×4, which these images have lost at two thirds of the depth.
     auxiliary=False,
     drop_path=0.1,
     epochs=100,

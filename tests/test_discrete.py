@@ -11,6 +11,7 @@ from jdarts import zoo
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.nets import discrete
+from jdarts.nets.auxiliary import windows
 from jdarts.nets.discrete import DiscreteNetwork, cifar_network, imagenet_network, init_shapes
 from jdarts.nets.drop_path import drop_path_factors
 from jdarts.nets.imported import import_weights
@@ -162,16 +163,36 @@ def shapes_of(network, images, **settings):
     return jax.eval_shape(lambda x: network.init(jax.random.key(0), x, **settings), images)
 
 
+@pytest.mark.parametrize("size", [16, 28, 48, 64, 96, (28, 64)])
+def test_the_auxiliary_head_fits_images_of_any_size(size):
+    height, width = size if isinstance(size, tuple) else (size, size)
+    network = cifar_network(zoo.DARTS_V2, channels=4, cells=3)
+    images = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
+    (logits, auxiliary), variables = jax.eval_shape(
+        lambda x: network.init_with_output(jax.random.key(0), x, train=True), images
+    )
+    assert (logits.shape, auxiliary.shape) == ((2, 10), (2, 10))
+    # Its weights are those of 32×32 images.
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, init_shapes(network))
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_two_windows_of_the_auxiliary_head_take_all_of_an_image(stride):
+    paper = {3: range(8, 11), 2: range(7, 9)}[stride]
+    for size in range(4, 300):
+        window, step = windows(size, stride)
+        assert (size - window) // step == 1 and 1 <= step < window
+        if size in paper:
+            assert (window, step) == (5, stride)
+        else:
+            assert window + step == size
+
+
 def test_the_auxiliary_head_names_images_that_do_not_fit():
     network = cifar_network(zoo.DARTS_V2, channels=4, cells=20)
-    for size, found in ((8, "2×2"), (64, "16×16")):
-        expected = (
-            rf"finds images of {size}×{size} at cell 13 of 20 {found} large, and needs 8×8 to 10×10; .*auxiliary=False"
-        )
-        with pytest.raises(InputError, match=expected):
-            shapes_of(network, (1, size, size, 3), train=True)
-    with pytest.raises(InputError, match="7×7 to 8×8"):
-        shapes_of(imagenet_network(zoo.DARTS_V2, channels=4, cells=3), (1, 192, 192, 3), train=False)
+    expected = "finds images of 8×8 at cell 13 of 20 2×2 large, and needs 4×4 or more; .*--no-auxiliary"
+    with pytest.raises(InputError, match=expected):
+        shapes_of(network, (1, 8, 8, 3), train=True)
 
 
 def test_in_evaluation_the_auxiliary_head_asks_for_nothing():

@@ -11,15 +11,19 @@ from jdarts.ops.precision import wide_type
 
 WINDOW = 5
 POOLED = 2
+#: Smaller images leave windows of single pixels.
+SMALLEST = 4
 MIDDLE_FEATURES, LAST_FEATURES = 128, 768
 
 
 class AuxiliaryHead(nn.Module):
-    """ReLU, mean over 5×5 windows, 1×1 convolution, 2×2 convolution, linear layer.
+    """ReLU, mean over 2×2 windows, 1×1 convolution, 2×2 convolution, linear layer.
+
+    The windows are `windows` of the image's height and width, so that the weights fit images of any size.
 
     Attributes:
       classes: number of classes.
-      stride: of the windows: 3 in the CIFAR network, 2 in the ImageNet network, so that 2×2 windows are left.
+      stride: of the windows, where 5×5 windows of it leave 2×2: 3 in the CIFAR network, 2 in the ImageNet network.
       last_norm: whether the 2×2 convolution has a batch norm. The ImageNet network of the paper's experiments has none.
       place: the images and the cell, for the error message.
       axis_name: a mapped axis for synchronised batch statistics.
@@ -36,17 +40,19 @@ class AuxiliaryHead(nn.Module):
         """`[B, H, W, C]` to logits `[B, classes]`.
 
         Raises:
-          InputError: an image from which the windows do not leave 2×2.
+          InputError: an image too small for windows.
         """
-        sizes = readable_sizes(self.stride)
         height, width = x.shape[1:3]
-        if height not in sizes or width not in sizes:
+        if not (head_reads(height) and head_reads(width)):
             raise InputError(
-                f"the auxiliary head finds {self.place} {height}×{width} large, and needs {sizes[0]}×{sizes[0]} to "
-                f"{sizes[-1]}×{sizes[-1]}; give images of another size, or auxiliary=False"
+                f"the auxiliary head finds {self.place} {height}×{width} large, and needs {SMALLEST}×{SMALLEST} or more; give "
+                "larger images, or leave the head out by --no-auxiliary"
             )
-        window, strides = (1, WINDOW, WINDOW, 1), (1, self.stride, self.stride, 1)
-        x = lax.reduce_window(jax.nn.relu(x), np.zeros((), x.dtype), lax.add, window, strides, "VALID") / WINDOW**2
+        (rows, down), (columns, right) = windows(height, self.stride), windows(width, self.stride)
+        window, strides = (1, rows, columns, 1), (1, down, right, 1)
+        x = lax.reduce_window(jax.nn.relu(x), np.zeros((), x.dtype), lax.add, window, strides, "VALID") / (
+            rows * columns
+        )
         first = Convolution(MIDDLE_FEATURES, size=1, padding=0, axis_name=self.axis_name, name="first")
         x = jax.nn.relu(first(x, train=train))
         last = Convolution(
@@ -56,6 +62,23 @@ class AuxiliaryHead(nn.Module):
         return classifier(self.classes, features, name="classifier")(features)
 
 
-def readable_sizes(stride: int) -> range:
-    """The sizes that windows of this stride leave 2×2 of."""
-    return range(WINDOW + (POOLED - 1) * stride, WINDOW + POOLED * stride)
+def head_reads(size: int) -> bool:
+    """Whether an auxiliary head reads images of this height or width."""
+    return size >= SMALLEST
+
+
+def windows(size: int, stride: int) -> tuple[int, int]:
+    """The size and the stride of the windows, two of which an auxiliary head takes along each side of its images.
+
+    Args:
+      size: height or width of the images.
+      stride: of windows of 5 pixels, which are taken where two of them fit and no third.
+
+    Returns:
+      Size and stride; for other images those of two windows that overlap by a quarter of the image, as two of 5 pixels do
+      in 8.
+    """
+    if WINDOW + (POOLED - 1) * stride <= size < WINDOW + POOLED * stride:
+        return WINDOW, stride
+    window = -(-WINDOW * size // 8)
+    return window, size - window

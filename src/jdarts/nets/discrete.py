@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES, Genotype
-from jdarts.nets.auxiliary import AuxiliaryHead, readable_sizes
+from jdarts.nets.auxiliary import AuxiliaryHead, head_reads, windows
 from jdarts.nets.discrete_cell import DiscreteCell
 from jdarts.nets.drop_path import drop_path_factors
 from jdarts.nets.layers import Convolution, check_image_size, checked_images, classifier, global_mean
@@ -142,8 +142,8 @@ def cifar_network(
 ) -> DiscreteNetwork:
     """The network for CIFAR and other small images; the defaults are the paper's for CIFAR-10 (section 3.2).
 
-    The auxiliary head needs images that are 8×8 to 10×10 at two thirds of the depth, such as 32×32 ones; smaller or larger
-    images need `auxiliary=False`.
+    The auxiliary head is the paper's for images that are 8×8 to 10×10 at two thirds of the depth, such as 32×32 ones; for others
+    its windows are as much larger or smaller. Images that are smaller than 4×4 there need `auxiliary=False`.
 
     Args:
       genotype: both cells.
@@ -201,19 +201,23 @@ def native_image_size(network: DiscreteNetwork) -> int:
 
     32 for the CIFAR network and 224 for the ImageNet network, where they have three cells or more.
     """
-    return (8 if network.stem == "cifar" else 7) * _shrinkage(network)
+    return (8 if network.stem == "cifar" else 7) * _shrinkage(network.stem, network.cells)
 
 
 def auxiliary_head_reads(network: DiscreteNetwork, image_size: int) -> bool:
     """Whether images of this size have one that an auxiliary head can read at two thirds of the depth."""
-    size, rest = divmod(image_size, _shrinkage(network))
-    return rest == 0 and size in readable_sizes(AUXILIARY_STRIDE[network.stem])
+    size, rest = divmod(image_size, _shrinkage(network.stem, network.cells))
+    return rest == 0 and head_reads(size)
 
 
-def _shrinkage(network: DiscreteNetwork) -> int:
+def auxiliary_windows(stem: Stem, cells: int, image_size: int) -> tuple[int, int]:
+    """Size and stride of the auxiliary head's windows in a network of so many cells, for images of this size."""
+    return windows(image_size // _shrinkage(stem, cells), AUXILIARY_STRIDE[stem])
+
+
+def _shrinkage(stem: Stem, cells: int) -> int:
     """How many times smaller than the images the last cells' states are."""
-    reductions = cell_kinds(network.cells).count("reduce")
-    return (1 if network.stem == "cifar" else 8) * 2**reductions
+    return (1 if stem == "cifar" else 8) * 2 ** cell_kinds(cells).count("reduce")
 
 
 def auxiliary_cell(cells: int) -> int:

@@ -12,6 +12,8 @@ import numpy as np
 
 from jdarts import checkpoint, data
 from jdarts.data.large import LARGE, open_large
+from jdarts.nets.auxiliary import WINDOW
+from jdarts.nets.discrete import AUXILIARY_STRIDE, auxiliary_windows
 from jdarts.nets.initial import initial_variables
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
@@ -144,11 +146,20 @@ class _Training(EpochRun[TrainState]):
         if self.images.valid_count:
             counts += f", {self.images.valid_count:,} held out"
         cells = f"{self.config.cells} cell{'s' if self.config.cells > 1 else ''}"
-        head = "and an auxiliary head, " if self.config.auxiliary else ""
+        head = f"and an auxiliary head{self._head_note()}, " if self.config.auxiliary else ""
         return (
             f"training on {self.config.dataset}: {counts}; {cells}, "
             f"{_weights(template):,} weights, {head}{self.config.genotype}"
         )
+
+    def _head_note(self) -> str:
+        """The windows of the auxiliary head, where the size of the images makes them others than the paper's."""
+        stem, cells = self.config.network, self.config.cells
+        sides = [auxiliary_windows(stem, cells, side) for side in self.images.image_shape[:2]]
+        if all(side == (WINDOW, AUXILIARY_STRIDE[stem]) for side in sides):
+            return ""
+        sizes, strides = ("×".join(map(str, each)) for each in zip(*sides))
+        return f" (its windows fit the images: {sizes} with stride {strides}; the paper's are 5×5)"
 
     def program_key(self) -> Hashable:
         settings = self.config.to_json()
