@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.files import aside, replace_text
 from jdarts.genotype import AnyGenotype
+from jdarts.report.metrics import METRICS_FILE, TENSORBOARD_FOLDER
 from jdarts.runs import processes
 from jdarts.runs.settings import BEFORE, option
 
@@ -57,25 +59,27 @@ class RunFolder(NamedTuple):
     def taken(self, config: Mapping[str, Any]) -> Iterator[None]:
         """Takes the folder for this process, and makes it where it is missing.
 
+        Where an error ends the run before its first step, a folder that was made here is removed.
+
         Raises:
           InputError: as `check`, or another process uses the folder, or it cannot be written.
         """
         if not processes.leads():
             yield
             return
-        existed = self.path.exists()
+        made = [each for each in (self.path, *self.path.parents) if not each.exists()]
         with _explained("write", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            self.check(config)
-            if not (self.path / CONFIG).exists():
-                try:
+            try:
+                self.check(config)
+                if not (self.path / CONFIG).exists():
                     self.write(CONFIG, json.dumps(config, indent=1) + "\n")
-                except InputError:
-                    if not existed:
-                        self._remove_empty()
-                    raise
-            yield
+                yield
+            except (InputError, OSError):
+                if made:
+                    self._remove_begun(made)
+                raise
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -93,10 +97,15 @@ class RunFolder(NamedTuple):
         finally:
             os.close(lock)
 
-    def _remove_empty(self) -> None:
+    def _remove_begun(self, made: list[Path]) -> None:
+        """Removes the folder, and those around it that were made with it, if it holds no step of a run."""
         with contextlib.suppress(OSError):
-            (self.path / LOCK).unlink()
-            self.path.rmdir()
+            entries = list(self.path.iterdir())
+            if all(map(_is_of_start, entries)):
+                for entry in entries:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                for each in made:
+                    each.rmdir()
 
     def write_genotype(self, genotype: AnyGenotype, epoch: int | None = None) -> None:
         """Writes a genotype: the one after an epoch, or the final one.
@@ -122,6 +131,15 @@ class RunFolder(NamedTuple):
         with _explained("write", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_text(path, text)
+
+
+def _is_of_start(entry: Path) -> bool:
+    """Whether this is what a run leaves in its folder before its first step."""
+    if entry.name == METRICS_FILE:
+        return not entry.stat().st_size
+    if entry.is_dir() and entry.name != TENSORBOARD_FOLDER:
+        return not any(entry.iterdir())
+    return entry.name in (CONFIG, LOCK, TENSORBOARD_FOLDER)
 
 
 def _check_same(path: Path, config: Mapping[str, Any]) -> None:

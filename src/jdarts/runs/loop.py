@@ -19,6 +19,7 @@ from jdarts.report import MetricsLog, Progress, read_metrics
 from jdarts.runs import processes
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.interruption import Interruption
+from jdarts.runs.memory import available_memory, check_state_fits
 from jdarts.runs.programs import CompiledPrograms
 from jdarts.runs.protocols import Log, Setting, State, Summary
 
@@ -130,6 +131,20 @@ class EpochRun(abc.ABC, Generic[AnyState]):
     @abc.abstractmethod
     def close(self, state: AnyState, evaluation: Mapping[str, float]) -> Summary:
         """Writes what the run leaves behind at its end, the summary last."""
+
+    def check_size(self) -> None:
+        """Checks, before the run's folder is made, that its steps can be counted and its state held.
+
+        Raises:
+          InputError: more steps than 32 bits count, or a state that is larger than the memory.
+        """
+        most = (2**31 - 1) // self.steps_per_epoch
+        if self._setting.epochs > most:
+            raise InputError(
+                f"--epochs is {self._setting.epochs} of {self.steps_per_epoch:,} steps each, and 2^31 steps cannot be counted; "
+                f"give {most} or less"
+            )
+        check_state_fits(self.template, available_memory())
 
     def go(self) -> Any:
         """Runs to the end, after the newest whole checkpoint if there is one.

@@ -1,10 +1,14 @@
 """What a compiled step needs of the memory, as XLA has planned it, and what the device or the machine has."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+
+from jdarts.errors import InputError
 
 #: An option of the command line, and the share of a step's passing memory that it leaves, about.
 Saving = tuple[str, float]
@@ -50,6 +54,45 @@ def available_memory() -> int | None:
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration, ValueError, IndexError):
         return None
+
+
+def check_state_fits(state: Any, available: int | None) -> None:
+    """Checks, before anything is made, that a run's state is not larger than the memory.
+
+    Args:
+      state: shapes and types, a pytree.
+      available: bytes that are there, if that is known.
+
+    Raises:
+      InputError: it is larger.
+    """
+    need = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    if available is not None and need > available:
+        raise InputError(
+            f"weights, optimiser and statistics take {in_words(need)}, and {in_words(available)} are there; give a smaller "
+            f"network: {_SMALLER}"
+        )
+
+
+@contextlib.contextmanager
+def exhaustion_explained() -> Iterator[None]:
+    """Work that may need more memory than there is.
+
+    Raises:
+      InputError: in place of the error that then comes, with what to lower.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        text = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if not isinstance(error, MemoryError) and not text.startswith("RESOURCE_EXHAUSTED"):
+            raise
+        raise InputError(
+            f"the memory does not suffice ({text[:160]}); give a smaller --batch-size, or {_SMALLER}"
+        ) from error
+
+
+_SMALLER = "lower --channels, --cells or --nodes, of a language model --width or --vocabulary"
 
 
 def in_words(size: float) -> str:

@@ -7,6 +7,7 @@ from jdarts.runs import processes
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.interruption import Interruption
 from jdarts.runs.loop import EpochRun
+from jdarts.runs.memory import exhaustion_explained
 from jdarts.runs.protocols import Setting, Summary
 
 
@@ -59,8 +60,9 @@ def _run(
         for line in (ended, *found.lines()):
             print(line, file=stream)
         return found.result
-    with Interruption() as interruption:
+    with Interruption() as interruption, exhaustion_explained():
         with interruption.stoppable():
             prepared = begin(folder, interruption)
-        with folder.taken(settings):
+            prepared.check_size()
+        with folder.taken(settings), exhaustion_explained():
             return prepared.go()

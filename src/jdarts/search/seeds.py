@@ -13,7 +13,7 @@ from jdarts import checkpoint, data
 from jdarts.errors import InputError
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, processes
 from jdarts.runs.devices import Devices, check_share
-from jdarts.runs.memory import start_lines
+from jdarts.runs.memory import exhaustion_explained, start_lines
 from jdarts.runs.protocols import Log
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
@@ -67,7 +67,7 @@ def _search_seeds(
         found = SeedsSummary(tuple(finished[folder.path] for folder in folders))
         print(*found.lines(), sep="\n", file=stream)
         return found.result
-    with Interruption() as interruption:
+    with Interruption() as interruption, exhaustion_explained():
         with interruption.stoppable():
             devices = _devices(config, len(left))
             images = dataset or data.load(config.dataset, config.data_dir)
@@ -76,9 +76,11 @@ def _search_seeds(
                 shared = runs[0].images if runs else None
                 runs.append(SearchRun(each, images, devices, folder, interruption, stream, None, images=shared))
             together = _SeedsRun(config, runs, finished, devices, interruption, stream, programs)
+            together.check_size()
         with contextlib.ExitStack() as stack:
             for each, folder in left:
                 stack.enter_context(folder.taken(each.to_json()))
+            stack.enter_context(exhaustion_explained())
             return together.go()
 
 
