@@ -17,7 +17,7 @@ from jdarts.space import CELL_KINDS
 SETTINGS = {
     "dataset": "digits",
     "channels": 2,
-    "cells": 1,
+    "cells": 3,
     "nodes": 1,
     "operations": ("none", "skip_connect", "max_pool_3x3", "dil_conv_3x3"),
     "epochs": 2,

@@ -1,8 +1,9 @@
 """Search spaces as data: which operations each edge may hold, how many nodes, what is concatenated."""
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Literal
 
@@ -186,6 +187,32 @@ def recurrent_space(
     if nodes < 1:
         raise InputError(f"search space: {nodes} nodes; give 1 or more")
     return RecurrentSpace((tuple(primitives),) * (nodes * (nodes + 1) // 2), tuple(concat))
+
+
+def check_operations(names: Iterable[str], known: Sequence[str]) -> None:
+    """Checks the names of candidate operations, as a person gives them.
+
+    Raises:
+      InputError: a name that is not known; the message has the nearest one that is.
+    """
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            guess = f"did you mean {near[0]}? " if near else ""
+            raise InputError(f"--operations names {name}; {guess}The operations are {', '.join(known)}")
+
+
+def check_mixture(names: Sequence[str]) -> None:
+    """Checks that the candidates of an edge are a mixture, whose weights the alphas decide.
+
+    Raises:
+      InputError: a single operation.
+    """
+    if len(names) < 2:
+        raise InputError(
+            f"--operations names {' '.join(names)} alone, whose weight on every edge is 1 whatever the alphas are; give two "
+            "operations or more"
+        )
 
 
 def reduction_cells(num_cells: int) -> tuple[int, ...]:

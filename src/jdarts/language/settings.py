@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +13,16 @@ from jdarts.errors import InputError
 from jdarts.nets.language import Rates
 from jdarts.runs.devices import Parallel, check_devices
 from jdarts.runs.settings import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RUN_BOUNDS,
     WITHOUT_EFFECT,
+    Bounds,
     Folder,
     as_json,
-    check_at_least,
-    check_below_one,
-    check_not_negative,
-    check_positive,
-    check_seed,
+    check_dataset_name,
+    check_settings,
     option,
 )
 
@@ -95,12 +98,13 @@ class LanguageConfig(abc.ABC):
         Raises:
           InputError: a value out of its range.
         """
-        check_at_least(self, _AT_LEAST)
-        check_positive(self, ("learning_rate", "clip", "checkpoint_minutes"))
-        check_not_negative(self, ("weight_decay", "activation", "temporal"))
-        check_below_one(self, ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute"))
-        check_seed(self)
+        check_settings(self, {**_BOUNDS, **self.bounds()})
+        check_dataset_name(self.dataset)
         check_devices(self)
+
+    @abc.abstractmethod
+    def bounds(self) -> Mapping[str, Bounds]:
+        """Those of the numbers that this kind of run adds, or narrows."""
 
     @property
     @abc.abstractmethod
@@ -119,16 +123,28 @@ class LanguageConfig(abc.ABC):
         return as_json(self, without=WITHOUT_EFFECT)
 
 
-_AT_LEAST = {
-    "train_words": 1,
-    "vocabulary": 2,
-    "epochs": 1,
-    "batch_size": 1,
-    "bptt": 2,
-    "width": 1,
-    "evaluation_batch_size": 1,
-    "log_every": 1,
-    "keep_checkpoints": 2,
+COLUMNS = Bounds(1, 1_000_000)
+VOCABULARY = Bounds(2, 1_000_000_000)
+WIDTH = Bounds(1, 1_000_000)
+
+_BOUNDS = {
+    **RUN_BOUNDS,
+    "train_words": Bounds(1, 1_000_000_000_000),
+    "vocabulary": VOCABULARY,
+    "batch_size": COLUMNS,
+    "bptt": Bounds(2, 100_000),
+    "width": WIDTH,
+    "learning_rate": POSITIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "clip": POSITIVE,
+    "dropout": BELOW_ONE,
+    "dropouth": BELOW_ONE,
+    "dropoutx": BELOW_ONE,
+    "dropouti": BELOW_ONE,
+    "dropoute": BELOW_ONE,
+    "activation": NOT_NEGATIVE,
+    "temporal": NOT_NEGATIVE,
+    "evaluation_batch_size": COLUMNS,
 }
 
 

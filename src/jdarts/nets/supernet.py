@@ -86,7 +86,8 @@ class Supernet(nn.Module):
     Attributes:
       space: the search space.
       channels: channels `C` of the first cells; each reduction doubles them. The paper's 16.
-      cells: number of cells. The paper's 8.
+      cells: number of cells. The paper's 8. With 1 or 2 there are reduction cells alone: no gradient reaches the alphas of
+        the normal cell, and a genotype of them says nothing. Give 3 or more for a search.
       classes: number of classes.
       stem_multiplier: the stem has this times `C` channels.
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.

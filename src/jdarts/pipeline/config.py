@@ -10,7 +10,16 @@ import tyro
 
 from jdarts.errors import InputError
 from jdarts.runs.devices import Parallel, check_wrapper
-from jdarts.runs.settings import Folder, check_at_least, check_seed, option
+from jdarts.runs.settings import (
+    RUN_BOUNDS,
+    SEED,
+    WITHIN_ONE,
+    Bounds,
+    Folder,
+    check_dataset_name,
+    check_settings,
+    option,
+)
 from jdarts.search import SearchConfig
 from jdarts.train import TrainConfig
 
@@ -78,14 +87,12 @@ class PipelineConfig:
         Raises:
           InputError: a value out of its range, or one that belongs to the pipeline and was given to a part of it.
         """
-        check_at_least(self, {"searches": 1, "select_epochs": 1, "repeats": 1, "random_cells": 1})
-        check_seed(self)
+        check_settings(self, _BOUNDS)
+        check_dataset_name(self.dataset)
         check_wrapper(self)
         runs = max(self.searches, self.repeats, self.num_random_cells)
         if self.seed + runs > 2**32:
             raise InputError(f"--seed is {self.seed}; give a number below {2**32 - runs + 1}")
-        if not 0 < self.select_fraction < 1:
-            raise InputError(f"--select-fraction is {self.select_fraction}; give a number between 0 and 1")
         for part, taken in _TAKEN.items():
             for name, instead in taken.items():
                 default = next(f.default for f in dataclasses.fields(getattr(self, part)) if f.name == name)
@@ -146,6 +153,15 @@ class PipelineConfig:
         return shared | {"run_dir": folder, "seed": seed}
 
 
+_BOUNDS = {
+    "searches": Bounds(1, 10_000),
+    "select_epochs": RUN_BOUNDS["epochs"],
+    "select_fraction": WITHIN_ONE,
+    "repeats": Bounds(1, 10_000),
+    "random_cells": Bounds(1, 100_000),
+    "seed": SEED,
+    "devices": RUN_BOUNDS["devices"],
+}
 _SHARED = {
     "dataset": "give --dataset",
     "data_dir": "give --data-dir",

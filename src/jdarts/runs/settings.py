@@ -3,9 +3,11 @@
 import dataclasses
 import hashlib
 import json
+import math
+import numbers
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -49,40 +51,109 @@ def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def check_at_least(config: Any, least: Mapping[str, float]) -> None:
-    """Raises an `InputError` for a field below its least value; None stands for a default."""
-    for name, bound in least.items():
+class Bounds(NamedTuple):
+    """The numbers that a setting may be: whole ones where the least is an `int`.
+
+    Attributes:
+      least: the smallest.
+      most: the largest.
+      wanted: what a message asks for in place of a smaller number.
+      wanted_less: what a message asks for in place of a larger one.
+    """
+
+    least: float
+    most: float
+    wanted: str = ""
+    wanted_less: str = ""
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises an `InputError` for a value of the option `name` that is none of these numbers."""
+        whole = isinstance(self.least, int)
+        kind: Any = numbers.Integral if whole else numbers.Real
+        if not isinstance(value, kind):
+            raise InputError(f"{option(name)} is {value!r}; give a {'whole ' if whole else ''}number")
+        if not self.least <= value <= self.most:
+            raise InputError(f"{option(name)} is {_number_text(value)}; give {self._wanted_for(value)}")
+
+    def _wanted_for(self, value: Any) -> str:
+        if value > self.most or (self.wanted and value > 0):
+            return self.wanted_less or f"a number from {self.least} to {self.most}"
+        return self.wanted or f"{self.least} or more"
+
+
+#: Numbers that reach the arithmetic of a step are within the normal numbers of float32, their reciprocals too.
+_SMALLEST, _LARGEST = 1e-37, 1e38
+POSITIVE = Bounds(_SMALLEST, _LARGEST, "a number above 0")
+NOT_NEGATIVE = Bounds(0.0, _LARGEST, "0 or more")
+BELOW_ONE = Bounds(0.0, math.nextafter(1, 0), *("a number from 0 to below 1",) * 2)
+WITHIN_ONE = Bounds(_SMALLEST, math.nextafter(1, 0), *("a number between 0 and 1",) * 2)
+SEED = Bounds(0, 2**32 - 1, wanted_less="a number below 2^32")
+
+#: Of every run.
+RUN_BOUNDS: Mapping[str, Bounds] = {
+    "epochs": Bounds(1, 1_000_000),
+    "seed": SEED,
+    "log_every": Bounds(1, 1_000_000_000),
+    "checkpoint_minutes": POSITIVE,
+    "keep_checkpoints": Bounds(2, 1_000_000),
+    "devices": Bounds(1, 65_536),
+}
+
+#: Sizes of networks. A network of the largest does not fit any machine; its shapes can still be counted.
+CHANNELS = Bounds(1, 65_536)
+CELLS = Bounds(1, 256)
+NODES = Bounds(1, 32)
+#: Pixels.
+PADDING = Bounds(0, 4096)
+CUTOUT = Bounds(0, 8192)
+
+
+def check_settings(config: Any, bounds: Mapping[str, Bounds]) -> None:
+    """Checks the fields of a configuration one by one: numbers, words to choose from, texts and places.
+
+    Args:
+      config: a dataclass.
+      bounds: of its numbers, by name; None stands for a default, and passes.
+
+    Raises:
+      InputError: a field that is out of its bounds, no such word, or a text that no file system and no terminal takes.
+    """
+    for name, bound in bounds.items():
         value = getattr(config, name)
-        if value is not None and value < bound:
-            raise InputError(f"{option(name)} is {value}; give {bound} or more")
+        if value is not None:
+            bound.check(name, value)
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise InputError(f"{option(name)} is {value!r}; give {' or '.join(map(str, get_args(kind)))}")
+        if isinstance(value, (str, Path)):
+            _check_text(name, str(value))
 
 
-def check_positive(config: Any, names: Iterable[str]) -> None:
-    """Raises an `InputError` for a field that is not a finite number above 0."""
-    for name in names:
-        if not 0 < getattr(config, name) < float("inf"):
-            raise InputError(f"{option(name)} is {getattr(config, name)}; give a number above 0")
+def _check_text(name: str, text: str) -> None:
+    if "\0" in text or not is_unicode(text):
+        raise InputError(f"{option(name)} is {text!a}; give a text in UTF-8 without zero bytes")
 
 
-def check_not_negative(config: Any, names: Iterable[str]) -> None:
-    """Raises an `InputError` for a field that is not a finite number of 0 or more."""
-    for name in names:
-        if not 0 <= getattr(config, name) < float("inf"):
-            raise InputError(f"{option(name)} is {getattr(config, name)}; give 0 or more")
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8, which arguments with other bytes cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def check_below_one(config: Any, names: Iterable[str]) -> None:
-    """Raises an `InputError` for a field outside of `0 ≤ value < 1`."""
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise InputError(f"{option(name)} is {getattr(config, name)}; give a number from 0 to below 1")
+def check_dataset_name(name: str) -> None:
+    """Raises an `InputError` for a name that would lead out of the folder of all sets or of all runs."""
+    if not name.strip() or name in (".", "..") or set(name) & set("/\\\n\r\t"):
+        raise InputError(f"--dataset is {name!r}; give the name of a data set, not a place or an empty text")
 
 
-def check_seed(config: Any) -> None:
-    """Raises an `InputError` for a seed that 32 bits do not hold."""
-    check_at_least(config, {"seed": 0})
-    if config.seed >= 2**32:
-        raise InputError(f"--seed is {config.seed}; give a number below 2^32")
+def _number_text(value: Any) -> str:
+    # Python writes no whole numbers of more than 4,300 digits.
+    digits = isinstance(value, int) and value.bit_length() // 3
+    return f"a number of about {digits:,} digits" if digits > 1000 else str(value)
 
 
 def as_json(config: Any, *, without: Iterable[str] = WITHOUT_EFFECT) -> dict[str, Any]:
@@ -90,7 +161,12 @@ def as_json(config: Any, *, without: Iterable[str] = WITHOUT_EFFECT) -> dict[str
     fields = dataclasses.asdict(config)
     for name in without:
         fields.pop(name, None)
-    return json.loads(json.dumps(fields))
+    return json.loads(json.dumps(fields, default=_as_plain))
+
+
+def _as_plain(number: Any) -> Any:
+    """A number of NumPy's as one of Python's."""
+    return number.item()
 
 
 def genotype_label(genotype: str, published: Collection[str]) -> str:

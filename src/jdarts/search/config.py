@@ -1,7 +1,6 @@
 """What a search is told: one frozen dataclass, which is also the command line."""
 
 import dataclasses
-import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,17 +13,34 @@ from jdarts.runs.devices import BatchStatistics, Parallel, check_devices, check_
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.processes import check_launch
 from jdarts.runs.settings import (
+    BELOW_ONE,
+    CELLS,
+    CHANNELS,
+    CUTOUT,
+    NODES,
+    NOT_NEGATIVE,
+    PADDING,
+    POSITIVE,
+    RUN_BOUNDS,
+    SEED,
+    WITHIN_ONE,
     WITHOUT_EFFECT,
+    Bounds,
     Folder,
     FromDataset,
     as_json,
-    check_at_least,
-    check_below_one,
-    check_not_negative,
-    check_positive,
-    check_seed,
+    check_dataset_name,
+    check_settings,
 )
-from jdarts.space import DARTS_PRIMITIVES, SEARCHABLE_OPERATIONS, SearchSpace, uniform_space
+from jdarts.space import (
+    DARTS_PRIMITIVES,
+    SEARCHABLE_OPERATIONS,
+    SearchSpace,
+    cell_kinds,
+    check_mixture,
+    check_operations,
+    uniform_space,
+)
 
 Hypergradient = Literal["exact", "finite_difference", "first_order"]
 Precision = Literal["float32", "bfloat16"]
@@ -45,7 +61,7 @@ class SearchConfig:
       epochs: passes over the images that train the weights.
       batch_size: images of a batch; a step takes one to train weights and one to train alphas.
       channels: channels of the first cells; each reduction doubles them.
-      cells: number of cells; those at 1/3 and 2/3 of the depth are reduction cells.
+      cells: number of cells, 3 or more; those at 1/3 and 2/3 of the depth are reduction cells.
       nodes: nodes of a cell.
       operations: candidate operations of every edge.
       learning_rate: step size of the weights in the first epoch.
@@ -137,14 +153,9 @@ class SearchConfig:
         Raises:
           InputError: a value out of its range.
         """
-        check_at_least(self, _AT_LEAST)
-        check_positive(self, ("learning_rate", "clip", "alpha_learning_rate", "checkpoint_minutes"))
-        check_not_negative(self, ("weight_decay", "alpha_weight_decay", "learning_rate_min"))
-        check_below_one(self, ("momentum", "alpha_b1", "alpha_b2"))
-        if not 0 < self.train_fraction < 1:
-            raise InputError(f"--train-fraction is {self.train_fraction}; give a number between 0 and 1")
+        check_settings(self, _BOUNDS)
+        check_dataset_name(self.dataset)
         if self.seeds is None:
-            check_seed(self)
             check_devices(self)
         else:
             self._check_seeds(self.seeds)
@@ -157,14 +168,23 @@ class SearchConfig:
                 "--precision bfloat16 and --hypergradient finite_difference do not go together: the difference of two gradients "
                 "over 2ε drowns in the rounding of 8 bits of mantissa; give --hypergradient exact"
             )
-        for name in self.operations:
-            if name not in SEARCHABLE_OPERATIONS:
-                near = difflib.get_close_matches(name, SEARCHABLE_OPERATIONS, n=1)
-                guess = f"did you mean {near[0]}? " if near else ""
-                raise InputError(
-                    f"--operations names {name}; {guess}The operations are {', '.join(SEARCHABLE_OPERATIONS)}"
-                )
+        check_operations(self.operations, SEARCHABLE_OPERATIONS)
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
+        self._check_choice()
+
+    def _check_choice(self) -> None:
+        """Refuses settings under which some alphas decide nothing, and a genotype would show what chance has made of them."""
+        if "normal" not in cell_kinds(self.cells):
+            raise InputError(
+                f"--cells is {self.cells}, and networks of 1 or 2 cells have reduction cells alone: nothing would teach the "
+                "alphas of the normal cell; give 3 or more"
+            )
+        check_mixture(self.operations)
+        if self.edges_per_node > self.nodes + 1:
+            raise InputError(
+                f"--edges-per-node is {self.edges_per_node}, and the last of {self.nodes} nodes has {self.nodes + 1} edges; "
+                f"give {self.nodes + 1} or less"
+            )
 
     def _check_microbatches(self) -> None:
         share = self.batch_size // (1 if self.seeds else self.devices)
@@ -179,7 +199,7 @@ class SearchConfig:
         if len({each.seed for each in listed}) < len(listed):
             raise InputError(f"--seeds is {seeds}, which names a seed twice; give each once")
         for each in listed:
-            check_seed(each)
+            SEED.check("seed", each.seed)
         if self.parallel == "pmap":
             raise InputError("--parallel pmap shares batches, and --seeds gives each device whole searches; give shard")
         check_share(len(listed), self.devices, "--seeds")
@@ -218,18 +238,28 @@ class SearchConfig:
         return as_json(self, without=(*WITHOUT_EFFECT, "seeds", "remat"))
 
 
-_AT_LEAST = {
-    "epochs": 1,
-    "batch_size": 2,
-    "channels": 1,
-    "cells": 1,
-    "nodes": 1,
-    "edges_per_node": 1,
-    "log_every": 1,
-    "keep_checkpoints": 2,
-    "cutout": 0,
-    "padding": 0,
-    "microbatches": 1,
+_BOUNDS = {
+    **RUN_BOUNDS,
+    "batch_size": Bounds(2, 1_000_000),
+    "channels": CHANNELS,
+    "cells": CELLS,
+    "nodes": NODES,
+    "learning_rate": POSITIVE,
+    "learning_rate_min": NOT_NEGATIVE,
+    "momentum": BELOW_ONE,
+    "weight_decay": NOT_NEGATIVE,
+    "clip": POSITIVE,
+    "alpha_learning_rate": POSITIVE,
+    "alpha_b1": BELOW_ONE,
+    "alpha_b2": BELOW_ONE,
+    "alpha_weight_decay": NOT_NEGATIVE,
+    "train_fraction": WITHIN_ONE,
+    "padding": PADDING,
+    "cutout": CUTOUT,
+    "edges_per_node": Bounds(1, 1 + NODES.most),
+    "microbatches": Bounds(1, 1_000_000),
+    "num_processes": Bounds(1, 65_536),
+    "process_id": Bounds(0, 65_535),
 }
 
 

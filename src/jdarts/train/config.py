@@ -16,15 +16,21 @@ from jdarts.nets.discrete import DiscreteNetwork, Stem, cifar_network, imagenet_
 from jdarts.runs.devices import BatchStatistics, Parallel, check_devices
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.settings import (
+    BELOW_ONE,
+    CELLS,
+    CHANNELS,
+    CUTOUT,
+    NOT_NEGATIVE,
+    PADDING,
+    POSITIVE,
+    RUN_BOUNDS,
     WITHOUT_EFFECT,
+    Bounds,
     Folder,
     FromDataset,
     as_json,
-    check_at_least,
-    check_below_one,
-    check_not_negative,
-    check_positive,
-    check_seed,
+    check_dataset_name,
+    check_settings,
     genotype_label,
 )
 
@@ -45,7 +51,8 @@ class TrainConfig:
       network: the cells' surroundings: cifar for small images, or imagenet, whose stem halves the images three times.
       channels: channels of the first cells; each reduction doubles them.
       cells: number of cells; those at 1/3 and 2/3 of the depth are reduction cells.
-      auxiliary: add a second classifier at 2/3 of the depth, for training alone.
+      auxiliary: add a second classifier at 2/3 of the depth, for training alone. It fits images of any size that are 4×4 or
+        larger there.
       auxiliary_weight: weight of its loss.
       drop_path: probability of a dropped path at the end; it grows from 0 in proportion to the epochs.
       epochs: passes over the training images.
@@ -128,14 +135,9 @@ class TrainConfig:
         Raises:
           InputError: a value out of its range, or a genotype that cannot be found.
         """
-        check_at_least(self, _AT_LEAST)
-        check_positive(self, ("learning_rate", "clip", "checkpoint_minutes", "learning_rate_decay"))
-        check_not_negative(self, ("weight_decay", "learning_rate_min", "auxiliary_weight"))
-        check_below_one(self, ("momentum", "drop_path", "label_smoothing", "ema_decay", "validation_fraction"))
-        check_seed(self)
+        check_settings(self, _BOUNDS)
+        check_dataset_name(self.dataset)
         check_devices(self)
-        if self.learning_rate_decay > 1:
-            raise InputError(f"--learning-rate-decay is {self.learning_rate_decay}; give a number above 0, up to 1")
         for value, most in zip(self.color_jitter, (1, 1, 1, 0.5)):
             if not 0 <= value <= most:
                 raise InputError(
@@ -196,15 +198,24 @@ class TrainConfig:
 #: What the paper's ImageNet networks read.
 _SIDE = 224
 
-_AT_LEAST = {
-    "epochs": 1,
-    "batch_size": 2,
-    "channels": 1,
-    "cells": 1,
-    "log_every": 1,
-    "keep_checkpoints": 2,
-    "cutout": 0,
-    "padding": 0,
-    "image_size": 8,
-    "workers": 0,
+_BOUNDS = {
+    **RUN_BOUNDS,
+    "channels": CHANNELS,
+    "cells": CELLS,
+    "auxiliary_weight": NOT_NEGATIVE,
+    "drop_path": BELOW_ONE,
+    "batch_size": Bounds(2, 1_000_000),
+    "learning_rate": POSITIVE,
+    "learning_rate_min": NOT_NEGATIVE,
+    "learning_rate_decay": Bounds(POSITIVE.least, 1.0, *("a number above 0, up to 1",) * 2),
+    "momentum": BELOW_ONE,
+    "weight_decay": NOT_NEGATIVE,
+    "clip": POSITIVE,
+    "label_smoothing": BELOW_ONE,
+    "padding": PADDING,
+    "cutout": CUTOUT,
+    "image_size": Bounds(8, 4096),
+    "ema_decay": BELOW_ONE,
+    "validation_fraction": BELOW_ONE,
+    "workers": Bounds(0, 1024),
 }

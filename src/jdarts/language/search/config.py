@@ -1,17 +1,16 @@
 """What a search on text is told: one frozen dataclass, which is also the command line."""
 
 import dataclasses
-import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from jdarts.errors import InputError
-from jdarts.language.settings import LanguageConfig
+from jdarts.language.settings import COLUMNS, LanguageConfig
 from jdarts.runs.devices import BatchStatistics
-from jdarts.runs.settings import check_at_least, check_below_one, check_not_negative, check_positive
-from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, recurrent_space
+from jdarts.runs.settings import BELOW_ONE, NODES, NOT_NEGATIVE, POSITIVE, Bounds
+from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, check_mixture, check_operations, recurrent_space
 
 Hypergradient = Literal["exact", "finite_difference", "reference", "first_order"]
 Statistics = Literal["running", "batch"]
@@ -55,21 +54,14 @@ class LanguageSearchConfig(LanguageConfig):
           InputError: a value out of its range.
         """
         super().check()
-        # Batch norm takes statistics over the columns.
-        check_at_least(self, {"batch_size": 2, "nodes": 1})
-        if self.evaluation_statistics == "batch":
-            check_at_least(self, {"evaluation_batch_size": 2})
-        check_positive(self, ("alpha_learning_rate",))
-        check_not_negative(self, ("alpha_weight_decay",))
-        check_below_one(self, ("alpha_b1", "alpha_b2"))
-        for name in self.operations:
-            if name not in RECURRENT_PRIMITIVES:
-                near = difflib.get_close_matches(name, RECURRENT_PRIMITIVES, n=1)
-                guess = f"did you mean {near[0]}? " if near else ""
-                raise InputError(
-                    f"--operations names {name}; {guess}The operations are {', '.join(RECURRENT_PRIMITIVES)}"
-                )
+        check_operations(self.operations, RECURRENT_PRIMITIVES)
         self.space  # noqa: B018  (an impossible space is refused here, not after the text was read)
+        check_mixture(self.operations)
+
+    def bounds(self) -> Mapping[str, Bounds]:
+        """Those of the alphas' numbers, and of the columns over which batch norm takes statistics."""
+        statistics = {"evaluation_batch_size": _TWO_COLUMNS} if self.evaluation_statistics == "batch" else {}
+        return {**_BOUNDS, **statistics}
 
     @property
     def space(self) -> RecurrentSpace:
@@ -80,3 +72,15 @@ class LanguageSearchConfig(LanguageConfig):
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
         return self.run_dir or Path("runs") / f"search-{self.dataset}-{self.hypergradient}-seed{self.seed}"
+
+
+_TWO_COLUMNS = COLUMNS._replace(least=2)
+
+_BOUNDS = {
+    "batch_size": _TWO_COLUMNS,
+    "nodes": NODES,
+    "alpha_learning_rate": POSITIVE,
+    "alpha_b1": BELOW_ONE,
+    "alpha_b2": BELOW_ONE,
+    "alpha_weight_decay": NOT_NEGATIVE,
+}

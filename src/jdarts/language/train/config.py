@@ -1,6 +1,7 @@
 """What a training on text is told: one frozen dataclass, which is also the command line."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,9 +9,9 @@ import tyro
 
 from jdarts import zoo
 from jdarts.genotype import RecurrentGenotype
-from jdarts.language.settings import LanguageConfig
+from jdarts.language.settings import COLUMNS, LanguageConfig
 from jdarts.lookup import find_genotype
-from jdarts.runs.settings import WITHOUT_EFFECT, as_json, check_at_least, genotype_label
+from jdarts.runs.settings import WITHOUT_EFFECT, Bounds, as_json, genotype_label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +45,11 @@ class LanguageTrainConfig(LanguageConfig):
           InputError: a value out of its range.
         """
         super().check()
-        check_at_least(self, {"patience": 1, "rollbacks": 0, "test_batch_size": 1})
         self.cell  # noqa: B018
+
+    def bounds(self) -> Mapping[str, Bounds]:
+        """Those of the numbers that searches do not have."""
+        return _BOUNDS
 
     @property
     def cell(self) -> RecurrentGenotype:
@@ -61,3 +65,6 @@ class LanguageTrainConfig(LanguageConfig):
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data; the genotype in its text form, wherever it came from."""
         return as_json(self, without=WITHOUT_EFFECT) | {"genotype": str(self.cell)}
+
+
+_BOUNDS = {"patience": Bounds(1, 1_000_000), "rollbacks": Bounds(0, 1_000_000), "test_batch_size": COLUMNS}
