@@ -1,3 +1,4 @@
+import contextlib
 import os
 import tempfile
 
@@ -35,12 +36,39 @@ def standard_promotion():
         yield
 
 
+@contextlib.contextmanager
+def programs_written_to(folder):
+    """Every program that JAX compiles meanwhile, as a text file."""
+    names = ("jax_dump_ir_to", "jax_include_debug_info_in_dumps")
+    before = [jax.config.values[name] for name in names]
+    try:
+        for name, value in zip(names, (str(folder), False)):
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in zip(names, before):
+            jax.config.update(name, value)
+
+
 @pytest.fixture(params=["native", "XLA"])
-def path(request, monkeypatch):
-    """Both ways to compute: by the native library, and in operations of XLA."""
+def path(request, monkeypatch, tmp_path):
+    """Both ways to compute: by the native library, and in operations of XLA.
+
+    JAX lowers a function once and keeps the program, whatever the environment says later. So each case begins without
+    programs, and ends with a look at those that it compiled: some hold native calls on one path, none does on the other.
+    """
     if request.param == "XLA":
         monkeypatch.setenv("JDARTS_NATIVE", "0")
-        return
-    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
-    if native.lowering("pointwise", np.dtype(np.float32)) is None:
-        pytest.skip("no native library can be built here")
+    else:
+        monkeypatch.delenv("JDARTS_NATIVE", raising=False)
+        if native.lowering("pointwise", np.dtype(np.float32)) is None:
+            pytest.skip("no native library can be built here")
+    folder = tmp_path / "programs"
+    jax.clear_caches()
+    with programs_written_to(folder):
+        yield request.param
+    jax.clear_caches()
+    programs = [program.read_text() for program in folder.glob("*.mlir")]
+    assert programs, "the case has compiled nothing"
+    native_ones = ["@jdarts_" in program for program in programs]
+    assert any(native_ones) if request.param == "native" else not any(native_ones)

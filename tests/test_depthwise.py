@@ -15,13 +15,6 @@ from jdarts.ops.depthwise import depthwise_conv, lax_path
 STRIDES_AND_DILATIONS = list(itertools.product((1, 2), (1, 2)))
 
 
-@pytest.fixture(params=["native", "xla"])
-def path(request, monkeypatch):
-    """Both ways to compute; without a compiler the first is the second."""
-    monkeypatch.setenv("JDARTS_NATIVE", "1" if request.param == "native" else "0")
-    return request.param
-
-
 def normal(*shape, seed=0, dtype=np.float64):
     return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
 
@@ -147,7 +140,7 @@ def test_padding_is_not_same_padding():
 
 @pytest.mark.parametrize(
     ("path", "stride", "dilation"),
-    [("native", 1, 1), ("native", 1, 2), ("native", 2, 1), ("native", 2, 2), ("xla", 2, 1)],
+    [("native", 1, 1), ("native", 1, 2), ("native", 2, 1), ("native", 2, 2), ("XLA", 2, 1)],
     indirect=["path"],
 )
 def test_second_derivatives(path, stride, dilation):

@@ -26,7 +26,6 @@ def operands(lanes=(), seed=0):
     return drawn[:2], drawn[2:4], drawn[4:]
 
 
-@pytest.mark.parametrize("path", ["native", "XLA"], indirect=True)
 @pytest.mark.parametrize("channels", CHANNELS)
 @TYPES
 def test_values_are_those_of_numpy(path, channels, dtype, tolerance):
@@ -42,7 +41,6 @@ def test_values_are_those_of_numpy(path, channels, dtype, tolerance):
         np.testing.assert_allclose(pointwise_gradient([x], [y])[0], expected, **check)
 
 
-@pytest.mark.parametrize("path", ["native", "XLA"], indirect=True)
 def test_several_stacks_are_each_by_itself(path):
     xs, weights, ys = operands()
     for k, together in enumerate(pointwise(xs, weights)):
@@ -80,14 +78,13 @@ def test_vmap_is_a_loop(mapped):
                 np.testing.assert_allclose(many[lane], alone, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("path", ["native", "XLA"], indirect=True)
 def test_no_pixels(path):
     x, w = jnp.zeros((2, 0, 4, 4, 3)), jnp.ones((2, 3, 5))
     assert pointwise([x], [w])[0].shape == (2, 0, 4, 4, 5)
     np.testing.assert_array_equal(pointwise_gradient([x], [x])[0], np.zeros((2, 3, 3)))
 
 
-def test_what_is_not_a_number_stays_in_its_pixel():
+def test_what_is_not_a_number_stays_in_its_pixel(path):
     x, w = arrays((1, 1, 5, 4, 3), (1, 3, 3))
     x = x.at[0, 0, 2, 1, 0].set(jnp.nan)
     found = np.isnan(np.asarray(pointwise([x], [w])[0])).any(-1)
@@ -104,7 +101,6 @@ def test_operands_that_do_not_fit_are_refused():
         pointwise_gradient([x], [x[:, :, :1]])
 
 
-@pytest.mark.parametrize("path", ["native", "XLA"], indirect=True)
 def test_change_of_a_product_is_one_sum_of_two_products(path):
     xs, weights, _ = operands()
     dxs, dweights, _ = operands(seed=1)

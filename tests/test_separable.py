@@ -135,9 +135,9 @@ def test_vmap_equals_a_loop(axes):
     assert_same(got, jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one(*given) for given in each)))
 
 
-def test_xla_computes_nothing_twice(monkeypatch):
+@pytest.mark.parametrize("path", ["XLA"], indirect=True)
+def test_xla_computes_nothing_twice(path):
     """Where there is no native function, what lies between the convolutions is there once: XLA merges the second time."""
-    monkeypatch.setenv("JDARTS_NATIVE", "0")
     given = operands()
 
     def convolutions(convolve):

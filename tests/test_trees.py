@@ -1,5 +1,7 @@
 """Arithmetic of whole pytrees: large ones, computed with as one vector, against the same leaf by leaf."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,8 @@ from jdarts import trees
 from jdarts.ops.leaves import joined, parted
 
 SHAPES = ((3, 1, 2), (), (0, 4), (5,))
+#: Leaves of a tree that is computed with leaf by leaf, and of one that is one vector.
+COUNTS = (5, trees.MANY)
 
 
 def leaves(count, dtype="float64", start=0):
@@ -30,12 +34,12 @@ def assert_same(found, expected, rtol=0.0, atol=0.0):
         np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
-def test_joined_leaves_are_their_numbers_in_order_and_come_apart_again(path, dtype):
-    arrays = leaves(7, dtype)
-    vector = jax.jit(joined)(arrays)
-    np.testing.assert_array_equal(vector, jnp.concatenate([array.reshape(-1) for array in arrays]))
-    assert_same(jax.jit(lambda vector: parted(vector, [a.shape for a in arrays]))(vector), arrays)
+def test_joined_leaves_are_their_numbers_in_order_and_come_apart_again(path):
+    for dtype in ("float32", "float64", "bfloat16"):
+        arrays = leaves(7, dtype)
+        vector = jax.jit(joined)(arrays)
+        np.testing.assert_array_equal(vector, jnp.concatenate([array.reshape(-1) for array in arrays]))
+        assert_same(jax.jit(lambda vector, of=arrays: parted(vector, [a.shape for a in of]))(vector), arrays)
 
 
 def test_joining_and_parting_are_each_others_transposes_in_every_mode_and_lane(path):
@@ -61,26 +65,25 @@ def test_joining_and_parting_are_each_others_transposes_in_every_mode_and_lane(p
     assert_same(apart, [jnp.stack([b, -b])[None] for b in others])
 
 
-@pytest.mark.parametrize("count", [5, trees.MANY])
-def test_whole_trees_are_their_leaves_together(path, count):
-    found = tree(count)
-    squares = sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(found))
-    np.testing.assert_allclose(trees.sum_of_squares(found), squares, rtol=1e-12)
-    np.testing.assert_allclose(trees.global_norm(found), np.sqrt(squares), rtol=1e-12)
-    assert trees.all_finite(found)
-    assert not trees.all_finite(found | {"last": jnp.asarray(np.nan)})
-    assert not trees.all_finite(found | {"first": (*found["first"][:-1], jnp.asarray([np.inf]))})
+def test_whole_trees_are_their_leaves_together(path):
+    for found in map(tree, COUNTS):
+        squares = sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(found))
+        np.testing.assert_allclose(trees.sum_of_squares(found), squares, rtol=1e-12)
+        np.testing.assert_allclose(trees.global_norm(found), np.sqrt(squares), rtol=1e-12)
+        assert trees.all_finite(found)
+        assert not trees.all_finite(found | {"last": jnp.asarray(np.nan)})
+        assert not trees.all_finite(found | {"first": (*found["first"][:-1], jnp.asarray([np.inf]))})
 
 
-@pytest.mark.parametrize("count", [5, trees.MANY])
-@pytest.mark.parametrize("step", [1.0, -0.5])
-def test_updates_move_every_leaf_and_keep_its_type(path, count, step):
-    start, updates = tree(count, "float32"), tree(count, "float32", start=1)
-    found = jax.jit(trees.apply_updates)(start, updates, jnp.float32(step))
-    assert_same(found, jax.tree.map(lambda w, u: w + jnp.float32(step) * u, start, updates), rtol=1e-6, atol=1e-7)
+def test_updates_move_every_leaf_and_keep_its_type(path):
+    for count, step in itertools.product(COUNTS, (1.0, -0.5)):
+        start, updates = tree(count, "float32"), tree(count, "float32", start=1)
+        found = jax.jit(trees.apply_updates)(start, updates, jnp.float32(step))
+        expected = jax.tree.map(lambda w, u, step=step: w + jnp.float32(step) * u, start, updates)
+        assert_same(found, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_updates_of_another_structure_are_refused(path):
+def test_updates_of_another_structure_are_refused():
     start = tree(trees.MANY)
     with pytest.raises(ValueError, match="first"):
         trees.apply_updates(start, {"other": start["first"], "last": start["last"]})
@@ -91,14 +94,14 @@ def test_leaves_of_several_types_keep_them():
     assert_same(trees.apply_updates(start, start), jax.tree.map(lambda leaf: 2 * leaf, start))
 
 
-@pytest.mark.parametrize("count", [5, trees.MANY])
-def test_an_optimiser_of_one_vector_makes_the_same_updates(path, count):
+def test_an_optimiser_of_one_vector_makes_the_same_updates(path):
     chain = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9))
-    ours, weights = trees.as_vector(chain), tree(count)
-    state, plain = ours.init(weights), chain.init(weights)
-    for step in range(3):
-        gradient = tree(count, start=step + 1)
-        found, state = jax.jit(ours.update)(gradient, state, weights)
-        expected, plain = chain.update(gradient, plain, weights)
-        assert_same(found, expected, rtol=1e-12, atol=1e-15)
-    assert len(jax.tree.leaves(state)) == (len(jax.tree.leaves(plain)) if count < trees.MANY else 1)
+    for count in COUNTS:
+        ours, weights = trees.as_vector(chain), tree(count)
+        state, plain = ours.init(weights), chain.init(weights)
+        for step in range(3):
+            gradient = tree(count, start=step + 1)
+            found, state = jax.jit(ours.update)(gradient, state, weights)
+            expected, plain = chain.update(gradient, plain, weights)
+            assert_same(found, expected, rtol=1e-12, atol=1e-15)
+        assert len(jax.tree.leaves(state)) == (len(jax.tree.leaves(plain)) if count < trees.MANY else 1)
