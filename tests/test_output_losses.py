@@ -32,10 +32,7 @@ def plain(outputs, mask, embedding, bias, targets):
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("native", ["1", "0"])
-def test_losses_and_their_derivatives(sizes, native, monkeypatch):
-    monkeypatch.setenv("JDARTS_NATIVE", native)
-    jax.clear_caches()
+def test_losses_and_their_derivatives(sizes, path):
     outputs, mask, embedding, bias, targets = operands(sizes)
     weights = jnp.asarray(np.random.RandomState(1).randn(*targets.shape))
 
@@ -56,7 +53,7 @@ def test_losses_and_their_derivatives(sizes, native, monkeypatch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
 
 
-def test_products_in_both_modes_and_all_orders():
+def test_products_in_both_modes_and_all_orders(path):
     outputs, mask, embedding, _, _ = operands((3, 2, 5, 7))
     check_grads(
         lambda x, e: jnp.sin(dropped_product(x, e, mask)),
@@ -65,6 +62,19 @@ def test_products_in_both_modes_and_all_orders():
         modes=("fwd", "rev"),
         atol=1e-5,
     )
+
+
+def test_targets_of_any_integer_type(path):
+    """A vocabulary is larger than the numbers of a type that all targets fit."""
+    random = np.random.RandomState(0)
+    logits, bias = jnp.asarray(random.randn(3, 2, 40000)), jnp.asarray(random.randn(40000))
+    targets = jnp.asarray([[1, 100], [7, 0], [127, 3]])
+    expected = jax.nn.logsumexp(logits + bias[None, None], axis=-1)
+    expected -= jnp.take_along_axis(logits + bias[None, None], targets[..., None], axis=-1)[..., 0]
+    for dtype in (jnp.int8, jnp.uint8, jnp.int16, jnp.uint32, jnp.int64):
+        given = targets.astype(dtype)
+        np.testing.assert_allclose(jax.jit(word_losses)(logits, bias, given), expected, rtol=1e-12)
+        np.testing.assert_allclose(token_losses(logits + bias[None, None], given), expected, rtol=1e-12)
 
 
 def test_lanes_of_vmap():
@@ -77,7 +87,7 @@ def test_lanes_of_vmap():
         )
 
 
-def test_logits_beyond_what_exponentials_hold():
+def test_logits_beyond_what_exponentials_hold(path):
     logits = jnp.asarray([[[1e4, -1e4, 0.0]], [[jnp.nan, 0.0, 0.0]]], jnp.float32)
     losses = jax.jit(word_losses)(logits, jnp.zeros(3, jnp.float32), jnp.zeros((2, 1), jnp.int32))
     assert losses[0] == 0

@@ -16,7 +16,7 @@ STRIDES = pytest.mark.parametrize("stride", [1, 2])
 POOLS = pytest.mark.parametrize("function", [max_pool_3x3, avg_pool_3x3])
 
 
-def images(height, width, channels, dtype=np.float64, seed=0):
+def images(height, width, channels, dtype: type[np.floating] = np.float64, seed=0):
     return np.random.default_rng(seed).normal(size=(2, 2, height, width, channels)).astype(dtype)
 
 
@@ -53,21 +53,6 @@ def plain_max(x, stride):
     return y, index, where
 
 
-def in_jnp(monkeypatch):
-    """XLA's own operations, as on other backends. What was lowered before stays as it was."""
-    monkeypatch.setenv("JDARTS_NATIVE", "0")
-    jax.clear_caches()
-
-
-@pytest.fixture(params=["default", "jnp"])
-def form(request, monkeypatch):
-    if request.param == "jnp":
-        in_jnp(monkeypatch)
-    yield request.param
-    if request.param == "jnp":
-        jax.clear_caches()
-
-
 def awkward(x):
     """Ties, a constant image, at most one NaN a window, and a corner and a whole image of −∞."""
     x = np.round(x)
@@ -78,25 +63,44 @@ def awkward(x):
     return x
 
 
+def assert_maxima(x, stride):
+    """Values, places, and what moves along the maxima in both directions are those of plain loops."""
+    expected, position, where = plain_max(x, stride)
+    y, index = pool.max_pool_p.bind(jnp.asarray(x), stride=stride)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(index, position)
+    assert y.dtype == x.dtype
+
+    draw = np.random.default_rng(1)
+    tangent, cotangent = (jnp.asarray(draw.normal(size=shape), x.dtype) for shape in (x.shape, y.shape))
+    _, of_y = jax.jvp(functools.partial(max_pool_3x3, stride=stride), (jnp.asarray(x),), (tangent,))
+    np.testing.assert_array_equal(of_y, np.asarray(tangent)[where])
+    (of_x,) = jax.vjp(functools.partial(max_pool_3x3, stride=stride), jnp.asarray(x))[1](cotangent)
+    scattered = np.zeros(x.shape)
+    np.add.at(scattered, where, np.asarray(cotangent, np.float64))
+    digits = float(jnp.finfo(x.dtype).eps)
+    np.testing.assert_allclose(np.asarray(of_x, np.float64), scattered, rtol=0, atol=30 * digits)
+
+
 @STRIDES
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_maxima_and_what_moves_along_them_are_those_of_plain_loops(form, stride, dtype):
+def test_maxima_and_what_moves_along_them_are_those_of_plain_loops(path, stride, dtype):
     for size in SIZES:
         for x in (images(*size, dtype), awkward(images(*size, dtype))):
-            expected, position, where = plain_max(x, stride)
-            y, index = pool.max_pool_p.bind(jnp.asarray(x), stride=stride)
-            np.testing.assert_array_equal(y, expected)
-            np.testing.assert_array_equal(index, position)
-            assert y.dtype == dtype
+            assert_maxima(x, stride)
 
-            tangent, cotangent = images(*size, dtype, seed=1), np.ones(y.shape, dtype)
-            cotangent *= np.random.default_rng(2).normal(size=y.shape).astype(dtype)
-            _, of_y = jax.jvp(functools.partial(max_pool_3x3, stride=stride), (x,), (tangent,))
-            np.testing.assert_array_equal(of_y, tangent[where])
-            (of_x,) = jax.vjp(functools.partial(max_pool_3x3, stride=stride), x)[1](jnp.asarray(cotangent))
-            scattered = np.zeros_like(x)
-            np.add.at(scattered, where, cotangent)
-            np.testing.assert_allclose(of_x, scattered, rtol=0, atol=1e-6 if dtype == np.float32 else 1e-13)
+
+@STRIDES
+def test_images_of_any_width_and_height(path, stride):
+    for size in ((1, 258, 1), (1, 1030, 1), (1030, 1, 1)):
+        assert_maxima(images(*size, np.float32), stride)
+
+
+@STRIDES
+def test_numbers_of_16_bits(stride):
+    """They have no native functions."""
+    for size in ((5, 4, 3), (2, 515, 1)):
+        assert_maxima(images(*size).astype(jnp.bfloat16), stride)
 
 
 @STRIDES

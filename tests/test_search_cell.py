@@ -48,14 +48,8 @@ def scalar(function, mask, length, seed=3):
     return loss
 
 
-@pytest.fixture(autouse=True, params=["1", "0"])
-def with_and_without_native(request, monkeypatch):
-    monkeypatch.setenv("JDARTS_NATIVE", request.param)
-    jax.clear_caches()
-
-
 @pytest.mark.parametrize("length", [0, 3])
-def test_results_and_gradients(length):
+def test_results_and_gradients(path, length):
     moving, mask = arguments()
 
     def numbers(function):
@@ -65,7 +59,15 @@ def test_results_and_gradients(length):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), found, expected)
 
 
-def test_derivatives_of_gradients():
+def test_lengths_of_any_integer_type(path):
+    moving, mask = arguments(steps=140, batch=2, nodes=1, width=2)
+    run = jax.jit(lambda length: search_cell(*moving, mask, length, CONCAT))
+    expected = run(jnp.int32(100))
+    for length in (jnp.int8(100), jnp.uint8(100), jnp.int64(100)):
+        jax.tree.map(np.testing.assert_array_equal, run(length), expected)
+
+
+def test_derivatives_of_gradients(path):
     moving, mask = arguments(steps=2, nodes=1)
 
     def second(function):
@@ -79,7 +81,7 @@ def test_derivatives_of_gradients():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), found, expected)
 
 
-def test_gradients_of_matrices_are_left_out_where_nobody_asks():
+def test_gradients_of_matrices_are_left_out_where_nobody_asks(path):
     moving, mask = arguments()
     loss = scalar(natively, mask, 4)
     every = jax.grad(loss, argnums=EVERY)(*moving)
@@ -90,7 +92,7 @@ def test_gradients_of_matrices_are_left_out_where_nobody_asks():
     assert "of_matrices=True" not in told
 
 
-def test_lanes_of_vmap():
+def test_lanes_of_vmap(path):
     moving, mask = arguments()
     lanes = jnp.stack([moving[0], -moving[0]])
 

@@ -209,7 +209,8 @@ def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
       `[T, B]`.
     """
     # A comparison that is fused into a sum, both ways: gathers and scatters become loops on a CPU.
-    is_target = jnp.arange(logits.shape[-1], dtype=targets.dtype)[None, None] == targets[..., None]
+    words = jnp.arange(logits.shape[-1], dtype=jnp.int32)
+    is_target = words[None, None] == targets.astype(jnp.int32)[..., None]
     chosen = jnp.sum(jnp.where(is_target, logits, jnp.zeros_like(logits)), axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 
@@ -262,6 +263,7 @@ def regularisation(
 
 
 def _mean_over_time(values: jax.Array, length: Any) -> jax.Array:
+    length = jnp.asarray(length, jnp.int32)
     counts = jnp.arange(values.shape[0], dtype=jnp.int32)[:, None] < length
     total = jnp.sum(jnp.where(counts, values, jnp.zeros_like(values)))
     return total / (jnp.maximum(length, 1) * values.shape[1]).astype(values.dtype) if values.size else total

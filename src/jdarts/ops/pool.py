@@ -119,7 +119,7 @@ def _max_pool_in_jnp(x: jax.Array, *, stride: int) -> tuple[jax.Array, jax.Array
         return best, place
 
     across = _slices(x, 3, stride, -jnp.inf)
-    column = lax.broadcasted_iota(jnp.uint8, across[0].shape, 3)
+    column = lax.broadcasted_iota(jnp.int32, across[0].shape, 3)
     # The first column inside the image: where all pixels are −∞, no other wins.
     first = jnp.where(column == 0, jnp.uint8(1), jnp.uint8(0))
     best, columns = largest(across, [first, jnp.full_like(first, 1), jnp.full_like(first, 2)])

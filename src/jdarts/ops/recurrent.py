@@ -175,9 +175,10 @@ def running_moments_over_time(running: Moments, batches: Moments, batch_size: in
       running: statistics so far, `[H]`.
       batches: statistics of each batch, in order, `[K, H]`.
       batch_size: rows of a batch.
-      length: how many of the `K` batches count, int32 `[]`: the first ones.
+      length: how many of the `K` batches count, an integer `[]`: the first ones.
     """
-    later = (length - 1 - jnp.arange(batches.mean.shape[0], dtype=length.dtype)).astype(running.mean.dtype)
+    length = length.astype(jnp.int32)
+    later = (length - 1 - jnp.arange(batches.mean.shape[0], dtype=jnp.int32)).astype(running.mean.dtype)
     shares = jnp.where(later >= 0, MOMENTUM * (1 - MOMENTUM) ** jnp.maximum(later, 0), jnp.zeros_like(later))
     kept = (1 - MOMENTUM) ** length.astype(running.mean.dtype)
 

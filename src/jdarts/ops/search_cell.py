@@ -47,14 +47,15 @@ def search_cell(
       projected: products of the words with the input matrix `[T, B, 2H]`.
       hidden: the state before the first word, `[B, H]`.
       mask: dropout mask of hidden state and states where they enter a product, `[B, H]`.
-      length: words before the padding, int32 `[]`.
+      length: words before the padding, an integer `[]`.
       concat: the states whose mean is the output.
 
     Returns:
       Outputs `[T, B, H]`, the hidden state after the last word `[B, H]`, and means and variances of the norms
       `[T · (N + 1), H]`.
     """
-    results: Any = _cell(mixture, recurrent, matrices, projected, hidden, mask, length, concat)
+    words = jnp.asarray(length, jnp.int32)
+    results: Any = _cell(mixture, recurrent, matrices, projected, hidden, mask, words, concat)
     return results[:_COTANGENTS]
 
 
