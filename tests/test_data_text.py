@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from mutations import bounded
 
-from jdarts.data import load
+from jdarts.data import load, prepare
 from jdarts.data.__main__ import main
 from jdarts.data.text import (
     TEXTS,
@@ -18,6 +19,8 @@ from jdarts.data.text import (
     sotu,
     unigram_perplexity,
 )
+from jdarts.data.text.catalogue import text_entry
+from jdarts.data.text.originals import read_texts
 from jdarts.errors import InputError
 
 LINES = {
@@ -96,6 +99,55 @@ def test_a_wrong_file_is_named_with_its_mend(spoil, message, tmp_path, data_dir)
     with pytest.raises(InputError, match=message):
         prepare_text("my_own", source=source, data_dir=data_dir)
     assert not data_dir.exists()
+
+
+def fill(file, content):
+    file.write_bytes(content)
+
+
+def grow(file, size):
+    with file.open("ab") as opened:
+        opened.truncate(size)
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda file: grow(file, 1 << 40), "1,099,511,627,776 bytes; a corpus lies in memory .* give a part"),
+        (lambda file: grow(file, 1 << 30), "more than 134,217,728 bytes in line 1; put one sentence"),
+        (lambda file: fill(file, b"a\nb \0c\n"), r"a byte 0 in line 2; .*iconv -f utf-16 -t utf-8 train\.txt"),
+        (lambda file: fill(file, "a b\n".encode("utf-16-le")), "a byte 0 in line 1"),
+        (lambda file: fill(file, "a b\n".encode("utf-16")), "byte 0xff in line 1; .*iconv -f utf-16"),
+        (lambda file: fill(file, b"a\nb\n\x80"), "byte 0x80 in line 3; .*iconv -f latin1"),
+        (lambda file: fill(file, b"\xed\xa0\x80\n"), "byte 0xed in line 1"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused_within_bounds(spoil, message, tmp_path, data_dir):
+    source = write(tmp_path / "files")
+    (source / "train.txt").write_text("")
+    spoil(source / "train.txt")
+    with bounded(), pytest.raises(InputError, match=message):
+        prepare_text("my_own", source=source, data_dir=data_dir)
+    assert not data_dir.exists()
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    source = write(tmp_path / "files")
+    fill(source / "train.txt", "\ufeffa b\r\n\n\u2028c\r\r\n d\r".encode())
+    assert read_texts(source, text_entry("mine"))["train"] == ["a b", "", "\u2028c\r", " d\r"]
+
+
+@pytest.mark.parametrize("place", ["~nobody_here/files", "x" * 300])
+def test_folders_that_no_system_knows_are_refused(place, tmp_path):
+    source = str(write(tmp_path / "files"))
+    for given, data_dir in ((place, str(tmp_path / "tfds")), (source, place)):
+        with pytest.raises(InputError, match=place[:20]):
+            prepare_text("my_own", source=given, data_dir=data_dir)
+        with pytest.raises(InputError, match=place[:20]):
+            main(["prepare", "my_own", "--from", given, "--data-dir", data_dir])
+    for name in ("cifar10", "svhn"):
+        with pytest.raises(InputError, match=place[:20]):
+            prepare(name, source=place, data_dir=tmp_path / "tfds")
 
 
 @pytest.mark.parametrize(

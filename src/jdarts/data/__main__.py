@@ -14,6 +14,7 @@ from jdarts.command import run_command
 from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, Entry, check_name
 from jdarts.data.preparation import prepare
 from jdarts.data.prepared import Prepared, check_format, data_directory, find_prepared, prepare_command
+from jdarts.data.raw import expanded
 from jdarts.data.text import SOTU, TEXTS, load_text, prepare_text, sotu
 from jdarts.data.text.catalogue import SPLITS, text_entry
 from jdarts.data.text.originals import holds_texts
@@ -89,7 +90,7 @@ def _is_text(name: str, source: Path | None, data_dir: Path | None) -> bool:
     if name in NAMES:
         return False
     known = (SOTU, *TEXTS, *own_texts(data_dir))
-    return name in known or (source is not None and holds_texts(source.expanduser()))
+    return name in known or (source is not None and holds_texts(expanded(source)))
 
 
 def _prepare_corpus(name: str, source: Path | None, data_dir: Path | None, overwrite: bool) -> None:

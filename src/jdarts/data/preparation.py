@@ -19,7 +19,7 @@ from jdarts.data.prepared import (
     find_prepared,
     prepare_command,
 )
-from jdarts.data.raw import RawSet, RawSplit, os_errors_as_input
+from jdarts.data.raw import RawSet, RawSplit, expanded, os_errors_as_input
 from jdarts.data.staging import SilentBuilder, move_into_place, staging_folder, written
 from jdarts.errors import InputError
 
@@ -63,7 +63,7 @@ def prepare(
     registered = registered_files(stock)
     root = data_directory(data_dir)
     with staging_folder(root, entry.tfds_name) as staging:
-        originals = Path(source).expanduser() if source else staging
+        originals = expanded(source) if source else staging
         if not source:
             prepare_from = prepare_command(name, data_dir, "--from", "FOLDER")
             download_originals(name, registered, staging, prepare_from=prepare_from, progress=progress)

@@ -14,7 +14,7 @@ import numpy as np
 
 from jdarts.data.catalogue import Entry
 from jdarts.data.dataset import ImageDataset, ImageSplit
-from jdarts.data.raw import os_errors_as_input
+from jdarts.data.raw import expanded, os_errors_as_input
 from jdarts.errors import InputError
 
 FILE_FORMAT = "array_record"
@@ -45,7 +45,7 @@ class Prepared:
 def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
     """Where prepared sets lie: as given, or else TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
     given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(given).expanduser()
+    return expanded(given)
 
 
 def prepare_command(name: str, data_dir: str | os.PathLike[str] | None, *options: str) -> str:

@@ -76,3 +76,17 @@ def os_errors_as_input(path: Path | str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{error.filename or path}: {reason}") from error
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with a leading `~` replaced by the user's folder.
+
+    Raises:
+      InputError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{os.fspath(path)!r} names the folder of a user who is not known here; give the path without ~"
+        ) from None

@@ -29,7 +29,8 @@ def staging_folder(root: Path, name: str) -> Iterator[Path]:
       InputError: the folders cannot be made.
     """
     home = root / name
-    made = [folder for folder in (home, *home.parents) if not folder.exists()]
+    with os_errors_as_input(root):
+        made = [folder for folder in (home, *home.parents) if not folder.exists()]
     try:
         with os_errors_as_input(root):
             home.mkdir(parents=True, exist_ok=True)

@@ -1,17 +1,30 @@
 """Reads a corpus' original files: plain text, one line a record, words between spaces."""
 
 import hashlib
-from collections.abc import Mapping
+import itertools
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from jdarts.data.raw import os_errors_as_input
 from jdarts.data.text.catalogue import PLAIN, SPLITS, TextEntry
 from jdarts.errors import InputError
 
+#: Bounds that a corpus which lies in memory stays well within; a record holds a line.
+MOST_FILE_BYTES = 1 << 30
+MOST_LINE_BYTES = 1 << 27
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
 
 def holds_texts(folder: Path) -> bool:
-    """Whether a folder holds one of the files of a corpus of the user's own."""
-    return any((folder / file).is_file() for file in PLAIN.values())
+    """Whether a folder holds one of the files of a corpus of the user's own.
+
+    Raises:
+      InputError: the folder cannot be read.
+    """
+    with os_errors_as_input(folder):
+        return any((folder / file).is_file() for file in PLAIN.values())
 
 
 def read_texts(folder: Path, entry: TextEntry) -> dict[str, list[str]]:
@@ -30,7 +43,9 @@ def read_texts(folder: Path, entry: TextEntry) -> dict[str, list[str]]:
 
 def _files(folder: Path, entry: TextEntry) -> dict[str, Path]:
     """The naming scheme that the folder follows: the one of which it holds most."""
-    if not folder.is_dir():
+    with os_errors_as_input(folder):
+        is_folder = folder.is_dir()
+    if not is_folder:
         state = "is a file" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {state}; give the folder that holds {', '.join(entry.files[0].values())}")
 
@@ -45,23 +60,50 @@ def _files(folder: Path, entry: TextEntry) -> dict[str, Path]:
 
 
 def _lines(path: Path, md5: str | None, entry: TextEntry) -> list[str]:
-    with os_errors_as_input(path):
-        content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path} is not UTF-8 text: byte 0x{content[error.start]:02x} in line {line:,}; convert it first, for "
-            f"example with: iconv -f latin1 -t utf-8 {path.name}"
-        ) from None
-    if not text.split(maxsplit=1):
+    with os_errors_as_input(path), path.open("rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) > MOST_FILE_BYTES:
+            raise InputError(
+                f"{path} has {size:,} bytes; a corpus lies in memory as a whole, so that a file may have "
+                f"{MOST_FILE_BYTES:,}: give a part of it"
+            )
+        if md5 and (found := hashlib.file_digest(file, _md5).hexdigest()) != md5:
+            raise InputError(
+                f"{path} is not the {entry.title} file that is commonly used: MD5 {found}, expected {md5}; get it again, or "
+                f"prepare it as a corpus of your own from train.txt, valid.txt and test.txt: python -m jdarts.data prepare "
+                f"my_{entry.tfds_name} --from FOLDER"
+            )
+        file.seek(0)
+        lines = list(_decoded(path, file))
+    if not any(map(str.strip, lines)):
         raise InputError(f"{path} is empty; give a text with words, one sentence or paragraph a line")
-    if md5 and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5:
-        raise InputError(
-            f"{path} is not the {entry.title} file that is commonly used: MD5 {found}, expected {md5}; get it again, or "
-            f"prepare it as a corpus of your own from train.txt, valid.txt and test.txt: python -m jdarts.data prepare "
-            f"my_{entry.tfds_name} --from FOLDER"
-        )
-    lines = text.replace("\r\n", "\n").split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
+    return lines
+
+
+def _md5() -> Any:
+    return hashlib.md5(usedforsecurity=False)
+
+
+def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
+    """The lines of a file without their ends, `\\n` or `\\r\\n`."""
+    for number in itertools.count(1):
+        line = file.readline(MOST_LINE_BYTES + 1)
+        if not line:
+            return
+        if len(line) > MOST_LINE_BYTES:
+            raise InputError(
+                f"{path} has more than {MOST_LINE_BYTES:,} bytes in line {number:,}; put one sentence or paragraph on a line"
+            )
+        if b"\0" in line and not line.startswith(_UTF16_MARKS):
+            raise InputError(
+                f"{path} is no plain text: a byte 0 in line {number:,}; if it is UTF-16, convert it with: "
+                f"iconv -f utf-16 -t utf-8 {path.name}"
+            )
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            form = "utf-16" if line.startswith(_UTF16_MARKS) else "latin1"
+            raise InputError(
+                f"{path} is not UTF-8 text: byte 0x{line[error.start]:02x} in line {number:,}; convert it first, for "
+                f"example with: iconv -f {form} -t utf-8 {path.name}"
+            ) from None
+        yield text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")

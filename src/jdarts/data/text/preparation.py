@@ -7,7 +7,7 @@ from typing import Any
 
 from jdarts.data.download import Progress
 from jdarts.data.prepared import Prepared, data_directory
-from jdarts.data.raw import os_errors_as_input
+from jdarts.data.raw import expanded, os_errors_as_input
 from jdarts.data.staging import SilentBuilder, move_into_place, staging_folder, written
 from jdarts.data.text.catalogue import MARK, SOTU, VERSION, TextEntry, text_entry
 from jdarts.data.text.originals import read_texts
@@ -50,7 +50,7 @@ def prepare_text(
         raise InputError(
             f"{entry.title} cannot be downloaded; name the folder of your files: {text_command(name, data_dir)}"
         )
-    texts = read_texts(Path(source).expanduser(), entry)
+    texts = read_texts(expanded(source), entry)
     root = data_directory(data_dir)
     with staging_folder(root, entry.tfds_name) as staging:
         built = _build(entry, texts, staging, progress)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jdarts.data.prepared import FILE_FORMAT, Prepared, data_directory, find_prepared, prepare_command
+from jdarts.data.raw import os_errors_as_input
 from jdarts.data.text.catalogue import MARK, SOTU, SPLITS, TEXTS, VERSION, text_entry
 from jdarts.data.text.corpus import TextCorpus, corpus_of_lines
 from jdarts.errors import InputError
@@ -31,8 +32,10 @@ def find_text(name: str, data_dir: str | os.PathLike[str] | None = None) -> Prep
 
 def own_texts(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
     """Names of the prepared corpora that the catalogue does not know."""
-    mark = f"*/{VERSION}/{MARK}"
-    return sorted(name for path in data_directory(data_dir).glob(mark) if (name := path.parts[-3]) not in TEXTS)
+    root = data_directory(data_dir)
+    with os_errors_as_input(root):
+        names = [path.parts[-3] for path in root.glob(f"*/{VERSION}/{MARK}")]
+    return sorted(name for name in names if name not in TEXTS)
 
 
 def text_command(name: str, data_dir: str | os.PathLike[str] | None, *options: str) -> str:
