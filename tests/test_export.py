@@ -28,7 +28,7 @@ from jdarts.errors import InputError
 from jdarts.export import main
 from jdarts.genotype import Genotype
 from jdarts.nets.discrete import cifar_network, imagenet_network
-from jdarts.nets.imported import import_weights
+from jdarts.nets.imported import import_weights, network_of, read_state_dict
 from jdarts.trained import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
 
 __all__ = ["user_settings"]
@@ -319,6 +319,59 @@ def test_a_checkpoint_of_pytorch(save, state_dict, command, tmp_path):
     images = raw(2, (32, 32, 3))
     expected = plain_logits(state_dict, CELLS, images, cells=3, mean=cifar10.mean, std=cifar10.std)
     close(jax.jit(found.logits)(images), expected)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "a.b.c."])
+def test_a_prefix_that_all_names_share_is_left_out(prefix, state_dict):
+    network = network_of(state_dict, CELLS)
+    counters = {f"{prefix}stem.1.num_batches_tracked": np.array(3), "n_averaged": np.array(7)}
+    longer = {f"{prefix}{name}": array for name, array in state_dict.items()} | counters
+    assert network_of(longer, CELLS) == network
+    found, expected = import_weights(network, longer), import_weights(network, state_dict)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["cells.0._ops.0._ops.4.op.1.weight", "alphas_normal", "alpha_reduce.0", "_arch_parameters", "net.alphas"]
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_weights_of_a_search_are_told_from_those_of_a_network(prefix, name, state_dict):
+    searched = {f"{prefix}{each}": array for each, array in (state_dict | {name: np.ones(3)}).items()}
+    with pytest.raises(
+        InputError, match=f"has {name}: it holds the weights of a search, .* train the network of the cells"
+    ):
+        network_of(searched, CELLS)
+
+
+@pytest.mark.parametrize("array", [np.array(["a"] * 4), np.zeros(4, int), np.zeros(4, bool)])
+def test_weights_that_are_no_floats_are_refused(array, state_dict):
+    wrong = state_dict | {"classifier.bias": array}
+    with pytest.raises(InputError, match=r"classifier\.bias is of the type .*; weights are floats"):
+        import_weights(network_of(wrong, CELLS), wrong)
+
+
+def test_damaged_arrays_of_pytorch_are_refused_or_read(state_dict, tmp_path):
+    path = tmp_path / "weights.npz"
+    np.savez_compressed(path, **state_dict)
+    for damaged in damaged_bytes(path.read_bytes(), 150):
+        path.write_bytes(damaged)
+        with bounded():
+            try:
+                found = read_state_dict(path)
+                arrays = {name: np.asarray(array) for name, array in found.items()}
+            except InputError as error:
+                assert len(str(error)) < 400 and "allow_pickle" not in str(error)
+            else:
+                for name, array in arrays.items():
+                    np.testing.assert_array_equal(array, state_dict[name])
+
+
+def test_arrays_that_expand_are_not_read(state_dict, command, tmp_path):
+    huge = state_dict | {"classifier.bias": np.broadcast_to(np.float32(0), 2**26)}
+    np.savez_compressed(tmp_path / "weights.npz", **huge)
+    with bounded(size=2**27):
+        code, _, err = command(tmp_path / "weights.npz", "--genotype", CELLS, "--out", tmp_path / "network.npz")
+    assert code == 2 and "classifier.bias has shape (67108864,)" in err
 
 
 def test_arrays_of_an_imagenet_network(command, tmp_path):

@@ -1,10 +1,14 @@
 """Files of PyTorch, read without PyTorch and without running what they say."""
 
 import collections
+import io
 import pickle
+import struct
+import zipfile
 
 import numpy as np
 import pytest
+from mutations import bounded, damaged_bytes
 from torch_bytes import FORMATS, Call, Global, Stored, zipped
 
 from jdarts.errors import InputError
@@ -124,6 +128,94 @@ def test_what_holds_no_state_dict(read, tmp_path):
         read(b"PK\x03\x04 not a zip")
     with pytest.raises(InputError, match=r"cannot read .*nowhere\.pt: No such file"):
         read_torch_file(tmp_path / "nowhere.pt")
+
+
+def program_of(*instructions):
+    """A file of PyTorch whose pickle has these instructions."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + b"".join(instructions))
+        archive.writestr("archive/data/0", bytes(16))
+    return file.getvalue()
+
+
+def many(count):
+    """A dictionary of dictionaries, each of which holds the next one twice."""
+    return b"}q\x00" + b"".join(b"}(X\x01\0\0\0ah\x00X\x01\0\0\0bh\x00uq\x00" for _ in range(count))
+
+
+#: Pickles that would take gigabytes or minutes elsewhere.
+COSTLY = {
+    "a memo of 2^28": (b"}r" + struct.pack("<I", 2**28) + b".",),
+    "a memo of 10^18": (b"}p" + b"9" * 18 + b"\n.",),
+    "a text of 4 GB": (b"X" + struct.pack("<I", 2**32 - 1) + b"a.",),
+    "bytes of 2^60": (b"\x96" + struct.pack("<Q", 2**60) + b".",),
+    "a number of a million digits": (b"\x8b" + struct.pack("<I", 10**6) + b"\x7f" * 10**6 + b".",),
+    "a number as text": (b"L" + b"9" * 10**6 + b"L\n.",),
+    "a key that takes long to hash": (b"}K\x01" + b"q\x00h\x00\x86" * 60 + b"K\x01s.",),
+    "pairs with such a key": (b"ccollections\nOrderedDict\n](](K\x01", b"q\x00h\x00\x86" * 60, b"K\x01ee\x85R."),
+    "dictionaries in dictionaries": (many(60), b"."),
+    "lists in lists": (b"]" * 200_000 + b"a" * 199_999 + b".",),
+    "millions of instructions": (b"}" * 3_000_000 + b".",),
+    "marks": (b"(" * 400_000 + b".",),
+    "nothing": (),
+}
+
+
+@pytest.mark.parametrize("instructions", COSTLY.values(), ids=COSTLY)
+def test_costly_pickles_are_refused_at_once(instructions, read):
+    for content in (program_of(*instructions), b"\x80\x02" + b"".join(instructions)):
+        with bounded(size=2**28), pytest.raises(InputError) as caught:
+            read(content)
+        assert len(str(caught.value)) < 400
+
+
+@each_format
+def test_a_shape_of_huge_numbers_is_refused_at_once(save, read):
+    for shape in ([2**100] * 200, [10**5000] * 30, [0] * 200, [1] * 33):
+        tensor = Stored(np.ones(4), shape=tuple(shape), strides=(1,) * len(shape))
+        with bounded(), pytest.raises(InputError, match="truncated, damaged"):
+            read(save({"a": tensor}))
+
+
+def test_a_storage_that_many_names_share_is_read_once(read):
+    shared = Stored(np.arange(2**22, dtype=np.float32))
+    content = zipped({f"layer{index}": shared for index in range(3000)})
+    with bounded(size=2**28):
+        found = read(content)
+    assert len(found) == 3000
+    np.testing.assert_array_equal(found["layer7"], shared.array)
+
+
+@each_format
+def test_damaged_files_are_refused_or_read(save, read):
+    content = save({"epoch": 3, "model": saved(ARRAYS), "optimizer": {"state": {0: Stored(np.ones(2))}}})
+    for damaged in damaged_bytes(content, 300):
+        with bounded():
+            try:
+                found = read(damaged)
+            except InputError as error:
+                assert len(str(error)) < 400
+            else:
+                assert all(isinstance(array, np.ndarray) for array in found.values())
+
+
+PLACES = ["state_dict", "model_state_dict", "model_state", "model", "net", "my_network"]
+
+
+@each_format
+@pytest.mark.parametrize("place", PLACES)
+def test_a_network_is_found_at_any_usual_place(place, save, read):
+    optimizer = {"state": {0: {"momentum_buffer": Stored(np.ones(9))}}, "param_groups": [{"lr": 0.1}]}
+    assert_read(read(save({"epoch": 3, place: saved(ARRAYS), "optimizer": optimizer, "best": Stored(np.ones(()))})))
+    assert_read(read(save({"outer": {place: saved(ARRAYS)}})))
+
+
+def test_of_several_dictionaries_the_usual_one_is_taken_or_none(read):
+    others = {"teacher": saved(ARRAYS), "student": saved(ARRAYS)}
+    with pytest.raises(InputError, match=r"several dictionaries of tensors \(teacher, student\), and no name tells"):
+        read(zipped(others))
+    assert_read(read(zipped(others | {"model": saved(ARRAYS)})))
 
 
 @pytest.mark.parametrize("zip_format", [True, False])

@@ -27,7 +27,7 @@ class Call:
 
 
 class Stored:
-    """An array in a storage of its own; `torch.save` writes where it lies, and its shape."""
+    """An array in a storage of its own, once where it is saved often; `torch.save` writes where it lies, and its shape."""
 
     def __init__(self, array, strides=None, offset=0, shape=None):
         self.array = np.ascontiguousarray(array)
@@ -57,8 +57,10 @@ class _Pickler(_PythonPickler):
         elif isinstance(obj, Stored):
             rebuild = "_rebuild_tensor" if self.legacy else "_rebuild_tensor_v2"
             extra = () if self.legacy else (False, collections.OrderedDict())
-            storage = _Storage(obj.array, str(len(self.storages)))
-            self.storages.append(storage)
+            storage = next((each for each in self.storages if each.array is obj.array), None)
+            if storage is None:
+                storage = _Storage(obj.array, str(len(self.storages)))
+                self.storages.append(storage)
             self.save(Call(Global("torch._utils", rebuild), storage, obj.offset, obj.shape, obj.strides, *extra))
         elif isinstance(obj, _Storage):
             kind = Global("torch.cuda" if self.legacy else "torch", _KINDS[obj.array.dtype.name])

@@ -1,5 +1,6 @@
 """Weights of the reference implementation in our networks."""
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,12 @@ from jdarts.nets.torch_file import read_torch_file
 
 AUXILIARY = "auxiliary_head."
 _CELL = re.compile(r"cells\.(\d{1,4})\.")
-#: What PyTorch counts beside a batch norm's statistics, and nothing reads.
-_COUNTER = ".num_batches_tracked"
+#: What PyTorch counts beside a batch norm's statistics and beside averaged weights, and nothing reads.
+_COUNTER, _AVERAGES = ".num_batches_tracked", "n_averaged"
+#: Names that a search's network has alone: all operations on an edge, or the alphas; here and in other implementations.
+_OF_A_SEARCH = re.compile(
+    r"(^|\.)(_?(alphas?|betas?|arch)_(normal|reduce|parameters)|_?arch_parameters|alphas?)(\.|$)|(\._ops\.\d+){2}\."
+)
 
 
 def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,8 +32,8 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
 
     Args:
       network: the network that they belong to. An auxiliary head that it does not have is passed over.
-      arrays: by the names of a PyTorch `state_dict`, with or without the `module.` of a parallel one; batch norm buffers
-        included.
+      arrays: by the names of a PyTorch `state_dict`, batch norm buffers included. A beginning that all names share, as the
+        `module.` of a parallel network, is left out.
 
     Returns:
       `{'params': …, 'batch_stats': …}`, of the network's type.
@@ -36,7 +41,7 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
     Raises:
       InputError: an array is missing, does not fit, or belongs to no part of the network; the message names the first.
     """
-    arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+    arrays = _without_prefix(arrays)
     image_channels = np.shape(arrays.get("stem.0.weight", arrays.get("stem0.0.weight", np.zeros((1, 3)))))[1]
     expected = init_shapes(network, image_channels)
     variables: dict[str, Any] = {}
@@ -50,12 +55,16 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
                 raise InputError(
                     f"the checkpoint has no {name}; it is of another architecture: {_shown(network)} needs it"
                 )
-            array = np.asarray(arrays[name])
-            if array.shape != theirs:
+            # Its numbers are read where it fits.
+            shape = np.shape(arrays[name])
+            if shape != theirs:
                 raise InputError(
-                    f"the checkpoint's {name} has shape {array.shape}; {_shown(network)} needs {theirs}: give the genotype, "
+                    f"the checkpoint's {name} has shape {shape}; {_shown(network)} needs {theirs}: give the genotype, "
                     "channels, cells and classes that it was trained with"
                 )
+            array = np.asarray(arrays[name])
+            if not jnp.issubdtype(array.dtype, jnp.floating):
+                raise InputError(f"the checkpoint's {name} is of the type {array.dtype}; weights are floats")
             parts.append(entry.layout.convert(array))
         used.update(entry.names)
         value = np.stack(parts) if entry.stacked else parts[0]
@@ -107,7 +116,12 @@ def network_of(
     Raises:
       InputError: something that is given differs from the arrays, or they are not those of such a network.
     """
-    shapes = {name.removeprefix("module."): np.shape(array) for name, array in arrays.items()}
+    shapes = {name: np.shape(array) for name, array in _without_prefix(arrays).items()}
+    if searched := next((name for name in shapes if _OF_A_SEARCH.search(name)), None):
+        raise InputError(
+            f"the checkpoint has {searched[:80]}: it holds the weights of a search, with all operations on every edge; train the "
+            "network of the cells that the search has found, and give its weights"
+        )
     numbers = [int(found[1]) for name in shapes if (found := _CELL.match(name))]
     found_stem: Stem = "imagenet" if "stem0.0.weight" in shapes else "cifar"
     first = "stem0.3.weight" if found_stem == "imagenet" else "stem.0.weight"
@@ -131,6 +145,14 @@ def network_of(
             )
     auxiliary = any(name.startswith(AUXILIARY) for name in shapes)
     return DiscreteNetwork(genotype, **found, auxiliary=auxiliary, dtype=dtype)
+
+
+def _without_prefix(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays without the beginning, up to a dot, that all their names share."""
+    arrays = {name: array for name, array in arrays.items() if name != _AVERAGES}
+    levels = zip(*(name.split(".")[:-1] for name in arrays))
+    shared = sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
+    return {".".join(name.split(".")[shared:]): array for name, array in arrays.items()}
 
 
 def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> jax.ShapeDtypeStruct:

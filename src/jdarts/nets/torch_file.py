@@ -4,23 +4,28 @@ Such a file holds a pickle, a program that could call any function. Here it may 
 tensors, and nothing else: the first other name in it ends the reading.
 """
 
+import functools
 import io
 import math
-import pickle
-import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
+from jdarts.archive import Archive, DamagedArchive, is_archive
+from jdarts.array_file import read_file
 from jdarts.errors import InputError
+from jdarts.nets.pickled import ForeignName, Name, dictionary, read_pickle
 
 #: What PyTorch before 1.6 writes first: a number that marks its files, and the number of their format.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_ZIP_START = b"PK\x03\x04"
+_MOST_AXES = 32
+#: Where a training's checkpoint has its network, the usual places first.
+_PLACES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
+#: How deep dictionaries of tensors lie in a checkpoint, at most.
+_DEEPEST = 3
 
 _STORAGES: Mapping[str, np.dtype] = {
     name: np.dtype(dtype)
@@ -42,22 +47,27 @@ _STORAGES: Mapping[str, np.dtype] = {
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a `state_dict` that `torch.save` has written, in PyTorch's own format of any version since 0.1.10.
 
+    Tensors that share numbers share them here too; nothing is copied.
+
     Args:
-      path: the file. It holds a `state_dict`, or a dictionary with one under `state_dict`, as a training's checkpoint does.
+      path: the file. It holds a `state_dict`, or dictionaries with one in them, as a training's checkpoint does: under
+        `state_dict`, `model_state_dict`, `model_state`, `model`, `net`, `network` or `weights`, or the only one.
 
     Raises:
       InputError: the file is not there, damaged or of another kind, or it asks for anything but tensors.
     """
+    content = read_file(path)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    try:
-        saved = _from_zip(content) if content.startswith(_ZIP_START) else _from_sequence(content)
-        return _state_dict(saved)
+        saved = _from_zip(content) if is_archive(content) else _from_sequence(content)
+        return {name: tensor.array() for name, tensor in _state_dict(saved).items()}
+    except ForeignName as name:
+        raise InputError(
+            f"{path}: it asks for {_short(name)}, which is refused: a file is read for its tensors and runs nothing; save the "
+            "network's state_dict() alone"
+        ) from None
     except _Refused as refused:
         raise InputError(f"{path}: {refused}") from None
-    except Exception as error:
+    except (DamagedArchive, ValueError, TypeError, LookupError, AttributeError, OverflowError, EOFError) as error:
         # A damaged pickle fails in as many ways as there are instructions.
         raise InputError(
             f"{path} is truncated, damaged or no file of PyTorch ({_short(error)}); copy or download it again"
@@ -68,32 +78,12 @@ class _Refused(Exception):
     """What a file asks for is refused, or it does not hold what is wanted; the text says why."""
 
 
-class _Tensor:
-    """A part of a storage, to be read when the storages are known."""
-
-    def __init__(self, storage: "_Storage", offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
-        numbers = (offset, *shape, *strides)
-        if not isinstance(storage, _Storage) or len(shape) != len(strides) or any(n < 0 for n in numbers):
-            raise ValueError("a tensor of impossible shape")
-        last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
-        if math.prod(shape) > storage.count or (math.prod(shape) and last >= storage.count):
-            raise ValueError("a tensor larger than its storage")
-        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
-
-    def array(self) -> np.ndarray:
-        data = self.storage.data()
-        if not math.prod(self.shape):
-            return np.zeros(self.shape, data.dtype)
-        strides = tuple(stride * data.itemsize for stride in self.strides)
-        return np.lib.stride_tricks.as_strided(data[self.offset :], self.shape, strides, writeable=False).copy()
-
-
 class _Storage(NamedTuple):
     """Numbers in a row: what they are, how many, and how to get their bytes."""
 
     dtype: np.dtype
     count: int
-    read: Callable[[], bytes]
+    read: Callable[[], bytes | memoryview]
 
     def data(self) -> np.ndarray:
         content = self.read()
@@ -102,138 +92,156 @@ class _Storage(NamedTuple):
         return np.frombuffer(content, self.dtype, self.count)
 
 
-class _StorageKind(NamedTuple):
-    """Stands for a class of PyTorch's storages; it cannot be called."""
+class _Tensor(NamedTuple):
+    """A part of a storage, to be read when the storages are known."""
 
-    dtype: np.dtype
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
-
-class _Ignored:
-    """Takes the place of what nothing reads."""
-
-    def __init__(self, *arguments: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+    def array(self) -> np.ndarray:
+        data = self.storage.data()
+        if not math.prod(self.shape):
+            return np.zeros(self.shape, data.dtype)
+        strides = tuple(stride * data.itemsize for stride in self.strides)
+        return np.lib.stride_tricks.as_strided(data[self.offset :], self.shape, strides, writeable=False)
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Tensor:
-    return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+    numbers = (offset, *shape, *strides)
+    if not isinstance(storage, _Storage) or len(shape) != len(strides) or len(shape) > _MOST_AXES:
+        raise ValueError("a tensor of impossible shape")
+    # Bounds come first: products of huge numbers take long.
+    if not all(type(number) is int and 0 <= number < 2**48 for number in numbers):
+        raise ValueError("a tensor of impossible shape")
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
+    if math.prod(shape) > storage.count or (math.prod(shape) and last >= storage.count):
+        raise ValueError("a tensor larger than its storage")
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-class _Unpickler(pickle.Unpickler):
-    """A pickle machine that knows a handful of names and refuses all others."""
+def _ignored(*arguments: Any) -> None:
+    """Makes nothing of what nothing reads."""
 
-    def __init__(self, file: io.BytesIO, storage: Callable[[Any], _Storage]) -> None:
-        super().__init__(file, encoding="utf-8")
-        self._storage = storage
-        # New functions for every file: a pickle can set attributes of what it is given.
-        self._known: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor"): lambda *arguments: _tensor(*arguments),
-            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _tensor(*arguments),
-            ("torch._utils", "_rebuild_parameter"): lambda tensor, *rest: tensor,
-            ("torch", "Size"): lambda sizes=(): tuple(sizes),
-            # Scores in a training's checkpoint, which nothing reads.
-            ("numpy.core.multiarray", "scalar"): _Ignored,
-            ("numpy._core.multiarray", "scalar"): _Ignored,
-            ("numpy", "dtype"): _Ignored,
-            ("_codecs", "encode"): _Ignored,
-        }
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("torch", "torch.cuda") and name in _STORAGES:
-            return _StorageKind(_STORAGES[name])
-        try:
-            return self._known[module, name]
-        except KeyError:
-            raise _Refused(
-                f"it asks for {module}.{name}, which is refused: a file is read for its tensors and runs nothing; save the "
-                "network's state_dict() alone"
-            ) from None
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        return self._storage(pid)
+#: All that a file may ask for.
+_NAMES: Mapping[Name, Callable[..., Any] | None] = {
+    Name("collections", "OrderedDict"): lambda pairs=(): dictionary(pairs),
+    Name("torch._utils", "_rebuild_tensor"): _tensor,
+    Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    Name("torch._utils", "_rebuild_parameter"): lambda tensor, *rest: tensor,
+    Name("torch", "Size"): lambda sizes=(): tuple(sizes),
+    # Scores in a training's checkpoint.
+    Name("numpy.core.multiarray", "scalar"): _ignored,
+    Name("numpy._core.multiarray", "scalar"): _ignored,
+    Name("numpy", "dtype"): _ignored,
+    Name("_codecs", "encode"): _ignored,
+    **{Name(module, kind): None for module in ("torch", "torch.cuda") for kind in _STORAGES},
+}
 
 
 def _from_zip(content: bytes) -> Any:
     """The format since PyTorch 1.6: a zip archive with the pickle and a file for every storage."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = {info.filename: info for info in archive.infolist()}
-        pickles = [name for name in members if name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise _Refused("it is a zip archive, but not one of PyTorch; give a file that torch.save has written")
-        if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
-            raise _Refused("it is a compressed archive, which torch.save does not write")
-        folder = pickles[0].removesuffix("data.pkl")
-        if f"{folder}byteorder" in members and archive.read(f"{folder}byteorder") != b"little":
-            raise _Refused("its numbers are big-endian; save it again on another machine")
+    archive = Archive(content)
+    pickles = [name for name in archive.members if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise _Refused("it is a zip archive, but not one of PyTorch; give a file that torch.save has written")
+    if any(info.compress_size != info.file_size or info.compress_type for info in archive.members.values()):
+        raise _Refused("it is a compressed archive, which torch.save does not write")
+    folder = pickles[0].removesuffix("data.pkl")
+    if f"{folder}byteorder" in archive.members and archive.read(f"{folder}byteorder") != b"little":
+        raise _Refused("its numbers are big-endian; save it again on another machine")
+    # Many tensors may share a storage: its checksum is looked at once.
+    read = functools.cache(archive.read)
 
-        def storage(pid: Any) -> _Storage:
-            kind, key, count = _described(pid)
-            return _Storage(kind.dtype, count, lambda: archive.read(f"{folder}data/{key}"))
+    def storage(pid: Any) -> _Storage:
+        dtype, key, count = _described(pid)
+        return _Storage(dtype, count, lambda: read(f"{folder}data/{key}"))
 
-        return _arrays(_Unpickler(io.BytesIO(archive.read(pickles[0])), storage).load())
+    return read_pickle(io.BytesIO(archive.read(pickles[0])), _NAMES, storage)
 
 
 def _from_sequence(content: bytes) -> Any:
     """The format before PyTorch 1.6: pickles one after the other, then the bytes of all storages."""
     file = io.BytesIO(content)
-    storages: dict[str, bytes] = {}
+    storages: dict[str, memoryview] = {}
     sizes: dict[str, int] = {}
 
     def storage(pid: Any) -> _Storage:
-        kind, key, count = _described(pid)
-        size = sizes[key] = kind.dtype.itemsize
+        dtype, key, count = _described(pid)
+        size = sizes[key] = dtype.itemsize
         view = pid[5] if len(pid) > 5 else None
         offset, length = (int(view[1]), int(view[2])) if view else (0, count)
         if offset < 0 or length < 0:
             raise ValueError("a storage of impossible size")
-        return _Storage(kind.dtype, length, lambda: storages[key][offset * size : (offset + length) * size])
+        return _Storage(dtype, length, lambda: storages[key][offset * size : (offset + length) * size])
 
-    load = [_Unpickler(file, storage).load for _ in range(5)]
-    if load[0]() != _MAGIC or load[1]() != _PROTOCOL or not load[2]().get("little_endian"):
+    magic, protocol, system = (read_pickle(file, _NAMES, storage) for _ in range(3))
+    if magic != _MAGIC or protocol != _PROTOCOL or not system.get("little_endian"):
         raise ValueError("its first bytes are not PyTorch's")
-    saved = load[3]()
-    for key in load[4]():
-        count = int.from_bytes(_exactly(file, 8), "little")
-        storages[key] = _exactly(file, count * sizes[key])
-    return _arrays(saved)
+    saved, keys = (read_pickle(file, _NAMES, storage) for _ in range(2))
+    place, bytes_ = file.tell(), memoryview(content)
+    for key in keys if isinstance(keys, list) else ():
+        if not isinstance(key, str):
+            raise ValueError("a storage without a name")
+        size = int.from_bytes(bytes_[place : place + 8], "little") * sizes[key]
+        place += 8
+        if place + size > len(bytes_):
+            raise EOFError(f"it ends {place + size - len(bytes_):,} bytes early")
+        storages[key] = bytes_[place : place + size]
+        place += size
+    return saved
 
 
-def _described(pid: Any) -> tuple[_StorageKind, str, int]:
-    """Kind, key and count of a storage, from the tuple that the pickle names it by."""
+def _described(pid: Any) -> tuple[np.dtype, str, int]:
+    """Type, key and count of a storage, from the tuple that the pickle names it by."""
     word, kind, key, _, count, *_ = pid
-    if word != "storage" or not isinstance(kind, _StorageKind) or not isinstance(key, str):
+    if word != "storage" or not isinstance(kind, Name) or kind.name not in _STORAGES or not isinstance(key, str):
         raise ValueError("an unknown kind of storage")
-    return kind, key, int(count)
+    if type(count) is not int or not 0 <= count < 2**48:
+        raise ValueError("a storage of impossible size")
+    return _STORAGES[kind.name], key, count
 
 
-def _exactly(file: io.BytesIO, size: int) -> bytes:
-    found = file.read(size)
-    if len(found) != size:
-        raise EOFError(f"it ends {size - len(found):,} bytes early")
-    return found
-
-
-def _arrays(saved: Any, depth: int = 0) -> Any:
-    """What was saved, with tensors read as arrays; only dictionaries with names are looked into."""
-    if isinstance(saved, _Tensor):
-        return saved.array()
-    if isinstance(saved, dict) and depth < 3:
-        return {key: _arrays(value, depth + 1) for key, value in saved.items() if isinstance(key, str)}
-    return None
-
-
-def _state_dict(saved: Any) -> dict[str, np.ndarray]:
-    found = saved.get("state_dict", saved) if isinstance(saved, dict) else None
-    arrays = {name: a for name, a in found.items() if isinstance(a, np.ndarray)} if isinstance(found, dict) else {}
-    if not arrays:
+def _state_dict(saved: Any) -> dict[str, _Tensor]:
+    """The tensors of the network among those that were saved, by name."""
+    found = dict(_dictionaries(saved))
+    for place in _PLACES:
+        for name, tensors in found.items():
+            if name.rpartition(".")[2] == place:
+                return tensors
+    if not found:
         raise _Refused("it holds no state_dict; save the network's state_dict()")
-    return arrays
+    most = max(map(len, found.values()))
+    largest = [name for name, tensors in found.items() if len(tensors) == most]
+    if len(largest) > 1:
+        places = ", ".join(name or "the file itself" for name in largest)[:80]
+        raise _Refused(
+            f"it holds several dictionaries of tensors ({places}), and no name tells which is the network; save the network's "
+            "state_dict() alone"
+        )
+    return found[largest[0]]
 
 
-def _short(error: Exception) -> str:
+def _dictionaries(saved: Any) -> Iterator[tuple[str, dict[str, _Tensor]]]:
+    """The dictionaries of tensors among what was saved, by their place; outer ones first."""
+    level: Iterable[tuple[str, Any]] = [("", saved)]
+    seen: set[int] = set()
+    for _ in range(_DEEPEST):
+        inner: list[tuple[str, Any]] = []
+        for place, value in level:
+            # A pickle may hold one dictionary at a million places.
+            if not isinstance(value, dict) or id(value) in seen:
+                continue
+            seen.add(id(value))
+            named = {name: each for name, each in value.items() if isinstance(name, str)}
+            if tensors := {name: each for name, each in named.items() if isinstance(each, _Tensor)}:
+                yield place, tensors
+            inner += [(f"{place}.{name}".lstrip("."), each) for name, each in named.items() if isinstance(each, dict)]
+        level = inner
+
+
+def _short(error: BaseException) -> str:
     text = next(iter(str(error).strip().splitlines()), "")
     return (text or type(error).__name__)[:120]
