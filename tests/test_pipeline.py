@@ -20,7 +20,7 @@ from jdarts.lookup import find_genotype
 from jdarts.pipeline import Interrupted, PipelineConfig
 from jdarts.pipeline.command import main
 from jdarts.pipeline.protocol import pipeline
-from jdarts.runs import RunFolder
+from jdarts.runs import EpochRun, RunFolder
 from jdarts.sampling import sample_genotype
 
 __all__ = ["quick", "undisturbed", "user_settings"]
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_the_best_by_validation_is_trained_and_tested(undisturbed, monkeypatch):
-    monkeypatch.setattr("jdarts.data.load", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr(EpochRun, "go", lambda *_: pytest.fail("a run was repeated"))
     result, shown = run(undisturbed)
     (arm,) = result.arms
     accuracies = [each.valid_accuracy for each in arm.candidates]

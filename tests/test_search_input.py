@@ -187,7 +187,7 @@ def test_settings_without_effect_on_the_result_may_change(tmp_path):
 
 def test_a_folder_in_use(tmp_path, monkeypatch, capsys):
     folder = RunFolder(tmp_path / "run")
-    with folder.taken(config(folder.path).to_json()):
+    with folder.taken(config(folder.path).to_json(), {}):
         err = refusal(folder.path, monkeypatch, capsys)
     expected = f"error: {folder.path} is in use by another process; wait for it, or choose another --run-dir\n"
     assert err == expected

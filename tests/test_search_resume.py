@@ -12,6 +12,7 @@ from small_runs import Died, die_at, finish, leaves, newest, read_until, records
 from small_search import STEPS, STEPS_PER_EPOCH, assert_same_bits, quick, run, start, undisturbed
 
 from jdarts import checkpoint
+from jdarts.errors import InputError
 from jdarts.report import MetricsLog
 from jdarts.runs.folder import RunFolder
 from jdarts.search import Interrupted
@@ -213,8 +214,12 @@ def test_a_second_signal_ends_the_process_within_a_step(tmp_path):
     assert finish(process)[0] == -signal.SIGINT
 
 
+def unreadable(*_):
+    raise InputError("the images are gone")
+
+
 def test_a_finished_run_is_reported_without_its_data(undisturbed, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("jdarts.data.load", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr("jdarts.data.load", unreadable)
     result, shown = run(undisturbed)
     assert shown.splitlines()[0] == f"{undisturbed} has finished; another --run-dir or --seed starts another search"
     assert str(result.genotype) in shown

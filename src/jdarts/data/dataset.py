@@ -7,6 +7,8 @@ import numpy as np
 
 from jdarts.data.augmentation import Augmentation
 from jdarts.data.checks import check_class_names, check_images, check_labels_named, check_statistics
+from jdarts.data.checksum import checksum
+from jdarts.data.splitting import check_classes, first_size, stratified_order
 from jdarts.errors import InputError
 
 
@@ -49,6 +51,8 @@ class ImageDataset:
       mean: Mean of the training images per channel, on the scale 0..1.
       std: Standard deviation of the training images per channel, on the scale 0..1.
       augmentation: What training does to its images by default.
+      shuffled: Whether the training images stand in an order without pattern, so that a split may take them in that
+        order, as published splits of CIFAR-10 do. The splits of other sets are shuffled, and give each class its share.
 
     Raises:
       InputError: A label has no class name, two classes have the same name, the test images have another shape than the
@@ -62,6 +66,7 @@ class ImageDataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.class_names, str):
@@ -90,6 +95,52 @@ class ImageDataset:
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this set from others, as JSON data: all that decides a run's result, the pixels as a checksum.
+
+        It is computed afresh each time, since arrays can change: a tenth of a second for 100 MB.
+        """
+        return {
+            "name": self.name,
+            "shape": list(self.image_shape),
+            "train": len(self.train),
+            "test": len(self.test),
+            "class_names": list(self.class_names),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "augmentation": dataclasses.asdict(self.augmentation),
+            "shuffled": self.shuffled,
+            "sha256": checksum(self.train.images, self.train.labels, self.test.images, self.test.labels),
+        }
+
+    def arranged(self, *, fraction: float, seed: int | None = None) -> tuple[ImageSplit, int]:
+        """The training images in an order in which a part of them comes first.
+
+        Args:
+          fraction: Share of the first part, strictly between 0 and 1.
+          seed: As for `halves`; without it a set that is `shuffled` keeps its order, and others take seed 0.
+
+        Returns:
+          The images, and how many of them the first part has. Without a change of order they are `train` itself.
+
+        Raises:
+          InputError: As for `halves`.
+        """
+        if seed is None and not self.shuffled:
+            seed = 0
+        first = first_size(len(self.train), fraction)
+        whole = self.train
+        if seed is not None:
+            whole = ImageSplit(*whole[stratified_order(whole.labels, first, seed)])
+        check_classes(whole.labels[:first], whole.labels[first:], seed, self.class_names)
+        return whole, first
+
+    def halves(self, *, fraction: float = 0.5, seed: int | None = None) -> tuple[ImageSplit, ImageSplit]:
+        """The two parts of `arranged`, which share its memory; arguments and errors are the same."""
+        whole, first = self.arranged(fraction=fraction, seed=seed)
+        return ImageSplit(*whole[:first]), ImageSplit(*whole[first:])
+
 
 def halves(split: ImageSplit, *, fraction: float = 0.5, seed: int | None = None) -> tuple[ImageSplit, ImageSplit]:
     """Splits a training set into the images of the weights and the images of the alphas.
@@ -97,36 +148,26 @@ def halves(split: ImageSplit, *, fraction: float = 0.5, seed: int | None = None)
     The DARTS search trains weights on the first ⌊fraction · N⌋ images and alphas on the rest (paper section
     3.1; the reference implementation takes indices 0..24,999 and 25,000..49,999 of CIFAR-10). Every set of
     `jdarts.data.load` already comes in an order without pattern: CIFAR in its official file order, digits
-    shuffled once with a fixed seed, the others as TFDS shuffled them. A set of your own that is sorted, by
-    class for instance, needs a `seed`.
+    shuffled once with a fixed seed, the others as TFDS shuffled them. Images in an order that has one, sorted by class
+    for instance, need a `seed`; `ImageDataset.halves` gives one by itself.
 
     Args:
       split: The training images.
       fraction: Share of the first part, strictly between 0 and 1.
-      seed: Without it the file order is kept; with it the images are shuffled first, the same way each time.
+      seed: Without it the order is kept. With it the images are shuffled, the same way each time, and each part gets
+        its share of each class, one image at the least.
 
     Returns:
       Two disjoint parts that together hold every image once. Without `seed` they share memory with `split`.
 
     Raises:
-      InputError: A part would be empty.
+      InputError: A part would be empty, or would lack a class that the other part has.
     """
-    first = int(fraction * len(split)) if 0 < fraction < 1 else 0
-    if not 0 < first < len(split):
-        raise InputError(
-            f"fraction {fraction} of {len(split)} images leaves a part empty; "
-            "give a fraction between 0 and 1 that leaves images on both sides"
-        )
-    if seed is None:
-        return ImageSplit(*split[:first]), ImageSplit(*split[first:])
-    order = stable_permutation(len(split), seed)
-    return ImageSplit(*split[order[:first]]), ImageSplit(*split[order[first:]])
-
-
-def stable_permutation(size: int, seed: int) -> np.ndarray:
-    """A permutation of `0..size-1` that is the same in every version of numpy."""
-    # numpy promises this for RandomState and not for default_rng.
-    return np.random.RandomState(seed).permutation(size)
+    first = first_size(len(split), fraction)
+    if seed is not None:
+        split = ImageSplit(*split[stratified_order(split.labels, first, seed)])
+    check_classes(split.labels[:first], split.labels[first:], seed)
+    return ImageSplit(*split[:first]), ImageSplit(*split[first:])
 
 
 def _tuple_of(kind: type, field: str, values: Any) -> tuple[Any, ...]:

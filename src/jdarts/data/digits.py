@@ -3,7 +3,8 @@
 import numpy as np
 
 from jdarts.data.augmentation import Augmentation
-from jdarts.data.dataset import ImageDataset, ImageSplit, stable_permutation
+from jdarts.data.dataset import ImageDataset, ImageSplit
+from jdarts.data.splitting import stable_permutation
 
 TRAIN_SIZE = 1437
 SHUFFLE_SEED = 0
@@ -32,4 +33,5 @@ def load_digits() -> ImageDataset:
         mean=(float(images[train].mean() / 255),),
         std=(float(images[train].std() / 255),),
         augmentation=AUGMENTATION,
+        shuffled=True,
     )

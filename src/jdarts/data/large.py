@@ -6,8 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jdarts.data.augmentation import Augmentation
 from jdarts.data.catalogue import Entry
+from jdarts.data.checksum import checksum
 from jdarts.data.prepared import FILE_FORMAT, data_directory, find_prepared
 from jdarts.errors import InputError
 
@@ -84,6 +87,7 @@ class LargeDataset:
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
       augmentation: what training does to its images inside the step.
+      files: names and sizes in bytes of its record files.
     """
 
     name: str
@@ -93,6 +97,21 @@ class LargeDataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
+    files: tuple[tuple[str, int], ...]
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this set from others, as JSON data; nobody reads 150 GB for it: the files' names and sizes as a checksum."""
+        return {
+            "name": self.name,
+            "train": len(self.train),
+            "test": len(self.test),
+            "class_names": list(self.class_names),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "augmentation": dataclasses.asdict(self.augmentation),
+            "sha256": checksum(np.frombuffer(repr(self.files).encode(), np.uint8)),
+        }
 
 
 def open_large(name: str, data_dir: str | os.PathLike[str] | None = None) -> LargeDataset:
@@ -132,7 +151,8 @@ def open_large(name: str, data_dir: str | os.PathLike[str] | None = None) -> Lar
         if not file.is_file():
             raise InputError(f"{file} is missing; {_mend(name, data_dir)}")
     train, test = (LargeSplit(found.folder, split, found.counts[split]) for split in (TRAIN, TEST))
-    return LargeDataset(name, train, test, class_names, entry.mean, entry.std, entry.augmentation)
+    sizes = tuple(sorted((file.name, file.stat().st_size) for file in files))
+    return LargeDataset(name, train, test, class_names, entry.mean, entry.std, entry.augmentation, sizes)
 
 
 def _mend(name: str, data_dir: str | os.PathLike[str] | None) -> str:

@@ -115,6 +115,7 @@ def load_prepared(name: str, entry: Entry, data_dir: str | os.PathLike[str] | No
             mean=entry.mean,
             std=entry.std,
             augmentation=entry.augmentation,
+            shuffled=True,
         )
     except InputError as error:
         raise _damaged(name, found.folder, data_dir, str(error)) from None

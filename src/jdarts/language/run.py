@@ -57,7 +57,13 @@ class LanguageRun(EpochRun[AnyState], Generic[AnyState, AnyConfig]):
         self._init = init
         self.devices = devices
         super().__init__(
-            config, folder, interruption, steps_per_epoch=steps_per_epoch, stream=stream, programs=programs
+            config,
+            folder,
+            interruption,
+            fingerprint=corpus.fingerprint,
+            steps_per_epoch=steps_per_epoch,
+            stream=stream,
+            programs=programs,
         )
 
     @property

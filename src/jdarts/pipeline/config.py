@@ -18,6 +18,7 @@ from jdarts.runs.settings import (
     Folder,
     check_dataset_name,
     check_settings,
+    folder_name,
     option,
 )
 from jdarts.search import SearchConfig
@@ -108,7 +109,7 @@ class PipelineConfig:
     @property
     def folder(self) -> Path:
         """The folder of all runs. The same settings give the same folder."""
-        return self.run_dir or Path("runs") / f"pipeline-{self.dataset}-seed{self.seed}"
+        return self.run_dir or Path("runs") / f"pipeline-{folder_name(self.dataset)}-seed{self.seed}"
 
     @property
     def num_random_cells(self) -> int:

@@ -47,6 +47,8 @@ def pipeline(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config.check()
+    if dataset is not None:
+        config = dataclasses.replace(config, dataset=dataset.name)
     settings = config.to_json()
     folder = RunFolder(config.folder)
     folder.check(settings)
@@ -56,7 +58,7 @@ def pipeline(
     work = _Pipeline(config, images, sys.stdout if stream is None else stream)
     if not folder.path.exists():
         work.check_images()
-    with folder.taken(settings):
+    with folder.taken(settings, images().fingerprint):
         result = PipelineResult(tuple(work.arms()), folder.path)
         folder.write_genotype(result.genotype)
         draw_cells(result.genotype, folder.path)

@@ -15,11 +15,18 @@ from jdarts.files import aside, replace_text
 from jdarts.genotype import AnyGenotype
 from jdarts.report.metrics import METRICS_FILE, TENSORBOARD_FOLDER
 from jdarts.runs import processes
+from jdarts.runs.protocols import Fingerprint
 from jdarts.runs.settings import BEFORE, option
 
 CONFIG = "config.json"
 LOCK = ".lock"
 SUMMARY = "summary.json"
+#: The fingerprint of a run's data in its `config.json`.
+DATA = "data"
+#: Characters of a value in a message.
+_LONGEST = 80
+#: Runs without a fingerprint took every set in its own order.
+_BEFORE_FINGERPRINTS = {"shuffled": True}
 
 
 class RunFolder(NamedTuple):
@@ -37,27 +44,28 @@ class RunFolder(NamedTuple):
         """What a finished run has found; it is there when the run has ended, and not before."""
         return self.path / SUMMARY
 
-    def check(self, config: Mapping[str, Any]) -> None:
+    def check(self, config: Mapping[str, Any], data: Fingerprint | None = None) -> None:
         """Checks that a run with this configuration may live here, and changes nothing.
 
         Args:
           config: the settings that decide the result, as JSON data.
+          data: the fingerprint of its data, where they are read already.
 
         Raises:
-          InputError: the folder belongs to a run with other settings, or to something else.
+          InputError: the folder belongs to a run with other settings or on other data, or to something else.
         """
         path = self.path
         with _explained("read", path):
             if path.exists() and not path.is_dir():
                 raise InputError(f"{path} is a file; choose another --run-dir")
             if (path / CONFIG).exists():
-                _check_same(path / CONFIG, config)
+                _check_same(path / CONFIG, config, data)
             elif path.is_dir() and any(entry.name not in (LOCK, aside(path / CONFIG).name) for entry in path.iterdir()):
                 raise InputError(f"{path} holds other files and no run; choose another --run-dir")
 
     @contextlib.contextmanager
-    def taken(self, config: Mapping[str, Any]) -> Iterator[None]:
-        """Takes the folder for this process, and makes it where it is missing.
+    def taken(self, config: Mapping[str, Any], data: Fingerprint) -> Iterator[None]:
+        """Takes the folder for this process, and makes it where it is missing; arguments as for `check`.
 
         Where an error ends the run before its first step, a folder that was made here is removed.
 
@@ -72,9 +80,9 @@ class RunFolder(NamedTuple):
             self.path.mkdir(parents=True, exist_ok=True)
         with self._locked():
             try:
-                self.check(config)
+                self.check(config, data)
                 if not (self.path / CONFIG).exists():
-                    self.write(CONFIG, json.dumps(config, indent=1) + "\n")
+                    self.write(CONFIG, json.dumps({**config, DATA: data}, indent=1) + "\n")
                 yield
             except (InputError, OSError):
                 if made:
@@ -142,7 +150,7 @@ def _is_of_start(entry: Path) -> bool:
     return entry.name in (CONFIG, LOCK, TENSORBOARD_FOLDER)
 
 
-def _check_same(path: Path, config: Mapping[str, Any]) -> None:
+def _check_same(path: Path, config: Mapping[str, Any], data: Fingerprint | None) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -150,6 +158,7 @@ def _check_same(path: Path, config: Mapping[str, Any]) -> None:
     if not isinstance(before, dict):
         raise InputError(f"{path} is not a run's configuration; choose another --run-dir")
     missing = object()
+    of_run = before.pop(DATA, _BEFORE_FINGERPRINTS)
     # Settings that are younger than the run; those of a pipeline's parts have names such as `search.precision`.
     younger = {name: BEFORE[name.rpartition(".")[2]] for name in config if name.rpartition(".")[2] in BEFORE}
     before = {**younger, **before}
@@ -162,10 +171,24 @@ def _check_same(path: Path, config: Mapping[str, Any]) -> None:
             f"{path.parent} was begun with other settings: {told}; give the same settings to go on with it, or choose "
             "another --run-dir"
         )
+    if data is not None:
+        _check_data(path, of_run, data)
+
+
+def _check_data(path: Path, before: Any, data: Fingerprint) -> None:
+    if not isinstance(before, dict):
+        raise InputError(f"{path} is damaged; choose another --run-dir")
+    different = [name for name in before if name in data and before[name] != data[name]]
+    if different:
+        told = ", ".join(f"{name} {_shown(before[name])} (now {_shown(data[name])})" for name in different[:4])
+        raise InputError(
+            f"{path.parent} was begun with other data: {told}; give the same data to resume it, or choose another --run-dir"
+        )
 
 
 def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 @contextlib.contextmanager

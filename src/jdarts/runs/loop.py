@@ -17,11 +17,11 @@ from jdarts.allocator import return_freed_memory
 from jdarts.errors import InputError
 from jdarts.report import MetricsLog, Progress, read_metrics
 from jdarts.runs import processes
-from jdarts.runs.folder import RunFolder
+from jdarts.runs.folder import DATA, RunFolder
 from jdarts.runs.interruption import Interruption
 from jdarts.runs.memory import available_memory, check_state_fits
 from jdarts.runs.programs import CompiledPrograms
-from jdarts.runs.protocols import Log, Setting, State, Summary
+from jdarts.runs.protocols import Fingerprint, Log, Setting, State, Summary
 
 _PACKAGES = ("jdarts", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -37,6 +37,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
       config: the settings.
       folder: the run's folder.
       interruption: to be asked after each step whether to stop.
+      fingerprint: what tells the run's data from others.
       steps_per_epoch: steps of an epoch.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other runs.
@@ -60,6 +61,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         folder: RunFolder,
         interruption: Interruption,
         *,
+        fingerprint: Fingerprint,
         steps_per_epoch: int,
         stream: TextIO | None = None,
         programs: CompiledPrograms | None = None,
@@ -67,6 +69,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         self._setting = config
         self.folder = folder
         self.interruption = interruption
+        self.fingerprint = fingerprint
         self.steps_per_epoch = steps_per_epoch
         self._stream = stream
         self._programs = programs or CompiledPrograms()
@@ -344,6 +347,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             "epochs_ended": epochs_ended,
             "seconds": self.seconds(),
             "config": self._setting.to_json(),
+            DATA: self.fingerprint,
             **self.record(state),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         }

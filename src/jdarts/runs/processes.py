@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -138,17 +138,35 @@ def check_same(config: object) -> None:
     Raises:
       InputError: in every process, if one has other settings.
     """
+    settings = {name: str(value) for name, value in vars(config).items() if name not in _OWN}
+    _check_same(
+        settings,
+        "was started with other settings than process 0; start all with the same command, but for --process-id",
+    )
+
+
+def check_same_data(fingerprint: Mapping[str, Any]) -> None:
+    """Checks that all processes have read the same data.
+
+    Args:
+      fingerprint: what tells the data from others, as JSON data.
+
+    Raises:
+      InputError: in every process, if one has read other data.
+    """
+    _check_same(
+        fingerprint, "has read other data than process 0; give all the same data, or a --data-dir that they share"
+    )
+
+
+def _check_same(content: Mapping[str, Any], what: str) -> None:
     if alone():
         return
-    settings = {name: str(value) for name, value in vars(config).items() if name not in _OWN}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).digest()
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
     every = _gathered(np.frombuffer(digest, np.uint8).astype(np.int32))
     others = [str(n) for n, each in enumerate(every) if not np.array_equal(each, every[0])]
     if others:
-        raise InputError(
-            f"process {', '.join(others)} of {len(every)} was started with other settings than process 0; start all with the "
-            "same command, but for --process-id"
-        )
+        raise InputError(f"process {', '.join(others)} of {len(every)} {what}")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+#: What tells the data of a run from others, as JSON data.
+Fingerprint = Mapping[str, Any]
+
 
 class State(Protocol):
     """What the loop reads of a run's state, a pytree.

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import numbers
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -42,6 +43,7 @@ BEFORE = {
     "image_size": None,
     "microbatches": 1,
     "precision": "float32",
+    "split_seed": None,
     "train_words": None,
 }
 
@@ -145,7 +147,7 @@ def is_unicode(text: str) -> bool:
 
 
 def check_dataset_name(name: str) -> None:
-    """Raises an `InputError` for a name that would lead out of the folder of all sets or of all runs."""
+    """Raises an `InputError` for a data set's name that would lead out of the folder of all sets or of all runs."""
     if not name.strip() or name in (".", "..") or set(name) & set("/\\\n\r\t"):
         raise InputError(f"--dataset is {name!r}; give the name of a data set, not a place or an empty text")
 
@@ -167,6 +169,11 @@ def as_json(config: Any, *, without: Iterable[str] = WITHOUT_EFFECT) -> dict[str
 def _as_plain(number: Any) -> Any:
     """A number of NumPy's as one of Python's."""
     return number.item()
+
+
+def folder_name(name: str) -> str:
+    """A data set's name as a part of a folder's name: what is no letter, digit, dot, underscore or hyphen becomes a hyphen."""
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def genotype_label(genotype: str, published: Collection[str]) -> str:

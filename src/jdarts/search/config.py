@@ -31,6 +31,7 @@ from jdarts.runs.settings import (
     as_json,
     check_dataset_name,
     check_settings,
+    folder_name,
 )
 from jdarts.space import (
     DARTS_PRIMITIVES,
@@ -74,6 +75,8 @@ class SearchConfig:
       alpha_b2: decay of Adam's second moment.
       alpha_weight_decay: L2 penalty on the alphas, inside Adam.
       train_fraction: share of the training set that trains weights; the rest trains alphas.
+      split_seed: seed of the split into the images of the weights and those of the alphas, which are shuffled and have each
+        their share of every class (default: the order of the set where that has no pattern, as CIFAR-10's; else 0).
       padding: pixels put around an image before it is cropped at random.
       flip: mirror half of the images.
       cutout: side of the square that is cut out of each image; 0 for none.
@@ -124,6 +127,7 @@ class SearchConfig:
     alpha_b2: float = 0.999
     alpha_weight_decay: float = 1e-3
     train_fraction: float = 0.5
+    split_seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     padding: Annotated[int | None, tyro.conf.arg(metavar="INT"), FromDataset] = None
     flip: Annotated[bool | None, FromDataset] = None
     cutout: int = 0
@@ -231,7 +235,7 @@ class SearchConfig:
     @property
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
-        return self.run_dir or Path("runs") / f"search-{self.dataset}-{self.hypergradient}-seed{self.seed}"
+        return self.run_dir or Path("runs") / f"search-{folder_name(self.dataset)}-{self.hypergradient}-seed{self.seed}"
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data."""
@@ -254,6 +258,7 @@ _BOUNDS = {
     "alpha_b2": BELOW_ONE,
     "alpha_weight_decay": NOT_NEGATIVE,
     "train_fraction": WITHIN_ONE,
+    "split_seed": SEED,
     "padding": PADDING,
     "cutout": CUTOUT,
     "edges_per_node": Bounds(1, 1 + NODES.most),

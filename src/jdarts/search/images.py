@@ -26,15 +26,18 @@ class SearchImages:
       train: the weights' half.
       valid: the alphas' half.
       on_device: whether the images live on the device.
+      fingerprint: what tells the set from others.
 
     Raises:
-      InputError: a half has less than a batch, or the size of the images does not fit the reductions.
+      InputError: a half has less than a batch or lacks a class that the other has, or the size of the images does not
+        fit the reductions.
     """
 
     def __init__(self, config: SearchConfig, dataset: data.ImageDataset, devices: Devices | None = None) -> None:
         self._devices = devices or Devices()
         self._batch = config.batch_size
-        self.train, self.valid = data.halves(dataset.train, fraction=config.train_fraction)
+        self.fingerprint = dataset.fingerprint
+        self.train, self.valid = dataset.halves(fraction=config.train_fraction, seed=config.split_seed)
         for what, split in (("weights", self.train), ("alphas", self.valid)):
             if len(split) < config.batch_size:
                 raise InputError(

@@ -1,6 +1,7 @@
 """A search from a configuration to a genotype, as a run of epochs."""
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Hashable, Iterator, Mapping
@@ -40,7 +41,8 @@ def search(
 
     Args:
       config: the settings.
-      dataset: the images, where they are not one of `jdarts.data.NAMES`.
+      dataset: the images, where they are not one of `jdarts.data.NAMES`; its name then stands in place of
+        `config.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other searches of this process.
 
@@ -52,14 +54,24 @@ def search(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
 
+    if dataset is not None:
+        config = dataclasses.replace(config, dataset=dataset.name)
+    images = functools.cache(lambda: dataset or data.load(config.dataset, config.data_dir))
+
     def begin(folder: RunFolder, interruption: Interruption) -> SearchRun:
         # Devices that are not there are refused before the data are read.
         devices = Devices(config.devices, config.parallel)
         check_share(config.batch_size, devices.count, "--batch-size")
-        images = dataset or data.load(config.dataset, config.data_dir)
-        return SearchRun(config, images, devices, folder, interruption, stream, programs)
+        return SearchRun(config, images(), devices, folder, interruption, stream, programs)
 
-    return run(config, begin, finished=summary.read, noun=SearchRun.noun, stream=stream)
+    return run(
+        config,
+        begin,
+        fingerprint=lambda: images().fingerprint,
+        finished=summary.read,
+        noun=SearchRun.noun,
+        stream=stream,
+    )
 
 
 class SearchRun(EpochRun[SearchState]):
@@ -94,7 +106,15 @@ class SearchRun(EpochRun[SearchState]):
             std=dataset.std,
         )
         steps = self.images.steps_per_epoch
-        super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
+        super().__init__(
+            config,
+            folder,
+            interruption,
+            fingerprint=self.images.fingerprint,
+            steps_per_epoch=steps,
+            stream=stream,
+            programs=programs,
+        )
 
     def shapes(self) -> SearchState:
         """Shapes and types of the state."""

@@ -1,6 +1,8 @@
 """Several searches that differ in their seeds, as one run: one vmapped step, a folder for each."""
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,6 +17,7 @@ from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, pro
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.memory import exhaustion_explained, start_lines
 from jdarts.runs.protocols import Log
+from jdarts.runs.start import check_finished
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
 from jdarts.search.loop import SearchRun, memory_savings
@@ -47,6 +50,8 @@ def search_seeds(
       Interrupted: as for `search`.
     """
     config.check()
+    if dataset is not None:
+        config = dataclasses.replace(config, dataset=dataset.name)
     with processes.ending_together():
         processes.check_same(config)
         return _search_seeds(config, dataset, stream if processes.leads() else processes.silent(), programs)
@@ -59,9 +64,16 @@ def _search_seeds(
     folders = [RunFolder(each.folder) for each in every]
     for folder, each in zip(folders, every):
         folder.check(each.to_json())
-    finished = {folder.path: summary.read(folder) for folder in folders if folder.summary.exists()}
+    images = functools.cache(lambda: dataset or data.load(config.dataset, config.data_dir))
+    finished: dict[Path, Summary] = {}
+    remarks: list[str] = []
+    for folder, each in zip(folders, every):
+        if folder.summary.exists():
+            remarks += check_finished(folder, each.to_json(), lambda: images().fingerprint)
+            finished[folder.path] = summary.read(folder)
     for path in finished:
         print(f"{path} has finished", file=stream)
+    print(*remarks, sep="\n", end="\n" if remarks else "", file=stream)
     left = [(each, folder) for each, folder in zip(every, folders) if folder.path not in finished]
     if not left:
         found = SeedsSummary(tuple(finished[folder.path] for folder in folders))
@@ -70,16 +82,16 @@ def _search_seeds(
     with Interruption() as interruption, exhaustion_explained():
         with interruption.stoppable():
             devices = _devices(config, len(left))
-            images = dataset or data.load(config.dataset, config.data_dir)
             runs: list[SearchRun] = []
             for each, folder in left:
                 shared = runs[0].images if runs else None
-                runs.append(SearchRun(each, images, devices, folder, interruption, stream, None, images=shared))
+                runs.append(SearchRun(each, images(), devices, folder, interruption, stream, None, images=shared))
             together = _SeedsRun(config, runs, finished, devices, interruption, stream, programs)
             together.check_size()
+            processes.check_same_data(together.fingerprint)
         with contextlib.ExitStack() as stack:
             for each, folder in left:
-                stack.enter_context(folder.taken(each.to_json()))
+                stack.enter_context(folder.taken(each.to_json(), together.fingerprint))
             stack.enter_context(exhaustion_explained())
             return together.go()
 
@@ -117,7 +129,15 @@ class _SeedsRun(EpochRun[SearchState]):
         self._checkpoints: list[checkpoint.Checkpoint] = []
         folder = RunFolder(runs[0].folder.path.parent)
         steps = self._images.steps_per_epoch
-        super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
+        super().__init__(
+            config,
+            folder,
+            interruption,
+            fingerprint=self._images.fingerprint,
+            steps_per_epoch=steps,
+            stream=stream,
+            programs=programs,
+        )
 
     def shapes(self) -> SearchState:
         return jax.eval_shape(jax.vmap(self._runs[0].program.init), self._seeds())

@@ -24,6 +24,7 @@ from jdarts.runs.settings import (
     PADDING,
     POSITIVE,
     RUN_BOUNDS,
+    SEED,
     WITHOUT_EFFECT,
     Bounds,
     Folder,
@@ -31,6 +32,7 @@ from jdarts.runs.settings import (
     as_json,
     check_dataset_name,
     check_settings,
+    folder_name,
     genotype_label,
 )
 
@@ -73,6 +75,8 @@ class TrainConfig:
       ema_decay: decay of a running average of the weights, which is then evaluated in their place; 0 for none.
       validation_fraction: share of the training images that is held out. With it the best epoch by validation
         accuracy is tested; without it all images train, and the last epoch is tested.
+      split_seed: seed of the choice of the held-out images, which have their share of every class (default: the last ones
+        of the set where its order has no pattern, as CIFAR-10's; else 0).
       test: test the network, once, at the end.
       seed: seed of everything that is random.
       log_every: steps between two records in metrics.jsonl.
@@ -116,6 +120,7 @@ class TrainConfig:
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     ema_decay: float = 0.0
     validation_fraction: float = 0.0
+    split_seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     test: bool = True
     seed: int = 0
     log_every: int = 10
@@ -146,6 +151,10 @@ class TrainConfig:
         if self.dataset not in LARGE and (self.image_size is not None or any(self.color_jitter)):
             given = "--color-jitter" if self.image_size is None else "--image-size"
             raise InputError(f"{given} is for {' and '.join(LARGE)}; leave it out with {self.dataset}")
+        if self.dataset in LARGE and self.split_seed is not None:
+            raise InputError(
+                f"--split-seed is for images in memory; leave it out with {self.dataset}, whose order has no pattern"
+            )
         self.model(classes=2)
 
     @property
@@ -177,7 +186,8 @@ class TrainConfig:
         """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
         return (
             self.run_dir
-            or Path("runs") / f"train-{self.dataset}-{genotype_label(self.genotype, zoo.CELLS)}-seed{self.seed}"
+            or Path("runs")
+            / f"train-{folder_name(self.dataset)}-{genotype_label(self.genotype, zoo.CELLS)}-seed{self.seed}"
         )
 
     def learning_rate_in(self, epoch: int) -> float:
@@ -217,5 +227,6 @@ _BOUNDS = {
     "image_size": Bounds(8, 4096),
     "ema_decay": BELOW_ONE,
     "validation_fraction": BELOW_ONE,
+    "split_seed": SEED,
     "workers": Bounds(0, 1024),
 }

@@ -34,19 +34,23 @@ class MemoryImages:
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
       augmentation: what a step does to its images.
+      fingerprint: what tells the set from others.
 
     Raises:
-      InputError: a held-out part without images, or fewer training images than a batch.
+      InputError: a held-out part without images or without a class that the others have, or fewer training images than a batch.
     """
 
     def __init__(self, config: TrainConfig, dataset: data.ImageDataset, devices: Devices | None = None) -> None:
         self._batch = config.batch_size
-        self._train, self._valid = dataset.train, None
+        self.fingerprint = dataset.fingerprint
+        # The whole set, with the held-out images at its end that no step takes: trainings with and without them then
+        # read arrays of one shape.
+        whole, self.train_count = dataset.train, len(dataset.train)
         if config.validation_fraction:
-            _, self._valid = data.halves(dataset.train, fraction=1 - config.validation_fraction)
+            whole, self.train_count = dataset.arranged(fraction=1 - config.validation_fraction, seed=config.split_seed)
+        self._valid = data.ImageSplit(*whole[self.train_count :]) if config.validation_fraction else None
         self._test = dataset.test
-        self.valid_count = len(self._valid) if self._valid else 0
-        self.train_count = len(dataset.train) - self.valid_count
+        self.valid_count = len(whole) - self.train_count
         self.test_count = len(dataset.test)
         if self.train_count < config.batch_size:
             raise InputError(
@@ -57,10 +61,8 @@ class MemoryImages:
         self.class_names = dataset.class_names
         self.mean, self.std = dataset.mean, dataset.std
         self.augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
-        # The whole set, with the held-out rows at its end that no step takes: trainings with and without them then
-        # read arrays of one shape.
-        self.on_device = fit_on_device(config.images_on, dataset.train)
-        self._images = StepImages(dataset.train, config.batch_size, on_device=self.on_device, devices=devices)
+        self.on_device = fit_on_device(config.images_on, whole)
+        self._images = StepImages(whole, config.batch_size, on_device=self.on_device, devices=devices)
         rows = functools.partial(
             shuffled_rows, count=self.train_count, steps=self.steps_per_epoch, batch_size=config.batch_size
         )

@@ -35,6 +35,7 @@ class LargeImages:
     def __init__(self, config: TrainConfig, dataset: LargeDataset, devices: Devices | None = None) -> None:
         check_workers()
         self._devices = devices
+        self.fingerprint = dataset.fingerprint
         self._batch, self._workers, self._size = config.batch_size, config.worker_count, config.side
         self._train, self._test = dataset.train, dataset.test
         self.train_count = int((1 - config.validation_fraction) * len(dataset.train))

@@ -1,6 +1,7 @@
 """The training of a genotype's network, as a run of epochs."""
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Hashable, Iterator, Mapping
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts import checkpoint, data
-from jdarts.data.large import LARGE, open_large
+from jdarts.data.large import LARGE, LargeDataset, open_large
 from jdarts.nets.auxiliary import WINDOW
 from jdarts.nets.discrete import AUXILIARY_STRIDE, auxiliary_windows
 from jdarts.nets.initial import initial_variables
@@ -49,7 +50,8 @@ def train(
 
     Args:
       config: the settings.
-      dataset: the images, where they are not one of `jdarts.data.NAMES`.
+      dataset: the images, where they are not one of `jdarts.data.NAMES`; its name then stands in place of
+        `config.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other trainings of this process.
 
@@ -61,15 +63,26 @@ def train(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config.check()
+    if dataset is not None:
+        config = dataclasses.replace(config, dataset=dataset.name)
     # The genotype itself in place of where it is found, which may change while the run goes on.
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
+
+    images = functools.cache(lambda: dataset or _load(config))
 
     def begin(folder: RunFolder, interruption: Interruption) -> _Training:
         # Devices that are not there are refused before the data are read.
         devices = Devices(config.devices, config.parallel)
-        return _Training(config, _images(config, dataset, devices), devices, folder, interruption, stream, programs)
+        return _Training(config, _images(config, images(), devices), devices, folder, interruption, stream, programs)
 
-    return run(config, begin, finished=summary.read, noun=_Training.noun, stream=stream)
+    return run(
+        config,
+        begin,
+        fingerprint=lambda: images().fingerprint,
+        finished=summary.read,
+        noun=_Training.noun,
+        stream=stream,
+    )
 
 
 def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
@@ -81,10 +94,16 @@ def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
     jax.eval_shape(_program(config, MemoryImages(config, dataset)).variables, jax.random.key(0))
 
 
-def _images(config: TrainConfig, dataset: data.ImageDataset | None, devices: Devices) -> TrainingImages:
-    if dataset is None and config.dataset in LARGE:
-        return LargeImages(config, open_large(config.dataset, config.data_dir), devices)
-    return MemoryImages(config, dataset or data.load(config.dataset, config.data_dir), devices)
+def _load(config: TrainConfig) -> data.ImageDataset | LargeDataset:
+    if config.dataset in LARGE:
+        return open_large(config.dataset, config.data_dir)
+    return data.load(config.dataset, config.data_dir)
+
+
+def _images(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, devices: Devices) -> TrainingImages:
+    if isinstance(dataset, LargeDataset):
+        return LargeImages(config, dataset, devices)
+    return MemoryImages(config, dataset, devices)
 
 
 def _program(config: TrainConfig, images: TrainingImages) -> TrainProgram:
@@ -120,7 +139,15 @@ class _Training(EpochRun[TrainState]):
         self._improved: dict[str, Any] | None = None
         self.program = _program(config, images)
         steps = images.steps_per_epoch
-        super().__init__(config, folder, interruption, steps_per_epoch=steps, stream=stream, programs=programs)
+        super().__init__(
+            config,
+            folder,
+            interruption,
+            fingerprint=images.fingerprint,
+            steps_per_epoch=steps,
+            stream=stream,
+            programs=programs,
+        )
         # Images that do not fit the network are refused here, before the folder is made.
         self.template  # noqa: B018
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
+from jdarts.data.checksum import checksum
 from jdarts.errors import InputError
 
 #: Stands at the end of every line.
@@ -46,6 +48,19 @@ class TextCorpus:
                     f"the {split} text of {self.name} has the word number {words.max() if words.min() >= 0 else words.min()}"
                     f", its vocabulary has {len(self.vocabulary):,} words; numbers run from 0 to V − 1"
                 )
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this corpus from others, as JSON data; the words as a checksum."""
+        vocabulary = np.frombuffer("\n".join(self.vocabulary).encode(), np.uint8)
+        return {
+            "name": self.name,
+            "vocabulary": len(self.vocabulary),
+            "train": len(self.train),
+            "valid": len(self.valid),
+            "test": len(self.test),
+            "sha256": checksum(vocabulary, self.train, self.valid, self.test),
+        }
 
 
 def corpus_of_lines(name: str, splits: Mapping[str, Iterable[list[str]]]) -> TextCorpus:

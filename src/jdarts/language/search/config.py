@@ -9,7 +9,7 @@ import tyro
 
 from jdarts.language.settings import COLUMNS, LanguageConfig
 from jdarts.runs.devices import BatchStatistics
-from jdarts.runs.settings import BELOW_ONE, NODES, NOT_NEGATIVE, POSITIVE, Bounds
+from jdarts.runs.settings import BELOW_ONE, NODES, NOT_NEGATIVE, POSITIVE, Bounds, folder_name
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, check_mixture, check_operations, recurrent_space
 
 Hypergradient = Literal["exact", "finite_difference", "reference", "first_order"]
@@ -71,7 +71,7 @@ class LanguageSearchConfig(LanguageConfig):
     @property
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
-        return self.run_dir or Path("runs") / f"search-{self.dataset}-{self.hypergradient}-seed{self.seed}"
+        return self.run_dir or Path("runs") / f"search-{folder_name(self.dataset)}-{self.hypergradient}-seed{self.seed}"
 
 
 _TWO_COLUMNS = COLUMNS._replace(least=2)

@@ -45,7 +45,8 @@ def search_language(
 
     Args:
       config: the settings.
-      corpus: the text, where it is not one that `jdarts.data.load_text` finds by name.
+      corpus: the text, where it is not one that `jdarts.data.load_text` finds by name; its own name then stands in place
+        of `config.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other searches of this process.
 
@@ -57,13 +58,23 @@ def search_language(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
 
+    if corpus is not None:
+        config = dataclasses.replace(config, dataset=corpus.name)
+    text = functools.cache(lambda: used_text(config, corpus or load_text(config.dataset, config.data_dir)))
+
     def begin(folder: RunFolder, interruption: Interruption) -> _LanguageSearch:
         # Devices that are not there are refused before the text is read.
         devices = Devices(config.devices, config.parallel)
-        text = used_text(config, corpus or load_text(config.dataset, config.data_dir))
-        return _LanguageSearch(config, text, devices, folder, interruption, stream, programs)
+        return _LanguageSearch(config, text(), devices, folder, interruption, stream, programs)
 
-    return run(config, begin, finished=summary.read, noun=_LanguageSearch.noun, stream=stream)
+    return run(
+        config,
+        begin,
+        fingerprint=lambda: text().fingerprint,
+        finished=summary.read,
+        noun=_LanguageSearch.noun,
+        stream=stream,
+    )
 
 
 class _LanguageSearch(LanguageRun[SearchState, LanguageSearchConfig]):

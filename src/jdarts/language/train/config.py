@@ -11,7 +11,7 @@ from jdarts import zoo
 from jdarts.genotype import RecurrentGenotype
 from jdarts.language.settings import COLUMNS, LanguageConfig
 from jdarts.lookup import find_genotype
-from jdarts.runs.settings import WITHOUT_EFFECT, Bounds, as_json, genotype_label
+from jdarts.runs.settings import WITHOUT_EFFECT, Bounds, as_json, folder_name, genotype_label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class LanguageTrainConfig(LanguageConfig):
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
         label = genotype_label(self.genotype, zoo.RECURRENT_CELLS)
-        return self.run_dir or Path("runs") / f"train-{self.dataset}-{label}-seed{self.seed}"
+        return self.run_dir or Path("runs") / f"train-{folder_name(self.dataset)}-{label}-seed{self.seed}"
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data; the genotype in its text form, wherever it came from."""

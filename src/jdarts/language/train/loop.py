@@ -40,7 +40,8 @@ def train_language(
 
     Args:
       config: the settings.
-      corpus: the text, where it is not one that `jdarts.data.load_text` finds by name.
+      corpus: the text, where it is not one that `jdarts.data.load_text` finds by name; its own name then stands in place
+        of `config.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other trainings of this process.
 
@@ -52,16 +53,26 @@ def train_language(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config.check()
+    if corpus is not None:
+        config = dataclasses.replace(config, dataset=corpus.name)
     # The genotype itself in place of where it is found, which may change while the run goes on.
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
+
+    text = functools.cache(lambda: used_text(config, corpus or load_text(config.dataset, config.data_dir)))
 
     def begin(folder: RunFolder, interruption: Interruption) -> _LanguageTraining:
         # Devices that are not there are refused before the text is read.
         devices = Devices(config.devices, config.parallel)
-        text = used_text(config, corpus or load_text(config.dataset, config.data_dir))
-        return _LanguageTraining(config, text, devices, folder, interruption, stream, programs)
+        return _LanguageTraining(config, text(), devices, folder, interruption, stream, programs)
 
-    return run(config, begin, finished=summary.read, noun=_LanguageTraining.noun, stream=stream)
+    return run(
+        config,
+        begin,
+        fingerprint=lambda: text().fingerprint,
+        finished=summary.read,
+        noun=_LanguageTraining.noun,
+        stream=stream,
+    )
 
 
 class _LanguageTraining(LanguageRun[TrainState, LanguageTrainConfig]):

@@ -1,0 +1,91 @@
+"""How a training set is split in two: each part with its share of each class, in a random order that a seed decides."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jdarts.errors import InputError
+
+
+def stratified_order(labels: np.ndarray, first: int, seed: int) -> np.ndarray:
+    """A random order in which the first places have their share of each class.
+
+    Args:
+      labels: int32 `[N]`.
+      first: Number of the first places.
+      seed: Seed of the order; it is the same in every version of numpy.
+
+    Returns:
+      A permutation of `0..N-1`. Both parts have an image of each class that has two or more, if they have room for it.
+    """
+    order = stable_permutation(len(labels), seed)
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    _, counts = np.unique(labels, return_counts=True)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    is_first = np.empty(len(labels), bool)
+    is_first[by_class] = rank < np.repeat(_shares(counts, first), counts)
+    return np.concatenate([order[is_first[order]], order[~is_first[order]]])
+
+
+def _shares(counts: np.ndarray, total: int) -> np.ndarray:
+    """How many of each class the first part gets: the nearest whole numbers to equal shares that add up to `total`."""
+    exact = counts * (total / counts.sum())
+    least, most = np.minimum(counts - 1, 1), np.maximum(counts - 1, 1)
+    if not least.sum() <= total <= most.sum():
+        least, most = np.zeros_like(counts), counts
+    shares = np.clip(np.floor(exact).astype(int), least, most)
+    while shares.sum() < total:
+        shares[np.argmax(np.where(shares < most, exact - shares, -np.inf))] += 1
+    while shares.sum() > total:
+        shares[np.argmin(np.where(shares > least, exact - shares, np.inf))] -= 1
+    return shares
+
+
+def first_size(count: int, fraction: float) -> int:
+    """⌊fraction · count⌋.
+
+    Raises:
+      InputError: A part would be empty.
+    """
+    first = int(fraction * count) if 0 < fraction < 1 else 0
+    if not 0 < first < count:
+        raise InputError(
+            f"fraction {fraction} of {count} images leaves a part empty; "
+            "give a fraction between 0 and 1 that leaves images on both sides"
+        )
+    return first
+
+
+def check_classes(first: np.ndarray, second: np.ndarray, seed: int | None, names: Sequence[str] = ()) -> None:
+    """Checks that both parts of a split have the same classes.
+
+    Args:
+      first: int32 `[N]`, labels of the first part.
+      second: int32 `[M]`, labels of the second part.
+      seed: the seed of the split, or None where it keeps an order.
+      names: one name per label, for the message.
+
+    Raises:
+      InputError: One part lacks a class that the other has.
+    """
+    for part, labels, others in (("first", first, second), ("second", second, first)):
+        missing: list[int] = np.setdiff1d(others, labels).tolist()
+        lacking = [names[label] if names else str(label) for label in missing]
+        if not lacking:
+            continue
+        shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+        mend = (
+            "give a split seed, which shuffles the images"
+            if seed is None
+            else "give each class two images or more, and parts that are large enough for all classes"
+        )
+        raise InputError(
+            f"the {part} part of the training images, {len(labels):,} of {len(first) + len(second):,}, has no image of "
+            f"class {shown}, and the other part has; {mend}"
+        )
+
+
+def stable_permutation(size: int, seed: int) -> np.ndarray:
+    """A permutation of `0..size-1` that is the same in every version of numpy."""
+    # numpy promises this for RandomState and not for default_rng.
+    return np.random.RandomState(seed).permutation(size)
