@@ -18,7 +18,7 @@ from jdarts.data.splitting import stratified_order
 from jdarts.errors import InputError
 from jdarts.language.search import search_language
 from jdarts.language.train import train_language
-from jdarts.runs import EpochRun
+from jdarts.runs import CompiledPrograms, EpochRun
 from jdarts.search import SearchConfig, search, search_seeds
 from jdarts.search.images import SearchImages
 from jdarts.train import TrainConfig, train
@@ -280,3 +280,14 @@ def test_held_out_images_of_a_sorted_set_never_train(tmp_path):
 def test_wrong_split_seeds_are_refused(config, seed):
     with pytest.raises(InputError, match=f"--split-seed is {seed}"):
         config(split_seed=seed).check()
+
+
+@pytest.mark.usefixtures("quick")
+def test_sets_of_other_sizes_share_no_program(tmp_path):
+    """Rows are drawn from as many images as there are, also where the host gathers them."""
+    programs, settings = CompiledPrograms(), {"batch_size": 25, "images_on": "host"}
+    for count in (101, 102):
+        config = SearchConfig(**{**SEARCH, **settings, "run_dir": tmp_path / str(count)})
+        search(config, dataset=own_images(count=count), stream=io.StringIO(), programs=programs)
+    run_search(own_images(count=102), run_dir=tmp_path / "alone", **settings)
+    assert leaves(tmp_path / "102") == leaves(tmp_path / "alone")

@@ -143,7 +143,7 @@ class SearchRun(EpochRun[SearchState]):
         """Everything but the seed."""
         settings = json.dumps({**self.config.to_json(), "seed": None, "remat": self.config.remat}, sort_keys=True)
         dataset = (self.dataset.mean, self.dataset.std, self.dataset.num_classes, self.augmentation)
-        images = str(self.images.step_shapes()), len(self.images.valid)
+        images = str(self.images.step_shapes()), len(self.images.train), len(self.images.valid)
         return self.noun, settings, dataset, images, self.devices.key
 
     def lowered(self, template: SearchState) -> dict[str, jax.stages.Lowered]:
