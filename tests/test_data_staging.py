@@ -1,5 +1,6 @@
 """What a preparation that is killed leaves behind, and who removes it."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -7,7 +8,6 @@ import sys
 
 import pytest
 
-from jdarts.data import staging
 from jdarts.data.staging import move_into_place, staging_folder
 
 KILLED = """
@@ -58,7 +58,7 @@ def test_a_running_preparation_keeps_its_folder(tmp_path):
 
 
 def test_a_folder_that_was_taken_for_a_left_over_is_made_again(tmp_path, monkeypatch):
-    flock, taken = staging.fcntl.flock, []
+    flock, taken = fcntl.flock, []
 
     def taken_first(descriptor, how):
         if not taken:
@@ -67,7 +67,7 @@ def test_a_folder_that_was_taken_for_a_left_over_is_made_again(tmp_path, monkeyp
             folder.rmdir()
         flock(descriptor, how)
 
-    monkeypatch.setattr(staging.fcntl, "flock", taken_first)
+    monkeypatch.setattr(fcntl, "flock", taken_first)
     with staging_folder(tmp_path, "mine") as folder:
         assert folder.is_dir() and folder != taken[0]
 

@@ -1,4 +1,5 @@
 import logging
+import os
 import re
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from jdarts import native
+from jdarts.locked_folders import locked_folder
 from jdarts.native import build, rules
 from jdarts.nets.language import output_losses
 from jdarts.ops.depthwise import depthwise_conv
@@ -22,6 +24,7 @@ from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import max_pool_3x3
 from jdarts.ops.search_cell import search_cell
 from jdarts.ops.separable import separable_conv
+from jdarts.user_cache import is_private_file
 
 LOAD = "from jdarts.native.build import load_library; load_library()"
 
@@ -163,6 +166,75 @@ def test_damaged_library_is_built_again(compiler, damage):
     build.load_library()
     assert runs(compiler) == 2
     assert [path.read_bytes() == whole for path in build.cache_folder().iterdir()] == [True]
+
+
+def test_library_and_folder_are_the_users_alone(compiler):
+    mask = os.umask(0)
+    try:
+        build.load_library()
+    finally:
+        os.umask(mask)
+    (kept,) = build.cache_folder().iterdir()
+    for path in (kept, build.cache_folder(), build.cache_folder().parent):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+OTHER = 54321
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+def give_away(path):
+    os.chown(path, OTHER, -1)
+
+
+def open_to_all(path):
+    path.chmod(0o722)
+
+
+def make_a_link(path):
+    path.rename(path.parent / "elsewhere")
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("change", [pytest.param(give_away, marks=needs_root), open_to_all, make_a_link])
+def test_a_library_that_others_may_have_put_there_is_built_again(compiler, change):
+    build.load_library()
+    (kept,) = build.cache_folder().iterdir()
+    change(kept)
+    build.load_library()
+    assert runs(compiler) == 2
+    assert is_private_file(kept)
+
+
+def test_a_library_in_a_folder_that_all_may_write_to_is_built_again(compiler):
+    build.load_library()
+    build.cache_folder().chmod(0o777)
+    build.load_library()
+    assert runs(compiler) == 2
+    assert stat.S_IMODE(build.cache_folder().stat().st_mode) == 0o700
+
+
+@needs_root
+def test_a_folder_of_another_user_is_not_used(compiler, caplog):
+    build.load_library()
+    before = sorted(build.cache_folder().iterdir())
+    os.chown(build.cache_folder(), OTHER, -1)
+    build.load_library()
+    assert runs(compiler) == 2
+    assert "belongs to another user" in caplog.text
+    assert sorted(build.cache_folder().iterdir()) == before
+
+
+def test_builds_that_were_killed_leave_nothing_and_running_ones_stay(compiler):
+    build.load_library()
+    folder = build.cache_folder()
+    (folder / "build-killed").mkdir()
+    (folder / "build-killed" / "kernels.so").touch()
+    with locked_folder(folder, "build-") as running:
+        build.load_library()
+        assert running.is_dir()
+        assert sorted(path.name[:6] for path in folder.iterdir()) == ["build-", "kernel"]
+    assert runs(compiler) == 1
 
 
 def test_unwritable_cache_folder(compiler, monkeypatch, tmp_path, caplog):

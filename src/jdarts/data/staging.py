@@ -1,11 +1,7 @@
 """Folders that are built aside and take their place when they are whole."""
 
 import contextlib
-import fcntl
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +9,7 @@ from typing import Any
 from jdarts.data.prepared import FILE_FORMAT
 from jdarts.data.raw import os_errors_as_input
 from jdarts.errors import InputError
+from jdarts.locked_folders import left_over, locked_folder
 
 #: Names of temporary folders: the set's name and what tells folders of one name apart.
 _TEMPORARY = re.compile(r"\.(?P<name>[A-Za-z0-9_.-]+)-incomplete-[a-z0-9_]{8}")
@@ -32,36 +29,16 @@ def staging_folder(root: Path, name: str) -> Iterator[Path]:
     with os_errors_as_input(root):
         made = [folder for folder in (home, *home.parents) if not folder.exists()]
     try:
-        with os_errors_as_input(root):
-            home.mkdir(parents=True, exist_ok=True)
-            _remove_left_overs(root)
-            staging, lock = _locked_folder(root, name)
-        try:
+        with contextlib.ExitStack() as held:
+            with os_errors_as_input(root):
+                home.mkdir(parents=True, exist_ok=True)
+                _remove_left_overs(root)
+                staging = held.enter_context(locked_folder(root, f".{name}-incomplete-"))
             yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-            os.close(lock)
     finally:
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def _locked_folder(root: Path, name: str) -> tuple[Path, int]:
-    """A new folder and the descriptor that keeps it locked, where the file system can lock."""
-    while True:
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}-incomplete-", dir=root))
-        lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            # Another process may have taken it for a left-over before it was locked.
-            if staging.exists():
-                return staging, lock
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
 
 
 def _remove_left_overs(root: Path) -> None:
@@ -70,22 +47,16 @@ def _remove_left_overs(root: Path) -> None:
         found = _TEMPORARY.fullmatch(path.name)
         # A folder that cannot be locked or removed here, such as another user's, stays.
         with contextlib.suppress(OSError):
-            if found and not path.is_symlink():
-                _remove_unless_locked(path, root / found["name"])
+            if found:
+                with left_over(path):
+                    _put_back(path / _OLD, root / found["name"])
 
 
-def _remove_unless_locked(staging: Path, home: Path) -> None:
-    folder = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if (staging / _OLD).is_dir():
-            for old in (staging / _OLD).iterdir():
-                if not (home / old.name).exists():
-                    home.mkdir(exist_ok=True)
-                    old.rename(home / old.name)
-        shutil.rmtree(staging)
-    finally:
-        os.close(folder)
+def _put_back(old_versions: Path, home: Path) -> None:
+    for old in old_versions.iterdir() if old_versions.is_dir() else ():
+        if not (home / old.name).exists():
+            home.mkdir(exist_ok=True)
+            old.rename(home / old.name)
 
 
 def move_into_place(built: Path, place: Path, staging: Path) -> None:

@@ -1,5 +1,6 @@
 """The native library: compiled at first use for this machine, and kept in the user's cache folder."""
 
+import contextlib
 import ctypes
 import hashlib
 import logging
@@ -13,6 +14,9 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
+
+from jdarts.locked_folders import left_over, locked_folder
+from jdarts.user_cache import cache_folder, is_private_file, private_folder, remove
 
 _SOURCES = Path(__file__).parent / "kernel"
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-DNDEBUG")
@@ -29,8 +33,9 @@ def load_library() -> ctypes.CDLL:
     """Load the native library from the cache folder, after building it there if need be.
 
     A cached file is named after what it was built from (sources, jaxlib, compiler, flags, processor) and
-    after its own contents, so a stale or damaged one is never loaded. Where the cache folder cannot be
-    written, the library is built in a temporary folder for this process alone.
+    after its own contents, so a stale or damaged one is never loaded, and neither is one that another user
+    may have put there. Where the cache folder cannot be written or others have a hand in it, the library is
+    built in a temporary folder for this process alone.
 
     Raises:
         BuildError: if there is no compiler, it fails, or its result cannot be loaded.
@@ -48,30 +53,21 @@ def load_library() -> ctypes.CDLL:
 
 def _cached(compiler: list[str], key: str) -> Path:
     """The library in the cache folder; built there under a name of its own and then moved, if there is none."""
-    folder = cache_folder()
+    folder = private_folder(cache_folder())
+    for workshop in folder.glob("build-*"):
+        # A build that runs now keeps its own.
+        with contextlib.suppress(OSError), left_over(workshop):
+            pass
     for path in sorted(folder.glob(f"kernels-{key}-*.so")):
-        if path.name == _file_name(key, path):
+        if is_private_file(path) and path.name == _file_name(key, path):
             return path
-        path.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as workshop:
-        built = _compile(compiler, Path(workshop))
+        remove(path)
+    with locked_folder(folder, "build-") as workshop:
+        built = _compile(compiler, workshop)
+        built.chmod(0o700)
         path = folder / _file_name(key, built)
         os.replace(built, path)
     return path
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/jdarts`, by default `~/.cache/jdarts`.
-
-    Raises:
-        OSError: if the user has no home folder.
-    """
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "jdarts"
-    except RuntimeError as error:
-        raise OSError(str(error)) from error
 
 
 def find_compiler() -> list[str]:
