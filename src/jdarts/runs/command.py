@@ -1,9 +1,8 @@
 """The command line of a run, with any configuration as its defaults."""
 
-import os
+import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -12,9 +11,13 @@ import tyro
 from jdarts.allocator import keep_freed_memory
 from jdarts.runs.devices import provide_cpu_devices
 from jdarts.runs.interruption import Interrupted, leave_now
+from jdarts.runs.kept_programs import check_kept_programs
 from jdarts.runs.processes import farewell, join
+from jdarts.user_cache import cache_folder, private_folder
 
 Config = TypeVar("Config")
+
+_log = logging.getLogger(__name__)
 
 
 def run_from_command_line(
@@ -57,10 +60,17 @@ def prog_of(module: str, defaults: object | None) -> str:
 
 
 def keep_compiled_programs() -> None:
-    """Lets JAX keep compiled programs in the user's cache folder, unless its own settings name another place."""
+    """Lets JAX keep compiled programs in the user's cache folder, unless its own settings name another place.
+
+    They are kept in a folder that nobody else may write to, or not at all.
+    """
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "jdarts" / "programs"))
+        try:
+            folder = private_folder(private_folder(cache_folder()) / "programs")
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+        except OSError as error:
+            _log.warning("compiled programs are not kept for the next start: no cache folder (%s)", error)
+    check_kept_programs()
     if jax.default_backend() == "cpu" and jax.config.values["jax_logging_level"] == "NOTSET":
         # Programs that this very machine has compiled are said not to fit it, at great length (openxla/xla#44565).
         jax.config.update("jax_logging_level", "CRITICAL")
