@@ -11,7 +11,8 @@ from jdarts import checkpoint
 from jdarts.command import run_command
 from jdarts.derivation import derive_genotype, derive_recurrent_genotype
 from jdarts.errors import InputError
-from jdarts.genotype import AnyGenotype
+from jdarts.genotype import AnyGenotype, parse_genotype
+from jdarts.genotype_text import is_genotype_text
 from jdarts.report import draw_genotype
 from jdarts.space import RecurrentSpace, SearchSpace
 
@@ -21,7 +22,8 @@ class DeriveConfig:
     """Prints the genotype that a search, finished or running, has found so far, and draws it.
 
     Attributes:
-      checkpoint: a run's folder, whose newest whole checkpoint is taken, or one checkpoint in it.
+      checkpoint: a run's folder, whose newest whole checkpoint is taken, or one checkpoint in it. The text of a genotype is
+        taken as it is.
       json: print JSON instead of the text form.
       draw: also draw the cells into this file (.svg, .png or .pdf).
       edges_per_node: edges to keep for each node (default: what the search was told; recurrent cells keep 1).
@@ -62,14 +64,29 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotyp
 def main() -> None:
     """Parses the command line and prints the genotype."""
     config = tyro.cli(DeriveConfig, prog="python -m jdarts.derive")
+    genotype, title = _derived(config)
+    if config.draw is not None:
+        draw_genotype(genotype, config.draw, title=title)
+    print(genotype.to_json() if config.json else genotype)
+
+
+def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
+    """The genotype, and what a drawing of it is called."""
+    if is_genotype_text(str(config.checkpoint)):
+        if config.edges_per_node is not None:
+            raise InputError("--edges-per-node is for checkpoints of searches; a genotype has its edges, leave it out")
+        return parse_genotype(str(config.checkpoint)), None
     skipped: list[str] = []
-    found = checkpoint.find(config.checkpoint, skipped)
+    try:
+        found = checkpoint.find(config.checkpoint, skipped)
+    except OSError as error:
+        shown = str(config.checkpoint)[:80]
+        raise InputError(
+            f"{shown!r} is no run's folder, checkpoint or genotype ({error.strerror or error}); give one"
+        ) from None
     for message in skipped:
         print(f"skipped: {message}", file=sys.stderr)
-    genotype = genotype_of(found.record, edges_per_node=config.edges_per_node)
-    if config.draw is not None:
-        draw_genotype(genotype, config.draw, title=f"step {found.step:,}")
-    print(genotype.to_json() if config.json else genotype)
+    return genotype_of(found.record, edges_per_node=config.edges_per_node), f"step {found.step:,}"
 
 
 if __name__ == "__main__":

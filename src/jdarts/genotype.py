@@ -1,16 +1,28 @@
 """Genotypes: discrete cells, as frozen validated data with text and JSON forms that read back."""
 
-import ast
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Set
-from numbers import Integral
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, overload
 
 from jdarts.errors import InputError
-
-NONE = "none"
-INPUT_STATES = 2
+from jdarts.genotype_checks import (
+    INPUT_STATES,
+    Cell,
+    check_source,
+    checked_cell,
+    checked_concat,
+    checked_edge,
+    checked_edges,
+    is_index,
+    nodes_given,
+    num_states,
+    shortened,
+    shown,
+)
+from jdarts.genotype_checks import NONE as NONE
+from jdarts.genotype_checks import nodes_of as nodes_of
+from jdarts.genotype_text import LONGEST, NotPlain, Pasted, alias_in, arguments_of, pasted_genotypes, plain_text
 
 #: Every operation that an edge of a discrete convolutional cell may carry. `none`, never chosen, is not among them.
 CELL_OPERATIONS = (
@@ -30,8 +42,8 @@ CELL_OPERATIONS = (
 #: Every activation that a node of a discrete recurrent cell may have.
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
 
-Edge = tuple[str, int]
-Cell = tuple[Edge, ...]
+#: Characters of the calls of one text that are read, and of the names of them in a message.
+_MOST_READ, _LONGEST_LIST = 1_000_000, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +52,8 @@ class Genotype:
 
     States are numbered as in the paper's code: 0 is the output of the cell before the last one, 1 that of the last
     cell, 2 and up are the nodes. Node `i` has `min(edges_per_node, i + 2)` consecutive entries, each an operation and
-    the state that it reads. Sequences of any kind are accepted and stored as tuples.
+    the state that it reads. Sequences of any kind are accepted and stored as tuples; so are the entries of each node in a
+    sequence of their own, as pt.darts and Katib print them, and Katib's names of operations.
 
     Attributes:
       normal: edges of the normal cell, `((operation, source), …)`.
@@ -61,14 +74,25 @@ class Genotype:
     edges_per_node: int = 2
 
     def __post_init__(self) -> None:
-        if not _is_index(self.edges_per_node) or self.edges_per_node < 1:
+        if not is_index(self.edges_per_node) or self.edges_per_node < 1:
             raise InputError(
-                f"genotype: edges_per_node is {_shown(self.edges_per_node)}; give a whole number of 1 or more"
+                f"genotype: edges_per_node is {shown(self.edges_per_node)}; give a whole number of 1 or more"
             )
+        nodes = {kind: nodes_given(getattr(self, kind)) for kind in ("normal", "reduce")}
+        sizes = {kind: [len(node) for node in given] for kind, given in nodes.items() if given is not None}
+        if sizes and self.edges_per_node == 2:
+            object.__setattr__(self, "edges_per_node", max(map(max, sizes.values())))
         object.__setattr__(self, "edges_per_node", int(self.edges_per_node))
-        for kind in ("normal", "reduce"):
-            cell = _checked_cell(kind, getattr(self, kind), self.edges_per_node)
-            concat = _checked_concat(
+        for kind, found in sizes.items():
+            if found != [min(self.edges_per_node, INPUT_STATES + node) for node in range(len(found))]:
+                raise InputError(
+                    f"genotype: {kind} has nodes of {shown(found)[1:-1]} edges; give each {self.edges_per_node}, or as many as "
+                    "there are states before it"
+                )
+        for kind, given in nodes.items():
+            edges = getattr(self, kind) if given is None else [edge for node in given for edge in node]
+            cell = checked_cell(kind, edges, self.edges_per_node, CELL_OPERATIONS)
+            concat = checked_concat(
                 f"{kind}_concat", getattr(self, f"{kind}_concat"), num_states(cell, self.edges_per_node)
             )
             object.__setattr__(self, kind, cell)
@@ -114,15 +138,17 @@ class RecurrentGenotype:
     concat: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        cell = tuple(
-            _checked_edge("recurrent", edge, ACTIVATIONS) for edge in _checked_sequence("recurrent", self.recurrent)
-        )
+        nodes = nodes_given(self.recurrent)
+        if any(len(node) > 1 for node in nodes or ()):
+            raise InputError("genotype: recurrent has a node of several edges; give each node one")
+        edges = self.recurrent if nodes is None else [edge for node in nodes for edge in node]
+        cell = tuple(checked_edge("recurrent", edge, ACTIVATIONS) for edge in checked_edges("recurrent", edges))
         if not cell:
             raise InputError("genotype: recurrent has no node; give one or more")
         for node, edge in enumerate(cell):
-            _check_source("recurrent", edge, node + 1)
+            check_source("recurrent", edge, node + 1)
         object.__setattr__(self, "recurrent", cell)
-        object.__setattr__(self, "concat", _checked_concat("concat", self.concat, len(cell) + 1))
+        object.__setattr__(self, "concat", checked_concat("concat", self.concat, len(cell) + 1))
 
     def __str__(self) -> str:
         """The text form of the reference implementation; `parse_genotype` reads it back."""
@@ -138,22 +164,8 @@ G = TypeVar("G", Genotype, RecurrentGenotype)
 
 #: What an error calls each kind of genotype.
 _KINDS = {Genotype: "a convolutional cell", RecurrentGenotype: "a recurrent cell"}
-
-
-def num_states(cell: Cell, edges_per_node: int) -> int:
-    """Number of states of a cell: its two inputs and one per node."""
-    return INPUT_STATES + len(nodes_of(cell, edges_per_node))
-
-
-def nodes_of(cell: Cell, edges_per_node: int) -> tuple[Cell, ...]:
-    """Splits a cell's edges into those of each node, in order: `min(edges_per_node, i + 2)` for node `i`."""
-    nodes: list[Cell] = []
-    start = 0
-    while start < len(cell):
-        stop = start + min(edges_per_node, INPUT_STATES + len(nodes))
-        nodes.append(cell[start:stop])
-        start = stop
-    return tuple(nodes)
+_KINDS_BUT = {Genotype: RecurrentGenotype, RecurrentGenotype: Genotype}
+_ALL_FIELDS = tuple(field.name for kind in _KINDS for field in dataclasses.fields(kind))
 
 
 def genotype_from_json(text: str) -> AnyGenotype:
@@ -162,6 +174,8 @@ def genotype_from_json(text: str) -> AnyGenotype:
     Raises:
       InputError: not JSON, or not the JSON of a genotype.
     """
+    if len(text) > LONGEST:
+        raise InputError(f"genotype: its JSON has {len(text):,} characters; a genotype has at most {LONGEST:,}")
     try:
         fields = json.loads(text, object_pairs_hook=_once_each)
     except json.JSONDecodeError as error:
@@ -171,53 +185,119 @@ def genotype_from_json(text: str) -> AnyGenotype:
     except (ValueError, RecursionError):
         raise InputError("genotype: not valid JSON (nested too deep, or a number too long)") from None
     if not isinstance(fields, Mapping):
-        raise InputError(f"genotype: expected an object with {', '.join(_fields(Genotype))}; found {_shown(fields)}")
+        raise InputError(f"genotype: expected an object with {', '.join(_fields(Genotype))}; found {shown(fields)}")
     return _from_fields(fields, _kind_with(fields))
 
 
 @overload
-def parse_genotype(text: str) -> AnyGenotype: ...
+def parse_genotype(text: str, *, name: str | None = None) -> AnyGenotype: ...
 @overload
-def parse_genotype(text: str, kind: type[G]) -> G: ...
+def parse_genotype(text: str, kind: type[G], *, name: str | None = None) -> G: ...
 @overload
-def parse_genotype(text: str, kind: type[AnyGenotype] | None) -> AnyGenotype: ...
-def parse_genotype(text: str, kind: type[AnyGenotype] | None = None) -> AnyGenotype:
+def parse_genotype(text: str, kind: type[AnyGenotype] | None, *, name: str | None = None) -> AnyGenotype: ...
+def parse_genotype(text: str, kind: type[AnyGenotype] | None = None, *, name: str | None = None) -> AnyGenotype:
     """Reads a genotype from its text form or its JSON form, without ever evaluating it.
 
     Args:
       text: `Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…)` or
         `Genotype(recurrent=[('tanh', 0), …], concat=range(1, 9))`, as the reference implementation prints them, or the JSON
-        object of `to_json`.
+        object of `to_json`. Other text may stand around it, as in a log or a `genotypes.py`; quotes around all of it,
+        NumPy's way of printing numbers and a list for each node are read too.
       kind: the kind of genotype that is wanted, `Genotype` or `RecurrentGenotype`; either where it is not given.
+      name: which one is meant where the text holds several: what it is assigned to, or the number of its line.
 
     Raises:
       InputError: anything else; the message says what was found.
     """
-    text = text.strip()
-    genotype = genotype_from_json(text) if text.startswith("{") else _from_text(text)
+    plain = plain_text(text)
+    genotype = genotype_from_json(plain) if plain.lstrip().startswith("{") else _from_text(plain, kind, name)
     if kind is not None and not isinstance(genotype, kind):
         raise InputError(f"genotype: {_KINDS[type(genotype)]} is given; {_KINDS[kind]} is needed here")
     return genotype
 
 
-def _from_text(text: str) -> AnyGenotype:
+def _from_text(text: str, kind: type[AnyGenotype] | None, name: str | None) -> AnyGenotype:
+    pasted = list(pasted_genotypes(text))
+    if name is not None:
+        wanted = name
+        for _ in range(3):
+            wanted = alias_in(text, wanted) or wanted
+        pasted = [each for each in pasted if wanted in (each.name, str(each.line))]
+        if not pasted:
+            raise InputError(
+                f"genotype: there is none with the name or in the line {shown(name)}; give one that is there"
+            )
+    if len(pasted) == 1 and (name is not None or pasted[0].text == text.strip()):
+        genotype = _from_call(pasted[0].text)
+        if genotype is not None:
+            return genotype
+    found = _distinct(pasted, kind)
+    if len(found) > 1:
+        raise InputError(f"genotype: several are given, {_places(found)}; name the one that is meant")
+    for genotype, each in found.items():
+        # A text stands for what cannot be read as one: that is said of it.
+        read = _from_call(each.text) if isinstance(genotype, str) else genotype
+        if read is not None:
+            return read
+    raise InputError(f"genotype: cannot read {shown(text)}; expected Genotype(normal=[…], …) or a JSON object")
+
+
+def _distinct(pasted: list[Pasted], kind: type[AnyGenotype] | None) -> dict[AnyGenotype | str, Pasted]:
+    """The genotypes of a kind that differ, each where it is first given; those with an error by their text."""
+    found: dict[AnyGenotype | str, Pasted] = {}
+    texts: set[str] = set()
+    characters = 0
+    for each in pasted:
+        if each.text in texts:
+            continue
+        texts.add(each.text)
+        characters += len(each.text)
+        if characters > _MOST_READ:
+            break
+        try:
+            genotype = _from_call(each.text)
+        except InputError:
+            genotype = None
+        if genotype is None and any(f"{field}=" in each.text.replace(" ", "") for field in _ALL_FIELDS):
+            # It is damaged and may be the one that is meant. Without any field it is the class itself, in a text about it.
+            genotype = each.text
+        if genotype is not None and (kind is None or not isinstance(genotype, _KINDS_BUT[kind])):
+            found.setdefault(genotype, each)
+    return found
+
+
+def _places(found: Mapping[AnyGenotype | str, Pasted]) -> str:
+    """Names of genotypes in a text, or their lines where several have one name."""
+    names = [each.name for each in found.values()]
+    if None in names or len(set(names)) < len(names):
+        names = [str(each.line) for each in found.values()]
+        return f"{len(names)} of them, in the lines {_list(names)}"
+    return _list([str(name) for name in names])
+
+
+def _list(names: list[str]) -> str:
+    text = ", ".join(names)
+    return text if len(text) <= _LONGEST_LIST else f"{', '.join(names[:4])[:_LONGEST_LIST]}, …, {names[-1][:40]}"
+
+
+def _from_call(text: str) -> AnyGenotype | None:
+    """The genotype of a call; None where the text is no call."""
     try:
-        call = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        call = None
-    match call:
-        case ast.Call(func=ast.Name(id="Genotype" | "RecurrentGenotype" as name), args=arguments, keywords=keywords):
-            named = [(keyword.arg or "**", keyword.value) for keyword in keywords]
-            by_position = len(arguments) == len(_fields(RecurrentGenotype)) and not named
-            recurrent = name == "RecurrentGenotype" or by_position
-            kind = RecurrentGenotype if recurrent else _kind_with(dict(named))
-            known = _fields(kind)
-            if len(arguments) > len(known):
-                raise InputError(f"genotype: {len(arguments)} values; give {', '.join(known)}")
-            nodes = _once_each([*zip(known, arguments), *named])
-            return _from_fields({name: _literal(name, node, text) for name, node in nodes.items()}, kind)
-        case _:
-            raise InputError(f"genotype: cannot read {_shown(text)}; expected Genotype(normal=[…], …) or a JSON object")
+        arguments = arguments_of(text)
+    except NotPlain as error:
+        known = list(_fields(Genotype))
+        field = error.name or (known[error.place] if error.place < len(known) else "a value")
+        raise InputError(f"genotype: {field} is {shortened(error.source)!r}; expected a plain list or number") from None
+    if arguments is None:
+        return None
+    function, values, named = arguments
+    by_position = len(values) == len(_fields(RecurrentGenotype)) and not named
+    recurrent = function == RecurrentGenotype.__name__ or by_position
+    kind = RecurrentGenotype if recurrent else _kind_with(dict(named))
+    known = _fields(kind)
+    if len(values) > len(known):
+        raise InputError(f"genotype: {len(values)} values; give {', '.join(known)}")
+    return _from_fields(_once_each([*zip(known, values), *named]), kind)
 
 
 def _fields(kind: type[AnyGenotype]) -> dict[str, bool]:
@@ -235,7 +315,7 @@ def _from_fields(fields: Mapping[str, Any], kind: type[AnyGenotype]) -> AnyGenot
     known = _fields(kind)
     unknown = [name for name in fields if name not in known]
     if unknown:
-        raise InputError(f"genotype: unknown field {_shown(unknown[0])}; known are {', '.join(known)}")
+        raise InputError(f"genotype: unknown field {shown(unknown[0])}; known are {', '.join(known)}")
     missing = [name for name, required in known.items() if required and name not in fields]
     if missing:
         raise InputError(f"genotype: {', '.join(missing)} missing; give every field")
@@ -246,93 +326,11 @@ def _once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:
-            raise InputError(f"genotype: field {_shown(name)} appears twice; give it once")
+            raise InputError(f"genotype: field {shown(name)} appears twice; give it once")
         fields[name] = value
     return fields
-
-
-def _literal(name: str, node: ast.expr, text: str) -> Any:
-    try:
-        match node:
-            case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
-                bounds = [ast.literal_eval(argument) for argument in arguments]
-                # A range of a cell's states is short; a long one would only fill the memory.
-                if not all(_is_index(bound) and 0 <= bound <= 1000 for bound in bounds):
-                    raise ValueError
-                return tuple(range(*bounds))
-            case _:
-                return ast.literal_eval(node)
-    except (ValueError, TypeError, RecursionError, MemoryError):
-        given = ast.get_source_segment(text, node) or ""
-        raise InputError(f"genotype: {name} is {_shortened(given)!r}; expected a plain list or number") from None
-
-
-def _checked_cell(kind: str, edges: object, edges_per_node: int) -> Cell:
-    cell = tuple(_checked_edge(kind, edge, CELL_OPERATIONS) for edge in _checked_sequence(kind, edges))
-    nodes = nodes_of(cell, edges_per_node)
-    last = INPUT_STATES + len(nodes) - 1
-    if not nodes or len(nodes[-1]) < min(edges_per_node, last):
-        raise InputError(
-            f"genotype: {kind} has {len(cell)} edges, which do not fill whole nodes of {_shown(edges_per_node)} edges; "
-            "add or remove edges"
-        )
-    for state, node in enumerate(nodes, INPUT_STATES):
-        for edge in node:
-            _check_source(kind, edge, state)
-    return cell
-
-
-def _check_source(kind: str, edge: Edge, state: int) -> None:
-    name, source = edge
-    if not 0 <= source < state:
-        raise InputError(
-            f"genotype: ({name!r}, {_shown(source)}) in {kind} leads to state {state}; "
-            f"its source must be a state from 0 to {state - 1}"
-        )
-
-
-def _checked_edge(kind: str, edge: object, operations: tuple[str, ...]) -> Edge:
-    pair = _checked_sequence(f"an edge of {kind}", edge)
-    if len(pair) != 2:
-        raise InputError(f"genotype: {_shown(edge)} in {kind} is not a pair (operation, source)")
-    name, source = pair
-    if not isinstance(name, str) or name not in operations:
-        raise InputError(f"genotype: unknown operation {_shown(name, 24)} in {kind}; known are {', '.join(operations)}")
-    if not _is_index(source):
-        raise InputError(f"genotype: ({name!r}, {_shown(source)}) in {kind}; its source must be a whole number")
-    return str(name), int(source)
-
-
-def _checked_concat(name: str, concat: object, states: int) -> tuple[int, ...]:
-    indices = _checked_sequence(name, concat)
-    if not indices or not all(_is_index(index) and 0 <= index < states for index in indices):
-        raise InputError(f"genotype: {name} is {_shown(concat)}; give states from 0 to {states - 1}")
-    if len(set(indices)) != len(indices):
-        raise InputError(f"genotype: {name} is {_shown(concat)}; give each state once")
-    return tuple(int(index) for index in indices)
-
-
-def _checked_sequence(what: str, value: object) -> list[Any]:
-    if isinstance(value, (str, bytes, Mapping, Set)) or not isinstance(value, Iterable):
-        raise InputError(f"genotype: {what} is {_shown(value)}; expected a list")
-    return list(value)
-
-
-def _is_index(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _concat_text(concat: tuple[int, ...]) -> str:
     run = range(concat[0], concat[-1] + 1)
     return repr(run) if tuple(run) == concat else repr(list(concat))
-
-
-def _shown(value: object, limit: int = 60) -> str:
-    try:
-        return _shortened(repr(value), limit)
-    except (ValueError, RecursionError):  # A number of thousands of digits, or lists in lists in lists.
-        return f"a huge {type(value).__name__}"
-
-
-def _shortened(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

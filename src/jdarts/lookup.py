@@ -1,6 +1,7 @@
 """Where a genotype is found: by the name of a published cell, as text, in a file, or in the folder of a run."""
 
 import difflib
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +11,15 @@ from jdarts import checkpoint, zoo
 from jdarts.derive import genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, parse_genotype
+from jdarts.genotype_text import is_genotype_text, plain_text
 
 #: The final genotype in a run's folder.
 GENOTYPE_FILE = "genotype.json"
-_LARGEST_FILE = 1_000_000
+#: Bytes of the largest file in which a genotype is looked for: logs of long searches.
+_LARGEST_FILE = 16_000_000
+#: Characters of the longest path that a system takes.
+_LONGEST_PATH = 4096
+_LONGEST_SHOWN = 80
 _FORMS: Mapping[type[AnyGenotype], str] = {
     Genotype: "Genotype(normal=[…], …)",
     RecurrentGenotype: "Genotype(recurrent=[…], concat=…)",
@@ -26,8 +32,9 @@ def find_genotype(text: str, kind: type[G] = Genotype) -> G:
     """The genotype that a person means.
 
     Args:
-      text: the name of a published cell in `jdarts.zoo`; the text form or the JSON form; a file that holds one of them; or
-        the folder of a search or a training, finished or running, or one of its checkpoints.
+      text: the name of a published cell in `jdarts.zoo`; the text form or the JSON form; a file that holds one of them, as a
+        log or a `genotypes.py` does, or `FILE:NAME` and `FILE:LINE` for one of several; or the folder of a search or a
+        training, finished or running, or one of its checkpoints.
       kind: of convolutional or of recurrent cells.
 
     Raises:
@@ -49,21 +56,15 @@ def find_any_genotype(text: str) -> AnyGenotype:
 
 
 def _found(text: str, published: Mapping[str, AnyGenotype], kind: type[AnyGenotype] | None) -> AnyGenotype:
-    if text in published:
-        return published[text]
-    if is_text_form(text):
+    name = plain_text(text).strip()
+    if name in published:
+        return published[name]
+    place, member = _place(text)
+    if place is not None:
+        return _in_folder(place, kind) if place.is_dir() else _in_file(place, kind, member)
+    if is_genotype_text(text):
         return parse_genotype(text, kind)
-    path = Path(text)
-    try:
-        if path.is_dir():
-            return _in_folder(path, kind)
-        if path.exists():
-            return _in_file(path, kind)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    near = difflib.get_close_matches(text, published, n=1)
+    near = difflib.get_close_matches(name, published, n=1) if len(name) <= _LONGEST_SHOWN else None
     guess = f"did you mean {near[0]}? " if near else ""
     form = " or ".join(form for each, form in _FORMS.items() if kind in (each, None))
     raise InputError(
@@ -72,14 +73,29 @@ def _found(text: str, published: Mapping[str, AnyGenotype], kind: type[AnyGenoty
     )
 
 
+def _place(text: str) -> tuple[Path | None, str | None]:
+    """The file or folder that is meant, and the name or line in a file, as in `genotypes.py:DARTS_V2`; None for anything else.
+
+    Raises:
+      InputError: what is there may not be looked at.
+    """
+    if len(text) > _LONGEST_PATH or "\0" in text or "\n" in text:
+        return None, None
+    outer, _, member = text.rpartition(":")
+    try:
+        if Path(text).exists():
+            return Path(text), None
+        if outer and Path(outer).is_file():
+            return Path(outer), member.strip()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise InputError(f"cannot read {text}: {error.strerror or error}") from None
+    return None, None
+
+
 def published_cells(kind: type[G]) -> Mapping[str, G]:
     """The published cells of a kind, by name."""
     return cast(Mapping[str, G], zoo.CELLS if kind is Genotype else zoo.RECURRENT_CELLS)
-
-
-def is_text_form(text: str) -> bool:
-    """Whether this is meant as a genotype itself, not as a name or a place."""
-    return text.lstrip().startswith(("{", "Genotype", "RecurrentGenotype"))
 
 
 def search_record(text: str) -> Any | None:
@@ -109,28 +125,40 @@ def language_sizes(text: str) -> tuple[dict[str, int], bool] | None:
 
 def _run_record(text: str) -> dict[str, Any]:
     """The record of the newest checkpoint of a run; empty where this is no folder of a run."""
-    if text in zoo.CELLS or text in zoo.RECURRENT_CELLS or is_text_form(text) or not Path(text).is_dir():
+    place, _ = _place(text)
+    if text in zoo.CELLS or text in zoo.RECURRENT_CELLS or place is None or not place.is_dir():
         return {}
-    record = checkpoint.find(Path(text), []).record
+    record = checkpoint.find(place, []).record
     return record if isinstance(record, dict) else {}
 
 
 def _in_folder(folder: Path, kind: type[AnyGenotype] | None) -> AnyGenotype:
     if (folder / GENOTYPE_FILE).is_file():
-        return _in_file(folder / GENOTYPE_FILE, kind)
+        return _in_file(folder / GENOTYPE_FILE, kind, None)
     found = checkpoint.find(folder, [])
     if isinstance(found.record, dict) and "genotype" in found.record:
         return parse_genotype(json.dumps(found.record["genotype"]), kind)
     return _of_kind(genotype_of(found.record), found.path, kind)
 
 
-def _in_file(path: Path, kind: type[AnyGenotype] | None) -> AnyGenotype:
-    with path.open(encoding="utf-8") as file:
-        text = file.read(_LARGEST_FILE)
+def _in_file(path: Path, kind: type[AnyGenotype] | None, name: str | None) -> AnyGenotype:
+    if not path.is_file():
+        raise InputError(f"{path} is neither a file nor a run's folder; give one of them")
     try:
-        return parse_genotype(text, kind)
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    if len(content) > _LARGEST_FILE:
+        raise InputError(
+            f"{path} has more than {_LARGEST_FILE:,} bytes; give a file of the lines that hold the genotype"
+        )
+    try:
+        # A log may hold bytes that are no text; a genotype has none.
+        return parse_genotype(content.decode(errors="replace"), kind, name=name)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        more = f"; give {path}:NAME or {path}:LINE" if "several are given" in str(error) else ""
+        raise InputError(f"{path}: {error}{more}") from None
 
 
 def _of_kind(genotype: AnyGenotype, path: Path, kind: type[AnyGenotype] | None) -> AnyGenotype:
@@ -142,4 +170,4 @@ def _of_kind(genotype: AnyGenotype, path: Path, kind: type[AnyGenotype] | None) 
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:79]}…")
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…")

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import tyro
 
 from jdarts.errors import InputError
+from jdarts.genotype_text import is_genotype_text, plain_text
 
 #: Annotations of fields that the command line shows in a way of their own.
 Folder = tyro.conf.arg(metavar="DIR", help_behavior_hint="")
@@ -178,8 +179,9 @@ def folder_name(name: str) -> str:
 
 def genotype_label(genotype: str, published: Collection[str]) -> str:
     """A name for folders: that of a published cell, of a file or a run's folder, or a digest of the text form."""
-    if genotype in published:
-        return genotype
-    if genotype.lstrip().startswith(("{", "Genotype", "RecurrentGenotype")):
+    if (name := plain_text(genotype).strip()) in published:
+        return name
+    if is_genotype_text(genotype):
         return hashlib.sha256(genotype.encode()).hexdigest()[:8]
-    return Path(genotype).resolve().stem
+    path, _, member = genotype.rpartition(":")
+    return f"{Path(path).resolve().stem}-{member}" if path else Path(genotype).resolve().stem
