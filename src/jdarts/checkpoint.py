@@ -173,7 +173,7 @@ def read(path: Path) -> Checkpoint:
             raise InputError(f"checkpoint {path} is damaged ({name} is not as it was written)")
     try:
         return Checkpoint(path, int(match[1]), json.loads((path / RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"checkpoint {path} is damaged ({RECORD}: {_reason(error)})") from error
 
 

@@ -58,7 +58,10 @@ def _strongest(
     operations: tuple[tuple[str, ...], ...],
     edges_per_node: int,
 ) -> Cell:
-    values = np.asarray(alphas, np.float64)
+    try:
+        values = np.asarray(alphas, np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise InputError(f"the alphas of the {kind} cell are no table of numbers; use another checkpoint") from None
     expected = (space.num_edges, max(len(names) for names in operations))
     if values.shape != expected:
         raise InputError(f"the alphas of the {kind} cell have shape {values.shape}; this space needs {expected}")

@@ -14,7 +14,7 @@ from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, parse_genotype
 from jdarts.genotype_text import is_genotype_text
 from jdarts.report import draw_genotype
-from jdarts.space import RecurrentSpace, SearchSpace
+from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,19 +46,39 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotyp
     Raises:
       InputError: the record is not that of a search, or more than one edge for each node of a recurrent cell.
     """
-    try:
-        fields, alphas = record["space"], record["alphas"]
-        recurrent = "recurrent" in fields
-        space = RecurrentSpace(**fields) if recurrent else SearchSpace(**fields)
-        count = 1 if recurrent else record["edges_per_node"]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"the checkpoint is not that of a search for cells ({error} is missing)") from None
+    space = space_of(record)
+    alphas: Any = record.get("alphas")
+    count = 1 if isinstance(space, RecurrentSpace) else record.get("edges_per_node")
+    wanted = list if isinstance(space, RecurrentSpace) else dict
+    if (
+        not isinstance(alphas, wanted)
+        or type(count) is not int
+        or (wanted is dict and not set(alphas) >= set(CELL_KINDS))
+    ):
+        raise InputError(
+            "the checkpoint is not that of a search for cells: its alphas or its edges per node are missing"
+        )
     count = count if edges_per_node is None else edges_per_node
     if isinstance(space, SearchSpace):
         return derive_genotype(alphas, space, edges_per_node=count)
     if count != 1:
         raise InputError(f"{count} edges per node; nodes of a recurrent cell have 1, leave --edges-per-node out")
     return derive_recurrent_genotype(alphas, space)
+
+
+def space_of(record: Any) -> SearchSpace | RecurrentSpace:
+    """The space of the search of a checkpoint's record.
+
+    Raises:
+      InputError: the record is not that of a search.
+    """
+    fields = record.get("space") if isinstance(record, dict) else None
+    if not isinstance(fields, dict):
+        raise InputError("the checkpoint is not that of a search for cells (the space is missing)")
+    try:
+        return RecurrentSpace(**fields) if "recurrent" in fields else SearchSpace(**fields)
+    except TypeError:
+        raise InputError("the checkpoint's space is no lists of operations; use another checkpoint") from None
 
 
 def main() -> None:

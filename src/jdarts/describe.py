@@ -11,6 +11,7 @@ import tyro
 
 from jdarts import zoo
 from jdarts.command import run_command
+from jdarts.derive import space_of
 from jdarts.describe_recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, nodes_of
@@ -234,7 +235,8 @@ def _described(config: DescribeConfig) -> Description | RecurrentDescription:
         return describe_recurrent(genotype, cast(RecurrentKind, network), **{**known, **config.given(_OF_TEXT)})
     space = None
     if network == "search" and (record := search_record(config.genotype)):
-        space = SearchSpace(**record["space"])
+        found = space_of(record)
+        space = found if isinstance(found, SearchSpace) else None
     return describe(genotype, cast(Kind, network), space=space, **config.given(_OF_IMAGES))
 
 

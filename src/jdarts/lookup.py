@@ -117,10 +117,13 @@ def language_sizes(text: str) -> tuple[dict[str, int], bool] | None:
         record = _run_record(text)
     except InputError:
         return None
-    sizes = record.get("network")
-    if not isinstance(sizes, dict) or not {"vocabulary", "width"} <= set(sizes):
+    network = record.get("network")
+    sizes: dict[str, Any] = {}
+    if isinstance(network, dict):
+        sizes = {name: network.get(name) for name in ("vocabulary", "width")}
+    if not sizes or not all(type(size) is int and size > 0 for size in sizes.values()):
         return None
-    return {"vocabulary": sizes["vocabulary"], "width": sizes["width"]}, "space" in record
+    return sizes, "space" in record
 
 
 def _run_record(text: str) -> dict[str, Any]:

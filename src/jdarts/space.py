@@ -9,6 +9,7 @@ from typing import Literal
 
 from jdarts.errors import InputError
 from jdarts.genotype import ACTIVATIONS, CELL_OPERATIONS, INPUT_STATES, NONE
+from jdarts.genotype_checks import shortened, shown
 
 CellKind = Literal["normal", "reduce"]
 CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
@@ -249,7 +250,7 @@ def _checked_concat(concat: Iterable[int], nodes: range) -> tuple[int, ...]:
     are_nodes = all(isinstance(state, Integral) and state in nodes for state in concat)
     if not are_nodes or len(set(concat)) != len(concat):
         raise InputError(
-            f"search space: concat is {concat}; give each of the node states {nodes.start} to {nodes.stop - 1} "
+            f"search space: concat is {shown(concat)}; give each of the node states {nodes.start} to {nodes.stop - 1} "
             "at most once"
         )
     return tuple(int(state) for state in concat)
@@ -259,9 +260,9 @@ def _check_edge(cell: str, index: int, edge: tuple[str, ...], known: tuple[str, 
     for name in edge:
         if name not in known:
             raise InputError(
-                f"search space: unknown operation {name!r} on edge {index} of {cell}; known are {', '.join(known)}"
+                f"search space: unknown operation {shown(name, 24)} on edge {index} of {cell}; known are {', '.join(known)}"
             )
     if len(set(edge)) != len(edge):
-        raise InputError(f"search space: edge {index} of {cell} names an operation twice: {', '.join(edge)}")
+        raise InputError(f"search space: edge {index} of {cell} names an operation twice: {shortened(', '.join(edge))}")
     if not set(edge) - {NONE}:
         raise InputError(f"search space: edge {index} of {cell} has no operation to choose from")

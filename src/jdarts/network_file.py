@@ -1,0 +1,152 @@
+"""Trained networks as files: plain arrays with a description (`.npz`), or a program with one (`.stablehlo`)."""
+
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.array_file import StoredArray, read_arrays
+from jdarts.errors import InputError
+from jdarts.files import replace_bytes
+from jdarts.nets.discrete import DiscreteNetwork, init_shapes
+from jdarts.nets.reference_names import discrete_entries
+from jdarts.program_file import read_sealed, sealed
+from jdarts.trained_network import ImageFormat, TrainedNetwork, described_network, description_of, image_format
+
+DESCRIPTION = "description"
+_FORMAT, _PROGRAM_FORMAT = "jdarts network 1", "jdarts program 1"
+#: Bytes of the longest description that is read: names of 100,000 classes have room in it.
+_LONGEST_DESCRIPTION = 16_000_000
+#: Platforms that an exported program runs on.
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def save_arrays(trained: TrainedNetwork, path: Path) -> None:
+    """Writes a network as a plain `.npz`: its arrays by name, and a description as JSON text.
+
+    Names are those of the variables, as in `params/cell0/stage0/sep_conv_3x3_of_0/depthwise1`. The file is written whole or
+    not at all, and read without pickle.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    network = trained.network
+    description = {
+        "format": _FORMAT,
+        "genotype": json.loads(network.genotype.to_json()),
+        "network": {
+            "stem": network.stem,
+            "channels": network.channels,
+            "cells": network.cells,
+            "classes": network.classes,
+        },
+        "images": dataclasses.asdict(trained.images),
+    }
+    arrays: Any = {
+        jax.tree_util.keystr(place, simple=True, separator="/"): np.asarray(leaf)
+        for place, leaf in jax.tree.leaves_with_path(dict(trained.variables))
+    }
+    content = io.BytesIO()
+    np.savez(content, **{DESCRIPTION: np.array(json.dumps(description))}, **arrays)
+    _write(path, content.getvalue())
+
+
+def save_program(trained: TrainedNetwork, path: Path) -> None:
+    """Writes a network as a StableHLO program that runs without jdarts: a function from uint8 `[B, H, W, C]` to logits.
+
+    Any process with jax runs it: `jax.export.deserialize(bytearray(open(path, 'rb').read())).call(images)`. The number of
+    images is free; weights and normalisation are part of the program. Behind it stand the class names and a checksum over
+    all, which `load` verifies and plain jax passes over.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *trained.images.shape), jnp.uint8)
+    exported = jax.export.export(jax.jit(trained.logits), platforms=PLATFORMS)(images)
+    description = {"format": _PROGRAM_FORMAT, "images": dataclasses.asdict(trained.images)}
+    _write(path, sealed(bytes(exported.serialize()), description))
+
+
+def read_network(path: Path) -> TrainedNetwork:
+    """The network that `save_arrays` has written.
+
+    Raises:
+      InputError: damaged, or something else.
+    """
+    arrays = read_arrays(path)
+    text = arrays.pop(DESCRIPTION, None)
+    if text is None:
+        raise InputError(
+            f"{path} holds arrays, but not those of a network that jdarts has exported; a checkpoint of PyTorch is "
+            "brought in with python -m jdarts.export FILE --genotype NAME --out network.npz"
+        )
+    description = _of_format(path, _parsed(path, text), _FORMAT)
+    with description_of(path):
+        images = image_format(description["images"])
+        modules = {name.split("/")[1] for name in arrays if name.startswith("params/")}
+        network = described_network(description, {stored.dtype for stored in arrays.values()}, modules)
+        return TrainedNetwork(network, _fitting(arrays, network, images.shape[2]), images)
+
+
+def _parsed(path: Path, text: StoredArray) -> Any:
+    if text.shape or text.dtype.kind != "U" or text.nbytes > _LONGEST_DESCRIPTION:
+        raise InputError(f"{path} is damaged, or no .npz file that jdarts has written: {DESCRIPTION!r} is no text")
+    try:
+        return json.loads(str(np.asarray(text)))
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is no .npz file that jdarts has written: {DESCRIPTION!r} is no JSON text") from None
+
+
+def read_program(path: Path) -> tuple[jax.export.Exported, ImageFormat]:
+    """The program that `save_program` has written, and what it reads.
+
+    Raises:
+      InputError: damaged, without a checksum, or of a version of jax that this one cannot read.
+    """
+    program, told = read_sealed(path)
+    description = _of_format(path, told, _PROGRAM_FORMAT)
+    with description_of(path):
+        images = image_format(description["images"])
+    try:
+        return jax.export.deserialize(program), images
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise InputError(
+            f"{path} holds a program that this version of jax cannot read ({error}); export the network again with this version"
+        ) from None
+
+
+def _of_format(path: Path, description: Any, wanted: str) -> dict[str, Any]:
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != wanted:
+        raise InputError(f"{path} is of the format {found!r:.60}; this version of jdarts reads {wanted!r}")
+    return description
+
+
+def _fitting(arrays: Mapping[str, StoredArray], network: DiscreteNetwork, image_channels: int) -> dict[str, Any]:
+    """The variables of a network, read where all names, shapes and types are its own."""
+    wanted = {"/".join(entry.path) for entry in discrete_entries(network)}
+    for name in sorted(wanted ^ set(arrays)):
+        raise InputError(f"{name[:80]!r} is {'missing' if name in wanted else 'no array of its network'}")
+
+    def leaf(place: Any, expected: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = jax.tree_util.keystr(place, simple=True, separator="/")
+        if arrays[name].shape != expected.shape:
+            raise InputError(f"{name!r} has the shape {arrays[name].shape}, its network needs {expected.shape}")
+        return np.asarray(arrays[name])
+
+    return jax.tree_util.tree_map_with_path(leaf, init_shapes(network, image_channels))
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(path, content)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
