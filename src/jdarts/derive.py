@@ -47,17 +47,12 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotyp
       InputError: the record is not that of a search, or more than one edge for each node of a recurrent cell.
     """
     space = space_of(record)
+    recurrent = isinstance(space, RecurrentSpace)
     alphas: Any = record.get("alphas")
-    count = 1 if isinstance(space, RecurrentSpace) else record.get("edges_per_node")
-    wanted = list if isinstance(space, RecurrentSpace) else dict
-    if (
-        not isinstance(alphas, wanted)
-        or type(count) is not int
-        or (wanted is dict and not set(alphas) >= set(CELL_KINDS))
-    ):
-        raise InputError(
-            "the checkpoint is not that of a search for cells: its alphas or its edges per node are missing"
-        )
+    count: Any = 1 if recurrent else record.get("edges_per_node")
+    has_alphas = recurrent or (isinstance(alphas, dict) and set(alphas) >= set(CELL_KINDS))
+    if not has_alphas or type(count) is not int:
+        raise InputError("the checkpoint is not that of a search for cells: its alphas or edges per node are missing")
     count = count if edges_per_node is None else edges_per_node
     if isinstance(space, SearchSpace):
         return derive_genotype(alphas, space, edges_per_node=count)
@@ -78,7 +73,9 @@ def space_of(record: Any) -> SearchSpace | RecurrentSpace:
     try:
         return RecurrentSpace(**fields) if "recurrent" in fields else SearchSpace(**fields)
     except TypeError:
-        raise InputError("the checkpoint's space is no lists of operations; use another checkpoint") from None
+        raise InputError(
+            "the checkpoint is not that of a search for cells (its space is no lists of operations)"
+        ) from None
 
 
 def main() -> None:
