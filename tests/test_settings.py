@@ -54,7 +54,7 @@ def test_absurd_numbers(config, name):
         if value in NEVER or value != value or (whole and value in (2**63, 10**20)):
             assert message is not None, value
         if message is not None:
-            assert message.startswith("--") and "; give " in message, message
+            assert message.startswith("--") and ("; give " in message or "; leave it out" in message), message
             assert len(message) < 600
 
 
@@ -135,3 +135,9 @@ def test_a_search_without_a_normal_cell_is_refused(cells):
 def test_alphas_that_decide_nothing_are_refused(config, changes, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(config, **changes).check()
+
+
+@pytest.mark.parametrize("config", [TrainConfig(genotype=""), LanguageTrainConfig(genotype="")])
+def test_an_empty_genotype_is_not_the_present_folder(config):
+    with pytest.raises(InputError, match="no genotype ''; Give a published cell"):
+        config.check()

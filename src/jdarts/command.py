@@ -1,6 +1,7 @@
 """What every command does around its work: errors for people, exit codes, interruptions."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     traceback. A reader of the output that has gone, as in `… | head -1`, ends the command silently with 141, as shells
     tell it.
     """
+    _show_every_text()
     try:
         code = main() or 0
         if sys.stdout is not None:
@@ -34,6 +36,13 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         code = _fail(f"cannot use {error.filename or 'the output'}: {error.strerror or error}")
     _give_up_failing_streams()
     sys.exit(code)
+
+
+def _show_every_text() -> None:
+    """Lets the streams write what they cannot encode, such as an argument's bytes that are no UTF-8, as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(text: str) -> int:

@@ -21,7 +21,7 @@ from jdarts.nets.discrete import auxiliary_head_reads, cifar_network, imagenet_n
 from jdarts.nets.supernet import Supernet
 from jdarts.report import draw_genotype
 from jdarts.report.cell_text import cells_text, table_text
-from jdarts.runs.settings import option
+from jdarts.runs.settings import CELLS, CHANNELS, Bounds, option
 from jdarts.space import CELL_KINDS, SearchSpace, cell_kinds, uniform_space
 
 Kind = Literal["cifar", "imagenet", "search"]
@@ -181,8 +181,8 @@ def describe(
     """
     given = {"channels": channels, "cells": cells, "classes": classes, "image_size": image_size}
     for name, value in (given | {"image_channels": image_channels}).items():
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; give 1 or more")
+        if value is not None:
+            _BOUNDS[name].check(name, value)
     settings: Any = {name: given[name] for name in ("channels", "cells", "classes") if given[name] is not None}
     inputs = ()
     if network == "search":
@@ -198,6 +198,15 @@ def describe(
     shape = (size, size, image_channels)
     parts = network_sizes(made, shape, *inputs)
     return Description(genotype, network, made.channels, made.cells, made.classes, shape, parts)
+
+
+_BOUNDS = {
+    "channels": CHANNELS,
+    "cells": CELLS,
+    "classes": Bounds(1, 1_000_000_000),
+    "image_size": Bounds(1, 65_536),
+    "image_channels": Bounds(1, 65_536),
+}
 
 
 def _space_around(genotype: Genotype) -> SearchSpace:

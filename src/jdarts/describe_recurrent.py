@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jdarts.errors import InputError
 from jdarts.genotype import RecurrentGenotype
 from jdarts.nets.language import LanguageModel
 from jdarts.report.cell_text import cells_text, table_text
+from jdarts.runs.settings import VOCABULARY, WIDTH
 from jdarts.space import RecurrentSpace, recurrent_space
 
 RecurrentKind = Literal["ptb", "wikitext2", "search-ptb"]
@@ -95,11 +95,11 @@ def describe_recurrent(
       width: of embedding and hidden states.
 
     Raises:
-      InputError: a vocabulary or a width below 1.
+      InputError: a vocabulary or a width out of bounds.
     """
-    for name, value in {"vocabulary": vocabulary, "width": width}.items():
-        if value is not None and value < 1:
-            raise InputError(f"--{name} is {value}; give 1 or more")
+    for name, value, bounds in (("vocabulary", vocabulary, VOCABULARY), ("width", width, WIDTH)):
+        if value is not None:
+            bounds.check(name, value)
     paper = PAPER_SIZES[network]
     size = LanguageSize(paper.vocabulary if vocabulary is None else vocabulary, paper.width if width is None else width)
     cell = recurrent_space(nodes=len(genotype.recurrent)) if network == "search-ptb" else genotype

@@ -79,7 +79,7 @@ def _place(text: str) -> tuple[Path | None, str | None]:
     Raises:
       InputError: what is there may not be looked at.
     """
-    if len(text) > _LONGEST_PATH or "\0" in text or "\n" in text:
+    if not text or len(text) > _LONGEST_PATH or "\0" in text or "\n" in text:
         return None, None
     outer, _, member = text.rpartition(":")
     try:

@@ -17,6 +17,8 @@ from jdarts.runs.settings import (
     NOT_NEGATIVE,
     POSITIVE,
     RUN_BOUNDS,
+    VOCABULARY,
+    WIDTH,
     WITHOUT_EFFECT,
     Bounds,
     Folder,
@@ -124,13 +126,11 @@ class LanguageConfig(abc.ABC):
 
 
 COLUMNS = Bounds(1, 1_000_000)
-VOCABULARY = Bounds(2, 1_000_000_000)
-WIDTH = Bounds(1, 1_000_000)
 
 _BOUNDS = {
     **RUN_BOUNDS,
     "train_words": Bounds(1, 1_000_000_000_000),
-    "vocabulary": VOCABULARY,
+    "vocabulary": VOCABULARY._replace(least=2),
     "batch_size": COLUMNS,
     "bptt": Bounds(2, 100_000),
     "width": WIDTH,

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,11 +34,16 @@ RANDOM_PER_SEARCH = 6
 @contextlib.contextmanager
 def options_of(part: str) -> Iterator[None]:
     """Names options in messages as the pipeline's command line has them: `--search.epochs` for `--epochs`."""
+    config = {"search": SearchConfig, "train": TrainConfig}[part]
+    own = {option(field.name)[2:] for field in dataclasses.fields(config)} - {option(name)[2:] for name in _SHARED}
+
+    def named(match: re.Match[str]) -> str:
+        return f"--{part}.{match[1]}" if match[1].removeprefix("no-") in own else match[0]
+
     try:
         yield
     except InputError as error:
-        text = str(error)
-        raise InputError(f"--{part}.{text[2:]}" if text.startswith("--") else text) from error
+        raise InputError(re.sub(r"(?<!\S)--([a-z][a-z-]*)", named, str(error))) from error
 
 
 @dataclasses.dataclass(frozen=True)

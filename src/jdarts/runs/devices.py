@@ -18,6 +18,10 @@ Parallel = Literal["jit", "pmap", "shard"]
 BatchStatistics = Literal["synchronised", "per_device"]
 
 
+#: Of 512, the threads of a CPU do not meet before XLA's time is up (jax 0.10).
+MOST_ON_CPU = 256
+
+
 class Devices:
     """The devices that share a run's batches.
 
@@ -31,10 +35,15 @@ class Devices:
       parallel: as given.
 
     Raises:
-      InputError: more devices than there are.
+      InputError: more devices than there are, or than can work together.
     """
 
     def __init__(self, count: int = 1, parallel: Parallel = "shard") -> None:
+        if count > MOST_ON_CPU and jax.default_backend() == "cpu":
+            raise InputError(
+                f"--devices is {count}, and XLA ends the process where more than {MOST_ON_CPU} devices of a CPU are to meet; "
+                f"give {MOST_ON_CPU} or less"
+            )
         self.parallel = parallel
         self.own = count
         self.count = count * jax.process_count()

@@ -67,7 +67,7 @@ class RunFolder(NamedTuple):
     def taken(self, config: Mapping[str, Any], data: Fingerprint) -> Iterator[None]:
         """Takes the folder for this process, and makes it where it is missing; arguments as for `check`.
 
-        Where an error ends the run before its first step, a folder that was made here is removed.
+        Where an error ends a new run before its first step, what was made here is removed.
 
         Raises:
           InputError: as `check`, or another process uses the folder, or it cannot be written.
@@ -79,13 +79,14 @@ class RunFolder(NamedTuple):
         with _explained("write", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with self._locked():
+            self.check(config, data)
+            begins = not (self.path / CONFIG).exists()
             try:
-                self.check(config, data)
-                if not (self.path / CONFIG).exists():
+                if begins:
                     self.write(CONFIG, json.dumps({**config, DATA: data}, indent=1) + "\n")
                 yield
             except (InputError, OSError):
-                if made:
+                if begins:
                     self._remove_begun(made)
                 raise
 
@@ -106,7 +107,7 @@ class RunFolder(NamedTuple):
             os.close(lock)
 
     def _remove_begun(self, made: list[Path]) -> None:
-        """Removes the folder, and those around it that were made with it, if it holds no step of a run."""
+        """Removes what the folder holds, and the folders that were made with it, if there is no step of a run in it."""
         with contextlib.suppress(OSError):
             entries = list(self.path.iterdir())
             if all(map(_is_of_start, entries)):

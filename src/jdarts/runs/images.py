@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts import data
+from jdarts.errors import InputError
 from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 
@@ -93,6 +94,25 @@ def gathered(images: np.ndarray, labels: np.ndarray, count: int | None = None, d
     devices = devices or Devices()
     placed, placed_labels = devices.split((images, labels))
     return Batch(placed, placed_labels, devices.rows(count or len(labels)))
+
+
+def check_augmentation(augmentation: data.Augmentation, image_shape: tuple[int, ...]) -> None:
+    """Checks that something is left of an image `(H, W, C)` after its augmentation.
+
+    Raises:
+      InputError: a square that blanks every image whole, or a crop that may lie beside the image.
+    """
+    height, width = image_shape[:2]
+    if augmentation.cutout // 2 >= max(height, width):
+        raise InputError(
+            f"--cutout is {augmentation.cutout}, and such a square blanks images of {height}×{width} whole, wherever it lies; "
+            f"give {max(height, width)} or less, or 0 for none"
+        )
+    if augmentation.padding >= min(height, width):
+        raise InputError(
+            f"--padding is {augmentation.padding}, and crops of images of {height}×{width} would lie beside them; give "
+            f"{min(height, width) - 1} or less"
+        )
 
 
 def batch_shapes(image_shape: tuple[int, ...], *, images: int, rows: int) -> Batch:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -54,8 +55,10 @@ def check_launch(config: Launch) -> None:
             "Kubernetes, Open MPI or a Cloud TPU has started the processes"
         )
     host, _, port = config.coordinator.rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"--coordinator is {config.coordinator}; give the address of process 0 as HOST:PORT")
+    if not host.strip() or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
+        raise InputError(
+            f"--coordinator is {config.coordinator}; give the address of process 0 as HOST:PORT, with a port from 1 to 65535"
+        )
     if not 0 <= config.process_id < config.num_processes:
         raise InputError(
             f"--process-id is {config.process_id} of {config.num_processes}; give 0 to {config.num_processes - 1}"

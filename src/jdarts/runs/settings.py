@@ -106,6 +106,8 @@ RUN_BOUNDS: Mapping[str, Bounds] = {
 CHANNELS = Bounds(1, 65_536)
 CELLS = Bounds(1, 256)
 NODES = Bounds(1, 32)
+VOCABULARY = Bounds(1, 1_000_000_000)
+WIDTH = Bounds(1, 1_000_000)
 #: Pixels.
 PADDING = Bounds(0, 4096)
 CUTOUT = Bounds(0, 8192)

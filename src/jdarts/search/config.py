@@ -218,8 +218,10 @@ class SearchConfig:
         for part in (self.seeds or "").split(","):
             match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part.strip())
             first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-            if not 0 <= last - first < 1024:
+            if last < first:
                 raise InputError(f"--seeds is {self.seeds}; give seeds such as 0-3 or 0,2,5")
+            if len(seeds) + last - first >= _MOST_SEEDS:
+                raise InputError(f"--seeds is {self.seeds}; give {_MOST_SEEDS} seeds or less, such as 0-3 or 0,2,5")
             seeds += range(first, last + 1)
         alone = dataclasses.replace(self, seeds=None, devices=1)
         return tuple(
@@ -241,6 +243,9 @@ class SearchConfig:
         """The settings that decide the result, as JSON data."""
         return as_json(self, without=(*WITHOUT_EFFECT, "seeds", "remat"))
 
+
+#: Searches that run as one.
+_MOST_SEEDS = 1024
 
 _BOUNDS = {
     **RUN_BOUNDS,

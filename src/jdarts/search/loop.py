@@ -18,6 +18,7 @@ from jdarts.nets.supernet import supernet_compiler_options
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, processes, run
 from jdarts.runs.devices import Devices, check_share
+from jdarts.runs.images import check_augmentation
 from jdarts.runs.memory import Saving, saved_by_estimator, saved_by_sharing, start_lines
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
@@ -96,6 +97,7 @@ class SearchRun(EpochRun[SearchState]):
         self.devices = devices
         self.images = images or SearchImages(config, dataset, devices)
         self.augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
+        check_augmentation(self.augmentation, dataset.image_shape)
         self.program = search_program(
             config,
             image_shape=dataset.image_shape,

@@ -19,7 +19,7 @@ from jdarts.nets.initial import initial_variables
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
 from jdarts.runs.devices import Devices
-from jdarts.runs.images import Batch, evaluation_shapes
+from jdarts.runs.images import Batch, check_augmentation, evaluation_shapes
 from jdarts.runs.memory import saved_by_sharing, start_lines
 from jdarts.train import summary
 from jdarts.train.config import TrainConfig
@@ -91,7 +91,9 @@ def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
     Raises:
       InputError: too few images, or images of a size that the network cannot read.
     """
-    jax.eval_shape(_program(config, MemoryImages(config, dataset)).variables, jax.random.key(0))
+    images = MemoryImages(config, dataset)
+    jax.eval_shape(_program(config, images).variables, jax.random.key(0))
+    check_augmentation(images.augmentation, images.image_shape)
 
 
 def _load(config: TrainConfig) -> data.ImageDataset | LargeDataset:
@@ -150,6 +152,7 @@ class _Training(EpochRun[TrainState]):
         )
         # Images that do not fit the network are refused here, before the folder is made.
         self.template  # noqa: B018
+        check_augmentation(images.augmentation, images.image_shape)
 
     def shapes(self) -> TrainState:
         return jax.eval_shape(self.program.initial, *self._seeds())
