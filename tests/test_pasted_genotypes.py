@@ -107,6 +107,8 @@ def test_commands_take_what_people_paste(genotype, derive, describe, tmp_path):
         assert derive(text) == (0, f"{genotype}\n", "")
     code, out, err = describe(f"x = gt.{genotype}")
     assert (code, err) == (0, "") and out.startswith(f"{genotype}\n")
+    (tmp_path / "log").write_text(LOG.format(genotype))
+    assert derive(tmp_path / "log") == derive(f"{tmp_path}/log:2") == (0, f"{genotype}\n", "")
     assert derive(str(genotype), "--json") == (0, f"{genotype.to_json()}\n", "")
     code, _, err = derive(str(genotype), "--edges-per-node", 2)
     assert code == 2 and "leave it out" in err

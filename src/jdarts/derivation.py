@@ -1,4 +1,4 @@
-"""From alphas to a genotype: the strongest operations of the strongest edges (paper section 2.4)."""
+"""From alphas, or the record of a checkpoint, to a genotype: the strongest operations of the strongest edges (section 2.4)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.genotype import NONE, Cell, Genotype, RecurrentGenotype
+from jdarts.genotype import NONE, AnyGenotype, Cell, Genotype, RecurrentGenotype
 from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
 
 
@@ -49,6 +49,49 @@ def derive_recurrent_genotype(alphas: Any, space: RecurrentSpace) -> RecurrentGe
       InputError: alphas of another shape or not finite.
     """
     return RecurrentGenotype(_strongest(alphas, space, "recurrent", space.recurrent, 1), space.concat)
+
+
+def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotype:
+    """The genotype of a checkpoint's record.
+
+    Args:
+      record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, and
+        for convolutional cells `edges_per_node`.
+      edges_per_node: edges to keep for each node; what the search was told where it is not given.
+
+    Raises:
+      InputError: the record is not that of a search, or more than one edge for each node of a recurrent cell.
+    """
+    space = space_of(record)
+    recurrent = isinstance(space, RecurrentSpace)
+    alphas: Any = record.get("alphas")
+    count: Any = 1 if recurrent else record.get("edges_per_node")
+    has_alphas = recurrent or (isinstance(alphas, dict) and set(alphas) >= set(CELL_KINDS))
+    if not has_alphas or type(count) is not int:
+        raise InputError("the checkpoint is not that of a search for cells: its alphas or edges per node are missing")
+    count = count if edges_per_node is None else edges_per_node
+    if isinstance(space, SearchSpace):
+        return derive_genotype(alphas, space, edges_per_node=count)
+    if count != 1:
+        raise InputError(f"{count} edges per node; nodes of a recurrent cell have 1, leave --edges-per-node out")
+    return derive_recurrent_genotype(alphas, space)
+
+
+def space_of(record: Any) -> SearchSpace | RecurrentSpace:
+    """The space of the search of a checkpoint's record.
+
+    Raises:
+      InputError: the record is not that of a search.
+    """
+    fields = record.get("space") if isinstance(record, dict) else None
+    if not isinstance(fields, dict):
+        raise InputError("the checkpoint is not that of a search for cells (the space is missing)")
+    try:
+        return RecurrentSpace(**fields) if "recurrent" in fields else SearchSpace(**fields)
+    except TypeError:
+        raise InputError(
+            "the checkpoint is not that of a search for cells (its space is no lists of operations)"
+        ) from None
 
 
 def _strongest(

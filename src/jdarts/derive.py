@@ -3,18 +3,17 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from jdarts import checkpoint
 from jdarts.command import run_command
-from jdarts.derivation import derive_genotype, derive_recurrent_genotype
+from jdarts.derivation import genotype_of as genotype_of
 from jdarts.errors import InputError
-from jdarts.genotype import AnyGenotype, parse_genotype
-from jdarts.genotype_text import is_genotype_text
+from jdarts.genotype import AnyGenotype
+from jdarts.lookup import find_any_genotype, is_genotype
 from jdarts.report import draw_genotype
-from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +21,8 @@ class DeriveConfig:
     """Prints the genotype that a search, finished or running, has found so far, and draws it.
 
     Attributes:
-      checkpoint: a run's folder, whose newest whole checkpoint is taken, or one checkpoint in it. The text of a genotype is
-        taken as it is.
+      checkpoint: a run's folder, whose newest whole checkpoint is taken, or one checkpoint in it. A genotype, its name or a file
+        that holds one are taken as they are.
       json: print JSON instead of the text form.
       draw: also draw the cells into this file (.svg, .png or .pdf).
       edges_per_node: edges to keep for each node (default: what the search was told; recurrent cells keep 1).
@@ -33,49 +32,6 @@ class DeriveConfig:
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
     draw: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     edges_per_node: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-
-
-def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotype:
-    """The genotype of a checkpoint's record.
-
-    Args:
-      record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, and
-        for convolutional cells `edges_per_node`.
-      edges_per_node: edges to keep for each node; what the search was told where it is not given.
-
-    Raises:
-      InputError: the record is not that of a search, or more than one edge for each node of a recurrent cell.
-    """
-    space = space_of(record)
-    recurrent = isinstance(space, RecurrentSpace)
-    alphas: Any = record.get("alphas")
-    count: Any = 1 if recurrent else record.get("edges_per_node")
-    has_alphas = recurrent or (isinstance(alphas, dict) and set(alphas) >= set(CELL_KINDS))
-    if not has_alphas or type(count) is not int:
-        raise InputError("the checkpoint is not that of a search for cells: its alphas or edges per node are missing")
-    count = count if edges_per_node is None else edges_per_node
-    if isinstance(space, SearchSpace):
-        return derive_genotype(alphas, space, edges_per_node=count)
-    if count != 1:
-        raise InputError(f"{count} edges per node; nodes of a recurrent cell have 1, leave --edges-per-node out")
-    return derive_recurrent_genotype(alphas, space)
-
-
-def space_of(record: Any) -> SearchSpace | RecurrentSpace:
-    """The space of the search of a checkpoint's record.
-
-    Raises:
-      InputError: the record is not that of a search.
-    """
-    fields = record.get("space") if isinstance(record, dict) else None
-    if not isinstance(fields, dict):
-        raise InputError("the checkpoint is not that of a search for cells (the space is missing)")
-    try:
-        return RecurrentSpace(**fields) if "recurrent" in fields else SearchSpace(**fields)
-    except TypeError:
-        raise InputError(
-            "the checkpoint is not that of a search for cells (its space is no lists of operations)"
-        ) from None
 
 
 def main() -> None:
@@ -89,10 +45,10 @@ def main() -> None:
 
 def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
     """The genotype, and what a drawing of it is called."""
-    if is_genotype_text(str(config.checkpoint)):
+    if is_genotype(str(config.checkpoint)):
         if config.edges_per_node is not None:
             raise InputError("--edges-per-node is for checkpoints of searches; a genotype has its edges, leave it out")
-        return parse_genotype(str(config.checkpoint)), None
+        return find_any_genotype(str(config.checkpoint)), None
     skipped: list[str] = []
     try:
         found = checkpoint.find(config.checkpoint, skipped)

@@ -11,7 +11,7 @@ import tyro
 
 from jdarts import zoo
 from jdarts.command import run_command
-from jdarts.derive import space_of
+from jdarts.derivation import space_of
 from jdarts.describe_recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, nodes_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from jdarts import checkpoint, zoo
-from jdarts.derive import genotype_of
+from jdarts.derivation import genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, parse_genotype
 from jdarts.genotype_text import is_genotype_text, plain_text
@@ -71,6 +71,18 @@ def _found(text: str, published: Mapping[str, AnyGenotype], kind: type[AnyGenoty
         f"no genotype {_shown(text)}; {guess}Give a published cell ({', '.join(published)}), a file, a run's folder, or "
         f"the text form {form}"
     )
+
+
+def is_genotype(text: str) -> bool:
+    """Whether this means a genotype itself, the name of a published one or a file that may hold one, and no run's folder.
+
+    Raises:
+      InputError: what is there may not be looked at.
+    """
+    place, _ = _place(text)
+    if place is not None:
+        return place.is_file()
+    return is_genotype_text(text) or plain_text(text).strip() in {**zoo.CELLS, **zoo.RECURRENT_CELLS}
 
 
 def _place(text: str) -> tuple[Path | None, str | None]:

@@ -133,12 +133,15 @@ def _fitting(arrays: Mapping[str, StoredArray], network: DiscreteNetwork, image_
     """The variables of a network, read where all names, shapes and types are its own."""
     wanted = {"/".join(entry.path) for entry in discrete_entries(network)}
     for name in sorted(wanted ^ set(arrays)):
-        raise InputError(f"{name[:80]!r} is {'missing' if name in wanted else 'no array of its network'}")
+        what = "missing" if name in wanted else "no array of its network"
+        raise InputError(f"{name[:80]!r} is {what}; export the network again")
 
     def leaf(place: Any, expected: jax.ShapeDtypeStruct) -> np.ndarray:
         name = jax.tree_util.keystr(place, simple=True, separator="/")
         if arrays[name].shape != expected.shape:
-            raise InputError(f"{name!r} has the shape {arrays[name].shape}, its network needs {expected.shape}")
+            raise InputError(
+                f"{name!r} has the shape {arrays[name].shape}, its network needs {expected.shape}; export it again"
+            )
         return np.asarray(arrays[name])
 
     return jax.tree_util.tree_map_with_path(leaf, init_shapes(network, image_channels))

@@ -98,10 +98,13 @@ def described_network(
     settings = description["network"]
     cells = sum(name.startswith("cell") for name in modules)
     if settings["cells"] != cells:
-        raise InputError(f"its description tells {settings['cells']} cells, it holds {cells}")
+        raise InputError(
+            f"its description tells {settings['cells']} cells, it holds {cells}; use another file or checkpoint"
+        )
     dtype = next(iter(dtypes), np.dtype(np.float32))
     if len(dtypes) > 1 or not jnp.issubdtype(dtype, jnp.floating):
-        raise InputError(f"arrays of the types {', '.join(sorted(map(str, dtypes)))}; a network has one type of floats")
+        found = ", ".join(sorted(map(str, dtypes)))
+        raise InputError(f"arrays of the types {found}; a network has one type of floats: save it again")
     network = DiscreteNetwork(
         genotype=parse_genotype(json.dumps(description["genotype"]), Genotype),
         stem=settings["stem"],
@@ -131,5 +134,6 @@ def description_of(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is nothing that jdarts has written: its description does not tell the network ({error!r:.80})"
+            f"{path} is nothing that jdarts has written: its description does not tell the network ({error!r:.80}); use another "
+            "file or checkpoint"
         ) from None
