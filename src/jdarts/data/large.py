@@ -12,6 +12,7 @@ from jdarts.data.augmentation import Augmentation
 from jdarts.data.catalogue import Entry
 from jdarts.data.checksum import checksum
 from jdarts.data.prepared import FILE_FORMAT, data_directory, find_prepared
+from jdarts.data.records import Damage, class_names, open_records
 from jdarts.errors import InputError
 
 TRAIN, TEST = "train", "validation"
@@ -38,11 +39,13 @@ class LargeSplit:
       folder: where the prepared set lies.
       name: the split's name.
       count: number of pictures.
+      classes: number of classes.
     """
 
     folder: Path
     name: str
     count: int
+    classes: int
 
     def __len__(self) -> int:
         return self.count
@@ -55,12 +58,18 @@ class LargeSplit:
         """
         try:
             record = self._source()[place]
-            return record["image"], int(record["label"])
+            image, label = record["image"], int(record["label"])
         # Record reader and record parser report damage with errors of many types.
         except Exception as error:
             raise InputError(
-                f"record {place} of {self.folder}, {self.name}, cannot be read ({error}); prepare the set again"
-            ) from None
+                f"record {place} of {self.folder}, {self.name}, cannot be read; prepare the set again"
+            ) from error
+        if not 0 <= label < self.classes:
+            raise InputError(
+                f"record {place} of {self.folder}, {self.name}, has the label {label}, labels are 0..{self.classes - 1}; "
+                "prepare the set again"
+            )
+        return image, label
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_opened"}
@@ -137,22 +146,15 @@ def open_large(name: str, data_dir: str | os.PathLike[str] | None = None) -> Lar
     for split in (TRAIN, TEST):
         if not found.counts.get(split):
             raise InputError(f"{found.folder} has no split {split!r}; {_mend(name, data_dir)}")
-    import tensorflow_datasets as tfds
-
     try:
-        builder = tfds.builder_from_directory(found.folder)
-        features: Any = builder.info.features
-        class_names = tuple(features["label"].names)
-        files = [Path(path) for split in (TRAIN, TEST) for path in builder.info.splits[split].filepaths]
-    # TFDS and its parsers report a damaged description with errors of many types.
-    except Exception as error:
-        raise InputError(f"{found.folder} is damaged ({error}); {_mend(name, data_dir)}") from None
-    for file in files:
-        if not file.is_file():
-            raise InputError(f"{file} is missing; {_mend(name, data_dir)}")
-    train, test = (LargeSplit(found.folder, split, found.counts[split]) for split in (TRAIN, TEST))
+        builder = open_records(found.folder, (TRAIN, TEST))
+        names = class_names(builder, found.folder)
+    except Damage as damage:
+        raise InputError(f"{damage}; {_mend(name, data_dir)}") from damage
+    train, test = (LargeSplit(found.folder, split, found.counts[split], len(names)) for split in (TRAIN, TEST))
+    files = [Path(path) for split in (TRAIN, TEST) for path in builder.info.splits[split].filepaths]
     sizes = tuple(sorted((file.name, file.stat().st_size) for file in files))
-    return LargeDataset(name, train, test, class_names, entry.mean, entry.std, entry.augmentation, sizes)
+    return LargeDataset(name, train, test, names, entry.mean, entry.std, entry.augmentation, sizes)
 
 
 def _mend(name: str, data_dir: str | os.PathLike[str] | None) -> str:

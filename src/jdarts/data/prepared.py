@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-import json
+import math
 import os
 import re
 import shlex
@@ -15,9 +15,13 @@ import numpy as np
 from jdarts.data.catalogue import Entry
 from jdarts.data.dataset import ImageDataset, ImageSplit
 from jdarts.data.raw import expanded, os_errors_as_input
+from jdarts.data.records import Damage, class_names, open_records, read_info
 from jdarts.errors import InputError
 
 FILE_FORMAT = "array_record"
+SPLITS = ("train", "test")
+#: More than any set that lies in memory as a whole.
+MOST_IMAGE_BYTES = 1 << 32
 
 
 class Named(Protocol):
@@ -70,17 +74,11 @@ def find_prepared(name: str, entry: Named, data_dir: str | os.PathLike[str] | No
     if not infos:
         return None
     newest = max(infos, key=lambda path: tuple(int(part) for part in path.parent.name.split(".")))
-    with os_errors_as_input(newest):
-        text = newest.read_bytes()
     try:
-        info = json.loads(text)
-        return Prepared(
-            folder=newest.parent,
-            counts={split["name"]: sum(int(length) for length in split["shardLengths"]) for split in info["splits"]},
-            file_format=info.get("fileFormat", "tfrecord"),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(name, newest, data_dir) from error
+        counts, file_format = read_info(newest)
+    except Damage as damage:
+        raise _damaged(name, damage, data_dir) from damage
+    return Prepared(folder=newest.parent, counts=counts, file_format=file_format)
 
 
 def load_prepared(name: str, entry: Entry, data_dir: str | os.PathLike[str] | None) -> ImageDataset:
@@ -96,29 +94,24 @@ def load_prepared(name: str, entry: Entry, data_dir: str | os.PathLike[str] | No
             f"prepare it with: {prepare_command(name, data_dir)}"
         )
     check_format(name, found, data_dir)
-    import tensorflow_datasets as tfds
-
     try:
-        builder = tfds.builder_from_directory(found.folder)
-        features: Any = builder.info.features
-        class_names = tuple(features["label"].names)
-    # TFDS and its parsers report a damaged description with errors of many types.
-    except Exception as error:
-        raise _damaged(name, found.folder, data_dir) from error
-    train, test = (_read_split(name, builder, split, data_dir) for split in ("train", "test"))
-    try:
+        builder = open_records(found.folder, SPLITS)
+        _check_shape(builder, found)
+        train, test = (_read_split(builder, split) for split in SPLITS)
         return ImageDataset(
             name=name,
             train=train,
             test=test,
-            class_names=class_names,
+            class_names=class_names(builder, found.folder),
             mean=entry.mean,
             std=entry.std,
             augmentation=entry.augmentation,
             shuffled=True,
         )
+    except Damage as damage:
+        raise _damaged(name, damage, data_dir) from damage
     except InputError as error:
-        raise _damaged(name, found.folder, data_dir, str(error)) from None
+        raise _damaged(name, Damage(found.folder, str(error)), data_dir) from error
 
 
 def check_format(name: str, found: Prepared, data_dir: str | os.PathLike[str] | None) -> None:
@@ -131,21 +124,28 @@ def check_format(name: str, found: Prepared, data_dir: str | os.PathLike[str] | 
         )
 
 
-def _read_split(name: str, builder: Any, split: str, data_dir: str | os.PathLike[str] | None) -> ImageSplit:
+def _check_shape(builder: Any, found: Prepared) -> None:
+    """Checks that all images have one shape, and that memory holds them."""
+    path = found.folder / "features.json"
+    try:
+        sizes = [int(size) for size in builder.info.features["image"].shape]
+    # What is no image has no shape of whole numbers.
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Damage(path) from error
+    if min(sizes) < 1 or math.prod(sizes) * sum(found.counts.values()) > MOST_IMAGE_BYTES:
+        raise Damage(path, f"images have the shape {sizes}")
+
+
+def _read_split(builder: Any, split: str) -> ImageSplit:
     import tensorflow_datasets as tfds
 
-    folder = Path(builder.data_path)
-    if split not in builder.info.splits:
-        raise _damaged(name, folder, data_dir)
-    for path in builder.info.splits[split].filepaths:
-        if not Path(path).is_file():
-            raise _damaged(name, Path(path), data_dir)
+    shape = builder.info.features["image"].shape
     size = builder.info.splits[split].num_examples
     decoders = {"image": tfds.decode.SkipDecoding()}
     try:
         source = builder.as_data_source(split, decoders=decoders)
         records = source.__getitems__(range(size))
-        images = np.stack([_decode(record["image"]) for record in records])
+        images = np.stack([_decode(record["image"], shape) for record in records])
         labels = np.array([record["label"] for record in records], np.int32)
         # Ids count the official file in order, TFDS stores it shuffled.
         if all("id" in record for record in records):
@@ -156,19 +156,19 @@ def _read_split(name: str, builder: Any, split: str, data_dir: str | os.PathLike
         raise
     # Record reader, record parser and image decoder report damage with errors of many types.
     except Exception as error:
-        raise _damaged(name, folder, data_dir) from error
+        raise Damage(Path(builder.data_path)) from error
 
 
-def _decode(content: bytes) -> np.ndarray:
+def _decode(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     from PIL import Image
 
+    height, width, channels = shape
     with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-        pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+        # Before it is unpacked: a small file may hold a huge picture.
+        if image.size != (width, height):
+            raise ValueError(image.size)
+        return np.asarray(image).reshape(height, width, channels)
 
 
-def _damaged(name: str, path: Path, data_dir: str | os.PathLike[str] | None, reason: str = "") -> InputError:
-    state = "is damaged" if path.exists() else "is missing"
-    because = f" ({reason})" if reason else ""
-    again = prepare_command(name, data_dir, "--overwrite")
-    return InputError(f"{path} {state}{because}; prepare the set again with: {again}")
+def _damaged(name: str, damage: Damage, data_dir: str | os.PathLike[str] | None) -> InputError:
+    return InputError(f"{damage}; prepare the set again with: {prepare_command(name, data_dir, '--overwrite')}")

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from jdarts.data.prepared import FILE_FORMAT, Prepared, data_directory, find_prepared, prepare_command
 from jdarts.data.raw import os_errors_as_input
+from jdarts.data.records import Damage, open_records
 from jdarts.data.text.catalogue import MARK, SOTU, SPLITS, TEXTS, VERSION, text_entry
 from jdarts.data.text.corpus import TextCorpus, corpus_of_lines
 from jdarts.errors import InputError
@@ -56,28 +56,24 @@ def load_prepared_text(name: str, data_dir: str | os.PathLike[str] | None) -> Te
             f"there is no corpus {name} in {data_directory(data_dir)}; prepare it with: {text_command(name, data_dir)} "
             f"({known})"
         )
-    import tensorflow_datasets as tfds
-
     try:
-        builder = tfds.builder_from_directory(found.folder)
+        builder = open_records(found.folder, SPLITS)
         return corpus_of_lines(name, {split: _lines(builder, split) for split in SPLITS})
     except (MemoryError, InputError):
         raise
+    except Damage as damage:
+        raise _damaged(name, damage, data_dir) from damage
     # TFDS, its parsers and the record reader report damage with errors of many types.
     except Exception as error:
-        raise _damaged(name, found.folder, data_dir) from error
+        raise _damaged(name, Damage(found.folder), data_dir) from error
 
 
 def _lines(builder: Any, split: str) -> Iterator[list[str]]:
-    for path in builder.info.splits[split].filepaths:
-        if not Path(path).is_file():
-            raise FileNotFoundError(path)
     source = builder.as_data_source(split)
     for start in range(0, len(source), _BLOCK):
         for record in source.__getitems__(range(start, min(start + _BLOCK, len(source)))):
             yield record["text"].decode("utf-8").split()
 
 
-def _damaged(name: str, path: Path, data_dir: str | os.PathLike[str] | None) -> InputError:
-    again = text_command(name, data_dir, "--overwrite")
-    return InputError(f"{path} is damaged; prepare the corpus again with: {again}")
+def _damaged(name: str, damage: Damage, data_dir: str | os.PathLike[str] | None) -> InputError:
+    return InputError(f"{damage}; prepare the corpus again with: {text_command(name, data_dir, '--overwrite')}")

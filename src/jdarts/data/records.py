@@ -1,0 +1,178 @@
+"""Opens the records of a prepared set through tensorflow-datasets, after a look at what describes them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jdarts.data.checks import check_class_names
+from jdarts.data.raw import os_errors_as_input
+
+#: Bounds of a description, and of what it may describe, that real ones stay well within.
+MOST_DESCRIPTION_BYTES = 1 << 22
+MOST_CLASSES = 1_000_000
+_MOST_DIGITS = 18
+#: Where the kinds of features are that a description may name; naming one imports its module.
+_FEATURES = "tensorflow_datasets."
+
+
+class Damage(Exception):
+    """A prepared set that cannot be read.
+
+    Attributes:
+      path: the file or folder that is damaged or missing.
+      reason: what is wrong, if more can be said.
+    """
+
+    def __init__(self, path: Path, reason: str = "") -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        state = "is damaged" if self.path.exists() else "is missing"
+        return f"{self.path} {state}" + (f" ({self.reason})" if self.reason else "")
+
+
+def read_info(path: Path) -> tuple[dict[str, int], str]:
+    """Number of records per split, and TFDS's name of the form of the record files, from a `dataset_info.json`.
+
+    Raises:
+      Damage: it is no such description.
+      InputError: it cannot be read.
+    """
+    info = _read_json(path)
+    try:
+        splits = {
+            _text(split["name"]): sum(map(_count, _list(split["shardLengths"]))) for split in _list(info["splits"])
+        }
+        return splits, _text(info.get("fileFormat", "tfrecord"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damage(path) from error
+
+
+def open_records(folder: Path, splits: Sequence[str]) -> Any:
+    """TFDS's builder of a prepared set of which all record files are there, with as many records as described.
+
+    Raises:
+      Damage: a description or a file is damaged or missing.
+      InputError: a description cannot be read.
+    """
+    _check_features(folder / "features.json")
+    for path in folder.glob("*.txt"):
+        with os_errors_as_input(path):
+            if path.stat().st_size > MOST_DESCRIPTION_BYTES:
+                raise Damage(path, f"it has more than {MOST_DESCRIPTION_BYTES:,} bytes")
+    import tensorflow_datasets as tfds
+
+    try:
+        builder: Any = tfds.builder_from_directory(folder)
+        described = [builder.info.splits[split] for split in splits]
+        shards = [
+            pair for each in described for pair in zip(map(Path, each.filepaths), each.shard_lengths, strict=True)
+        ]
+    # TFDS and its parsers report a damaged description with errors of many types.
+    except Exception as error:
+        raise Damage(folder) from error
+    for file, length in shards:
+        # A record has a byte at least.
+        if not file.is_file() or length > file.stat().st_size:
+            raise Damage(file)
+        if (found := _count_records(file)) not in (length, None):
+            raise Damage(file, f"it has {found:,} records, {length:,} are described")
+    return builder
+
+
+def class_names(builder: Any, folder: Path) -> tuple[str, ...]:
+    """Names of the classes of a set's labels, as many as each of its files says.
+
+    Raises:
+      Damage: the files say different things.
+    """
+    features = folder / "features.json"
+    try:
+        names = tuple(builder.info.features["label"].names)
+        check_class_names(names)
+    # What is no label has no names.
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Damage(features) from error
+    described: Any = _read_json(features)
+    for key in ("featuresDict", "features", "label", "classLabel", "numClasses"):
+        described = described.get(key) if isinstance(described, dict) else None
+    if described is not None and _count(described) != len(names):
+        raise Damage(features, f"it has {described} classes, there are names of {len(names)}")
+    file = folder / "label.labels.txt"
+    with os_errors_as_input(file):
+        written = file.read_text("utf-8", "replace").split("\n") if file.is_file() else names
+    if (count := sum(bool(line.strip()) for line in written)) != len(names):
+        raise Damage(file, f"it has {count} names of {len(names)} classes")
+    return names
+
+
+def _count_records(file: Path) -> int | None:
+    """Number of records of a file; None where it is damaged, which reading them tells."""
+    from array_record.python.array_record_module import ArrayRecordReader  # pyright: ignore[reportMissingImports]
+
+    try:
+        reader = ArrayRecordReader(str(file), options="readahead_buffer_size:0", file_reader_buffer_size=1 << 15)
+        count = reader.num_records()
+        reader.close()
+    # The reader reports damage with errors of many types.
+    except Exception:
+        return None
+    return count
+
+
+def _check_features(path: Path) -> None:
+    """Looks at what TFDS would import, and make names for, without a doubt."""
+    waiting = [_read_json(path)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            for key in ("pythonClassName", "type"):
+                name = value.get(key, _FEATURES)
+                if not isinstance(name, str) or not name.startswith(_FEATURES):
+                    raise Damage(path, f"it has the feature {str(name)[:80]!r}")
+            try:
+                classes = _count(value.get("numClasses", 0))
+            except (ValueError, TypeError) as error:
+                raise Damage(path) from error
+            if classes > MOST_CLASSES:
+                raise Damage(path, f"it has {classes:,} classes")
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def _read_json(path: Path) -> Any:
+    if not path.is_file():
+        raise Damage(path)
+    with os_errors_as_input(path), path.open("rb") as file:
+        content = file.read(MOST_DESCRIPTION_BYTES + 1)
+    if len(content) > MOST_DESCRIPTION_BYTES:
+        raise Damage(path, f"it has more than {MOST_DESCRIPTION_BYTES:,} bytes")
+    try:
+        return json.loads(content)
+    # Lists in lists in lists end in a RecursionError.
+    except (ValueError, RecursionError) as error:
+        raise Damage(path) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(value)
+    return value
+
+
+def _count(value: Any) -> int:
+    """A number of things; protocol buffers write numbers of 64 bits as texts."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)[:100]) > _MOST_DIGITS:
+        raise TypeError(value)
+    if (count := int(value)) < 0:
+        raise ValueError(value)
+    return count
