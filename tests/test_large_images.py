@@ -1,5 +1,6 @@
 """Sets that no memory holds: found or refused, read in an order that the seed decides, trained on with any workers."""
 
+import dataclasses
 import io
 import itertools
 import os
@@ -14,6 +15,8 @@ import prepared_pictures
 import pytest
 import small_runs
 import small_train
+from mutations import bounded
+from PIL import Image
 from prepared_pictures import CLASSES, TEST, TRAIN, picture
 from small_runs import Died, die_at, finish, read_until, user_settings
 from small_train import quick
@@ -259,9 +262,28 @@ def test_damage_is_named(data_dir, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_file_that_is_no_picture():
-    with pytest.raises(InputError, match="a picture cannot be decoded"):
-        evaluation_view(b"GIF89a", 8)
+def picture_of_size(width, height):
+    file = io.BytesIO()
+    Image.new("L", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"GIF89a", b"", picture_of_size(20_000, 4_000), picture_of_size(1, 4_000)])
+def test_a_file_that_is_no_picture_or_a_huge_one(content):
+    for view in (evaluation_view, lambda *args: training_view(*args, ColorJitter(), np.random.RandomState(0))):
+        with (
+            bounded(size=1 << 27),
+            pytest.raises(InputError, match="a picture cannot be decoded: .*prepare the set again") as caught,
+        ):
+            view(content, 8)
+        assert "object at" not in str(caught.value)
+
+
+def test_a_label_outside_of_the_classes(data_dir):
+    split = dataclasses.replace(open_large("imagenette", data_dir).train, classes=1)
+    with pytest.raises(InputError, match=r"record \d+ of .*, train, has the label 1, labels are 0\.\.0; prepare"):
+        for place in range(len(split)):
+            split[place]
 
 
 @pytest.mark.parametrize(

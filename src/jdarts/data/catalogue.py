@@ -78,6 +78,6 @@ def check_name(name: str, names: tuple[str, ...]) -> None:
     """Raises an `InputError` that lists the names, nearest first, unless `name` is among them."""
     if name in names:
         return
-    near = difflib.get_close_matches(name.lower().replace("-", ""), names, n=1)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"there is no image set {name!r}{guess} The names are {', '.join(names)}")
+    near = difflib.get_close_matches(name[:80].lower().replace("-", ""), names, n=1)
+    guess = f"; did you mean {near[0]!r}?" if near else "."
+    raise InputError(f"there is no image set {name[:80]!r}{guess} The names are {', '.join(names)}")

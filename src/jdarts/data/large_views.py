@@ -14,6 +14,9 @@ from jdarts.errors import InputError
 
 #: An evaluation image is the middle of a picture whose shorter side has this times its size (256 : 224).
 MARGIN = 256 / 224
+#: More pixels, and a larger ratio of sides, than pictures of the known sets have.
+MOST_PIXELS = 1 << 26
+MOST_RATIO = 100
 
 
 class ColorJitter(NamedTuple):
@@ -97,10 +100,16 @@ def _decoded(content: bytes) -> Any:
 
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
+            # Before it is unpacked: a small file may hold a huge picture, or one whose middle part would be huge.
+            if math.prod(picture.size) > MOST_PIXELS or max(picture.size) > MOST_RATIO * min(picture.size):
+                raise ValueError(picture.size)
             return picture.convert("RGB")
     # Pillow reports a damaged file with errors of many types.
     except Exception as error:
-        raise InputError(f"a picture cannot be decoded ({error}); prepare the set again") from None
+        raise InputError(
+            f"a picture cannot be decoded: it is damaged, has more than {MOST_PIXELS:,} pixels, or one side is more than "
+            f"{MOST_RATIO} times the other; prepare the set again"
+        ) from error
 
 
 def _jittered(picture: Any, jitter: ColorJitter, draws: np.random.RandomState) -> Any:

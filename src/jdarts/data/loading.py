@@ -26,7 +26,9 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> ImageData
     if name in (SOTU, *TEXTS):
         raise InputError(f"{name} is a text; search on it with: python -m jdarts.language.search --dataset {name}")
     if name in LARGE:
-        raise InputError(f"{name} does not fit into memory; networks are trained on it with: python -m jdarts.train")
+        raise InputError(
+            f"{name} does not fit into memory; networks are trained on it with: python -m jdarts.train --dataset {name}"
+        )
     check_name(name, NAMES)
     if name == DIGITS:
         return load_digits()

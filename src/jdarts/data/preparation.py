@@ -52,7 +52,9 @@ def prepare(
     """
     check_name(name, NAMES)
     if name == DIGITS:
-        raise InputError("digits lies inside scikit-learn and needs no preparation; jdarts.data.load('digits')")
+        raise InputError(
+            "digits lies inside scikit-learn and needs no preparation; load it with: jdarts.data.load('digits')"
+        )
     entry = CATALOGUE[name]
     if not overwrite and (found := find_prepared(name, entry, data_dir)):
         check_format(name, found, data_dir)

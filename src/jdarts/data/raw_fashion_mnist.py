@@ -68,6 +68,6 @@ def _checked_sizes(path: Path, header: bytes, item_shape: tuple[int, ...], most:
         wanted = " × ".join(["N", *(str(size) for size in item_shape)])
         raise InputError(
             f"{path} is no IDX file of {wanted} bytes with N up to {most:,}: it starts with {header[:4].hex()}, "
-            f"sizes {list(sizes)}; it is of another set"
+            f"sizes {list(sizes)}; it is of another set: get the file again"
         )
     return sizes

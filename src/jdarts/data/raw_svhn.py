@@ -29,10 +29,11 @@ def _read_mat(path: Path, most: int) -> RawSplit:
     content = read_arrays(path, {"X": most * SIZE * SIZE * 3, "y": most})
     images, digits = content.get("X"), content.get("y")
     if images is None or digits is None:
-        raise InputError(f"{path} has no X and y; it is of another set")
+        raise InputError(f"{path} has no X and y; it is of another set: get the file again")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (SIZE, SIZE, 3):
         raise InputError(
-            f"{path}: X is {images.dtype} {list(images.shape)}, expected uint8 [32, 32, 3, N]; it is of another set"
+            f"{path}: X is {images.dtype} {list(images.shape)}, expected uint8 [32, 32, 3, N]; "
+            "it is of another set: get the file again"
         )
     if digits.size != images.shape[3] or not digits.size:
         raise InputError(f"{path} holds {images.shape[3]:,} images and {digits.size:,} labels; get the file again")

