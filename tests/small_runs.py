@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,38 @@ def die_at(monkeypatch, owner, name, call):
         return function(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, counted)
+
+
+class FileOperations:
+    """Counts what a process changes in a folder, and ends its work before the n-th change; Python cannot forget it.
+
+    Args:
+      die: what ends the work.
+      every_thread: count the changes of every thread, such as those that Orbax writes from; else the main thread's alone.
+    """
+
+    def __init__(self, die, *, every_thread=False):
+        self._die = die
+        self._every_thread = every_thread
+        self._folder, self._fatal, self.count = "", 0, 0
+        sys.addaudithook(self._note)
+
+    def watch(self, folder, fatal=0):
+        """Counts from here on, up to the fatal change; none is fatal where it is 0. An empty folder's name ends it."""
+        self._folder, self._fatal, self.count = str(folder), fatal, 0
+
+    def _note(self, event, arguments):
+        if self._folder and event in _CHANGES and str(arguments[0]).startswith(self._folder):
+            if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+                return
+            if not self._every_thread and threading.current_thread() is not threading.main_thread():
+                return
+            self.count += 1
+            if self.count == self._fatal:
+                self._die()
+
+
+_CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
 
 def signal_after_step(monkeypatch, step, number):

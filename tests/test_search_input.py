@@ -217,18 +217,19 @@ def test_a_full_disk(moment, quick, undisturbed, tmp_path, monkeypatch, capsys):
             patch.setattr(loop, "draw_curves", failing)
         else:
             write = RunFolder.write
-            patch.setattr("pathlib.Path.write_bytes", failing)
-            patch.setattr(
-                RunFolder, "write", lambda self, name, text: write(self, name, text) if name == moment else None
-            )
+
+            def written(self, name, text):
+                if name == moment:
+                    patch.setattr("jdarts.files.os.fsync", failing)
+                write(self, name, text)
+
+            patch.setattr(RunFolder, "write", written)
         err = refusal(folder, patch, capsys)
     assert "No space left on device" in err
     assert err.count("\n") == 1
     assert err.startswith("error: cannot ")
     if moment == "config.json":
         assert list(tmp_path.iterdir()) == []
-    if moment == "genotypes/epoch_001.json":
-        (folder / "config.json").write_text(json.dumps(config(folder).to_json()))
     run(folder)
     assert_same_bits(folder, undisturbed)
 
@@ -296,7 +297,7 @@ def test_a_damaged_summary_is_named(quick, undisturbed, tmp_path):
     shutil.copytree(undisturbed, folder)
     (folder / "summary.json").write_text("{}")
     with pytest.raises(
-        InputError, match=r"summary.json is damaged \('genotype'\); remove it, and the same command ends"
+        InputError, match=r"summary.json is damaged \(genotype is missing\); remove it, and the same command ends"
     ):
         run(folder)
 

@@ -1,6 +1,9 @@
 """Searches of several seeds as one."""
 
 import io
+import itertools
+import shutil
+from typing import Any
 
 import pytest
 import small_runs
@@ -9,14 +12,16 @@ from small_search import config, quick, run
 from test_search_devices import assert_close
 
 from jdarts import InputError
+from jdarts.report import Progress
+from jdarts.runs import CompiledPrograms
 from jdarts.search import search_seeds
 
 __all__ = ["quick", "user_settings"]
 
 
-def run_seeds(folder, seeds="0,2", **changes):
+def run_seeds(folder, seeds="0,2", programs=None, **changes):
     stream = io.StringIO()
-    results = search_seeds(config(folder, seeds=seeds, **changes), stream=stream)
+    results = search_seeds(config(folder, seeds=seeds, **changes), stream=stream, programs=programs)
     return results, stream.getvalue()
 
 
@@ -69,6 +74,85 @@ def test_a_finished_seed_is_not_run_again(alone, tmp_path):
     assert (tmp_path / "seed0" / "summary.json").read_bytes() == before
     assert len(results) == 2
     assert_each_close(tmp_path, alone)
+
+
+@pytest.fixture(scope="module")
+def programs(quick):
+    return CompiledPrograms()
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    monkeypatch.setattr("jdarts.search.loop.draw_cells", lambda *_, **__: [])
+
+
+@pytest.fixture(scope="module")
+def together(quick, programs, tmp_path_factory):
+    """The folder of two searches that nothing has disturbed."""
+    folder = tmp_path_factory.mktemp("together")
+    run_seeds(folder, programs=programs, **FEW)
+    return folder
+
+
+#: One epoch of one step, after which is the one checkpoint.
+FEW: Any = {"epochs": 1, "batch_size": 600}
+
+
+def assert_each_same(folder, reference):
+    for seed in ("seed0", "seed2"):
+        names = ["genotype.json", "genotypes/epoch_001.json"]
+        small_runs.assert_same_bits(folder / seed, reference / seed, names)
+
+
+def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(together, programs, undrawn, tmp_path):
+    """Before every ninth change that is made below the folder, until the searches get through; `make torture` takes all."""
+
+    def die():
+        raise small_runs.Died
+
+    operations = small_runs.FileOperations(die)
+    folder = tmp_path / "run"
+    for fatal in itertools.count(1, 9):
+        operations.watch(folder, fatal)
+        try:
+            run_seeds(folder, programs=programs, **FEW)
+            break
+        except small_runs.Died:
+            pass
+        finally:
+            operations.watch("")
+        run_seeds(folder, programs=programs, **FEW)
+        assert_each_same(folder, together)
+        shutil.rmtree(folder)
+    assert fatal > 40
+
+
+def test_a_death_between_two_first_checkpoints_begins_again(together, programs, undrawn, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        small_runs.die_at(patch, small_runs.checkpoint, "save", 2)
+        with pytest.raises(small_runs.Died):
+            run_seeds(tmp_path, programs=programs, **FEW)
+    first = tmp_path / "seed0/checkpoints/step_00000001"
+    assert first.exists()
+    assert not list((tmp_path / "seed2/checkpoints").glob("*"))
+    _, shown = run_seeds(tmp_path, programs=programs, **FEW)
+    assert shown.splitlines()[0] == f"skipped: checkpoint {first} has no counterpart of every seed"
+    assert "no whole checkpoint is left, so the run starts from the beginning" in shown
+    assert_each_same(tmp_path, together)
+
+
+def test_seeds_stop_when_one_of_their_folders_is_gone(programs, undrawn, tmp_path, monkeypatch):
+    note = Progress.step
+
+    def noting(progress, done, values=None):
+        if done == 1:
+            shutil.rmtree(tmp_path / "seed2")
+        note(progress, done, values)
+
+    monkeypatch.setattr(Progress, "step", noting)
+    with pytest.raises(InputError, match=r"seed2 was removed or renamed"):
+        run_seeds(tmp_path, programs=programs, **FEW)
+    assert not (tmp_path / "seed2").exists()
 
 
 def test_searches_at_different_steps_are_refused(quick, tmp_path, monkeypatch):

@@ -5,12 +5,14 @@ without the arrays, and `SHA256SUMS` over all of them. A folder that its checksu
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jdarts.errors import InputError
+from jdarts.json_data import Fields, parse_json
 
 FOLDER = "checkpoints"
 RECORD = "record.json"
@@ -26,6 +29,12 @@ ARRAYS = "arrays"
 CHECKSUMS = "SHA256SUMS"
 _NAME = re.compile(r"step_(\d+)")
 _ASIDE = ".incomplete-"
+#: What the system says of files that are missing, of the wrong kind or on a bad part of a disk.
+_DAMAGES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EIO)
+
+
+class UnreadableError(InputError):
+    """A checkpoint that may be whole, but that this process cannot read: passing it over would lose what it holds."""
 
 
 class Checkpoint(NamedTuple):
@@ -65,29 +74,31 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
 
     target = path_of(folder, step)
     aside = folder / f"{_ASIDE}{target.name}"
-    leads = jax.process_index() == 0
     try:
-        if leads:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-        _wait_for_all("folder")
-        with _orbax_silenced():
-            ocp.save(str((aside / ARRAYS).absolute()), tree)
-        _wait_for_all("arrays")
-        if not leads:
+        with contextlib.ExitStack() as stack:
+            leads = jax.process_index() == 0
+            if leads:
+                folder.mkdir(parents=True, exist_ok=True)
+                _remove(aside)
+                aside.mkdir()
+                made = stack.enter_context(_held(aside))
+            _wait_for_all("folder")
+            with _orbax_silenced():
+                ocp.save(str((aside / ARRAYS).absolute()), tree)
+            _wait_for_all("arrays")
+            if not leads:
+                _wait_for_all("sealed")
+                return target
+            if not os.path.samestat(made, aside.stat()):
+                _remove_stray(aside)
+                raise FileNotFoundError(errno.ENOENT, "it was removed or replaced meanwhile", str(folder))
+            _write_through(aside / RECORD, json.dumps(record, indent=1) + "\n")
+            _write_through(aside / CHECKSUMS, _checksums(aside))
+            _put_in_place(aside, target)
             _wait_for_all("sealed")
-            return target
-        _write_through(aside / RECORD, json.dumps(record, indent=1) + "\n")
-        _write_through(aside / CHECKSUMS, _checksums(aside))
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
-        _sync(folder)
-        _wait_for_all("sealed")
     except (OSError, ValueError) as error:
         # Orbax reports a full disk as a ValueError of the library beneath it.
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
         raise InputError(
             f"cannot write checkpoint {target}: {_reason(error)}; free some space or mend the folder, and "
             "start the same command again"
@@ -95,6 +106,22 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
     for _, old in _newest_first(folder, up_to=step)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _put_in_place(aside: Path, target: Path) -> None:
+    """Gives a whole checkpoint its name; one of that name that was there before is whole until then."""
+    replaced = target.with_name(f"{_ASIDE}replaced-{target.name}")
+    if target.exists():
+        _remove(replaced)
+        target.rename(replaced)
+    aside.rename(target)
+    _remove(replaced)
+    _sync(target.parent)
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, whole or damaged, the newest first."""
+    return [step for step, _ in _newest_first(folder, float("inf"))]
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -159,35 +186,47 @@ def read(path: Path) -> Checkpoint:
       InputError: it is not a checkpoint, half-written or damaged.
     """
     match = _NAME.fullmatch(path.resolve().name)
-    if not match or not path.is_dir():
+    if not match or not _is_folder(path):
         raise InputError(f"{path} is not a checkpoint; give a run's folder or a step_… folder below its checkpoints")
     try:
-        expected = _by_name((path / CHECKSUMS).read_text(encoding="utf-8"))
-        found = _by_name(_checksums(path))
-    except (OSError, ValueError) as error:
-        raise InputError(f"checkpoint {path} is damaged ({_reason(error)})") from error
+        with _readable(path):
+            expected = _by_name((path / CHECKSUMS).read_text(encoding="utf-8"))
+            found = _by_name(_checksums(path))
+    except (OSError, UnicodeDecodeError, _OtherChecksums) as error:
+        raise _damaged(path, _reason(error)) from error
     for name in sorted({*expected, *found}):
         if name not in found:
-            raise InputError(f"checkpoint {path} is damaged ({name} is missing)")
+            raise _damaged(path, f"{name} is missing")
         if expected.get(name) != found[name]:
-            raise InputError(f"checkpoint {path} is damaged ({name} is not as it was written)")
+            raise _damaged(path, f"{name} is not as it was written")
     try:
-        return Checkpoint(path, int(match[1]), json.loads((path / RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"checkpoint {path} is damaged ({RECORD}: {_reason(error)})") from error
+        with _readable(path):
+            record = parse_json((path / RECORD).read_bytes())
+        Fields(record)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _damaged(path, f"{RECORD}: {_reason(error)}") from error
+    return Checkpoint(path, int(match[1]), record)
 
 
-def newest(folder: Path, skipped: list[str]) -> Checkpoint | None:
+def newest(folder: Path, skipped: list[str], *, up_to: float = float("inf")) -> Checkpoint | None:
     """The newest checkpoint that is whole.
 
     Args:
       folder: folder of the run's checkpoints.
       skipped: gets one message for each half-written or damaged checkpoint that was passed over.
+      up_to: the largest step that counts.
+
+    Raises:
+      UnreadableError: the folder, or a checkpoint that may be the newest, cannot be read.
     """
-    skipped += [f"checkpoint {path} is half-written" for path in sorted(folder.glob(f"{_ASIDE}*"), reverse=True)]
-    for _, path in _newest_first(folder):
+    skipped += [f"checkpoint {path} is half-written" for path in sorted(_half_written(folder), reverse=True)]
+    for _, path in _newest_first(folder, up_to):
         try:
             return read(path)
+        except UnreadableError:
+            raise
         except InputError as error:
             skipped.append(str(error))
     return None
@@ -203,9 +242,10 @@ def find(path: Path, skipped: list[str]) -> Checkpoint:
     Raises:
       InputError: there is no such folder, no whole checkpoint in it, or the checkpoint is damaged.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give a run's folder or a checkpoint in it")
-    if (path / FOLDER).is_dir():
+    with _readable(path):
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give a run's folder or a checkpoint in it")
+    if _is_folder(path / FOLDER):
         folder = path / FOLDER
     elif _NAME.fullmatch(path.resolve().name):
         return read(path)
@@ -220,8 +260,59 @@ def find(path: Path, skipped: list[str]) -> Checkpoint:
 
 def remove_half_written(folder: Path) -> None:
     """Removes what an interrupted `save` has left behind."""
-    for path in folder.glob(f"{_ASIDE}*"):
+    for path in _half_written(folder):
+        _remove(path)
+
+
+def _half_written(folder: Path) -> list[Path]:
+    return [folder / name for name in _names(folder) if name.startswith(_ASIDE)]
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of what lies in a folder; none where there is no folder."""
+    with _readable(folder):
+        try:
+            return os.listdir(folder)
+        except FileNotFoundError:
+            return []
+
+
+def _is_folder(path: Path) -> bool:
+    with _readable(path):
+        try:
+            return stat.S_ISDIR(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Tells what cannot be read from what is damaged: an `UnreadableError` for the first, the system's own for the other."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DAMAGES:
+            raise
+        raise UnreadableError(
+            f"cannot read {error.filename or path}: {error.strerror or error}; make it readable and start the same command "
+            "again"
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    """Removes a folder, or what has taken its place."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_stray(aside: Path) -> None:
+    """Removes what Orbax has written into a new folder in place of one that was removed, and the empty folders around it."""
+    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        aside.parent.rmdir()
+        aside.parent.parent.rmdir()
 
 
 def _wait_for_all(what: str) -> None:
@@ -250,31 +341,44 @@ def _numbers(leaf: jax.Array) -> jax.Array:
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
-def _newest_first(folder: Path, up_to: float = float("inf")) -> list[tuple[int, Path]]:
+def _newest_first(folder: Path, up_to: float) -> list[tuple[int, Path]]:
     return sorted((entry for entry in _folders(folder) if entry[0] <= up_to), reverse=True)
 
 
 def _folders(folder: Path) -> Iterator[tuple[int, Path]]:
-    for path in folder.glob("step_*"):
-        if match := _NAME.fullmatch(path.name):
-            yield int(match[1]), path
+    for name in _names(folder):
+        if match := _NAME.fullmatch(name):
+            yield int(match[1]), folder / name
 
 
 def _checksums(folder: Path) -> str:
     """The text of `SHA256SUMS`, as `sha256sum` writes it, from the files that are there."""
     lines = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path != folder / CHECKSUMS:
+    for path in sorted(_files(folder)):
+        if path != folder / CHECKSUMS:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             lines.append(f"{digest}  {path.relative_to(folder).as_posix()}\n")
     return "".join(lines)
 
 
+def _files(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, _, names in os.walk(folder, onerror=fail):
+        paths = [Path(parent, name) for name in names]
+        yield from (path for path in paths if stat.S_ISREG(path.stat().st_mode))
+
+
+class _OtherChecksums(ValueError):
+    """`SHA256SUMS` is not as `save` writes it."""
+
+
 def _by_name(text: str) -> dict[str, str]:
     pairs = [line.split("  ", 1) for line in text.splitlines()]
     if not text.endswith("\n") or any(len(pair) != 2 for pair in pairs):
-        raise ValueError(f"{CHECKSUMS} is not as it was written")
+        raise _OtherChecksums(f"{CHECKSUMS} is not as it was written")
     return {name: digest for digest, name in pairs}
 
 
@@ -283,6 +387,16 @@ def _write_through(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[os.stat_result]:
+    """What tells a folder from every other while it is held: without, a new one may get the number of a removed one."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync(folder: Path) -> None:
@@ -303,6 +417,10 @@ def _orbax_silenced() -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"checkpoint {path} is damaged ({reason})")
 
 
 def _reason(error: Exception) -> str:

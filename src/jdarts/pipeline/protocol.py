@@ -100,7 +100,7 @@ class _Pipeline:
         programs, found = CompiledPrograms(), []
         for number in range(self.config.searches):
             config = self.config.search_config(number)
-            if not RunFolder(config.folder).summary.exists():
+            if not RunFolder(config.folder).has_ended:
                 self.tell(f"\nsearch {number + 1} of {self.config.searches}, seed {config.seed}")
                 search.search(config, dataset=self.images(), stream=self.stream, programs=programs)
             ended = search_summary.read(RunFolder(config.folder))
@@ -138,7 +138,7 @@ class _Pipeline:
         return Arm(name, tuple(candidates), chosen, tuple(trainings))
 
     def _trained(self, config: TrainConfig, what: str, programs: CompiledPrograms) -> TrainResult:
-        if not RunFolder(config.folder).summary.exists():
+        if not RunFolder(config.folder).has_ended:
             self.tell(f"\n{what}")
             train.train(config, dataset=self.images(), stream=self.stream, programs=programs)
         return train_summary.read(RunFolder(config.folder)).result

@@ -1,12 +1,13 @@
 """Drawings in files: cells, curves of a run, mixtures. The suffix chooses SVG, PNG or PDF."""
 
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jdarts.errors import InputError
+from jdarts.files import replace_bytes
 from jdarts.genotype import AnyGenotype
 
 if TYPE_CHECKING:
@@ -96,17 +97,18 @@ def _save(figure: Callable[[], "Figure"], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     suffix = path.suffix.lower()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    # A user's own matplotlib settings do not change the drawing; they are back when it is done.
-    with style.context(["default", {"svg.fonttype": "path", "svg.hashsalt": "jdarts"}]):
-        drawn = figure()
-        FigureCanvasAgg(drawn)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            drawn.savefig(part, format=suffix[1:], dpi=144, metadata=_METADATA[suffix])
-            part.replace(path)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-        finally:
-            with suppress(OSError):
-                part.unlink()
+    content = io.BytesIO()
+    try:
+        # Before the drawing, which takes a while: a folder that is removed meanwhile stays removed.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A user's own matplotlib settings do not change the drawing; they are back when it is done.
+        with style.context(["default", {"svg.fonttype": "path", "svg.hashsalt": "jdarts"}]):
+            drawn = figure()
+            FigureCanvasAgg(drawn)
+            drawn.savefig(content, format=suffix[1:], dpi=144, metadata=_METADATA[suffix])
+        replace_bytes(path, content.getvalue())
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; free some space or mend the folder, and start the same command "
+            "again"
+        ) from None

@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 from jdarts.errors import InputError
+from jdarts.files import replace_bytes
+from jdarts.json_data import Fields, as_number, parse_json
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -73,7 +75,7 @@ class MetricsLog:
         numbers = {name: float(value) for name, value in values.items()}
         line = _line({"step": int(step), "time": now} | numbers)
         with _described(self._path):
-            end = os.fstat(self._file.fileno()).st_size
+            end = self._checked_size()
             try:
                 while line:
                     line = line[self._file.write(line) :]
@@ -82,6 +84,19 @@ class MetricsLog:
                     os.ftruncate(self._file.fileno(), end)
                 raise
         self._events.write(step, now, numbers)
+
+    def _checked_size(self) -> int:
+        """The size of the file, which must still lie where it was opened."""
+        ours = os.fstat(self._file.fileno())
+        try:
+            in_place = os.path.samestat(ours, os.stat(self._path))
+        except FileNotFoundError:
+            in_place = False
+        if not in_place:
+            raise InputError(
+                f"{self._path} was removed or replaced while the run wrote it; put it back and start the same command again"
+            )
+        return ours.st_size
 
     def close(self) -> None:
         """Closes both files; what was written is on the disk."""
@@ -103,9 +118,8 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-            records.append({"step": record["step"]} | {key: _value(value) for key, value in record.items()})
-        except (ValueError, TypeError, KeyError, AttributeError):
+            records.append(_record(line))
+        except ValueError:
             # Whatever follows the last line break is empty or unfinished.
             if number < len(lines):
                 raise InputError(
@@ -164,13 +178,8 @@ class _EventFile:
 def _drop_after(path: Path, after_step: int) -> None:
     """Rewrites the file without the records of later steps and without an unfinished line."""
     kept = [record for record in read_metrics(path.parent) if record["step"] <= after_step]
-    rewritten = path.with_name(f"{path.name}.new")
     with _described(path):
-        try:
-            rewritten.write_bytes(b"".join(map(_line, kept)))
-            rewritten.replace(path)
-        finally:
-            rewritten.unlink(missing_ok=True)
+        replace_bytes(path, b"".join(map(_line, kept)))
 
 
 def _line(record: Mapping[str, float]) -> bytes:
@@ -178,8 +187,19 @@ def _line(record: Mapping[str, float]) -> bytes:
     return f"{json.dumps(valid, allow_nan=False)}\n".encode()
 
 
-def _value(value: object) -> object:
-    return float(value) if isinstance(value, str) and value in _NOT_FINITE else value
+def _record(line: bytes) -> dict[str, Any]:
+    """The step first, then numbers by name; a `ValueError` for a line that is no record."""
+    content = parse_json(line)
+    return {"step": Fields(content).count("step")} | {
+        name: _number(value) for name, value in content.items() if name != "step"
+    }
+
+
+def _number(value: object) -> float:
+    number = float(value) if isinstance(value, str) and value in _NOT_FINITE else as_number(value)
+    if number is None:
+        raise ValueError(f"{value!r} is no number")
+    return number
 
 
 @contextmanager
@@ -187,4 +207,7 @@ def _described(path: Path, what: str = "write") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot {what} {path}: {error.strerror or error}") from None
+        mend = "free some space or mend the folder" if what == "write" else "put it back or make it readable"
+        raise InputError(
+            f"cannot {what} {path}: {error.strerror or error}; {mend}, and start the same command again"
+        ) from None

@@ -7,12 +7,13 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
-from jdarts.files import aside, replace_text
+from jdarts.files import is_aside, remove_abandoned, replace_text
 from jdarts.genotype import AnyGenotype
+from jdarts.json_data import parse_json
 from jdarts.report.metrics import METRICS_FILE, TENSORBOARD_FOLDER
 from jdarts.runs import processes
 from jdarts.runs.protocols import Fingerprint
@@ -27,12 +28,21 @@ DATA = "data"
 _LONGEST = 80
 #: Runs without a fingerprint took every set in its own order.
 _BEFORE_FINGERPRINTS = {"shuffled": True}
+GENOTYPES = "genotypes"
 
 
-class RunFolder(NamedTuple):
-    """Paths below a run's folder."""
+class RunFolder:
+    """Paths below a run's folder, and the right to write there.
 
-    path: Path
+    Args:
+      path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+        self._settings: Mapping[str, Any] = {}
+        self._data: Fingerprint | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -43,6 +53,16 @@ class RunFolder(NamedTuple):
     def summary(self) -> Path:
         """What a finished run has found; it is there when the run has ended, and not before."""
         return self.path / SUMMARY
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has finished.
+
+        Raises:
+          InputError: the folder cannot be read.
+        """
+        with _explained("read", self.path):
+            return self.summary.exists()
 
     def check(self, config: Mapping[str, Any], data: Fingerprint | None = None) -> None:
         """Checks that a run with this configuration may live here, and changes nothing.
@@ -60,14 +80,15 @@ class RunFolder(NamedTuple):
                 raise InputError(f"{path} is a file; choose another --run-dir")
             if (path / CONFIG).exists():
                 _check_same(path / CONFIG, config, data)
-            elif path.is_dir() and any(entry.name not in (LOCK, aside(path / CONFIG).name) for entry in path.iterdir()):
+            elif path.is_dir() and not all(_precedes_config(entry.name) for entry in path.iterdir()):
                 raise InputError(f"{path} holds other files and no run; choose another --run-dir")
 
     @contextlib.contextmanager
     def taken(self, config: Mapping[str, Any], data: Fingerprint) -> Iterator[None]:
         """Takes the folder for this process, and makes it where it is missing; arguments as for `check`.
 
-        Where an error ends a new run before its first step, what was made here is removed.
+        What killed processes have left half-written is removed. Where an error ends a new run before its first step, what was
+        made here is removed.
 
         Raises:
           InputError: as `check`, or another process uses the folder, or it cannot be written.
@@ -78,22 +99,27 @@ class RunFolder(NamedTuple):
         made = [each for each in (self.path, *self.path.parents) if not each.exists()]
         with _explained("write", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with self._locked() as lock:
             self.check(config, data)
+            for folder in (self.path, self.path / GENOTYPES):
+                remove_abandoned(folder)
             begins = not (self.path / CONFIG).exists()
             try:
                 if begins:
                     self.write(CONFIG, json.dumps({**config, DATA: data}, indent=1) + "\n")
+                self._lock, self._settings, self._data = lock, config, data
                 yield
             except (InputError, OSError):
-                if begins:
+                if begins and self._is_locked_by(lock):
                     self._remove_begun(made)
                 raise
+            finally:
+                self._lock = None
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[int]:
         with _explained("write", self.path):
-            lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             with _explained("lock", self.path / LOCK):
                 try:
@@ -102,9 +128,34 @@ class RunFolder(NamedTuple):
                     raise InputError(
                         f"{self.path} is in use by another process; wait for it, or choose another --run-dir"
                     ) from None
-            yield
+            yield lock
         finally:
             os.close(lock)
+
+    def _is_locked_by(self, lock: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path / LOCK), os.fstat(lock))
+        except FileNotFoundError:
+            return False
+
+    def check_held(self) -> None:
+        """Checks, before something is written, that the folder is still the one that this process has taken.
+
+        Raises:
+          InputError: it was removed, renamed or replaced, or what marks it as this run's was.
+        """
+        if self._lock is None:
+            return
+        mend = "put it back and start the same command again, or choose another --run-dir"
+        with _explained("read", self.path):
+            if not self.path.is_dir():
+                raise InputError(f"{self.path} was removed or renamed while the run used it; {mend}")
+            for name in (LOCK, CONFIG):
+                if not (self.path / name).exists():
+                    raise InputError(f"{self.path / name} was removed while the run used it; {mend}")
+            if not self._is_locked_by(self._lock):
+                raise InputError(f"{self.path} was replaced by another folder while the run used it; {mend}")
+            _check_same(self.path / CONFIG, self._settings, self._data)
 
     def _remove_begun(self, made: list[Path]) -> None:
         """Removes what the folder holds, and the folders that were made with it, if there is no step of a run in it."""
@@ -116,6 +167,20 @@ class RunFolder(NamedTuple):
                 for each in made:
                     each.rmdir()
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Surrounds what writes below the folder by itself: `check_held` explains its failure too.
+
+        Raises:
+          InputError: as for `check_held`.
+        """
+        self.check_held()
+        try:
+            yield
+        except InputError:
+            self.check_held()
+            raise
+
     def write_genotype(self, genotype: AnyGenotype, epoch: int | None = None) -> None:
         """Writes a genotype: the one after an epoch, or the final one.
 
@@ -126,19 +191,21 @@ class RunFolder(NamedTuple):
             self.write("genotype.json", genotype.to_json() + "\n")
             self.write("genotype.txt", f"{genotype}\n")
         else:
-            self.write(f"genotypes/epoch_{epoch:03d}.json", genotype.to_json() + "\n")
+            self.write(f"{GENOTYPES}/epoch_{epoch:03d}.json", genotype.to_json() + "\n")
 
     def write(self, name: str, text: str) -> None:
         """Writes a text file whole or not at all; of several processes, the first one does.
 
         Raises:
-          InputError: the folder cannot be written, or the disk is full.
+          InputError: the folder is no longer there as it was taken, it cannot be written, or the disk is full.
         """
         if not processes.leads():
             return
+        self.check_held()
         path = self.path / name
         with _explained("write", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.parent != self.path:
+                path.parent.mkdir(exist_ok=True)
             replace_text(path, text)
 
 
@@ -151,9 +218,14 @@ def _is_of_start(entry: Path) -> bool:
     return entry.name in (CONFIG, LOCK, TENSORBOARD_FOLDER)
 
 
+def _precedes_config(name: str) -> bool:
+    """Whether a file of this name is in a folder that has no configuration yet."""
+    return name == LOCK or is_aside(name, CONFIG)
+
+
 def _check_same(path: Path, config: Mapping[str, Any], data: Fingerprint | None) -> None:
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = parse_json(path.read_bytes())
     except ValueError:
         raise InputError(f"{path} is damaged; choose another --run-dir") from None
     if not isinstance(before, dict):

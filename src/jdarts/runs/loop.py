@@ -15,6 +15,7 @@ import numpy as np
 from jdarts import checkpoint
 from jdarts.allocator import return_freed_memory
 from jdarts.errors import InputError
+from jdarts.json_data import Fields
 from jdarts.report import MetricsLog, Progress, read_metrics
 from jdarts.runs import processes
 from jdarts.runs.folder import DATA, RunFolder
@@ -161,6 +162,8 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         """
         skipped: list[str] = []
         self.latest = self.newest(skipped)
+        if self.latest:
+            self.check_record(self.latest)
         first_step = self.latest.step if self.latest else 0
         # All have looked at the folder before one of them changes it.
         if (processes.most(first_step), processes.most(-first_step)) != (first_step, -first_step):
@@ -177,6 +180,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             title=self.noun,
             stream=self._stream if processes.leads() else processes.silent(),
         )
+        self.check_held()
         with self.display, self.open_log(first_step) as log:
             for text in skipped:
                 self.display.message(f"skipped: {text}")
@@ -188,6 +192,11 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             for text in self.memory():
                 self.display.message(text)
             state = self.load(template) if self.latest else self.start()
+            if _number(state.step) != first_step:
+                raise InputError(
+                    f"the checkpoint of step {first_step} in {self.folder.path} holds step {_number(state.step)}; remove it to "
+                    "resume from the one before, or choose another --run-dir"
+                )
             found = self.close(*self._epochs(state, log))
             for line in found.lines():
                 self.display.message(line)
@@ -204,6 +213,31 @@ class EpochRun(abc.ABC, Generic[AnyState]):
     def newest(self, skipped: list[str]) -> checkpoint.Checkpoint | None:
         """The checkpoint to go on after; `skipped` as in `checkpoint.newest`."""
         return checkpoint.newest(self.folder.checkpoints, skipped)
+
+    def check_record(self, found: checkpoint.Checkpoint) -> None:
+        """Checks what the run reads of a checkpoint's record.
+
+        Raises:
+          InputError: something is missing or of another kind.
+        """
+        try:
+            self.read_record(Fields(found.record), found.step)
+        except ValueError as error:
+            raise InputError(
+                f"{found.path} does not hold what this run needs ({checkpoint.RECORD}: {error}); remove it to resume from "
+                "the one before, or choose another --run-dir"
+            ) from None
+
+    def read_record(self, record: Fields, step: int) -> None:
+        """Reads what a run of this kind needs of a record, with a `ValueError` for what is wrong."""
+        record.seconds("seconds")
+        ended, per_epoch = record.count("epochs_ended"), self.steps_per_epoch
+        if not ended * per_epoch <= step <= min(ended + 1, self._setting.epochs) * per_epoch:
+            raise ValueError(f"{ended} epochs of {per_epoch} steps have not ended at step {step}")
+
+    def check_held(self) -> None:
+        """Raises an `InputError` if the run's folder is no longer the one that it began in."""
+        self.folder.check_held()
 
     def remove_half_written(self) -> None:
         """Removes checkpoints that an interruption has left unfinished."""
@@ -261,6 +295,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             if done % self._setting.log_every == 0 or done == start + 1 or done == end:
                 values = processes.fetched(dict(metrics))
                 self.check_finite(state)
+                self.check_held()
                 log.write(done, values)
             self.display.step(done, None if values is None else _shown({name: values[name] for name in self.shown}))
             # Several processes agree on when to stop and to save; that takes a moment, so that they do not ask at every step.
@@ -309,6 +344,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         sums = processes.fetched(dict(state.sums))
         means = {name: np.float64(sums[name]) / self.steps_per_epoch for name in self.shown if name in sums}
         record = {f"epoch/{name.replace('/', '_')}": value for name, value in (means | dict(evaluation)).items()}
+        self.check_held()
         if not self.epoch_is_recorded(epoch + 1):
             log.write((epoch + 1) * self.steps_per_epoch, record | {"epoch/number": epoch + 1})
         self.epoch_files(state, epoch + 1, evaluation)
@@ -351,7 +387,8 @@ class EpochRun(abc.ABC, Generic[AnyState]):
             **self.record(state),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         }
-        return checkpoint.save(folder, int(state.step), state, record, keep=keep)
+        with self.folder.writing():
+            return checkpoint.save(folder, int(state.step), state, record, keep=keep)
 
     def seconds(self) -> float:
         """Time that the run has taken, the shares of earlier processes included."""

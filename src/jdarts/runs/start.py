@@ -56,7 +56,7 @@ def _run(
     stream: TextIO | None,
 ) -> Any:
     folder.check(settings)
-    if folder.summary.exists():
+    if folder.has_ended:
         stream = stream if processes.leads() else processes.silent()
         remarks = check_finished(folder, settings, fingerprint)
         found = finished(folder)

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, parse_genotype
+from jdarts.json_data import Fields, parse_json
 from jdarts.runs.folder import SUMMARY, RunFolder
 
 S = TypeVar("S")
@@ -25,22 +26,27 @@ def write_summary(folder: RunFolder, content: Mapping[str, Any]) -> None:
     folder.write(SUMMARY, json.dumps(fields, indent=1) + "\n")
 
 
-def read_summary(folder: RunFolder, kind: type[AnyGenotype], made: Callable[[dict[str, Any]], S]) -> S:
+def read_summary(folder: RunFolder, kind: type[AnyGenotype], made: Callable[[Fields, Any], S]) -> S:
     """Reads the summary of a finished run.
 
     Args:
       folder: the run's folder.
       kind: of which genotypes the run is.
-      made: makes a summary of what `write_summary` was given.
+      made: makes a summary of what `write_summary` was given, and of the genotype in it.
 
     Raises:
-      InputError: it is damaged.
+      InputError: it cannot be read, or is damaged.
     """
     try:
-        content: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
-        content["genotype"] = parse_genotype(json.dumps(content["genotype"]), kind)
-        return made(content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = folder.summary.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot read {folder.summary}: {error.strerror or error}; make it readable and start the same command again"
+        ) from None
+    try:
+        fields = Fields(parse_json(content))
+        return made(fields, parse_genotype(json.dumps(fields.get("genotype")), kind))
+    except ValueError as error:
         raise InputError(
             f"{folder.summary} is damaged ({error}); remove it, and the same command ends the run again"
         ) from None

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import shutil
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +14,7 @@ import numpy as np
 
 from jdarts import checkpoint, data
 from jdarts.errors import InputError
+from jdarts.report.metrics import METRICS_FILE, read_metrics
 from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, processes
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.memory import exhaustion_explained, start_lines
@@ -68,7 +70,7 @@ def _search_seeds(
     finished: dict[Path, Summary] = {}
     remarks: list[str] = []
     for folder, each in zip(folders, every):
-        if folder.summary.exists():
+        if folder.has_ended:
             remarks += check_finished(folder, each.to_json(), lambda: images().fingerprint)
             finished[folder.path] = summary.read(folder)
     for path in finished:
@@ -127,6 +129,7 @@ class _SeedsRun(EpochRun[SearchState]):
         self._devices = devices
         self._images = runs[0].images
         self._checkpoints: list[checkpoint.Checkpoint] = []
+        self._too_early: list[checkpoint.Checkpoint] = []
         folder = RunFolder(runs[0].folder.path.parent)
         steps = self._images.steps_per_epoch
         super().__init__(
@@ -203,21 +206,31 @@ class _SeedsRun(EpochRun[SearchState]):
     def newest(self, skipped: list[str]) -> checkpoint.Checkpoint | None:
         """The newest checkpoints of one step; that of the first search stands for all."""
         found = [run.newest(skipped) for run in self._runs]
-        steps = [each.step if each else 0 for each in found]
-        least = min(steps)
-        self._checkpoints = []
-        if least == 0 and max(steps) > 0:
-            raise self._apart(steps)
-        for run, each in zip(self._runs, found):
-            if each is not None and each.step > least:
-                # Ended between the checkpoints of one step: the one before it is there too.
-                path = checkpoint.path_of(run.folder.checkpoints, least)
-                if not path.exists():
-                    raise self._apart(steps)
-                each = checkpoint.read(path)
-            if each is not None:
-                self._checkpoints.append(each)
+        newest = [each.step if each else 0 for each in found]
+        # Ended between the checkpoints of one step: the ones before it are there too.
+        while len(steps := {each.step if each else 0 for each in found}) > 1 and min(steps) > 0:
+            found = [self._up_to(min(steps), run, each, skipped) for run, each in zip(self._runs, found)]
+        self._checkpoints = [each for each in found if each]
+        self._too_early = []
+        if 0 < len(self._checkpoints) < len(self._runs):
+            if not self._stopped_between_first_checkpoints():
+                raise self._apart(newest)
+            self._too_early, self._checkpoints = self._checkpoints, []
+            skipped += [f"checkpoint {each.path} has no counterpart of every seed" for each in self._too_early]
         return self._checkpoints[0] if self._checkpoints else None
+
+    def _up_to(
+        self, step: int, run: SearchRun, found: checkpoint.Checkpoint | None, skipped: list[str]
+    ) -> checkpoint.Checkpoint | None:
+        if found is None or found.step <= step:
+            return found
+        return checkpoint.newest(run.folder.checkpoints, skipped, up_to=step)
+
+    def _stopped_between_first_checkpoints(self) -> bool:
+        """Whether the searches have run as one up to their first checkpoint: their logs then have the same steps."""
+        first, *others = (_logged_steps(run) for run in self._runs)
+        once = all(len(checkpoint.steps(run.folder.checkpoints)) <= 1 for run in self._runs)
+        return once and bool(first) and all(steps == first for steps in others)
 
     def _apart(self, steps: Sequence[int]) -> InputError:
         told = ", ".join(f"seed {run.config.seed} step {step:,}" for run, step in zip(self._runs, steps))
@@ -225,6 +238,10 @@ class _SeedsRun(EpochRun[SearchState]):
             f"the searches have come to different steps ({told}) and cannot go on as one; go on with each by --seed, or "
             "choose another --run-dir"
         )
+
+    def check_held(self) -> None:
+        for run in self._runs:
+            run.check_held()
 
     def remove_half_written(self) -> None:
         for run in self._runs:
@@ -237,6 +254,10 @@ class _SeedsRun(EpochRun[SearchState]):
 
     @contextlib.contextmanager
     def open_log(self, after_step: int) -> Iterator[Log]:
+        # Before the logs are cut, which tell a later process that these belong to nothing.
+        if processes.leads():
+            for each in self._too_early:
+                shutil.rmtree(each.path)
         with contextlib.ExitStack() as stack:
             logs = [stack.enter_context(run.open_log(after_step)) for run in self._runs]
             yield _Logs(self._runs, logs)
@@ -248,6 +269,10 @@ class _SeedsRun(EpochRun[SearchState]):
     def check_finite(self, state: SearchState) -> None:
         for run, step in zip(self._runs, processes.fetched(state.not_finite_at)):
             run.refuse_not_finite(int(step))
+
+    def check_record(self, found: checkpoint.Checkpoint) -> None:
+        for run, each in zip(self._runs, self._checkpoints):
+            run.check_record(each)
 
     def save(self, state: SearchState, epochs_ended: int) -> Path:
         for run, each in self._each(state):
@@ -288,6 +313,12 @@ class _Logs:
         for place, (run, log) in enumerate(zip(self._runs, self._logs)):
             if "epoch/number" not in values or not run.epoch_is_recorded(values["epoch/number"]):
                 log.write(step, _of_one(values, place))
+
+
+def _logged_steps(run: SearchRun) -> list[int]:
+    if not (run.folder.path / METRICS_FILE).exists():
+        return []
+    return [record["step"] for record in read_metrics(run.folder.path)]
 
 
 def _of_one(values: Mapping[str, Any], place: int) -> dict[str, float]:

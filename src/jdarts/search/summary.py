@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jdarts.genotype import Cell, Genotype
+from jdarts.json_data import Fields
 from jdarts.report import duration
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import read_summary, write_summary
@@ -125,9 +126,10 @@ def read(folder: RunFolder) -> Summary:
       InputError: it is damaged.
     """
 
-    def made(content: dict[str, Any]) -> Summary:
-        alphas = {kind: np.asarray(content["alphas"][kind], np.float32) for kind in CELL_KINDS}
-        result = SearchResult(content["genotype"], alphas, float(content["valid_accuracy"]), folder.path)
-        return Summary(result, int(content["epochs"]), int(content["steps"]), float(content["seconds"]))
+    def made(fields: Fields, genotype: Genotype) -> Summary:
+        tables = Fields(fields.get("alphas"))
+        alphas = {kind: tables.table(kind).astype(np.float32) for kind in CELL_KINDS}
+        result = SearchResult(genotype, alphas, fields.number("valid_accuracy"), folder.path)
+        return Summary(result, fields.count("epochs"), fields.count("steps"), fields.seconds("seconds"))
 
     return read_summary(folder, Genotype, made)

@@ -13,6 +13,8 @@ import numpy as np
 
 from jdarts import checkpoint, data
 from jdarts.data.large import LARGE, LargeDataset, open_large
+from jdarts.errors import InputError
+from jdarts.json_data import Fields
 from jdarts.nets.auxiliary import WINDOW
 from jdarts.nets.discrete import AUXILIARY_STRIDE, auxiliary_windows
 from jdarts.nets.initial import initial_variables
@@ -261,10 +263,31 @@ class _Training(EpochRun[TrainState]):
             "best": self.best,
         }
 
+    def read_record(self, record: Fields, step: int) -> None:
+        super().read_record(record, step)
+        best = record.optional(lambda name: Fields(record.get(name)), "best")
+        if best:
+            best.count("step")
+            best.number("valid_accuracy")
+
     @property
     def best(self) -> dict[str, Any] | None:
         """The best epoch so far by validation accuracy: `step` and `valid_accuracy`; None while there is none."""
         return self._improved or (self.latest.record["best"] if self.latest else None)
+
+    def remove_half_written(self) -> None:
+        super().remove_half_written()
+        checkpoint.remove_half_written(self.folder.path / BEST)
+
+    def _load_best(self, place: str) -> TrainState:
+        try:
+            found = checkpoint.read(self.folder.path / place)
+        except InputError as error:
+            raise InputError(
+                f"the best weights of this training are lost: {error}. Put {place} back and start the same command again, or "
+                "choose another --run-dir"
+            ) from None
+        return self.devices.load(found, self.template)
 
     def epoch_files(self, state: TrainState, epoch: int, evaluation: Mapping[str, float]) -> None:
         accuracy = evaluation.get("valid/accuracy")
@@ -277,7 +300,7 @@ class _Training(EpochRun[TrainState]):
         steps, epochs, best = int(state.step), self.config.epochs, self.best
         train_accuracy = float(state.sums["train/accuracy"]) / self.steps_per_epoch
         place = f"{BEST if best else checkpoint.FOLDER}/step_{best['step'] if best else steps:08d}"
-        tested = self.devices.load(checkpoint.read(self.folder.path / place), self.template) if best else state
+        tested = self._load_best(place) if best else state
         loss, accuracy, top5 = None, None, None
         if self.config.test:
             with self.display.pause("testing"):

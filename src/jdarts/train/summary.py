@@ -1,9 +1,10 @@
 """What a finished training has come to: written as the last file of a run, read back when it is started again."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jdarts.genotype import Genotype
+from jdarts.json_data import Fields
 from jdarts.report import duration
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import read_summary, write_summary
@@ -87,8 +88,20 @@ def read(folder: RunFolder) -> Summary:
       InputError: it is damaged.
     """
 
-    def made(content: dict[str, Any]) -> Summary:
-        epochs, steps = int(content.pop("epochs")), int(content.pop("steps"))
-        return Summary(TrainResult(**content, folder=folder.path), epochs, steps)
+    def made(fields: Fields, genotype: Genotype) -> Summary:
+        result = TrainResult(
+            genotype=genotype,
+            weights=fields.count("weights"),
+            tested=fields.text("tested"),
+            checkpoint=fields.text("checkpoint"),
+            train_accuracy=fields.number("train_accuracy"),
+            valid_accuracy=fields.optional(fields.number, "valid_accuracy"),
+            test_accuracy=fields.optional(fields.number, "test_accuracy"),
+            test_top5_accuracy=fields.optional(fields.number, "test_top5_accuracy"),
+            test_loss=fields.optional(fields.number, "test_loss"),
+            seconds=fields.seconds("seconds"),
+            folder=folder.path,
+        )
+        return Summary(result, fields.count("epochs"), fields.count("steps"))
 
     return read_summary(folder, Genotype, made)

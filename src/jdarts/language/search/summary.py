@@ -1,11 +1,12 @@
 """What a finished search on text has found: written as the last file of a run, read back when it is started again."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jdarts.genotype import RecurrentGenotype
+from jdarts.json_data import Fields
 from jdarts.report import duration
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import read_summary, write_summary
@@ -83,9 +84,16 @@ def read(folder: RunFolder) -> Summary:
       InputError: it is damaged.
     """
 
-    def made(content: dict[str, Any]) -> Summary:
-        content["alphas"] = np.asarray(content["alphas"], np.float32)
-        effort = int(content.pop("epochs")), int(content.pop("steps")), float(content.pop("seconds"))
-        return Summary(LanguageSearchResult(**content, folder=folder.path), *effort)
+    def made(fields: Fields, genotype: RecurrentGenotype) -> Summary:
+        result = LanguageSearchResult(
+            genotype=genotype,
+            alphas=fields.table("alphas").astype(np.float32),
+            valid_perplexity=fields.number("valid_perplexity"),
+            valid_unigram_perplexity=fields.number("valid_unigram_perplexity"),
+            test_perplexity=fields.number("test_perplexity"),
+            test_unigram_perplexity=fields.number("test_unigram_perplexity"),
+            folder=folder.path,
+        )
+        return Summary(result, fields.count("epochs"), fields.count("steps"), fields.seconds("seconds"))
 
     return read_summary(folder, RecurrentGenotype, made)

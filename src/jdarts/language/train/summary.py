@@ -1,9 +1,10 @@
 """What a finished training on text has come to: written as the last file of a run, read back when it is started again."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jdarts.genotype import RecurrentGenotype
+from jdarts.json_data import Fields
 from jdarts.report import duration
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import read_summary, write_summary
@@ -86,8 +87,20 @@ def read(folder: RunFolder) -> Summary:
       InputError: it is damaged.
     """
 
-    def made(content: dict[str, Any]) -> Summary:
-        epochs, steps = int(content.pop("epochs")), int(content.pop("steps"))
-        return Summary(LanguageTrainResult(**content, folder=folder.path), epochs, steps)
+    def made(fields: Fields, genotype: RecurrentGenotype) -> Summary:
+        result = LanguageTrainResult(
+            genotype=genotype,
+            weights=fields.count("weights"),
+            averaged=fields.flag("averaged"),
+            returns=fields.count("returns"),
+            best_perplexity=fields.number("best_perplexity"),
+            valid_perplexity=fields.optional(fields.number, "valid_perplexity"),
+            test_perplexity=fields.optional(fields.number, "test_perplexity"),
+            valid_unigram_perplexity=fields.number("valid_unigram_perplexity"),
+            test_unigram_perplexity=fields.number("test_unigram_perplexity"),
+            seconds=fields.seconds("seconds"),
+            folder=folder.path,
+        )
+        return Summary(result, fields.count("epochs"), fields.count("steps"))
 
     return read_summary(folder, RecurrentGenotype, made)

@@ -1,0 +1,140 @@
+"""JSON data that a person or another program may have changed: parsed, and read with its types checked."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+Value = TypeVar("Value")
+
+#: Counts beyond it are no counts of anything that a run does.
+LARGEST_COUNT = 2**53
+#: A billion years in seconds.
+LONGEST = 3e16
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parses JSON.
+
+    Raises:
+      ValueError: it is no JSON, no UTF-8, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+class Fields:
+    """The fields of a JSON object.
+
+    Args:
+      content: JSON data.
+
+    Raises:
+      ValueError: it is no object. So do the methods where a field is missing or of another kind.
+    """
+
+    def __init__(self, content: Any) -> None:
+        if not isinstance(content, dict):
+            raise ValueError(f"{_shown(content)} is no JSON object")
+        self._content = content
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a field of this name."""
+        return name in self._content
+
+    def get(self, name: str) -> Any:
+        """A field of any kind."""
+        if name not in self._content:
+            raise ValueError(f"{name} is missing")
+        return self._content[name]
+
+    def count(self, name: str) -> int:
+        """A whole number of 0 or more."""
+        value = self.get(name)
+        if not _is_count(value):
+            raise self._wrong(name, "a whole number of 0 or more")
+        return value
+
+    def number(self, name: str) -> float:
+        """A number, infinities and NaN included."""
+        number = as_number(self.get(name))
+        if number is None:
+            raise self._wrong(name, "a number")
+        return number
+
+    def seconds(self, name: str) -> float:
+        """A length of time."""
+        seconds = self.number(name)
+        if not 0 <= seconds <= LONGEST:
+            raise self._wrong(name, "a length of time in seconds")
+        return seconds
+
+    def text(self, name: str) -> str:
+        """A text."""
+        value = self.get(name)
+        if not isinstance(value, str):
+            raise self._wrong(name, "a text")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        value = self.get(name)
+        if not isinstance(value, bool):
+            raise self._wrong(name, "true or false")
+        return value
+
+    def counts(self, name: str) -> tuple[int, ...]:
+        """A list of whole numbers of 0 or more."""
+        value = self.get(name)
+        if not isinstance(value, list) or not all(_is_count(each) for each in value):
+            raise self._wrong(name, "a list of whole numbers of 0 or more")
+        return tuple(value)
+
+    def names(self, name: str) -> tuple[tuple[str, ...], ...]:
+        """A list of lists of texts."""
+        value = self.get(name)
+        if not isinstance(value, list) or not all(
+            isinstance(row, list) and all(isinstance(each, str) for each in row) for row in value
+        ):
+            raise self._wrong(name, "a list of lists of names")
+        return tuple(map(tuple, value))
+
+    def table(self, name: str) -> np.ndarray:
+        """A list of lists of numbers, all of one length: float64 `[rows, columns]`."""
+        value = self.get(name)
+        rows = value if isinstance(value, list) and all(isinstance(row, list) for row in value) else []
+        numbers = [[as_number(each) for each in row] for row in rows]
+        if not numbers or len({len(row) for row in numbers}) > 1 or any(None in row for row in numbers):
+            raise self._wrong(name, "a table of numbers")
+        return np.array(numbers, np.float64)
+
+    def optional(self, read: Callable[[str], Value], name: str) -> Value | None:
+        """A field that may be null, read by one of the other methods."""
+        return None if self.get(name) is None else read(name)
+
+    def _wrong(self, name: str, right: str) -> ValueError:
+        return ValueError(f"{name} is {_shown(self.get(name))}, not {right}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
+
+
+def as_number(value: Any) -> float | None:
+    """A JSON number as a float; None for anything else, and for integers that no float holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and not -(10**30) < value < 10**30:
+        return "an integer of more than 30 digits"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
