@@ -7,7 +7,7 @@ ARGS ?=
 DATASET ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text lint test clean
+.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text lint test torture clean
 
 help:
 	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
@@ -26,6 +26,7 @@ help:
 	@echo "make bench-text      the same for the recurrent search; ARGS=--write puts the table into benchmarks/README.md"
 	@echo "make lint            ruff and pyright"
 	@echo "make test            the test suite"
+	@echo "make torture         1,000 kills of tiny runs, each resumed to its end and compared; ARGS=\"--kills 50 --seed 1\""
 	@echo "make clean           remove $(VENV) and caches; runs/ stays"
 
 $(READY): pyproject.toml
@@ -86,6 +87,9 @@ lint: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+torture: $(READY)
+	$(BIN)/python tests/torture.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .jax_cache build dist src/*.egg-info
