@@ -25,12 +25,14 @@ from jdarts import RecurrentGenotype, zoo
 from jdarts.command import run_command
 from jdarts.data.text import load_text, segment_lengths, unigram_perplexity
 from jdarts.data.text.streams import sizes
+from jdarts.errors import InputError
 from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces
 from jdarts.language.reading import stream_of
+from jdarts.language.settings import COLUMNS, check_holds_segment
 from jdarts.language.train import LanguageTrainConfig
 from jdarts.language.train.step import evaluated_weights, train_program
 from jdarts.nets.language import INITIAL_BOUND, Masks, Prediction
-from jdarts.runs.settings import Folder
+from jdarts.runs.settings import POSITIVE, SEED, Bounds, Folder, check_dataset_name, check_settings
 from jdarts.space import RECURRENT_PRIMITIVES
 
 
@@ -61,6 +63,31 @@ class CompareConfig:
     bptt: int = 20
     learning_rate: float = 10.0
     table: Path | None = None
+
+    def check(self) -> None:
+        """Checks every value that can be checked without the text.
+
+        Raises:
+          InputError: a value out of its range.
+        """
+        check_dataset_name(self.dataset)
+        check_settings(
+            self,
+            {
+                "steps": Bounds(1, 10_000_000),
+                "evaluations": Bounds(1, 100_000),
+                "width": Bounds(1, 100_000),
+                "batch_size": COLUMNS,
+                "bptt": Bounds(2, 100_000),
+                "learning_rate": POSITIVE,
+            },
+        )
+        if self.evaluations > self.steps:
+            raise InputError(f"--evaluations is {self.evaluations} in {self.steps} steps; give {self.steps} or less")
+        if not self.seeds:
+            raise InputError("--seeds names none; give one or more, such as 0 1 2")
+        for seed in self.seeds:
+            SEED.check("seeds", seed)
 
 
 class LSTMModel(nn.Module):
@@ -153,6 +180,7 @@ class Trainer:
             dropoute=0.0,
         )
         self.train_config.check()
+        check_holds_segment(corpus, "train", batch_size=config.batch_size, bptt=config.bptt)
         vocabulary = len(corpus.vocabulary)
         self.sizes = sizes(bptt=config.bptt, varied=False)
         self.stream = stream_of(corpus.train, config.batch_size, size=self.sizes[-1])
@@ -197,6 +225,7 @@ class Trainer:
 def main() -> None:
     """Parses the command line, trains, prints the table."""
     config = tyro.cli(CompareConfig, prog="python experiments/compare_cells.py")
+    config.check()
     corpus = load_text(config.dataset, config.data_dir)
     unigram = unigram_perplexity(corpus.train, corpus.test, len(corpus.vocabulary))
     words = config.steps * config.batch_size * config.bptt

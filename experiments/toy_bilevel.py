@@ -38,6 +38,7 @@ from matplotlib.figure import Figure
 import jdarts
 from jdarts.command import run_command
 from jdarts.errors import InputError
+from jdarts.runs.settings import POSITIVE, Bounds, check_settings
 
 ALPHA, WEIGHT = 2.0, -2.0
 SOLUTION = 1.0
@@ -64,10 +65,7 @@ class ToyConfig:
     virtual_steps: tuple[float, ...] = (0.0, 0.25, 0.5, 0.7)
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"--steps is {self.steps}; give 1 or more")
-        if not self.learning_rate > 0:
-            raise InputError(f"--learning-rate is {self.learning_rate}; give a number above 0")
+        check_settings(self, {"steps": Bounds(1, 10_000_000), "learning_rate": POSITIVE})
         if not self.virtual_steps or not all(xi >= 0 for xi in self.virtual_steps):
             raise InputError(f"--virtual-steps is {self.virtual_steps}; give one or more numbers of 0 or more")
 

@@ -74,6 +74,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(undisturbed, d
     assert err == f"error: checkpoint {last} is damaged (record.json is not as it was written)\n"
 
 
+@pytest.mark.parametrize(("cells", "warned"), [(1, True), (2, True), (3, False)])
+def test_a_search_that_had_no_normal_cell(cells, warned, undisturbed, derive, monkeypatch):
+    """Searches of 1 or 2 cells could once be begun; what is shown of their normal cell is chance."""
+    found = checkpoint.find(undisturbed, [])
+    record = {**found.record, "config": {**found.record["config"], "cells": cells}}
+    monkeypatch.setattr(checkpoint, "find", lambda *_: found._replace(record=record))
+    code, _, err = derive(undisturbed)
+    assert (code, "warning: this search had no normal cell" in err) == (0, warned)
+
+
 def test_what_is_no_search(derive, tmp_path):
     code, _, err = derive(tmp_path / "nowhere")
     assert (code, err) == (2, f"error: {tmp_path}/nowhere does not exist; give a run's folder or a checkpoint in it\n")

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -59,7 +59,19 @@ def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
         ) from None
     for message in skipped:
         print(f"skipped: {message}", file=sys.stderr)
+    if _cells_of(found.record) in (1, 2):
+        print(
+            "warning: this search had no normal cell, since its network had 1 or 2 cells alone; the one that is shown is "
+            "chance: search with --cells 3 or more",
+            file=sys.stderr,
+        )
     return genotype_of(found.record, edges_per_node=config.edges_per_node), f"step {found.step:,}"
+
+
+def _cells_of(record: Any) -> Any:
+    """Number of cells of the network that a record is of; None where it does not say."""
+    config = record.get("config") if isinstance(record, dict) else None
+    return config.get("cells") if isinstance(config, dict) else None
 
 
 if __name__ == "__main__":
