@@ -1,5 +1,6 @@
 """An image set that cannot be right is refused where it is made, with the value and the mend."""
 
+import dataclasses
 import time
 from typing import Any
 
@@ -51,6 +52,8 @@ WRONG = {
     "no images": (lambda: split([]), r"\[0, 4, 4, 3\]; give at least one image"),
     "no rows": (lambda: split(size=(0, 4, 3)), r"\[3, 0, 4, 3\]; give at least one image of at least one pixel"),
     "no channels": (lambda: split(size=(4, 4, 0)), r"\[3, 4, 4, 0\]; give at least one image of at least one pixel"),
+    "no name": (lambda: dataclasses.replace(dataset(), name=" "), "the set's name is ' '; give a text"),
+    "a number as name": (lambda: dataclasses.replace(dataset(), name=5), "the set's name is 5; give a text"),
     "a list": (
         lambda: data.ImageSplit(NO_ARRAY, np.zeros(1, np.int32)),
         "images are a list; they must be a NumPy array",

@@ -69,6 +69,8 @@ class ImageDataset:
     shuffled: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError(f"the set's name is {self.name!r}; give a text, which its runs are called by")
         if isinstance(self.class_names, str):
             raise InputError(f"class_names is the text {self.class_names!r}; give a tuple with one name per label")
         for field, kind in (("class_names", str), ("mean", float), ("std", float)):
