@@ -191,7 +191,8 @@ class _Training(EpochRun[TrainState]):
         if all(side == (WINDOW, AUXILIARY_STRIDE[stem]) for side in sides):
             return ""
         sizes, strides = ("×".join(map(str, each)) for each in zip(*sides))
-        return f" (its windows fit the images: {sizes} with stride {strides}; the paper's are 5×5)"
+        usual = f"{WINDOW}×{WINDOW} with stride {AUXILIARY_STRIDE[stem]}"
+        return f" (its windows fit the images: {sizes} with stride {strides}; the paper's are {usual})"
 
     def program_key(self) -> Hashable:
         settings = self.config.to_json()
