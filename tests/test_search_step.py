@@ -61,7 +61,8 @@ def marked_images(count=301):
     images = np.zeros((count, 8, 8, 1), np.uint8)
     images[:, 0, 0, 0], images[:, 0, 1, 0] = np.divmod(np.arange(count), 256)
     split = data.ImageSplit(images, np.arange(count, dtype=np.int32) % 10)
-    return data.ImageDataset("marked", split, split, tuple("0123456789"), (0.5,), (0.25,), data.Augmentation())
+    names, crops = tuple("0123456789"), data.Augmentation()
+    return data.ImageDataset("marked", split, split, names, (0.5,), (0.25,), crops, shuffled=True)
 
 
 @pytest.mark.parametrize("images_on", ["host", "device"])
