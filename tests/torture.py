@@ -53,7 +53,7 @@ def _seeds(folder: Path, digits: Any) -> object:
 #: What each kind of run starts, and its share of the kills.
 KINDS: dict[str, tuple[Start, float]] = {
     "search": (lambda folder, digits: small_search.run(folder, dataset=digits, **EVERY_STEP), 0.3),
-    "--seeds": (_seeds, 0.2),
+    "seeds": (_seeds, 0.2),
     "train": (lambda folder, digits: small_train.run(folder, dataset=digits, **EVERY_STEP), 0.2),
     "text search": (lambda folder, _: small_language.run_search(folder, **EVERY_STEP), 0.1),
     "text train": (lambda folder, _: small_language.run_train(folder, **EVERY_STEP), 0.1),

@@ -41,10 +41,6 @@ class Fields:
             raise ValueError(f"{_shown(content)} is no JSON object")
         self._content = content
 
-    def __contains__(self, name: str) -> bool:
-        """Whether there is a field of this name."""
-        return name in self._content
-
     def get(self, name: str) -> Any:
         """A field of any kind."""
         if name not in self._content:
@@ -86,21 +82,12 @@ class Fields:
             raise self._wrong(name, "true or false")
         return value
 
-    def counts(self, name: str) -> tuple[int, ...]:
-        """A list of whole numbers of 0 or more."""
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts."""
         value = self.get(name)
-        if not isinstance(value, list) or not all(_is_count(each) for each in value):
-            raise self._wrong(name, "a list of whole numbers of 0 or more")
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise self._wrong(name, "a list of texts")
         return tuple(value)
-
-    def names(self, name: str) -> tuple[tuple[str, ...], ...]:
-        """A list of lists of texts."""
-        value = self.get(name)
-        if not isinstance(value, list) or not all(
-            isinstance(row, list) and all(isinstance(each, str) for each in row) for row in value
-        ):
-            raise self._wrong(name, "a list of lists of names")
-        return tuple(map(tuple, value))
 
     def table(self, name: str) -> np.ndarray:
         """A list of lists of numbers, all of one length: float64 `[rows, columns]`."""

@@ -9,6 +9,7 @@ import numpy as np
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.genotype import RecurrentGenotype
+from jdarts.json_data import Fields
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import train_program
 from jdarts.nets.language import LanguageModel
@@ -41,13 +42,19 @@ def load_language_model(path: str | Path) -> TrainedLanguageModel:
     """
     found = checkpoint.find(Path(path), [])
     try:
-        words, network, fields = found.record["words"], found.record["network"], found.record["config"]
-        config = LanguageTrainConfig(**fields)
-    except (KeyError, TypeError):
-        raise InputError(f"{found.path} is not of a training on text; give a folder of jdarts.language.train") from None
-    program = train_program(config, vocabulary=network["vocabulary"], rows=2)
+        record = Fields(found.record)
+        network = Fields(record.get("network"))
+        vocabulary, width = network.count("vocabulary"), network.count("width")
+        words = record.texts("words")
+        config = LanguageTrainConfig(**record.get("config"))
+        config.check()
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{found.path} is not of a training on text; give a folder of jdarts.language.train ({error})"
+        ) from None
+    program = train_program(config, vocabulary=vocabulary, rows=2)
     template = jax.eval_shape(program.init, jax.ShapeDtypeStruct((), np.uint32))
     state = checkpoint.load(found, template)
     cell: RecurrentGenotype = config.cell
-    model = LanguageModel(cell, network["vocabulary"], network["width"])
-    return TrainedLanguageModel(model, state.best, tuple(words), float(state.best_loss))
+    model = LanguageModel(cell, vocabulary, width)
+    return TrainedLanguageModel(model, state.best, words, float(state.best_loss))
