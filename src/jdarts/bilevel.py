@@ -7,10 +7,12 @@ one step of the weight optimiser. With Δ(g) the update that this optimiser make
     d/dα L_val(w′(α), α) = ∂L_val(w′, α)/∂α + ∇²αw L_train(w, α) · u.
 
 `u` is one `jax.vjp` through `optimizer.update`, so momentum, weight decay, clipping and schedules are all differentiated as
-they are; for plain SGD it is −ξv and the formula is the paper's equation 7. The estimators differ in the last product.
+they are; for plain SGD it is −ξv and the formula is the paper's equation 7. The estimators differ in the last product. Of an
+optimiser that reads the value of the loss too, with s the derivative of its update by that value, they add s · ∂αL_train(w, α).
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import flax.struct
@@ -23,6 +25,7 @@ from jdarts.errors import InputError
 from jdarts.parallel import mean_over, own_key
 from jdarts.traced import has_forward_mode
 from jdarts.trees import all_finite, apply_updates, global_norm
+from jdarts.updates import Signal, make_update, no_cotangents, pulled_back, reads_value, stays_finite
 
 PyTree = Any
 Metrics = Mapping[str, Any]
@@ -130,8 +133,9 @@ def exact(*, virtual_optimizer: optax.GradientTransformation | None = None) -> H
     """
 
     def estimate(problem: Problem) -> Estimate:
-        training_gradient, product = _gradient_and_product(problem)
-        look = _look_ahead(problem, training_gradient, virtual_optimizer)
+        optimizer = _virtual_optimizer(problem, virtual_optimizer)
+        training, product = _signal_and_product(problem, _reads_value(problem, optimizer))
+        look = _look_ahead(problem, training, optimizer)
         return look.estimate(problem, product(look.direction))
 
     return estimate
@@ -164,16 +168,18 @@ def finite_difference(
                     f"finite_difference: weights or alphas are {leaf.dtype}, which has too few digits for the difference of two "
                     "gradients over 2ε; use float32, or exact()"
                 )
-        training_gradient = apart(jax.grad(problem.train_loss), problem)(problem.weights, problem.alphas)
-        look = _look_ahead(problem, training_gradient, virtual_optimizer)
-        norm = global_norm(look.direction)
+        optimizer = _virtual_optimizer(problem, virtual_optimizer)
+        training = apart(partial(_signal, problem.train_loss, _reads_value(problem, optimizer)), problem)
+        look = _look_ahead(problem, training(problem.weights, problem.alphas), optimizer)
+        direction = look.direction.gradient
+        norm = global_norm(direction)
         vanishes = norm == 0
         scale = epsilon / jnp.where(vanishes, jnp.ones_like(norm), norm)
 
         by_alphas = apart(jax.grad(problem.train_loss, argnums=1), problem)
 
         def alpha_gradient(step: jax.Array) -> PyTree:
-            return by_alphas(apply_updates(problem.weights, look.direction, step), problem.alphas)
+            return by_alphas(apply_updates(problem.weights, direction, step), problem.alphas)
 
         # Twice, not in a loop: XLA's convolutions are naive inside loops on CPUs. One after the other, by adding 0: they would
         # not share their memory otherwise.
@@ -186,6 +192,8 @@ def finite_difference(
             plus,
             alpha_gradient(nothing - scale),
         )
+        if look.direction.value is not None:
+            implicit = _added(implicit, look.direction.value, by_alphas(problem.weights, problem.alphas))
         return look.estimate(problem, implicit, {"difference_step": scale})
 
     return estimate
@@ -209,17 +217,32 @@ def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation 
 
     def estimate(problem: Problem) -> Estimate:
         optimizer = _virtual_optimizer(problem, virtual_optimizer)
+        reads = _reads_value(problem, optimizer)
 
-        def validation(alphas: PyTree) -> tuple[jax.Array, Metrics]:
-            weights, opt_state = problem.weights, problem.weight_opt_state
-            for _ in range(steps):
-                gradient = problem.average(jax.grad(problem.train_loss)(weights, alphas))
-                updates, opt_state = optimizer.update(gradient, opt_state, weights)
-                weights = apply_updates(weights, updates)
-            return problem.valid_loss(weights, alphas)
+        def training(weights: PyTree, alphas: PyTree) -> Signal:
+            return problem.average(_signal(problem.train_loss, reads, weights, alphas))
 
-        (loss, metrics), gradient = jax.value_and_grad(validation, has_aux=True)(problem.alphas)
-        return Estimate(problem.average(gradient), loss, metrics, {})
+        def step(signal: Signal, opt_state: optax.OptState, weights: PyTree) -> tuple[PyTree, optax.OptState]:
+            updates, opt_state = make_update(optimizer, signal, opt_state, weights, whose="weight")
+            return apply_updates(weights, updates), opt_state
+
+        weights, opt_state, pulls = problem.weights, problem.weight_opt_state, []
+        for _ in range(steps):
+            signal, pull_signal = jax.vjp(training, weights, problem.alphas)
+            (weights, opt_state), pull_step = jax.vjp(step, signal, opt_state, weights)
+            pulls.append((pull_signal, pull_step))
+        validation = jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True)
+        (loss, metrics), (of_weights, gradient) = validation(weights, problem.alphas)
+        of_state, finite = no_cotangents(opt_state), jnp.array(True)
+        for place, (pull_signal, pull_step) in reversed(list(enumerate(pulls))):
+            given = (of_weights, of_state)
+            of_signal, of_state, around = pulled_back(pull_step, given)
+            # What leads back to before the first step has no use.
+            finite &= stays_finite(given, (of_signal, of_state, around) if place else of_signal)
+            through, of_alphas = pull_signal(of_signal)
+            of_weights = jax.tree.map(jnp.add, around, through)
+            gradient = jax.tree.map(jnp.add, gradient, of_alphas)
+        return Estimate(problem.average(gradient), loss, metrics, {"optimizer_slope_finite": finite})
 
     return estimate
 
@@ -297,10 +320,14 @@ def bilevel_step(
     Returns:
       The new state, and metrics: `train/loss` (at the new α, before the weight step), `valid/loss` (at w′),
       `weights/gradient_norm`, `hypergradient/norm`, `hypergradient/finite` (False where an entry of the hypergradient is NaN or
-      infinite), the estimator's own under `hypergradient/…`, and those of `loss_fn` under `train/…` and `valid/…`.
+      infinite), the estimator's own under `hypergradient/…`, and those of `loss_fn` under `train/…` and `valid/…`. Estimators
+      that look ahead give `hypergradient/optimizer_slope_finite`, which is False where it is the derivative of the weight
+      optimiser's update that is not finite.
 
     Raises:
-      InputError: `loss_fn` does not return what it must, or a virtual optimiser's state does not fit.
+      InputError: `loss_fn` does not return what it must, a virtual optimiser's state does not fit, or an optimiser asks for
+        what is not there. The optimisers are given value and gradient of their loss, the weights' one in its own step the loss
+        as a function of the weights too (`value_fn`).
     """
     # Noise in the loss, such as dropout, is each device's own.
     step_key = own_key(jax.random.fold_in(state.key, state.step), axis_name)
@@ -326,13 +353,27 @@ def bilevel_step(
         average=average,
     )
     estimate = (exact() if hypergradient is None else hypergradient)(problem)
-    updates, alpha_opt_state = alpha_optimizer.update(estimate.gradient, state.alpha_opt_state, state.alphas)
+    of_alphas = Signal(estimate.gradient, average(estimate.valid_loss))
+    updates, alpha_opt_state = make_update(
+        alpha_optimizer, of_alphas, state.alpha_opt_state, state.alphas, whose="alpha"
+    )
     alphas = apply_updates(state.alphas, updates)
 
     training = apart(jax.value_and_grad(train_loss, has_aux=True), state)
     (loss, (model_state, train_metrics)), gradient = training(state.weights, alphas)
     gradient = average(gradient)
-    updates, weight_opt_state = weight_optimizer.update(gradient, state.weight_opt_state, state.weights)
+
+    def value(weights: PyTree) -> jax.Array:
+        return average(train_loss(weights, alphas)[0])
+
+    updates, weight_opt_state = make_update(
+        weight_optimizer,
+        Signal(gradient, average(loss)),
+        state.weight_opt_state,
+        state.weights,
+        whose="weight",
+        value_fn=value,
+    )
 
     new_state = BilevelState(
         step=state.step + 1,
@@ -354,15 +395,32 @@ def bilevel_step(
     return new_state, metrics
 
 
-def _gradient_and_product(problem: Problem) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+def _signal(loss: Callable[[PyTree, PyTree], jax.Array], with_value: bool, weights: PyTree, alphas: PyTree) -> Signal:
+    value, gradient = jax.value_and_grad(loss)(weights, alphas)
+    return Signal(gradient, value if with_value else None)
+
+
+def _signal_and_product(problem: Problem, with_value: bool) -> tuple[Signal, Callable[[Signal], PyTree]]:
     """The training gradient ∇w, and `u ↦ ∇²αw L_train · u`, which goes on from the gradient's passes."""
     if not has_forward_mode(problem.train_loss, problem.weights, problem.alphas):
-        gradient, pull = jax.vjp(lambda alphas: jax.grad(problem.train_loss)(problem.weights, alphas), problem.alphas)
-        return gradient, lambda u: pull(u)[0]
-    (gradient, _), push = jax.linearize(
-        lambda weights: jax.grad(problem.train_loss, argnums=(0, 1))(weights, problem.alphas), problem.weights
-    )
-    return gradient, lambda u: push(u)[1]
+        signal, pull = jax.vjp(partial(_signal, problem.train_loss, with_value, problem.weights), problem.alphas)
+        return signal, lambda direction: pull(direction)[0]
+
+    def passes(weights: PyTree) -> tuple[Signal, PyTree]:
+        value, gradients = jax.value_and_grad(problem.train_loss, argnums=(0, 1))(weights, problem.alphas)
+        return Signal(gradients[0], value if with_value else None), gradients[1]
+
+    (signal, by_alphas), push = jax.linearize(passes, problem.weights)
+
+    def product(direction: Signal) -> PyTree:
+        mixed = push(direction.gradient)[1]
+        return mixed if direction.value is None else _added(mixed, direction.value, by_alphas)
+
+    return signal, product
+
+
+def _added(tree: PyTree, factor: jax.Array, other: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: a + factor.astype(b.dtype) * b, tree, other)
 
 
 class _LookAhead(NamedTuple):
@@ -371,32 +429,39 @@ class _LookAhead(NamedTuple):
     valid_loss: jax.Array
     metrics: Metrics
     direct: PyTree
-    direction: PyTree
+    direction: Signal
+    slope_finite: jax.Array
 
     def estimate(
         self, problem: Problem, implicit: PyTree, diagnostics: Mapping[str, jax.Array] | None = None
     ) -> Estimate:
         direct, implicit = problem.average((self.direct, implicit))
-        norms = {"direct_norm": global_norm(direct), "implicit_norm": global_norm(implicit)}
+        found = {
+            "direct_norm": global_norm(direct),
+            "implicit_norm": global_norm(implicit),
+            "optimizer_slope_finite": self.slope_finite,
+        }
         gradient = jax.tree.map(jnp.add, direct, implicit)
-        return Estimate(gradient, self.valid_loss, self.metrics, {**norms, **(diagnostics or {})})
+        return Estimate(gradient, self.valid_loss, self.metrics, {**found, **(diagnostics or {})})
 
 
-def _look_ahead(
-    problem: Problem, training_gradient: PyTree, virtual_optimizer: optax.GradientTransformation | None
-) -> _LookAhead:
+def _look_ahead(problem: Problem, training: Signal, optimizer: optax.GradientTransformation) -> _LookAhead:
     """Takes the virtual step w′ = w + Δ(g) and pulls the validation gradient at w′ back to `u`."""
-    optimizer = _virtual_optimizer(problem, virtual_optimizer)
 
-    def step(gradient: PyTree) -> PyTree:
-        updates, _ = optimizer.update(gradient, problem.weight_opt_state, problem.weights)
+    def step(signal: Signal) -> PyTree:
+        updates, _ = make_update(optimizer, signal, problem.weight_opt_state, problem.weights, whose="weight")
         return apply_updates(problem.weights, updates)
 
-    virtual_weights, pull_back = jax.vjp(step, problem.average(training_gradient))
+    virtual_weights, pull_back = jax.vjp(step, problem.average(training))
     validation = apart(jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True), problem)
     (loss, metrics), (at_weights, direct) = validation(virtual_weights, problem.alphas)
-    (direction,) = pull_back(problem.average(at_weights))
-    return _LookAhead(loss, metrics, direct, direction)
+    given = problem.average(at_weights)
+    (direction,) = pulled_back(pull_back, given)
+    return _LookAhead(loss, metrics, direct, direction, stays_finite(given, direction))
+
+
+def _reads_value(problem: Problem, optimizer: optax.GradientTransformation) -> bool:
+    return reads_value(optimizer, problem.weight_opt_state, problem.weights)
 
 
 def _virtual_optimizer(

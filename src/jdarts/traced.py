@@ -26,3 +26,19 @@ def has_forward_mode(function: Callable, *args: Any) -> bool:
     """
     traced = jax.make_jaxpr(function)(*args).jaxpr
     return not any("custom_vjp" in equation.primitive.name for equation in equations(traced))
+
+
+def reads(function: Callable, first: Any, *others: Any) -> bool:
+    """Whether the results of a function depend on its first argument.
+
+    The function is traced, not run.
+
+    Args:
+      function: a function of pytrees of arrays.
+      first: its first argument, or the shapes of one.
+      *others: further arguments.
+    """
+    traced = jax.make_jaxpr(function)(first, *others).jaxpr
+    given = {id(variable) for variable in traced.invars[: len(jax.tree.leaves(first))]}
+    used = [*(variable for equation in traced.eqns for variable in equation.invars), *traced.outvars]
+    return any(id(variable) in given for variable in used)

@@ -4,6 +4,7 @@ XLA compiles every such kernel, repeats a sum of scalars in each of those that u
 their number to compile a program and to load it from a cache.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -29,7 +30,11 @@ def sum_of_squares(tree: Any) -> jax.Array:
 
 def all_finite(tree: Any) -> jax.Array:
     """Whether no entry of any leaf is NaN or infinite; bool `[]`."""
-    return jnp.all(jnp.isfinite(_vector(tree)))
+    of_a_type: dict[Any, list[Any]] = {}
+    for leaf in jax.tree.leaves(tree):
+        of_a_type.setdefault(jnp.result_type(leaf), []).append(leaf)
+    found = [jnp.all(jnp.isfinite(_vector(leaves))) for leaves in of_a_type.values()]
+    return functools.reduce(jnp.logical_and, found, jnp.array(True))
 
 
 def apply_updates(tree: Any, updates: Any, step: jax.Array | float = 1.0) -> Any:
