@@ -214,8 +214,16 @@ bool check_routes(Index channels, Index pixels, int threads, std::mt19937& gener
     jdarts::products<T>(routes.data(), count, xs, ys, dots.data.get(), length, channels, pool);
     jdarts::moments<T>(xs, mean.data.get(), variance.data.get(), length, channels, pool);
     if (close(out.arrays[0], sum[0]) && close(out.arrays[1], sum[1]) && close(dots, dot) &&
-        (pixels == 0 || (close(mean, average) && close(variance, spread))))
-      return true;
+        (pixels == 0 || (close(mean, average) && close(variance, spread)))) {
+      if (pixels == 0 || x.arrays[0].size == 0) return true;
+      // An infinite value is the mean of its channel, which has no variance; the other channels stay.
+      x.arrays[0].data[length - channels] = T(INFINITY);
+      const T before = mean.data[channels - 1];
+      jdarts::moments<T>(xs, mean.data.get(), variance.data.get(), length, channels, pool);
+      if (mean.data[0] == T(INFINITY) && std::isnan(variance.data[0]) &&
+          (channels == 1 || mean.data[channels - 1] == before))
+        return true;
+    }
   }
   std::printf("wrong routes: C=%td pixels=%td %zu bytes, %d threads\n", channels, pixels, sizeof(T), threads);
   return false;

@@ -69,6 +69,10 @@ def test_a_mixture_of_numbers_that_are_not_finite_or_huge(path):
     result = jax.jit(mixed_highway)(weights, ones, 1e4 * ones, jnp.asarray([[[jnp.nan, 1e4, -1e4]]], jnp.float32))
     assert bool(jnp.isnan(result[0, 0]))
     np.testing.assert_allclose(result[0, 1:], [1.0, -0.5])
+    # A gate that is open, and one that is closed, for good.
+    gates = jnp.asarray([[[jnp.inf, -jnp.inf, -jnp.inf]]], jnp.float32)
+    result = jax.jit(mixed_highway)(weights, 3 * ones, gates, 0 * ones)
+    np.testing.assert_allclose(result[0], [0.25, 3.0, 3.0])
 
 
 def test_a_batch_of_mixtures():

@@ -1,9 +1,11 @@
 """The native sums, products and moments against numpy and against the same functions in jnp."""
 
+import itertools
 import os
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -101,6 +103,22 @@ def test_what_is_not_a_number_stays_in_its_channel_and_row():
     np.testing.assert_array_equal(out, x)
     for found in (*moments((jnp.asarray(x),)), products([], on_device([x]), routes=((ONES, 0, 0, 0), (ONES, 0, 0, 1)))):
         np.testing.assert_array_equal(np.isnan(found), [[False, False, False], [False, True, False]])
+
+
+def test_infinite_values_have_the_moments_of_numpy(path):
+    draw = np.random.default_rng(0)
+    for dtype, middle in itertools.product((np.float32, np.float64), MIDDLES):
+        x = draw.normal(size=(3, *middle, 5)).astype(dtype)
+        flat = x.reshape(3, -1, 5)
+        flat[0, -1, 0], flat[0, 0, 1], flat[1, 0, 2] = np.inf, -np.inf, np.nan
+        flat[1, [0, -1], 3] = np.inf, -np.inf
+        flat[2, :, 4] = np.inf
+        with np.errstate(invalid="ignore"):
+            expected = flat.mean(1), flat.var(1)
+        tolerance = 1e-5 if dtype == np.float32 else 1e-12
+        for found in (moments((jnp.asarray(x),)), jax.jit(jax.vmap(lambda x: moments((x,))))(jnp.asarray(x[None]))):
+            for one, other in zip(found, expected):
+                np.testing.assert_allclose(np.reshape(one, (3, 5)), other, rtol=tolerance, atol=tolerance)
 
 
 def test_no_pixels():

@@ -96,6 +96,18 @@ def test_logits_beyond_what_exponentials_hold(path):
     assert losses[0] == 2e4
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_infinite_logits_are_words_that_are_impossible_or_certain(path, dtype):
+    inf = np.inf
+    rows = np.asarray([[-inf, 0, 1], [-inf, 0, 1], [inf, 0, 1], [inf, 0, 1], [-inf, -inf, -inf]], dtype)
+    targets = jnp.asarray([1, 0, 1, 0, 2])
+    losses, pull = jax.vjp(lambda x: word_losses(x, jnp.zeros(3, dtype), targets[None]), jnp.asarray(rows[None]))
+    np.testing.assert_allclose(losses[0], [np.log1p(np.e), inf, inf, np.nan, np.nan], rtol=1e-5)
+    slopes = pull(jnp.ones_like(losses))[0][0]
+    share = np.e / (1 + np.e)
+    np.testing.assert_allclose(slopes[:2], [[0, -share, share], [-1, 1 - share, share]], rtol=1e-5, atol=1e-30)
+
+
 def test_a_mask_of_ones_where_there_is_none():
     outputs, mask, embedding, bias, targets = operands((3, 2, 5, 7))
     found = output_losses(outputs, None, embedding, bias, targets)

@@ -19,6 +19,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from jdarts.calls import apart
 from jdarts.errors import InputError
@@ -277,7 +278,7 @@ def init_state(
                     "arrays (put other arrays into model_state)"
                 )
     weights, alphas, model_state = jax.tree.map(jnp.asarray, (weights, alphas, model_state))
-    return BilevelState(
+    state = BilevelState(
         step=jnp.zeros((), jnp.int32),
         weights=weights,
         alphas=alphas,
@@ -286,6 +287,30 @@ def init_state(
         alpha_opt_state=alpha_optimizer.init(alphas),
         key=key,
     )
+    return _separate(state)
+
+
+def _separate(tree: PyTree) -> PyTree:
+    """The same arrays, none of them twice: a step that is given the state to keep (`donate_argnums`) writes over each once."""
+    seen: set[int] = set()
+
+    def own(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        place = _place(leaf)
+        if place in seen:
+            return jnp.copy(leaf)
+        seen.add(place)
+        return leaf
+
+    return jax.tree.map(own, tree)
+
+
+def _place(array: jax.Array) -> int:
+    """Where the numbers of an array are; of one that is traced or spread over devices, which object it is."""
+    if isinstance(array, Tracer) or len(array.devices()) > 1 or jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return id(array)
+    return array.unsafe_buffer_pointer()
 
 
 def bilevel_step(

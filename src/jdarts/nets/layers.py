@@ -22,11 +22,15 @@ def checked_images(images: jax.Array, dtype: Any) -> jax.Array:
     """A batch of images in the type of a network's feature maps.
 
     Raises:
-      InputError: another type than `wide_type(dtype)`, or another number of axes.
+      InputError: another type than `wide_type(dtype)`, another number of axes, or images without pixels or channels.
     """
     wide = wide_type(dtype)
     if images.ndim != 4 or images.dtype != wide:
         raise InputError(f"images are {images.dtype} {images.shape}; give [B, H, W, C] of {jnp.dtype(wide).name}")
+    if 0 in images.shape[1:]:
+        raise InputError(
+            f"images are [B, H, W, C] = {list(images.shape)}; give images of at least one pixel and channel"
+        )
     return images.astype(dtype)
 
 

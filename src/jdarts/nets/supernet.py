@@ -119,8 +119,12 @@ class Supernet(nn.Module):
           Logits `[B, classes]`.
 
         Raises:
-          InputError: images of another type or of a size that a reduction cannot halve, or alphas of another space.
+          InputError: images of another type or of a size that a reduction cannot halve, alphas of another space, or no
+            channels, cells or classes.
         """
+        for name in ("channels", "cells", "classes", "stem_multiplier"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
         images = checked_images(images, self.dtype)
         check_image_size(images.shape[1], images.shape[2], self.cells)
         weights = {kind: mixture_weights(self.space, kind, alphas[kind]) for kind in CELL_KINDS}

@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, mlir
 
+from jdarts.ops.lanes import define_batching
 from jdarts.ops.mixing import ONES, Routes, combine, products
 
 changes_p = Primitive("changes")
@@ -111,6 +112,6 @@ def _batched(operands: Any, axes: Any, **params: Any) -> Any:
 
 ad.primitive_jvps[changes_p] = _jvp
 ad.primitive_transposes[changes_p] = _transpose
-batching.primitive_batchers[changes_p] = _batched
+define_batching(changes_p, _batched)
 changes_p.def_impl(jax.jit(_apart, static_argnames=("num_x", "routes", "sizes")))
 mlir.register_lowering(changes_p, mlir.lower_fun(_apart, multiple_results=True))

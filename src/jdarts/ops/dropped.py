@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 
 from jdarts import native
-from jdarts.ops.lanes import in_turn
+from jdarts.ops.lanes import define_batching, in_turn
 
 product_p = Primitive("dropped_product")
 pull_p = Primitive("dropped_pull")
@@ -39,17 +39,22 @@ def dropped_product(x: jax.Array, matrix: jax.Array, mask: jax.Array) -> jax.Arr
 
 
 def _product(x: jax.Array, matrix: jax.Array, mask: jax.Array) -> jax.Array:
-    flat = jnp.matmul((x * mask[None]).reshape(-1, x.shape[-1]), matrix.T)
+    flat = jnp.matmul(_flat(x * mask[None]), matrix.T)
     return flat.reshape(*x.shape[:2], matrix.shape[0])
 
 
 def _pull(q: jax.Array, matrix: jax.Array, mask: jax.Array) -> jax.Array:
-    flat = jnp.matmul(q.reshape(-1, q.shape[-1]), matrix)
+    flat = jnp.matmul(_flat(q), matrix)
     return flat.reshape(*q.shape[:2], matrix.shape[1]) * mask[None]
 
 
 def _outer(q: jax.Array, x: jax.Array, mask: jax.Array) -> jax.Array:
-    return jnp.matmul(q.reshape(-1, q.shape[-1]).T, (x * mask[None]).reshape(-1, x.shape[-1]))
+    return jnp.matmul(_flat(q).T, _flat(x * mask[None]))
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    """`[T · B, …]`."""
+    return x.reshape(x.shape[0] * x.shape[1], x.shape[2])
 
 
 def _define(primitive: Primitive, function: Any, of_first: Any, of_second: Any) -> None:
@@ -77,7 +82,7 @@ def _define(primitive: Primitive, function: Any, of_first: Any, of_second: Any) 
 
     ad.primitive_jvps[primitive] = jvp
     ad.primitive_transposes[primitive] = transpose
-    batching.primitive_batchers[primitive] = batched
+    define_batching(primitive, batched)
 
 
 _define(

@@ -9,12 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import batching
 
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.genotype import ACTIVATIONS
-from jdarts.ops.lanes import in_turn
+from jdarts.ops.lanes import define_batching, in_turn
 
 mixed_highway_p = Primitive("mixed_highway")
 backward_p = Primitive("mixed_highway_backward")
@@ -136,7 +135,7 @@ def _define(primitive: Primitive, function: Any) -> None:
         results = in_turn(primitive.bind, operands, axes)
         return results, [0] * len(results)
 
-    batching.primitive_batchers[primitive] = batched
+    define_batching(primitive, batched)
 
 
 _define(mixed_highway_p, _mixed_highway_in_jnp)

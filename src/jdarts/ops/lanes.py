@@ -25,6 +25,29 @@ def in_turn(bind: Callable[..., Any], operands: Sequence[Any], axes: Sequence[in
     return jax.lax.map(lambda lane: bind(*lane), tuple(spread(a, axis, count) for a, axis in zip(operands, axes)))
 
 
+def define_batching(primitive: Primitive, rule: Callable[..., tuple[Any, Any]]) -> None:
+    """Batches a primitive by a rule for one lane or more; with none, the results are empty.
+
+    Args:
+      primitive: the primitive.
+      rule: takes operands, their vmapped axes and the parameters; returns the results and their vmapped axes.
+    """
+
+    def batched(operands: Sequence[Any], axes: Sequence[int | None], **params: Any) -> tuple[Any, Any]:
+        if lane_count(operands, axes):
+            return rule(operands, axes, **params)
+        lane = [a if axis is None else _without_axis(a, axis) for a, axis in zip(operands, axes)]
+        shapes = jax.eval_shape(lambda *given: primitive.bind(*given, **params), *lane)
+        outs = jax.tree.map(lambda shape: jnp.zeros((0, *shape.shape), shape.dtype), shapes)
+        return outs, [0] * len(outs) if primitive.multiple_results else 0
+
+    batching.primitive_batchers[primitive] = batched
+
+
+def _without_axis(a: Any, axis: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((*a.shape[:axis], *a.shape[axis + 1 :]), a.dtype)
+
+
 def join_first_axes(primitive: Primitive) -> None:
     """Batches a primitive by joining the lanes with the first axis of every operand and result, as the slower of the two."""
 
@@ -35,7 +58,7 @@ def join_first_axes(primitive: Primitive) -> None:
             return [split(a, count, 0) for a in out], [0] * len(out)
         return split(out, count, 0), 0
 
-    batching.primitive_batchers[primitive] = rule
+    define_batching(primitive, rule)
 
 
 def merged(a: Any, mapped: int | None, count: int, axis: int) -> jax.Array:

@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops.lanes import lane_count, merged
+from jdarts.ops.lanes import define_batching, lane_count, merged
 from jdarts.ops.precision import wide_type
 from jdarts.ops.tangents import no_change
 
@@ -347,9 +347,9 @@ def _moments_batched(operands: Any, axes: Any) -> Any:
     return results, [0, 0]
 
 
-batching.primitive_batchers[combine_p] = _combine_batched
-batching.primitive_batchers[products_p] = _products_batched
-batching.primitive_batchers[moments_p] = _moments_batched
+define_batching(combine_p, _combine_batched)
+define_batching(products_p, _products_batched)
+define_batching(moments_p, _moments_batched)
 
 
 # Evaluation and lowering.

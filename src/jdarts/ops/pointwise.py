@@ -16,11 +16,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops.lanes import lane_count, merged, split
+from jdarts.ops.lanes import define_batching, lane_count, merged, split
 from jdarts.ops.tangents import no_change
 
 pointwise_p = Primitive("pointwise")
@@ -213,7 +213,7 @@ def _define_batching(primitive: Primitive, shared_matrices: bool) -> None:
         outs = primitive.bind(*joint, **params)
         return [split(out, count, onto) for out in outs], [onto] * len(outs)
 
-    batching.primitive_batchers[primitive] = rule
+    define_batching(primitive, rule)
 
 
 _define_batching(pointwise_p, shared_matrices=True)

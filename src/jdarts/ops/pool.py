@@ -150,8 +150,10 @@ def _scatter_in_jnp(y: jax.Array, places: jax.Array, *, stride: int, height: int
 def _check(name: str, x: Any, stride: int) -> None:
     if len(x.shape) != 5 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(f"{name}: x must be [S, B, H, W, C] of a floating type; got {x.dtype}{list(x.shape)}")
-    if x.shape[2] < 1 or x.shape[3] < 1:
-        raise InputError(f"{name}: images must have at least one pixel; got x of shape {list(x.shape)}")
+    if min(x.shape[0], *x.shape[2:]) < 1:
+        raise InputError(
+            f"{name}: there must be at least one source, pixel and channel; got x [S, B, H, W, C] of shape {list(x.shape)}"
+        )
     if stride not in (1, 2):
         raise InputError(f"{name}: stride {stride}; give 1 or 2")
 

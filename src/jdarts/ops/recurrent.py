@@ -1,6 +1,7 @@
 """What recurrent cells are made of: highway updates, batch norm over a batch of states, and the loop over time."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -154,7 +155,7 @@ def mixed_cell(
 
 def product(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """`x · matrix` as one product of two matrices, whatever axes precede the last of `x`."""
-    flat = jnp.matmul(x.reshape(-1, x.shape[-1]), matrix)
+    flat = jnp.matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), matrix)
     return flat.reshape(*x.shape[:-1], matrix.shape[-1])
 
 

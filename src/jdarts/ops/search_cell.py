@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import batching
 
 from jdarts import native
-from jdarts.ops.lanes import in_turn
+from jdarts.ops.lanes import define_batching, in_turn
 from jdarts.ops.recurrent import mixed_cell
 
 search_cell_p = Primitive("search_cell")
@@ -175,7 +174,7 @@ def _define(primitive: Primitive, function: Callable, statics: tuple[str, ...]) 
         results = in_turn(functools.partial(primitive.bind, **params), operands, axes)
         return results, [0] * len(results)
 
-    batching.primitive_batchers[primitive] = batched
+    define_batching(primitive, batched)
 
 
 _define(search_cell_p, _cell_without_kept, ("concat",))

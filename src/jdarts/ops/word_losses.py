@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
-from jax.interpreters import batching
 
 from jdarts import native
+from jdarts.ops.lanes import define_batching
 
 losses_p = Primitive("word_losses")
 pull_p = Primitive("word_losses_pull")
@@ -115,7 +115,7 @@ def _define(primitive: Primitive, function: Any) -> None:
         results = jax.vmap(function, in_axes=tuple(axes))(*operands)
         return results, [0] * len(results)
 
-    batching.primitive_batchers[primitive] = batched
+    define_batching(primitive, batched)
 
 
 _define(losses_p, _losses_in_jnp)

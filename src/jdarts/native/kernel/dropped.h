@@ -206,6 +206,14 @@ void word_losses(Index rows, Index words, const T* logits, const T* bias, const 
     for (; n < words; ++n) most = std::max(most, to[n] = from[n] + bias[n]);
     const bool known = targets[r] >= 0 && targets[r] < words;
     const T chosen = known ? to[targets[r]] : T(0);
+    if (std::isinf(most)) {
+      // As the logarithm of a sum of exponentials has it.
+      T total = most;
+      for (n = 0; n < words; ++n) total = std::isnan(to[n]) ? to[n] : total;
+      for (n = 0; n < words; ++n) to[n] = std::exp(to[n] - total);
+      losses[r] = total - chosen;
+      return;
+    }
     Vector<T> sums = {};
     for (n = 0; n < words; n += lanes) {
       const Index count = words - n;

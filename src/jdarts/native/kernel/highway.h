@@ -34,17 +34,17 @@ struct ExpTraits<double> {
   static constexpr int mantissa = 52, bias = 1023, terms = 13;
 };
 
-// exp(x) for x ≤ 0: a power of two times a Taylor polynomial within half a factor of two. NaN stays NaN.
+// exp(x) for x ≤ 0: a power of two times a Taylor polynomial within half a factor of two. NaN stays NaN; −∞ gives next to 0.
 template <typename T>
 JDARTS_INLINE Vector<T> exp_below(Vector<T> x) {
   using Traits = ExpTraits<T>;
   using Bits = typename Traits::Bits;
-  const Vector<T> lowest = x * T(0) + Traits::lowest;
+  const Vector<T> lowest = Vector<T>{} + Traits::lowest;
   x = x < lowest ? lowest : x;
   const Vector<T> shifted = x * T(1.44269504088896340736) + Traits::magic;
   const Vector<T> power = shifted - Traits::magic;
   const Vector<T> rest = (x - power * Traits::high) - power * Traits::low;
-  Vector<T> sum = rest * T(0) + T(1);
+  Vector<T> sum = Vector<T>{} + T(1);
 #pragma GCC unroll 16
   for (int n = Traits::terms; n > 0; --n) sum = sum * rest * (T(1) / T(n)) + T(1);
   Bits bits;
@@ -75,12 +75,12 @@ struct Functions {
     const Vector<T> u = exp_below<T>(-magnitude<T>(x)), share = T(1) / (T(1) + u);
     const Vector<T> tanh = (T(1) - u * u) / (T(1) + u * u);
     value[0] = x < T(0) ? -tanh : tanh;
-    value[1] = x < T(0) ? x * T(0) : x;
+    value[1] = x < T(0) ? Vector<T>{} : x;
     value[2] = x < T(0) ? u * share : share;
     value[3] = x;
   }
   JDARTS_INLINE Vector<T> slope(int f) const {
-    const Vector<T> zero = value[3] * T(0);
+    const Vector<T> zero = {};
     if (f == 0) return T(1) - value[0] * value[0];
     if (f == 1) return value[3] > T(0) ? zero + T(1) : zero;
     if (f == 2) return value[2] * (T(1) - value[2]);

@@ -61,6 +61,21 @@ void join_block(const T* x, Index steps, Index step, Index count, double* mean, 
   }
 }
 
+// Of one channel, in two plain passes: infinite values give the mean that they have, and NaN for the variance.
+template <typename T>
+Moments plain_moments(const T* x, Index length, Index channels) {
+  Moments all;
+  all.count = double(length / channels);
+  double sum = 0;
+  for (Index e = 0; e < length && !std::isnan(sum); e += channels) sum += x[e];
+  all.mean = sum / all.count;
+  for (Index e = 0; e < length && !std::isnan(all.squares); e += channels) {
+    const double apart = x[e] - all.mean;
+    all.squares += apart * apart;
+  }
+  return all;
+}
+
 // mean, variance [rows, C]; the rows of all stacks have `length` values.
 template <typename T, typename Pool>
 void moments(const Stacks<const T>& xs, T* mean, T* variance, Index length, Index channels, Pool& pool) {
@@ -104,6 +119,7 @@ void moments(const Stacks<const T>& xs, T* mean, T* variance, Index length, Inde
     for (Index c = 0; c < channels; ++c) {
       Moments all;
       for (Index chunk = 0; chunk < chunks; ++chunk) all.join(partials[(row * chunks + chunk) * channels + c]);
+      if (!std::isfinite(all.mean) || !std::isfinite(all.squares)) all = plain_moments(data[row] + c, length, channels);
       mean[row * channels + c] = T(all.count ? all.mean : NAN);
       variance[row * channels + c] = T(all.count ? all.squares / all.count : NAN);
     }

@@ -19,12 +19,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import lax_path
-from jdarts.ops.lanes import lane_count, merged, split
+from jdarts.ops.lanes import define_batching, lane_count, merged, split
 from jdarts.ops.tangents import no_change
 
 forward_p = Primitive("depthwise_conv")
@@ -81,6 +81,11 @@ def _check_geometry(name: str, x: tuple, y: tuple, kernels: tuple, stride: int, 
         raise InputError(f"{name}: x must be [S, B, H, W, C], got shape {x}.")
     if x[2] < 1 or x[3] < 1:
         raise InputError(f"{name}: images must have at least one pixel, got x of shape {x}.")
+    if x[0] < 1 or kernels[1] < 1 or x[4] < 1:
+        raise InputError(
+            f"{name}: there must be at least one source S, target T and channel C, got x of shape {x} and kernels of shape "
+            f"{kernels}."
+        )
     if x[0] != kernels[0] or x[4] != kernels[4]:
         raise InputError(
             f"{name}: x and kernels must agree in sources S (first axis) and channels C (last axis), "
@@ -288,7 +293,7 @@ def _define_batching(primitive: Primitive, first: str, second: str, result: str)
                 return joined(axes, out)
         return joined(dict.fromkeys(names, 0), 0)
 
-    batching.primitive_batchers[primitive] = rule
+    define_batching(primitive, rule)
 
 
 _define_batching(forward_p, "x", "k", "y")
