@@ -27,8 +27,8 @@ from jdarts.space import darts_space
 MAPS, ROUTES = (1, 2, 3, 3, 2), ((0, 0, 0, 0),)
 
 
-def cell(*arrays):
-    return search_cell(*arrays, jnp.ones((2, 2)), jnp.int32(2), (1,))
+def cell(mixture, recurrent, matrices, projected, hidden):
+    return search_cell(mixture, recurrent, matrices, projected, hidden, jnp.ones((2, 2)), jnp.int32(2), (1,))
 
 
 #: Functions and the shapes of what they are given.
