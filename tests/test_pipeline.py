@@ -20,6 +20,7 @@ from jdarts.lookup import find_genotype
 from jdarts.pipeline import Interrupted, PipelineConfig
 from jdarts.pipeline.command import main
 from jdarts.pipeline.protocol import pipeline
+from jdarts.report import Progress
 from jdarts.runs import EpochRun, RunFolder
 from jdarts.sampling import sample_genotype
 
@@ -126,6 +127,20 @@ def test_a_signal_saves_and_ends_the_whole(undisturbed, tmp_path, monkeypatch):
     assert not (tmp_path / "run" / RUNS[1]).exists()
     run(tmp_path / "run")
     assert_same_end(tmp_path / "run", undisturbed)
+
+
+def test_a_pipeline_whose_configuration_is_gone_stops_before_its_next_run(tmp_path, monkeypatch):
+    note = Progress.epoch_end
+
+    def noting(*arguments):
+        (tmp_path / "run/config.json").unlink(missing_ok=True)
+        note(*arguments)
+
+    monkeypatch.setattr(Progress, "epoch_end", noting)
+    with pytest.raises(InputError, match=r"run/config\.json was removed while the run used it"):
+        run(tmp_path / "run")
+    assert (tmp_path / "run" / RUNS[0] / "summary.json").exists()
+    assert not (tmp_path / "run" / RUNS[1]).exists()
 
 
 def test_random_cells_are_added_to_a_finished_pipeline(undisturbed, tmp_path):

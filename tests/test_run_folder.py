@@ -14,7 +14,7 @@ from small_search import quick, undisturbed
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.report import Progress
-from jdarts.runs import CompiledPrograms, RunFolder
+from jdarts.runs import CompiledPrograms
 from jdarts.search import search
 
 __all__ = ["quick", "undisturbed", "user_settings"]
@@ -130,15 +130,6 @@ def test_a_folder_that_goes_while_a_checkpoint_is_written_does_not_come_back(how
     with pytest.raises(InputError, match=r"cannot write checkpoint .*removed or replaced meanwhile"):
         checkpoint.save(folder / checkpoint.FOLDER, 5, {"a": small_search.jnp.ones(3)}, {})
     assert not folder.exists()
-
-
-def test_a_pipeline_whose_configuration_is_gone_stops_at_its_next_write(tmp_path):
-    folder = RunFolder(tmp_path / "run")
-    with folder.taken({"seed": 0}, {}):
-        (folder.path / "config.json").unlink()
-        with pytest.raises(InputError, match=r"config\.json was removed while the run used it"):
-            folder.write("table.txt", "")
-    assert not (folder.path / "table.txt").exists()
 
 
 def test_half_written_files_of_a_killed_run_go_at_the_next_start(run, tmp_path, monkeypatch):

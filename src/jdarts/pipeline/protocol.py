@@ -55,7 +55,7 @@ def pipeline(
     # Devices that are not there are refused before the data are read.
     Devices(config.devices, config.parallel)
     images = functools.cache(lambda: dataset or data.load(config.dataset, config.data_dir))
-    work = _Pipeline(config, images, sys.stdout if stream is None else stream)
+    work = _Pipeline(config, folder, images, sys.stdout if stream is None else stream)
     if not folder.path.exists():
         work.check_images()
     with folder.taken(settings, images().fingerprint):
@@ -73,6 +73,7 @@ class _Pipeline:
     """One process's share of a pipeline."""
 
     config: PipelineConfig
+    folder: RunFolder
     images: Callable[[], data.ImageDataset]
     stream: TextIO | None
 
@@ -101,6 +102,7 @@ class _Pipeline:
         for number in range(self.config.searches):
             config = self.config.search_config(number)
             if not RunFolder(config.folder).has_ended:
+                self.folder.check_held()
                 self.tell(f"\nsearch {number + 1} of {self.config.searches}, seed {config.seed}")
                 search.search(config, dataset=self.images(), stream=self.stream, programs=programs)
             ended = search_summary.read(RunFolder(config.folder))
@@ -139,6 +141,7 @@ class _Pipeline:
 
     def _trained(self, config: TrainConfig, what: str, programs: CompiledPrograms) -> TrainResult:
         if not RunFolder(config.folder).has_ended:
+            self.folder.check_held()
             self.tell(f"\n{what}")
             train.train(config, dataset=self.images(), stream=self.stream, programs=programs)
         return train_summary.read(RunFolder(config.folder)).result
