@@ -18,7 +18,7 @@ from jdarts.errors import InputError
 from jdarts.genotype import CELL_OPERATIONS, Genotype, nodes_of, parse_genotype
 from jdarts.report import draw_cells, draw_curves, draw_genotype
 from jdarts.report.cell_figure import cells_figure
-from jdarts.report.curves_figure import curves_figure
+from jdarts.report.curves_figure import PALE, curves_figure
 
 PUBLISHED = {
     "DARTS_V2": parse_genotype(
@@ -246,14 +246,18 @@ def test_drawing_never_touches_pyplot():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def panels_of(records):
+    return {axes.get_title(loc="left"): axes for axes in curves_figure(records).axes if axes.lines}
+
+
 def test_curves_have_a_panel_per_quantity_and_gaps_for_what_is_not_finite(tmp_path):
     records = [
         {"step": 1, "time": 5.0, "train/loss": 2.0, "valid/loss": 2.5, "learning_rate": 0.025},
         {"step": 2, "time": 6.0, "train/loss": math.inf, "train/accuracy": 0.5},
         {"step": 3, "time": 7.0, "train/loss": 1.0, "alphas/entropy": 2.0},
     ]
-    panels = {axes.get_title(loc="left"): axes for axes in curves_figure(records).axes}
-    assert list(panels) == ["loss", "learning rate", "train accuracy", "alphas entropy"]
+    panels = panels_of(records)
+    assert list(panels) == ["loss", "train accuracy", "alphas entropy", "learning rate"]
     train, valid = panels["loss"].lines
     assert (train.get_label(), valid.get_label()) == ("train", "valid")
     np.testing.assert_array_equal(train.get_xydata(), [[1, 2.0], [2, math.nan], [3, 1.0]])
@@ -261,6 +265,49 @@ def test_curves_have_a_panel_per_quantity_and_gaps_for_what_is_not_finite(tmp_pa
     first = (tmp_path / "curves.svg").read_bytes()
     draw_curves(records, tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").read_bytes() == first
+
+
+def test_six_panels_that_a_person_wants():
+    """Of all that a search records; means of epochs lie over their steps, and the entropy is seen from 0."""
+    step = {
+        "alphas/entropy": 2.0,
+        "alphas/entropy_normal": 2.05,
+        "alphas/entropy_reduce": 1.95,
+        "hypergradient/finite": 1.0,
+        "hypergradient/optimizer_slope_finite": 1.0,
+        "hypergradient/difference_step": 0.01,
+        "hypergradient/norm": 0.3,
+        "hypergradient/direct_norm": 0.2,
+        "learning_rate": 0.025,
+        "train/loss": 2.0,
+        "valid/loss": 2.5,
+        "train/accuracy": 0.5,
+        "weights/gradient_norm": 4.0,
+    }
+    epoch = {
+        "epoch/train_loss": 1.5,
+        "epoch/evaluation_loss": 2.2,
+        "epoch/evaluation_accuracy": 0.4,
+        "epoch/number": 1.0,
+    }
+    panels = panels_of([{"step": 1, **step}, {"step": 2, **step}, {"step": 2, **epoch}])
+    assert list(panels) == [
+        "loss",
+        "accuracy",
+        "alphas entropy",
+        "hypergradient norm",
+        "weights gradient norm",
+        "learning rate",
+    ]
+
+    def labels(title):
+        return [line.get_label() for line in panels[title].lines]
+
+    assert labels("loss") == ["_behind the means", "train", "valid", "evaluation"]
+    assert [line.get_alpha() for line in panels["loss"].lines] == [PALE, 1, 1, 1]
+    assert labels("alphas entropy") == ["normal", "reduce"]
+    assert panels["alphas entropy"].get_ylim()[0] == 0
+    assert labels("hypergradient norm") == ["sum", "direct"]
 
 
 @pytest.mark.parametrize("records", [[], [{"step": 1, "time": 2.0}]])

@@ -1,6 +1,8 @@
-"""The numbers of a run as panels of curves over its steps."""
+"""The numbers of a run as panels of curves over its steps: the six that tell most, losses and accuracies first."""
 
+import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +13,47 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from jdarts.errors import InputError
 
 COLUMNS = 2
+MOST_PANELS = 6
 #: Okabe and Ito's colours by the name of a curve; others follow in order.
-COLOURS = {"train": "#0072B2", "valid": "#D55E00"}
+COLOURS = {"train": "#0072B2", "valid": "#D55E00", "evaluation": "#009E73"}
 OTHER_COLOURS = ("#009E73", "#8A4F7D", "#444444", "#E69F00")
 #: A curve of fewer points shows them.
 MARKED = 60
+#: How pale the numbers of single steps are behind the means of their epochs.
+PALE = 0.3
 
-Curve = tuple[list[int], list[float]]
+ENTROPY, HYPERGRADIENT = "alphas entropy", "hypergradient norm"
+#: Panels in order; others follow as they first appear.
+ORDER = (
+    "loss",
+    "accuracy",
+    "perplexity",
+    ENTROPY,
+    HYPERGRADIENT,
+    "weights gradient_norm",
+    "learning_rate",
+    "drop_path",
+)
+#: Numbers that say whether all is well, or which epoch it is: no curves.
+_NO_CURVES = re.compile(r"(.*/)?(\w*finite|number)")
+_EPOCH_MEANS = re.compile(r"epoch/(train|valid|evaluation)_(\w+)")
+_ENTROPY = re.compile(r"alphas/entropy(?:_(\w+))?")
+_HYPERGRADIENT = re.compile(r"hypergradient/(?:(\w+)_)?norm")
+
+Points = tuple[list[int], list[float]]
+
+
+@dataclasses.dataclass
+class Curve:
+    """One curve.
+
+    Attributes:
+      single: steps and numbers of single steps.
+      means: steps at the ends of epochs and means over the epochs.
+    """
+
+    single: Points = dataclasses.field(default_factory=lambda: ([], []))
+    means: Points = dataclasses.field(default_factory=lambda: ([], []))
 
 
 def curves_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
@@ -46,32 +82,65 @@ def curves_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _panels(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Curve]]:
-    """Curves by quantity and name, in the order in which they first appear."""
+    """Curves by quantity and name."""
     panels: dict[str, dict[str, Curve]] = {}
     for record in records:
         for key, value in record.items():
-            if key not in ("step", "time"):
-                name, _, quantity = key.rpartition("/")
-                steps, numbers = panels.setdefault(quantity, {}).setdefault(name, ([], []))
-                steps.append(record["step"])
-                numbers.append(value if math.isfinite(value) else math.nan)
-    return panels
+            if key in ("step", "time") or _NO_CURVES.fullmatch(key):
+                continue
+            quantity, name, is_mean = _place(key)
+            curve = panels.setdefault(quantity, {}).setdefault(name, Curve())
+            steps, numbers = curve.means if is_mean else curve.single
+            steps.append(record["step"])
+            numbers.append(value if math.isfinite(value) else math.nan)
+    entropies = panels.get(ENTROPY, {})
+    if len(entropies) > 1:
+        # The mean of the cells' says nothing beside them.
+        entropies.pop("", None)
+    ranked = sorted(panels, key=lambda quantity: ORDER.index(quantity) if quantity in ORDER else len(ORDER))
+    return {quantity: panels[quantity] for quantity in ranked[:MOST_PANELS]}
+
+
+def _place(key: str) -> tuple[str, str, bool]:
+    """The panel of a number, the name of its curve, and whether it is the mean of an epoch."""
+    if found := _EPOCH_MEANS.fullmatch(key):
+        return found[2], found[1], True
+    if found := _ENTROPY.fullmatch(key):
+        return ENTROPY, found[1] or "", False
+    if found := _HYPERGRADIENT.fullmatch(key):
+        return HYPERGRADIENT, found[1] or "", False
+    name, _, quantity = key.rpartition("/")
+    return (quantity, name, False) if name in COLOURS else (f"{name} {quantity}".strip(), "", False)
 
 
 def _draw(axes: Axes, quantity: str, curves: Mapping[str, Curve]) -> None:
     others = iter(OTHER_COLOURS * len(curves))
-    for name, (steps, numbers) in curves.items():
+    for name, curve in curves.items():
         colour = COLOURS.get(name) or next(others)
-        marker = "o" if len(steps) < MARKED else None
-        axes.plot(steps, numbers, color=colour, linewidth=1.3, marker=marker, markersize=3, label=name)
-    title = f"{next(iter(curves))} {quantity}".strip() if len(curves) == 1 else quantity
-    axes.set_title(title.replace("_", " "), size=10, weight="bold", loc="left")
+        label = name or "sum"
+        parts = [points for points in (curve.single, curve.means) if points[0]]
+        for behind in parts[:-1]:
+            _plot(axes, behind, colour, "_behind the means", alpha=PALE)
+        _plot(axes, parts[-1], colour, label)
+    (name, *more) = curves
+    axes.set_title(
+        (quantity if more else f"{name} {quantity}".strip()).replace("_", " "), size=10, weight="bold", loc="left"
+    )
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-    if quantity.endswith("accuracy"):
+    if quantity == ENTROPY:
+        # From 0, where all is decided: a fall in the sixth digit is none.
+        axes.set_ylim(0, 1.05 * max(axes.get_ylim()[1], 1e-6))
+    if quantity == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    if len(curves) > 1:
-        axes.legend(frameon=False, fontsize=8)
+    has_pale = any(curve.single[0] and curve.means[0] for curve in curves.values())
+    if more or has_pale:
+        axes.legend(frameon=False, fontsize=8, title="pale: single steps" if has_pale else None, title_fontsize=8)
+
+
+def _plot(axes: Axes, points: Points, colour: str, label: str, *, alpha: float = 1.0) -> None:
+    marker = "o" if len(points[0]) < MARKED else None
+    axes.plot(*points, color=colour, alpha=alpha, linewidth=1.3, marker=marker, markersize=3, label=label)
