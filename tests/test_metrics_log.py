@@ -167,3 +167,29 @@ def test_a_full_disk_under_tensorboard_is_an_input_error_and_closing_is_quiet(tm
     log.close()
     log.close()
     assert steps(tmp_path) == [1]
+
+
+def test_an_epoch_is_recorded_once(tmp_path):
+    """Also where a process ended between the record and its checkpoint; of a later step it goes as every record does."""
+    with MetricsLog(tmp_path) as log:
+        log.write_epoch(5, {"epoch/train_loss": 2.0}, 1)
+        log.write_epoch(5, {"epoch/train_loss": 3.0}, 1)
+        log.write_epoch(10, {"epoch/train_loss": 1.0}, 2)
+    for after, expected in ((10, [(5, 2.0), (10, 1.0)]), (9, [(5, 2.0), (10, 4.0)])):
+        with MetricsLog(tmp_path, after_step=after) as log:
+            log.write_epoch(5, {"epoch/train_loss": 4.0}, 1)
+            log.write_epoch(10, {"epoch/train_loss": 4.0}, 2)
+        assert [(record["step"], record["epoch/train_loss"]) for record in read_metrics(tmp_path)] == expected
+
+
+def test_the_file_is_read_once_however_many_epochs_follow(tmp_path, monkeypatch):
+    reads = []
+    monkeypatch.setattr(
+        "jdarts.report.metrics.read_metrics", lambda folder: reads.append(folder) or read_metrics(folder)
+    )
+    for after in (0, 3):
+        with MetricsLog(tmp_path, after_step=after) as log:
+            for epoch in range(1, 50):
+                log.write_epoch(epoch, {}, epoch)
+    assert len(reads) == 1
+    assert len(read_metrics(tmp_path)) == 49

@@ -16,6 +16,8 @@ from jdarts.files import replace_bytes
 from jdarts.json_data import Fields, as_number, parse_json
 
 METRICS_FILE = "metrics.jsonl"
+#: The number of an epoch that has ended, in the record of its means.
+EPOCH = "epoch/number"
 TENSORBOARD_FOLDER = "tensorboard"
 _NOT_FINITE = ("nan", "inf", "-inf")
 
@@ -43,8 +45,8 @@ class MetricsLog:
         self._path = Path(folder) / METRICS_FILE
         with _described(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._path.exists():
-            _drop_after(self._path, after_step)
+        kept = _drop_after(self._path, after_step) if self._path.exists() else []
+        self._epochs = {record[EPOCH] for record in kept if EPOCH in record}
         with _described(self._path):
             self._file = self._path.open("ab", buffering=0)
         try:
@@ -84,6 +86,18 @@ class MetricsLog:
                     os.ftruncate(self._file.fileno(), end)
                 raise
         self._events.write(step, now, numbers)
+
+    def write_epoch(self, step: int, values: Mapping[str, SupportsFloat], number: int) -> None:
+        """Appends the numbers of an epoch, as `epoch/number` counts it from 1.
+
+        It does so once: a process that ended between this record and the epoch's checkpoint has left it.
+
+        Raises:
+          InputError: as for `write`.
+        """
+        if number not in self._epochs:
+            self.write(step, {**values, EPOCH: number})
+            self._epochs.add(number)
 
     def _checked_size(self) -> int:
         """The size of the file, which must still lie where it was opened."""
@@ -175,11 +189,12 @@ class _EventFile:
                 raise
 
 
-def _drop_after(path: Path, after_step: int) -> None:
-    """Rewrites the file without the records of later steps and without an unfinished line."""
+def _drop_after(path: Path, after_step: int) -> list[dict[str, Any]]:
+    """Rewrites the file without the records of later steps and without an unfinished line; returns those that stay."""
     kept = [record for record in read_metrics(path.parent) if record["step"] <= after_step]
     with _described(path):
         replace_bytes(path, b"".join(map(_line, kept)))
+    return kept
 
 
 def _line(record: Mapping[str, float]) -> bytes:

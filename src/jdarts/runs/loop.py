@@ -16,7 +16,7 @@ from jdarts import checkpoint
 from jdarts.allocator import return_freed_memory
 from jdarts.errors import InputError
 from jdarts.json_data import Fields
-from jdarts.report import MetricsLog, Progress, read_metrics
+from jdarts.report import MetricsLog, Progress
 from jdarts.runs import processes
 from jdarts.runs.folder import DATA, RunFolder
 from jdarts.runs.interruption import Interruption
@@ -345,17 +345,12 @@ class EpochRun(abc.ABC, Generic[AnyState]):
         means = {name: np.float64(sums[name]) / self.steps_per_epoch for name in self.shown if name in sums}
         record = {f"epoch/{name.replace('/', '_')}": value for name, value in (means | dict(evaluation)).items()}
         self.check_held()
-        if not self.epoch_is_recorded(epoch + 1):
-            log.write((epoch + 1) * self.steps_per_epoch, record | {"epoch/number": epoch + 1})
+        log.write_epoch((epoch + 1) * self.steps_per_epoch, record, epoch + 1)
         self.epoch_files(state, epoch + 1, evaluation)
         with self.display.pause("saving"):
             path = self._save(state, epoch + 1)
         self.display.epoch_end(epoch + 1, _shown(means | dict(evaluation)))
         self.stop_if_asked(state, epoch + 1, saved=path)
-
-    def epoch_is_recorded(self, epoch: int) -> bool:
-        """Whether a process that ended between the record of an epoch, counted from 1, and its checkpoint left the record."""
-        return any(earlier.get("epoch/number") == epoch for earlier in read_metrics(self.folder.path))
 
     def stop_if_asked(self, state: AnyState, epochs_ended: int, saved: Path | None = None) -> None:
         """Saves, says so and raises `Interrupted` if a signal has come, to any of the processes."""
@@ -415,6 +410,9 @@ class _NoLog:
     """The log of a process that writes none."""
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes nothing."""
+
+    def write_epoch(self, step: int, values: Mapping[str, Any], number: int) -> None:
         """Writes nothing."""
 
 

@@ -60,6 +60,10 @@ class Log(Protocol):
         """Appends the numbers of a step."""
         ...
 
+    def write_epoch(self, step: int, values: Mapping[str, Any], number: int) -> None:
+        """Appends the numbers of an epoch, counted from 1, unless they are there."""
+        ...
+
 
 class Summary(Protocol):
     """What a finished run has found, with the effort that it took."""

@@ -260,11 +260,7 @@ class _SeedsRun(EpochRun[SearchState]):
                 shutil.rmtree(each.path)
         with contextlib.ExitStack() as stack:
             logs = [stack.enter_context(run.open_log(after_step)) for run in self._runs]
-            yield _Logs(self._runs, logs)
-
-    def epoch_is_recorded(self, epoch: int) -> bool:
-        """Asked of each search by itself, in `_Logs`."""
-        return False
+            yield _Logs(logs)
 
     def check_finite(self, state: SearchState) -> None:
         for run, step in zip(self._runs, processes.fetched(state.not_finite_at)):
@@ -304,15 +300,18 @@ class _SeedsRun(EpochRun[SearchState]):
 class _Logs:
     """The metrics files of several searches."""
 
-    def __init__(self, runs: Sequence[SearchRun], logs: Sequence[Log]) -> None:
-        self._runs = runs
+    def __init__(self, logs: Sequence[Log]) -> None:
         self._logs = logs
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Appends to each file its search's numbers: `[runs]`, or one that all share."""
-        for place, (run, log) in enumerate(zip(self._runs, self._logs)):
-            if "epoch/number" not in values or not run.epoch_is_recorded(values["epoch/number"]):
-                log.write(step, _of_one(values, place))
+        for place, log in enumerate(self._logs):
+            log.write(step, _of_one(values, place))
+
+    def write_epoch(self, step: int, values: Mapping[str, Any], number: int) -> None:
+        """Appends to each file its search's numbers of an epoch, unless they are there."""
+        for place, log in enumerate(self._logs):
+            log.write_epoch(step, _of_one(values, place), number)
 
 
 def _logged_steps(run: SearchRun) -> list[int]:
