@@ -71,7 +71,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(undisturbed, d
     assert parse_genotype(out) == parse_genotype((undisturbed / "genotypes/epoch_001.json").read_text())
     code, out, err = derive(last)
     assert (code, out) == (2, "")
-    assert err == f"error: checkpoint {last} is damaged (record.json is not as it was written)\n"
+    assert err == (
+        f"error: checkpoint {last} is damaged (record.json is not as it was written); give another one, or the run's folder for "
+        "its newest whole checkpoint\n"
+    )
 
 
 @pytest.mark.parametrize(("cells", "warned"), [(1, True), (2, True), (3, False)])

@@ -61,7 +61,8 @@ def test_results_and_gradients(path, length):
 
 def test_lengths_of_any_integer_type(path):
     moving, mask = arguments(steps=140, batch=2, nodes=1, width=2)
-    run = jax.jit(lambda length: search_cell(*moving, mask, length, CONCAT))
+    mixture, recurrent, matrices, projected, hidden = moving
+    run = jax.jit(lambda length: search_cell(mixture, recurrent, matrices, projected, hidden, mask, length, CONCAT))
     expected = run(jnp.int32(100))
     for length in (jnp.int8(100), jnp.uint8(100), jnp.int64(100)):
         jax.tree.map(np.testing.assert_array_equal, run(length), expected)

@@ -248,7 +248,12 @@ def find(path: Path, skipped: list[str]) -> Checkpoint:
     if _is_folder(path / FOLDER):
         folder = path / FOLDER
     elif _NAME.fullmatch(path.resolve().name):
-        return read(path)
+        try:
+            return read(path)
+        except UnreadableError:
+            raise
+        except InputError as error:
+            raise InputError(f"{error}; give another one, or the run's folder for its newest whole checkpoint") from None
     else:
         folder = path
     found = newest(folder, skipped)
