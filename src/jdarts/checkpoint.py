@@ -253,7 +253,9 @@ def find(path: Path, skipped: list[str]) -> Checkpoint:
         except UnreadableError:
             raise
         except InputError as error:
-            raise InputError(f"{error}; give another one, or the run's folder for its newest whole checkpoint") from None
+            raise InputError(
+                f"{error}; give another one, or the run's folder for its newest whole checkpoint"
+            ) from None
     else:
         folder = path
     found = newest(folder, skipped)

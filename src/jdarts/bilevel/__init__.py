@@ -1,0 +1,32 @@
+"""The bilevel step of DARTS, for any loss, any pytrees and any optax optimisers (paper section 2.3).
+
+Alphas minimise the validation loss of weights that minimise the training loss. One step replaces the inner minimum by
+one step of the weight optimiser. With Δ(g) the update that this optimiser makes from a gradient g,
+
+    w′ = w + Δ(∇w L_train(w, α)),   v = ∂L_val(w′, α)/∂w′,   u = (∂Δ/∂g)ᵀ v,
+    d/dα L_val(w′(α), α) = ∂L_val(w′, α)/∂α + ∇²αw L_train(w, α) · u.
+
+`u` is one `jax.vjp` through `optimizer.update`, so momentum, weight decay, clipping and schedules are all differentiated as
+they are; for plain SGD it is −ξv and the formula is the paper's equation 7. The estimators differ in the last product. Of an
+optimiser that reads the value of the loss too, with s the derivative of its update by that value, they add s · ∂αL_train(w, α).
+"""
+
+from jdarts.bilevel.estimators import exact, finite_difference, first_order, unrolled
+from jdarts.bilevel.problem import Estimate, HypergradientFn, LossFn, Metrics, Problem, PyTree
+from jdarts.bilevel.step import BilevelState, bilevel_step, init_state
+
+__all__ = [
+    "BilevelState",
+    "Estimate",
+    "HypergradientFn",
+    "LossFn",
+    "Metrics",
+    "Problem",
+    "PyTree",
+    "bilevel_step",
+    "exact",
+    "finite_difference",
+    "first_order",
+    "init_state",
+    "unrolled",
+]
