@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import jdarts
 from jdarts import optim, parallel
@@ -196,9 +197,57 @@ def collectives(text):
 #: What compiles a step for several devices; `jit_step` has the steps on one, which all others are compared with.
 WRAPPERS = {"pmap": parallel.pmap_step, "shard": parallel.shard_step}
 DEVICES = (1, 2, 8)
-#: Kind of network, estimator, wrapper, devices.
-CASES = [(kind, *case) for kind in ("layer", "cell") for case in itertools.product(ESTIMATORS, WRAPPERS, DEVICES)]
+#: Kind of problem, estimator, wrapper, devices: all of them where a program compiles in no time, some on the real layers.
+PLAIN_CASES = [("plain", *case) for case in itertools.product(ESTIMATORS, WRAPPERS, DEVICES)]
+LAYER_CASES = [
+    (kind, *case)
+    for kind in ("layer", "cell")
+    for case in [
+        ("exact", "shard", 8),
+        ("exact", "pmap", 2),
+        ("finite_difference", "shard", 2),
+        ("first_order", "pmap", 8),
+        ("unrolled", "shard", 2),
+    ]
+]
+CASES = PLAIN_CASES + LAYER_CASES
 TEXT_CASES = [("exact", "shard", 8), ("exact", "pmap", 2), ("reference", "shard", 2)]
+
+
+def plain_problem():
+    """Start and inputs of the bilevel steps of a network without layers, with statistics of its batch, and the pure steps."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    weights = {"in": jax.random.normal(keys[0], (64, 5)), "out": jax.random.normal(keys[1], (5, 3))}
+    alphas = {"scale": jnp.linspace(0.5, 1.5, 5)}
+
+    def loss_on(axis_name):
+        def loss_fn(weights, alphas, model_state, batch, key):
+            images, labels = batch
+            features = images.reshape(len(images), -1) @ weights["in"]
+            mean = jnp.mean(features, axis=0)
+            mean = mean if axis_name is None else jax.lax.pmean(mean, axis_name)
+            logits = jnp.tanh(alphas["scale"] * (features - mean)) @ weights["out"]
+            loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+            return loss, (0.9 * model_state + 0.1 * mean, {"largest": jnp.mean(jnp.abs(logits))})
+
+        return loss_fn
+
+    def pure(hypergradient):
+        def bilevel_step(state, train, valid, *, axis_name):
+            return jdarts.bilevel_step(
+                state,
+                train,
+                valid,
+                loss_fn=loss_on(axis_name),
+                hypergradient=hypergradient,
+                axis_name=axis_name,
+                **optimizers(),
+            )
+
+        return bilevel_step
+
+    begun = jdarts.init_state(keys[2], weights, alphas, jnp.zeros(5), **optimizers())
+    return begun, batches(), {name: pure(each) for name, each in ESTIMATORS.items()}
 
 
 def layer_problem():
@@ -242,13 +291,14 @@ def cell_problem():
 def differences():
     """Differences of the steps of all `CASES` from those on one device, and how far these have moved, by case."""
     found = {}
-    for kind, problem, split in (("layer", layer_problem, True), ("cell", cell_problem, False)):
+    problems = {"plain": (plain_problem, True), "layer": (layer_problem, True), "cell": (cell_problem, False)}
+    for kind, (problem, split) in problems.items():
         state, inputs, pure = problem()
         for name, each in pure.items():
             expected = taken(parallel.jit_step(each), state, inputs)
             moved = jax.tree.map(lambda leaf: () if is_key(leaf) else np.asarray(leaf), state)
             found[f"{kind} {name} moved"] = least_moved(expected[0], moved)
-            for wrapper, devices in itertools.product(WRAPPERS, DEVICES):
+            for wrapper, devices in [case[2:] for case in CASES if case[:2] == (kind, name)]:
                 wrapped = WRAPPERS[wrapper](each, devices, split=(split, split))
                 found[f"{kind} {name} {wrapper} {devices}"] = difference(taken(wrapped, state, inputs), expected)
     return found

@@ -145,7 +145,7 @@ def test_damaged_files_at_the_end_are_named(undisturbed, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(undisturbed, folder)
     (folder / "summary.json").write_text('{"epochs": 3}')
-    with pytest.raises(InputError, match=r"summary.json is damaged \('genotype'\); remove it"):
+    with pytest.raises(InputError, match=r"summary.json is damaged \(genotype is missing\); remove it"):
         run(folder)
     (folder / "summary.json").unlink()
     (best,) = (folder / "best").iterdir()

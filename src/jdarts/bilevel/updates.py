@@ -68,6 +68,8 @@ def make_update(
 
 def reads_value(optimizer: optax.GradientTransformation, opt_state: optax.OptState, params: PyTree) -> bool:
     """Whether the updates of an optimiser depend on the value of the loss, and not on its gradient alone."""
+    if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
+        return False
     value = jax.ShapeDtypeStruct((), jnp.result_type(jax.tree.leaves(params)[0]))
 
     def update(value: jax.Array, gradient: PyTree) -> Any:
