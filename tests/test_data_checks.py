@@ -16,7 +16,9 @@ def split(labels=(0, 1, 2), size=(4, 4, 3), count=None):
     return data.ImageSplit(np.zeros((len(labels) if count is None else count, *size), np.uint8), labels)
 
 
-def dataset(train=None, test=None, names=("a", "b", "c"), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)):
+def dataset(
+    train: Any = None, test=None, names: Any = ("a", "b", "c"), mean: Any = (0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)
+):
     return data.ImageDataset("mine", train or split(), test or split(), names, mean, std, data.Augmentation())
 
 
@@ -35,7 +37,22 @@ WRONG = {
     "negative label": (lambda: split([0, -1, 2]), "image 1 has the label -1; labels count classes from 0"),
     "same names": (lambda: dataset(names=("a", "b", "a")), "classes 0 and 2 both have the name 'a'"),
     "no names": (lambda: dataset(names=()), "there are no class names; give one for each label"),
-    "names in one text": (lambda: dataset(names="abc"), "class_names is the text 'abc'; give a tuple"),
+    "names in one text": (lambda: dataset(names="abc"), "class_names is 'abc'; give a tuple of texts"),
+    "names in a set": (lambda: dataset(names={"a", "b", "c"}), "class_names is .*; give a tuple of texts"),
+    "a name None": (lambda: dataset(names=(None, "b", "c")), "class_names is .*None.*; give a tuple of texts"),
+    "an empty name": (lambda: dataset(names=("a", "", "c")), "the class 1 has the name ''; give each a name"),
+    "mean in a text": (lambda: dataset(mean="000"), "mean is '000'; give a tuple of numbers"),
+    "mean in a set": (lambda: dataset(mean={0.1, 0.2, 0.3}), "mean is .*; give a tuple of numbers"),
+    "mean of truths": (lambda: dataset(mean=(True, False, True)), "mean is .*; give a tuple of numbers"),
+    "mean huge": (lambda: dataset(mean=(10**400, 0.5, 0.5)), "mean is .*; give a tuple of numbers"),
+    "std 0 in float32": (lambda: dataset(std=(1e-40, 0.2, 0.2)), "std is .*1e-40.*; images are divided by it"),
+    "shuffled a text": (lambda: dataclasses.replace(dataset(), shuffled="no"), "shuffled is 'no'; give True or False"),
+    "no augmentation": (lambda: dataclasses.replace(dataset(), augmentation=None), "augmentation is a NoneType"),
+    "a pair as split": (lambda: dataset(train=(NO_ARRAY, NO_ARRAY)), "train is a tuple; give an ImageSplit"),
+    "masked labels": (
+        lambda: data.ImageSplit(split().images, np.ma.masked_equal(split().labels, 2)),
+        "labels are a masked array",
+    ),
     "mean of 0..255": (lambda: dataset(mean=(125.3, 123.0, 113.9)), r"mean is \(125.3, 123.0, 113.9\); .* by 255"),
     "std of 0..255": (lambda: dataset(std=(63.0, 62.1, 66.7)), r"std is \(63.0, .* by 255"),
     "mean NaN": (lambda: dataset(mean=(0.5, float("nan"), 0.5)), "mean is .*nan.*; give finite numbers"),

@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,6 +220,38 @@ def test_each_part_has_its_share_of_each_class(fraction, seed):
         assert found.min() >= 1
         # Not sorted by class within the part either.
         assert np.any(np.diff(part.labels) < 0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "a", True, [1, 2]])
+def test_seeds_of_splits_are_whole_numbers_of_32_bits(seed):
+    with pytest.raises(InputError, match=r"the seed is .*; give a whole number from 0"):
+        own_images().halves(seed=seed)
+
+
+@pytest.mark.parametrize("fraction", ["0.5", None, 1j, [0.5]])
+def test_fractions_are_numbers(fraction):
+    with pytest.raises(InputError, match="leaves a part empty; give a fraction"):
+        own_images().halves(fraction=fraction)
+
+
+def test_halves_of_a_set_name_the_method():
+    dataset: Any = own_images()
+    with pytest.raises(InputError, match="a ImageDataset is given; a set has a method halves"):
+        halves(dataset)
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction"), [((3,) * 20_000, 0.5), ((2,) * 20_000, 0.4), ((1, *(5,) * 20_000), 0.3)]
+)
+def test_many_classes_are_split_in_a_moment(counts, fraction):
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    first = int(fraction * len(labels))
+    begun = time.process_time()
+    order = stratified_order(labels, first, 0)
+    assert time.process_time() - begun < 1
+    assert np.array_equal(np.sort(order), np.arange(len(labels)))
+    found = np.bincount(labels[order[:first]], minlength=len(counts))
+    assert np.all(np.abs(found - fraction * np.array(counts)) < 2)
 
 
 def test_a_seed_decides_the_split():

@@ -1,11 +1,15 @@
 """What an image set must be, checked before anything is computed from it."""
 
 import math
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
 
 from jdarts.errors import InputError
+
+#: A thousandth of a pixel's smallest step, 1/255: no image that varies has less.
+SMALLEST_STD = 4e-6
 
 
 def check_images(images: np.ndarray, labels: np.ndarray) -> None:
@@ -21,6 +25,10 @@ def check_images(images: np.ndarray, labels: np.ndarray) -> None:
     for name, array, form in (("images", images, "uint8 [N, H, W, C]"), ("labels", labels, "int32 [N]")):
         if not hasattr(array, "dtype") or not hasattr(array, "shape"):
             raise InputError(f"{name} are a {type(array).__name__}; they must be a NumPy array, {form}")
+        if isinstance(array, np.ma.MaskedArray):
+            raise InputError(
+                f"{name} are a masked array; leave out the images that are masked, and give a plain array, {form}"
+            )
     if images.dtype != np.uint8 or images.ndim != 4:
         raise InputError(f"images are {images.dtype} {list(images.shape)}; they must be uint8 [N, H, W, C]")
     if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
@@ -68,12 +76,14 @@ def check_class_names(class_names: Sequence[str]) -> None:
     """Checks that class names tell classes apart.
 
     Raises:
-      InputError: there is none, or two are equal.
+      InputError: there is none, one is empty, or two are equal.
     """
     if not class_names:
         raise InputError("there are no class names; give one for each label, for example ('cat', 'dog')")
     places: dict[str, int] = {}
     for place, name in enumerate(class_names):
+        if not name.strip():
+            raise InputError(f"the class {place} has the name {name!r}; give each a name")
         if (first := places.setdefault(name, place)) != place:
             raise InputError(f"the classes {first} and {place} both have the name {name!r}; give each its own name")
 
@@ -83,7 +93,7 @@ def check_statistics(mean: Sequence[float], std: Sequence[float], channels: int)
 
     Args:
       mean: each must be from 0 to 1.
-      std: each must be above 0, and not above 1.
+      std: each must be above 0, so far that its reciprocal is an ordinary number, and not above 1.
       channels: number of channels.
 
     Raises:
@@ -93,13 +103,24 @@ def check_statistics(mean: Sequence[float], std: Sequence[float], channels: int)
         shown = f"{name} is {tuple(values)}"
         if len(values) != channels:
             raise InputError(f"{shown}, the images have {channels} channels; give one value per channel")
-        if not all(math.isfinite(value) for value in values):
+        if not all(map(_is_finite, values)):
             raise InputError(f"{shown}; give finite numbers, on the scale 0 to 1")
         if max(values) > 1:
             raise InputError(f"{shown}; pixels count from 0 to 1 here: divide values on the scale 0 to 255 by 255")
         if min(values) < 0:
             raise InputError(f"{shown}; it cannot be negative, as pixels count from 0 to 1")
-    if min(std) == 0:
+    if min(std) < SMALLEST_STD:
         raise InputError(
-            f"std is {tuple(std)}; images are divided by it, so give a number above 0, such as 1 for a channel that is constant"
+            f"std is {tuple(std)}; images are divided by it, so give {SMALLEST_STD} or more, such as 1 for a channel that is "
+            "constant"
         )
+
+
+def _is_finite(value: object) -> bool:
+    """Whether this is a number that a float holds."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False

@@ -1,6 +1,7 @@
 """Image sets in memory: random-access sequences of arrays, and the search's two halves."""
 
 import dataclasses
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,12 @@ class ImageDataset:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
             raise InputError(f"the set's name is {self.name!r}; give a text, which its runs are called by")
-        if isinstance(self.class_names, str):
-            raise InputError(f"class_names is the text {self.class_names!r}; give a tuple with one name per label")
+        for field, kind in (("train", "ImageSplit"), ("test", "ImageSplit"), ("augmentation", "Augmentation")):
+            given = getattr(self, field)
+            if not (isinstance(given, Augmentation) if kind == "Augmentation" else hasattr(given, "images")):
+                raise InputError(f"{field} is a {type(given).__name__}; give an {kind}")
+        if not isinstance(self.shuffled, bool):
+            raise InputError(f"shuffled is {self.shuffled!r}; give True or False")
         for field, kind in (("class_names", str), ("mean", float), ("std", float)):
             # Lists and NumPy's numbers become what a static argument of a compiled step can be.
             object.__setattr__(self, field, _tuple_of(kind, field, getattr(self, field)))
@@ -165,6 +170,10 @@ def halves(split: ImageSplit, *, fraction: float = 0.5, seed: int | None = None)
     Raises:
       InputError: A part would be empty, or would lack a class that the other part has.
     """
+    if not isinstance(split, ImageSplit):
+        raise InputError(
+            f"halves splits an ImageSplit, and a {type(split).__name__} is given; a set has a method halves"
+        )
     first = first_size(len(split), fraction)
     if seed is not None:
         split = ImageSplit(*split[stratified_order(split.labels, first, seed)])
@@ -174,6 +183,11 @@ def halves(split: ImageSplit, *, fraction: float = 0.5, seed: int | None = None)
 
 def _tuple_of(kind: type, field: str, values: Any) -> tuple[Any, ...]:
     try:
+        # Texts and sets have no places that count, and no name is None or True.
+        if isinstance(values, (str, bytes, Set, Mapping)) or any(
+            value is None or isinstance(value, bool) for value in values
+        ):
+            raise ValueError
         return tuple(kind(value) for value in values)
     except (TypeError, ValueError, OverflowError):
         form = "texts, one per label" if kind is str else "numbers, one per channel"

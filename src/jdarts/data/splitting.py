@@ -1,5 +1,6 @@
 """How a training set is split in two: each part with its share of each class, in a random order that a seed decides."""
 
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,10 +35,12 @@ def _shares(counts: np.ndarray, total: int) -> np.ndarray:
     if not least.sum() <= total <= most.sum():
         least, most = np.zeros_like(counts), counts
     shares = np.clip(np.floor(exact).astype(int), least, most)
-    while shares.sum() < total:
-        shares[np.argmax(np.where(shares < most, exact - shares, -np.inf))] += 1
-    while shares.sum() > total:
-        shares[np.argmin(np.where(shares > least, exact - shares, np.inf))] -= 1
+    while missing := total - shares.sum():
+        # One more, or one less, for those that are furthest from their share and have room for it.
+        step = np.sign(missing)
+        room = np.flatnonzero(shares < most if step > 0 else shares > least)
+        furthest = room[np.argsort(step * (shares - exact)[room], kind="stable")]
+        shares[furthest[: abs(missing)]] += step
     return shares
 
 
@@ -47,10 +50,10 @@ def first_size(count: int, fraction: float) -> int:
     Raises:
       InputError: A part would be empty.
     """
-    first = int(fraction * count) if 0 < fraction < 1 else 0
+    first = int(fraction * count) if isinstance(fraction, numbers.Real) and 0 < fraction < 1 else 0
     if not 0 < first < count:
         raise InputError(
-            f"fraction {fraction} of {count} images leaves a part empty; "
+            f"fraction {fraction!r} of {count} images leaves a part empty; "
             "give a fraction between 0 and 1 that leaves images on both sides"
         )
     return first
@@ -86,6 +89,12 @@ def check_classes(first: np.ndarray, second: np.ndarray, seed: int | None, names
 
 
 def stable_permutation(size: int, seed: int) -> np.ndarray:
-    """A permutation of `0..size-1` that is the same in every version of numpy."""
+    """A permutation of `0..size-1` that is the same in every version of numpy.
+
+    Raises:
+      InputError: The seed is no whole number that 32 bits hold.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise InputError(f"the seed is {seed!r}; give a whole number from 0 to 2^32 − 1")
     # numpy promises this for RandomState and not for default_rng.
     return np.random.RandomState(seed).permutation(size)
