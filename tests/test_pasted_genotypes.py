@@ -1,6 +1,8 @@
 """Genotypes as people paste them: assignments, logs, quotes, NumPy's numbers, a list for each node."""
 
+import html
 import json
+import re
 
 import command_line
 import pytest
@@ -44,6 +46,16 @@ def numpy_numbers(genotype):
     return text.replace("[*range(1, 9)]", str(list(range(1, 9))))
 
 
+def as_dict(genotype):
+    """The fields as Python prints them, with the states of a concatenation as a range."""
+    texts = (f"'{name}': {value}" for name, value in json.loads(genotype.to_json()).items())
+    return f"{{{', '.join(texts)}}}".replace("[2, 3, 4, 5]", "range(2, 6)")
+
+
+def as_call(genotype):
+    return f"dict({', '.join(f'{name}={value}' for name, value in json.loads(genotype.to_json()).items())})"
+
+
 LOG = """07/26 04:16:25 PM epoch 0 lr 2.500000e-02
 07/26 04:16:25 PM genotype = {}
 tensor([[0.1246, 0.1252]], device='cuda:0')
@@ -71,6 +83,31 @@ FORMS = {
     "line breaks": lambda g: str(g).replace("), ", "),\n    "),
     "a definition before": lambda g: f"Genotype = namedtuple('Genotype', 'normal')\n\nclass Genotype(object): ...\nX = {g}",
     "NumPy's numbers": numpy_numbers,
+    "a log of JSON": lambda g: json.dumps({"epoch": 3, "genotype": str(g)}),
+    "lines of JSON": lambda g: (json.dumps({"epoch": 3, "genotype": str(g).replace("'", '"')}) + "\n") * 2,
+    "JSON in JSON": lambda g: json.dumps({"best": {"genotype": json.loads(g.to_json())}, "epoch": 2}),
+    "text of JSON in JSON": lambda g: json.dumps({"best": {"genotype": g.to_json()}}),
+    "JSON in a list": lambda g: f"[{g.to_json()}]",
+    "JSON assigned": lambda g: f"genotype = {g.to_json()}",
+    "JSON in a log": lambda g: LOG.format(json.dumps(json.loads(g.to_json()), indent=1)),
+    "JSON beside alphas": lambda g: json.dumps(
+        {"alphas": {"normal": [[0.5]], "reduce": [[0.5]]}, "genotype": json.loads(g.to_json())}
+    ),
+    "text beside alphas": lambda g: json.dumps({"alphas": {"normal": [[0.5]], "reduce": [[0.5]]}, "genotype": str(g)}),
+    "a dictionary": as_dict,
+    "a dictionary assigned": lambda g: f"BEST = {as_dict(g)}  # (it",
+    "a dictionary's call": as_call,
+    "a dictionary's call assigned": lambda g: f"BEST = {as_call(g)}\n",
+    "a list of a range": lambda g: re.sub(r"(range\(.*?\))", r"list(\1)", str(g)),
+    "a tuple of a range": lambda g: re.sub(r"(range\(.*?\))", r"tuple(\1)", str(g)),
+    "a range unpacked": lambda g: re.sub(r"(range\(.*?\))", r"[*\1]", str(g)),
+    "a set of states": lambda g: str(g).replace("range(2, 6)", "{2, 3, 4, 5}"),
+    "a comment with a bracket": lambda g: str(g).replace("), ", "),  # see (a, it's\n", 2),
+    "colours": lambda g: f"\x1b[32mgenotype\x1b[0m = {g}".replace("concat", "\x1b[1;31mconcat\x1b[m"),
+    "a web page's quotes": lambda g: html.escape(str(g)),
+    "a web page's apostrophes": lambda g: html.escape(g.to_json().replace('"', "'")),
+    "bytes": lambda g: str(g).replace("('", "(b'"),
+    "a text with escaped quotes": lambda g: "x = '" + str(g).replace("'", "\\'") + "'",
     "Windows' line ends": lambda g: LOG.format(g).replace("\n", "\r\n"),
 }  # fmt: skip
 
@@ -97,6 +134,8 @@ def test_a_list_for_each_node(form):
     one, three = [("noise", 0)], [("noise", 0), ("noise", 1), ("noise", 2)]
     assert parse_genotype(f"Genotype({[one, one]}, [2], {[one]}, [2])", Genotype).edges_per_node == 1
     assert parse_genotype(f"Genotype({[three[:2], three]}, [2], {[three[:2]]}, [2])", Genotype).edges_per_node == 3
+    with pytest.raises(InputError, match="normal has nodes of 1 edges; give each 2"):
+        Genotype([one], [2], [one], [2], edges_per_node=2)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="normal has nodes of 2, 1 edges; give each 2"):
         parse_genotype(f"Genotype({[three[:2], one]}, [2], {[three[:2]]}, [2])")
 
@@ -170,6 +209,74 @@ def test_one_that_is_damaged_is_not_passed_over():
         parse_genotype(text, name="NASNet")
 
 
+V1, V2 = str(zoo.DARTS_V1), str(zoo.DARTS_V2)
+
+
+def test_one_that_is_damaged_by_position_is_not_passed_over():
+    damaged = re.sub(r"\w+=", "", V2).replace("sep_conv_3x3", "sep_conv_9x9")
+    for text in (damaged, damaged.replace("[", "(").replace("]", ")")):
+        with pytest.raises(InputError, match="several are given, A, B; name"):
+            parse_genotype(f"A = {text}\nB = {V1}")
+        assert parse_genotype(f"A = {text}\nB = {V1}", name="B") == zoo.DARTS_V1
+    assert parse_genotype(f"def derive(): return Genotype(cell, concat)\n{V1}") == zoo.DARTS_V1
+
+
+@pytest.mark.parametrize("form", [str, as_dict, as_call, Genotype.to_json])
+def test_one_that_is_cut_off_is_not_passed_over(form, tmp_path):
+    whole, path = form(zoo.DARTS_V2), tmp_path / "log"
+    for length in range(max(len("Genotype("), whole.index("normal") + len("normal': ")), len(whole), 7):
+        cut = whole[:length]
+        for text, line, other in (
+            (f"{V1}\n{cut}", 2, "1"),
+            (f"{cut}\n{V1}\n", 1, "2"),
+            (f"x = {V1}\ny = {cut}", 2, "x"),
+        ):
+            path.write_text(text)
+            with pytest.raises(
+                InputError, match=f"in line {line} is cut off; name the one .*; give .*log:NAME or .*:LINE"
+            ):
+                find_any_genotype(str(path))
+            assert parse_genotype(text, name=other) == find_any_genotype(f"{path}:{other}") == zoo.DARTS_V1
+            with pytest.raises(InputError, match=f"in line {line} is cut off; give all of it"):
+                parse_genotype(text, name=str(line))
+        with pytest.raises(InputError, match="in line 1 is cut off; give all of it"):
+            parse_genotype(cut)
+
+
+def test_a_different_one_late_in_a_log_is_seen():
+    for log, line in (((V1 + "\n") * 10_001 + V2, 10_002), (f"{zoo.DARTS_V1.to_json()}\n" * 3000 + V2, 3001)):
+        with bounded(), pytest.raises(InputError, match=f"several are given, 2 of them, in the lines 1, {line}; name"):
+            parse_genotype(log)
+        assert parse_genotype(log, name=str(line)) == zoo.DARTS_V2
+    cut_off = V1 + "\n" + ("Genotype((((" + "x" * 2_100_000 + "\n") * 3 + V2
+    with bounded(), pytest.raises(InputError, match="in line 2 is cut off; name"):
+        parse_genotype(cut_off)
+    assert parse_genotype(cut_off, name="5") == zoo.DARTS_V2
+
+
+def test_more_than_are_read_are_refused():
+    many = f"{V1}\n" + "Genotype()\n" * 50_000 + V2
+    different = "".join(f"{V1} {' ' * n}\n".replace(" normal_concat", " " * n + "normal_concat") for n in range(1500))
+    for log, line in ((many, 50_002), (different + V2, 1501)):
+        with (
+            bounded(),
+            pytest.raises(InputError, match=r"the text is too long, .* name the one that is meant by its line"),
+        ):
+            parse_genotype(log)
+        with bounded():
+            assert parse_genotype(log, name=str(line)) == zoo.DARTS_V2
+
+
+def test_nothing_but_the_error_is_printed(derive, recwarn):
+    for text, words in {
+        "Genotype(normal=1if 1else 2)": "normal is '1if 1else 2'",
+        f"pict(normal={V1[16:]}": "is no run's folder, checkpoint or genotype",
+    }.items():
+        code, out, err = derive(text)
+        assert (code, out) == (2, "") and err.startswith("error: ") and words in err
+        assert len(err) < 200 and err.count("\n") == 1 and not recwarn.list
+
+
 @pytest.mark.parametrize(
     "text", ["a" * 5000, "a/" * 3000, "'DARTS_V2", "Genotyp(normal=[", "x\0y", "a\nb", "(" * 300, "é" * 300]
 )
@@ -208,11 +315,17 @@ def test_none_is_explained(genotype):
         "[" * 1_000_000,
         '{"normal":' * 100_000,
         "'" * 1_000_000,
+        "Genotype('" + "\\'" * 200_000,
+        "Genotype('" + "\\'" * 200_000 + ")",
+        "Genotype(" + "'\n" * 500_000,
+        '{\\"normal\\":' * 80_000,
+        "dict(normal=" * 80_000,
+        ("a" * 99 + "." + "Genotype()") * 20_000,
         "Genotype" * 120_000,
         "x" * 1_000_000,
         " " * 1_000_000 + "Genotype" + " " * 1_000_000 + "(",
     ],
-    ids=range(13),
+    ids=range(19),
 )  # fmt: skip
 def test_texts_of_a_megabyte_are_refused_at_once(text, tmp_path):
     (tmp_path / "text").write_text(text)

@@ -12,8 +12,11 @@ from jdarts.command import run_command
 from jdarts.derivation import genotype_of as genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype
-from jdarts.lookup import find_any_genotype, is_genotype
+from jdarts.lookup import find_any_genotype, is_genotype, is_place
 from jdarts.report import draw_genotype
+
+#: Characters of what is given that a message shows.
+_LONGEST_SHOWN = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +53,14 @@ def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
             raise InputError("--edges-per-node is for checkpoints of searches; a genotype has its edges, leave it out")
         return find_any_genotype(str(config.checkpoint)), None
     skipped: list[str] = []
+    if len(str(config.checkpoint)) > _LONGEST_SHOWN and not is_place(str(config.checkpoint)):
+        raise InputError(
+            f"{str(config.checkpoint)[:_LONGEST_SHOWN]!r}… is no run's folder, checkpoint or genotype; give one"
+        )
     try:
         found = checkpoint.find(config.checkpoint, skipped)
     except OSError as error:
-        shown = str(config.checkpoint)[:80]
+        shown = str(config.checkpoint)[:_LONGEST_SHOWN]
         raise InputError(
             f"{shown!r} is no run's folder, checkpoint or genotype ({error.strerror or error}); give one"
         ) from None

@@ -22,7 +22,16 @@ from jdarts.genotype_checks import (
 )
 from jdarts.genotype_checks import NONE as NONE
 from jdarts.genotype_checks import nodes_of as nodes_of
-from jdarts.genotype_text import LONGEST, NotPlain, Pasted, alias_in, arguments_of, pasted_genotypes, plain_text
+from jdarts.genotype_text import (
+    LONGEST,
+    NotPlain,
+    Pasted,
+    alias_in,
+    arguments_of,
+    pasted_genotypes,
+    pasted_in_line,
+    plain_text,
+)
 
 #: Every operation that an edge of a discrete convolutional cell may carry. `none`, never chosen, is not among them.
 CELL_OPERATIONS = (
@@ -44,6 +53,10 @@ ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
 
 #: Characters of the calls of one text that are read, and of the names of them in a message.
 _MOST_READ, _LONGEST_LIST = 1_000_000, 100
+
+
+class _NotGiven(int):
+    """The default number of edges of a node; a list for each node tells another one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +84,7 @@ class Genotype:
     normal_concat: tuple[int, ...]
     reduce: Cell
     reduce_concat: tuple[int, ...]
-    edges_per_node: int = 2
+    edges_per_node: int = _NotGiven(2)
 
     def __post_init__(self) -> None:
         if not is_index(self.edges_per_node) or self.edges_per_node < 1:
@@ -80,7 +93,7 @@ class Genotype:
             )
         nodes = {kind: nodes_given(getattr(self, kind)) for kind in ("normal", "reduce")}
         sizes = {kind: [len(node) for node in given] for kind, given in nodes.items() if given is not None}
-        if sizes and self.edges_per_node == 2:
+        if sizes and isinstance(self.edges_per_node, _NotGiven):
             object.__setattr__(self, "edges_per_node", max(map(max, sizes.values())))
         object.__setattr__(self, "edges_per_node", int(self.edges_per_node))
         for kind, found in sizes.items():
@@ -201,8 +214,8 @@ def parse_genotype(text: str, kind: type[AnyGenotype] | None = None, *, name: st
     Args:
       text: `Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…)` or
         `Genotype(recurrent=[('tanh', 0), …], concat=range(1, 9))`, as the reference implementation prints them, or the JSON
-        object of `to_json`. Other text may stand around it, as in a log or a `genotypes.py`; quotes around all of it,
-        NumPy's way of printing numbers and a list for each node are read too.
+        object of `to_json`, or a dictionary of its fields. Other text may stand around it, as in a log or a `genotypes.py`;
+        quotes around all of it, NumPy's way of printing numbers and a list for each node are read too.
       kind: the kind of genotype that is wanted, `Genotype` or `RecurrentGenotype`; either where it is not given.
       name: which one is meant where the text holds several: what it is assigned to, or the number of its line.
 
@@ -210,60 +223,84 @@ def parse_genotype(text: str, kind: type[AnyGenotype] | None = None, *, name: st
       InputError: anything else; the message says what was found.
     """
     plain = plain_text(text)
-    genotype = genotype_from_json(plain) if plain.lstrip().startswith("{") else _from_text(plain, kind, name)
+    genotype = _from_text(plain, kind, name)
     if kind is not None and not isinstance(genotype, kind):
         raise InputError(f"genotype: {_KINDS[type(genotype)]} is given; {_KINDS[kind]} is needed here")
     return genotype
 
 
 def _from_text(text: str, kind: type[AnyGenotype] | None, name: str | None) -> AnyGenotype:
-    pasted = list(pasted_genotypes(text))
-    if name is not None:
-        wanted = name
-        for _ in range(3):
-            wanted = alias_in(text, wanted) or wanted
-        pasted = [each for each in pasted if wanted in (each.name, str(each.line))]
-        if not pasted:
-            raise InputError(
-                f"genotype: there is none with the name or in the line {shown(name)}; give one that is there"
-            )
-    if len(pasted) == 1 and (name is not None or pasted[0].text == text.strip()):
+    pasted = list(pasted_genotypes(text)) if name is None else _named(text, name)
+    if len(pasted) == 1 and (name is not None or pasted[0].text == text.strip()) and pasted[0].text is not None:
         genotype = _from_call(pasted[0].text)
         if genotype is not None:
             return genotype
+    cut_off = [each for each in pasted if each.text is None]
+    if cut_off:
+        mend = "name the one that is meant, or give it alone" if len(pasted) > 1 else "give all of it"
+        raise InputError(f"genotype: the one in line {cut_off[0].line} is cut off; {mend}")
     found = _distinct(pasted, kind)
     if len(found) > 1:
         raise InputError(f"genotype: several are given, {_places(found)}; name the one that is meant")
-    for genotype, each in found.items():
+    for genotype in found:
         # A text stands for what cannot be read as one: that is said of it.
-        read = _from_call(each.text) if isinstance(genotype, str) else genotype
+        read = _from_call(genotype) if isinstance(genotype, str) else genotype
         if read is not None:
             return read
+    if text.lstrip().startswith("{"):
+        return genotype_from_json(text)
     raise InputError(f"genotype: cannot read {shown(text)}; expected Genotype(normal=[…], …) or a JSON object")
+
+
+def _named(text: str, name: str) -> list[Pasted]:
+    """The genotypes of a name, or those in a line."""
+    wanted = name
+    for _ in range(3):
+        wanted = alias_in(text, wanted) or wanted
+    if wanted.isdecimal() and len(wanted) < 10:
+        pasted = pasted_in_line(text, int(wanted))
+    else:
+        pasted = [each for each in pasted_genotypes(text) if each.name == wanted]
+    if not pasted:
+        raise InputError(f"genotype: there is none with the name or in the line {shown(name)}; give one that is there")
+    return pasted
 
 
 def _distinct(pasted: list[Pasted], kind: type[AnyGenotype] | None) -> dict[AnyGenotype | str, Pasted]:
     """The genotypes of a kind that differ, each where it is first given; those with an error by their text."""
     found: dict[AnyGenotype | str, Pasted] = {}
-    texts: set[str] = set()
-    characters = 0
+    texts: dict[str, Pasted] = {}
     for each in pasted:
-        if each.text in texts:
-            continue
-        texts.add(each.text)
-        characters += len(each.text)
+        if each.text is not None:
+            texts.setdefault(each.text, each)
+    characters = 0
+    for text, each in texts.items():
+        characters += len(text)
         if characters > _MOST_READ:
-            break
+            if len(found) > 1:
+                break
+            raise InputError(
+                f"genotype: the text is too long, with genotypes of more than {_MOST_READ:,} characters; name the one that is "
+                "meant by its line, or give it alone"
+            )
         try:
-            genotype = _from_call(each.text)
+            genotype = _from_call(text)
         except InputError:
             genotype = None
-        if genotype is None and any(f"{field}=" in each.text.replace(" ", "") for field in _ALL_FIELDS):
-            # It is damaged and may be the one that is meant. Without any field it is the class itself, in a text about it.
-            genotype = each.text
+        if genotype is None and _is_meant(text):
+            # It is damaged and may be the one that is meant.
+            genotype = text
         if genotype is not None and (kind is None or not isinstance(genotype, _KINDS_BUT[kind])):
             found.setdefault(genotype, each)
     return found
+
+
+def _is_meant(text: str) -> bool:
+    """Whether what cannot be read is a genotype with an error; alphas and the class, in a text about it, are none."""
+    text = "".join(text.split())
+    if text.startswith(("{", "dict(")):
+        return any(field in text for field in ("normal_concat", "reduce_concat", "recurrent"))
+    return "[" in text or "((" in text or any(f"{field}=" in text for field in _ALL_FIELDS)
 
 
 def _places(found: Mapping[AnyGenotype | str, Pasted]) -> str:

@@ -1,26 +1,41 @@
 """Genotypes in texts as people paste them: a line of a log, a `genotypes.py`, a shell's quotes. Nothing is ever evaluated."""
 
 import ast
+import itertools
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+from jdarts.errors import InputError
 
 #: Characters of the longest text that is taken for a genotype.
 LONGEST = 2_000_000
 #: Characters of it that are not part of a quoted text; the paper's have 360, with a value on each line 2,000.
 _LONGEST_CODE = 50_000
-#: Calls that are read from one text, and characters before each in which its name is looked for.
-_MOST_CALLS, _NAME_BEFORE = 10_000, 100
-#: Characters in which calls are looked for that nothing closes.
-_MOST_CUT_OFF = 4_000_000
+#: Genotypes that are read from one text, and characters before each in which its name is looked for.
+_MOST_GENOTYPES, _NAME_BEFORE = 50_000, 100
 
-_CALL = re.compile(r"(?:Recurrent)?Genotype\s{0,9}\(")
-#: What stands before a call: the name that it is assigned to, the module that the class is taken from.
-_BEFORE = re.compile(r"(?:(\w{1,60})\s{0,9}(?::[^=\n]{0,60})?[=:]\s{0,9})?(?:\w{1,60}\s?\.\s?){0,3}$")
-_ENDS_BEFORE = ("=", ":", ".")
+_FIELD = r"(?:normal|normal_concat|reduce|reduce_concat|recurrent|concat|edges_per_node)"
+_CALL = r"(?:Recurrent)?Genotype\s{0,9}\("
+#: A dictionary or an object of JSON, in the text of a log perhaps, with a genotype's field in front.
+_FIELDS = rf"\bdict\s{{0,9}}\(\s{{0,99}}{_FIELD}\s{{0,9}}=|\{{\s{{0,99}}\\{{0,8}}[\"']{_FIELD}\\{{0,8}}[\"']\s{{0,9}}:"
+_START = re.compile(rf"(?P<call>{_CALL})|{_FIELDS}")
+#: A quoted text ends with its line where nothing else ends it, so that no character is read twice.
+_QUOTED = r"""'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?"""
+_INSIDE = rf"[(){{}}]|\\.|#[^\n]*|{_QUOTED}"
+_IN_CALL, _IN_FIELDS = (re.compile(rf"(?P<next>{start})|{_INSIDE}") for start in (_CALL, f"{_CALL}|{_FIELDS}"))
+_TEXTS = re.compile(_QUOTED)
+_ESCAPED_QUOTE = re.compile(r"\\{1,8}(['\"])")
+#: What stands before a genotype: the name that it is assigned to, the module that the class is taken from.
+_BEFORE = re.compile(
+    r"(?<!\w)(?:(\w{1,60})\\{0,8}[\"']?\s{0,9}(?::[^=\n\"']{0,60})?[=:]\s{0,9}\\{0,8}[\"']?)?(?:\w{1,60}\s?\.\s?){0,3}$"
+)
+_ENDS_BEFORE = ("=", ":", ".", '"', "'")
 _DEFINITION = re.compile(r"(?:class|def)\s{1,9}$")
-_QUOTED = re.compile(r"""'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*\"""")
-_BRACKETS_AND_TEXTS = re.compile(rf"[()]|{_QUOTED.pattern}")
+#: Colours of a terminal, and a web page's names of quotes and spaces.
+_COLOURS = re.compile(r"\x1b\[[0-9;]{0,40}[A-Za-z]")
+_ENTITIES = re.compile(r"&(?:(#39|#x27|apos)|(quot|#34|#x22)|nbsp|#160);")
 #: What word processors and web pages make of quotes and spaces.
 _TYPOGRAPHY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " ", "\ufeff": " "})
 _QUOTES = ("'", '"', "`")
@@ -34,12 +49,12 @@ class Pasted(NamedTuple):
     Attributes:
       name: what it is assigned to; None where there is no name.
       line: where it begins, from 1.
-      text: the call itself.
+      text: the call, or the dictionary of fields; None where it is cut off.
     """
 
     name: str | None
     line: int
-    text: str
+    text: str | None
 
 
 class Arguments(NamedTuple):
@@ -72,40 +87,57 @@ class NotPlain(ValueError):
 
 def is_genotype_text(text: str) -> bool:
     """Whether this is meant as a genotype itself, not as a name or a place."""
-    return plain_text(text).lstrip().startswith(("{", "[")) or bool(_CALL.search(text))
+    return plain_text(text).lstrip().startswith(("{", "[")) or bool(_START.search(plain_text(text)))
 
 
 def plain_text(text: str) -> str:
-    """A text with typewriter's quotes and spaces, and without quotes around all of it."""
-    text = text.translate(_TYPOGRAPHY)
+    """A text with typewriter's quotes and spaces, without colours and without quotes around all of it."""
+    text = _COLOURS.sub("", text.translate(_TYPOGRAPHY))
+    text = _ENTITIES.sub(lambda found: "'" if found[1] else '"' if found[2] else " ", text)
     for _ in range(3):
         inner = text.strip()
         if len(inner) < 2 or inner[0] not in _QUOTES or inner[-1] != inner[0]:
             break
         try:
-            text = str(ast.literal_eval(inner)) if inner[0] != "`" and len(inner) <= LONGEST else inner[1:-1]
+            quoted = inner[0] != "`" and len(inner) <= LONGEST
+            text = str(ast.literal_eval(_parsed(inner))) if quoted else inner[1:-1]
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             text = inner[1:-1]
     return text
 
 
 def pasted_genotypes(text: str) -> Iterator[Pasted]:
-    """The genotypes in a text, in order. Calls that are not closed are passed over."""
-    calls, cut_off, end = 0, 0, 0
-    line, counted = 1, 0
-    while calls < _MOST_CALLS and cut_off < _MOST_CUT_OFF and (found := _CALL.search(text, end)):
-        start, end, calls = found.start(), found.end(), calls + 1
-        before = text[max(start - _NAME_BEFORE, 0) : start]
-        if _DEFINITION.search(before):
+    """The genotypes in a text, in order: whole ones, and those that the next one or the end of the text cuts off.
+
+    Raises:
+      InputError: there are too many.
+    """
+    end, line, counted = 0, 1, 0
+    for _ in range(_MOST_GENOTYPES):
+        opened = _START.search(text, end)
+        if opened is None:
+            return
+        start, before = opened.start(), text[max(opened.start() - _NAME_BEFORE, 0) : opened.start()]
+        if opened["call"] and _DEFINITION.search(before):
+            end = opened.end()
             continue
-        stop = _closed(text, found.end() - 1)
-        if stop is None:
-            cut_off += min(LONGEST, len(text) - start)
-            continue
+        end, whole = _closed(text, opened)
         line, counted = line + text.count("\n", counted, start), start
         named = _BEFORE.search(before) if before.rstrip().endswith(_ENDS_BEFORE) else None
-        yield Pasted(named[1] if named else None, line, text[start:stop])
-        end = stop
+        yield Pasted(named[1] if named else None, line, text[start:end] if whole else None)
+    raise InputError(
+        f"genotype: the text is too long, with more than {_MOST_GENOTYPES:,} genotypes; name the one that is meant by its line, "
+        "or give it alone"
+    )
+
+
+def pasted_in_line(text: str, line: int) -> list[Pasted]:
+    """The genotypes that begin in one line of a text, counted from 1."""
+    lines = text.split("\n", line - 1)
+    if not 0 < line <= len(lines):
+        return []
+    found = itertools.takewhile(lambda each: each.line == 1, pasted_genotypes(lines[-1]))
+    return [each._replace(line=line) for each in found]
 
 
 def alias_in(text: str, name: str) -> str | None:
@@ -120,14 +152,18 @@ def arguments_of(call: str) -> Arguments | None:
     Raises:
       NotPlain: an argument is anything but lists, numbers and texts.
     """
-    if len(_QUOTED.sub("", call)) > _LONGEST_CODE:
+    call = _ESCAPED_QUOTE.sub(r"\1", call)
+    if len(_TEXTS.sub("", call)) > _LONGEST_CODE:
         return None
-    if "\\'" in call or '\\"' in call:
-        call = call.replace("\\'", "'").replace('\\"', '"')
     try:
-        node = ast.parse(call, mode="eval").body
+        node = _parsed(call).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+    if isinstance(node, ast.Dict):
+        names = [key.value if isinstance(key, ast.Constant) else "**" for key in node.keys]
+        return Arguments(
+            "dict", [], [(str(name), _field(str(name), 0, value, call)) for name, value in zip(names, node.values)]
+        )
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         return None
     values = [_field(None, place, value, call) for place, value in enumerate(node.args)]
@@ -138,29 +174,51 @@ def arguments_of(call: str) -> Arguments | None:
     return Arguments(node.func.id, values, named)
 
 
-def _closed(text: str, start: int) -> int | None:
-    """Where a bracket that opens is closed; None where it is not, or too far away."""
-    depth = 0
-    for found in _BRACKETS_AND_TEXTS.finditer(text, start, min(start + LONGEST, len(text))):
-        depth += {"(": 1, ")": -1}.get(found[0], 0)
+def _parsed(text: str) -> ast.Expression:
+    with warnings.catch_warnings():
+        # Python warns of how damaged texts are written, as `1if 1`, and would print them.
+        warnings.simplefilter("ignore")
+        return ast.parse(text, mode="eval")
+
+
+def _closed(text: str, opened: re.Match[str]) -> tuple[int, bool]:
+    """Where a genotype ends, and whether its bracket is closed there; otherwise the next one or the end cuts it off."""
+    left, right = "{}" if opened[0].startswith("{") else "()"
+    depth = 1
+    inside = _IN_CALL if opened["call"] else _IN_FIELDS
+    for found in inside.finditer(text, opened.start() + opened[0].index(left) + 1):
+        if found["next"]:
+            return found.start(), False
+        depth += (found[0] == left) - (found[0] == right)
         if depth == 0:
-            return found.end()
-    return None
+            return found.end(), True
+    return len(text), False
 
 
 def _field(name: str | None, place: int, node: ast.expr, call: str) -> Any:
     try:
-        match node:
-            case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
-                bounds = [_value(argument) for argument in arguments]
-                # A range of a cell's states is short; a long one would only fill the memory.
-                if not all(type(bound) is int and 0 <= bound <= 1000 for bound in bounds):
-                    raise ValueError
-                return tuple(range(*bounds))
-            case _:
-                return _value(node)
+        return _listed(node)
     except (ValueError, TypeError, RecursionError, MemoryError):
         raise NotPlain(name, place, ast.get_source_segment(call, node) or "") from None
+
+
+def _listed(node: ast.expr) -> Any:
+    """A plain value, or a list that is written as a range or a set."""
+    match node:
+        case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
+            bounds = [_value(argument) for argument in arguments]
+            # A range of a cell's states is short; a long one would only fill the memory.
+            if not all(type(bound) is int and 0 <= bound <= 1000 for bound in bounds):
+                raise ValueError
+            return tuple(range(*bounds))
+        case ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner], keywords=[]):
+            return _listed(inner)
+        case ast.List(elts=[ast.Starred(value=inner)]) | ast.Tuple(elts=[ast.Starred(value=inner)]):
+            return _listed(inner)
+        case ast.Set(elts=elements) if all(isinstance(element, ast.Constant) for element in elements):
+            return tuple(_value(element) for element in elements)
+        case _:
+            return _value(node)
 
 
 def _value(node: ast.expr) -> Any:
@@ -170,6 +228,8 @@ def _value(node: ast.expr) -> Any:
             return [_value(element) for element in elements]
         case ast.Tuple(elts=elements):
             return tuple(_value(element) for element in elements)
+        case ast.Constant(value=bytes(letters)):
+            return letters.decode("ascii")
         case ast.Call(func=function, args=[inner, *_]) if (name := _last_name(function)) is not None:
             value = _value(inner)
             if name in _LISTS or (_NUMBERS.fullmatch(name) and not isinstance(value, (list, tuple, float))):

@@ -85,6 +85,15 @@ def is_genotype(text: str) -> bool:
     return is_genotype_text(text) or plain_text(text).strip() in {**zoo.CELLS, **zoo.RECURRENT_CELLS}
 
 
+def is_place(text: str) -> bool:
+    """Whether this is a file or a folder that exists.
+
+    Raises:
+      InputError: what is there may not be looked at.
+    """
+    return _place(text)[0] is not None
+
+
 def _place(text: str) -> tuple[Path | None, str | None]:
     """The file or folder that is meant, and the name or line in a file, as in `genotypes.py:DARTS_V2`; None for anything else.
 
@@ -172,7 +181,7 @@ def _in_file(path: Path, kind: type[AnyGenotype] | None, name: str | None) -> An
         # A log may hold bytes that are no text; a genotype has none.
         return parse_genotype(content.decode(errors="replace"), kind, name=name)
     except InputError as error:
-        more = f"; give {path}:NAME or {path}:LINE" if "several are given" in str(error) else ""
+        more = f"; give {path}:NAME or {path}:LINE" if "name the one that is meant" in str(error) else ""
         raise InputError(f"{path}: {error}{more}") from None
 
 
