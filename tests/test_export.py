@@ -1,11 +1,13 @@
 """Trained networks out of jdarts and back: runs, arrays, StableHLO programs, checkpoints of PyTorch."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import command_line
@@ -23,12 +25,14 @@ from torch_bytes import FORMATS, Stored
 
 import jdarts
 from jdarts import checkpoint, data, zoo
+from jdarts.array_file import read_arrays
 from jdarts.data.catalogue import CATALOGUE
 from jdarts.errors import InputError
 from jdarts.export import main
 from jdarts.genotype import Genotype
 from jdarts.nets.discrete import cifar_network, imagenet_network
 from jdarts.nets.imported import import_weights, network_of, read_state_dict
+from jdarts.program_file import sealed
 from jdarts.trained import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
 
 __all__ = ["user_settings"]
@@ -115,7 +119,9 @@ OTHER_ARRAYS = {
     "a name within another": ({"params": np.zeros(3, np.float32)}, "'params' is no array of its network"),
     "a name below another": ({"params/classifier/bias/a": np.zeros(3, np.float32)}, "is no array of its network"),
     "texts": ({"params/classifier/bias": np.array(["a", "b", "c"])}, "arrays of the types <U1, float32"),
-    "objects": ({"params/classifier/bias": np.array([None])}, "holds Python objects, which are never read"),
+    "objects": ({"params/classifier/bias": np.array([None])}, "network.npz: 'params/classifier/bias' holds Python objects"),
+    "no number": ({"params/classifier/bias": np.full(3, np.nan, np.float32)}, "bias' holds values that are not finite"),
+    "infinity": ({"batch_stats/stem/norm/mean": np.full((1, 6), np.inf, np.float32)}, "norm/mean' holds values that are not"),
     "whole numbers": ({"params/classifier/bias": np.zeros(3, int)}, "arrays of the types float32, int64"),
     "another shape": ({"params/classifier/bias": np.zeros((3, 1), np.float32)}, "has the shape (3, 1), its network needs (3,)"),
     "a huge array": ({"params/classifier/bias": np.broadcast_to(np.float32(0), 2**26)}, "has the shape (67108864,)"),
@@ -350,6 +356,42 @@ def test_weights_that_are_no_floats_are_refused(array, state_dict):
         import_weights(network_of(wrong, CELLS), wrong)
 
 
+@pytest.mark.parametrize("name", ["classifier.bias", "stem.1.running_var", "cells.2.preprocess1.op.1.weight"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(name, value, state_dict):
+    array = state_dict[name].copy()
+    array.flat[-1] = value
+    wrong = state_dict | {name: array}
+    with pytest.raises(InputError, match=f"the checkpoint's {name} holds values that are not finite"):
+        import_weights(network_of(wrong, CELLS), wrong)
+
+
+def test_arrays_beside_a_prefix_and_counts_are_passed_over(state_dict):
+    network = network_of(state_dict, CELLS)
+    longer = {f"model.{name}": array for name, array in state_dict.items()}
+    beside = {"criterion.weight": np.ones(4), "ema_decay": np.ones(()), "total_ops": np.zeros(1)}
+    counts = {f"model.cells.0.{name}": np.zeros(1) for name in ("total_ops", "total_params", "_ops.0.total_ops")}
+    expected = import_weights(network, state_dict)
+    for arrays in (longer | beside | counts, beside | longer, state_dict | {"cells.0.total_params": np.zeros(1)}):
+        assert network_of(arrays, CELLS) == network
+        jax.tree.map(np.testing.assert_array_equal, import_weights(network, arrays), expected)
+    with pytest.raises(InputError, match=r"criterion\.weight has no place"):
+        import_weights(network, state_dict | {"criterion.weight": np.ones(4)})
+    with pytest.raises(InputError, match="has alphas_normal: it holds the weights of a search"):
+        network_of(longer | {"alphas_normal": np.ones(3)}, CELLS)
+    with pytest.raises(InputError, match="has no"):
+        network_of(longer | {f"teacher.{name}": array for name, array in state_dict.items()}, CELLS)
+
+
+@pytest.mark.parametrize("number", [256, 1600, 9999])
+def test_more_cells_than_any_network_has_are_refused_at_once(number, state_dict):
+    many = state_dict | {f"cells.{number}.x.weight": np.ones(1)}
+    with bounded(), pytest.raises(InputError, match=f"cells is {number + 1}; a network has at most 256"):
+        network_of(many, CELLS)
+    with bounded(), pytest.raises(InputError, match=f"cells is {number + 1}; a network has at most 256"):
+        cifar_network(CELLS, cells=number + 1)
+
+
 def test_damaged_arrays_of_pytorch_are_refused_or_read(state_dict, tmp_path):
     path = tmp_path / "weights.npz"
     np.savez_compressed(path, **state_dict)
@@ -455,6 +497,61 @@ def test_files_that_cannot_be_written_and_programs_that_cannot_be_read(trained, 
     checkpoint.save(tmp_path / "search/checkpoints", 1, {"a": jnp.ones(2)}, {"space": {}})
     with pytest.raises(InputError, match=r"not a checkpoint of a training .*a search holds no network in use"):
         jdarts.load(tmp_path / "search")
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 100, b"\xff" * 64, bytes(1000), b"\1" * 50], ids=range(5))
+def test_sealed_files_that_hold_no_program_are_refused(content, tmp_path):
+    path = tmp_path / "network.stablehlo"
+    path.write_bytes(sealed(content, {"format": "jdarts program 1", "images": dataclasses.asdict(FORMAT)}))
+    with pytest.raises(InputError, match=r"network\.stablehlo holds a program that this version of jax cannot read"):
+        jdarts.load(path)
+
+
+def test_damaged_programs_under_a_new_seal_are_refused_or_read(program, tmp_path):
+    path = tmp_path / "network.stablehlo"
+    for damaged in damaged_bytes(program, 100):
+        path.write_bytes(sealed(damaged, {"format": "jdarts program 1", "images": dataclasses.asdict(FORMAT)}))
+        with bounded(), contextlib.suppress(InputError):
+            jdarts.load(path)
+
+
+@pytest.mark.parametrize("read", [jdarts.load, load_network, lambda path: read_arrays(Path(path))])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/dev/null", "/dev/null is neither a file nor a folder"),
+        ("/dev/zero", "/dev/zero is neither a file nor a folder"),
+        ("x" * 300, "cannot read x+…: File name too long; give"),
+        ("a\0b", "cannot read .*embedded null byte; give"),
+        ("/dev/null/a", "not exist|Not a directory"),
+    ],
+)
+def test_paths_that_are_no_file(read, path, message):
+    with bounded(), pytest.raises(InputError, match=message) as caught:
+        read(path)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("x" * 300, "--out", "q.npz"), "File name too long; give"),
+        (("x" * 300, "--genotype", CELLS, "--out", "q.npz"), "File name too long; give"),
+        (("run", "--out", "x" * 300 + ".npz"), "File name too long; give another name"),
+        (("run", "--out", "x" * 300), "give a name that ends in .npz or .stablehlo"),
+        (
+            ("network.stablehlo", "--out", "q.npz"),
+            "is an exported program, which holds no weights to read; give the run",
+        ),
+    ],
+)
+def test_names_and_programs_that_no_network_is_read_from(arguments, message, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "network.stablehlo").write_bytes(sealed(b"", {}))
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err and err.count("\n") == 1 and len(err) < 400
+    assert os.listdir(tmp_path) == ["network.stablehlo"]
 
 
 def test_a_published_cell_is_exported_whole(tmp_path):

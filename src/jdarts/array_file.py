@@ -5,7 +5,9 @@ A small file can hold arrays of many gigabytes. So a reader looks at the shapes 
 
 import dataclasses
 import math
+import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 
 from jdarts.archive import Archive, DamagedArchive, shown
 from jdarts.errors import InputError
+from jdarts.genotype_checks import shortened
 
 _MAGIC = b"\x93NUMPY"
 #: How the length of a header is written in each version of the format.
@@ -81,12 +84,35 @@ def read_file(path: Path) -> bytes:
     Raises:
       InputError: there is no such file, it is something else than a file, or it cannot be read.
     """
+    if not is_file(path) and path.exists():
+        raise InputError(f"{path} is no file; give a file")
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is no file; give a file")
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is a file; not where there is nothing, or a folder.
+
+    Raises:
+      InputError: it is neither a file nor a folder, as a device, or no path of this system.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"{path} is neither a file nor a folder; give one")
+    return stat.S_ISREG(mode)
+
+
+def unreadable(path: Path, error: OSError | ValueError) -> InputError:
+    """What to raise where the system refuses a path."""
+    why = (error.strerror if isinstance(error, OSError) else None) or error
+    return InputError(f"cannot read {shortened(str(path), 200)}: {why}; give a file that is there and may be read")
 
 
 def _damaged(path: Path, why: object) -> InputError:
@@ -96,7 +122,7 @@ def _damaged(path: Path, why: object) -> InputError:
 def _stored(archive: Archive, name: str, path: Path) -> StoredArray:
     label = shown(name.removesuffix(".npy"))
     head = bytes(archive.start(name, _LONGEST_HEADER))
-    size, shape, dtype, order = _header(head, label)
+    size, shape, dtype, order = _header(head, label, path)
     if archive.members[name].file_size != size + math.prod(shape) * dtype.itemsize:
         raise DamagedArchive(f"{label} has another size than its shape {shape} says")
 
@@ -111,7 +137,7 @@ def _stored(archive: Archive, name: str, path: Path) -> StoredArray:
     return StoredArray(shape, dtype, read)
 
 
-def _header(head: bytes, label: str) -> tuple[int, tuple[int, ...], np.dtype[Any], Any]:
+def _header(head: bytes, label: str, path: Path) -> tuple[int, tuple[int, ...], np.dtype[Any], Any]:
     """The size of a header, and what it says: shape, type and order of the numbers."""
     length_bytes = _LENGTH_BYTES.get(head[6]) if head.startswith(_MAGIC) and len(head) > 6 else None
     if length_bytes is None:
@@ -124,7 +150,7 @@ def _header(head: bytes, label: str) -> tuple[int, tuple[int, ...], np.dtype[Any
         raise DamagedArchive(f"the header of {label} is not that of an array of numbers or of a text")
     if found["kind"] == _OBJECTS:
         raise InputError(
-            f"{label} holds Python objects, which are never read: save every array of numbers by its name, as in "
+            f"{path}: {label} holds Python objects, which are never read: save every array of numbers by its name, as in "
             "numpy.savez('weights.npz', **arrays)"
         )
     try:

@@ -9,8 +9,9 @@ import tyro
 from jdarts.command import run_command
 from jdarts.data.catalogue import CATALOGUE
 from jdarts.errors import InputError
+from jdarts.genotype_checks import shortened
 from jdarts.lookup import find_genotype
-from jdarts.nets.discrete import Stem, check_network, native_image_size
+from jdarts.nets.discrete import Stem, native_image_size
 from jdarts.nets.imported import import_weights, network_of, read_state_dict
 from jdarts.trained import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
 
@@ -63,8 +64,16 @@ def main() -> None:
     """Parses the command line and writes the file."""
     config = tyro.cli(ExportConfig, prog="python -m jdarts.export")
     if config.out.suffix not in _WRITERS:
-        raise InputError(f"--out is {config.out}; give a name that ends in {' or '.join(_WRITERS)}")
-    if config.out.is_dir():
+        raise InputError(
+            f"--out is {shortened(str(config.out), 200)}; give a name that ends in {' or '.join(_WRITERS)}"
+        )
+    try:
+        is_folder = config.out.is_dir()
+    except OSError as error:
+        raise InputError(
+            f"cannot write --out {shortened(str(config.out), 200)}: {error.strerror or error}; give another name"
+        ) from None
+    if is_folder:
         raise InputError(f"--out is {config.out}, which is a folder; give the name of a file")
     trained = _trained(config)
     _WRITERS[config.out.suffix](trained, config.out)
@@ -100,7 +109,6 @@ def _from_pytorch(config: ExportConfig) -> TrainedNetwork:
         cells=config.cells,
         classes=config.classes,
     )
-    check_network(network)
     # The head is for training alone.
     network = network.clone(auxiliary=False)
     variables = import_weights(network, arrays)

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from jdarts.array_file import StoredArray, read_arrays
 from jdarts.errors import InputError
 from jdarts.files import replace_bytes
+from jdarts.genotype_checks import shortened
 from jdarts.nets.discrete import DiscreteNetwork, init_shapes
 from jdarts.nets.reference_names import discrete_entries
 from jdarts.program_file import read_sealed, sealed
@@ -25,6 +27,11 @@ _FORMAT, _PROGRAM_FORMAT = "jdarts network 1", "jdarts program 1"
 _LONGEST_DESCRIPTION = 16_000_000
 #: Platforms that an exported program runs on.
 PLATFORMS = ("cpu", "cuda", "tpu")
+#: How jax and flatbuffers fail at bytes that are no program.
+_UNREADABLE_PROGRAM = (
+    ValueError, TypeError, NotImplementedError, AttributeError, LookupError, ArithmeticError, AssertionError, StopIteration,
+    struct.error,
+)  # fmt: skip
 
 
 def save_arrays(trained: TrainedNetwork, path: Path) -> None:
@@ -116,9 +123,10 @@ def read_program(path: Path) -> tuple[jax.export.Exported, ImageFormat]:
         images = image_format(description["images"])
     try:
         return jax.export.deserialize(program), images
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except _UNREADABLE_PROGRAM as error:
         raise InputError(
-            f"{path} holds a program that this version of jax cannot read ({error}); export the network again with this version"
+            f"{path} holds a program that this version of jax cannot read ({shortened(str(error), 100)}); export the network "
+            "again with this version"
         ) from None
 
 
@@ -152,4 +160,6 @@ def _write(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, content)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+        raise InputError(
+            f"cannot write {shortened(str(path), 200)}: {error.strerror or error}; give another name or folder"
+        ) from None

@@ -9,8 +9,9 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from jdarts.array_file import unreadable
 from jdarts.errors import InputError
 
 _MARK = b"jdarts1\n"
@@ -31,6 +32,25 @@ def sealed(program: bytes, description: Mapping[str, Any]) -> bytes:
     return content + hashlib.sha256(content).digest() + _MARK
 
 
+def is_sealed(path: Path) -> bool:
+    """Whether a file ends as an exported program does; its checksum is not looked at.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return _has_mark(file)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def _has_mark(file: BinaryIO) -> bool:
+    size = file.seek(0, 2)
+    file.seek(max(size - len(_MARK), 0))
+    return size >= _END_SIZE and file.read() == _MARK
+
+
 def read_sealed(path: Path) -> tuple[bytearray, Any]:
     """The program of a file and its description, both as they were written.
 
@@ -39,13 +59,11 @@ def read_sealed(path: Path) -> tuple[bytearray, Any]:
     """
     try:
         with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(size - len(_MARK), 0))
-            has_mark = size >= _END_SIZE and file.read() == _MARK
+            has_mark = _has_mark(file)
             file.seek(0)
             content = memoryview(bytearray(file.read())) if has_mark else memoryview(b"")
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     if not has_mark:
         raise InputError(
             f"{path} is damaged, or no network that jdarts has exported: its end holds no checksum, which programs of earlier "

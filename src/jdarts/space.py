@@ -14,6 +14,9 @@ from jdarts.genotype_checks import shortened, shown
 CellKind = Literal["normal", "reduce"]
 CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
 
+#: Cells of the deepest network.
+MOST_CELLS = 256
+
 #: The eight candidate operations of the paper's convolutional space, in the order of the reference implementation.
 DARTS_PRIMITIVES = (
     NONE,

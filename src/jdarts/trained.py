@@ -11,10 +11,12 @@ import numpy as np
 
 from jdarts import checkpoint
 from jdarts.archive import is_archive
+from jdarts.array_file import is_file, unreadable
 from jdarts.errors import InputError
 from jdarts.network_file import read_network, read_program
 from jdarts.network_file import save_arrays as save_arrays
 from jdarts.network_file import save_program as save_program
+from jdarts.program_file import is_sealed
 from jdarts.trained_network import ImageFormat as ImageFormat
 from jdarts.trained_network import TrainedNetwork, described_network, description_of, image_format
 
@@ -69,7 +71,7 @@ def load(path: str | os.PathLike[str]) -> Classifier:
       InputError: nothing of this kind, or damaged.
     """
     path = Path(path)
-    if path.is_file() and not _is_archive(path):
+    if is_file(path) and not _is_archive(path):
         program, images = read_program(path)
         return Classifier(jax.jit(program.call), images.shape, images.class_names)
     found = load_network(path)
@@ -88,7 +90,12 @@ def load_network(path: str | os.PathLike[str]) -> TrainedNetwork:
       InputError: nothing of this kind, or damaged.
     """
     path = Path(path)
-    if path.is_file():
+    if is_file(path):
+        if is_sealed(path):
+            raise InputError(
+                f"{path} is an exported program, which holds no weights to read; give the run, checkpoint or .npz file that it "
+                "was exported from"
+            )
         return read_network(path)
     return _from_checkpoint(_chosen(path))
 
@@ -98,7 +105,7 @@ def _is_archive(path: Path) -> bool:
         with path.open("rb") as file:
             return is_archive(file.read(4))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
 
 
 def _chosen(path: Path) -> checkpoint.Checkpoint:

@@ -58,7 +58,8 @@ class TrainedNetwork:
       images: what it reads.
 
     Raises:
-      InputError: the network cannot read images of this size, or has another number of classes than there are names.
+      InputError: the network cannot read images of this size, has another number of classes than there are names, or has a
+        weight or a running statistic that is not finite.
     """
 
     network: DiscreteNetwork
@@ -71,6 +72,13 @@ class TrainedNetwork:
         names = len(self.images.class_names)
         if names not in (0, self.network.classes):
             raise InputError(f"{names} class names for {self.network.classes} classes; give one for each")
+        for place, leaf in jax.tree.leaves_with_path(dict(self.variables)):
+            if not np.isfinite(leaf).all():
+                name = jax.tree_util.keystr(place, simple=True, separator="/")
+                raise InputError(
+                    f"{name!r} holds values that are not finite (NaN or infinity): its training has diverged; use another "
+                    "file or checkpoint"
+                )
 
     def apply(self, variables: Mapping[str, Any], images: jax.Array | np.ndarray) -> jax.Array:
         """The network with any variables: raw images, uint8 `[B, H, W, C]`, to logits `[B, classes]`. A pure function."""

@@ -15,7 +15,7 @@ from jdarts.nets.discrete_cell import DiscreteCell
 from jdarts.nets.drop_path import drop_path_factors
 from jdarts.nets.layers import Convolution, check_image_size, checked_images, classifier, global_mean
 from jdarts.ops.precision import wide_type
-from jdarts.space import cell_kinds
+from jdarts.space import MOST_CELLS, cell_kinds
 
 Stem = Literal["cifar", "imagenet"]
 STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
@@ -236,6 +236,8 @@ def check_network(network: DiscreteNetwork) -> None:
     for name in ("channels", "cells", "classes"):
         if getattr(network, name) < 1:
             raise InputError(f"{name} is {getattr(network, name)}; give 1 or more")
+    if network.cells > MOST_CELLS:
+        raise InputError(f"cells is {network.cells}; a network has at most {MOST_CELLS}")
     if network.stem == "imagenet" and network.channels % 2:
         raise InputError(f"channels is {network.channels}; the ImageNet network halves it, so give an even number")
     joined = network.genotype.reduce_concat

@@ -13,14 +13,17 @@ import numpy as np
 from jdarts.array_file import StoredArray, read_arrays
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
-from jdarts.nets.discrete import STEM_MULTIPLIER, DiscreteNetwork, Stem, init_shapes
+from jdarts.nets.discrete import STEM_MULTIPLIER, DiscreteNetwork, Stem, check_network, init_shapes
 from jdarts.nets.reference_names import discrete_entries
 from jdarts.nets.torch_file import read_torch_file
 
 AUXILIARY = "auxiliary_head."
 _CELL = re.compile(r"cells\.(\d{1,4})\.")
-#: What PyTorch counts beside a batch norm's statistics and beside averaged weights, and nothing reads.
-_COUNTER, _AVERAGES = ".num_batches_tracked", "n_averaged"
+#: What PyTorch counts beside a batch norm's statistics and beside averaged weights, and thop in every layer; nothing reads it.
+_COUNTS = frozenset({"num_batches_tracked", "n_averaged", "total_ops", "total_params"})
+#: What every network has: its stem's first weight, by the kind of stem, and its last one.
+_FIRST: Mapping[Stem, str] = {"cifar": "stem.0.weight", "imagenet": "stem0.0.weight"}
+_LAST = "classifier.weight"
 #: Names that a search's network has alone: all operations on an edge, or the alphas; here and in other implementations.
 _OF_A_SEARCH = re.compile(
     r"(^|\.)(_?(alphas?|betas?|arch)_(normal|reduce|parameters)|_?arch_parameters|alphas?)(\.|$)|(\._ops\.\d+){2}\."
@@ -33,13 +36,14 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
     Args:
       network: the network that they belong to. An auxiliary head that it does not have is passed over.
       arrays: by the names of a PyTorch `state_dict`, batch norm buffers included. A beginning that all names share, as the
-        `module.` of a parallel network, is left out.
+        `module.` of a parallel network, is left out, and so are arrays beside a network whose names alone share one.
 
     Returns:
       `{'params': …, 'batch_stats': …}`, of the network's type.
 
     Raises:
-      InputError: an array is missing, does not fit, or belongs to no part of the network; the message names the first.
+      InputError: an array is missing, does not fit, holds a value that is not finite, or belongs to no part of the network;
+        the message names the first.
     """
     arrays = _without_prefix(arrays)
     image_channels = np.shape(arrays.get("stem.0.weight", arrays.get("stem0.0.weight", np.zeros((1, 3)))))[1]
@@ -65,6 +69,11 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
             array = np.asarray(arrays[name])
             if not jnp.issubdtype(array.dtype, jnp.floating):
                 raise InputError(f"the checkpoint's {name} is of the type {array.dtype}; weights are floats")
+            if not np.isfinite(array).all():
+                raise InputError(
+                    f"the checkpoint's {name} holds values that are not finite (NaN or infinity): its training has diverged; "
+                    "give an earlier checkpoint"
+                )
             parts.append(entry.layout.convert(array))
         used.update(entry.names)
         value = np.stack(parts) if entry.stacked else parts[0]
@@ -73,7 +82,7 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
         for module in modules:
             inner = inner.setdefault(module, {})
         inner[leaf] = jnp.asarray(value, network.dtype)
-    foreign = [name for name in arrays if name not in used and not name.endswith(_COUNTER)]
+    foreign = [name for name in arrays if name not in used]
     if not network.auxiliary:
         foreign = [name for name in foreign if not name.startswith(AUXILIARY)]
     if foreign:
@@ -117,15 +126,15 @@ def network_of(
       InputError: something that is given differs from the arrays, or they are not those of such a network.
     """
     shapes = {name: np.shape(array) for name, array in _without_prefix(arrays).items()}
-    if searched := next((name for name in shapes if _OF_A_SEARCH.search(name)), None):
+    if searched := next((name for name in (*shapes, *arrays) if _OF_A_SEARCH.search(name)), None):
         raise InputError(
             f"the checkpoint has {searched[:80]}: it holds the weights of a search, with all operations on every edge; train the "
             "network of the cells that the search has found, and give its weights"
         )
     numbers = [int(found[1]) for name in shapes if (found := _CELL.match(name))]
-    found_stem: Stem = "imagenet" if "stem0.0.weight" in shapes else "cifar"
+    found_stem: Stem = "imagenet" if _FIRST["imagenet"] in shapes else "cifar"
     first = "stem0.3.weight" if found_stem == "imagenet" else "stem.0.weight"
-    missing = [name for name in (first, "classifier.weight") if len(shapes.get(name, ())) < 2]
+    missing = [name for name in (first, _LAST) if len(shapes.get(name, ())) < 2]
     if missing or not numbers:
         raise InputError(
             f"the checkpoint has no {missing[0] if missing else 'cells.0'}; it is not of a network of quark0/darts for images"
@@ -134,7 +143,7 @@ def network_of(
         "stem": found_stem,
         "channels": shapes[first][0] // (1 if found_stem == "imagenet" else STEM_MULTIPLIER),
         "cells": 1 + max(numbers),
-        "classes": shapes["classifier.weight"][0],
+        "classes": shapes[_LAST][0],
     }
     given = {"stem": stem, "channels": channels, "cells": cells, "classes": classes}
     for name, value in given.items():
@@ -144,12 +153,19 @@ def network_of(
                 f"{what} is {value}, but the checkpoint's network has {what} {found[name]}; give {found[name]}, or leave it out"
             )
     auxiliary = any(name.startswith(AUXILIARY) for name in shapes)
-    return DiscreteNetwork(genotype, **found, auxiliary=auxiliary, dtype=dtype)
+    network = DiscreteNetwork(genotype, **found, auxiliary=auxiliary, dtype=dtype)
+    check_network(network)
+    return network
 
 
 def _without_prefix(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays without the beginning, up to a dot, that all their names share."""
-    arrays = {name: array for name, array in arrays.items() if name != _AVERAGES}
+    """The network's arrays without the beginning, up to a dot, that all their names share."""
+    arrays = {name: array for name, array in arrays.items() if name.rpartition(".")[2] not in _COUNTS}
+    beginnings = {name.removesuffix(_LAST) for name in arrays if f".{name}".endswith(f".{_LAST}")}
+    networks = [each for each in beginnings if any(f"{each}{first}" in arrays for first in _FIRST.values())]
+    if len(networks) == 1:
+        (prefix,) = networks
+        return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
     levels = zip(*(name.split(".")[:-1] for name in arrays))
     shared = sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
     return {".".join(name.split(".")[shared:]): array for name, array in arrays.items()}

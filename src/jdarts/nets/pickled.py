@@ -1,16 +1,19 @@
 """Pickles read as data.
 
 A pickle is a program that could call any function. Here a small machine follows its instructions: it builds dictionaries,
-lists, tuples, numbers and texts, and calls the functions of a table for the names in it. Nothing is imported, and work and
-memory are bounded by the size of the pickle.
+lists, tuples, numbers and texts, and calls the functions of a table for the names in it. What another name makes is a
+`Foreign` value that nothing looks into. Nothing is imported, and work and memory are bounded by the size of the pickle.
 """
 
+import dataclasses
 import pickletools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 #: A checkpoint of the paper's network has 40,000 instructions, three times that with its optimiser.
 _MOST_INSTRUCTIONS = 500_000
+#: Values that all calls together take, which a call may copy. That network's tensors take 30,000.
+_MOST_TAKEN = 1_000_000
 #: Bits of numbers, and characters of keys, that are kept.
 _LONGEST_NUMBER, _LONGEST_KEY = 128, 1000
 
@@ -22,11 +25,15 @@ class Name(NamedTuple):
     name: str
 
 
-class ForeignName(Exception):
-    """A pickle asks for a name that is not in the table."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Foreign:
+    """A name that is not in the table, or what it makes: nothing is known of it, and nothing is built.
 
-    def __init__(self, name: Name) -> None:
-        super().__init__(f"{name.module}.{name.name}")
+    Attributes:
+      name: the name that the pickle asks for.
+    """
+
+    name: str
 
 
 def read_pickle(
@@ -42,19 +49,28 @@ def read_pickle(
       persistent: makes what an identifier of something outside of the pickle stands for.
 
     Raises:
-      ForeignName: the pickle asks for a name that is not known.
       ValueError: damaged, too long, or with instructions that no tensors need.
       IndexError: damaged: an instruction takes more than there is.
       KeyError: damaged: an instruction asks for what was not kept.
     """
     machine = _Machine(names, persistent)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if opcode.name == "STOP":
+    for count, (instruction, argument) in enumerate(_instructions(file)):
+        if instruction == "STOP":
             return machine.stack.pop()
         if count >= _MOST_INSTRUCTIONS:
             raise ValueError(f"it has more than {_MOST_INSTRUCTIONS:,} instructions")
-        machine.follow(opcode.name, argument)
+        machine.follow(instruction, argument)
     raise ValueError("it has no end")
+
+
+def _instructions(file: BinaryIO) -> Iterator[tuple[str, Any]]:
+    """The instructions by the names that `pickletools` gives them, each with its argument."""
+    try:
+        for opcode, argument, _ in pickletools.genops(file):
+            yield opcode.name, argument
+    except ValueError:
+        # The standard library's words are for programmers.
+        raise ValueError("its pickle has an instruction that cannot be read") from None
 
 
 class _Machine:
@@ -65,6 +81,7 @@ class _Machine:
         self._marks: list[int] = []
         self._kept: dict[int, Any] = {}
         self._names, self._persistent = names, persistent
+        self._taken = 0
 
     def follow(self, instruction: str, argument: Any) -> None:
         """Follows one instruction, by the name that `pickletools` gives it."""
@@ -108,18 +125,24 @@ class _Machine:
                 items = self._last(1) if instruction == "APPEND" else self._since_mark()
                 if isinstance(stack[-1], list):
                     stack[-1].extend(items)
+            case "EMPTY_SET":
+                stack.append(Foreign("builtins.set"))
+            case "FROZENSET":
+                self._since_mark()
+                stack.append(Foreign("builtins.frozenset"))
+            case "ADDITEMS":
+                self._since_mark()
             case "GLOBAL":
-                stack.append(self._known(*argument.split(" ", 1)))
+                stack.append(self._named(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
-                stack.append(self._known(*map(str, self._last(2))))
-            case "REDUCE" | "NEWOBJ":
-                name, arguments = self._last(2)
-                function = self._names.get(name) if isinstance(name, Name) else None
-                if function is None or not isinstance(arguments, tuple):
-                    raise ValueError("it calls what is no function")
-                stack.append(function(*arguments))
+                stack.append(self._named(*self._last(2)))
+            case "REDUCE" | "NEWOBJ" | "NEWOBJ_EX":
+                function, *arguments = self._last(3 if instruction == "NEWOBJ_EX" else 2)
+                stack.append(self._made(function, arguments[0]))
             case "BINPERSID":
-                stack.append(self._persistent(stack.pop()))
+                identifier = stack.pop()
+                self._take(identifier)
+                stack.append(self._persistent(identifier))
             case "BUILD" | "POP":
                 stack.pop()
             case "POP_MARK":
@@ -131,11 +154,29 @@ class _Machine:
             case _:
                 raise ValueError(f"it has the instruction {instruction}")
 
-    def _known(self, module: str, name: str) -> Name:
+    def _named(self, module: Any, name: Any) -> Name | Foreign:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("it asks for a name that is no text")
         asked = Name(module, name)
-        if asked not in self._names:
-            raise ForeignName(asked)
-        return asked
+        return asked if asked in self._names else Foreign(f"{module}.{name}")
+
+    def _made(self, name: Any, arguments: Any) -> Any:
+        """What a call makes."""
+        if isinstance(name, Foreign):
+            return name
+        function = self._names.get(name) if isinstance(name, Name) else None
+        if function is None or not isinstance(arguments, tuple):
+            raise ValueError("it calls what is no function")
+        self._take(arguments)
+        for argument in arguments:
+            self._take(argument)
+        return function(*arguments)
+
+    def _take(self, value: Any) -> None:
+        """Counts the values that a call takes: one list may stand at many places."""
+        self._taken += len(value) if isinstance(value, (list, tuple, dict)) else 0
+        if self._taken > _MOST_TAKEN:
+            raise ValueError(f"its calls take more than {_MOST_TAKEN:,} values")
 
     def _last(self, count: int) -> list[Any]:
         """Takes the last so many values from the stack."""

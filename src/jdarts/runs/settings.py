@@ -14,6 +14,7 @@ import tyro
 
 from jdarts.errors import InputError
 from jdarts.genotype_text import is_genotype_text, plain_text
+from jdarts.space import MOST_CELLS
 
 #: Annotations of fields that the command line shows in a way of their own.
 Folder = tyro.conf.arg(metavar="DIR", help_behavior_hint="")
@@ -104,7 +105,7 @@ RUN_BOUNDS: Mapping[str, Bounds] = {
 
 #: Sizes of networks. A network of the largest does not fit any machine; its shapes can still be counted.
 CHANNELS = Bounds(1, 65_536)
-CELLS = Bounds(1, 256)
+CELLS = Bounds(1, MOST_CELLS)
 NODES = Bounds(1, 32)
 VOCABULARY = Bounds(1, 1_000_000_000)
 WIDTH = Bounds(1, 1_000_000)
