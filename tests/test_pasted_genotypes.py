@@ -243,6 +243,17 @@ def test_one_that_is_cut_off_is_not_passed_over(form, tmp_path):
             parse_genotype(cut)
 
 
+@pytest.mark.parametrize("form", [str, as_dict, as_call, Genotype.to_json])
+def test_pieces_of_one_are_not_passed_over(form):
+    whole = form(zoo.DARTS_V2)
+    pieces = [whole[start:] for start in range(1, len(whole) // 2, 7)]
+    pieces += [whole[:place] + bracket + whole[place:] for place in range(0, len(whole) - 1, 13) for bracket in ")}("]
+    for piece in pieces:
+        for text in (f"{V1}\n{piece}", f"{piece}\n{V1}"):
+            with pytest.raises(InputError, match=r"cut off; name the one|several are given"):
+                parse_genotype(text)
+
+
 def test_a_different_one_late_in_a_log_is_seen():
     for log, line in (((V1 + "\n") * 10_001 + V2, 10_002), (f"{zoo.DARTS_V1.to_json()}\n" * 3000 + V2, 3001)):
         with bounded(), pytest.raises(InputError, match=f"several are given, 2 of them, in the lines 1, {line}; name"):
@@ -270,7 +281,7 @@ def test_more_than_are_read_are_refused():
 def test_nothing_but_the_error_is_printed(derive, recwarn):
     for text, words in {
         "Genotype(normal=1if 1else 2)": "normal is '1if 1else 2'",
-        f"pict(normal={V1[16:]}": "is no run's folder, checkpoint or genotype",
+        "DARTS_V3 " * 40: "is no run's folder, checkpoint or genotype",
     }.items():
         code, out, err = derive(text)
         assert (code, out) == (2, "") and err.startswith("error: ") and words in err

@@ -28,6 +28,7 @@ from jdarts.genotype_text import (
     Pasted,
     alias_in,
     arguments_of,
+    is_meant,
     pasted_genotypes,
     pasted_in_line,
     plain_text,
@@ -287,20 +288,12 @@ def _distinct(pasted: list[Pasted], kind: type[AnyGenotype] | None) -> dict[AnyG
             genotype = _from_call(text)
         except InputError:
             genotype = None
-        if genotype is None and _is_meant(text):
+        if genotype is None and is_meant(text, _ALL_FIELDS):
             # It is damaged and may be the one that is meant.
             genotype = text
         if genotype is not None and (kind is None or not isinstance(genotype, _KINDS_BUT[kind])):
             found.setdefault(genotype, each)
     return found
-
-
-def _is_meant(text: str) -> bool:
-    """Whether what cannot be read is a genotype with an error; alphas and the class, in a text about it, are none."""
-    text = "".join(text.split())
-    if text.startswith(("{", "dict(")):
-        return any(field in text for field in ("normal_concat", "reduce_concat", "recurrent"))
-    return "[" in text or "((" in text or any(f"{field}=" in text for field in _ALL_FIELDS)
 
 
 def _places(found: Mapping[AnyGenotype | str, Pasted]) -> str:

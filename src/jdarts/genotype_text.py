@@ -20,12 +20,17 @@ _FIELD = r"(?:normal|normal_concat|reduce|reduce_concat|recurrent|concat|edges_p
 _CALL = r"(?:Recurrent)?Genotype\s{0,9}\("
 #: A dictionary or an object of JSON, in the text of a log perhaps, with a genotype's field in front.
 _FIELDS = rf"\bdict\s{{0,9}}\(\s{{0,99}}{_FIELD}\s{{0,9}}=|\{{\s{{0,99}}\\{{0,8}}[\"']{_FIELD}\\{{0,8}}[\"']\s{{0,9}}:"
-_START = re.compile(rf"(?P<call>{_CALL})|{_FIELDS}")
+#: An edge; outside of a genotype it is a piece of one whose beginning is damaged.
+_EDGE = (
+    r"[(\[]\s{0,9}b?\\{0,8}[\"'](?:[a-z_]{3,30}(?:_?[1-9]x[1-9]){1,2}|skip_connect(?:ion)?|noise|none|tanh|relu|sigmoid|identity)"
+    r"\\{0,8}[\"']\s{0,9},\s{0,9}[0-9]{1,3}\s{0,9}[)\]]"
+)
+_START = re.compile(rf"(?P<call>{_CALL})|{_FIELDS}|(?P<edges>(?:{_EDGE}[\s,]{{0,9}})+)")
 #: A quoted text ends with its line where nothing else ends it, so that no character is read twice.
 _QUOTED = r"""'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?"""
 _INSIDE = rf"[(){{}}]|\\.|#[^\n]*|{_QUOTED}"
 _IN_CALL, _IN_FIELDS = (re.compile(rf"(?P<next>{start})|{_INSIDE}") for start in (_CALL, f"{_CALL}|{_FIELDS}"))
-_TEXTS = re.compile(_QUOTED)
+_TEXTS, _HAS_EDGE = re.compile(_QUOTED), re.compile(_EDGE)
 _ESCAPED_QUOTE = re.compile(r"\\{1,8}(['\"])")
 #: What stands before a genotype: the name that it is assigned to, the module that the class is taken from.
 _BEFORE = re.compile(
@@ -107,7 +112,7 @@ def plain_text(text: str) -> str:
 
 
 def pasted_genotypes(text: str) -> Iterator[Pasted]:
-    """The genotypes in a text, in order: whole ones, and those that the next one or the end of the text cuts off.
+    """The genotypes in a text, in order: whole ones, those that the next one or the end of the text cuts off, and pieces.
 
     Raises:
       InputError: there are too many.
@@ -121,7 +126,7 @@ def pasted_genotypes(text: str) -> Iterator[Pasted]:
         if opened["call"] and _DEFINITION.search(before):
             end = opened.end()
             continue
-        end, whole = _closed(text, opened)
+        end, whole = (opened.end(), False) if opened["edges"] else _closed(text, opened)
         line, counted = line + text.count("\n", counted, start), start
         named = _BEFORE.search(before) if before.rstrip().endswith(_ENDS_BEFORE) else None
         yield Pasted(named[1] if named else None, line, text[start:end] if whole else None)
@@ -138,6 +143,17 @@ def pasted_in_line(text: str, line: int) -> list[Pasted]:
         return []
     found = itertools.takewhile(lambda each: each.line == 1, pasted_genotypes(lines[-1]))
     return [each._replace(line=line) for each in found]
+
+
+def is_meant(text: str, fields: tuple[str, ...]) -> bool:
+    """Whether what cannot be read is a genotype with an error; alphas and the class, in a text about it, are none."""
+    plain = "".join(text.split())
+    if plain.startswith(("{", "dict(")):
+        return (
+            any(field in plain for field in ("normal_concat", "reduce_concat", "recurrent"))
+            or _HAS_EDGE.search(text) is not None
+        )
+    return "[" in plain or "((" in plain or any(f"{field}=" in plain for field in fields)
 
 
 def alias_in(text: str, name: str) -> str | None:
