@@ -299,6 +299,10 @@ def test_weights_are_taken_where_there_are_no_averages_and_the_auxiliary_head_is
     jax.tree.map(np.testing.assert_array_equal, found.variables, dict(trained.variables))
     checkpoint.save(tmp_path / "run/checkpoints", 4, state | {"average": ones}, record)
     assert all(np.all(leaf == 1) for leaf in jax.tree.leaves(load_network(tmp_path / "run").variables))
+    diverged = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), ones)
+    checkpoint.save(tmp_path / "run/checkpoints", 5, state | {"average": diverged}, record)
+    with pytest.raises(InputError, match=r"step_0*5.*holds values that are not finite"):
+        load_network(tmp_path / "run")
 
 
 command = command_line.fixture(main, "export")
@@ -364,6 +368,19 @@ def test_weights_that_are_not_finite_are_refused(name, value, state_dict):
     wrong = state_dict | {name: array}
     with pytest.raises(InputError, match=f"the checkpoint's {name} holds values that are not finite"):
         import_weights(network_of(wrong, CELLS), wrong)
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(1e300, jnp.float32), (1e39, jnp.bfloat16), (1e5, jnp.float16)])
+def test_weights_that_overflow_are_refused(value, dtype, state_dict):
+    wrong = state_dict | {"classifier.bias": np.full(4, value)}
+    with pytest.raises(InputError, match=r"classifier\.bias holds values that are not finite .* in the network's type"):
+        import_weights(network_of(wrong, CELLS, dtype=dtype), wrong)
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (0,), (6, 3), (6, 3, 3, 3, 1)])
+def test_stems_of_other_axes_are_refused(shape, state_dict):
+    with pytest.raises(InputError, match=r"stem\.0\.weight has shape"):
+        import_weights(network_of(state_dict, CELLS), state_dict | {"stem.0.weight": np.ones(shape)})
 
 
 def test_arrays_beside_a_prefix_and_counts_are_passed_over(state_dict):

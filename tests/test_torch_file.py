@@ -164,12 +164,6 @@ COSTLY = {
     "copies of a dictionary": (pairs(30_000), b"ccollections\nOrderedDict\nq\x01", b"h\x01h\x00\x85R0" * 10_000, b"."),
     "copies that are kept": (pairs(30_000), b"ccollections\nOrderedDict\nq\x01", b"h\x01h\x00\x85R" * 10_000, b"."),
     "copies of sizes": (pairs(30_000), b"ctorch\nSize\nq\x01", b"h\x01h\x00\x85R" * 20_000, b"."),
-    "copies of a shape": (
-        pairs(30_000),
-        b"ctorch._utils\n_rebuild_tensor\nq\x01",
-        b"h\x01(NK\x00h\x00h\x00tR" * 20_000,
-        b".",
-    ),
     "copies of a text": (
         b"X" + struct.pack("<I", 10**6) + b"x" * 10**6 + b"q\x00ctorch\nSize\nq\x01",
         b"h\x01h\x00\x85R" * 20_000 + b".",
@@ -177,7 +171,10 @@ COSTLY = {
     "copies of arguments": (
         b"(" + b"N" * 100_000 + b"tq\x00cnumpy.core.multiarray\nscalar\nq\x01" + b"h\x01h\x00R0" * 80_000 + b".",
     ),
-    "copies of an identifier": (b"(" + b"N" * 100_000 + b"tq\x00" + b"h\x00Q" * 80_000 + b".",),
+    "copies of an identifier": (
+        b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000NK\x04" + b"N" * 100_000 + b"tq\x00",
+        b"h\x00Q0" * 80_000 + b".",
+    ),
     "a name that takes long to write": (b"K\x01", b"q\x00h\x00\x86" * 60, b"h\x00\x93."),
     "a key that takes long to hash": (b"}K\x01" + b"q\x00h\x00\x86" * 60 + b"K\x01s.",),
     "pairs with such a key": (b"ccollections\nOrderedDict\n](](K\x01", b"q\x00h\x00\x86" * 60, b"K\x01ee\x85R."),

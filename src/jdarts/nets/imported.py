@@ -46,7 +46,9 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
         the message names the first.
     """
     arrays = _without_prefix(arrays)
-    image_channels = np.shape(arrays.get("stem.0.weight", arrays.get("stem0.0.weight", np.zeros((1, 3)))))[1]
+    stem = arrays.get(_FIRST[network.stem], np.zeros((1, 3)))
+    # Of another number of axes, it is refused with the others that do not fit.
+    image_channels = (*np.shape(stem), 1, 1)[1]
     expected = init_shapes(network, image_channels)
     variables: dict[str, Any] = {}
     used = set()
@@ -69,10 +71,12 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
             array = np.asarray(arrays[name])
             if not jnp.issubdtype(array.dtype, jnp.floating):
                 raise InputError(f"the checkpoint's {name} is of the type {array.dtype}; weights are floats")
-            if not np.isfinite(array).all():
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(array.astype(network.dtype, copy=False)).all()
+            if not finite:
                 raise InputError(
-                    f"the checkpoint's {name} holds values that are not finite (NaN or infinity): its training has diverged; "
-                    "give an earlier checkpoint"
+                    f"the checkpoint's {name} holds values that are not finite (NaN or infinity) in the network's type: its "
+                    "training has diverged; give an earlier checkpoint"
                 )
             parts.append(entry.layout.convert(array))
         used.update(entry.names)
