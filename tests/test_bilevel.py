@@ -404,3 +404,10 @@ def test_a_state_of_shared_arrays_may_be_donated(make, name):
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         if not jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
             np.testing.assert_allclose(one, other)
+
+
+def test_an_optimiser_that_does_not_fit_is_refused():
+    masked = optax.masked(optax.adam(0.1), {"other": True})
+    given = {"weight_optimizer": optax.sgd(0.1), "alpha_optimizer": masked}
+    with pytest.raises(InputError, match="the optimiser of the alphas cannot begin with them"):
+        jdarts.init_state(jax.random.key(0), jnp.zeros(2), {"x": jnp.zeros(2)}, **given)

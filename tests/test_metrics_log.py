@@ -193,3 +193,12 @@ def test_the_file_is_read_once_however_many_epochs_follow(tmp_path, monkeypatch)
                 log.write_epoch(epoch, {}, epoch)
     assert len(reads) == 1
     assert len(read_metrics(tmp_path)) == 49
+
+
+@pytest.mark.parametrize("content", ["", '{"step": 1}\n{"step": 2}\n'])
+def test_a_file_that_is_changed_meanwhile_is_noticed(tmp_path, content):
+    with MetricsLog(tmp_path) as log:
+        log.write(1, {"a": 1.0})
+        (tmp_path / "metrics.jsonl").write_text(content)
+        with pytest.raises(InputError, match=r"metrics.jsonl was changed while the run wrote it: it has \d+ bytes"):
+            log.write(2, {"a": 1.0})

@@ -325,3 +325,26 @@ def test_sets_of_other_sizes_share_no_program(tmp_path):
         search(config, dataset=own_images(count=count), stream=io.StringIO(), programs=programs)
     run_search(own_images(count=102), run_dir=tmp_path / "alone", **settings)
     assert leaves(tmp_path / "102") == leaves(tmp_path / "alone")
+
+
+@pytest.mark.usefixtures("user_settings")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("given", ["digits", own_images().train, 5])
+def test_what_is_no_image_set_is_refused(tmp_path, kind, given):
+    with pytest.raises(InputError, match=r"the data are a \w+; give a ImageDataset, or the name of a set"):
+        KINDS[kind](given, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_fingerprint_that_is_removed_meanwhile_is_noticed(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+
+    def without_data(run, state, epoch, evaluation):
+        settings = json.loads((folder / "config.json").read_text())
+        del settings["data"]
+        (folder / "config.json").write_text(json.dumps(settings))
+
+    monkeypatch.setattr("jdarts.search.loop.SearchRun.epoch_files", without_data)
+    with pytest.raises(InputError, match=r"config.json was changed while the run used it"):
+        run_search(None, run_dir=folder)

@@ -282,6 +282,10 @@ def _names(folder: Path) -> list[str]:
             return os.listdir(folder)
         except FileNotFoundError:
             return []
+        except NotADirectoryError:
+            raise UnreadableError(
+                f"{folder} is a file, and checkpoints lie in a folder of this name; move it away and start the same command again"
+            ) from None
 
 
 def _is_folder(path: Path) -> bool:

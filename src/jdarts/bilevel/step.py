@@ -60,7 +60,7 @@ def init_state(
       alpha_optimizer: minimises the validation loss.
 
     Raises:
-      InputError: weights or alphas hold something that no gradient can move.
+      InputError: weights or alphas hold something that no gradient can move, or an optimiser does not fit them.
     """
     for name, tree in (("weights", weights), ("alphas", alphas)):
         for path, leaf in jax.tree.leaves_with_path(tree):
@@ -75,11 +75,21 @@ def init_state(
         weights=weights,
         alphas=alphas,
         model_state=model_state,
-        weight_opt_state=weight_optimizer.init(weights),
-        alpha_opt_state=alpha_optimizer.init(alphas),
+        weight_opt_state=_opt_state(weight_optimizer, weights, "weights"),
+        alpha_opt_state=_opt_state(alpha_optimizer, alphas, "alphas"),
         key=key,
     )
     return _separate(state)
+
+
+def _opt_state(optimizer: optax.GradientTransformation, params: PyTree, whose: str) -> optax.OptState:
+    try:
+        return optimizer.init(params)
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(
+            f"the optimiser of the {whose} cannot begin with them ({type(error).__name__}: {str(error)[:160]}); give one whose "
+            "masks and labels fit their structure"
+        ) from error
 
 
 def _separate(tree: PyTree) -> PyTree:

@@ -16,6 +16,7 @@ from jdarts.report import draw_cells
 from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import SUMMARY
+from jdarts.runs.settings import named_after
 from jdarts.sampling import sample_genotype
 from jdarts.search import summary as search_summary
 from jdarts.search.images import SearchImages
@@ -47,8 +48,7 @@ def pipeline(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config.check()
-    if dataset is not None:
-        config = dataclasses.replace(config, dataset=dataset.name)
+    config = named_after(config, dataset, data.ImageDataset)
     settings = config.to_json()
     folder = RunFolder(config.folder)
     folder.check(settings)

@@ -49,6 +49,7 @@ class MetricsLog:
         self._epochs = {record[EPOCH] for record in kept if EPOCH in record}
         with _described(self._path):
             self._file = self._path.open("ab", buffering=0)
+            self._size = os.fstat(self._file.fileno()).st_size
         try:
             self._events = _EventFile(self._path.parent / TENSORBOARD_FOLDER, after_step)
         except BaseException:
@@ -78,12 +79,14 @@ class MetricsLog:
         line = _line({"step": int(step), "time": now} | numbers)
         with _described(self._path):
             end = self._checked_size()
+            self._size = end + len(line)
             try:
                 while line:
                     line = line[self._file.write(line) :]
             except OSError:
                 with suppress(OSError):
                     os.ftruncate(self._file.fileno(), end)
+                self._size = end
                 raise
         self._events.write(step, now, numbers)
 
@@ -100,7 +103,7 @@ class MetricsLog:
             self._epochs.add(number)
 
     def _checked_size(self) -> int:
-        """The size of the file, which must still lie where it was opened."""
+        """The size of the file, which must still lie where it was opened, as it was written."""
         ours = os.fstat(self._file.fileno())
         try:
             in_place = os.path.samestat(ours, os.stat(self._path))
@@ -109,6 +112,11 @@ class MetricsLog:
         if not in_place:
             raise InputError(
                 f"{self._path} was removed or replaced while the run wrote it; put it back and start the same command again"
+            )
+        if ours.st_size != self._size:
+            raise InputError(
+                f"{self._path} was changed while the run wrote it: it has {ours.st_size:,} bytes, and {self._size:,} were "
+                "written; put it back and start the same command again"
             )
         return ours.st_size
 

@@ -43,6 +43,7 @@ class RunFolder:
         self._lock: int | None = None
         self._settings: Mapping[str, Any] = {}
         self._data: Fingerprint | None = None
+        self._written: Any = None
 
     @property
     def checkpoints(self) -> Path:
@@ -108,6 +109,7 @@ class RunFolder:
                 if begins:
                     self.write(CONFIG, json.dumps({**config, DATA: data}, indent=1) + "\n")
                 self._lock, self._settings, self._data = lock, config, data
+                self._written = _read_config(self.path / CONFIG)
                 yield
             except (InputError, OSError):
                 if begins and self._is_locked_by(lock):
@@ -156,6 +158,8 @@ class RunFolder:
             if not self._is_locked_by(self._lock):
                 raise InputError(f"{self.path} was replaced by another folder while the run used it; {mend}")
             _check_same(self.path / CONFIG, self._settings, self._data)
+            if _read_config(self.path / CONFIG) != self._written:
+                raise InputError(f"{self.path / CONFIG} was changed while the run used it; {mend}")
 
     def _remove_begun(self, made: list[Path]) -> None:
         """Removes what the folder holds, and the folders that were made with it, if there is no step of a run in it."""
@@ -223,13 +227,18 @@ def _precedes_config(name: str) -> bool:
     return name == LOCK or is_aside(name, CONFIG)
 
 
-def _check_same(path: Path, config: Mapping[str, Any], data: Fingerprint | None) -> None:
+def _read_config(path: Path) -> dict[str, Any]:
     try:
-        before = parse_json(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except ValueError:
         raise InputError(f"{path} is damaged; choose another --run-dir") from None
-    if not isinstance(before, dict):
+    if not isinstance(content, dict):
         raise InputError(f"{path} is not a run's configuration; choose another --run-dir")
+    return content
+
+
+def _check_same(path: Path, config: Mapping[str, Any], data: Fingerprint | None) -> None:
+    before = _read_config(path)
     missing = object()
     of_run = before.pop(DATA, _BEFORE_FINGERPRINTS)
     # Settings that are younger than the run; those of a pipeline's parts have names such as `search.precision`.

@@ -8,13 +8,15 @@ import numbers
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
 from jdarts.errors import InputError
 from jdarts.genotype_text import is_genotype_text, plain_text
 from jdarts.space import MOST_CELLS
+
+Config = TypeVar("Config", bound=Any)
 
 #: Annotations of fields that the command line shows in a way of their own.
 Folder = tyro.conf.arg(metavar="DIR", help_behavior_hint="")
@@ -173,6 +175,26 @@ def as_json(config: Any, *, without: Iterable[str] = WITHOUT_EFFECT) -> dict[str
 def _as_plain(number: Any) -> Any:
     """A number of NumPy's as one of Python's."""
     return number.item()
+
+
+def named_after(config: Config, data: Any, kind: type) -> Config:
+    """A configuration with the name of the data that are given beside it, if there are any.
+
+    Args:
+      config: the settings, with a field `dataset`.
+      data: the images or the text, or None.
+      kind: the class that they must be of.
+
+    Raises:
+      InputError: they are something else.
+    """
+    if data is None:
+        return config
+    if not isinstance(data, kind):
+        raise InputError(
+            f"the data are a {type(data).__name__}; give a {kind.__name__}, or the name of a set in the configuration's dataset"
+        )
+    return dataclasses.replace(config, dataset=data.name)
 
 
 def folder_name(name: str) -> str:

@@ -20,6 +20,7 @@ from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, pro
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.images import check_augmentation
 from jdarts.runs.memory import Saving, saved_by_estimator, saved_by_sharing, start_lines
+from jdarts.runs.settings import named_after
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
 from jdarts.search.images import SearchImages
@@ -55,8 +56,7 @@ def search(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
 
-    if dataset is not None:
-        config = dataclasses.replace(config, dataset=dataset.name)
+    config = named_after(config, dataset, data.ImageDataset)
     images = functools.cache(lambda: dataset or data.load(config.dataset, config.data_dir))
 
     def begin(folder: RunFolder, interruption: Interruption) -> SearchRun:

@@ -1,7 +1,6 @@
 """Several searches that differ in their seeds, as one run: one vmapped step, a folder for each."""
 
 import contextlib
-import dataclasses
 import functools
 import shutil
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, pro
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.memory import exhaustion_explained, start_lines
 from jdarts.runs.protocols import Log
+from jdarts.runs.settings import named_after
 from jdarts.runs.start import check_finished
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
@@ -52,8 +52,7 @@ def search_seeds(
       Interrupted: as for `search`.
     """
     config.check()
-    if dataset is not None:
-        config = dataclasses.replace(config, dataset=dataset.name)
+    config = named_after(config, dataset, data.ImageDataset)
     with processes.ending_together():
         processes.check_same(config)
         return _search_seeds(config, dataset, stream if processes.leads() else processes.silent(), programs)

@@ -23,6 +23,7 @@ from jdarts.runs import CompiledPrograms, EpochRun, Interruption, RunFolder, run
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, check_augmentation, evaluation_shapes
 from jdarts.runs.memory import saved_by_sharing, start_lines
+from jdarts.runs.settings import named_after
 from jdarts.train import summary
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import MemoryImages
@@ -65,8 +66,7 @@ def train(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config.check()
-    if dataset is not None:
-        config = dataclasses.replace(config, dataset=dataset.name)
+    config = named_after(config, dataset, data.ImageDataset)
     # The genotype itself in place of where it is found, which may change while the run goes on.
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 

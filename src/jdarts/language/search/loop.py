@@ -25,6 +25,7 @@ from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, Interruption, RunFolder, run
 from jdarts.runs.devices import Devices
 from jdarts.runs.memory import Saving, saved_by_estimator
+from jdarts.runs.settings import named_after
 
 #: Memory of the steps beside their state in GB, by XLA's plan at 10,000 words, width 300, batch 64, segments of 35 words.
 _OF_ESTIMATORS = {"exact": 3.39, "finite_difference": 2.62, "reference": 2.63, "first_order": 1.21}
@@ -58,8 +59,7 @@ def search_language(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
 
-    if corpus is not None:
-        config = dataclasses.replace(config, dataset=corpus.name)
+    config = named_after(config, corpus, TextCorpus)
     text = functools.cache(lambda: used_text(config, corpus or load_text(config.dataset, config.data_dir)))
 
     def begin(folder: RunFolder, interruption: Interruption) -> _LanguageSearch:

@@ -23,6 +23,7 @@ from jdarts.language.train.summary import LanguageTrainResult, Summary
 from jdarts.report import draw_cells, draw_curves, read_metrics
 from jdarts.runs import CompiledPrograms, Interruption, RunFolder, run
 from jdarts.runs.devices import Devices
+from jdarts.runs.settings import named_after
 
 
 def train_language(
@@ -53,8 +54,7 @@ def train_language(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config.check()
-    if corpus is not None:
-        config = dataclasses.replace(config, dataset=corpus.name)
+    config = named_after(config, corpus, TextCorpus)
     # The genotype itself in place of where it is found, which may change while the run goes on.
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
