@@ -157,8 +157,8 @@ class RunFolder:
                     raise InputError(f"{self.path / name} was removed while the run used it; {mend}")
             if not self._is_locked_by(self._lock):
                 raise InputError(f"{self.path} was replaced by another folder while the run used it; {mend}")
-            _check_same(self.path / CONFIG, self._settings, self._data)
             if _read_config(self.path / CONFIG) != self._written:
+                _check_same(self.path / CONFIG, self._settings, self._data)
                 raise InputError(f"{self.path / CONFIG} was changed while the run used it; {mend}")
 
     def _remove_begun(self, made: list[Path]) -> None:
