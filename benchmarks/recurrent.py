@@ -21,10 +21,10 @@ from harness.limits import cores
 from harness.recurrent_steps import RecurrentSize, prepare_jdarts, prepare_torch
 from harness.rounds import Times
 
-from jdarts.allocator import keep_freed_memory
 from jdarts.command import run_command
 from jdarts.errors import InputError
-from jdarts.files import replace_text
+from jdarts.files.atomic import replace_text
+from jdarts.xla.allocator import keep_freed_memory
 
 SUBJECTS = (
     "pytorch/first_order",

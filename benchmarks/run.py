@@ -19,7 +19,7 @@ from harness.limits import measure_limits
 
 from jdarts.command import run_command
 from jdarts.errors import InputError
-from jdarts.files import replace_text
+from jdarts.files.atomic import replace_text
 
 README = Path(__file__).resolve().parent / "README.md"
 

@@ -21,16 +21,16 @@ from harness.rounds import Times
 from harness.setup import STEP_NAMES, Size
 
 from jdarts import parallel
-from jdarts.allocator import keep_freed_memory, return_freed_memory
 from jdarts.command import run_command
 from jdarts.data import Augmentation
 from jdarts.errors import InputError
-from jdarts.files import replace_text
+from jdarts.files.atomic import replace_text
 from jdarts.nets.supernet import supernet_compiler_options
 from jdarts.report import words
 from jdarts.search import SearchConfig
 from jdarts.search.config import Hypergradient
 from jdarts.search.step import Images, Rows, search_program
+from jdarts.xla.allocator import keep_freed_memory, return_freed_memory
 
 README = Path(__file__).resolve().parent / "README.md"
 

@@ -26,7 +26,7 @@ from jdarts.nets.initial import initial_variables
 from jdarts.nets.supernet import Supernet, init_alphas
 from jdarts.search.config import Hypergradient, hypergradient_named
 from jdarts.search.step import supernet_loss
-from jdarts.traced import equations
+from jdarts.xla.jaxprs import equations
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 import scipy.io
 
-from jdarts.data.raw_cifar import CIFAR10, CIFAR100
+from jdarts.data.originals.cifar import CIFAR10, CIFAR100
 
 FORMS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 

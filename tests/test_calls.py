@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jdarts.calls import apart
+from jdarts.xla.outlined import apart
 
 
 def cubes(x):

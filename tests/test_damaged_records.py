@@ -11,12 +11,12 @@ from mutations import bounded, damaged_json
 
 from jdarts import checkpoint, darts_space, zoo
 from jdarts.derive import main as derive_main
-from jdarts.describe import main as describe_main
+from jdarts.describe.command import main as describe_main
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype
-from jdarts.lookup import find_any_genotype, language_sizes, search_record
+from jdarts.resolve import find_any_genotype, language_sizes, search_record
 from jdarts.space import recurrent_space
-from jdarts.trained import load_network
+from jdarts.trained.loading import load_network
 
 derive = command_line.fixture(derive_main, "derive")
 describe = command_line.fixture(describe_main, "describe")

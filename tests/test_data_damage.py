@@ -12,8 +12,12 @@ import scipy.io
 from made_up_images import FORMS, pack_cifar, spoil, write_cifar, write_fashion_mnist, write_svhn
 from mutations import bounded, damaged_bytes
 
-from jdarts.data import originals, preparation, prepare, raw_cifar, raw_fashion_mnist, raw_svhn
-from jdarts.data.matlab import read_arrays
+from jdarts.data import preparation, prepare
+from jdarts.data.originals import cifar as raw_cifar
+from jdarts.data.originals import fashion_mnist as raw_fashion_mnist
+from jdarts.data.originals import finding as originals
+from jdarts.data.originals import svhn as raw_svhn
+from jdarts.data.originals.matlab import read_arrays
 from jdarts.data.text.catalogue import text_entry
 from jdarts.data.text.originals import read_texts
 from jdarts.errors import InputError

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from made_up_images import pack_cifar, write_cifar
 
-from jdarts.data import download, load, originals, preparation, prepare
+from jdarts.data import load, preparation, prepare
+from jdarts.data.originals import download
+from jdarts.data.originals import finding as originals
 from jdarts.errors import InputError
 
 URL = "http://nowhere.invalid/cifar-10-binary.tar.gz"

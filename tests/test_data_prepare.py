@@ -21,7 +21,8 @@ from made_up_images import (
     write_svhn,
 )
 
-from jdarts.data import load, originals, preparation, prepare
+from jdarts.data import load, preparation, prepare
+from jdarts.data.originals import finding as originals
 from jdarts.data.staging import move_into_place
 from jdarts.errors import InputError
 

@@ -8,7 +8,7 @@ import plain_counts
 import pytest
 
 from jdarts import zoo
-from jdarts.describe import describe, main
+from jdarts.describe.command import describe, main
 from jdarts.errors import InputError
 from jdarts.genotype import CELL_OPERATIONS, Genotype
 from jdarts.space import uniform_space

@@ -9,8 +9,8 @@ import pytest
 
 from jdarts import checkpoint, zoo
 from jdarts.derivation import derive_recurrent_genotype
-from jdarts.describe import main
-from jdarts.describe_recurrent import describe_recurrent
+from jdarts.describe.command import main
+from jdarts.describe.recurrent import describe_recurrent
 from jdarts.genotype import RecurrentGenotype
 from jdarts.space import recurrent_space
 

@@ -14,8 +14,8 @@ from jdarts.nets import discrete
 from jdarts.nets.auxiliary import windows
 from jdarts.nets.discrete import DiscreteNetwork, cifar_network, imagenet_network, init_shapes
 from jdarts.nets.drop_path import drop_path_factors
-from jdarts.nets.imported import import_weights
 from jdarts.nets.reference_names import discrete_entries
+from jdarts.trained.imported import import_weights
 
 SKIP, MAX, AVG, SEPARABLE, DILATED = "skip_connect", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_3x3"
 

@@ -25,15 +25,15 @@ from torch_bytes import FORMATS, Stored
 
 import jdarts
 from jdarts import checkpoint, data, zoo
-from jdarts.array_file import read_arrays
 from jdarts.data.catalogue import CATALOGUE
 from jdarts.errors import InputError
 from jdarts.export import main
+from jdarts.files.arrays import read_arrays
 from jdarts.genotype import Genotype
 from jdarts.nets.discrete import cifar_network, imagenet_network
-from jdarts.nets.imported import import_weights, network_of, read_state_dict
-from jdarts.program_file import sealed
-from jdarts.trained import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
+from jdarts.trained.imported import import_weights, network_of, read_state_dict
+from jdarts.trained.loading import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
+from jdarts.trained.program_file import sealed
 
 __all__ = ["user_settings"]
 

@@ -9,14 +9,14 @@ import textwrap
 
 import pytest
 
-from jdarts import files
-from jdarts.files import remove_abandoned, replace_bytes, replace_text
+from jdarts.files import atomic as files
+from jdarts.files.atomic import remove_abandoned, replace_bytes, replace_text
 from jdarts.report import draw_curves
 
 #: Stops, or dies, with a file half-written.
 WRITER = textwrap.dedent("""
     import os, pathlib, signal, sys
-    from jdarts import files
+    from jdarts.files import atomic as files
 
     def stop(descriptor):
         print("writing", flush=True)

@@ -13,7 +13,7 @@ from fixtures_folder import fixture_files
 
 from jdarts.genotype import Genotype, parse_genotype
 from jdarts.nets.discrete import DiscreteNetwork
-from jdarts.nets.imported import import_weights
+from jdarts.trained.imported import import_weights
 
 #: Largest difference allowed, as a share of the array's largest value.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}

@@ -23,9 +23,9 @@ from small_train import quick
 
 from jdarts import checkpoint, data
 from jdarts.command import run_command
-from jdarts.data.large import open_large
-from jdarts.data.large_views import ColorJitter, crop_box, evaluation_view, training_view
-from jdarts.data.workers import EvaluationViews, TrainingViews, decoded_batches
+from jdarts.data.streamed.dataset import open_large
+from jdarts.data.streamed.views import ColorJitter, crop_box, evaluation_view, training_view
+from jdarts.data.streamed.workers import EvaluationViews, TrainingViews, decoded_batches
 from jdarts.errors import InputError
 from jdarts.train import TrainConfig, train
 from jdarts.train.command import main

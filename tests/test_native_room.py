@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from jdarts import native
-from jdarts.locked_folders import locked_folder
+from jdarts.files.locked_folders import locked_folder
+from jdarts.files.user_cache import is_private_file
 from jdarts.native import build, rules
 from jdarts.nets.language import output_losses
 from jdarts.ops.depthwise import depthwise_conv
@@ -24,7 +25,6 @@ from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import max_pool_3x3
 from jdarts.ops.search_cell import search_cell
 from jdarts.ops.separable import separable_conv
-from jdarts.user_cache import is_private_file
 
 LOAD = "from jdarts.native.build import load_library; load_library()"
 

@@ -10,10 +10,10 @@ from mutations import bounded, damaged_texts
 
 from jdarts import zoo
 from jdarts.derive import main as derive_main
-from jdarts.describe import main as describe_main
+from jdarts.describe.command import main as describe_main
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype, parse_genotype
-from jdarts.lookup import find_any_genotype, find_genotype
+from jdarts.resolve import find_any_genotype, find_genotype
 from jdarts.runs.settings import genotype_label
 
 derive = command_line.fixture(derive_main, "derive")

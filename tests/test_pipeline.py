@@ -16,11 +16,11 @@ from jdarts import checkpoint, search, train
 from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.genotype import parse_genotype
-from jdarts.lookup import find_genotype
 from jdarts.pipeline import Interrupted, PipelineConfig
 from jdarts.pipeline.command import main
 from jdarts.pipeline.protocol import pipeline
 from jdarts.report import Progress
+from jdarts.resolve import find_genotype
 from jdarts.runs import EpochRun, RunFolder
 from jdarts.sampling import sample_genotype
 

@@ -12,8 +12,8 @@ from small_search import STEPS_PER_EPOCH, quick, undisturbed
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
+from jdarts.files.json_data import Fields, parse_json
 from jdarts.genotype import parse_genotype
-from jdarts.json_data import Fields, parse_json
 from jdarts.language.search import summary as language_search_summary
 from jdarts.language.search.summary import LanguageSearchResult
 from jdarts.language.train import summary as language_train_summary

@@ -220,7 +220,7 @@ def test_a_full_disk(moment, quick, undisturbed, tmp_path, monkeypatch, capsys):
 
             def written(self, name, text):
                 if name == moment:
-                    patch.setattr("jdarts.files.os.fsync", failing)
+                    patch.setattr("jdarts.files.atomic.os.fsync", failing)
                 write(self, name, text)
 
             patch.setattr(RunFolder, "write", written)

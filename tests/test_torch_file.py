@@ -14,7 +14,7 @@ from mutations import bounded, damaged_bytes
 from torch_bytes import FORMATS, Call, Global, Stored, zipped
 
 from jdarts.errors import InputError
-from jdarts.nets.torch_file import read_torch_file
+from jdarts.trained.torch_file import read_torch_file
 
 each_format = pytest.mark.parametrize("save", FORMATS.values(), ids=FORMATS)
 

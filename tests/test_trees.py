@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from jdarts import trees
 from jdarts.ops.leaves import joined, parted
+from jdarts.xla import trees
 
 SHAPES = ((3, 1, 2), (), (0, 4), (5,))
 #: Leaves of a tree that is computed with leaf by leaf, and of one that is one vector.

@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from jdarts import user_cache
-from jdarts.user_cache import is_private_file, private_folder
+from jdarts.files import user_cache
+from jdarts.files.user_cache import is_private_file, private_folder
 
 OTHER = 54321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

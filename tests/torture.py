@@ -32,7 +32,7 @@ import small_search
 import small_train
 
 from jdarts import checkpoint, data
-from jdarts.files import replace_text
+from jdarts.files.atomic import replace_text
 from jdarts.report.metrics import METRICS_FILE
 from jdarts.search import search_seeds
 

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from jdarts import bilevel, optim
-from jdarts.allocator import keep_freed_memory, return_freed_memory
 from jdarts.nets.initial import initial_variables
 from jdarts.nets.supernet import Supernet, init_alphas, supernet_compiler_options
 from jdarts.search.config import hypergradient_named
 from jdarts.search.step import supernet_loss
 from jdarts.space import uniform_space
-from jdarts.trees import apply_updates
+from jdarts.xla.allocator import keep_freed_memory, return_freed_memory
+from jdarts.xla.trees import apply_updates
 
 from .setup import Setup, Size
 

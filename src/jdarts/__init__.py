@@ -4,7 +4,6 @@ Liu, Simonyan and Yang, DARTS: Differentiable Architecture Search, ICLR 2019.
 """
 
 from jdarts import zoo
-from jdarts.allocator import keep_freed_memory
 from jdarts.bilevel import (
     BilevelState,
     Estimate,
@@ -24,6 +23,7 @@ from jdarts.genotype import Genotype, RecurrentGenotype, genotype_from_json, par
 from jdarts.parallel import device_mesh, jit_step, pmap_step, shard_step, vmap_step
 from jdarts.space import RecurrentSpace, SearchSpace, darts_space, recurrent_space, uniform_space
 from jdarts.trained import load
+from jdarts.xla.allocator import keep_freed_memory
 
 __version__ = "0.1.0"
 

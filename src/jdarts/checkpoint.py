@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jdarts.errors import InputError
-from jdarts.json_data import Fields, parse_json
+from jdarts.files.json_data import Fields, parse_json
 
 FOLDER = "checkpoints"
 RECORD = "record.json"

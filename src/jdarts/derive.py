@@ -12,8 +12,8 @@ from jdarts.command import run_command
 from jdarts.derivation import genotype_of as genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype
-from jdarts.lookup import find_any_genotype, is_genotype, is_place
 from jdarts.report import draw_genotype
+from jdarts.resolve import find_any_genotype, is_genotype, is_place
 
 #: Characters of what is given that a message shows.
 _LONGEST_SHOWN = 80

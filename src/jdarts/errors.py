@@ -1,4 +1,4 @@
-"""The one kind of error that is meant for people."""
+"""The one kind of error that is meant for people, and how its messages show values."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,16 @@ class InputError(ValueError):
 
     Library functions raise it early; commands print its text without a traceback and exit with code 2.
     """
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value as a message shows it."""
+    try:
+        return shortened(repr(value), limit)
+    except (ValueError, RecursionError):  # A number of thousands of digits, or lists in lists in lists.
+        return f"a huge {type(value).__name__}"
+
+
+def shortened(text: str, limit: int = 60) -> str:
+    """A text as a message shows it."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -8,12 +8,11 @@ import tyro
 
 from jdarts.command import run_command
 from jdarts.data.catalogue import CATALOGUE
-from jdarts.errors import InputError
-from jdarts.genotype_checks import shortened
-from jdarts.lookup import find_genotype
+from jdarts.errors import InputError, shortened
 from jdarts.nets.discrete import Stem, native_image_size
-from jdarts.nets.imported import import_weights, network_of, read_state_dict
-from jdarts.trained import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
+from jdarts.resolve import find_genotype
+from jdarts.trained.imported import import_weights, network_of, read_state_dict
+from jdarts.trained.loading import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
 
 #: What ImageNet's images are normalised with, in the reference implementation and elsewhere.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jdarts.trees import as_vector, sum_of_squares
+from jdarts.xla.trees import as_vector, sum_of_squares
 
 
 def cosine(start: float, end: float, *, epochs: int) -> np.ndarray:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Literal
 
-from jdarts.errors import InputError
+from jdarts.errors import InputError, shortened, shown
 from jdarts.genotype import ACTIVATIONS, CELL_OPERATIONS, INPUT_STATES, NONE
-from jdarts.genotype_checks import shortened, shown
 
 CellKind = Literal["normal", "reduce"]
 CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")

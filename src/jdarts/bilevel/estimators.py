@@ -10,10 +10,10 @@ import optax
 
 from jdarts.bilevel.problem import Estimate, HypergradientFn, Metrics, Problem, PyTree
 from jdarts.bilevel.updates import Signal, make_update, no_cotangents, pulled_back, reads_value, stays_finite
-from jdarts.calls import apart
 from jdarts.errors import InputError
-from jdarts.traced import has_forward_mode
-from jdarts.trees import apply_updates, global_norm
+from jdarts.xla.jaxprs import has_forward_mode
+from jdarts.xla.outlined import apart
+from jdarts.xla.trees import apply_updates, global_norm
 
 
 def first_order() -> HypergradientFn:

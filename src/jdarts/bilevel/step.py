@@ -12,10 +12,10 @@ from jax.core import Tracer
 from jdarts.bilevel.estimators import exact
 from jdarts.bilevel.problem import HypergradientFn, LossFn, Metrics, Problem, PyTree
 from jdarts.bilevel.updates import Signal, make_update
-from jdarts.calls import apart
 from jdarts.errors import InputError
 from jdarts.parallel import mean_over, own_key
-from jdarts.trees import all_finite, apply_updates, global_norm
+from jdarts.xla.outlined import apart
+from jdarts.xla.trees import all_finite, apply_updates, global_norm
 
 
 class BilevelState(flax.struct.PyTreeNode):

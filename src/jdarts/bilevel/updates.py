@@ -10,8 +10,8 @@ import numpy as np
 import optax
 
 from jdarts.errors import InputError
-from jdarts.traced import reads
-from jdarts.trees import all_finite
+from jdarts.xla.jaxprs import reads
+from jdarts.xla.trees import all_finite
 
 PyTree = Any
 

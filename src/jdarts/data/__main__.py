@@ -12,9 +12,9 @@ from tyro.extras import SubcommandApp
 
 from jdarts.command import run_command
 from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, Entry, check_name
+from jdarts.data.originals.images import expanded
 from jdarts.data.preparation import prepare
 from jdarts.data.prepared import Prepared, check_format, data_directory, find_prepared, prepare_command
-from jdarts.data.raw import expanded
 from jdarts.data.text import SOTU, TEXTS, load_text, prepare_text, sotu
 from jdarts.data.text.catalogue import SPLITS, text_entry
 from jdarts.data.text.originals import holds_texts

@@ -5,8 +5,8 @@ import os
 from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, check_name
 from jdarts.data.dataset import ImageDataset
 from jdarts.data.digits import load_digits
-from jdarts.data.large import LARGE
 from jdarts.data.prepared import load_prepared
+from jdarts.data.streamed.dataset import LARGE
 from jdarts.data.text.catalogue import SOTU, TEXTS
 from jdarts.errors import InputError
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, Entry, check_name
-from jdarts.data.download import Progress
-from jdarts.data.originals import download_originals, read_originals, registered_files
+from jdarts.data.originals.download import Progress
+from jdarts.data.originals.finding import download_originals, read_originals, registered_files
+from jdarts.data.originals.images import RawSet, RawSplit, expanded, os_errors_as_input
 from jdarts.data.prepared import (
     Prepared,
     check_format,
@@ -19,7 +20,6 @@ from jdarts.data.prepared import (
     find_prepared,
     prepare_command,
 )
-from jdarts.data.raw import RawSet, RawSplit, expanded, os_errors_as_input
 from jdarts.data.staging import SilentBuilder, move_into_place, staging_folder, written
 from jdarts.errors import InputError
 

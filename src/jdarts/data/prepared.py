@@ -14,7 +14,7 @@ import numpy as np
 
 from jdarts.data.catalogue import Entry
 from jdarts.data.dataset import ImageDataset, ImageSplit
-from jdarts.data.raw import expanded, os_errors_as_input
+from jdarts.data.originals.images import expanded, os_errors_as_input
 from jdarts.data.records import Damage, class_names, open_records, read_info
 from jdarts.errors import InputError
 

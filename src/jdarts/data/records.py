@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jdarts.data.checks import check_class_names
-from jdarts.data.raw import os_errors_as_input
+from jdarts.data.originals.images import os_errors_as_input
 
 #: Bounds of a description, and of what it may describe, that real ones stay well within.
 MOST_DESCRIPTION_BYTES = 1 << 22

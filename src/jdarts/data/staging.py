@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jdarts.data.originals.images import os_errors_as_input
 from jdarts.data.prepared import FILE_FORMAT
-from jdarts.data.raw import os_errors_as_input
 from jdarts.errors import InputError
-from jdarts.locked_folders import left_over, locked_folder
+from jdarts.files.locked_folders import left_over, locked_folder
 
 #: Names of temporary folders: the set's name and what tells folders of one name apart.
 _TEMPORARY = re.compile(r"\.(?P<name>[A-Za-z0-9_.-]+)-incomplete-[a-z0-9_]{8}")

@@ -8,8 +8,8 @@ import numpy as np
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
+from jdarts.files.json_data import Fields
 from jdarts.genotype import RecurrentGenotype
-from jdarts.json_data import Fields
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import train_program
 from jdarts.nets.language import LanguageModel

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import jax
 
-from jdarts.locked_folders import left_over, locked_folder
-from jdarts.user_cache import cache_folder, is_private_file, private_folder, remove
+from jdarts.files.locked_folders import left_over, locked_folder
+from jdarts.files.user_cache import cache_folder, is_private_file, private_folder, remove
 
 _SOURCES = Path(__file__).parent / "kernel"
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-DNDEBUG")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jdarts.errors import InputError
-from jdarts.files import replace_bytes
+from jdarts.files.atomic import replace_bytes
 from jdarts.genotype import AnyGenotype
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 from jdarts.errors import InputError
-from jdarts.files import replace_bytes
-from jdarts.json_data import Fields, as_number, parse_json
+from jdarts.files.atomic import replace_bytes
+from jdarts.files.json_data import Fields, as_number, parse_json
 
 METRICS_FILE = "metrics.jsonl"
 #: The number of an epoch that has ended, in the record of its means.

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import jax
 import tyro
 
-from jdarts.allocator import keep_freed_memory
+from jdarts.files.user_cache import cache_folder, private_folder
 from jdarts.runs.devices import provide_cpu_devices
 from jdarts.runs.interruption import Interrupted, leave_now
-from jdarts.runs.kept_programs import check_kept_programs
 from jdarts.runs.processes import farewell, join
-from jdarts.user_cache import cache_folder, private_folder
+from jdarts.xla.allocator import keep_freed_memory
+from jdarts.xla.compilation_cache import check_kept_programs
 
 Config = TypeVar("Config")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
-from jdarts.files import is_aside, remove_abandoned, replace_text
+from jdarts.files.atomic import is_aside, remove_abandoned, replace_text
+from jdarts.files.json_data import parse_json
 from jdarts.genotype import AnyGenotype
-from jdarts.json_data import parse_json
 from jdarts.report.metrics import METRICS_FILE, TENSORBOARD_FOLDER
 from jdarts.runs import processes
 from jdarts.runs.protocols import Fingerprint

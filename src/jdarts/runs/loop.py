@@ -13,9 +13,8 @@ import jax
 import numpy as np
 
 from jdarts import checkpoint
-from jdarts.allocator import return_freed_memory
 from jdarts.errors import InputError
-from jdarts.json_data import Fields
+from jdarts.files.json_data import Fields
 from jdarts.report import MetricsLog, Progress
 from jdarts.runs import processes
 from jdarts.runs.folder import DATA, RunFolder
@@ -23,6 +22,7 @@ from jdarts.runs.interruption import Interruption
 from jdarts.runs.memory import available_memory, check_state_fits
 from jdarts.runs.programs import CompiledPrograms
 from jdarts.runs.protocols import Fingerprint, Log, Setting, State, Summary
+from jdarts.xla.allocator import return_freed_memory
 
 _PACKAGES = ("jdarts", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 

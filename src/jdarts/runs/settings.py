@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_
 import tyro
 
 from jdarts.errors import InputError
-from jdarts.genotype_text import is_genotype_text, plain_text
+from jdarts.genotype.text import is_genotype_text, plain_text
 from jdarts.space import MOST_CELLS
 
 Config = TypeVar("Config", bound=Any)

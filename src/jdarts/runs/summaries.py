@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from jdarts.errors import InputError
+from jdarts.files.json_data import Fields, parse_json
 from jdarts.genotype import AnyGenotype, parse_genotype
-from jdarts.json_data import Fields, parse_json
 from jdarts.runs.folder import SUMMARY, RunFolder
 
 S = TypeVar("S")

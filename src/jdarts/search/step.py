@@ -17,7 +17,7 @@ from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers,
 from jdarts.runs.images import shuffled_rows
 from jdarts.search.config import SearchConfig, hypergradient_named
 from jdarts.space import CELL_KINDS, SearchSpace
-from jdarts.trees import all_finite
+from jdarts.xla.trees import all_finite
 
 AVERAGED = ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy")
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jdarts.files.json_data import Fields
 from jdarts.genotype import Cell, Genotype
-from jdarts.json_data import Fields
 from jdarts.report import duration
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import read_summary, write_summary

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jdarts import optim, zoo
-from jdarts.data.large import LARGE
+from jdarts.data.streamed.dataset import LARGE
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
-from jdarts.lookup import find_genotype
 from jdarts.nets.discrete import DiscreteNetwork, Stem, cifar_network, imagenet_network
+from jdarts.resolve import find_genotype
 from jdarts.runs.devices import BatchStatistics, Parallel, check_devices
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.settings import (

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from jdarts.data.large import LargeDataset, LargeSplit
-from jdarts.data.large_views import ColorJitter
-from jdarts.data.workers import DecodedBatch, EvaluationViews, TrainingViews, check_workers, decoded_batches
+from jdarts.data.streamed.dataset import LargeDataset, LargeSplit
+from jdarts.data.streamed.views import ColorJitter
+from jdarts.data.streamed.workers import DecodedBatch, EvaluationViews, TrainingViews, check_workers, decoded_batches
 from jdarts.errors import InputError
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, batch_shapes, gathered

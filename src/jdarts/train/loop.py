@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts import checkpoint, data
-from jdarts.data.large import LARGE, LargeDataset, open_large
+from jdarts.data.streamed.dataset import LARGE, LargeDataset, open_large
 from jdarts.errors import InputError
-from jdarts.json_data import Fields
+from jdarts.files.json_data import Fields
 from jdarts.nets.auxiliary import WINDOW
 from jdarts.nets.discrete import AUXILIARY_STRIDE, auxiliary_windows
 from jdarts.nets.initial import initial_variables

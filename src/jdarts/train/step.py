@@ -16,7 +16,7 @@ from jdarts.parallel import first_of_share, mean_over, own_key, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.runs.images import Batch
 from jdarts.train.config import TrainConfig
-from jdarts.trees import all_finite, apply_updates, global_norm
+from jdarts.xla.trees import all_finite, apply_updates, global_norm
 
 AVERAGED = ("train/loss", "train/accuracy")
 

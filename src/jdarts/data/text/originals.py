@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jdarts.data.raw import os_errors_as_input
+from jdarts.data.originals.images import os_errors_as_input
 from jdarts.data.text.catalogue import PLAIN, SPLITS, TextEntry
 from jdarts.errors import InputError
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jdarts.data.download import Progress
+from jdarts.data.originals.download import Progress
+from jdarts.data.originals.images import expanded, os_errors_as_input
 from jdarts.data.prepared import Prepared, data_directory
-from jdarts.data.raw import expanded, os_errors_as_input
 from jdarts.data.staging import SilentBuilder, move_into_place, staging_folder, written
 from jdarts.data.text.catalogue import MARK, SOTU, VERSION, TextEntry, text_entry
 from jdarts.data.text.originals import read_texts

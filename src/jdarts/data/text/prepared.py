@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from jdarts.data.originals.images import os_errors_as_input
 from jdarts.data.prepared import FILE_FORMAT, Prepared, data_directory, find_prepared, prepare_command
-from jdarts.data.raw import os_errors_as_input
 from jdarts.data.records import Damage, open_records
 from jdarts.data.text.catalogue import MARK, SOTU, SPLITS, TEXTS, VERSION, text_entry
 from jdarts.data.text.corpus import TextCorpus, corpus_of_lines

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from jdarts.data.raw import os_errors_as_input
+from jdarts.data.originals.images import os_errors_as_input
 from jdarts.data.text.catalogue import SOTU
 from jdarts.data.text.corpus import UNKNOWN, TextCorpus, corpus_of_lines
 from jdarts.errors import InputError

@@ -10,7 +10,7 @@ import tyro
 from jdarts import zoo
 from jdarts.genotype import RecurrentGenotype
 from jdarts.language.settings import COLUMNS, LanguageConfig
-from jdarts.lookup import find_genotype
+from jdarts.resolve import find_genotype
 from jdarts.runs.settings import WITHOUT_EFFECT, Bounds, as_json, folder_name, genotype_label
 
 

@@ -16,7 +16,7 @@ from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularis
 from jdarts.nets.language_loss import Segment, losses_of, share_of_segment
 from jdarts.parallel import mean_over, placed_share, sum_over
 from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
-from jdarts.trees import all_finite, apply_updates
+from jdarts.xla.trees import all_finite, apply_updates
 
 AVERAGED = ("train/loss",)
 

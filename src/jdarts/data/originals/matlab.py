@@ -15,8 +15,8 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from jdarts.data.raw import os_errors_as_input
-from jdarts.data.unpacking import ZLIB, Readable, Unpacked
+from jdarts.data.originals.images import os_errors_as_input
+from jdarts.data.originals.unpacking import ZLIB, Readable, Unpacked
 from jdarts.errors import InputError
 
 _Order = Literal["<", ">"]

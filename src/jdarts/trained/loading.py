@@ -10,15 +10,15 @@ import jax
 import numpy as np
 
 from jdarts import checkpoint
-from jdarts.archive import is_archive
-from jdarts.array_file import is_file, unreadable
 from jdarts.errors import InputError
-from jdarts.network_file import read_network, read_program
-from jdarts.network_file import save_arrays as save_arrays
-from jdarts.network_file import save_program as save_program
-from jdarts.program_file import is_sealed
-from jdarts.trained_network import ImageFormat as ImageFormat
-from jdarts.trained_network import TrainedNetwork, described_network, description_of, image_format
+from jdarts.files.archive import is_archive
+from jdarts.files.arrays import is_file, unreadable
+from jdarts.trained.network import ImageFormat as ImageFormat
+from jdarts.trained.network import TrainedNetwork, described_network, description_of, image_format
+from jdarts.trained.network_file import read_network, read_program
+from jdarts.trained.network_file import save_arrays as save_arrays
+from jdarts.trained.network_file import save_program as save_program
+from jdarts.trained.program_file import is_sealed
 
 
 class Classifier:

@@ -11,7 +11,7 @@ from jdarts import checkpoint, zoo
 from jdarts.derivation import genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, parse_genotype
-from jdarts.genotype_text import is_genotype_text, plain_text
+from jdarts.genotype.text import is_genotype_text, plain_text
 
 #: The final genotype in a run's folder.
 GENOTYPE_FILE = "genotype.json"

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.array_file import StoredArray, read_arrays
 from jdarts.errors import InputError
+from jdarts.files.arrays import StoredArray, read_arrays
 from jdarts.genotype import Genotype
 from jdarts.nets.discrete import STEM_MULTIPLIER, DiscreteNetwork, Stem, check_network, init_shapes
 from jdarts.nets.reference_names import discrete_entries
-from jdarts.nets.torch_file import read_torch_file
+from jdarts.trained.torch_file import read_torch_file
 
 AUXILIARY = "auxiliary_head."
 _CELL = re.compile(r"cells\.(\d{1,4})\.")

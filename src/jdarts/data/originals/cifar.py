@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from jdarts.data.checks import check_class_names
-from jdarts.data.raw import RawSet, RawSplit, check_labels, os_errors_as_input, read_bounded
-from jdarts.data.unpacking import GZIP, Unpacked
+from jdarts.data.originals.images import RawSet, RawSplit, check_labels, os_errors_as_input, read_bounded
+from jdarts.data.originals.unpacking import GZIP, Unpacked
 from jdarts.errors import InputError
 
 SIZE = 32

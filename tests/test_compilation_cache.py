@@ -8,7 +8,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from jdarts.runs.command import keep_compiled_programs
-from jdarts.runs.kept_programs import check_kept_programs
+from jdarts.xla.compilation_cache import check_kept_programs
 
 
 @contextlib.contextmanager

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jdarts.data import raw_cifar, raw_fashion_mnist, raw_svhn
-from jdarts.data.download import Progress, download
-from jdarts.data.raw import RawSet, os_errors_as_input
+from jdarts.data.originals import cifar as raw_cifar
+from jdarts.data.originals import fashion_mnist as raw_fashion_mnist
+from jdarts.data.originals import svhn as raw_svhn
+from jdarts.data.originals.download import Progress, download
+from jdarts.data.originals.images import RawSet, os_errors_as_input
 from jdarts.errors import InputError
 
 CIFAR_FORMS = {"cifar10": raw_cifar.CIFAR10, "cifar100": raw_cifar.CIFAR100}

@@ -13,8 +13,8 @@ from pathlib import Path
 from jax._src import compilation_cache
 from jax._src.compilation_cache_interface import CacheInterface
 
-from jdarts.files import replace_text
-from jdarts.user_cache import remove
+from jdarts.files.atomic import replace_text
+from jdarts.files.user_cache import remove
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from jdarts.data.large import LargeSplit
-from jdarts.data.large_views import ColorJitter, evaluation_view, training_view
+from jdarts.data.streamed.dataset import LargeSplit
+from jdarts.data.streamed.views import ColorJitter, evaluation_view, training_view
 from jdarts.errors import InputError
 
 #: Batches that every worker keeps ready.

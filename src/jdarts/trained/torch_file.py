@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.archive import Archive, DamagedArchive, is_archive
-from jdarts.array_file import read_file
 from jdarts.errors import InputError
-from jdarts.nets.pickled import Foreign, Name, dictionary, read_pickle
+from jdarts.files.archive import Archive, DamagedArchive, is_archive
+from jdarts.files.arrays import read_file
+from jdarts.trained.pickled import Foreign, Name, dictionary, read_pickle
 
 #: What PyTorch before 1.6 writes first: a number that marks its files, and the number of their format.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001

@@ -5,7 +5,7 @@ from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
-from jdarts.errors import InputError
+from jdarts.errors import InputError, shown
 
 NONE = "none"
 INPUT_STATES = 2
@@ -126,16 +126,3 @@ def checked_sequence(what: str, value: object) -> list[Any]:
 def is_index(value: object) -> bool:
     """Whether this is a whole number, Python's or NumPy's."""
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """A value as a message shows it."""
-    try:
-        return shortened(repr(value), limit)
-    except (ValueError, RecursionError):  # A number of thousands of digits, or lists in lists in lists.
-        return f"a huge {type(value).__name__}"
-
-
-def shortened(text: str, limit: int = 60) -> str:
-    """A text as a message shows it."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -10,7 +10,7 @@ from jdarts import checkpoint, darts_space, zoo
 from jdarts.derivation import derive_genotype
 from jdarts.errors import InputError
 from jdarts.genotype import RecurrentGenotype
-from jdarts.lookup import find_any_genotype, find_genotype, search_record
+from jdarts.resolve import find_any_genotype, find_genotype, search_record
 
 ALPHAS = {kind: np.random.default_rng(n).normal(size=(14, 8)).tolist() for n, kind in enumerate(("normal", "reduce"))}
 

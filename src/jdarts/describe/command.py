@@ -1,4 +1,4 @@
-"""`python -m jdarts.describe GENOTYPE`: the cells, and the size of a network of them."""
+"""The command `python -m jdarts.describe GENOTYPE`: the cells, and the size of a network of them."""
 
 import dataclasses
 import json
@@ -10,17 +10,16 @@ import jax.numpy as jnp
 import tyro
 
 from jdarts import zoo
-from jdarts.command import run_command
 from jdarts.derivation import space_of
-from jdarts.describe_recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
+from jdarts.describe.recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, nodes_of
-from jdarts.lookup import find_any_genotype, language_sizes, search_record
 from jdarts.nets.counts import Size, network_sizes, total
 from jdarts.nets.discrete import auxiliary_head_reads, cifar_network, imagenet_network
 from jdarts.nets.supernet import Supernet
 from jdarts.report import draw_genotype
 from jdarts.report.cell_text import cells_text, table_text
+from jdarts.resolve import find_any_genotype, language_sizes, search_record
 from jdarts.runs.settings import CELLS, CHANNELS, Bounds, option
 from jdarts.space import CELL_KINDS, SearchSpace, cell_kinds, uniform_space
 
@@ -265,7 +264,3 @@ def _genotype(config: DescribeConfig) -> AnyGenotype:
             f"{last}, or leave it out"
         )
     return found
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jdarts.data.raw import RawSet, RawSplit, check_labels, os_errors_as_input
-from jdarts.data.unpacking import GZIP, Unpacked
+from jdarts.data.originals.images import RawSet, RawSplit, check_labels, os_errors_as_input
+from jdarts.data.originals.unpacking import GZIP, Unpacked
 from jdarts.errors import InputError
 
 SIZE = 28

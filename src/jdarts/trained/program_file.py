@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jdarts.array_file import unreadable
 from jdarts.errors import InputError
+from jdarts.files.arrays import unreadable
 
 _MARK = b"jdarts1\n"
 _LENGTH = struct.Struct("<Q")

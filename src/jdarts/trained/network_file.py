@@ -12,14 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.array_file import StoredArray, read_arrays
-from jdarts.errors import InputError
-from jdarts.files import replace_bytes
-from jdarts.genotype_checks import shortened
+from jdarts.errors import InputError, shortened
+from jdarts.files.arrays import StoredArray, read_arrays
+from jdarts.files.atomic import replace_bytes
 from jdarts.nets.discrete import DiscreteNetwork, init_shapes
 from jdarts.nets.reference_names import discrete_entries
-from jdarts.program_file import read_sealed, sealed
-from jdarts.trained_network import ImageFormat, TrainedNetwork, described_network, description_of, image_format
+from jdarts.trained.network import ImageFormat, TrainedNetwork, described_network, description_of, image_format
+from jdarts.trained.program_file import read_sealed, sealed
 
 DESCRIPTION = "description"
 _FORMAT, _PROGRAM_FORMAT = "jdarts network 1", "jdarts program 1"

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from jdarts.data.raw import os_errors_as_input
+from jdarts.data.originals.images import os_errors_as_input
 from jdarts.errors import InputError
 
 # Long enough for a name look-up and one repeated connection attempt.

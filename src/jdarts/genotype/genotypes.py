@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, overload
 
-from jdarts.errors import InputError
-from jdarts.genotype_checks import (
+from jdarts.errors import InputError, shortened, shown
+from jdarts.genotype.checks import (
     INPUT_STATES,
     Cell,
     check_source,
@@ -17,12 +17,8 @@ from jdarts.genotype_checks import (
     is_index,
     nodes_given,
     num_states,
-    shortened,
-    shown,
 )
-from jdarts.genotype_checks import NONE as NONE
-from jdarts.genotype_checks import nodes_of as nodes_of
-from jdarts.genotype_text import (
+from jdarts.genotype.text import (
     LONGEST,
     NotPlain,
     Pasted,

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from jdarts.archive import Archive, DamagedArchive, shown
-from jdarts.errors import InputError
-from jdarts.genotype_checks import shortened
+from jdarts.errors import InputError, shortened
+from jdarts.files.archive import Archive, DamagedArchive, shown
 
 _MAGIC = b"\x93NUMPY"
 #: How the length of a header is written in each version of the format.

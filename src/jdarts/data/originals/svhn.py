@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jdarts.data.matlab import read_arrays
-from jdarts.data.raw import RawSet, RawSplit, check_labels
+from jdarts.data.originals.images import RawSet, RawSplit, check_labels
+from jdarts.data.originals.matlab import read_arrays
 from jdarts.errors import InputError
 
 SIZE = 32

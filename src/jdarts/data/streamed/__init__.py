@@ -1,0 +1,1 @@
+"""Image sets that no memory holds, read image by image."""
