@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NEWEST := .venv-newest
 ARGS ?=
 DATASET ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text lint test torture clean
+.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text lint test test-newest torture clean
 
 help:
 	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
@@ -26,8 +27,9 @@ help:
 	@echo "make bench-text      the same for the recurrent search; ARGS=--write puts the table into benchmarks/README.md"
 	@echo "make lint            ruff and pyright"
 	@echo "make test            the test suite"
+	@echo "make test-newest     the same with the newest JAX, in $(NEWEST) (PYTHON=$(PYTHON)); ARGS=tests/test_bilevel.py for one file"
 	@echo "make torture         1,000 kills of tiny runs, each resumed to its end and compared; ARGS=\"--kills 50 --seed 1\""
-	@echo "make clean           remove $(VENV) and caches; runs/ stays"
+	@echo "make clean           remove $(VENV), $(NEWEST) and caches; runs/ stays"
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here; name a Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
@@ -88,8 +90,15 @@ lint: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
+# Each time the newest versions that pyproject.toml allows. Tests run one file after another where ARGS names files.
+test-newest:
+	@test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	$(NEWEST)/bin/python -m pip list | grep -E '^(jax|jaxlib|flax|optax|chex) '
+	$(NEWEST)/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
 torture: $(READY)
 	$(BIN)/python tests/torture.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .jax_cache build dist src/*.egg-info
+	rm -rf $(VENV) $(NEWEST) .pytest_cache .ruff_cache .hypothesis .jax_cache build dist src/*.egg-info

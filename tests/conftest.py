@@ -2,12 +2,12 @@ import contextlib
 import os
 import tempfile
 
+from xla_flags import QUICK_COMPILATION
+
 # Before jax is imported anywhere: the same settings hold in the processes that tests start.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
-# Compilation is what tests cost; programs that run for milliseconds need no expensive optimisation and no newer emitters.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
-).strip()
+# Compilation is what tests cost.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILATION}".strip()
 
 import jax
 import numpy as np

@@ -10,6 +10,7 @@ import optax
 import pytest
 from fixtures_folder import fixture_files
 from torch_layout import stacked_params, stacked_statistics
+from xla_flags import HAS_OLDER_EMITTERS
 
 import jdarts
 from jdarts.bilevel import Problem
@@ -156,7 +157,9 @@ def _compute(case):
         }
 
     # Compiled much sooner, so large a program: without optimisation, and each kernel once however often it is there.
-    sooner = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": True}
+    sooner: dict[str, bool | str] = {"xla_backend_optimization_level": 0}
+    if HAS_OLDER_EMITTERS:
+        sooner["xla_cpu_use_fusion_emitters"] = True
     found = jax.jit(everything, compiler_options=sooner)(state)
     after = found.pop("after_step")
     return jax.device_get(found) | {"after_step": after}
