@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jdarts.xla.outlined import apart
+from jdarts.xla.outlined import outlined
 
 
 def cubes(x):
@@ -13,7 +13,7 @@ def cubes(x):
 
 
 def with_a_call(x):
-    total, others = apart(cubes, x)(2 * x)
+    total, others = outlined(cubes, x)(2 * x)
     return total + jnp.sum(others["sine"])
 
 
@@ -23,7 +23,7 @@ def inlined(x):
 
 
 def test_eager_code_calls_the_function_itself():
-    assert apart(cubes, jnp.ones(3)) is cubes
+    assert outlined(cubes, jnp.ones(3)) is cubes
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_call_changes_no_value(transformed):
 
 
 def test_a_call_may_have_no_result():
-    assert jax.jit(lambda x: apart(lambda _: {}, x)(x))(jnp.ones(3)) == {}
+    assert jax.jit(lambda x: outlined(lambda _: {}, x)(x))(jnp.ones(3)) == {}
 
 
 def test_programs_for_cpus_keep_the_call():

@@ -5,10 +5,10 @@ import contextlib
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from jdarts.runs.command import keep_compiled_programs
 from jdarts.xla.compilation_cache import check_kept_programs
+from jdarts.xla.jax_compat import reset_compilation_cache
 
 
 @contextlib.contextmanager
@@ -26,20 +26,20 @@ def settings(**values):
 @pytest.fixture
 def folder(tmp_path):
     """An empty folder in which JAX keeps every program."""
-    compilation_cache.reset_cache()
+    reset_compilation_cache()
     with settings(
         jax_compilation_cache_dir=str(tmp_path / "programs"),
         jax_persistent_cache_min_compile_time_secs=0.0,
         jax_logging_level="ERROR",
     ):
         yield tmp_path / "programs"
-    compilation_cache.reset_cache()
+    reset_compilation_cache()
 
 
 def start():
     """As a new process does: nothing is compiled yet; the result of a small program."""
     jax.clear_caches()
-    compilation_cache.reset_cache()
+    reset_compilation_cache()
 
     @jax.jit
     def twice_and_more(x):

@@ -15,9 +15,9 @@ from xla_flags import HAS_OLDER_EMITTERS
 import jdarts
 from jdarts.bilevel import Problem
 from jdarts.nets.supernet import Supernet
-from jdarts.ops.leaves import joined
 from jdarts.optim import alpha_optimizer, weight_optimizer
 from jdarts.search.step import supernet_loss
+from jdarts.xla.leaves import join_leaves
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -98,7 +98,7 @@ def _compute(case):
         weight_optimizer=clipped,
         alpha_optimizer=adam,
     )
-    momentum = joined(jax.tree.leaves(ours(case.params("momentum/"))))
+    momentum = join_leaves(jax.tree.leaves(ours(case.params("momentum/"))))
     state = state.replace(weight_opt_state=optax.tree.set(state.weight_opt_state, trace=momentum))
     train, valid = (
         (ours(file[f"{part}/x"].transpose(0, 2, 3, 1)), jnp.asarray(file[f"{part}/y"], jnp.int32))
@@ -157,7 +157,7 @@ def _compute(case):
         }
 
     # Compiled much sooner, so large a program: without optimisation, and each kernel once however often it is there.
-    sooner: dict[str, bool | str] = {"xla_backend_optimization_level": 0}
+    sooner: dict[str, Any] = {"xla_backend_optimization_level": 0}
     if HAS_OLDER_EMITTERS:
         sooner["xla_cpu_use_fusion_emitters"] = True
     found = jax.jit(everything, compiler_options=sooner)(state)

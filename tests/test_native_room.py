@@ -19,12 +19,12 @@ from jdarts.native import build, rules
 from jdarts.nets.language import output_losses
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.highway import mixed_highway
-from jdarts.ops.leaves import joined, parted
 from jdarts.ops.mixing import combine, moments, products
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import max_pool_3x3
 from jdarts.ops.search_cell import search_cell
 from jdarts.ops.separable import separable_conv
+from jdarts.xla.leaves import join_leaves, split_leaves
 
 LOAD = "from jdarts.native.build import load_library; load_library()"
 
@@ -90,7 +90,7 @@ def every_primitive(x, kernels):
     return (
         *(gradients(y), pull_back(change), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))),
         *(
-            parted(joined([x, kernels]), [x.shape, kernels.shape]),
+            split_leaves(join_leaves([x, kernels]), [x.shape, kernels.shape]),
             of_separable(z),
             back,
             of_pointwise(mapped),

@@ -11,18 +11,18 @@ from jdarts.errors import InputError
 from jdarts.nets.discrete import cifar_network
 from jdarts.nets.layers import checked_images
 from jdarts.nets.supernet import Supernet, init_alphas
-from jdarts.ops.changes import changes
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.dropped import dropped_product
 from jdarts.ops.highway import mixed_highway
-from jdarts.ops.leaves import joined, parted
 from jdarts.ops.mixing import combine, moments, products
+from jdarts.ops.mixing_tangents import mixing_tangents
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 from jdarts.ops.search_cell import search_cell
 from jdarts.ops.separable import separable_conv
 from jdarts.ops.word_losses import word_losses
 from jdarts.space import darts_space
+from jdarts.xla.leaves import join_leaves, split_leaves
 
 MAPS, ROUTES = (1, 2, 3, 3, 2), ((0, 0, 0, 0),)
 
@@ -41,9 +41,9 @@ FUNCTIONS = {
     "combine": (lambda w, x: combine(w, [x], routes=ROUTES, sizes=(1,)), (1, 2), MAPS),
     "products": (lambda x, y: products([x], [y], routes=ROUTES), MAPS, MAPS),
     "moments": (lambda x: moments((x,)), MAPS),
-    "changes": (lambda w, x, dx: changes(w, [x], [dx], routes=ROUTES, sizes=(1,)), (1, 2), MAPS, MAPS),
-    "joined": (lambda x, y: joined([x, y]), (2,), (3, 2)),
-    "parted": (lambda x: parted(x, [(2,), (2,)]), (4,)),
+    "mixing_tangents": (lambda w, x, dx: mixing_tangents(w, [x], [dx], routes=ROUTES, sizes=(1,)), (1, 2), MAPS, MAPS),
+    "joined": (lambda x, y: join_leaves([x, y]), (2,), (3, 2)),
+    "parted": (lambda x: split_leaves(x, [(2,), (2,)]), (4,)),
     "mixed_highway": (mixed_highway, (1, 4), *[(1, 2, 3)] * 3),
     "dropped_product": (lambda x, m: dropped_product(x, m, jnp.ones((2, 2))), (3, 2, 2), (5, 2)),
     "word_losses": (lambda x, b: word_losses(x, b, jnp.zeros((3, 2), jnp.int32)), (3, 2, 2), (2,)),

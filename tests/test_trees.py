@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from jdarts.ops.leaves import joined, parted
 from jdarts.xla import trees
+from jdarts.xla.leaves import join_leaves, split_leaves
 
 SHAPES = ((3, 1, 2), (), (0, 4), (5,))
 #: Leaves of a tree that is computed with leaf by leaf, and of one that is one vector.
@@ -37,31 +37,31 @@ def assert_same(found, expected, rtol=0.0, atol=0.0):
 def test_joined_leaves_are_their_numbers_in_order_and_come_apart_again(path):
     for dtype in ("float32", "float64", "bfloat16"):
         arrays = leaves(7, dtype)
-        vector = jax.jit(joined)(arrays)
+        vector = jax.jit(join_leaves)(arrays)
         np.testing.assert_array_equal(vector, jnp.concatenate([array.reshape(-1) for array in arrays]))
-        assert_same(jax.jit(lambda vector, of=arrays: parted(vector, [a.shape for a in of]))(vector), arrays)
+        assert_same(jax.jit(lambda vector, of=arrays: split_leaves(vector, [a.shape for a in of]))(vector), arrays)
 
 
 def test_joining_and_parting_are_each_others_transposes_in_every_mode_and_lane(path):
     arrays, others = leaves(5), leaves(5, start=1)
     shapes = [array.shape for array in arrays]
-    vector = joined(others)
+    vector = join_leaves(others)
 
     def squares(arrays):
-        return jnp.sum(joined([a * b for a, b in zip(arrays, parted(joined(arrays) * vector, shapes))]))
+        return jnp.sum(join_leaves([a * b for a, b in zip(arrays, split_leaves(join_leaves(arrays) * vector, shapes))]))
 
     value, pulled = jax.value_and_grad(squares)(arrays)
-    np.testing.assert_allclose(value, jnp.sum(joined(arrays) ** 2 * vector), rtol=1e-12)
+    np.testing.assert_allclose(value, jnp.sum(join_leaves(arrays) ** 2 * vector), rtol=1e-12)
     assert_same(pulled, [2 * a * b for a, b in zip(arrays, others)], rtol=1e-12)
     # Only one leaf moves.
-    alone = jax.jvp(lambda last: joined([*arrays[:-1], last]), (arrays[-1],), (others[-1],))[1]
-    np.testing.assert_array_equal(alone, joined([*(jnp.zeros_like(a) for a in arrays[:-1]), others[-1]]))
+    alone = jax.jvp(lambda last: join_leaves([*arrays[:-1], last]), (arrays[-1],), (others[-1],))[1]
+    np.testing.assert_array_equal(alone, join_leaves([*(jnp.zeros_like(a) for a in arrays[:-1]), others[-1]]))
     # The Hessian has no other entries than 2·vector on its diagonal.
     moved = jax.jvp(jax.grad(squares), (arrays,), (others,))[1]
     assert_same(moved, [2 * b * b for b in others], rtol=1e-12)
     lanes = [jnp.stack([a, 2 * a, -a]) for a in arrays]
     assert_same(jax.vmap(jax.grad(squares))(lanes), [2 * a * b[None] for a, b in zip(lanes, others)], rtol=1e-12)
-    apart = jax.vmap(jax.vmap(lambda vector: parted(vector, shapes)))(jnp.stack([jnp.stack([vector, -vector])]))
+    apart = jax.vmap(jax.vmap(lambda vector: split_leaves(vector, shapes)))(jnp.stack([jnp.stack([vector, -vector])]))
     assert_same(apart, [jnp.stack([b, -b])[None] for b in others])
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from jdarts.errors import InputError
 from jdarts.files.json_data import Fields, parse_json
+from jdarts.xla.jax_compat import sync_global_devices
 
 FOLDER = "checkpoints"
 RECORD = "record.json"
@@ -328,9 +329,7 @@ def _remove_stray(aside: Path) -> None:
 
 def _wait_for_all(what: str) -> None:
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(f"checkpoint: {what}")
+        sync_global_devices(f"checkpoint: {what}")
 
 
 def _check_shapes(saved: Any, wanted: Any) -> None:

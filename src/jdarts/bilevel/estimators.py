@@ -12,7 +12,7 @@ from jdarts.bilevel.problem import Estimate, HypergradientFn, Metrics, Problem, 
 from jdarts.bilevel.updates import Signal, make_update, no_cotangents, pulled_back, reads_value, stays_finite
 from jdarts.errors import InputError
 from jdarts.xla.jaxprs import has_forward_mode
-from jdarts.xla.outlined import apart
+from jdarts.xla.outlined import outlined
 from jdarts.xla.trees import apply_updates, global_norm
 
 
@@ -20,7 +20,7 @@ def first_order() -> HypergradientFn:
     """The hypergradient with ξ = 0: `∂L_val(w, α)/∂α` at the present weights (paper section 2.3)."""
 
     def estimate(problem: Problem) -> Estimate:
-        validation = apart(jax.value_and_grad(problem.valid_loss, argnums=1, has_aux=True), problem)
+        validation = outlined(jax.value_and_grad(problem.valid_loss, argnums=1, has_aux=True), problem)
         (loss, metrics), direct = validation(problem.weights, problem.alphas)
         return Estimate(problem.average(direct), loss, metrics, {})
 
@@ -76,14 +76,14 @@ def finite_difference(
                     "gradients over 2ε; use float32, or exact()"
                 )
         optimizer = _virtual_optimizer(problem, virtual_optimizer)
-        training = apart(partial(_signal, problem.train_loss, _reads_value(problem, optimizer)), problem)
+        training = outlined(partial(_signal, problem.train_loss, _reads_value(problem, optimizer)), problem)
         look = _look_ahead(problem, training(problem.weights, problem.alphas), optimizer)
         direction = look.direction.gradient
         norm = global_norm(direction)
         vanishes = norm == 0
         scale = epsilon / jnp.where(vanishes, jnp.ones_like(norm), norm)
 
-        by_alphas = apart(jax.grad(problem.train_loss, argnums=1), problem)
+        by_alphas = outlined(jax.grad(problem.train_loss, argnums=1), problem)
 
         def alpha_gradient(step: jax.Array) -> PyTree:
             return by_alphas(apply_updates(problem.weights, direction, step), problem.alphas)
@@ -212,7 +212,7 @@ def _look_ahead(problem: Problem, training: Signal, optimizer: optax.GradientTra
         return apply_updates(problem.weights, updates)
 
     virtual_weights, pull_back = jax.vjp(step, problem.average(training))
-    validation = apart(jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True), problem)
+    validation = outlined(jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True), problem)
     (loss, metrics), (at_weights, direct) = validation(virtual_weights, problem.alphas)
     given = problem.average(at_weights)
     (direction,) = pulled_back(pull_back, given)

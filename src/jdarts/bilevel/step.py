@@ -7,14 +7,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.core import Tracer
 
 from jdarts.bilevel.estimators import exact
 from jdarts.bilevel.problem import HypergradientFn, LossFn, Metrics, Problem, PyTree
 from jdarts.bilevel.updates import Signal, make_update
 from jdarts.errors import InputError
 from jdarts.parallel import mean_over, own_key
-from jdarts.xla.outlined import apart
+from jdarts.xla.jax_compat import Tracer
+from jdarts.xla.outlined import outlined
 from jdarts.xla.trees import all_finite, apply_updates, global_norm
 
 
@@ -186,7 +186,7 @@ def bilevel_step(
     )
     alphas = apply_updates(state.alphas, updates)
 
-    training = apart(jax.value_and_grad(train_loss, has_aux=True), state)
+    training = outlined(jax.value_and_grad(train_loss, has_aux=True), state)
     (loss, (model_state, train_metrics)), gradient = training(state.weights, alphas)
     gradient = average(gradient)
 

@@ -10,16 +10,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
-from jax.interpreters import mlir
 
 from jdarts.native.build import BuildError, load_library
+from jdarts.xla.jax_compat import (
+    LoweringRule,
+    LoweringRuleContext,
+    Primitive,
+    is_for_cpus_alone,
+    is_for_export,
+    lower_fun,
+    register_lowering,
+)
 
 _lock = threading.Lock()
 _log = logging.getLogger(__name__)
 
 
-def lowering(function: str, dtype: Any) -> mlir.LoweringRule | None:
+def lowering(function: str, dtype: Any) -> LoweringRule | None:
     """The native lowering rule of a primitive, called with its operands and parameters.
 
     None where XLA's own operations are to be used: for other types than float32 and float64, with
@@ -61,24 +68,23 @@ def define_lowering(
         return primitive.bind(*operands, **params)
 
     many = primitive.multiple_results
-    elsewhere = mlir.lower_fun(function, multiple_results=many)
-    without_native = elsewhere if on_cpu is None else mlir.lower_fun(on_cpu, multiple_results=many)
+    elsewhere = lower_fun(function, multiple_results=many)
+    without_native = elsewhere if on_cpu is None else lower_fun(on_cpu, multiple_results=many)
 
-    def rule(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Any:
-        module = ctx.module_context
+    def rule(ctx: LoweringRuleContext, *operands: Any, **params: Any) -> Any:
         chosen = None
-        if tuple(ctx.platforms or module.platforms) == ("cpu",):
+        if is_for_cpus_alone(ctx):
             # An exported program runs where the native library is not.
-            if not module.lowering_parameters.for_export:
+            if not is_for_export(ctx):
                 chosen = _native_rule(native_name, ctx.avals_in)
             chosen = chosen or without_native
         return (chosen or elsewhere)(ctx, *operands, **params)
 
     primitive.def_impl(jax.jit(bind, static_argnames=statics))
-    mlir.register_lowering(primitive, rule)
+    register_lowering(primitive, rule)
 
 
-def _native_rule(function: str, operands: Sequence[Any]) -> mlir.LoweringRule | None:
+def _native_rule(function: str, operands: Sequence[Any]) -> LoweringRule | None:
     """The native rule where all numbers have one type that it knows."""
     types = {operand.dtype for operand in operands if jnp.issubdtype(operand.dtype, jnp.floating)}
     return lowering(function, types.pop()) if len(types) == 1 else None
@@ -102,10 +108,8 @@ def _target(function: str) -> str:
     return f"jdarts_{function}"
 
 
-def _depthwise(function: str) -> mlir.LoweringRule:
-    def rule(
-        ctx: mlir.LoweringRuleContext, *operands: Any, gated: bool, stride: int, dilation: int, **sizes: int
-    ) -> Any:
+def _depthwise(function: str) -> LoweringRule:
+    def rule(ctx: LoweringRuleContext, *operands: Any, gated: bool, stride: int, dilation: int, **sizes: int) -> Any:
         return jax.ffi.ffi_lowering(_target(function))(
             ctx, *operands, stride=np.int64(stride), dilation=np.int64(dilation)
         )
@@ -114,7 +118,7 @@ def _depthwise(function: str) -> mlir.LoweringRule:
 
 
 def _kernel_gradient(
-    ctx: mlir.LoweringRuleContext, *operands: Any, gated: bool, stride: int, dilation: int, size: int
+    ctx: LoweringRuleContext, *operands: Any, gated: bool, stride: int, dilation: int, size: int
 ) -> Any:
     def gradient(x: jax.Array, y: jax.Array, *gate: jax.Array) -> jax.Array:
         sources, targets, batch, height, _, channels = y.shape
@@ -123,7 +127,7 @@ def _kernel_gradient(
         call = jax.ffi.ffi_call(_target("depthwise_kernel_gradient"), (kernels, partials))
         return call(x, y, *gate, stride=np.int64(stride), dilation=np.int64(dilation))[0]
 
-    return mlir.lower_fun(gradient, multiple_results=False)(ctx, *operands)
+    return lower_fun(gradient, multiple_results=False)(ctx, *operands)
 
 
 def _chunks(sources: int, batch: int, height: int) -> int:
@@ -131,35 +135,35 @@ def _chunks(sources: int, batch: int, height: int) -> int:
     return max(1, min(-(-64 // max(1, sources)), batch * -(-height // 8)))
 
 
-def _combine(ctx: mlir.LoweringRuleContext, *operands: Any, tables: int, routes: Any, sizes: tuple[int, ...]) -> Any:
+def _combine(ctx: LoweringRuleContext, *operands: Any, tables: int, routes: Any, sizes: tuple[int, ...]) -> Any:
     def combine(*operands: jax.Array) -> Sequence[jax.Array]:
         outs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in ctx.avals_out]
         weights = operands[0] if tables == 1 else jnp.concatenate(operands[:tables])
         return jax.ffi.ffi_call(_target("combine"), outs)(weights, *operands[tables:], routes=_flat(routes))
 
-    return mlir.lower_fun(combine, multiple_results=True)(ctx, *operands)
+    return lower_fun(combine, multiple_results=True)(ctx, *operands)
 
 
-def _products(ctx: mlir.LoweringRuleContext, *operands: Any, num_x: int, routes: Any) -> Any:
+def _products(ctx: LoweringRuleContext, *operands: Any, num_x: int, routes: Any) -> Any:
     return jax.ffi.ffi_lowering(_target("products"))(ctx, *operands, routes=_flat(routes), num_x=np.int64(num_x))
 
 
-def _plain(function: str) -> mlir.LoweringRule:
-    def rule(ctx: mlir.LoweringRuleContext, *operands: Any) -> Any:
+def _plain(function: str) -> LoweringRule:
+    def rule(ctx: LoweringRuleContext, *operands: Any) -> Any:
         return jax.ffi.ffi_lowering(_target(function))(ctx, *operands)
 
     return rule
 
 
-def _pointwise(ctx: mlir.LoweringRuleContext, *operands: Any, sums: tuple[int, ...], transposed: bool) -> Any:
+def _pointwise(ctx: LoweringRuleContext, *operands: Any, sums: tuple[int, ...], transposed: bool) -> Any:
     return jax.ffi.ffi_lowering(_target("pointwise"))(
         ctx, *operands, sums=np.array(sums, np.int64), transposed=np.int64(transposed)
     )
 
 
-def _separable(function: str) -> mlir.LoweringRule:
+def _separable(function: str) -> LoweringRule:
     def rule(
-        ctx: mlir.LoweringRuleContext, *operands: Any, terms: Any, gated: bool, stride: int, dilation: int, **sizes: int
+        ctx: LoweringRuleContext, *operands: Any, terms: Any, gated: bool, stride: int, dilation: int, **sizes: int
     ) -> Any:
         return jax.ffi.ffi_lowering(_target(function))(
             ctx, *operands, terms=_flat(terms), stride=np.int64(stride), dilation=np.int64(dilation)
@@ -168,37 +172,37 @@ def _separable(function: str) -> mlir.LoweringRule:
     return rule
 
 
-def _separable_pull(ctx: mlir.LoweringRuleContext, *operands: Any, stride: int, dilation: int) -> Any:
+def _separable_pull(ctx: LoweringRuleContext, *operands: Any, stride: int, dilation: int) -> Any:
     return jax.ffi.ffi_lowering(_target("separable_pull"))(
         ctx, *operands, stride=np.int64(stride), dilation=np.int64(dilation)
     )
 
 
-def _pool(function: str) -> mlir.LoweringRule:
-    def rule(ctx: mlir.LoweringRuleContext, *operands: Any, stride: int, **sizes: int) -> Any:
+def _pool(function: str) -> LoweringRule:
+    def rule(ctx: LoweringRuleContext, *operands: Any, stride: int, **sizes: int) -> Any:
         return jax.ffi.ffi_lowering(_target(function))(ctx, *operands, stride=np.int64(stride))
 
     return rule
 
 
-def _in_place(function: str, result: int) -> mlir.LoweringRule:
+def _in_place(function: str, result: int) -> LoweringRule:
     """A function with a result that takes the place of the first operand, where that is not needed any more."""
 
-    def rule(ctx: mlir.LoweringRuleContext, *operands: Any) -> Any:
+    def rule(ctx: LoweringRuleContext, *operands: Any) -> Any:
         return jax.ffi.ffi_lowering(_target(function), operand_output_aliases={0: result})(ctx, *operands)
 
     return rule
 
 
-def _search_cell(function: str) -> mlir.LoweringRule:
-    def rule(ctx: mlir.LoweringRuleContext, *operands: Any, concat: tuple[int, ...], of_matrices: bool = True) -> Any:
+def _search_cell(function: str) -> LoweringRule:
+    def rule(ctx: LoweringRuleContext, *operands: Any, concat: tuple[int, ...], of_matrices: bool = True) -> Any:
         del of_matrices
         return jax.ffi.ffi_lowering(_target(function))(ctx, *operands, concat=np.array(concat, np.int64))
 
     return rule
 
 
-def _part(ctx: mlir.LoweringRuleContext, vector: Any, *, lengths: tuple[int, ...]) -> Any:
+def _part(ctx: LoweringRuleContext, vector: Any, *, lengths: tuple[int, ...]) -> Any:
     return jax.ffi.ffi_lowering(_target("part"))(ctx, vector)
 
 

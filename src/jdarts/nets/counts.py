@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jdarts.ops.precision import wide_type
+from jdarts.xla.jax_compat import ClosedJaxpr, Jaxpr, Literal
 
 AUXILIARY = "auxiliary"
 #: Weights of batch norms and linear layers that no convolution or matrix product multiplies.

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.random import define_prng_impl
+
+from jdarts.xla.jax_compat import define_prng_impl
 
 
 def initial_variables(init: Callable[[jax.Array], Any], key: jax.Array) -> Any:

@@ -13,11 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad
 
 from jdarts import native
-from jdarts.ops.lanes import define_batching, in_turn
+from jdarts.xla.batching import define_batching, map_in_turn
+from jdarts.xla.jax_compat import Primitive, Zero, is_undefined_primal, primitive_jvps, primitive_transposes
 
 product_p = Primitive("dropped_product")
 pull_p = Primitive("dropped_pull")
@@ -67,21 +66,21 @@ def _define(primitive: Primitive, function: Any, of_first: Any, of_second: Any) 
         terms = [
             primitive.bind(*pair, mask)
             for pair, tangent in (((tangents[0], second), tangents[0]), ((first, tangents[1]), tangents[1]))
-            if not isinstance(tangent, ad.Zero)
+            if not isinstance(tangent, Zero)
         ]
         out = primitive.bind(*primals)
-        return out, sum(terms[1:], terms[0]) if terms else ad.Zero(jax.typeof(out))
+        return out, sum(terms[1:], terms[0]) if terms else Zero(jax.typeof(out))
 
     def transpose(cotangent: Any, first: Any, second: Any, mask: Any) -> Any:
-        if ad.is_undefined_primal(first):
+        if is_undefined_primal(first):
             return of_first(cotangent, second, mask), None, None
         return None, of_second(cotangent, first, mask), None
 
     def batched(operands: Any, axes: Any) -> Any:
-        return in_turn(primitive.bind, operands, axes), 0
+        return map_in_turn(primitive.bind, operands, axes), 0
 
-    ad.primitive_jvps[primitive] = jvp
-    ad.primitive_transposes[primitive] = transpose
+    primitive_jvps[primitive] = jvp
+    primitive_transposes[primitive] = transpose
     define_batching(primitive, batched)
 
 

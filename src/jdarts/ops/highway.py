@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
 
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.genotype import ACTIVATIONS
-from jdarts.ops.lanes import define_batching, in_turn
+from jdarts.xla.batching import define_batching, map_in_turn
+from jdarts.xla.jax_compat import Primitive
 
 mixed_highway_p = Primitive("mixed_highway")
 backward_p = Primitive("mixed_highway_backward")
@@ -132,7 +132,7 @@ def _define(primitive: Primitive, function: Any) -> None:
     native.define_lowering(primitive, function, (), native_name=primitive.name)
 
     def batched(operands: Any, axes: Any) -> Any:
-        results = in_turn(primitive.bind, operands, axes)
+        results = map_in_turn(primitive.bind, operands, axes)
         return results, [0] * len(results)
 
     define_batching(primitive, batched)

@@ -18,14 +18,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
-from jax.interpreters import ad
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops.lanes import define_batching, lane_count, merged
 from jdarts.ops.precision import wide_type
-from jdarts.ops.tangents import no_change
+from jdarts.xla.batching import axis_size, define_batching, merge_axis
+from jdarts.xla.jax_compat import (
+    Primitive,
+    Zero,
+    instantiate_zeros,
+    is_undefined_primal,
+    primitive_jvps,
+    primitive_transposes,
+)
+from jdarts.xla.tangents import no_change
 
 Route = tuple[int, int, int, int]
 Routes = tuple[Route, ...]
@@ -97,7 +103,7 @@ def moments(xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
 
 def _moments_jvp(xs: Any, tangents: Any) -> Any:
     mean, variance = moments_p.bind(*xs)
-    changes = [ad.instantiate_zeros(tangent) for tangent in tangents]
+    changes = [instantiate_zeros(tangent) for tangent in tangents]
     rows = [(k, i) for k, x in enumerate(xs) for i in range(x.shape[0])]
     sums = products(
         xs, changes, routes=(*((ONES, 0, k, i) for k, i in rows), *((k, i, k, i) for k, i in rows))
@@ -175,21 +181,21 @@ def _redirected(route: Route, place: int, stack: int) -> Route:
 
 def _routes_of(tables: Sequence[Any], routes: Routes) -> list[Routes]:
     """The routes of each table's rows."""
-    ends = np.cumsum([0, *((table.aval if ad.is_undefined_primal(table) else table).shape[0] for table in tables)])
+    ends = np.cumsum([0, *((table.aval if is_undefined_primal(table) else table).shape[0] for table in tables)])
     return [routes[begin:end] for begin, end in itertools.pairwise(ends)]
 
 
 def _combine_jvp(primals: Any, tangents: Any, *, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
     weights, xs = primals[:tables], primals[tables:]
     of_weights, of_xs = tangents[:tables], tangents[tables:]
-    moving = [k for k, tangent in enumerate(of_xs) if not isinstance(tangent, ad.Zero)]
+    moving = [k for k, tangent in enumerate(of_xs) if not isinstance(tangent, Zero)]
     # The changes of stacks follow the stacks themselves, which only changes of weights read.
-    stacks = [] if all(isinstance(change, ad.Zero) for change in of_weights) else list(xs)
+    stacks = [] if all(isinstance(change, Zero) for change in of_weights) else list(xs)
     # One call with a table for each operand that changes: every map of the change is written once.
     changed: list[jax.Array] = []
     longer: list[Route] = []
     for table, change, its_routes in zip(weights, of_weights, _routes_of(weights, routes)):
-        if not isinstance(change, ad.Zero):
+        if not isinstance(change, Zero):
             changed.append(change)
             longer += its_routes
         kept = [r for r, route in enumerate(its_routes) if route[0] in moving]
@@ -204,13 +210,13 @@ def _combine_jvp(primals: Any, tangents: Any, *, tables: int, routes: Routes, si
 
 def _combine_transpose(cts: Any, *operands: Any, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
     weights, xs = operands[:tables], operands[tables:]
-    live = [q for q, ct in enumerate(cts) if not isinstance(ct, ad.Zero)]
+    live = [q for q, ct in enumerate(cts) if not isinstance(ct, Zero)]
     stacks = [cts[q] for q in live]
-    known = [k for k, x in enumerate(xs) if not ad.is_undefined_primal(x)]
-    wanted = [k for k, x in enumerate(xs) if ad.is_undefined_primal(x)]
+    known = [k for k, x in enumerate(xs) if not is_undefined_primal(x)]
+    wanted = [k for k, x in enumerate(xs) if is_undefined_primal(x)]
     factors, back, forth, rows_of = [], [], [], []
     for table, its_routes in zip(weights, _routes_of(weights, routes)):
-        if ad.is_undefined_primal(table):
+        if is_undefined_primal(table):
             kept = [r for r, (_, _, q, _) in enumerate(its_routes) if q in live]
             sources = [ONES if its_routes[r][0] == ONES else known.index(its_routes[r][0]) for r in kept]
             forth += [
@@ -225,17 +231,17 @@ def _combine_transpose(cts: Any, *operands: Any, tables: int, routes: Routes, si
     if wanted and back:
         of_xs = _combine(factors, stacks, tuple(back), [xs[k].aval.shape[0] for k in wanted])
     elif wanted:
-        of_xs = [ad.Zero(xs[k].aval) for k in wanted]
+        of_xs = [Zero(xs[k].aval) for k in wanted]
     of_weights = []
     if forth:
         found, start = products([xs[k] for k in known], stacks, routes=tuple(forth)), 0
-        undefined = (table for table in weights if ad.is_undefined_primal(table))
+        undefined = (table for table in weights if is_undefined_primal(table))
         for table, kept in zip(undefined, rows_of):
             of_weights.append(_placed(found[start : start + len(kept)], kept, table.aval.shape[0]))
             start += len(kept)
     grads = iter(of_weights)
     return [
-        *(next(grads, None) if ad.is_undefined_primal(table) else None for table in weights),
+        *(next(grads, None) if is_undefined_primal(table) else None for table in weights),
         *(of_xs[wanted.index(k)] if k in wanted else None for k in range(len(xs))),
     ]
 
@@ -252,7 +258,7 @@ def _products_jvp(primals: Any, tangents: Any, *, num_x: int, routes: Routes) ->
     parts = []
     for side, (moving_xs, moving_ys) in enumerate(((of_xs, ys), (xs, of_ys))):
         changes = (moving_xs, moving_ys)[side]
-        moving = [n for n, tangent in enumerate(changes) if not isinstance(tangent, ad.Zero)]
+        moving = [n for n, tangent in enumerate(changes) if not isinstance(tangent, Zero)]
         if not moving:
             continue
         kept = [r for r, route in enumerate(routes) if route[2 * side] in moving]
@@ -265,14 +271,14 @@ def _products_jvp(primals: Any, tangents: Any, *, num_x: int, routes: Routes) ->
 
 def _products_transpose(ct: Any, *operands: Any, num_x: int, routes: Routes) -> Any:
     xs, ys = operands[:num_x], operands[num_x:]
-    if any(ad.is_undefined_primal(x) for x in xs):
-        wanted = [k for k, x in enumerate(xs) if ad.is_undefined_primal(x)]
+    if any(is_undefined_primal(x) for x in xs):
+        wanted = [k for k, x in enumerate(xs) if is_undefined_primal(x)]
         kept = [r for r, route in enumerate(routes) if route[0] in wanted]
         back = tuple((q, j, wanted.index(k), i) for k, i, q, j in (routes[r] for r in kept))
         sizes = [xs[k].aval.shape[0] for k in wanted]
         grads = combine(_picked(ct, kept), ys, routes=back, sizes=sizes)
         return [grads[wanted.index(k)] if k in wanted else None for k in range(num_x)] + [None] * len(ys)
-    wanted = [q for q, y in enumerate(ys) if ad.is_undefined_primal(y)]
+    wanted = [q for q, y in enumerate(ys) if is_undefined_primal(y)]
     kept = [r for r, route in enumerate(routes) if route[2] in wanted]
     forth = tuple((*routes[r][:2], wanted.index(routes[r][2]), routes[r][3]) for r in kept)
     avals = [ys[q].aval for q in wanted]
@@ -293,47 +299,47 @@ def _filled(aval: Any, rows: jax.Array, routes: Routes, stack: int) -> jax.Array
     return jnp.broadcast_to(constants.reshape(aval.shape[0], *middle, -1), aval.shape).astype(aval.dtype)
 
 
-ad.primitive_jvps[combine_p] = _combine_jvp
-ad.primitive_transposes[combine_p] = _combine_transpose
-ad.primitive_jvps[products_p] = _products_jvp
-ad.primitive_jvps[moments_p] = _moments_jvp
-ad.primitive_transposes[products_p] = _products_transpose
+primitive_jvps[combine_p] = _combine_jvp
+primitive_transposes[combine_p] = _combine_transpose
+primitive_jvps[products_p] = _products_jvp
+primitive_jvps[moments_p] = _moments_jvp
+primitive_transposes[products_p] = _products_transpose
 
 
-# Batching: the lanes of a vmapped axis join the rows, as the slower of the two.
+# Batching: the vmapped axis joins the rows, as the slower of the two.
 
 
-def _lane_routes(routes: Routes, count: int, rows_in: Sequence[int], rows_out: Sequence[int]) -> Routes:
+def _batched_routes(routes: Routes, count: int, rows_in: Sequence[int], rows_out: Sequence[int]) -> Routes:
     return tuple(
-        (k, i if k == ONES else lane * rows_in[k] + i, q, lane * rows_out[q] + j)
-        for lane in range(count)
+        (k, i if k == ONES else element * rows_in[k] + i, q, element * rows_out[q] + j)
+        for element in range(count)
         for k, i, q, j in routes
     )
 
 
 def _combine_batched(operands: Any, axes: Any, *, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
-    count = lane_count(operands, axes)
-    lanes = [merged(a, axis, count, 0) for a, axis in zip(operands, axes)]
-    weights, xs = lanes[:tables], lanes[tables:]
+    count = axis_size(operands, axes)
+    merged = [merge_axis(a, axis, count, 0) for a, axis in zip(operands, axes)]
+    weights, xs = merged[:tables], merged[tables:]
     rows_in = [x.shape[0] // count for x in xs]
     ends = np.cumsum([0, *(table.shape[0] // count for table in weights)])
-    repeated = [_lane_routes(routes[begin:end], count, rows_in, sizes) for begin, end in itertools.pairwise(ends)]
+    repeated = [_batched_routes(routes[begin:end], count, rows_in, sizes) for begin, end in itertools.pairwise(ends)]
     outs = _combine(weights, xs, tuple(route for part in repeated for route in part), [count * size for size in sizes])
     return [out.reshape(count, size, *out.shape[1:]) for out, size in zip(outs, sizes)], [0] * len(outs)
 
 
 def _products_batched(operands: Any, axes: Any, *, num_x: int, routes: Routes) -> Any:
-    count = lane_count(operands, axes)
-    stacks = [merged(a, axis, count, 0) for a, axis in zip(operands, axes)]
+    count = axis_size(operands, axes)
+    stacks = [merge_axis(a, axis, count, 0) for a, axis in zip(operands, axes)]
     rows = [a.shape[0] // count for a in stacks]
-    repeated = _lane_routes(routes, count, rows[:num_x], rows[num_x:])
+    repeated = _batched_routes(routes, count, rows[:num_x], rows[num_x:])
     out = products(stacks[:num_x], stacks[num_x:], routes=repeated)
     return out.reshape(count, len(routes), -1), 0
 
 
 def _moments_batched(operands: Any, axes: Any) -> Any:
-    count = lane_count(operands, axes)
-    stacks = [merged(a, axis, count, 0) for a, axis in zip(operands, axes)]
+    count = axis_size(operands, axes)
+    stacks = [merge_axis(a, axis, count, 0) for a, axis in zip(operands, axes)]
     rows = [stack.shape[0] // count for stack in stacks]
     outs = moments_p.bind(*stacks)
     results = []

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jdarts.ops.changes import changes
 from jdarts.ops.mixing import ONES, Routes, combine, moments
+from jdarts.ops.mixing_tangents import mixing_tangents
 from jdarts.ops.precision import wide_type
 
 #: PyTorch's defaults, which the reference implementation uses throughout.
@@ -191,7 +191,7 @@ def _change(plan: Plan, primals: tuple, tangents: tuple) -> tuple:
         return _factors(weights, affine, local, plan, rows)
 
     (factors, used), pushed = jax.linearize(small, weights, affine, local)
-    own, of_sums, of_products = changes(
+    own, of_sums, of_products = mixing_tangents(
         factors[:routes], stacks[: plan.normalised], of_stacks, routes=plan.routes, sizes=plan.sizes
     )
     count = math.prod(stacks[0].shape[1:-1])

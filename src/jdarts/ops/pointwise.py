@@ -15,13 +15,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops.lanes import define_batching, lane_count, merged, split
-from jdarts.ops.tangents import no_change
+from jdarts.xla.batching import axis_size, define_batching, merge_axis, split_axis
+from jdarts.xla.jax_compat import (
+    Primitive,
+    Zero,
+    add_tangents,
+    is_undefined_primal,
+    primitive_jvps,
+    primitive_transposes,
+)
+from jdarts.xla.tangents import no_change
 
 pointwise_p = Primitive("pointwise")
 pointwise_p.multiple_results = True
@@ -125,7 +131,7 @@ def _pointwise_jvp(primals: Any, tangents: Any, *, sums: tuple[int, ...], transp
         for count in [len(sums)]
         for k in range(count)
         for side in (0, 1)
-        if not isinstance(tangents[side * count + k], ad.Zero)
+        if not isinstance(tangents[side * count + k], Zero)
     ]
     moving = sorted({q for _, q in pairs})
     changes = _sums_of_products([pair for pair, _ in pairs], [moving.index(q) for _, q in pairs], transposed)
@@ -144,20 +150,20 @@ def _pointwise_gradient_jvp(primals: Any, tangents: Any) -> Any:
     changes: list[Any] = [no_change(out) for out in outs]
     count = len(outs)
     for side in (0, 1):
-        moving = [k for k in range(count) if not isinstance(tangents[side * count + k], ad.Zero)]
+        moving = [k for k in range(count) if not isinstance(tangents[side * count + k], Zero)]
         if not moving:
             continue
         pair = [[primals[n * count + k] for k in moving] for n in (0, 1)]
         pair[side] = [tangents[side * count + k] for k in moving]
         for k, change in zip(moving, pointwise_gradient(*pair)):
-            changes[k] = ad.add_tangents(changes[k], change)
+            changes[k] = add_tangents(changes[k], change)
     return outs, changes
 
 
 def _wanted(cts: Sequence[Any], operands: Sequence[Any]) -> list[int]:
     """The stacks whose operand is to be differentiated and whose result has a cotangent."""
     pairs = enumerate(zip(cts, operands))
-    return [k for k, (ct, a) in pairs if ad.is_undefined_primal(a) and not isinstance(ct, ad.Zero)]
+    return [k for k, (ct, a) in pairs if is_undefined_primal(a) and not isinstance(ct, Zero)]
 
 
 def _picked(wanted: Sequence[int], *lists: Sequence[Any]) -> list[list[Any]]:
@@ -182,7 +188,7 @@ def _pointwise_transpose(cts: Any, *operands: Any, sums: tuple[int, ...], transp
 
 def _pointwise_gradient_transpose(cts: Any, *operands: Any) -> Any:
     xs, ys = _halves(operands)
-    if any(ad.is_undefined_primal(x) for x in xs):
+    if any(is_undefined_primal(x) for x in xs):
         wanted = _wanted(cts, xs)
         grads = pointwise(*_picked(wanted, ys, cts), transposed=True) if wanted else []
         return [*_spread(wanted, grads, len(xs)), *[None] * len(ys)]
@@ -191,27 +197,27 @@ def _pointwise_gradient_transpose(cts: Any, *operands: Any) -> Any:
     return [*[None] * len(xs), *_spread(wanted, grads, len(ys))]
 
 
-ad.primitive_jvps[pointwise_p] = _pointwise_jvp
-ad.primitive_jvps[pointwise_gradient_p] = _pointwise_gradient_jvp
-ad.primitive_transposes[pointwise_p] = _pointwise_transpose
-ad.primitive_transposes[pointwise_gradient_p] = _pointwise_gradient_transpose
+primitive_jvps[pointwise_p] = _pointwise_jvp
+primitive_jvps[pointwise_gradient_p] = _pointwise_gradient_jvp
+primitive_transposes[pointwise_p] = _pointwise_transpose
+primitive_transposes[pointwise_gradient_p] = _pointwise_gradient_transpose
 
 
-# Batching: the lanes of a vmapped axis join the edges, as the slower of the two; with matrices that all lanes share they
+# Batching: the vmapped axis joins the edges, as the slower of the two; with matrices that all its elements share it
 # join the images.
 
 
 def _define_batching(primitive: Primitive, shared_matrices: bool) -> None:
     def rule(operands: Any, axes: Any, **params: Any) -> Any:
-        count = lane_count(operands, axes)
+        count = axis_size(operands, axes)
         images, others = _halves(operands)
         of_images, of_others = _halves(axes)
         shared = shared_matrices and all(axis is None for axis in of_others)
         onto = 1 if shared else 0
-        joint = [merged(x, axis, count, onto) for x, axis in zip(images, of_images)]
-        joint += others if shared else [merged(a, axis, count, 0) for a, axis in zip(others, of_others)]
+        joint = [merge_axis(x, axis, count, onto) for x, axis in zip(images, of_images)]
+        joint += others if shared else [merge_axis(a, axis, count, 0) for a, axis in zip(others, of_others)]
         outs = primitive.bind(*joint, **params)
-        return [split(out, count, onto) for out in outs], [onto] * len(outs)
+        return [split_axis(out, count, onto) for out in outs], [onto] * len(outs)
 
     define_batching(primitive, rule)
 

@@ -18,15 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad
 
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.depthwise.primitives import equally_varying
-from jdarts.ops.lanes import join_first_axes
-from jdarts.ops.tangents import no_change
+from jdarts.xla.batching import batch_by_first_axes
+from jdarts.xla.jax_compat import Primitive, Zero, defjvp, primitive_jvps, primitive_transposes
+from jdarts.xla.tangents import no_change
 
 WINDOW = 3
 
@@ -196,29 +195,29 @@ def _scatter_aval(y: Any, places: Any, *, stride: int, height: int, width: int) 
 def _max_pool_jvp(primals: Any, tangents: Any, *, stride: int) -> Any:
     y, places = max_pool(*primals, stride=stride)
     change = tangents[0]
-    if isinstance(change, ad.Zero):
+    if isinstance(change, Zero):
         return (y, places), (no_change(y), no_change(places))
     return (y, places), (pool_gather(change, places, stride=stride), no_change(places))
 
 
 def _gather_transpose(ct: Any, x: Any, places: Any, *, stride: int) -> Any:
-    if isinstance(ct, ad.Zero):
-        return ad.Zero(x.aval), None
+    if isinstance(ct, Zero):
+        return Zero(x.aval), None
     height, width = x.aval.shape[2:4]
     return pool_scatter(ct, places, stride=stride, height=height, width=width), None
 
 
 def _scatter_transpose(ct: Any, y: Any, places: Any, *, stride: int, height: int, width: int) -> Any:
-    if isinstance(ct, ad.Zero):
-        return ad.Zero(y.aval), None
+    if isinstance(ct, Zero):
+        return Zero(y.aval), None
     return pool_gather(ct, places, stride=stride), None
 
 
-ad.primitive_jvps[max_pool_p] = _max_pool_jvp
-ad.defjvp(pool_gather_p, lambda change, x, places, **params: pool_gather(change, places, **params), None)
-ad.defjvp(pool_scatter_p, lambda change, y, places, **params: pool_scatter(change, places, **params), None)
-ad.primitive_transposes[pool_gather_p] = _gather_transpose
-ad.primitive_transposes[pool_scatter_p] = _scatter_transpose
+primitive_jvps[max_pool_p] = _max_pool_jvp
+defjvp(pool_gather_p, lambda change, x, places, **params: pool_gather(change, places, **params), None)
+defjvp(pool_scatter_p, lambda change, y, places, **params: pool_scatter(change, places, **params), None)
+primitive_transposes[pool_gather_p] = _gather_transpose
+primitive_transposes[pool_scatter_p] = _scatter_transpose
 
 
 # Batching, in which a vmapped axis joins the sources; evaluation and lowering.
@@ -229,5 +228,5 @@ for _primitive, _function, _statics in (
     (pool_gather_p, _gather_in_jnp, ("stride",)),
     (pool_scatter_p, _scatter_in_jnp, ("stride", "height", "width")),
 ):
-    join_first_axes(_primitive)
+    batch_by_first_axes(_primitive)
     native.define_lowering(_primitive, _function, _statics, native_name=_primitive.name)

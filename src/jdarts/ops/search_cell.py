@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
 
 from jdarts import native
-from jdarts.ops.lanes import define_batching, in_turn
 from jdarts.ops.recurrent import mixed_cell
+from jdarts.xla.batching import define_batching, map_in_turn
+from jdarts.xla.jax_compat import Primitive
 
 search_cell_p = Primitive("search_cell")
 backward_p = Primitive("search_cell_backward")
@@ -171,7 +171,7 @@ def _define(primitive: Primitive, function: Callable, statics: tuple[str, ...]) 
     native.define_lowering(primitive, function, statics, native_name=primitive.name)
 
     def batched(operands: Any, axes: Any, **params: Any) -> Any:
-        results = in_turn(functools.partial(primitive.bind, **params), operands, axes)
+        results = map_in_turn(functools.partial(primitive.bind, **params), operands, axes)
         return results, [0] * len(results)
 
     define_batching(primitive, batched)

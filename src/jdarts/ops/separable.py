@@ -20,15 +20,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import Primitive
-from jax.interpreters import ad
 
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import primitives as depthwise
-from jdarts.ops.lanes import join_first_axes
 from jdarts.ops.pointwise import pointwise_gradient, sum_of_products
-from jdarts.ops.tangents import no_change
+from jdarts.xla.batching import batch_by_first_axes
+from jdarts.xla.jax_compat import Primitive, Zero, is_undefined_primal, primitive_jvps, primitive_transposes
+from jdarts.xla.tangents import no_change
 
 separable_p = Primitive("separable")
 separable_back_p = Primitive("separable_back")
@@ -141,13 +140,13 @@ def _sum(terms: Sequence[Any]) -> Any:
     return sum(terms[1:], terms[0])
 
 
-def _separable_apart(*operands: Any, terms: Terms, gated: bool, **geometry: int) -> jax.Array:
+def _separable_in_parts(*operands: Any, terms: Terms, gated: bool, **geometry: int) -> jax.Array:
     xs, kernels, matrices, gate = _factors(operands, terms, gated)
     middles = {pair: _middle(xs[pair[0]], kernels[pair[1]], gate, **geometry) for pair in {term[:2] for term in terms}}
     return sum_of_products([middles[i, k] for i, k, _ in terms], [matrices[m] for _, _, m in terms])
 
 
-def _back_apart(
+def _back_in_parts(
     *operands: Any, terms: Terms, gated: bool, height: int, width: int, stride: int, dilation: int
 ) -> jax.Array:
     ys, kernels, matrices, gate = _factors(operands, terms, gated)
@@ -160,7 +159,7 @@ def _back_apart(
     return _sum(parts)
 
 
-def _pull_apart(x: Any, kernels: Any, matrices: Any, y: Any, *gate: Any, **geometry: int) -> list[jax.Array]:
+def _pull_in_parts(x: Any, kernels: Any, matrices: Any, y: Any, *gate: Any, **geometry: int) -> list[jax.Array]:
     open_where = gate[0] if gate else None
     height, width = x.shape[2:4]
     mixed = _mixed_back([y], [matrices], kernels.shape[1])
@@ -171,7 +170,7 @@ def _pull_apart(x: Any, kernels: Any, matrices: Any, y: Any, *gate: Any, **geome
     ]
 
 
-# Shapes and types: those of the functions apart.
+# Shapes and types: those of the functions in parts.
 
 
 def _check_matrices(matrices: Any, kernels: Any) -> None:
@@ -188,17 +187,19 @@ def _separable_shape(*operands: Any, terms: Terms, gated: bool, **geometry: int)
     factors = _factors(operands, terms, gated)
     for _, k, m in terms:
         _check_matrices(factors.matrices[m], factors.kernels[k])
-    return depthwise.out_avals(_separable_apart, operands, (("terms", terms), ("gated", gated), *geometry.items()))[0]
+    return depthwise.out_avals(_separable_in_parts, operands, (("terms", terms), ("gated", gated), *geometry.items()))[
+        0
+    ]
 
 
 @separable_back_p.def_abstract_eval
 def _back_shape(*operands: Any, **params: Any) -> Any:
-    return depthwise.out_avals(_back_apart, operands, tuple(params.items()))[0]
+    return depthwise.out_avals(_back_in_parts, operands, tuple(params.items()))[0]
 
 
 @separable_pull_p.def_abstract_eval
 def _pull_shape(*operands: Any, **params: Any) -> Any:
-    return depthwise.out_avals(_pull_apart, operands, tuple(params.items()))
+    return depthwise.out_avals(_pull_in_parts, operands, tuple(params.items()))
 
 
 # Derivatives.
@@ -213,7 +214,7 @@ def _sums_jvp(primitive: Primitive, primals: Any, tangents: Any, *, terms: Terms
         Term(*(number + len(fixed[kind]) * (kind == changing) for kind, number in enumerate(term)))
         for term in terms
         for changing in range(3)
-        if not isinstance(moving[changing][term[changing]], ad.Zero)
+        if not isinstance(moving[changing][term[changing]], Zero)
     ]
     if not changed:
         return out, no_change(out)
@@ -223,7 +224,7 @@ def _sums_jvp(primitive: Primitive, primals: Any, tangents: Any, *, terms: Terms
 def _pull_jvp(primals: Any, tangents: Any, **geometry: int) -> Any:
     outs = separable_pull_p.bind(*primals, **geometry)
     x, kernels, matrices, y, *gate = primals
-    of_x, of_kernels, of_matrices, of_y = (None if isinstance(t, ad.Zero) else t for t in tangents[:4])
+    of_x, of_kernels, of_matrices, of_y = (None if isinstance(t, Zero) else t for t in tangents[:4])
     open_where = gate[0] if gate else None
     height, width = x.shape[2:4]
     both = Factors([y, of_y], [kernels, of_kernels], [matrices, of_matrices], open_where)
@@ -249,13 +250,13 @@ def _pull_jvp(primals: Any, tangents: Any, **geometry: int) -> Any:
 
 
 def _unknown(values: Sequence[Any]) -> list[int]:
-    return [number for number, value in enumerate(values) if ad.is_undefined_primal(value)]
+    return [number for number, value in enumerate(values) if is_undefined_primal(value)]
 
 
 def _separable_transpose(ct: Any, *operands: Any, terms: Terms, gated: bool, **geometry: int) -> Any:
     factors = _factors(operands, terms, gated)
-    if isinstance(ct, ad.Zero):
-        return [ad.Zero(a.aval) if ad.is_undefined_primal(a) else None for a in operands]
+    if isinstance(ct, Zero):
+        return [Zero(a.aval) if is_undefined_primal(a) else None for a in operands]
     xs, kernels, matrices, gate = factors
     unknown = [_unknown(values) for values in factors[:3]]
     results = [[None] * len(values) for values in factors[:3]]
@@ -308,8 +309,8 @@ def _pull(x: Any, kernels: Any, matrices: Any, y: Any, gate: Any, **geometry: in
 def _back_transpose(
     ct: Any, *operands: Any, terms: Terms, gated: bool, height: int, width: int, **geometry: int
 ) -> Any:
-    if isinstance(ct, ad.Zero):
-        return [ad.Zero(a.aval) if ad.is_undefined_primal(a) else None for a in operands]
+    if isinstance(ct, Zero):
+        return [Zero(a.aval) if is_undefined_primal(a) else None for a in operands]
     factors = _factors(operands, terms, gated)
     ys, kernels, matrices, gate = factors
     results = [[None] * len(values) for values in factors[:3]]
@@ -330,33 +331,35 @@ def _back_transpose(
 def _pull_transpose(cts: Any, x: Any, kernels: Any, matrices: Any, y: Any, *gate: Any, **geometry: int) -> Any:
     """In y alone, in which all three results are linear."""
     factors = Factors([x, cts[0]], [kernels, cts[1]], [matrices, cts[2]], gate[0] if gate else None)
-    terms = tuple(changed for changed, ct in zip(CHANGES, cts) if not isinstance(ct, ad.Zero))
-    of_y = _bind(separable_p, factors, terms, **geometry) if terms else ad.Zero(y.aval)
+    terms = tuple(changed for changed, ct in zip(CHANGES, cts) if not isinstance(ct, Zero))
+    of_y = _bind(separable_p, factors, terms, **geometry) if terms else Zero(y.aval)
     return [None, None, None, of_y, *[None] * len(gate)]
 
 
-ad.primitive_jvps[separable_p] = partial(_sums_jvp, separable_p)
-ad.primitive_jvps[separable_back_p] = partial(_sums_jvp, separable_back_p)
-ad.primitive_jvps[separable_pull_p] = _pull_jvp
-ad.primitive_transposes[separable_p] = _separable_transpose
-ad.primitive_transposes[separable_back_p] = _back_transpose
-ad.primitive_transposes[separable_pull_p] = _pull_transpose
+primitive_jvps[separable_p] = partial(_sums_jvp, separable_p)
+primitive_jvps[separable_back_p] = partial(_sums_jvp, separable_back_p)
+primitive_jvps[separable_pull_p] = _pull_jvp
+primitive_transposes[separable_p] = _separable_transpose
+primitive_transposes[separable_back_p] = _back_transpose
+primitive_transposes[separable_pull_p] = _pull_transpose
 
 
-# Batching: the lanes of a vmapped axis join the sources (and so the edges), as the slower of the two.
+# Batching: the vmapped axis joins the sources (and so the edges), as the slower of the two.
 
 
 for _primitive in (separable_p, separable_back_p, separable_pull_p):
-    join_first_axes(_primitive)
+    batch_by_first_axes(_primitive)
 
 
 # Evaluation and lowering.
 
-native.define_lowering(separable_p, _separable_apart, ("terms", "gated", "stride", "dilation"), native_name="separable")
+native.define_lowering(
+    separable_p, _separable_in_parts, ("terms", "gated", "stride", "dilation"), native_name="separable"
+)
 native.define_lowering(
     separable_back_p,
-    _back_apart,
+    _back_in_parts,
     ("terms", "gated", "height", "width", "stride", "dilation"),
     native_name="separable_back",
 )
-native.define_lowering(separable_pull_p, _pull_apart, ("stride", "dilation"), native_name="separable_pull")
+native.define_lowering(separable_pull_p, _pull_in_parts, ("stride", "dilation"), native_name="separable_pull")

@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import Primitive
 
 from jdarts import native
-from jdarts.ops.lanes import define_batching
+from jdarts.xla.batching import define_batching
+from jdarts.xla.jax_compat import Primitive
 
 losses_p = Primitive("word_losses")
 pull_p = Primitive("word_losses_pull")

@@ -89,7 +89,7 @@ class Devices:
             return jax.jit(function, donate_argnums=donated)
         return jax.jit(function, donate_argnums=donated, out_shardings=self._sharding(split=False))
 
-    def apart(self, function: Callable[..., Any]) -> Any:
+    def split_results(self, function: Callable[..., Any]) -> Any:
         """A compiled function whose results are split over the devices by their first axes."""
         return jax.jit(function) if self._mesh is None else jax.jit(function, out_shardings=self._sharding(split=True))
 

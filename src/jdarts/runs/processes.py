@@ -15,6 +15,7 @@ import numpy as np
 
 from jdarts.errors import InputError
 from jdarts.runs.interruption import leave_now
+from jdarts.xla.jax_compat import process_allgather
 
 #: Seconds to wait for the coordinator, and for a sign of life of another process.
 PATIENCE = 60
@@ -124,10 +125,9 @@ def fetched(tree: Any) -> Any:
     """The numbers of arrays, which all processes must ask for where each of them holds a part."""
     if alone():
         return jax.device_get(tree)
-    from jax.experimental import multihost_utils
 
     def whole(leaf: jax.Array) -> np.ndarray:
-        return jax.device_get(leaf if leaf.is_fully_replicated else multihost_utils.process_allgather(leaf, tiled=True))
+        return jax.device_get(leaf if leaf.is_fully_replicated else process_allgather(leaf, tiled=True))
 
     return jax.tree.map(whole, tree)
 
@@ -210,9 +210,7 @@ def silent() -> Any:
 
 
 def _gathered(numbers: np.ndarray) -> np.ndarray:
-    from jax.experimental import multihost_utils
-
-    return np.asarray(multihost_utils.process_allgather(numbers)).reshape(jax.process_count(), -1)
+    return np.asarray(process_allgather(numbers)).reshape(jax.process_count(), -1)
 
 
 def _first_line(error: Exception) -> str:

@@ -167,7 +167,7 @@ class _SeedsRun(EpochRun[SearchState]):
         evaluate = self._devices.runs_step(program.evaluate, stacked=(False, False, False))
         return {
             # One after the other: a vmapped program that draws so many arrays takes the compiler minutes.
-            "init": self._devices.apart(lambda seeds: jax.lax.map(program.init, seeds)).lower(self._seeds()),
+            "init": self._devices.split_results(lambda seeds: jax.lax.map(program.init, seeds)).lower(self._seeds()),
             "rows": self._devices.everywhere(self._rows).lower(state.data_key, jax.ShapeDtypeStruct((), jnp.int32)),
             "one": self._devices.everywhere(_one).lower(state, jax.ShapeDtypeStruct((), jnp.int32)),
             "step": step.lower(state, images, rows),
@@ -249,7 +249,7 @@ class _SeedsRun(EpochRun[SearchState]):
     def load(self, template: SearchState) -> SearchState:
         del template
         states = [self._devices.load(each, run.template) for each, run in zip(self._checkpoints, self._runs)]
-        return self._devices.apart(_stacked)(*states)
+        return self._devices.split_results(_stacked)(*states)
 
     @contextlib.contextmanager
     def open_log(self, after_step: int) -> Iterator[Log]:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
+
+from jdarts.xla.jax_compat import Jaxpr, JaxprEqn, jaxprs_in_params
 
 
 def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:

@@ -1,4 +1,4 @@
-"""Parts of a large step as calls of their own: traced once, and compiled for CPUs to a graph each.
+"""Outlined calls: parts of a large step that are traced once, and that XLA compiles for CPUs to a graph each.
 
 A program for CPUs is a list of kernels, and loading it takes time with the square of the list's length, since XLA compares every
 kernel with every earlier one of its list. A call that XLA does not inline has a list of its own.
@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.core import Tracer
-from jax.experimental.xla_metadata import set_xla_metadata
+
+from jdarts.xla.jax_compat import Tracer, set_xla_metadata
 
 
-def apart(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
-    """The function as one call wherever it is used, if any of `args` is traced; in eager code the function itself.
+def outlined(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+    """The function as one call that XLA does not inline, if any of `args` is traced; in eager code the function itself.
 
     Args:
       function: a function of pytrees of arrays.
-      *args: pytrees that tell whether a program is being traced.
+      *args: pytrees that show whether a program is being traced.
     """
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
         return function
@@ -27,7 +27,7 @@ def apart(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
 
     def call(*operands: Any) -> Any:
         leaves, structure = jax.tree.flatten(compiled(*operands))
-        # Said of one result, XLA's attribute is one of the call that makes it.
+        # On one result, XLA's attribute is an attribute of the call that makes it.
         marked = [set_xla_metadata(leaf, inlineable="false") for leaf in leaves[:1]]
         return jax.tree.unflatten(structure, [*marked, *leaves[1:]])
 

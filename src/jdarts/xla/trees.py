@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jdarts.ops.leaves import joined, parted
+from jdarts.xla.leaves import join_leaves, split_leaves
 
 #: A pytree of so many leaves is large.
 MANY = 64
@@ -84,8 +84,8 @@ def _shapes(tree: Any) -> list[tuple[int, ...]]:
 
 
 def _vector(tree: Any) -> jax.Array:
-    return joined(jax.tree.leaves(tree)) if _is_large(tree) else ravel_pytree(tree)[0]
+    return join_leaves(jax.tree.leaves(tree)) if _is_large(tree) else ravel_pytree(tree)[0]
 
 
 def _tree(vector: Any, like: Any) -> Any:
-    return jax.tree.unflatten(jax.tree.structure(like), parted(vector, _shapes(like)))
+    return jax.tree.unflatten(jax.tree.structure(like), split_leaves(vector, _shapes(like)))

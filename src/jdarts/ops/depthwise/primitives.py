@@ -18,14 +18,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad
 
 from jdarts import native
 from jdarts.errors import InputError
 from jdarts.ops.depthwise import lax_path
-from jdarts.ops.lanes import define_batching, lane_count, merged, split
-from jdarts.ops.tangents import no_change
+from jdarts.xla.batching import axis_size, define_batching, merge_axis, split_axis
+from jdarts.xla.jax_compat import Primitive, Zero, is_undefined_primal, primitive_jvps, primitive_transposes
+from jdarts.xla.tangents import no_change
 
 forward_p = Primitive("depthwise_conv")
 input_gradient_p = Primitive("depthwise_conv_input_gradient")
@@ -199,7 +198,7 @@ def _jvp(primitive: Primitive, primals: Any, tangents: Any, *, gated: bool, **pa
         pair
         for a, b, of_a, of_b in zip(firsts, seconds, of_firsts, of_seconds)
         for pair in ((of_a, b), (a, of_b))
-        if not any(isinstance(factor, ad.Zero) for factor in pair)
+        if not any(isinstance(factor, Zero) for factor in pair)
     ]
     if not pairs:
         return out, no_change(out)
@@ -217,10 +216,10 @@ def _transpose(
 
     def of(term: int, factor: int) -> Any:
         a, b = firsts[term], seconds[term]
-        if not ad.is_undefined_primal((a, b)[factor]):
+        if not is_undefined_primal((a, b)[factor]):
             return None
-        if isinstance(ct, ad.Zero):
-            return ad.Zero((a, b)[factor].aval)
+        if isinstance(ct, Zero):
+            return Zero((a, b)[factor].aval)
         return (in_first, in_second)[factor](ct, a, b, gate, **params)
 
     return [*(of(term, factor) for factor in (0, 1) for term in range(len(firsts))), *[None] * gated]
@@ -261,8 +260,8 @@ for _primitive, _in_first, _in_second in (
     (input_gradient_p, _input_gradient_in_y, _input_gradient_in_kernels),
     (kernel_gradient_p, _kernel_gradient_in_x, _kernel_gradient_in_y),
 ):
-    ad.primitive_jvps[_primitive] = partial(_jvp, _primitive)
-    ad.primitive_transposes[_primitive] = partial(_transpose, _in_first, _in_second)
+    primitive_jvps[_primitive] = partial(_jvp, _primitive)
+    primitive_transposes[_primitive] = partial(_transpose, _in_first, _in_second)
 
 
 # Batching. The result inherits the images B and the targets T of an operand, unless the function sums over
@@ -274,21 +273,21 @@ _AXES: Mapping[str, tuple[int | None, int | None]] = MappingProxyType({"x": (1, 
 
 def _define_batching(primitive: Primitive, first: str, second: str, result: str) -> None:
     def rule(operands: Any, dims: Any, *, gated: bool, **params: int) -> tuple[jax.Array, int]:
-        count = lane_count(operands, dims)
+        count = axis_size(operands, dims)
         terms = len(operands) // 2
         names = [first] * terms + [second] * terms + ["x"] * gated
         mapped = {name for name, d in zip(names, dims) if d is not None}
 
         def joined(axes: Mapping[str, int], out: int) -> tuple[jax.Array, int]:
             joint = [
-                merged(a, d, count, axes[name]) if name in axes else a for a, d, name in zip(operands, dims, names)
+                merge_axis(a, d, count, axes[name]) if name in axes else a for a, d, name in zip(operands, dims, names)
             ]
-            return split(primitive.bind(*joint, gated=gated, **params), count, out), out
+            return split_axis(primitive.bind(*joint, gated=gated, **params), count, out), out
 
         for kind in (0, 1):
             axes = {name: axis for name in names if (axis := _AXES[name][kind]) is not None}
             out = _AXES[result][kind]
-            # Arrays without the axis serve all lanes, so they must not be mapped.
+            # Arrays without the axis serve all its elements, so they must not be mapped.
             if out is not None and mapped <= axes.keys():
                 return joined(axes, out)
         return joined(dict.fromkeys(names, 0), 0)

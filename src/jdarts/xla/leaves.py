@@ -12,19 +12,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
-from jax.interpreters import ad
 
 from jdarts import native
-from jdarts.ops.lanes import join_first_axes
+from jdarts.xla.batching import batch_by_first_axes
+from jdarts.xla.jax_compat import Primitive, instantiate_zeros, primitive_jvps, primitive_transposes
 
-# On arrays [lanes, n], of which a vmapped axis makes more lanes.
+# On arrays [rows, n], of which a vmapped axis makes more rows.
 join_p = Primitive("join")
 part_p = Primitive("part")
 part_p.multiple_results = True
 
 
-def joined(leaves: Sequence[jax.Array]) -> jax.Array:
+def join_leaves(leaves: Sequence[jax.Array]) -> jax.Array:
     """All numbers of some arrays in order, as `jnp.concatenate` of the flattened ones.
 
     Args:
@@ -36,8 +35,8 @@ def joined(leaves: Sequence[jax.Array]) -> jax.Array:
     return join_p.bind(*(jnp.reshape(leaf, (1, -1)) for leaf in leaves)).reshape(-1)
 
 
-def parted(vector: jax.Array, shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
-    """`joined`, taken back.
+def split_leaves(vector: jax.Array, shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
+    """`join_leaves`, taken back.
 
     Args:
       vector: as long as all the arrays together.
@@ -58,7 +57,7 @@ def _part_shape(vector: Any, *, lengths: tuple[int, ...]) -> Any:
 
 
 def _join_jvp(rows: Any, tangents: Any) -> Any:
-    return join_p.bind(*rows), join_p.bind(*map(ad.instantiate_zeros, tangents))
+    return join_p.bind(*rows), join_p.bind(*map(instantiate_zeros, tangents))
 
 
 def _join_transpose(ct: Any, *rows: Any) -> Any:
@@ -71,7 +70,7 @@ def _part_jvp(vector: Any, tangent: Any, *, lengths: tuple[int, ...]) -> Any:
 
 def _part_transpose(cts: Any, _: Any, *, lengths: tuple[int, ...]) -> Any:
     del lengths
-    return [join_p.bind(*map(ad.instantiate_zeros, cts))]
+    return [join_p.bind(*map(instantiate_zeros, cts))]
 
 
 def _join_in_jnp(*rows: jax.Array) -> jax.Array:
@@ -83,9 +82,9 @@ def _part_in_jnp(vector: jax.Array, *, lengths: tuple[int, ...]) -> list[jax.Arr
 
 
 for _primitive, _jvp, _transpose in ((join_p, _join_jvp, _join_transpose), (part_p, _part_jvp, _part_transpose)):
-    ad.primitive_jvps[_primitive] = _jvp
-    ad.primitive_transposes[_primitive] = _transpose
-    join_first_axes(_primitive)
+    primitive_jvps[_primitive] = _jvp
+    primitive_transposes[_primitive] = _transpose
+    batch_by_first_axes(_primitive)
 
 native.define_lowering(join_p, _join_in_jnp, (), native_name="join")
 native.define_lowering(part_p, _part_in_jnp, ("lengths",), native_name="part")

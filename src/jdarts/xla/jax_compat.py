@@ -1,0 +1,117 @@
+"""Every name of JAX that JAX's compatibility policy does not cover; no other file imports one.
+
+The policy (https://docs.jax.dev/en/latest/api_compatibility.html) leaves out `jax._src`, `jax.core`, `jax.interpreters`,
+`jax.experimental`, `jax.extend`, `jax.lib` and `jax.example_libraries`: a release may rename or remove what is there. Every name
+below is in 0.10.1 and in 0.12.0.1; a comment says what differs.
+"""
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from jax._src import compilation_cache
+from jax._src.compilation_cache_interface import CacheInterface
+from jax.core import Tracer
+from jax.experimental.multihost_utils import process_allgather, sync_global_devices
+from jax.experimental.xla_metadata import set_xla_metadata
+
+# In 0.12.0.1 `ClosedJaxpr` is another name of `Jaxpr`, which holds its constants itself.
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, jaxprs_in_params
+from jax.extend.random import define_prng_impl
+from jax.interpreters.ad import (
+    Zero,
+    add_tangents,
+    defjvp,
+    instantiate_zeros,
+    is_undefined_primal,
+    primitive_jvps,
+    primitive_transposes,
+)
+from jax.interpreters.batching import primitive_batchers
+from jax.interpreters.mlir import LoweringRule, LoweringRuleContext, lower_fun, register_lowering
+
+__all__ = [
+    "UNREADABLE_PROGRAM",
+    "CacheInterface",
+    "ClosedJaxpr",
+    "Jaxpr",
+    "JaxprEqn",
+    "Literal",
+    "LoweringRule",
+    "LoweringRuleContext",
+    "Primitive",
+    "Tracer",
+    "Zero",
+    "add_tangents",
+    "define_prng_impl",
+    "defjvp",
+    "folder_of_programs",
+    "instantiate_zeros",
+    "is_for_cpus_alone",
+    "is_for_export",
+    "is_undefined_primal",
+    "jaxprs_in_params",
+    "lower_fun",
+    "primitive_batchers",
+    "primitive_jvps",
+    "primitive_transposes",
+    "process_allgather",
+    "program_size",
+    "register_lowering",
+    "reset_compilation_cache",
+    "set_xla_metadata",
+    "sync_global_devices",
+    "wrap_compilation_cache",
+]
+
+# JAX compresses programs with the package `zstandard`, or with `compression.zstd` of Python 3.14, where it has one of them.
+_ZSTANDARD = (getattr(compilation_cache, name, None) for name in ("zstd", "zstandard"))
+#: What reading a damaged program raises.
+UNREADABLE_PROGRAM = (zlib.error, EOFError, ValueError, *(package.ZstdError for package in _ZSTANDARD if package))
+
+
+def program_size(content: bytes) -> int:
+    """The length of a program in bytes, from a file of JAX's compilation cache.
+
+    Raises:
+      one of `UNREADABLE_PROGRAM`: the content is damaged.
+    """
+    program, _ = compilation_cache.extract_executable_and_time(compilation_cache.decompress_executable(content))
+    return len(program)
+
+
+def folder_of_programs(store: CacheInterface) -> Path:
+    """The folder of a store of compiled programs."""
+    return Path(store._path)
+
+
+def wrap_compilation_cache(wrap: Callable[[CacheInterface], CacheInterface]) -> None:
+    """Puts a store around JAX's own store of compiled programs: the one in use, and those that JAX opens later.
+
+    Args:
+      wrap: gives the store that takes the place of one; it may be given a store that it gave before.
+    """
+    make = compilation_cache.get_file_cache
+
+    def make_wrapped(path: str) -> tuple[CacheInterface, str] | None:
+        made = make(path)
+        return made if made is None else (wrap(made[0]), made[1])
+
+    compilation_cache.get_file_cache = make_wrapped
+    if compilation_cache._cache is not None:
+        compilation_cache._cache = wrap(compilation_cache._cache)
+
+
+def reset_compilation_cache() -> None:
+    """Lets JAX open its store of compiled programs again."""
+    compilation_cache.reset_cache()
+
+
+def is_for_cpus_alone(context: LoweringRuleContext) -> bool:
+    """Whether the program that a primitive is lowered for runs on CPUs and on nothing else."""
+    return tuple(context.platforms or context.module_context.platforms) == ("cpu",)
+
+
+def is_for_export(context: LoweringRuleContext) -> bool:
+    """Whether `jax.export` exports the program that a primitive is lowered for."""
+    return context.module_context.lowering_parameters.for_export
