@@ -12,6 +12,7 @@ import subprocess
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from small_runs import Died
 
@@ -219,3 +220,26 @@ def test_a_file_in_the_place_of_the_checkpoints_is_an_input_error(tmp_path):
     (tmp_path / "checkpoints").write_text("")
     with pytest.raises(InputError, match="checkpoints is a file, and checkpoints lie in a folder of this name"):
         checkpoint.newest(tmp_path / "checkpoints", [])
+
+
+def test_a_vector_may_have_been_stored_leaf_by_leaf(folder):
+    parts = {"second": jnp.arange(2.0), "first": {"b": jnp.ones((2, 3)), "a": jnp.full((1,), 7.0)}}
+    other = {"step": jnp.int32(3), "chain": ((), (optax.TraceState(parts),))}
+    checkpoint.save(folder, 40, other, {"format": 1})
+    template = jax.eval_shape(lambda: {"step": jnp.int32(0), "chain": ((), (optax.TraceState(jnp.zeros(9)),))})
+    loaded = checkpoint.load(checkpoint.read(folder / "step_00000040"), template)
+    np.testing.assert_array_equal(loaded["chain"][1][0].trace, [7, 1, 1, 1, 1, 1, 1, 0, 1])
+    assert loaded["step"] == 3
+    template["chain"] = jax.eval_shape(lambda: ((), (optax.TraceState(jnp.zeros(8)),)))
+    with pytest.raises(InputError, match="does not hold what this run needs"):
+        checkpoint.load(checkpoint.read(folder / "step_00000040"), template)
+
+
+@pytest.mark.parametrize("number", [checkpoint.FORMAT + 1, 0, "2"])
+def test_a_checkpoint_of_another_format_is_refused_and_not_passed_over(folder, number):
+    checkpoint.save(folder, 40, tree(40), {"format": number, "versions": {"jdarts": "9.8"}})
+    for find in (checkpoint.newest, checkpoint.find):
+        with pytest.raises(
+            checkpoint.UnreadableError, match=rf"has format {number!r}, written by jdarts 9\.8; .* up to"
+        ):
+            find(folder, [])

@@ -11,6 +11,7 @@ from small_runs import user_settings
 from small_search import STEPS_PER_EPOCH, quick, undisturbed
 
 from jdarts import checkpoint
+from jdarts.checkpoint.checksums import checksums_of
 from jdarts.errors import InputError
 from jdarts.files.json_data import Fields, parse_json
 from jdarts.genotype import parse_genotype
@@ -154,7 +155,7 @@ def test_fields_say_what_is_wrong():
 def sealed(path, text):
     """Gives a checkpoint another record, and checksums that fit."""
     (path / checkpoint.RECORD).write_text(text)
-    (path / checkpoint.CHECKSUMS).write_text(checkpoint._checksums(path))
+    (path / checkpoint.CHECKSUMS).write_text(checksums_of(path))
 
 
 @pytest.fixture(scope="module")

@@ -374,7 +374,7 @@ class EpochRun(abc.ABC, Generic[AnyState]):
     def save_to(self, folder: Path, state: AnyState, epochs_ended: int, *, keep: int) -> Path:
         """Writes a checkpoint of the state into a folder of checkpoints; arguments as for `checkpoint.save`."""
         record = {
-            "format": 1,
+            "format": checkpoint.FORMAT,
             "epochs_ended": epochs_ended,
             "seconds": self.seconds(),
             "config": self._setting.to_json(),

@@ -54,25 +54,44 @@ def apply_updates(tree: Any, updates: Any, step: jax.Array | float = 1.0) -> Any
 def as_vector(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
     """The optimiser of all weights as one vector, where they are a large pytree; the same updates.
 
+    Checkpoints hold its state. So that the state's layout depends on the types of the weights alone, it is that of one vector
+    for every pytree of one type, large or not.
+
     Args:
       optimizer: treats all entries of the weights alike, wherever they are.
     """
 
     def init(params: Any) -> Any:
-        return optimizer.init(_vector(params) if _is_large(params) else params)
+        return optimizer.init(_vector(params) if _has_one_type(params) else params)
 
     def update(updates: Any, state: Any, params: Any = None) -> Any:
-        if not _is_large(updates):
+        if _is_large(updates):
+            vector, state = optimizer.update(_vector(updates), state, None if params is None else _vector(params))
+            return _tree(vector, updates), state
+        if not _has_one_type(updates):
             return optimizer.update(updates, state, params)
-        vector, state = optimizer.update(_vector(updates), state, None if params is None else _vector(params))
-        return _tree(vector, updates), state
+        # The state of a tree has a tree wherever that of a vector has a vector.
+        of_leaves = jax.eval_shape(optimizer.init, updates)
+        updates, found = optimizer.update(updates, jax.tree.map(_like, state, of_leaves), params)
+        return updates, jax.tree.map(lambda old, new: new if _is_same(old, new) else _vector(new), state, found)
 
     return optax.GradientTransformation(init, update)
 
 
+def _like(entry: jax.Array, wanted: Any) -> Any:
+    return entry if _is_same(entry, wanted) else _tree(entry, wanted)
+
+
+def _is_same(entry: jax.Array, other: Any) -> bool:
+    return jax.tree_util.treedef_is_leaf(jax.tree.structure(other)) and jnp.shape(entry) == jnp.shape(other)
+
+
 def _is_large(tree: Any) -> bool:
-    leaves = jax.tree.leaves(tree)
-    return len(leaves) >= MANY and len({jnp.result_type(leaf) for leaf in leaves}) == 1
+    return len(jax.tree.leaves(tree)) >= MANY and _has_one_type(tree)
+
+
+def _has_one_type(tree: Any) -> bool:
+    return len({jnp.result_type(leaf) for leaf in jax.tree.leaves(tree)}) == 1
 
 
 def _same_places(tree: Any, other: Any) -> bool:
