@@ -27,12 +27,11 @@ RUNS = [
 def quicken(replace=setattr):
     """Puts quick networks into search and training, and leaves pictures undrawn."""
     import jdarts.pipeline.protocol
-    import jdarts.search.loop
-    import jdarts.train.loop
+    import jdarts.runs.loop
 
     small_search.quicken(replace)
     small_train.quicken(replace)
-    for room in (jdarts.search.loop, jdarts.train.loop, jdarts.pipeline.protocol):
+    for room in (jdarts.runs.loop, jdarts.pipeline.protocol):
         replace(room, "draw_cells", lambda *_, **__: None)
 
 

@@ -49,11 +49,11 @@ class QuickNetwork(nn.Module):
 
 def quicken(replace=setattr):
     """Puts the quick network into the search, and leaves its curves undrawn."""
-    import jdarts.search.loop
+    import jdarts.runs.loop
     import jdarts.search.step
 
     replace(jdarts.search.step, "Supernet", QuickNetwork)
-    replace(jdarts.search.loop, "draw_curves", lambda records, path: path.write_text("curves"))
+    replace(jdarts.runs.loop, "draw_curves", lambda records, path: path.write_text("curves"))
 
 
 def config(folder, **changes):

@@ -56,11 +56,11 @@ class QuickNetwork(nn.Module):
 
 def quicken(replace=setattr):
     """Puts the quick network into the training, and leaves its curves undrawn."""
+    import jdarts.runs.loop
     import jdarts.train.config
-    import jdarts.train.loop
 
     replace(jdarts.train.config, "cifar_network", QuickNetwork)
-    replace(jdarts.train.loop, "draw_curves", lambda records, path: path.write_text("curves"))
+    replace(jdarts.runs.loop, "draw_curves", lambda records, path: path.write_text("curves"))
 
 
 def config(folder, **changes):

@@ -111,7 +111,7 @@ def test_a_run_on_two_devices_goes_on_with_one(alone, programs, kind, parallel, 
             RUN[kind](tmp_path / "run", devices=2, parallel=parallel, **settings)
     assert 0 < newest(tmp_path / "run").step < newest(alone[kind]).step
     _, shown = RUN[kind](tmp_path / "run", **settings)
-    assert "going on with" in shown
+    assert "resuming" in shown
     assert_close(tmp_path / "run", alone[kind])
 
 

@@ -88,7 +88,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(kind, undisturbed, programs, tmp_
     code, _, err = finish(process)
     assert (code, err) == (-signal.SIGKILL, "")
     _, shown = RUN[kind](folder, programs=programs[kind])
-    assert "going on with" in shown
+    assert "resuming" in shown
     assert_same_bits(folder, undisturbed[kind], FILES)
 
 

@@ -18,8 +18,8 @@ from jdarts import InputError
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.supernet import Supernet, init_alphas, supernet_compiler_options
 from jdarts.runs.memory import StepMemory, in_words, memory_lines, saved_by_estimator, saved_by_sharing, step_memory
-from jdarts.search.loop import memory_savings
 from jdarts.search.step import supernet_loss
+from jdarts.search.task import memory_savings
 from jdarts.space import uniform_space
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

@@ -4,7 +4,8 @@ import dataclasses
 import io
 import json
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from jdarts.data.splitting import stratified_order
 from jdarts.errors import InputError
 from jdarts.language.search import search_language
 from jdarts.language.train import train_language
-from jdarts.runs import CompiledPrograms, EpochRun
+from jdarts.runs import CompiledPrograms, RunFolder
+from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig, search, search_seeds
 from jdarts.search.images import SearchImages
 from jdarts.train import TrainConfig, train
@@ -184,6 +186,15 @@ def test_runs_without_a_fingerprint_are_resumed(tmp_path):
         small_search.run(folder, epochs=1, dataset=sorted_by_class)
 
 
+class _NoSummary(NamedTuple):
+    """Stands in for a summary: its result is the run's folder."""
+
+    result: Path
+
+    def lines(self):
+        return []
+
+
 @pytest.mark.usefixtures("user_settings")
 @pytest.mark.parametrize(
     ("run", "make"),
@@ -191,7 +202,7 @@ def test_runs_without_a_fingerprint_are_resumed(tmp_path):
 )
 def test_a_run_on_text_belongs_to_its_text(tmp_path, monkeypatch, run, make):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(EpochRun, "go", lambda run: run.folder.path)
+    monkeypatch.setattr(Loop, "run", lambda loop: (_NoSummary(loop._context.store.path),))
     corpus = dataclasses.replace(small_language.corpus(), name="letters")
     folder = run(make(None, epochs=1), corpus=corpus, stream=io.StringIO())
     assert "letters" in folder.name
@@ -340,11 +351,11 @@ def test_what_is_no_image_set_is_refused(tmp_path, kind, given):
 def test_a_fingerprint_that_is_removed_meanwhile_is_noticed(tmp_path, monkeypatch):
     folder = tmp_path / "run"
 
-    def without_data(run, state, epoch, evaluation):
+    def without_data(run, genotype, epoch=None):
         settings = json.loads((folder / "config.json").read_text())
         del settings["data"]
         (folder / "config.json").write_text(json.dumps(settings))
 
-    monkeypatch.setattr("jdarts.search.loop.SearchRun.epoch_files", without_data)
+    monkeypatch.setattr(RunFolder, "write_genotype", without_data)
     with pytest.raises(InputError, match=r"config.json was changed while the run used it"):
         run_search(None, run_dir=folder)

@@ -21,7 +21,8 @@ from jdarts.pipeline.command import main
 from jdarts.pipeline.protocol import pipeline
 from jdarts.report import Progress
 from jdarts.resolve import find_genotype
-from jdarts.runs import EpochRun, RunFolder
+from jdarts.runs import RunFolder
+from jdarts.runs.loop import Loop
 from jdarts.sampling import sample_genotype
 
 __all__ = ["quick", "undisturbed", "user_settings"]
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_the_best_by_validation_is_trained_and_tested(undisturbed, monkeypatch):
-    monkeypatch.setattr(EpochRun, "go", lambda *_: pytest.fail("a run was repeated"))
+    monkeypatch.setattr(Loop, "run", lambda *_: pytest.fail("a run was repeated"))
     result, shown = run(undisturbed)
     (arm,) = result.arms
     accuracies = [each.valid_accuracy for each in arm.candidates]

@@ -30,7 +30,7 @@ def programs(quick):
 @pytest.fixture
 def run(programs, monkeypatch):
     """Searches with the programs of this module, and draws nothing."""
-    monkeypatch.setattr("jdarts.search.loop.draw_cells", lambda *_, **__: [])
+    monkeypatch.setattr("jdarts.runs.loop.draw_cells", lambda *_, **__: [])
     return lambda folder, **changes: search(small_search.config(folder, **changes), programs=programs)
 
 

@@ -21,6 +21,7 @@ from jdarts.language.train import summary as language_train_summary
 from jdarts.language.train.summary import LanguageTrainResult
 from jdarts.report import MetricsLog, read_metrics
 from jdarts.runs import CompiledPrograms, RunFolder
+from jdarts.runs.summaries import Summary, write_summary
 from jdarts.search import search
 from jdarts.search import summary as search_summary
 from jdarts.search.summary import SearchResult
@@ -61,10 +62,10 @@ def summaries(folder):
     language_search = LanguageSearchResult(RECURRENT, rows, 9.0, 10.0, 9.5, 10.5, folder)
     language_train = LanguageTrainResult(RECURRENT, 9, True, 0, 9.0, 9.1, 9.2, 10.0, 10.1, 7.0, folder)
     return {
-        "search": (search_summary.Summary(search_result, 2, 10, 7.0), search_summary),
-        "train": (train_summary.Summary(train_result, 2, 10), train_summary),
-        "language search": (language_search_summary.Summary(language_search, 2, 10, 7.0), language_search_summary),
-        "language train": (language_train_summary.Summary(language_train, 2, 10), language_train_summary),
+        "search": (Summary(search_result, 2, 10, 7.0), search_summary),
+        "train": (Summary(train_result, 2, 10, 7.0), train_summary),
+        "language search": (Summary(language_search, 2, 10, 7.0), language_search_summary),
+        "language train": (Summary(language_train, 2, 10, 7.0), language_train_summary),
     }
 
 
@@ -77,7 +78,7 @@ def with_field(text, name, value):
 def test_a_changed_summary_is_refused_or_can_be_shown(kind, tmp_path):
     folder = RunFolder(tmp_path)
     written, room = summaries(tmp_path)[kind]
-    room.write(written, folder)
+    write_summary(written, folder)
     content = json.dumps(json.loads(folder.summary.read_text()))
     assert room.read(folder).lines() == written.lines()
     refused = 0
@@ -205,7 +206,7 @@ def test_a_sealed_record_that_is_no_object_is_passed_over_and_named(text, interr
 
 
 def test_a_checkpoint_under_the_name_of_another_step_is_refused(interrupted, programs, monkeypatch):
-    monkeypatch.setattr("jdarts.search.loop.draw_cells", lambda *_, **__: [])
+    monkeypatch.setattr("jdarts.runs.loop.draw_cells", lambda *_, **__: [])
     shutil.rmtree(interrupted / "checkpoints/step_00000010")
     (interrupted / "checkpoints/step_00000005").rename(interrupted / "checkpoints/step_00000007")
     with pytest.raises(InputError, match=r"the checkpoint of step 7 in .*run holds step 5; remove it"):
@@ -215,7 +216,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_refused(interrupted, pro
 def test_genotypes_of_summaries_are_read_as_such(tmp_path):
     folder = RunFolder(tmp_path)
     written, room = summaries(tmp_path)["search"]
-    room.write(written, folder)
+    write_summary(written, folder)
     content = json.loads(folder.summary.read_text())
     content["genotype"] = json.loads(RECURRENT.to_json())
     folder.summary.write_text(json.dumps(content))

@@ -1,5 +1,6 @@
 """What is found out between a command and its first step: sizes, memory, devices; and the folder that then stays away."""
 
+import dataclasses
 import io
 import os
 
@@ -16,9 +17,9 @@ from small_runs import user_settings
 from jdarts import data
 from jdarts.errors import InputError
 from jdarts.pipeline import PipelineConfig, pipeline
-from jdarts.runs import memory
+from jdarts.runs import memory, start
 from jdarts.runs.devices import MOST_ON_CPU, Devices
-from jdarts.runs.loop import EpochRun
+from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig, search, search_seeds
 from jdarts.search.command import main
 from jdarts.train import TrainConfig, train
@@ -43,11 +44,11 @@ def shown(monkeypatch):
     class Stopped(InputError):
         pass
 
-    def first_line(run):
-        lines.append(run.opening(run.template))
+    def first_line(loop):
+        lines.append(loop._task.description)
         raise Stopped("stopped")
 
-    monkeypatch.setattr(EpochRun, "go", first_line)
+    monkeypatch.setattr(Loop, "run", first_line)
     return lines
 
 
@@ -123,18 +124,12 @@ def test_a_state_that_no_memory_holds(channels, tmp_path):
 
 
 def test_steps_that_cannot_be_counted(monkeypatch, tmp_path):
-    monkeypatch.setattr(EpochRun, "check_size", _with_many_steps(EpochRun.check_size))
+    check = start.check_size
+    many = {"steps_per_epoch": 1_000_000}
+    monkeypatch.setattr(start, "check_size", lambda task: check(dataclasses.replace(task, **many)))
     with pytest.raises(InputError, match=r"--epochs is 3000 of 1,000,000 steps each, .* give 2147 or less"):
         small_language.run_search(tmp_path / "run", epochs=3000)
     assert list(tmp_path.iterdir()) == []
-
-
-def _with_many_steps(check):
-    def check_size(run):
-        run.steps_per_epoch = 1_000_000
-        check(run)
-
-    return check_size
 
 
 def test_memory_that_runs_out_is_explained():
@@ -155,7 +150,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(error, existed, m
     def failing(*_):
         raise error
 
-    monkeypatch.setattr(EpochRun, "_compiled", failing)
+    monkeypatch.setattr(Loop, "_compiled", failing)
     folder = tmp_path / "runs" / "mine"
     if existed:
         folder.mkdir(parents=True)
@@ -167,11 +162,11 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(error, existed, m
 
 
 def test_what_others_have_put_into_the_folder_stays(monkeypatch, tmp_path):
-    def failing(run, *_):
-        (run.folder.path / "notes.txt").write_text("mine")
+    def failing(loop):
+        (loop._store.path / "notes.txt").write_text("mine")
         raise InputError("wrong")
 
-    monkeypatch.setattr(EpochRun, "_compiled", failing)
+    monkeypatch.setattr(Loop, "_compiled", failing)
     with pytest.raises(InputError, match="wrong"):
         small_search.run(tmp_path / "run")
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"

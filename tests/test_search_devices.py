@@ -42,7 +42,7 @@ def test_a_search_goes_on_with_another_number_of_devices(undisturbed, tmp_path, 
             run(tmp_path / "run", devices=2)
     assert newest(tmp_path / "run").step == 5
     _, shown = run(tmp_path / "run", devices=1)
-    assert "going on with" in shown
+    assert "resuming" in shown
     assert_close(tmp_path / "run", undisturbed)
 
 

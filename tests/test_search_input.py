@@ -150,7 +150,7 @@ def test_a_run_with_other_settings(tmp_path, monkeypatch, capsys):
     err = refusal(folder, monkeypatch, capsys, seed=3, operations=("none", "skip_connect"))
     assert err == (
         f"error: {folder} was begun with other settings: --operations none skip_connect max_pool_3x3 dil_conv_3x3 (now "
-        "none skip_connect), --seed 0 (now 3); give the same settings to go on with it, or choose another --run-dir\n"
+        "none skip_connect), --seed 0 (now 3); give the same settings to resume it, or choose another --run-dir\n"
     )
     (folder / "config.json").write_text('{"epochs"')
     err = refusal(folder, monkeypatch, capsys)
@@ -200,7 +200,7 @@ def test_a_full_disk(moment, quick, undisturbed, tmp_path, monkeypatch, capsys):
     """The disk is full from some moment on; with space again, the run ends with the same bits."""
     from orbax.checkpoint import v1 as ocp
 
-    import jdarts.search.loop as loop
+    import jdarts.runs.loop as loop
 
     folder = tmp_path / "run"
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -279,7 +279,7 @@ def test_damaged_checkpoints_are_named_and_passed_over(quick, undisturbed, tmp_p
     assert shown.splitlines()[:3] == [
         f"skipped: checkpoint {folder}/checkpoints/.incomplete-step_00000015 is half-written",
         f"skipped: checkpoint {last} is damaged (record.json is not as it was written)",
-        f"going on with {folder} after step 5",
+        f"resuming {folder} after step 5",
     ]
     assert_same_bits(folder, undisturbed)
     (folder / "summary.json").unlink()

@@ -20,6 +20,6 @@ def test_a_killed_search_goes_on_to_the_same_bits(user_settings, tmp_path):
         code, _, err = finish(process)
         assert (code, err) == (-signal.SIGKILL, "")
     _, shown = run(folder)
-    assert "going on with" in shown
+    assert "resuming" in shown
     run(tmp_path / "undisturbed")
     assert_same_bits(folder, tmp_path / "undisturbed")

@@ -71,7 +71,7 @@ def test_kills_within_a_checkpoint_leave_the_run_whole(undisturbed, tmp_path):
         assert err == ""
     assert list((folder / checkpoint.FOLDER).glob("step_*"))
     _, shown = run(folder)
-    assert "going on with" in shown
+    assert "resuming" in shown
     assert_same_bits(folder, undisturbed)
 
 
@@ -165,7 +165,7 @@ def test_a_signal_ends_the_process_with_its_code_and_says_what_was_saved(tmp_pat
     assert code == 143
     found = newest(tmp_path / "run")
     last = out.splitlines()[-1]
-    assert last == f"saved {found.path}; the same command goes on from there"
+    assert last == f"saved {found.path}; run the same command to resume"
     assert err == "stopped by SIGTERM\n"
 
 

@@ -83,7 +83,7 @@ def programs(quick):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    monkeypatch.setattr("jdarts.search.loop.draw_cells", lambda *_, **__: [])
+    monkeypatch.setattr("jdarts.runs.loop.draw_cells", lambda *_, **__: [])
 
 
 @pytest.fixture(scope="module")

@@ -252,19 +252,14 @@ def _digest(content: bytes) -> str:
 
 def quicken() -> None:
     """Puts quick networks into every kind of run, and a line in place of each drawing."""
-    import jdarts.language.search.loop
-    import jdarts.language.train.loop
     import jdarts.pipeline.protocol
-    import jdarts.search.loop
-    import jdarts.train.loop
+    import jdarts.runs.loop
 
     small_pipeline.quicken()
     small_language.leave_undrawn(setattr)
-    rooms = (jdarts.search.loop, jdarts.train.loop, jdarts.language.search.loop, jdarts.language.train.loop)
-    for room in (*rooms, jdarts.pipeline.protocol):
+    for room in (jdarts.runs.loop, jdarts.pipeline.protocol):
         setattr(room, "draw_cells", _write_cells)  # noqa: B010  modules have no such attribute for a type checker
-    for room in rooms:
-        setattr(room, "draw_curves", lambda records, path: replace_text(path, f"{len(records)}"))  # noqa: B010
+    setattr(jdarts.runs.loop, "draw_curves", lambda records, path: replace_text(path, f"{len(records)}"))  # noqa: B010
 
 
 def _write_cells(genotype: Any, folder: Path, **_: Any) -> None:

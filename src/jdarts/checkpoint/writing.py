@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from jdarts.errors import InputError
 from jdarts.xla.jax_compat import sync_global_devices
 
 
-def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep: int = 3) -> Path:
+def save(
+    folder: Path,
+    step: int,
+    tree: Any,
+    record: Mapping[str, Any],
+    *,
+    keep: int = 3,
+    spare: Collection[int] = (),
+) -> Path:
     """Writes a checkpoint, then removes older ones.
 
     A reader never sees a part of it: whatever interrupts the writing, the checkpoint is there or it is not. Where several
@@ -30,6 +38,7 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
       tree: pytree of arrays, typed PRNG keys included.
       record: JSON data to be read without the arrays.
       keep: number of checkpoints up to this step to leave. Later ones, which only a run that went back has, stay.
+      spare: steps whose checkpoints stay besides.
 
     Returns:
       The checkpoint's folder.
@@ -67,8 +76,9 @@ def save(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep:
             f"cannot write checkpoint {target}: {reason_of(error)}; free some space or mend the folder, and "
             "start the same command again"
         ) from error
-    for _, old in newest_first(folder, up_to=step)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    for number, old in newest_first(folder, up_to=step)[keep:]:
+        if number not in spare:
+            shutil.rmtree(old, ignore_errors=True)
     return target
 
 

@@ -41,6 +41,15 @@ class Fields:
             raise ValueError(f"{_shown(content)} is no JSON object")
         self._content = content
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that there are."""
+        return tuple(self._content)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a field."""
+        return name in self._content
+
     def get(self, name: str) -> Any:
         """A field of any kind."""
         if name not in self._content:

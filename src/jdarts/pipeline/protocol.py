@@ -1,4 +1,4 @@
-"""The paper's protocol as one run of runs, each of which goes on where it was interrupted."""
+"""The paper's protocol as one run of runs, each of which resumes where it was interrupted."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from jdarts.search import summary as search_summary
 from jdarts.search.images import SearchImages
 from jdarts.train import TrainConfig, TrainResult
 from jdarts.train import summary as train_summary
-from jdarts.train.loop import check_images
+from jdarts.train.task import check_images
 
 TABLE = "table.txt"
 
@@ -32,7 +32,7 @@ def pipeline(
 ) -> PipelineResult:
     """Searches several times, chooses cells by a brief training of each, trains the chosen ones in full and tests them.
 
-    The folder decides: what has ended in it is not done again, what was interrupted goes on, and the whole ends as an
+    The folder decides: what has ended in it is not done again, what was interrupted resumes, and the whole ends as an
     undisturbed pipeline does. Searches share one compiled program, as full trainings do.
 
     Args:
@@ -102,7 +102,7 @@ class _Pipeline:
         for number in range(self.config.searches):
             config = self.config.search_config(number)
             if not RunFolder(config.folder).has_ended:
-                self.folder.check_held()
+                self.folder.check_unchanged()
                 self.tell(f"\nsearch {number + 1} of {self.config.searches}, seed {config.seed}")
                 search.search(config, dataset=self.images(), stream=self.stream, programs=programs)
             ended = search_summary.read(RunFolder(config.folder))
@@ -141,7 +141,7 @@ class _Pipeline:
 
     def _trained(self, config: TrainConfig, what: str, programs: CompiledPrograms) -> TrainResult:
         if not RunFolder(config.folder).has_ended:
-            self.folder.check_held()
+            self.folder.check_unchanged()
             self.tell(f"\n{what}")
             train.train(config, dataset=self.images(), stream=self.stream, programs=programs)
         return train_summary.read(RunFolder(config.folder)).result

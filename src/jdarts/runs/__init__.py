@@ -2,18 +2,17 @@
 
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.interruption import Interrupted, Interruption
-from jdarts.runs.loop import EpochRun
 from jdarts.runs.programs import CompiledPrograms
-from jdarts.runs.protocols import Setting, State
-from jdarts.runs.start import run
+from jdarts.runs.start import Setting, run
+from jdarts.runs.task import State, Task
 
 __all__ = [
     "CompiledPrograms",
-    "EpochRun",
     "Interrupted",
     "Interruption",
     "RunFolder",
     "Setting",
     "State",
+    "Task",
     "run",
 ]

@@ -11,7 +11,7 @@ import tyro
 from jdarts.files.user_cache import cache_folder, private_folder
 from jdarts.runs.devices import provide_cpu_devices
 from jdarts.runs.interruption import Interrupted, leave_now
-from jdarts.runs.processes import farewell, join
+from jdarts.runs.processes import join, wait_for_others
 from jdarts.xla.allocator import keep_freed_memory
 from jdarts.xla.compilation_cache import check_kept_programs
 
@@ -49,7 +49,7 @@ def run_from_command_line(
         start(config)
     except Interrupted as interrupted:
         print(f"stopped by {interrupted}", file=sys.stderr)
-        farewell()
+        wait_for_others()
         leave_now(interrupted.exit_code)
     return 0
 

@@ -16,8 +16,10 @@ from jdarts.files.json_data import parse_json
 from jdarts.genotype import AnyGenotype
 from jdarts.report.metrics import METRICS_FILE, TENSORBOARD_FOLDER
 from jdarts.runs import processes
-from jdarts.runs.protocols import Fingerprint
 from jdarts.runs.settings import BEFORE, option
+
+#: What tells the data of a run from others, as JSON data.
+Fingerprint = Mapping[str, Any]
 
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -94,7 +96,7 @@ class RunFolder:
         Raises:
           InputError: as `check`, or another process uses the folder, or it cannot be written.
         """
-        if not processes.leads():
+        if not processes.is_coordinator():
             yield
             return
         made = [each for each in (self.path, *self.path.parents) if not each.exists()]
@@ -140,7 +142,7 @@ class RunFolder:
         except FileNotFoundError:
             return False
 
-    def check_held(self) -> None:
+    def check_unchanged(self) -> None:
         """Checks, before something is written, that the folder is still the one that this process has taken.
 
         Raises:
@@ -173,16 +175,16 @@ class RunFolder:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Surrounds what writes below the folder by itself: `check_held` explains its failure too.
+        """Surrounds what writes below the folder by itself: `check_unchanged` explains its failure too.
 
         Raises:
-          InputError: as for `check_held`.
+          InputError: as for `check_unchanged`.
         """
-        self.check_held()
+        self.check_unchanged()
         try:
             yield
         except InputError:
-            self.check_held()
+            self.check_unchanged()
             raise
 
     def write_genotype(self, genotype: AnyGenotype, epoch: int | None = None) -> None:
@@ -203,9 +205,9 @@ class RunFolder:
         Raises:
           InputError: the folder is no longer there as it was taken, it cannot be written, or the disk is full.
         """
-        if not processes.leads():
+        if not processes.is_coordinator():
             return
-        self.check_held()
+        self.check_unchanged()
         path = self.path / name
         with _explained("write", path):
             if path.parent != self.path:
@@ -246,11 +248,11 @@ def _check_same(path: Path, config: Mapping[str, Any], data: Fingerprint | None)
     before = {**younger, **before}
     different = [name for name in {**before, **config} if before.get(name, missing) != config.get(name, missing)]
     if different:
-        told = ", ".join(
+        listed = ", ".join(
             f"{option(name)} {_shown(before.get(name))} (now {_shown(config.get(name))})" for name in different[:4]
         )
         raise InputError(
-            f"{path.parent} was begun with other settings: {told}; give the same settings to go on with it, or choose "
+            f"{path.parent} was begun with other settings: {listed}; give the same settings to resume it, or choose "
             "another --run-dir"
         )
     if data is not None:
@@ -262,9 +264,9 @@ def _check_data(path: Path, before: Any, data: Fingerprint) -> None:
         raise InputError(f"{path} is damaged; choose another --run-dir")
     different = [name for name in before if name in data and before[name] != data[name]]
     if different:
-        told = ", ".join(f"{name} {_shown(before[name])} (now {_shown(data[name])})" for name in different[:4])
+        listed = ", ".join(f"{name} {_shown(before[name])} (now {_shown(data[name])})" for name in different[:4])
         raise InputError(
-            f"{path.parent} was begun with other data: {told}; give the same data to resume it, or choose another --run-dir"
+            f"{path.parent} was begun with other data: {listed}; give the same data to resume it, or choose another --run-dir"
         )
 
 

@@ -47,19 +47,10 @@ class StepImages:
         self._devices = devices or Devices()
         self._whole = self._devices.whole((split.images, split.labels)) if on_device else None
 
-    def shapes(self, *, runs: int | None = None) -> Batch:
-        """Shapes and types of `batch`, for the rows of one run or of several."""
+    def shapes(self) -> Batch:
+        """Shapes and types of `batch`, for the rows of one run."""
         count = self._batch if self._whole is None else len(self._split)
-        shapes = batch_shapes(self._split.images.shape[1:], images=count, rows=self._batch)
-        if runs is None:
-            return shapes
-
-        def stacked(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((runs, *shape.shape), shape.dtype)
-
-        if self._whole is not None:
-            return shapes._replace(rows=stacked(shapes.rows))
-        return Batch(*map(stacked, shapes))
+        return batch_shapes(self._split.images.shape[1:], images=count, rows=self._batch)
 
     def batch(self, rows: jax.Array | np.ndarray) -> Batch:
         """What one step reads.

@@ -106,7 +106,7 @@ def join(config: Launch) -> None:
         watch.cancel()
 
 
-def leads() -> bool:
+def is_coordinator() -> bool:
     """Whether this process writes what a run leaves behind: process 0."""
     return jax.process_index() == 0
 
@@ -186,19 +186,19 @@ def ending_together() -> Iterator[None]:
             raise
         _end(
             f"error: another process of this run has ended, or is not to be reached ({_first_line(error)}). Start all of them "
-            "again: the run goes on after its newest checkpoint",
+            "again: the run resumes after its newest checkpoint",
             1,
         )
 
 
 def _end(text: str, code: int) -> None:
     print(text, file=sys.stderr, flush=True)
-    # Without the farewell of JAX's runtime, which waits for those that are gone.
+    # Without the shutdown of JAX's runtime, which waits for those that are gone.
     leave_now(code)
 
 
-def farewell() -> None:
-    """Waits for the other processes to come to their end too, if there are any: for a while."""
+def wait_for_others() -> None:
+    """Waits a while for the other processes to end, if there are any."""
     if not alone():
         with contextlib.suppress(RuntimeError):
             jax.distributed.shutdown()

@@ -1,35 +1,55 @@
-"""How a run begins: anew, after an interruption, or not at all where it has finished."""
+"""How a run starts: from the beginning, after its newest checkpoint, or not at all where it has finished."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TextIO
 
 from jdarts.errors import InputError
 from jdarts.runs import processes
-from jdarts.runs.folder import RunFolder
+from jdarts.runs.context import Context
+from jdarts.runs.folder import Fingerprint, RunFolder
 from jdarts.runs.interruption import Interruption
-from jdarts.runs.loop import EpochRun
-from jdarts.runs.memory import exhaustion_explained
-from jdarts.runs.protocols import Fingerprint, Setting, Summary
+from jdarts.runs.loop import Loop
+from jdarts.runs.memory import available_memory, check_state_fits, exhaustion_explained
+from jdarts.runs.programs import CompiledPrograms
+from jdarts.runs.store import Part, Store
+from jdarts.runs.summaries import Summary
+from jdarts.runs.task import Task
+
+
+class Setting(Protocol):
+    """What the start of a run reads of its configuration."""
+
+    @property
+    def folder(self) -> Path: ...  # noqa: D102
+
+    def check(self) -> None: ...  # noqa: D102
+
+    def to_json(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 def run(
     config: Setting,
-    begin: Callable[[RunFolder, Interruption], EpochRun[Any]],
+    task: Callable[[], Task[Any]],
     *,
-    fingerprint: Callable[[], Fingerprint],
-    finished: Callable[[RunFolder], Summary],
     noun: str,
+    fingerprint: Callable[[], Fingerprint],
+    finished: Callable[[RunFolder], Summary[Any]],
+    title: str | None = None,
     stream: TextIO | None = None,
+    programs: CompiledPrograms | None = None,
 ) -> Any:
-    """Starts a run, goes on with an interrupted one, or reports a finished one: the run's folder decides.
+    """Starts a run, resumes an interrupted one, or reports a finished one: the run's folder decides.
 
     Args:
       config: the settings.
-      begin: reads the data, and makes the run of a folder.
+      task: reads the data, and gives what the run does.
+      noun: what messages call this kind of run.
       fingerprint: reads the data, and gives their fingerprint; the folder of a run on other data is refused.
       finished: reads the summary of a finished run.
-      noun: what messages call this kind of run.
+      title: what is written above the drawings of its cells.
       stream: where progress is shown; standard output by default.
+      programs: compiled functions to share with other runs of this process.
 
     Returns:
       The result of the summary.
@@ -39,38 +59,66 @@ def run(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config.check()
-    settings = config.to_json()
-    folder = RunFolder(config.folder)
+    folder, settings = RunFolder(config.folder), config.to_json()
     with processes.ending_together():
         processes.check_same(config)
-        return _run(settings, folder, begin, fingerprint, finished, noun, stream)
-
-
-def _run(
-    settings: dict[str, Any],
-    folder: RunFolder,
-    begin: Callable[[RunFolder, Interruption], EpochRun[Any]],
-    fingerprint: Callable[[], Fingerprint],
-    finished: Callable[[RunFolder], Summary],
-    noun: str,
-    stream: TextIO | None,
-) -> Any:
-    folder.check(settings)
-    if folder.has_ended:
-        stream = stream if processes.leads() else processes.silent()
-        remarks = check_finished(folder, settings, fingerprint)
-        found = finished(folder)
-        ended = f"{folder.path} has finished; another --run-dir or --seed starts another {noun}"
-        for line in (ended, *found.lines(), *remarks):
-            print(line, file=stream)
+        folder.check(settings)
+        if folder.has_ended:
+            remarks = check_finished(folder, settings, fingerprint)
+            found = finished(folder)
+            ended = f"{folder.path} has finished; another --run-dir or --seed starts another {noun}"
+            show([ended, *found.lines(), *remarks], stream)
+        else:
+            (found,) = begin(task, [Part(folder, settings, title)], stream, programs)
+            show(found.lines(), stream)
         return found.result
+
+
+def begin(
+    task: Callable[[], Task[Any]],
+    parts: Sequence[Part],
+    stream: TextIO | None,
+    programs: CompiledPrograms | None,
+) -> tuple[Summary[Any], ...]:
+    """Starts or resumes runs that have not finished.
+
+    Args:
+      task: as for `run`; of several runs, their `batched` task.
+      parts: the runs.
+      stream: as for `run`.
+      programs: as for `run`.
+
+    Returns:
+      The summary of each run.
+
+    Raises:
+      InputError: as for `run`.
+      Interrupted: as for `run`.
+    """
     with Interruption() as interruption, exhaustion_explained():
         with interruption.stoppable():
-            prepared = begin(folder, interruption)
-            prepared.check_size()
+            prepared = task()
+            check_size(prepared)
             processes.check_same_data(prepared.fingerprint)
-        with folder.taken(settings, prepared.fingerprint), exhaustion_explained():
-            return prepared.go()
+        store = Store(parts)
+        context = Context(store, interruption, programs or CompiledPrograms(), stream)
+        with store.taken(prepared.fingerprint), exhaustion_explained():
+            return Loop(prepared, context).run()
+
+
+def check_size(task: Task[Any]) -> None:
+    """Checks, before the folder of a run is made, that its steps can be counted and its state held.
+
+    Raises:
+      InputError: more steps than 32 bits count, or a state that is larger than the memory.
+    """
+    most = (2**31 - 1) // task.steps_per_epoch
+    if task.options.epochs > most:
+        raise InputError(
+            f"--epochs is {task.options.epochs} of {task.steps_per_epoch:,} steps each, and 2^31 steps cannot be counted; "
+            f"give {most} or less"
+        )
+    check_state_fits(task.template, available_memory())
 
 
 def check_finished(
@@ -84,7 +132,7 @@ def check_finished(
       fingerprint: reads the data, and gives their fingerprint.
 
     Returns:
-      What is to be said: that the data cannot be read any more, where that is so.
+      A remark that the data cannot be read any more, where that is so.
 
     Raises:
       InputError: the run is one of other data.
@@ -95,3 +143,9 @@ def check_finished(
         return (f"{folder.path} is not compared with the data of this command: {error}",)
     folder.check(settings, data)
     return ()
+
+
+def show(lines: Sequence[str], stream: TextIO | None) -> None:
+    """Writes lines to a stream, standard output where it is None; only the coordinator does."""
+    if processes.is_coordinator():
+        print(*lines, sep="\n", end="\n" if lines else "", file=stream, flush=True)

@@ -1,38 +1,106 @@
 """The summary of a run: written as its last file, read back when the finished run is started again."""
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from jdarts.errors import InputError
 from jdarts.files.json_data import Fields, parse_json
 from jdarts.genotype import AnyGenotype, parse_genotype
+from jdarts.methods.stopping import Stop
+from jdarts.report import duration
 from jdarts.runs.folder import SUMMARY, RunFolder
 
-S = TypeVar("S")
 
+class Result(Protocol):
+    """What a kind of run has found.
 
-def write_summary(folder: RunFolder, content: Mapping[str, Any]) -> None:
-    """Writes the summary, which ends the run.
-
-    Args:
+    Attributes:
+      genotype: the cells.
       folder: the run's folder.
-      content: JSON data by name, and under `genotype` a genotype.
+    """
+
+    @property
+    def genotype(self) -> Any: ...  # noqa: D102
+
+    @property
+    def folder(self) -> Path: ...  # noqa: D102
+
+    def lines(self) -> list[str]:
+        """The result in words, one line each."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON data without genotype and folder."""
+        ...
+
+
+R = TypeVar("R", bound=Result)
+
+
+class Summary(NamedTuple, Generic[R]):
+    """A result with the effort that it took.
+
+    Attributes:
+      result: what was found.
+      epochs: epochs of the run.
+      steps: steps of the run.
+      seconds: time that the processes of the run have spent on it.
+      stopped: why a stopping rule has ended it, and with the state of which epoch; None where none has.
+    """
+
+    result: R
+    epochs: int
+    steps: int
+    seconds: float
+    stopped: Stop | None = None
+
+    def lines(self) -> list[str]:
+        """The result in words, one line each."""
+        early = [] if self.stopped is None else [f"stopped early: {stop_text(self.stopped, self.epochs)}"]
+        return [
+            f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(self.seconds)}",
+            *early,
+            *self.result.lines(),
+        ]
+
+
+def stop_text(stop: Stop, ended: int) -> str:
+    """Why a run has stopped after so many epochs, in words."""
+    rolled_back = f"; the result is that of epoch {stop.epoch}" if stop.epoch < ended else ""
+    return f"{stop.reason}{rolled_back}"
+
+
+def read_stop(fields: Fields) -> Stop | None:
+    """The field `stopped` of a summary or of a checkpoint's record, if there is one; a `ValueError` where it is damaged."""
+    if not fields.has("stopped"):
+        return None
+    stopped = Fields(fields.get("stopped"))
+    return Stop(stopped.text("reason"), stopped.count("epoch"))
+
+
+def write_summary(summary: Summary[Any], folder: RunFolder) -> None:
+    """Writes the summary, which ends the run.
 
     Raises:
       InputError: the folder cannot be written, or the disk is full.
     """
-    fields = {**content, "genotype": json.loads(content["genotype"].to_json())}
+    result = summary.result
+    fields = {"genotype": json.loads(result.genotype.to_json()), **result.to_json()}
+    fields |= {"epochs": summary.epochs, "steps": summary.steps, "seconds": summary.seconds}
+    if summary.stopped is not None:
+        fields["stopped"] = summary.stopped._asdict()
     folder.write(SUMMARY, json.dumps(fields, indent=1) + "\n")
 
 
-def read_summary(folder: RunFolder, kind: type[AnyGenotype], made: Callable[[Fields, Any], S]) -> S:
+def read_summary(folder: RunFolder, kind: type[AnyGenotype], made: Callable[[Fields, Any], R]) -> Summary[R]:
     """Reads the summary of a finished run.
 
     Args:
       folder: the run's folder.
       kind: of which genotypes the run is.
-      made: makes a summary of what `write_summary` was given, and of the genotype in it.
+      made: makes a result of what `Result.to_json` gave, and of the genotype.
 
     Raises:
       InputError: it cannot be read, or is damaged.
@@ -45,7 +113,9 @@ def read_summary(folder: RunFolder, kind: type[AnyGenotype], made: Callable[[Fie
         ) from None
     try:
         fields = Fields(parse_json(content))
-        return made(fields, parse_genotype(json.dumps(fields.get("genotype")), kind))
+        result = made(fields, parse_genotype(json.dumps(fields.get("genotype")), kind))
+        stopped = read_stop(fields)
+        return Summary(result, fields.count("epochs"), fields.count("steps"), fields.seconds("seconds"), stopped)
     except ValueError as error:
         raise InputError(
             f"{folder.summary} is damaged ({error}); remove it, and the same command ends the run again"

@@ -56,21 +56,19 @@ class SearchImages:
         """Whole batches of the weights' half."""
         return len(self.train) // self._batch
 
-    def step_shapes(self, *, runs: int | None = None) -> tuple[Images, Rows]:
-        """Shapes and types of `step_inputs`, for one run or for several at once."""
-        return _together(*(half.shapes(runs=runs) for half in self._halves))
+    def step_shapes(self) -> tuple[Images, Rows]:
+        """Shapes and types of `step_inputs`."""
+        return _together(*(half.shapes() for half in self._halves))
 
-    def step_inputs(self, rows: Rows, place: int, *, of_runs: bool = False) -> tuple[Images, Rows]:
+    def step_inputs(self, rows: Rows, place: int) -> tuple[Images, Rows]:
         """What one step reads.
 
         Args:
-          rows: rows of all steps of an epoch, `[steps, B]`.
-          place: which of them.
-          of_runs: whether the rows are those of several runs, `[runs, steps, B]`; so are then the rows that are returned,
-            and the images where the host gathers them.
+          rows: rows of all steps of an epoch, `[steps, B]`; or those of several runs, `[runs, steps, B]`: so are then the
+            rows that are returned, and the images where the host gathers them.
+          place: which of the steps.
         """
-        step = (slice(None), place) if of_runs else place
-        return _together(*(half.batch(chosen[step]) for half, chosen in zip(self._halves, rows)))
+        return _together(*(half.batch(chosen[..., place, :]) for half, chosen in zip(self._halves, rows)))
 
     def evaluation_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Shapes and types of `evaluation_batches`: images, labels, mask."""

@@ -13,8 +13,8 @@ from jdarts.data import Augmentation, augment, normalise
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
 from jdarts.parallel import first_of_share, sum_over
-from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.runs.images import shuffled_rows
+from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.search.config import SearchConfig, hypergradient_named
 from jdarts.space import CELL_KINDS, SearchSpace
 from jdarts.xla.trees import all_finite

@@ -1,17 +1,16 @@
-"""What a finished search has found: written as the last file of a run, read back when it is started again."""
+"""What a finished search has found, as its summary holds it."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdarts.files.json_data import Fields
 from jdarts.genotype import Cell, Genotype
-from jdarts.report import duration
 from jdarts.runs.folder import RunFolder
-from jdarts.runs.summaries import read_summary, write_summary
+from jdarts.runs.summaries import Summary, read_summary
 from jdarts.space import CELL_KINDS
 
 
@@ -30,33 +29,23 @@ class SearchResult(NamedTuple):
     valid_accuracy: float
     folder: Path
 
-
-class Summary(NamedTuple):
-    """A result with the effort that it took.
-
-    Attributes:
-      result: what was found.
-      epochs: epochs of the run.
-      steps: steps of the run.
-      seconds: time that the processes of the run have spent on it.
-    """
-
-    result: SearchResult
-    epochs: int
-    steps: int
-    seconds: float
-
     def lines(self) -> list[str]:
         """The result in words, one line each."""
-        result = self.result
-        path = result.folder
+        path = self.folder
         return [
-            f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(self.seconds)}",
-            f"validation accuracy of the supernet: {100 * result.valid_accuracy:.2f} %",
-            f"genotype: {result.genotype}",
+            f"validation accuracy of the supernet: {100 * self.valid_accuracy:.2f} %",
+            f"genotype: {self.genotype}",
             f"drawings: {path}/normal.svg, {path}/reduce.svg (and .png); curves: {path}/curves.png",
             f"derive again at any time: python -m jdarts.derive {path}",
         ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Accuracy and alphas."""
+        alphas = {kind: self.alphas[kind].tolist() for kind in CELL_KINDS}
+        return {"valid_accuracy": self.valid_accuracy, "alphas": alphas}
+
+
+SearchSummary = Summary[SearchResult]
 
 
 class SeedsSummary(NamedTuple):
@@ -66,7 +55,7 @@ class SeedsSummary(NamedTuple):
       found: one summary for each seed, in order.
     """
 
-    found: tuple[Summary, ...]
+    found: tuple[SearchSummary, ...]
 
     @property
     def result(self) -> tuple[SearchResult, ...]:
@@ -101,35 +90,16 @@ def _spread(cells: Sequence[Cell]) -> str:
     return f"{shared} of {len(cells[0])} edges in all of them; {', '.join(ranges)}"
 
 
-def write(summary: Summary, folder: RunFolder) -> None:
-    """Writes the summary, which ends the run.
-
-    Raises:
-      InputError: the folder cannot be written, or the disk is full.
-    """
-    genotype, alphas, accuracy, _ = summary.result
-    content = {
-        "genotype": genotype,
-        "valid_accuracy": accuracy,
-        "epochs": summary.epochs,
-        "steps": summary.steps,
-        "seconds": summary.seconds,
-        "alphas": {kind: alphas[kind].tolist() for kind in CELL_KINDS},
-    }
-    write_summary(folder, content)
-
-
-def read(folder: RunFolder) -> Summary:
+def read(folder: RunFolder) -> SearchSummary:
     """Reads the summary of a finished run.
 
     Raises:
       InputError: it is damaged.
     """
 
-    def made(fields: Fields, genotype: Genotype) -> Summary:
+    def made(fields: Fields, genotype: Genotype) -> SearchResult:
         tables = Fields(fields.get("alphas"))
         alphas = {kind: tables.table(kind).astype(np.float32) for kind in CELL_KINDS}
-        result = SearchResult(genotype, alphas, fields.number("valid_accuracy"), folder.path)
-        return Summary(result, fields.count("epochs"), fields.count("steps"), fields.seconds("seconds"))
+        return SearchResult(genotype, alphas, fields.number("valid_accuracy"), folder.path)
 
     return read_summary(folder, Genotype, made)

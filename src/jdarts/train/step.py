@@ -13,8 +13,8 @@ from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.discrete import DiscreteNetwork
 from jdarts.ops.precision import wide_type
 from jdarts.parallel import first_of_share, mean_over, own_key, sum_over
-from jdarts.runs.bookkeeping import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.runs.images import Batch
+from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.train.config import TrainConfig
 from jdarts.xla.trees import all_finite, apply_updates, global_norm
 

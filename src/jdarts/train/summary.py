@@ -1,17 +1,16 @@
-"""What a finished training has come to: written as the last file of a run, read back when it is started again."""
+"""What a finished training has given, as its summary holds it."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jdarts.files.json_data import Fields
 from jdarts.genotype import Genotype
-from jdarts.report import duration
 from jdarts.runs.folder import RunFolder
-from jdarts.runs.summaries import read_summary, write_summary
+from jdarts.runs.summaries import Summary, read_summary
 
 
 class TrainResult(NamedTuple):
-    """What a training has come to.
+    """What a training has given.
 
     Attributes:
       genotype: the cells.
@@ -40,56 +39,35 @@ class TrainResult(NamedTuple):
     seconds: float
     folder: Path
 
-
-class Summary(NamedTuple):
-    """A result with the effort that it took.
-
-    Attributes:
-      result: what the training has come to.
-      epochs: epochs of the run.
-      steps: steps of the run.
-    """
-
-    result: TrainResult
-    epochs: int
-    steps: int
-
     def lines(self) -> list[str]:
         """The result in words, one line each."""
-        result = self.result
-        path = result.folder
-        lines = [f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(result.seconds)}"]
-        which = "best epoch by validation" if result.tested == "best" else "last epoch"
-        if result.valid_accuracy is not None:
-            lines.append(f"validation accuracy, {which}: {100 * result.valid_accuracy:.2f} %")
-        if result.test_accuracy is not None:
-            error = 100 * (1 - result.test_accuracy)
-            lines.append(f"test accuracy, {which}: {100 * result.test_accuracy:.2f} % (error {error:.2f} %)")
-        if result.test_top5_accuracy is not None:
-            lines.append(f"test accuracy, five guesses: {100 * result.test_top5_accuracy:.2f} %")
-        return [*lines, f"weights: {path / result.checkpoint}; curves: {path}/curves.png"]
+        lines = []
+        which = "best epoch by validation" if self.tested == "best" else "last epoch"
+        if self.valid_accuracy is not None:
+            lines.append(f"validation accuracy, {which}: {100 * self.valid_accuracy:.2f} %")
+        if self.test_accuracy is not None:
+            error = 100 * (1 - self.test_accuracy)
+            lines.append(f"test accuracy, {which}: {100 * self.test_accuracy:.2f} % (error {error:.2f} %)")
+        if self.test_top5_accuracy is not None:
+            lines.append(f"test accuracy, five guesses: {100 * self.test_top5_accuracy:.2f} %")
+        return [*lines, f"weights: {self.folder / self.checkpoint}; curves: {self.folder}/curves.png"]
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields but genotype and folder."""
+        fields = self._asdict()
+        del fields["genotype"], fields["folder"]
+        return fields
 
 
-def write(summary: Summary, folder: RunFolder) -> None:
-    """Writes the summary, which ends the run.
-
-    Raises:
-      InputError: the folder cannot be written, or the disk is full.
-    """
-    content = summary.result._asdict() | {"epochs": summary.epochs, "steps": summary.steps}
-    del content["folder"]
-    write_summary(folder, content)
-
-
-def read(folder: RunFolder) -> Summary:
+def read(folder: RunFolder) -> Summary[TrainResult]:
     """Reads the summary of a finished run.
 
     Raises:
       InputError: it is damaged.
     """
 
-    def made(fields: Fields, genotype: Genotype) -> Summary:
-        result = TrainResult(
+    def made(fields: Fields, genotype: Genotype) -> TrainResult:
+        return TrainResult(
             genotype=genotype,
             weights=fields.count("weights"),
             tested=fields.text("tested"),
@@ -102,6 +80,5 @@ def read(folder: RunFolder) -> Summary:
             seconds=fields.seconds("seconds"),
             folder=folder.path,
         )
-        return Summary(result, fields.count("epochs"), fields.count("steps"))
 
     return read_summary(folder, Genotype, made)

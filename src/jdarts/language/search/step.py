@@ -14,7 +14,7 @@ from jdarts.language.search.config import Hypergradient, LanguageSearchConfig
 from jdarts.nets.language import LanguageModel, draw_masks
 from jdarts.nets.language_loss import Segment, language_loss, without_regularisation
 from jdarts.nets.recurrent import init_recurrent_alphas
-from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
+from jdarts.runs.step_metrics import epoch_sums, first_not_finite
 from jdarts.xla.trees import all_finite
 
 AVERAGED = ("train/loss", "valid/loss")

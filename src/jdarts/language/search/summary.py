@@ -1,15 +1,14 @@
-"""What a finished search on text has found: written as the last file of a run, read back when it is started again."""
+"""What a finished search on text has found, as its summary holds it."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdarts.files.json_data import Fields
 from jdarts.genotype import RecurrentGenotype
-from jdarts.report import duration
 from jdarts.runs.folder import RunFolder
-from jdarts.runs.summaries import read_summary, write_summary
+from jdarts.runs.summaries import Summary, read_summary
 
 
 class LanguageSearchResult(NamedTuple):
@@ -33,59 +32,35 @@ class LanguageSearchResult(NamedTuple):
     test_unigram_perplexity: float
     folder: Path
 
-
-class Summary(NamedTuple):
-    """A result with the effort that it took.
-
-    Attributes:
-      result: what was found.
-      epochs: epochs of the run.
-      steps: steps of the run.
-      seconds: time that the processes of the run have spent on it.
-    """
-
-    result: LanguageSearchResult
-    epochs: int
-    steps: int
-    seconds: float
-
     def lines(self) -> list[str]:
         """The result in words, one line each."""
-        result = self.result
-        path = result.folder
+        path = self.folder
         return [
-            f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(self.seconds)}",
-            f"validation perplexity of the supernet: {result.valid_perplexity:.1f} (unigram model "
-            f"{result.valid_unigram_perplexity:.1f})",
-            f"test perplexity of the supernet: {result.test_perplexity:.1f} (unigram model "
-            f"{result.test_unigram_perplexity:.1f})",
-            f"genotype: {result.genotype}",
+            f"validation perplexity of the supernet: {self.valid_perplexity:.1f} (unigram model "
+            f"{self.valid_unigram_perplexity:.1f})",
+            f"test perplexity of the supernet: {self.test_perplexity:.1f} (unigram model "
+            f"{self.test_unigram_perplexity:.1f})",
+            f"genotype: {self.genotype}",
             f"drawings: {path}/recurrent.svg (and .png); curves: {path}/curves.png",
             f"derive again at any time: python -m jdarts.derive {path}",
         ]
 
-
-def write(summary: Summary, folder: RunFolder) -> None:
-    """Writes the summary, which ends the run.
-
-    Raises:
-      InputError: the folder cannot be written, or the disk is full.
-    """
-    content = summary.result._asdict() | summary._asdict()
-    del content["folder"], content["result"]
-    content["alphas"] = summary.result.alphas.tolist()
-    write_summary(folder, content)
+    def to_json(self) -> dict[str, Any]:
+        """All fields but genotype and folder."""
+        fields = self._asdict()
+        del fields["genotype"], fields["folder"]
+        return fields | {"alphas": self.alphas.tolist()}
 
 
-def read(folder: RunFolder) -> Summary:
+def read(folder: RunFolder) -> Summary[LanguageSearchResult]:
     """Reads the summary of a finished run.
 
     Raises:
       InputError: it is damaged.
     """
 
-    def made(fields: Fields, genotype: RecurrentGenotype) -> Summary:
-        result = LanguageSearchResult(
+    def made(fields: Fields, genotype: RecurrentGenotype) -> LanguageSearchResult:
+        return LanguageSearchResult(
             genotype=genotype,
             alphas=fields.table("alphas").astype(np.float32),
             valid_perplexity=fields.number("valid_perplexity"),
@@ -94,6 +69,5 @@ def read(folder: RunFolder) -> Summary:
             test_unigram_perplexity=fields.number("test_unigram_perplexity"),
             folder=folder.path,
         )
-        return Summary(result, fields.count("epochs"), fields.count("steps"), fields.seconds("seconds"))
 
     return read_summary(folder, RecurrentGenotype, made)

@@ -15,7 +15,7 @@ from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation
 from jdarts.nets.language_loss import Segment, losses_of, share_of_segment
 from jdarts.parallel import mean_over, placed_share, sum_over
-from jdarts.runs.bookkeeping import epoch_sums, first_not_finite
+from jdarts.runs.step_metrics import epoch_sums, first_not_finite
 from jdarts.xla.trees import all_finite, apply_updates
 
 AVERAGED = ("train/loss",)

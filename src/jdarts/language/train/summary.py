@@ -1,13 +1,12 @@
-"""What a finished training on text has come to: written as the last file of a run, read back when it is started again."""
+"""What a finished training on text has given, as its summary holds it."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jdarts.files.json_data import Fields
 from jdarts.genotype import RecurrentGenotype
-from jdarts.report import duration
 from jdarts.runs.folder import RunFolder
-from jdarts.runs.summaries import read_summary, write_summary
+from jdarts.runs.summaries import Summary, read_summary
 
 
 class LanguageTrainResult(NamedTuple):
@@ -16,7 +15,7 @@ class LanguageTrainResult(NamedTuple):
     Attributes:
       genotype: the cell.
       weights: number of the network's weights.
-      averaged: whether weights came to be averaged.
+      averaged: whether weights were averaged.
       returns: how often the training went back to its best weights because something was not finite.
       best_perplexity: the lowest of the epochs' perplexities on the validation text.
       valid_perplexity: of the best weights on the validation text in `test_batch_size` columns; None without the test.
@@ -39,56 +38,35 @@ class LanguageTrainResult(NamedTuple):
     seconds: float
     folder: Path
 
-
-class Summary(NamedTuple):
-    """A result with the effort that it took.
-
-    Attributes:
-      result: what the training has come to.
-      epochs: epochs of the run.
-      steps: steps of the run.
-    """
-
-    result: LanguageTrainResult
-    epochs: int
-    steps: int
-
     def lines(self) -> list[str]:
         """The result in words, one line each."""
-        result = self.result
         lines = [
-            f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(result.seconds)}",
-            f"validation perplexity, best epoch: {result.best_perplexity:.2f} (unigram model "
-            f"{result.valid_unigram_perplexity:.1f})",
+            f"validation perplexity, best epoch: {self.best_perplexity:.2f} (unigram model "
+            f"{self.valid_unigram_perplexity:.1f})"
         ]
-        if result.test_perplexity is not None and result.valid_perplexity is not None:
+        if self.test_perplexity is not None and self.valid_perplexity is not None:
             lines.append(
-                f"best weights in the end: validation perplexity {result.valid_perplexity:.2f}, test perplexity "
-                f"{result.test_perplexity:.2f} (unigram model {result.test_unigram_perplexity:.1f})"
+                f"best weights in the end: validation perplexity {self.valid_perplexity:.2f}, test perplexity "
+                f"{self.test_perplexity:.2f} (unigram model {self.test_unigram_perplexity:.1f})"
             )
-        return [*lines, f"weights: {result.folder}/checkpoints; curves: {result.folder}/curves.png"]
+        return [*lines, f"weights: {self.folder}/checkpoints; curves: {self.folder}/curves.png"]
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields but genotype and folder."""
+        fields = self._asdict()
+        del fields["genotype"], fields["folder"]
+        return fields
 
 
-def write(summary: Summary, folder: RunFolder) -> None:
-    """Writes the summary, which ends the run.
-
-    Raises:
-      InputError: the folder cannot be written, or the disk is full.
-    """
-    content = summary.result._asdict() | {"epochs": summary.epochs, "steps": summary.steps}
-    del content["folder"]
-    write_summary(folder, content)
-
-
-def read(folder: RunFolder) -> Summary:
+def read(folder: RunFolder) -> Summary[LanguageTrainResult]:
     """Reads the summary of a finished run.
 
     Raises:
       InputError: it is damaged.
     """
 
-    def made(fields: Fields, genotype: RecurrentGenotype) -> Summary:
-        result = LanguageTrainResult(
+    def made(fields: Fields, genotype: RecurrentGenotype) -> LanguageTrainResult:
+        return LanguageTrainResult(
             genotype=genotype,
             weights=fields.count("weights"),
             averaged=fields.flag("averaged"),
@@ -101,6 +79,5 @@ def read(folder: RunFolder) -> Summary:
             seconds=fields.seconds("seconds"),
             folder=folder.path,
         )
-        return Summary(result, fields.count("epochs"), fields.count("steps"))
 
     return read_summary(folder, RecurrentGenotype, made)

@@ -15,7 +15,7 @@ def first_not_finite(before: jax.Array, finite: jax.Array, step: jax.Array) -> j
 def epoch_sums(
     sums: Mapping[str, jax.Array], metrics: Mapping[str, jax.Array], *, starts_epoch: jax.Array
 ) -> dict[str, jax.Array]:
-    """Adds the metrics of a step to the sums over its epoch, which begin anew with an epoch's first step."""
+    """Adds the metrics of a step to the sums over its epoch, which start from 0 with an epoch's first step."""
     return {name: jnp.where(starts_epoch, jnp.zeros_like(total), total) + metrics[name] for name, total in sums.items()}
 
 

@@ -1,0 +1,175 @@
+"""What a search on text does: its task, and the one place that makes it from a configuration."""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.data.text import TextCorpus, segment_lengths
+from jdarts.derivation import derive_recurrent_genotype
+from jdarts.genotype import RecurrentGenotype
+from jdarts.language.reading import Stream, steps_per_pass, stream_of
+from jdarts.language.search.config import LanguageSearchConfig
+from jdarts.language.search.step import AVERAGED, SearchState, search_program
+from jdarts.language.search.summary import LanguageSearchResult
+from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
+from jdarts.language.shared import SEED, count_weights, evaluation_program, text_evaluation, text_savings, unigram
+from jdarts.runs.devices import Devices
+from jdarts.runs.memory import saved_by_estimator
+from jdarts.runs.task import End, Evaluation, Functions, Input, Options, Program, Task
+from jdarts.space import RecurrentSpace
+
+#: Memory of the steps beside their state in GB, by XLA's plan at 10,000 words, width 300, batch 64, segments of 35 words.
+_OF_ESTIMATORS = {"exact": 3.39, "finite_difference": 2.62, "reference": 2.63, "first_order": 1.21}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageSearchTask(Task[SearchState]):
+    """A search on text.
+
+    Attributes:
+      corpus: the text.
+      streams: the weights' and the alphas' text on the devices.
+      space: the search space.
+      bptt: rows of a segment.
+      evaluated: makes the evaluation of a text: `(doing, name, function, words) -> Evaluation`.
+      network: what a checkpoint says of the network.
+    """
+
+    noun = "search"
+    unit = "words"
+    shown = (*AVERAGED, "learning_rate", "alphas/entropy")
+
+    corpus: TextCorpus
+    streams: tuple[Stream, Stream]
+    space: RecurrentSpace
+    bptt: int
+    evaluated: Callable[..., Evaluation]
+    network: Mapping[str, Any]
+
+    def inputs(self, functions: Functions, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
+        """Both texts and the length of each step's segment."""
+        lengths = segment_lengths(int(self.seed), epoch, self.steps_per_epoch, bptt=self.bptt, varied=False)
+        for length in lengths[first:]:
+            yield *(stream.words for stream in self.streams), length
+
+    def evaluations(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
+        """Loss and perplexity of the whole validation text, without dropout."""
+        evaluation = self._evaluation("evaluating", "evaluation/loss", functions, state, self.corpus.valid)
+
+        def numbers(mean: np.ndarray) -> Mapping[str, float]:
+            return {"evaluation/loss": float(mean), "evaluation/perplexity": math.exp(float(mean))}
+
+        return (evaluation._replace(numbers=numbers),)
+
+    def tests(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
+        """Loss of the whole test text."""
+        return (self._evaluation("testing", "test/loss", functions, state, self.corpus.test),)
+
+    def _evaluation(
+        self, doing: str, name: str, functions: Functions, state: SearchState, words: np.ndarray
+    ) -> Evaluation:
+        variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
+        function = functools.partial(functions["evaluate"], variables, state.bilevel.alphas)
+        return self.evaluated(doing, name, function, words)
+
+    def epoch_genotype(self, state: SearchState) -> RecurrentGenotype:
+        """The genotype that the alphas give."""
+        return derive_recurrent_genotype(np.asarray(state.bilevel.alphas), self.space)
+
+    def record(self, state: SearchState) -> dict[str, Any]:
+        """What deriving a genotype needs, and the network."""
+        return {
+            "space": dataclasses.asdict(self.space),
+            "alphas": np.asarray(state.bilevel.alphas).tolist(),
+            "network": dict(self.network),
+        }
+
+    def facts(self, state: SearchState) -> dict[str, Any]:
+        """Alphas and genotype."""
+        genotype = json.loads(self.epoch_genotype(state).to_json())
+        return {"alphas": np.asarray(state.bilevel.alphas).tolist(), "genotype": genotype}
+
+    def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> LanguageSearchResult:
+        """Cell and alphas at the end."""
+        return LanguageSearchResult(
+            genotype=self.epoch_genotype(state),
+            alphas=np.asarray(state.bilevel.alphas),
+            valid_perplexity=numbers["evaluation/perplexity"],
+            valid_unigram_perplexity=unigram(self.corpus, "valid"),
+            test_perplexity=math.exp(numbers["test/loss"]),
+            test_unigram_perplexity=unigram(self.corpus, "test"),
+            folder=end.folder,
+        )
+
+
+def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devices: Devices) -> LanguageSearchTask:
+    """The task of a search on text.
+
+    Args:
+      config: the settings.
+      corpus: the text.
+      devices: those that share the columns of a batch.
+
+    Raises:
+      InputError: a text that does not fit the settings.
+    """
+    vocabulary = table_rows(config, corpus)
+    for split in ("train", "valid"):
+        check_holds_segment(corpus, split, batch_size=config.batch_size, bptt=config.bptt)
+    for split in ("valid", "test"):
+        check_can_be_evaluated(config, corpus, split, "evaluation_batch_size")
+    streams = (
+        stream_of(corpus.train, config.batch_size, size=config.bptt, devices=devices),
+        stream_of(corpus.valid, config.batch_size, size=config.bptt, devices=devices),
+    )
+    rows = streams[0].rows, streams[1].rows
+    steps = steps_per_pass(rows[0], bptt=config.bptt)
+    program = search_program(config, vocabulary=vocabulary, rows=rows, steps_per_epoch=steps)
+    template = jax.eval_shape(program.init, SEED)
+    settings = json.dumps({**config.to_json(), "seed": None}, sort_keys=True)
+    variables = {"params": template.bilevel.weights, "batch_stats": template.bilevel.model_state}
+    size: Any = {"columns": config.evaluation_batch_size, "bptt": config.bptt, "width": config.width}
+    inputs = template, *(stream.shape() for stream in streams), jax.ShapeDtypeStruct((), jnp.int32)
+    batch_statistics = config.evaluation_statistics == "batch"
+    evaluate = evaluation_program(
+        program.model, variables, template.bilevel.alphas, devices=devices, batch_statistics=batch_statistics, **size
+    )
+    return LanguageSearchTask(
+        corpus=corpus,
+        streams=streams,
+        space=config.space,
+        bptt=config.bptt,
+        evaluated=functools.partial(text_evaluation, **size),
+        network={"width": config.width, "vocabulary": vocabulary},
+        options=Options(config.epochs, config.log_every, config.checkpoint_minutes, config.keep_checkpoints),
+        seed=np.uint32(config.seed),
+        fingerprint=corpus.fingerprint,
+        steps_per_epoch=steps,
+        units_per_step=config.batch_size * config.bptt,
+        template=template,
+        description=(
+            f"searching on {corpus.name}: {len(corpus.train):,} words for the weights, {len(corpus.valid):,} for the alphas, "
+            f"{len(corpus.vocabulary):,} different ones; {count_weights(template.bilevel.weights):,} weights, hypergradient "
+            f"{config.hypergradient}; a unigram model has a validation perplexity of {unigram(corpus, 'valid'):.1f}"
+        ),
+        key=(LanguageSearchTask.noun, settings, vocabulary, rows, devices.key),
+        programs={
+            "init": Program(program.init, (Input(SEED, split=None),)),
+            "step": Program(program.step, tuple(map(Input, inputs)), "batch", donate=True),
+            "evaluate": evaluate,
+        },
+        savings=text_savings(
+            saved_by_estimator(config.hypergradient, _OF_ESTIMATORS),
+            batch_size=config.batch_size,
+            bptt=config.bptt,
+            devices=devices,
+        ),
+        devices=devices,
+    )

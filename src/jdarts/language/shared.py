@@ -1,0 +1,93 @@
+"""What the tasks of searches and of trainings on text share: evaluations of whole texts, programs, counts."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.data.text import TextCorpus, unigram_perplexity
+from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces, evaluation_shapes
+from jdarts.runs.devices import Devices
+from jdarts.runs.memory import Saving, saved_by_sharing
+from jdarts.runs.task import Evaluation, Input, Program
+
+#: Shape and type of a seed.
+SEED = jax.ShapeDtypeStruct((), jnp.uint32)
+
+
+def text_evaluation(
+    doing: str, name: str, function: Callable[..., Any], words: np.ndarray, *, columns: int, bptt: int, width: int
+) -> Evaluation:
+    """The mean loss over a whole text, its hidden states carried from piece to piece.
+
+    Args:
+      doing: what the display says meanwhile.
+      name: the name of the loss.
+      function: the compiled evaluation with its weights.
+      words: the text.
+      columns: columns in which it is read.
+      bptt: rows of a piece.
+      width: size of the hidden state.
+    """
+    hidden = np.zeros((columns, width), np.float32)
+    pieces = evaluation_pieces(words, columns, bptt)
+    return Evaluation(doing, carried(function, hidden), pieces, lambda mean: {name: float(mean)})
+
+
+def evaluation_program(
+    model: nn.Module,
+    variables: Any,
+    alphas: Any,
+    *,
+    columns: int,
+    bptt: int,
+    width: int,
+    devices: Devices,
+    batch_statistics: bool = False,
+) -> Program:
+    """The evaluation of a text in so many columns.
+
+    The devices share the columns where they can do so equally; otherwise each of them reads all.
+
+    Args:
+      model: the language model.
+      variables: shapes and types of its variables.
+      alphas: shapes and types of the alphas; None for a discrete cell.
+      columns: columns in which the text is read.
+      bptt: rows of a piece.
+      width: size of the hidden state.
+      devices: those that share the columns.
+      batch_statistics: as for `evaluation_function`.
+    """
+    function = evaluation_function(model, batch_statistics=batch_statistics)
+    inputs = (variables, alphas, *evaluation_shapes(bptt, columns, width))
+    spread = "everywhere" if columns % devices.count else "batch"
+    return Program(function, tuple(map(Input, inputs)), spread, before_steps=False)
+
+
+def text_savings(savings: Sequence[Saving], *, batch_size: int, bptt: int, devices: Devices) -> list[Saving]:
+    """What saves memory in a run on text: what is given, smaller batches, shorter segments."""
+    found = [*savings, *saved_by_sharing(batch_size, devices.count)]
+    shorter = bptt // 2
+    if shorter >= 2:
+        found.append((f"--bptt {shorter}", shorter / bptt))
+    return found
+
+
+def unigram(corpus: TextCorpus, split: str) -> float:
+    """Perplexity of a unigram model of the training text on a split."""
+    return unigram_perplexity(corpus.train, getattr(corpus, split), len(corpus.vocabulary))
+
+
+def perplexity(loss: float) -> float:
+    """The perplexity of a mean loss in nats; that of 700 for larger ones, whose own no float holds."""
+    return math.exp(min(loss, 700.0))
+
+
+def count_weights(weights: Any) -> int:
+    """Number of all weights of a pytree."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights))

@@ -1,0 +1,229 @@
+"""What a training on text does: its task, and the one place that makes it from a configuration."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.data.text import TextCorpus, segment_lengths
+from jdarts.data.text.streams import sizes
+from jdarts.genotype import RecurrentGenotype
+from jdarts.language.reading import Stream, steps_per_pass, stream_of
+from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
+from jdarts.language.shared import (
+    SEED,
+    count_weights,
+    evaluation_program,
+    perplexity,
+    text_evaluation,
+    text_savings,
+    unigram,
+)
+from jdarts.language.train.config import LanguageTrainConfig
+from jdarts.language.train.step import AVERAGED, TrainProgram, TrainState, evaluated_weights, train_program
+from jdarts.language.train.summary import LanguageTrainResult
+from jdarts.runs.devices import Devices
+from jdarts.runs.task import End, Evaluation, Functions, Input, Options, Program, Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageTrainTask(Task[TrainState]):
+    """A training on text.
+
+    Attributes:
+      corpus: the text.
+      words: the training text on the devices.
+      genotype: the cell.
+      network: what a checkpoint says of the network beside the cell.
+      sizes: rows of the compiled segments, in rising order.
+      bptt: rows of a segment of usual length.
+      columns: columns in which texts are evaluated, after an epoch and at the end.
+      evaluated: makes the evaluation of a text: `(doing, name, function, words, columns=…) -> Evaluation`.
+      test: whether the network is tested at the end.
+    """
+
+    noun = "training"
+    unit = "words"
+    shown = (*AVERAGED, "learning_rate", "averaged_steps")
+
+    corpus: TextCorpus
+    words: Stream
+    genotype: RecurrentGenotype
+    network: Mapping[str, Any]
+    sizes: tuple[int, ...]
+    bptt: int
+    columns: tuple[int, int]
+    evaluated: Callable[..., Evaluation]
+    test: bool
+
+    def inputs(self, functions: Functions, state: TrainState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
+        """The text, the length of each step's segment, and whether it is the first one of the epoch."""
+        lengths = segment_lengths(int(self.seed), epoch, self.steps_per_epoch, bptt=self.bptt, varied=True)
+        for place, length in enumerate(lengths[first:], first):
+            yield self.words.words, length, np.bool(place == 0)
+
+    def step(
+        self, functions: Functions, state: TrainState, inputs: tuple[Any, ...]
+    ) -> tuple[TrainState, Mapping[str, Any]]:
+        """The step of the smallest compiled shape into which the segment fits."""
+        size = next(size for size in self.sizes if inputs[1] <= size)
+        return functions[_step_name(size)](state, *inputs)
+
+    def evaluations(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
+        """Loss and perplexity of the whole validation text, of the averaged weights where there are any."""
+        weights, columns = evaluated_weights(state), self.columns[0]
+        evaluation = self._evaluation("evaluating", "valid/loss", functions, weights, self.corpus.valid, columns)
+
+        def numbers(mean: np.ndarray) -> Mapping[str, float]:
+            return {"valid/loss": float(mean), "valid/perplexity": perplexity(float(mean))}
+
+        return (evaluation._replace(numbers=numbers),)
+
+    def tests(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
+        """Losses of the best weights on the validation text and on the test text."""
+        if not self.test:
+            return ()
+        texts = {split: getattr(self.corpus, split) for split in ("valid", "test")}
+        columns = self.columns[1]
+        return tuple(
+            self._evaluation("testing", f"{split} at the end", functions, state.best, words, columns)
+            for split, words in texts.items()
+        )
+
+    def _evaluation(
+        self, doing: str, name: str, functions: Functions, weights: Any, words: np.ndarray, columns: int
+    ) -> Evaluation:
+        function = functools.partial(functions[_evaluation_name(columns)], {"params": weights}, None)
+        return self.evaluated(doing, name, function, words, columns=columns)
+
+    def after_epoch(self, functions: Functions, state: TrainState, numbers: Mapping[str, float]) -> TrainState:
+        """Notes the validation loss: the best weights are kept, and averaging may begin."""
+        return functions["end_epoch"](state, np.float32(numbers["valid/loss"]))
+
+    def notes(self, state: TrainState) -> Mapping[str, Any]:
+        """Whether weights are averaged, and how often they went back to the best ones."""
+        return {"averaging": bool(state.averaging), "returns": int(state.returns)}
+
+    def messages(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[str]:
+        """Says when averaging begins and when weights went back."""
+        said = []
+        if after["averaging"] and not before["averaging"]:
+            said.append("the validation loss has stopped falling: weights are averaged from here on")
+        if after["returns"] > before["returns"]:
+            said.append(f"something was not finite: back to the best weights, {after['returns']} times so far")
+        return said
+
+    def record(self, state: TrainState) -> dict[str, Any]:
+        """Cell, network and words."""
+        return {
+            "genotype": json.loads(self.genotype.to_json()),
+            "network": dict(self.network),
+            "words": self.corpus.vocabulary,
+        }
+
+    def result(self, state: TrainState, numbers: Mapping[str, Any], end: End) -> LanguageTrainResult:
+        """Perplexities of the best weights."""
+        tested = {
+            split: perplexity(numbers[f"{split} at the end"]) if self.test else None for split in ("valid", "test")
+        }
+        return LanguageTrainResult(
+            genotype=self.genotype,
+            weights=count_weights(state.weights),
+            averaged=bool(state.averaging),
+            returns=int(state.returns),
+            best_perplexity=perplexity(float(state.best_loss)),
+            valid_perplexity=tested["valid"],
+            test_perplexity=tested["test"],
+            valid_unigram_perplexity=unigram(self.corpus, "valid"),
+            test_unigram_perplexity=unigram(self.corpus, "test"),
+            seconds=end.seconds,
+            folder=end.folder,
+        )
+
+
+def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices: Devices) -> LanguageTrainTask:
+    """The task of a training on text.
+
+    Args:
+      config: the settings.
+      corpus: the text.
+      devices: those that share the columns of a batch.
+
+    Raises:
+      InputError: a text that does not fit the settings.
+    """
+    vocabulary = table_rows(config, corpus)
+    rows_of_segments = sizes(bptt=config.bptt, varied=True)
+    check_holds_segment(corpus, "train", batch_size=config.batch_size, bptt=config.bptt)
+    words = stream_of(corpus.train, config.batch_size, size=rows_of_segments[-1], devices=devices)
+    check_can_be_evaluated(config, corpus, "valid", "evaluation_batch_size")
+    if config.test:
+        for split in ("valid", "test"):
+            check_can_be_evaluated(config, corpus, split, "test_batch_size")
+    program = train_program(config, vocabulary=vocabulary, rows=words.rows)
+    template = jax.eval_shape(program.init, SEED)
+    settings = config.to_json()
+    for name in ("seed", "epochs"):
+        del settings[name]
+    columns = (config.evaluation_batch_size, config.test_batch_size)
+    size: Any = {"bptt": config.bptt, "width": config.width}
+    evaluate = functools.partial(
+        evaluation_program, program.model, {"params": template.weights}, None, devices=devices, **size
+    )
+    return LanguageTrainTask(
+        corpus=corpus,
+        words=words,
+        genotype=config.cell,
+        network={"width": config.width, "vocabulary": vocabulary},
+        sizes=tuple(rows_of_segments),
+        bptt=config.bptt,
+        columns=columns,
+        evaluated=functools.partial(text_evaluation, **size),
+        test=config.test,
+        largest=_step_name(max(rows_of_segments)),
+        options=Options(config.epochs, config.log_every, config.checkpoint_minutes, config.keep_checkpoints),
+        seed=np.uint32(config.seed),
+        fingerprint=corpus.fingerprint,
+        steps_per_epoch=steps_per_pass(words.rows, bptt=config.bptt),
+        units_per_step=config.batch_size * config.bptt,
+        template=template,
+        description=(
+            f"training on {corpus.name}: {len(corpus.train):,} words, {len(corpus.vocabulary):,} different ones; "
+            f"{count_weights(template.weights):,} weights, {config.genotype}; a unigram model has a validation perplexity of "
+            f"{unigram(corpus, 'valid'):.1f}"
+        ),
+        key=(LanguageTrainTask.noun, json.dumps(settings, sort_keys=True), vocabulary, words.rows, devices.key),
+        programs={
+            **_programs(program, template, words, rows_of_segments),
+            **{_evaluation_name(each): evaluate(columns=each) for each in columns[: 1 + config.test]},
+        },
+        savings=text_savings((), batch_size=config.batch_size, bptt=config.bptt, devices=devices),
+        devices=devices,
+    )
+
+
+def _programs(
+    program: TrainProgram, template: TrainState, words: Stream, rows_of_segments: Sequence[int]
+) -> dict[str, Program]:
+    number, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool)
+    inputs = tuple(map(Input, (template, words.shape(), number, flag)))
+    loss = Input(jax.ShapeDtypeStruct((), jnp.float32))
+    steps = {
+        _step_name(size): Program(functools.partial(program.step, size=size), inputs, "batch", donate=True)
+        for size in rows_of_segments
+    }
+    end_epoch = Program(program.end_epoch, (Input(template), loss), donate=True, before_steps=False)
+    return {"init": Program(program.init, (Input(SEED, split=None),)), **steps, "end_epoch": end_epoch}
+
+
+def _step_name(size: int) -> str:
+    return f"step {size}"
+
+
+def _evaluation_name(columns: int) -> str:
+    return f"evaluate {columns}"

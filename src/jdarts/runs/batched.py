@@ -1,0 +1,86 @@
+"""Several runs of one task that differ in their seeds, as one task: a vmapped step over stacked states."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.runs.task import Input, Program, Task
+
+AnyTask = TypeVar("AnyTask", bound=Task[Any])
+
+
+def batched(task: AnyTask, seeds: Sequence[int], *, description: str) -> AnyTask:
+    """The runs of several seeds as one task: the task itself, with vmapped programs and states that are stacked.
+
+    Leaves of the state, metrics and evaluations have the runs as their first axis, which the devices share. What the task
+    says of one state (`record`, `result`, …) it says of the state of one of the runs, as `one` gives it.
+
+    Args:
+      task: the task of any of the seeds.
+      seeds: the seeds.
+      description: what the runs say at their start.
+    """
+    runs = len(seeds)
+    programs = {name: _batched(name, program, runs) for name, program in task.programs.items()}
+    template = _stacked_shapes(task.template, runs)
+    places = Input(template, split=True), Input(jax.ShapeDtypeStruct((), jnp.int32), split=None)
+    return dataclasses.replace(
+        task,
+        seed=np.array(seeds, np.uint32),
+        template=template,
+        description=description,
+        key=(runs, task.key),
+        programs={**programs, "one": Program(one, places)},
+        runs=runs,
+    )
+
+
+def one(state: Any, place: jax.Array) -> Any:
+    """The state of one of several stacked runs."""
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), state)
+
+
+def stacked(*states: Any) -> Any:
+    """The states of several runs as one."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def template_of_one(task: Task[Any]) -> Any:
+    """Shapes and types of the state of one of a task's runs."""
+    if task.runs is None:
+        return task.template
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), task.template)
+
+
+def numbers_of_one(values: Mapping[str, Any], place: int) -> dict[str, float]:
+    """The numbers of one of several runs: of those that are `[runs]` its own, of the others all."""
+    return {name: float(value[place] if np.ndim(value) else value) for name, value in values.items()}
+
+
+def _batched(name: str, program: Program, runs: int) -> Program:
+    function = program.function
+    if name == "init":
+        # One after the other: a vmapped program that draws so many arrays takes the compiler minutes.
+        seeds = Input(np.zeros(runs, np.uint32), split=None)
+        return program._replace(function=lambda seeds: jax.lax.map(function, seeds), inputs=(seeds,), spread="results")
+    if program.spread == "batch":
+        first, *rest = program.inputs
+        inputs = (_batched_input(first._replace(stacked=True), runs), *(_batched_input(each, runs) for each in rest))
+        return program._replace(inputs=inputs, spread="runs")
+    axes = tuple(0 if each.stacked else None for each in program.inputs)
+    inputs = tuple(_batched_input(each, runs) for each in program.inputs)
+    return program._replace(function=jax.vmap(function, in_axes=axes), inputs=inputs)
+
+
+def _batched_input(each: Input, runs: int) -> Input:
+    if not each.stacked:
+        return each if each.split is None else each._replace(split=False)
+    return Input(_stacked_shapes(each.shapes, runs), split=True, stacked=True)
+
+
+def _stacked_shapes(tree: Any, runs: int) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype), tree)

@@ -1,0 +1,109 @@
+"""How far a run has come: what the record of a checkpoint says of it beside the arrays."""
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+from jdarts import checkpoint
+from jdarts.errors import InputError
+from jdarts.files.json_data import Fields
+from jdarts.methods.stopping import Epoch, Stop
+from jdarts.runs.folder import DATA
+from jdarts.runs.summaries import read_stop
+from jdarts.runs.task import Task
+
+_PACKAGES = ("jdarts", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """How far a run has come.
+
+    Attributes:
+      epochs_ended: epochs that have ended.
+      seconds: time that the run has taken.
+      best: of the best epoch, where one is kept, its `step` and the number that makes it the best.
+      history: the epochs that have ended, where a stopping rule reads them.
+      stopped: why a stopping rule has ended the run; None where none has.
+    """
+
+    epochs_ended: int = 0
+    seconds: float = 0.0
+    best: Mapping[str, Any] | None = None
+    history: tuple[Epoch, ...] = ()
+    stopped: Stop | None = None
+
+    def record(self, task: Task[Any], state: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The record of a checkpoint, JSON data.
+
+        Args:
+          task: what the run does.
+          state: the state of the checkpoint, of one run.
+          settings: the settings that decide the result.
+        """
+        record = {
+            "format": checkpoint.FORMAT,
+            "epochs_ended": self.epochs_ended,
+            "seconds": self.seconds,
+            "config": settings,
+            DATA: task.fingerprint,
+            **task.record(state),
+        }
+        if task.best is not None:
+            record["best"] = self.best
+        if self.history:
+            record["history"] = [epoch._asdict() for epoch in self.history]
+        if self.stopped is not None:
+            record["stopped"] = self.stopped._asdict()
+        return record | {"versions": {name: importlib.metadata.version(name) for name in _PACKAGES}}
+
+
+def read_standing(found: checkpoint.Checkpoint, task: Task[Any]) -> Standing:
+    """How far a run has come by the record of a checkpoint.
+
+    Raises:
+      InputError: something is missing or of another kind.
+    """
+    try:
+        return _standing(Fields(found.record), found.step, task)
+    except ValueError as error:
+        raise InputError(
+            f"{found.path} does not hold what this run needs ({checkpoint.RECORD}: {error}); remove it to resume from "
+            "the one before, or choose another --run-dir"
+        ) from None
+
+
+def _standing(record: Fields, step: int, task: Task[Any]) -> Standing:
+    ended, per_epoch = record.count("epochs_ended"), task.steps_per_epoch
+    if not ended * per_epoch <= step <= min(ended + 1, task.options.epochs) * per_epoch:
+        raise ValueError(f"{ended} epochs of {per_epoch} steps have not ended at step {step}")
+    best = None
+    if task.best is not None:
+        best = record.optional(lambda name: Fields(record.get(name)), "best")
+        if best:
+            best = {"step": best.count("step"), (name := best_name(task.best)): best.number(name)}
+    history: tuple[Epoch, ...] = ()
+    if task.stopping is not None and ended:
+        history = tuple(_epoch(Fields(each)) for each in _listed(record.get("history"), ended))
+    return Standing(ended, record.seconds("seconds"), best, history, read_stop(record))
+
+
+def best_name(number: str) -> str:
+    """The name under which a record holds the best value of a number: `valid_accuracy` of `valid/accuracy`."""
+    return number.replace("/", "_")
+
+
+def _listed(value: Any, count: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) != count:
+        raise ValueError(f"history is no list of {count} epochs")
+    return value
+
+
+def _epoch(fields: Fields) -> Epoch:
+    numbers, facts = Fields(fields.get("numbers")), Fields(fields.get("facts"))
+    return Epoch(
+        fields.count("number"),
+        {name: numbers.number(name) for name in numbers.names},
+        {name: facts.get(name) for name in facts.names},
+    )

@@ -1,0 +1,190 @@
+"""What a search on images does: its task, and the one place that makes it from a configuration."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts import data
+from jdarts.derivation import derive_genotype
+from jdarts.genotype import Genotype
+from jdarts.nets.supernet import supernet_compiler_options
+from jdarts.runs import processes
+from jdarts.runs.devices import Devices
+from jdarts.runs.images import check_augmentation
+from jdarts.runs.memory import Saving, saved_by_estimator, saved_by_sharing
+from jdarts.runs.task import End, Evaluation, Functions, Input, Options, Program, Task
+from jdarts.search.config import SearchConfig
+from jdarts.search.images import SearchImages
+from jdarts.search.step import AVERAGED, Images, Rows, SearchProgram, SearchState, search_program
+from jdarts.search.summary import SearchResult
+from jdarts.space import CELL_KINDS, SearchSpace
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchTask(Task[SearchState]):
+    """A search on images.
+
+    Attributes:
+      images: the two halves of the images.
+      space: the search space.
+      edges_per_node: edges that derivation keeps for each node.
+    """
+
+    noun = "search"
+    shown = (*AVERAGED, "learning_rate", "alphas/entropy")
+
+    images: SearchImages
+    space: SearchSpace
+    edges_per_node: int
+
+    def inputs(self, functions: Functions, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
+        """Images and rows of each step."""
+        rows = functions["rows"](state.data_key, np.int32(epoch))
+        if not self.images.on_device or not processes.alone():
+            rows = jax.device_get(rows)
+        for place in range(first, self.steps_per_epoch):
+            yield self.images.step_inputs(rows, place)
+
+    def evaluations(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
+        """Loss and accuracy on the alphas' half with running statistics, without augmentation."""
+
+        def sums(*batch: Any) -> Any:
+            return functions["evaluate"](state, *self.placed(batch))
+
+        def numbers(means: np.ndarray) -> Mapping[str, Any]:
+            return dict(zip(("evaluation/loss", "evaluation/accuracy"), means))
+
+        return (Evaluation("evaluating", sums, self.images.evaluation_batches(), numbers),)
+
+    def epoch_genotype(self, state: SearchState) -> Genotype:
+        """The genotype that the alphas give."""
+        return derive_genotype(_alphas(state), self.space, edges_per_node=self.edges_per_node)
+
+    def record(self, state: SearchState) -> dict[str, Any]:
+        """What deriving a genotype needs."""
+        return {
+            "space": dataclasses.asdict(self.space),
+            "alphas": _alpha_lists(state),
+            "edges_per_node": self.edges_per_node,
+        }
+
+    def facts(self, state: SearchState) -> dict[str, Any]:
+        """Alphas and genotype."""
+        return {"alphas": _alpha_lists(state), "genotype": json.loads(self.epoch_genotype(state).to_json())}
+
+    def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> SearchResult:
+        """Cells and alphas at the end."""
+        accuracy = float(numbers["evaluation/accuracy"])
+        return SearchResult(self.epoch_genotype(state), _alphas(state), accuracy, end.folder)
+
+
+def search_task(
+    config: SearchConfig, dataset: data.ImageDataset, devices: Devices, *, images: SearchImages | None = None
+) -> SearchTask:
+    """The task of a search.
+
+    Args:
+      config: the settings.
+      dataset: the images.
+      devices: those that share a batch.
+      images: the halves of the images, where another search shares them.
+
+    Raises:
+      InputError: images that do not fit the settings.
+    """
+    images = images or SearchImages(config, dataset, devices)
+    augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
+    check_augmentation(augmentation, dataset.image_shape)
+    program = search_program(
+        config,
+        image_shape=dataset.image_shape,
+        classes=dataset.num_classes,
+        counts=(len(images.train), len(images.valid)),
+        augmentation=augmentation,
+        mean=dataset.mean,
+        std=dataset.std,
+    )
+    template = jax.eval_shape(program.init, _SEED)
+    settings = json.dumps({**config.to_json(), "seed": None, "remat": config.remat}, sort_keys=True)
+    of_images = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
+    shapes = str(images.step_shapes()), len(images.train), len(images.valid)
+    weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(template.bilevel.weights))
+    return SearchTask(
+        images=images,
+        space=config.space,
+        edges_per_node=config.edges_per_node,
+        options=Options(config.epochs, config.log_every, config.checkpoint_minutes, config.keep_checkpoints),
+        seed=np.uint32(config.seed),
+        fingerprint=images.fingerprint,
+        steps_per_epoch=images.steps_per_epoch,
+        units_per_step=config.batch_size,
+        template=template,
+        description=(
+            f"searching on {config.dataset}: {len(images.train):,} images for the weights, {len(images.valid):,} for the "
+            f"alphas; {config.cells} cell{'s' if config.cells > 1 else ''}, {weights:,} weights, hypergradient "
+            f"{config.hypergradient}"
+        ),
+        key=(SearchTask.noun, settings, of_images, shapes, devices.key),
+        programs=_programs(program, images, template),
+        compiler_options=supernet_compiler_options(remat=config.remat),
+        savings=memory_savings(config, devices.count),
+        devices=devices,
+    )
+
+
+def _programs(program: SearchProgram, images: SearchImages, template: SearchState) -> dict[str, Program]:
+    state, in_batches = Input(template), not images.on_device
+    of_step, rows = images.step_shapes()
+    inputs = Input(of_step, split=in_batches, stacked=in_batches), Input(rows, split=True, stacked=True)
+    key, epoch = Input(template.data_key, stacked=True), Input(jax.ShapeDtypeStruct((), jnp.int32), split=None)
+    batch = (Input(shapes, split=True) for shapes in images.evaluation_shapes())
+    return {
+        "init": Program(program.init, (Input(_SEED, split=None),)),
+        "rows": Program(program.rows, (key, epoch)),
+        "step": Program(program.step, (state, *inputs), "batch", donate=True),
+        "evaluate": Program(program.evaluate, (state, *batch), "batch", before_steps=False),
+    }
+
+
+#: Memory of the steps beside their state in GiB, by XLA's plan at the paper's size with batches of 64.
+_OF_ESTIMATORS = {"exact": 12.2, "finite_difference": 5.1, "first_order": 4.5}
+
+
+def memory_savings(config: SearchConfig, devices: int) -> list[Saving]:
+    """Options that a search does not use yet, and that would save memory.
+
+    Args:
+      config: the settings.
+      devices: how many share a batch.
+    """
+    savings: list[Saving] = []
+    if not config.remat:
+        # Kept are the outputs of all cells, and the maps inside of one at a time.
+        savings.append(("--remat", min(1.0, 2 / config.cells)))
+    share = config.batch_size // devices
+    parts = next((n for n in range(2, share // 2 + 1) if share % (n * config.microbatches) == 0), None)
+    if parts and share // (parts * config.microbatches) >= 2:
+        savings.append((f"--microbatches {parts * config.microbatches}", 1 / parts))
+    if config.precision == "float32" and config.hypergradient != "finite_difference":
+        savings.append(("--precision bfloat16", 0.5))
+    estimators = saved_by_estimator(config.hypergradient, _OF_ESTIMATORS)
+    if config.precision == "bfloat16":
+        estimators = [each for each in estimators if "finite_difference" not in each[0]]
+    return [*savings, *estimators, *saved_by_sharing(config.batch_size, devices)]
+
+
+_SEED = jax.ShapeDtypeStruct((), jnp.uint32)
+
+
+def _alpha_lists(state: SearchState) -> dict[str, Any]:
+    return {kind: alphas.tolist() for kind, alphas in _alphas(state).items()}
+
+
+def _alphas(state: SearchState) -> dict[str, np.ndarray]:
+    return {kind: np.asarray(state.bilevel.alphas[kind]) for kind in CELL_KINDS}

@@ -1,0 +1,253 @@
+"""What a training on images does: its task, and the one place that makes it from a configuration."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts import data
+from jdarts.data.streamed.dataset import LargeDataset
+from jdarts.genotype import Genotype
+from jdarts.nets.auxiliary import WINDOW
+from jdarts.nets.discrete import AUXILIARY_STRIDE, auxiliary_windows
+from jdarts.nets.initial import initial_variables
+from jdarts.runs.devices import Devices
+from jdarts.runs.images import Batch, check_augmentation, evaluation_shapes
+from jdarts.runs.memory import saved_by_sharing
+from jdarts.runs.task import End, Evaluation, Functions, Input, Options, Program, Task
+from jdarts.train.config import TrainConfig
+from jdarts.train.images import MemoryImages
+from jdarts.train.large_images import LargeImages
+from jdarts.train.step import AVERAGED, Conditions, TrainProgram, TrainState, train_program
+from jdarts.train.summary import TrainResult
+
+TrainingImages = MemoryImages | LargeImages
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainTask(Task[TrainState]):
+    """A training on images.
+
+    Attributes:
+      images: the images.
+      genotype: the cells.
+      network: what a checkpoint says of the network beside the cells.
+      variables: `key -> variables of the network`.
+      conditions: what the steps of an epoch, counted from 0, have in common: learning rate and probability of a dropped path.
+      test: whether the network is tested at the end.
+    """
+
+    noun = "training"
+    shown = (*AVERAGED, "learning_rate", "drop_path")
+    best = "valid/accuracy"
+
+    images: TrainingImages
+    genotype: Genotype
+    network: Mapping[str, Any]
+    variables: Callable[[jax.Array], dict[str, Any]]
+    conditions: Callable[[int], tuple[float, float]]
+    test: bool
+
+    def initial(self, functions: Functions) -> TrainState:
+        """The state before the first step."""
+        weight_key, key = jax.random.split(jax.random.key(self.seed))
+        variables = initial_variables(self.variables, weight_key)
+        return functions["initial"](*self.devices.whole((variables, key)))
+
+    def inputs(self, functions: Functions, state: TrainState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
+        """Images, labels, rows and conditions of each step."""
+        rate, drop_path = map(np.float32, self.conditions(epoch))
+        for place, batch in enumerate(self.images.epoch(state.key, epoch, first), first):
+            yield *batch, Conditions(rate, drop_path, np.bool(place == 0))
+
+    def evaluations(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
+        """Loss and accuracy on the held-out images, where there are any."""
+        if not self.images.valid_count:
+            return ()
+        names = ("valid/loss", "valid/accuracy")
+        return (self._evaluation("evaluating", functions, state, self.images.valid_batches(), names),)
+
+    def tests(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
+        """Loss, accuracy and accuracy of five guesses on the test images."""
+        if not self.test:
+            return ()
+        names = ("test/loss", "test/accuracy", "test/top5_accuracy")
+        return (self._evaluation("testing", functions, state, self.images.test_batches(), names),)
+
+    def _evaluation(
+        self, doing: str, functions: Functions, state: TrainState, batches: Any, names: tuple[str, ...]
+    ) -> Evaluation:
+        def sums(*batch: Any) -> Any:
+            return functions["evaluate"](state, *self.placed(batch))
+
+        return Evaluation(doing, sums, batches, lambda means: dict(zip(names, means)))
+
+    def record(self, state: TrainState) -> dict[str, Any]:
+        """Cells, network and images."""
+        return {
+            "genotype": json.loads(self.genotype.to_json()),
+            "network": dict(self.network),
+            "images": {
+                "shape": self.images.image_shape,
+                "class_names": self.images.class_names,
+                "mean": self.images.mean,
+                "std": self.images.std,
+            },
+        }
+
+    def result(self, state: TrainState, numbers: Mapping[str, Any], end: End) -> TrainResult:
+        """Accuracies of the last and of the tested weights."""
+        many = len(self.images.class_names) >= _MANY_CLASSES
+        return TrainResult(
+            genotype=self.genotype,
+            weights=_weights(state),
+            tested="best" if end.best else "last",
+            checkpoint=end.checkpoint,
+            train_accuracy=float(state.sums["train/accuracy"]) / self.steps_per_epoch,
+            valid_accuracy=end.best["valid_accuracy"] if end.best else None,
+            test_accuracy=float(numbers["test/accuracy"]) if self.test else None,
+            test_top5_accuracy=float(numbers["test/top5_accuracy"]) if self.test and many else None,
+            test_loss=float(numbers["test/loss"]) if self.test else None,
+            seconds=end.seconds,
+            folder=end.folder,
+        )
+
+
+def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, devices: Devices) -> TrainTask:
+    """The task of a training.
+
+    Args:
+      config: the settings.
+      dataset: the images.
+      devices: those that share a batch.
+
+    Raises:
+      InputError: images that do not fit the settings.
+    """
+    images: TrainingImages
+    if isinstance(dataset, LargeDataset):
+        images = LargeImages(config, dataset, devices)
+    else:
+        images = MemoryImages(config, dataset, devices)
+    program = _program(config, images)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    seeds = jax.eval_shape(program.variables, key), key
+    template = jax.eval_shape(program.initial, *seeds)
+    check_augmentation(images.augmentation, images.image_shape)
+    return TrainTask(
+        images=images,
+        genotype=config.cell,
+        network={
+            "stem": config.network,
+            "channels": config.channels,
+            "cells": config.cells,
+            "auxiliary": config.auxiliary,
+        },
+        variables=program.variables,
+        conditions=lambda epoch: (config.learning_rate_in(epoch), config.drop_path_in(epoch)),
+        test=config.test,
+        options=Options(config.epochs, config.log_every, config.checkpoint_minutes, config.keep_checkpoints),
+        seed=config.seed,
+        fingerprint=images.fingerprint,
+        steps_per_epoch=images.steps_per_epoch,
+        units_per_step=config.batch_size,
+        template=template,
+        description=_description(config, images, _weights(template)),
+        key=_key(config, images, devices),
+        programs=_programs(program, images, seeds, template, config.batch_size),
+        savings=saved_by_sharing(config.batch_size, devices.count),
+        devices=devices,
+    )
+
+
+def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
+    """Checks that images fit a training, long before it begins.
+
+    Raises:
+      InputError: too few images, or images of a size that the network cannot read.
+    """
+    images = MemoryImages(config, dataset)
+    jax.eval_shape(_program(config, images).variables, jax.random.key(0))
+    check_augmentation(images.augmentation, images.image_shape)
+
+
+def _program(config: TrainConfig, images: TrainingImages) -> TrainProgram:
+    return train_program(
+        config,
+        config.model(len(images.class_names)),
+        image_shape=images.image_shape,
+        augmentation=images.augmentation,
+        mean=images.mean,
+        std=images.std,
+    )
+
+
+def _description(config: TrainConfig, images: TrainingImages, weights: int) -> str:
+    counts = f"{images.train_count:,} images"
+    if images.valid_count:
+        counts += f", {images.valid_count:,} held out"
+    cells = f"{config.cells} cell{'s' if config.cells > 1 else ''}"
+    head = f"and an auxiliary head{_head_note(config, images)}, " if config.auxiliary else ""
+    return f"training on {config.dataset}: {counts}; {cells}, {weights:,} weights, {head}{config.genotype}"
+
+
+def _head_note(config: TrainConfig, images: TrainingImages) -> str:
+    """The windows of the auxiliary head, where the size of the images makes them others than the paper's."""
+    stem, cells = config.network, config.cells
+    sides = [auxiliary_windows(stem, cells, side) for side in images.image_shape[:2]]
+    if all(side == (WINDOW, AUXILIARY_STRIDE[stem]) for side in sides):
+        return ""
+    sizes, strides = ("×".join(map(str, each)) for each in zip(*sides))
+    usual = f"{WINDOW}×{WINDOW} with stride {AUXILIARY_STRIDE[stem]}"
+    return f" (its windows fit the images: {sizes} with stride {strides}; the paper's are {usual})"
+
+
+def _key(config: TrainConfig, images: TrainingImages, devices: Devices) -> Any:
+    settings = config.to_json()
+    for name in ("seed", "epochs", "validation_fraction", "test", *_SCHEDULED):
+        del settings[name]
+    # Of the probability the program knows no more than whether there is one.
+    settings["drop_path"] = bool(config.drop_path)
+    of_images = (images.mean, images.std, len(images.class_names), images.augmentation)
+    return TrainTask.noun, json.dumps(settings, sort_keys=True), of_images, str(images.step_shapes()), devices.key
+
+
+def _programs(
+    program: TrainProgram, images: TrainingImages, seeds: tuple[Any, Any], template: TrainState, batch_size: int
+) -> dict[str, Program]:
+    number, in_batches = jax.ShapeDtypeStruct((), jnp.float32), not images.on_device
+    conditions = Conditions(number, number, jax.ShapeDtypeStruct((), jnp.bool))
+    pixels, labels, rows = images.step_shapes()
+    of_step = (Input(pixels, split=in_batches), Input(labels, split=in_batches), Input(rows, split=True))
+    scored = (Input(shapes, split=True) for shapes in evaluation_shapes(images.image_shape, batch_size))
+
+    def step(state: TrainState, images: Any, labels: Any, rows: Any, conditions: Conditions, **axis: Any) -> Any:
+        return program.step(state, Batch(images, labels, rows), conditions, **axis)
+
+    return {
+        "initial": Program(program.initial, tuple(map(Input, seeds))),
+        "step": Program(step, (Input(template), *of_step, Input(conditions)), "batch", donate=True),
+        "evaluate": Program(program.evaluate, (Input(template), *scored), "batch", before_steps=False),
+    }
+
+
+#: From so many classes on, five guesses say something.
+_MANY_CLASSES = 100
+
+#: Settings that reach the compiled step as numbers.
+_SCHEDULED = ("learning_rate", "learning_rate_min", "learning_rate_decay", "schedule")
+
+
+def _weights(state: TrainState) -> int:
+    """Number of weights without the auxiliary head, which is no part of the network in use."""
+    return sum(
+        math.prod(leaf.shape)
+        for name, module in state.weights.items()
+        if name != "auxiliary"
+        for leaf in jax.tree.leaves(module)
+    )
