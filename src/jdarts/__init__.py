@@ -3,6 +3,9 @@
 Liu, Simonyan and Yang, DARTS: Differentiable Architecture Search, ICLR 2019.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from jdarts import zoo
 from jdarts.bilevel import (
     BilevelState,
@@ -22,8 +25,10 @@ from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype, genotype_from_json, parse_genotype
 from jdarts.parallel import device_mesh, jit_step, pmap_step, shard_step, vmap_step
 from jdarts.space import RecurrentSpace, SearchSpace, darts_space, recurrent_space, uniform_space
-from jdarts.trained import load
 from jdarts.xla.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from jdarts.trained import load
 
 __version__ = "0.1.0"
 
@@ -60,3 +65,14 @@ __all__ = [
     "vmap_step",
     "zoo",
 ]
+
+#: Rooms that the core does not need, imported when they are asked for.
+_ROOMS = ("checkpoint", "data", "nets", "trained")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        return importlib.import_module("jdarts.trained").load
+    if name in _ROOMS:
+        return importlib.import_module(f"jdarts.{name}")
+    raise AttributeError(f"module 'jdarts' has no attribute {name!r}")
