@@ -1,7 +1,7 @@
 import contextlib
 import os
-import tempfile
 
+from kept_programs import keep_programs, remove_oldest
 from xla_flags import QUICK_COMPILATION
 
 # Before jax is imported anywhere: the same settings hold in the processes that tests start.
@@ -9,24 +9,26 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 # Compilation is what tests cost.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILATION}".strip()
 
+keep_programs()
+
 import jax
 import numpy as np
 import pytest
 
 from jdarts import native
+from jdarts.xla.compilation_cache import check_kept_programs
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache():
-    """One persistent compilation cache for all tests of a run, and for the processes that they start."""
-    with tempfile.TemporaryDirectory(prefix="jdarts-test-cache-") as folder:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-        jax.config.update("jax_compilation_cache_dir", folder)
-        yield folder
+check_kept_programs()
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        remove_oldest()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import hashlib
 import logging
 from pathlib import Path
 
-from jdarts.files.atomic import replace_text
 from jdarts.files.user_cache import remove
 from jdarts.xla.jax_compat import (
     UNREADABLE_PROGRAM,
@@ -40,14 +39,17 @@ class CheckedPrograms(CacheInterface):
             return content
         _log.info("the compiled program %s is damaged (%s) and is compiled again", key, damage)
         with contextlib.suppress(OSError):
-            remove(self._path / f"{key}-cache")
+            remove(self._program(key))
         return None
 
     def put(self, key: str, value: bytes) -> None:
-        """Keeps a program."""
+        """Keeps a program; one that another process has kept meanwhile stays, with its checksum."""
+        if self._program(key).exists():
+            return
         self._store.put(key, value)
+        # Written without more ado, since there are thousands: one that is cut costs a compilation and nothing else.
         with contextlib.suppress(OSError):
-            replace_text(self._checksum(key), _sha256(value))
+            self._checksum(key).write_text(_sha256(value))
 
     def _damage(self, key: str, content: bytes) -> str | None:
         try:
@@ -55,6 +57,9 @@ class CheckedPrograms(CacheInterface):
         except (OSError, UnicodeDecodeError):
             return _unreadable(content)
         return None if expected == _sha256(content) else "its checksum is another"
+
+    def _program(self, key: str) -> Path:
+        return self._path / f"{key}-cache"
 
     def _checksum(self, key: str) -> Path:
         return self._path / f"{key}-sha256"
