@@ -1,15 +1,14 @@
 import contextlib
 import os
 
-from kept_programs import keep_programs, remove_oldest
+import kept_programs
 from xla_flags import QUICK_COMPILATION
 
 # Before jax is imported anywhere: the same settings hold in the processes that tests start.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 # Compilation is what tests cost.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILATION}".strip()
-
-keep_programs()
+os.environ.update(kept_programs.environment())
 
 import jax
 import numpy as np
@@ -21,14 +20,12 @@ from jdarts.xla.compilation_cache import check_kept_programs
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
 check_kept_programs()
 
 
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):
-        remove_oldest()
+        kept_programs.remove_oldest()
 
 
 @pytest.fixture

@@ -22,13 +22,16 @@ def folder_of_programs() -> Path:
     return CACHE / f"{versions}-{platform.machine()}-{_processor()}"
 
 
-def keep_programs() -> None:
-    """Lets JAX keep every program, however soon it is compiled, here and in the processes that tests start.
+def environment() -> dict[str, str]:
+    """The variables by which JAX keeps every program, however soon it is compiled; those that are set already stay.
 
-    It says so by environment variables, so it is called before jax is imported. Those that are set already stay.
+    They are set before jax is imported, and so hold in the processes that tests start.
     """
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder_of_programs()))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    wanted = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder_of_programs()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
 def remove_oldest(folder: Path = CACHE, limit: int = LIMIT) -> None:

@@ -22,10 +22,11 @@ def test_the_oldest_programs_go_first(tmp_path):
 
 
 def test_every_program_is_kept_in_one_folder_for_this_jax(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "chosen")
+    assert kept_programs.environment()["JAX_COMPILATION_CACHE_DIR"] == "chosen"
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    kept_programs.keep_programs()
     folder = kept_programs.folder_of_programs()
-    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(folder)
+    assert kept_programs.environment()["JAX_COMPILATION_CACHE_DIR"] == str(folder)
     assert folder.parent == kept_programs.CACHE
     assert jax.__version__ in folder.name
     monkeypatch.setattr(kept_programs, "_processor", lambda: "another")
@@ -33,8 +34,6 @@ def test_every_program_is_kept_in_one_folder_for_this_jax(monkeypatch):
 
 
 PROGRAM = """
-import kept_programs
-kept_programs.keep_programs()
 import jax, jax.numpy as jnp
 from jdarts.xla.compilation_cache import check_kept_programs
 check_kept_programs()
@@ -44,8 +43,7 @@ for number in range(30):
 
 
 def test_processes_that_compile_the_same_at_once_share_a_folder(tmp_path):
-    paths = os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path), "PYTHONPATH": paths}
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-W", "error", "-c", PROGRAM]
     both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
