@@ -1,10 +1,16 @@
 """Freed memory stays with a process that asks for it."""
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from jdarts.xla import allocator
+from jdarts.xla.allocator import keep_freed_memory
 
 PROGRAM = """
 import resource, sys
@@ -39,3 +45,40 @@ def test_steps_take_no_new_memory_from_the_system() -> None:
         taken[word] = int(done.stdout)
     assert taken["return"] > 4 * 64e6
     assert taken["keep"] < 65e6
+
+
+@pytest.mark.parametrize(
+    ("platforms", "plugins", "accelerator", "expected"),
+    [
+        ("cpu", ["xla_cuda13"], True, True),
+        ("cuda", [], False, False),
+        ("cuda,cpu", ["xla_cuda13"], True, False),
+        (None, ["xla_cuda13"], True, False),
+        (None, ["xla_cuda13"], False, True),
+        (None, [], True, True),
+    ],
+)
+def test_only_processes_that_compute_on_cpus_keep_memory(
+    platforms: str | None,
+    plugins: list[str],
+    accelerator: bool,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    calls, changed = [], []
+    library = SimpleNamespace(mallopt=lambda *args: calls.append(args) or 1)
+    monkeypatch.setattr(allocator, "_glibc", lambda: library)
+    monkeypatch.setattr(allocator, "_ACCELERATORS", (str(tmp_path if accelerator else tmp_path / "none"),))
+    monkeypatch.setattr(allocator.metadata, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(allocator.importlib.util, "find_spec", lambda name: None)
+    config = SimpleNamespace(values={"jax_platforms": platforms}, update=lambda *args: changed.append(args))
+    monkeypatch.setattr(allocator, "jax", SimpleNamespace(config=config))
+    assert keep_freed_memory() == expected == bool(calls)
+    assert changed == [("jax_cpu_enable_async_dispatch", False)] * expected
+
+
+def test_memory_is_kept_before_jax_chooses_its_devices() -> None:
+    program = "import os; from jdarts import keep_freed_memory; keep_freed_memory()"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu,none_such"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)

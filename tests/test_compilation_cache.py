@@ -1,12 +1,16 @@
 """Programs that JAX keeps on disk: a damaged one is replaced without a word."""
 
 import contextlib
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from jdarts.runs.command import keep_compiled_programs
+from jdarts.xla import jax_compat
 from jdarts.xla.compilation_cache import check_kept_programs
 from jdarts.xla.jax_compat import reset_compilation_cache
 
@@ -128,3 +132,33 @@ def test_programs_are_kept_where_nobody_else_may_write(monkeypatch, tmp_path, ca
         keep_compiled_programs()
         assert jax.config.values["jax_compilation_cache_dir"] is None
     assert "compiled programs are not kept" in caplog.text
+
+
+PROGRAM = """
+import logging, jax
+from jdarts.runs.command import keep_compiled_programs
+keep_compiled_programs()
+print(jax.jit(lambda x: jax.numpy.sin(x) @ x)(jax.numpy.ones((300, 300))).sum())
+logging.getLogger("jax").warning("a warning of JAX")
+"""
+
+
+def test_loading_a_program_writes_nothing_and_other_messages_stay(tmp_path):
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    env = {**os.environ, **cache, "JAX_LOGGING_LEVEL": "NOTSET"}
+    done = [subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True) for _ in range(2)]
+    assert [each.returncode for each in done] == [0, 0], done[-1].stderr
+    assert done[0].stdout == done[1].stdout
+    assert [each.stderr.splitlines() for each in done] == [["a warning of JAX"]] * 2
+
+
+def test_the_log_is_quiet_while_a_program_is_loaded_alone(folder, monkeypatch):
+    levels = []
+    monkeypatch.setattr(jax_compat.utils, "absl_set_min_log_level", levels.append)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    jax_compat.silence_loading_of_programs()
+    first = start()
+    with settings(jax_logging_level="NOTSET"):
+        levels.clear()
+        assert start() == first
+    assert levels[:2] == [3, 1]

@@ -14,6 +14,7 @@ from jdarts.runs.interruption import Interrupted, leave_now
 from jdarts.runs.processes import join, wait_for_others
 from jdarts.xla.allocator import keep_freed_memory
 from jdarts.xla.compilation_cache import check_kept_programs
+from jdarts.xla.jax_compat import silence_loading_of_programs
 
 Config = TypeVar("Config")
 
@@ -71,6 +72,4 @@ def keep_compiled_programs() -> None:
         except OSError as error:
             _log.warning("compiled programs are not kept for the next start: no cache folder (%s)", error)
     check_kept_programs()
-    if jax.default_backend() == "cpu" and jax.config.values["jax_logging_level"] == "NOTSET":
-        # Programs that this very machine has compiled are said not to fit it, at great length (openxla/xla#44565).
-        jax.config.update("jax_logging_level", "CRITICAL")
+    silence_loading_of_programs()

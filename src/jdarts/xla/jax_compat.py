@@ -5,12 +5,17 @@ The policy (https://docs.jax.dev/en/latest/api_compatibility.html) leaves out `j
 below is in 0.10.1 and in 0.12.0.1; a comment says what differs.
 """
 
+import functools
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
 from jax._src import compilation_cache
 from jax._src.compilation_cache_interface import CacheInterface
+from jax._src.lib import utils
 from jax.core import Tracer
 from jax.experimental.multihost_utils import process_allgather, sync_global_devices
 from jax.experimental.xla_metadata import set_xla_metadata
@@ -60,12 +65,16 @@ __all__ = [
     "register_lowering",
     "reset_compilation_cache",
     "set_xla_metadata",
+    "silence_loading_of_programs",
     "sync_global_devices",
     "wrap_compilation_cache",
 ]
 
 # JAX compresses programs with the package `zstandard`, or with `compression.zstd` of Python 3.14, where it has one of them.
 _ZSTANDARD = (getattr(compilation_cache, name, None) for name in ("zstd", "zstandard"))
+#: The level of XLA's log at which nothing but the end of the process is written. JAX sets the level at its import, by the
+#: environment's TF_CPP_MIN_LOG_LEVEL, which has a value from then on.
+_FATAL = 3
 #: What reading a damaged program raises.
 UNREADABLE_PROGRAM = (zlib.error, EOFError, ValueError, *(package.ZstdError for package in _ZSTANDARD if package))
 
@@ -100,6 +109,29 @@ def wrap_compilation_cache(wrap: Callable[[CacheInterface], CacheInterface]) -> 
     compilation_cache.get_file_cache = make_wrapped
     if compilation_cache._cache is not None:
         compilation_cache._cache = wrap(compilation_cache._cache)
+
+
+def silence_loading_of_programs() -> None:
+    """Keeps XLA's log quiet while JAX loads a program for CPUs from its compilation cache, and at no other time.
+
+    In 0.10.1 XLA logs at great length that a program does not fit the very machine that compiled it (openxla/xla#44565);
+    0.12.0.1 does not. What goes wrong there raises an error, which JAX reports.
+    """
+    load = compilation_cache.get_executable_and_time
+    if hasattr(load, "__wrapped__"):
+        return
+
+    @functools.wraps(load)
+    def load_silently(*args: Any, **kwargs: Any) -> Any:
+        if jax.default_backend() != "cpu" or jax.config.values["jax_logging_level"] != "NOTSET":
+            return load(*args, **kwargs)
+        utils.absl_set_min_log_level(_FATAL)
+        try:
+            return load(*args, **kwargs)
+        finally:
+            utils.absl_set_min_log_level(int(os.environ["TF_CPP_MIN_LOG_LEVEL"]))
+
+    compilation_cache.get_executable_and_time = load_silently
 
 
 def reset_compilation_cache() -> None:
