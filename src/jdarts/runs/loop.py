@@ -34,7 +34,7 @@ class Loop(Generic[S]):
         self._task = task
         self._context = context
         self._store = context.store
-        # How far each of the runs has come, by its last checkpoint.
+        # How far each of the runs has come.
         self._standings: list[Standing] = [Standing() for _ in self._store.parts]
         # The checkpoint that holds the present state, if there is one.
         self._saved: Path | None = None
@@ -150,7 +150,7 @@ class Loop(Generic[S]):
             values = None
             if done % options.log_every == 0 or done == start + 1 or done == end:
                 values = processes.fetched(dict(metrics))
-                self._check_finite(state)
+                self._store.check_finite(state, self._task)
                 self._store.check_unchanged()
                 log.write(done, values)
             self._display.step(done, None if values is None else _shown({name: values[name] for name in task.shown}))
@@ -167,7 +167,7 @@ class Loop(Generic[S]):
 
     def _evaluated(self, state: S) -> dict[str, Any]:
         """The numbers of an evaluation."""
-        self._check_finite(state)
+        self._store.check_finite(state, self._task)
         return self._numbers(self._task.evaluations(self._functions, state), state)
 
     def _numbers(self, evaluations: Sequence[Evaluation], state: S) -> dict[str, Any]:
@@ -291,7 +291,7 @@ class Loop(Generic[S]):
 
     def _save(self, state: S, step: int) -> Path:
         """Writes the checkpoints of a step: of one run its own, of several all theirs."""
-        self._check_finite(state)
+        self._store.check_finite(state, self._task)
         path = self._store.path
         options = self._task.options
         for place, part, own in self._each(state):
@@ -311,11 +311,12 @@ class Loop(Generic[S]):
             return checkpoint.save(folder, step, state, record, **kept)
 
     def _spare(self, standing: Standing) -> frozenset[int]:
-        """Steps whose checkpoints a stopping rule may still roll back to."""
+        """Steps whose checkpoints a stopping rule may still roll back to, after the next epoch at the earliest."""
         if self._task.stopping is None or standing.stopped is not None:
             return frozenset()
-        first = standing.epochs_ended - self._task.stopping.reach
-        return frozenset(epoch * self._task.steps_per_epoch for epoch in range(max(first, 0), standing.epochs_ended))
+        ended, per_epoch = standing.epochs_ended, self._task.steps_per_epoch
+        first = max(ended + 1 - self._task.stopping.reach, 1)
+        return frozenset(epoch * per_epoch for epoch in range(first, ended + 1))
 
     def _seconds(self, place: int) -> float:
         """Time that a run has taken, the shares of earlier processes included."""
@@ -328,18 +329,6 @@ class Loop(Generic[S]):
 
     def _of_one(self, numbers: Mapping[str, Any], place: int) -> dict[str, Any]:
         return dict(numbers) if self._task.runs is None else numbers_of_one(numbers, place)
-
-    def _check_finite(self, state: S) -> None:
-        """Raises an `InputError` if something was not finite at some step."""
-        for part, step in zip(self._store.parts, np.atleast_1d(processes.fetched(state.not_finite_at))):
-            if step > 0:
-                kept = checkpoint.newest(part.folder.checkpoints, [])
-                last = f"the last good checkpoint is {kept.path}" if kept else "there is no checkpoint yet"
-                raise InputError(
-                    f"a loss, a gradient or a weight was not finite at step {step} (epoch "
-                    f"{(step - 1) // self._task.steps_per_epoch + 1}); the {self._task.noun} has stopped, {last}. Start "
-                    "another --run-dir with a lower --learning-rate or --clip"
-                )
 
 
 def _number(value: Any) -> int:

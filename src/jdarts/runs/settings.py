@@ -48,6 +48,7 @@ BEFORE = {
     "microbatches": 1,
     "precision": "float32",
     "split_seed": None,
+    "stop": None,
     "train_words": None,
 }
 

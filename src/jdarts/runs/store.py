@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.report import MetricsLog
@@ -149,6 +151,18 @@ class Store:
         """
         paths = [checkpoint.path_of(part.folder.checkpoints, step) for part in self.parts]
         return self.load([checkpoint.read(path) for path in paths], task)
+
+    def check_finite(self, state: Any, task: Task[Any]) -> None:
+        """Raises an `InputError` if something of a run was not finite at some step; it names the last good checkpoint."""
+        for part, step in zip(self.parts, np.atleast_1d(processes.fetched(state.not_finite_at))):
+            if step > 0:
+                kept = checkpoint.newest(part.folder.checkpoints, [])
+                last = f"the last good checkpoint is {kept.path}" if kept else "there is no checkpoint yet"
+                raise InputError(
+                    f"a loss, a gradient or a weight was not finite at step {step} (epoch "
+                    f"{(step - 1) // task.steps_per_epoch + 1}); the {task.noun} has stopped, {last}. Start another --run-dir "
+                    "with a lower --learning-rate or --clip"
+                )
 
 
 class _Logs:

@@ -9,6 +9,7 @@ import tyro
 
 from jdarts import bilevel
 from jdarts.errors import InputError
+from jdarts.methods.stopping import stopping_rule
 from jdarts.runs.devices import BatchStatistics, Parallel, check_devices, check_share
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.processes import check_launch
@@ -100,6 +101,7 @@ class SearchConfig:
       coordinator: HOST:PORT of process 0, where no such system has started the processes.
       num_processes: how many there are.
       process_id: which of them this one is, from 0.
+      stop: rule that may end the search early, by its name in `jdarts.methods.stopping.RULES` (default: none).
       precision: type of the feature maps. With bfloat16, weights, batch statistics and losses stay float32.
       remat: compute the feature maps of a cell again in the backward pass instead of keeping them: less memory, more
         time.
@@ -145,6 +147,7 @@ class SearchConfig:
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")] = None
     num_processes: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     process_id: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    stop: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
     precision: Precision = "float32"
     remat: bool = False
     microbatches: int = 1
@@ -164,6 +167,11 @@ class SearchConfig:
         else:
             self._check_seeds(self.seeds)
         self._check_microbatches()
+        if stopping_rule(self.stop) and self.seeds is not None:
+            raise InputError(
+                f"--stop {self.stop} may end each search after an epoch of its own, and --seeds runs all to the same one; "
+                "leave one of the two out"
+            )
         check_launch(self)
         if (self.cluster or self.coordinator is not None) and self.parallel != "shard":
             raise InputError(f"--parallel {self.parallel} is for one process; give shard")

@@ -13,6 +13,7 @@ import numpy as np
 from jdarts import data
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
+from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.supernet import supernet_compiler_options
 from jdarts.runs import processes
 from jdarts.runs.devices import Devices
@@ -111,7 +112,7 @@ def search_task(
         std=dataset.std,
     )
     template = jax.eval_shape(program.init, _SEED)
-    settings = json.dumps({**config.to_json(), "seed": None, "remat": config.remat}, sort_keys=True)
+    settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
     of_images = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
     shapes = str(images.step_shapes()), len(images.train), len(images.valid)
     weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(template.bilevel.weights))
@@ -135,6 +136,7 @@ def search_task(
         compiler_options=supernet_compiler_options(remat=config.remat),
         savings=memory_savings(config, devices.count),
         devices=devices,
+        stopping=stopping_rule(config.stop),
     )
 
 
