@@ -1,4 +1,4 @@
-"""What a pipeline has come to, as numbers and as one table."""
+"""What a pipeline has found, as numbers and as one table."""
 
 import json
 import statistics
@@ -107,7 +107,7 @@ class Arm(NamedTuple):
 
 
 class PipelineResult(NamedTuple):
-    """What a pipeline has come to.
+    """What a pipeline has found.
 
     Attributes:
       arms: the searches, and the baseline where it was asked for.
@@ -119,7 +119,7 @@ class PipelineResult(NamedTuple):
 
     @property
     def genotype(self) -> Genotype:
-        """The cells that the searches have come to."""
+        """The cells that the searches have found."""
         return self.arms[0].genotype
 
     def table(self) -> str:

@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, has saved what it had, and can be taken up again."""
+    """The run was asked to stop, has saved what it had, and can be resumed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -71,10 +71,10 @@ class Interruption:
             self._stoppable = False
 
     def wait_for(self, work: Callable[[], Value]) -> Value:
-        """Does work that cannot be stopped, such as a compilation, in a thread, so that signals are attended to.
+        """Does work that cannot be stopped, such as a compilation, in a thread, so that signals are noticed.
 
         Raises:
-          Interrupted: a signal came; the work goes on by itself and is to be left behind with `leave_now`.
+          Interrupted: a signal came; the work continues by itself; leave it behind with `leave_now`.
         """
         values: list[Value] = []
         errors: list[BaseException] = []

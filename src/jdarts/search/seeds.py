@@ -28,7 +28,7 @@ def search_seeds(
 ) -> tuple[SearchResult, ...]:
     """Runs the searches of several seeds at once, each with the result that it has alone, up to rounding.
 
-    Each folder is that of the search alone, so that either way of running resumes what the other has begun.
+    Each folder is that of the search alone, so that either way of running resumes what the other has started.
 
     Args:
       config: the settings, with `seeds`.

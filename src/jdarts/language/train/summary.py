@@ -10,7 +10,7 @@ from jdarts.runs.summaries import Summary, read_summary
 
 
 class LanguageTrainResult(NamedTuple):
-    """What a training on text has come to.
+    """What a training on text has given.
 
     Attributes:
       genotype: the cell.
