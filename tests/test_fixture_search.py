@@ -1,87 +1,34 @@
 """The supernet and the bilevel step against the reference implementation's own numbers."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from fixtures_folder import fixture_files
-from torch_layout import stacked_params, stacked_statistics
+from search_fixtures import TOLERANCE, read_case
+from torch_layout import stacked_statistics
 from xla_flags import HAS_OLDER_EMITTERS
 
 import jdarts
 from jdarts.bilevel import Problem
-from jdarts.nets.supernet import Supernet
 from jdarts.optim import alpha_optimizer, weight_optimizer
 from jdarts.search.step import supernet_loss
 from jdarts.xla.leaves import join_leaves
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
-#: Largest difference allowed, as a share of the array's largest value.
-TOLERANCE = {"float64": 1e-8, "float32": 1e-3}
-KINDS = ("normal", "reduce")
-
-
-class Case(NamedTuple):
-    """One fixture file, its network, and everything that our functions make of it."""
-
-    file: Any
-    dtype: str
-    space: jdarts.SearchSpace
-    cells: int
-    found: Any
-
-    def arrays(self, prefix):
-        return {name.removeprefix(prefix): self.file[name] for name in self.file.files if name.startswith(prefix)}
-
-    def params(self, prefix):
-        """Arrays by PyTorch name as a tree of our parameters."""
-        return stacked_params(self.arrays(prefix), self.space, self.cells)
-
-    def alphas(self, prefix):
-        return {kind: self.file[f"{prefix}/{kind}"] for kind in KINDS}
-
-    def check(self, found, expected, *, tolerance=None):
-        """Every array to a share of its own largest value; tiny arrays beside the largest of the tree to that."""
-        tolerance = tolerance or TOLERANCE[self.dtype]
-        leaves = jax.tree.leaves_with_path(expected)
-        floor = 1e-6 * max(np.abs(value).max() for _, value in leaves)
-        wrong = {}
-        for (path, value), ours in zip(leaves, jax.tree.leaves(found), strict=True):
-            error = np.abs(np.asarray(ours) - value).max() / max(np.abs(value).max(), floor)
-            if not error <= tolerance:
-                wrong[jax.tree_util.keystr(path)] = float(error)
-        assert not wrong, f"relative errors above {tolerance}: {wrong}"
-
 
 @functools.cache
 def load(path, dtype):
-    file = np.load(path)
-    nodes = next(n for n in range(1, 20) if n * (n + 3) // 2 == file["alphas/normal"].shape[0])
-    space = jdarts.uniform_space(nodes=nodes)
-    cells = 1 + max(int(name.split(".")[1]) for name in file.files if name.startswith("weights/cells."))
-    case = Case(file, dtype, space, cells, None)
+    case = read_case(path, dtype)
     return case._replace(found=_compute(case))
 
 
 def _compute(case):
-    dtype, file = jnp.dtype(case.dtype), case.file
-
-    def ours(tree):
-        return jax.tree.map(lambda a: jnp.asarray(a, dtype), tree)
-
-    flat = case.arrays("weights/")
-    model = Supernet(
-        case.space,
-        channels=flat["stem.0.weight"].shape[0] // 3,
-        cells=case.cells,
-        classes=flat["classifier.weight"].shape[0],
-        dtype=dtype,
-    )
+    ours, model = case.ours, case.network()
     hyper = {name: float(value) for name, value in case.arrays("hyper/").items()}
     sgd = {"momentum": hyper["momentum"], "weight_decay": hyper["weight_decay"]}
     clipped = weight_optimizer(hyper["eta"], clip=hyper["clip"], **sgd)
@@ -94,16 +41,13 @@ def _compute(case):
         jax.random.key(0),
         weights,
         alphas,
-        ours(stacked_statistics(flat, case.space, case.cells)),
+        ours(stacked_statistics(case.arrays("weights/"), case.space, case.cells)),
         weight_optimizer=clipped,
         alpha_optimizer=adam,
     )
     momentum = join_leaves(jax.tree.leaves(ours(case.params("momentum/"))))
     state = state.replace(weight_opt_state=optax.tree.set(state.weight_opt_state, trace=momentum))
-    train, valid = (
-        (ours(file[f"{part}/x"].transpose(0, 2, 3, 1)), jnp.asarray(file[f"{part}/y"], jnp.int32))
-        for part in ("train", "valid")
-    )
+    train, valid = case.batch("train"), case.batch("valid")
     loss_fn = supernet_loss(model)
     second_order = jdarts.finite_difference(virtual_optimizer=unclipped)
     if case.dtype == "float32":

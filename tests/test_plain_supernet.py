@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import plain_supernet as plain
 import pytest
-from fixtures_folder import fixture_files, fixtures_folder
+from fixtures_folder import REFERENCE_NUMBERS, fixture_files
 
 DARTS_OPERATIONS = (
     "none",
@@ -23,7 +23,7 @@ DARTS_OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-SPACES_FILE = fixtures_folder().parent / "reference" / "spaces.json"
+SPACES_FILE = REFERENCE_NUMBERS / "spaces.json"
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,6 @@ def test_count_of_the_darts_space():
     assert count(uniform_space(DARTS_OPERATIONS, nodes=4)) == 1_930_618
 
 
-@pytest.mark.skipif(not SPACES_FILE.is_file(), reason=f"no file {SPACES_FILE.name} beside the fixtures folder")
 @pytest.mark.parametrize("name, expected", [("S1", 405_146), ("S2", 665_466), ("S3", 665_466), ("S4", 624_506)])
 def test_counts_of_the_reduced_spaces(name, expected):
     lists = json.loads(SPACES_FILE.read_text())[name]

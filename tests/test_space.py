@@ -5,13 +5,13 @@ import math
 
 import numpy as np
 import pytest
-from fixtures_folder import fixtures_folder
+from fixtures_folder import REFERENCE_NUMBERS
 
 import jdarts
 from jdarts.errors import InputError
 from jdarts.space import DARTS_PRIMITIVES, SearchSpace, cell_kinds, darts_space, reduction_cells, uniform_space
 
-SPACES_FILE = fixtures_folder().parent / "reference" / "spaces.json"
+SPACES_FILE = REFERENCE_NUMBERS / "spaces.json"
 RAGGED = [["none", "skip_connect", "sep_conv_3x3"], ["max_pool_3x3"]]
 
 
@@ -71,8 +71,6 @@ def test_lists_may_differ_in_length_and_are_stored_as_tuples():
 
 @pytest.mark.parametrize("name", ["S1", "S2", "S3", "S4"])
 def test_published_smaller_spaces(name):
-    if not SPACES_FILE.is_file():
-        pytest.skip(f"no file {SPACES_FILE}")
     lists = json.loads(SPACES_FILE.read_text())[name]
     space = SearchSpace(lists["normal"], lists["reduce"])
     assert (space.nodes, space.num_edges) == (4, 14)

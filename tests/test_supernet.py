@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import plain_supernet
 import pytest
-from fixtures_folder import fixtures_folder
+from fixtures_folder import REFERENCE_NUMBERS
 from torch_layout import stacked_params, stacked_statistics
 
 import jdarts
@@ -121,9 +121,7 @@ def test_the_search_network_of_the_paper_has_1930618_weights():
 
 @pytest.mark.parametrize(("name", "count"), [("S1", 405_146), ("S2", 665_466), ("S3", 665_466), ("S4", 624_506)])
 def test_reduced_spaces_have_their_published_counts(name, count):
-    path = fixtures_folder().parent / "reference" / "spaces.json"
-    if not path.exists():
-        pytest.skip(f"no {path.name} beside the fixtures folder")
+    path = REFERENCE_NUMBERS / "spaces.json"
     lists = json.loads(path.read_text())[name]
     assert number_of_weights(jdarts.SearchSpace(normal=lists["normal"], reduce=lists["reduce"])) == count
 
