@@ -10,7 +10,8 @@ import pytest
 from jdarts import zoo
 from jdarts.describe.command import describe, main
 from jdarts.errors import InputError
-from jdarts.genotype import CELL_OPERATIONS, Genotype
+from jdarts.genotype import Genotype
+from jdarts.operations import OPERATIONS
 from jdarts.space import uniform_space
 
 #: Weights without head, with head, multiply-adds: reference/darts.md, section 2.3.
@@ -58,7 +59,7 @@ def random_cell(draw, nodes, edges_per_node):
     edges = []
     for state in range(2, nodes + 2):
         for _ in range(min(edges_per_node, state)):
-            edges.append((draw.choice(CELL_OPERATIONS), draw.randrange(state)))
+            edges.append((draw.choice(tuple(OPERATIONS)), draw.randrange(state)))
     return tuple(edges)
 
 

@@ -15,7 +15,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jdarts.errors import InputError
-from jdarts.genotype import CELL_OPERATIONS, Genotype, nodes_of, parse_genotype
+from jdarts.genotype import Genotype, nodes_of, parse_genotype
+from jdarts.operations import OPERATIONS
 from jdarts.report import draw_cells, draw_curves, draw_genotype
 from jdarts.report.cell_figure import cells_figure
 from jdarts.report.curves_figure import PALE, curves_figure
@@ -53,7 +54,7 @@ def random_genotype(seed, nodes, edges_per_node):
 
     def cell():
         return tuple(
-            (chance.choice(CELL_OPERATIONS), chance.randrange(state))
+            (chance.choice(tuple(OPERATIONS)), chance.randrange(state))
             for state in range(2, nodes + 2)
             for _ in range(min(edges_per_node, state))
         )

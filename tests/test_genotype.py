@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jdarts.errors import InputError
-from jdarts.genotype import CELL_OPERATIONS, Genotype, genotype_from_json, nodes_of, num_states, parse_genotype
+from jdarts.genotype import Genotype, genotype_from_json, nodes_of, num_states, parse_genotype
+from jdarts.operations import OPERATIONS
 from jdarts.zoo import CELLS
 
 #: As quark0/darts prints it: the repr of its namedtuple.
@@ -26,7 +27,7 @@ LONGEST_MESSAGE = 220
 @st.composite
 def genotypes(draw):
     nodes, edges_per_node = draw(st.integers(1, 6)), draw(st.integers(1, 4))
-    operation = st.sampled_from(CELL_OPERATIONS)
+    operation = st.sampled_from(tuple(OPERATIONS))
     cell = st.tuples(
         *(
             st.tuples(operation, st.integers(0, node + 1))

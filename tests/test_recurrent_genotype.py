@@ -19,7 +19,8 @@ from jdarts.command import run_command
 from jdarts.derivation import derive_recurrent_genotype as derive
 from jdarts.derive import genotype_of, main
 from jdarts.errors import InputError
-from jdarts.genotype import ACTIVATIONS, Genotype, RecurrentGenotype, genotype_from_json, parse_genotype
+from jdarts.genotype import Genotype, RecurrentGenotype, genotype_from_json, parse_genotype
+from jdarts.operations import ACTIVATIONS
 from jdarts.report import draw_cells, draw_genotype
 from jdarts.report.cell_figure import cells_figure, drawn_nodes
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, recurrent_space
@@ -40,7 +41,7 @@ RAGGED = RecurrentSpace(
 @st.composite
 def genotypes(draw):
     nodes = draw(st.integers(1, 12))
-    cell = st.tuples(*(st.tuples(st.sampled_from(ACTIVATIONS), st.integers(0, node)) for node in range(nodes)))
+    cell = st.tuples(*(st.tuples(st.sampled_from(tuple(ACTIVATIONS)), st.integers(0, node)) for node in range(nodes)))
     return RecurrentGenotype(draw(cell), tuple(draw(st.lists(st.integers(0, nodes), min_size=1, unique=True))))
 
 

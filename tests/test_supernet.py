@@ -12,7 +12,6 @@ import jdarts
 from jdarts.errors import InputError
 from jdarts.nets.layers import check_image_size
 from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
-from jdarts.ops.candidates import CANDIDATES, candidate
 from jdarts.space import CELL_KINDS
 
 SEPARABLE, DILATED, SKIP, MAX, AVG = "sep_conv_3x3", "dil_conv_5x5", "skip_connect", "max_pool_3x3", "avg_pool_3x3"
@@ -172,57 +171,6 @@ def test_initial_values_are_those_of_pytorch():
     assert jnp.all(norm["bias"] == 0)
 
 
-# The contract of every candidate operation.
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", CANDIDATES)
-def test_contract_of_candidate_operations(name, stride):
-    operation = candidate(name, stride)
-    draw = np.random.default_rng(0)
-    sources, targets, channels = 2, 2, 4
-    states = jnp.asarray(draw.normal(size=(sources, 2, 6, 6, channels)))
-    weights = {
-        key: jnp.asarray(draw.normal(size=(sources * targets, *shape)))
-        for key, (shape, fan_in) in operation.weights(channels).items()
-        if fan_in > 0
-    }
-
-    def apply(states, weights):
-        z = operation.first(states, weights)
-        return z if operation.second is None else operation.second(z, weights)
-
-    out = apply(states, weights)
-    edges = sources if operation.per_source else sources * targets
-    size = 6 // stride
-    assert out.shape == (edges, 2, size, size, channels)
-    assert out.dtype == states.dtype
-    assert not (operation.per_source and weights)
-    close(jax.jit(apply)(states, weights), out)
-
-    half = jax.tree.map(lambda a: a.astype(jnp.float32), (states, weights))
-    single = apply(*half)
-    assert single.dtype == jnp.float32
-    np.testing.assert_allclose(single, out, rtol=1e-4, atol=1e-4)
-
-    # Each edge reads its own source and no other: edges are ordered by source.
-    alone = apply(states.at[1].set(0), weights)
-    close(alone[: edges // 2], out[: edges // 2])
-    close(apply(states[:1], {key: value[:targets] for key, value in weights.items()}), out[: edges // 2])
-
-    lanes = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), (states, weights))
-    close(jax.vmap(apply)(*lanes)[1], apply(2 * states, {key: 2 * value for key, value in weights.items()}))
-
-    direction = jax.tree.map(lambda a: jnp.asarray(draw.normal(size=a.shape)), (states, weights))
-    value = lambda states, weights: jnp.sum(jnp.sin(apply(states, weights)))  # noqa: E731
-    _, slope = jax.jvp(value, (states, weights), direction)
-    grads = jax.grad(value, argnums=(0, 1))(states, weights)
-    pulled = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(direction)))
-    np.testing.assert_allclose(slope, pulled, rtol=1e-9)
-    step = jax.tree.map(lambda a, b: a + 1e-6 * b, (states, weights), direction)
-    np.testing.assert_allclose((value(*step) - value(states, weights)) / 1e-6, slope, rtol=1e-3, atol=1e-3)
-
-
 def test_wrong_inputs_are_explained():
     space = jdarts.uniform_space((SKIP, MAX), nodes=1)
     model = Supernet(space, channels=2, cells=3)
@@ -233,8 +181,4 @@ def test_wrong_inputs_are_explained():
         model.init(jax.random.key(0), jnp.zeros((1, 10, 10, 3), jnp.float32), alphas, train=True)
     with pytest.raises(InputError, match=r"shape \(2, 2\); this space needs \(5, 2\)"):
         mixture_weights(jdarts.uniform_space((SKIP, MAX), nodes=2), "normal", alphas["normal"])
-    with pytest.raises(InputError, match="unknown operation 'conv'"):
-        candidate("conv", 1)
-    with pytest.raises(InputError, match="stride 3"):
-        candidate(SKIP, 3)
     check_image_size(32, 32, 20)

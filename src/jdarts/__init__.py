@@ -23,6 +23,7 @@ from jdarts.bilevel import (
 from jdarts.derivation import derive_genotype, derive_recurrent_genotype
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype, genotype_from_json, parse_genotype
+from jdarts.operations import register_activation, register_operation
 from jdarts.parallel import device_mesh, jit_step, pmap_step, shard_step, vmap_step
 from jdarts.space import RecurrentSpace, SearchSpace, darts_space, recurrent_space, uniform_space
 from jdarts.xla.allocator import keep_freed_memory
@@ -59,6 +60,8 @@ __all__ = [
     "parse_genotype",
     "pmap_step",
     "recurrent_space",
+    "register_activation",
+    "register_operation",
     "shard_step",
     "uniform_space",
     "unrolled",

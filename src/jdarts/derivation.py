@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.genotype import NONE, AnyGenotype, Cell, Genotype, RecurrentGenotype
+from jdarts.genotype import AnyGenotype, Cell, Genotype, RecurrentGenotype
+from jdarts.operations import NONE
 from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.genotype import INPUT_STATES, NONE, Cell, Genotype
+from jdarts.genotype import INPUT_STATES, Cell, Genotype
+from jdarts.operations import NONE
 from jdarts.space import CellKind, SearchSpace
 
 

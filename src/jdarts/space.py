@@ -8,7 +8,8 @@ from numbers import Integral
 from typing import Literal
 
 from jdarts.errors import InputError, shortened, shown
-from jdarts.genotype import ACTIVATIONS, CELL_OPERATIONS, INPUT_STATES, NONE
+from jdarts.genotype import INPUT_STATES
+from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS, searchable_activations, searchable_operations
 
 CellKind = Literal["normal", "reduce"]
 CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
@@ -17,21 +18,10 @@ CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
 MOST_CELLS = 256
 
 #: The eight candidate operations of the paper's convolutional space, in the order of the reference implementation.
-DARTS_PRIMITIVES = (
-    NONE,
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
+DARTS_PRIMITIVES = (NONE, *(row.name for row in OPERATIONS.values() if row.in_paper))
 
 #: The five candidate operations of the paper's recurrent space, in the order of the reference implementation.
-RECURRENT_PRIMITIVES = (NONE, *ACTIVATIONS)
-
-SEARCHABLE_OPERATIONS = (NONE, *(name for name in CELL_OPERATIONS if not name.startswith("conv_")))
+RECURRENT_PRIMITIVES = (NONE, *(row.name for row in ACTIVATIONS.values() if row.in_paper))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +49,7 @@ class SearchSpace:
         for kind in CELL_KINDS:
             operations = tuple(tuple(edge) for edge in getattr(self, kind))
             for index, edge in enumerate(operations):
-                _check_edge(f"the {kind} cell", index, edge, SEARCHABLE_OPERATIONS)
+                _check_edge(f"the {kind} cell", index, edge, searchable_operations())
             object.__setattr__(self, kind, operations)
         if len(self.normal) != len(self.reduce):
             raise InputError(
@@ -141,7 +131,7 @@ class RecurrentSpace:
     def __post_init__(self) -> None:
         operations = tuple(tuple(edge) for edge in self.recurrent)
         for index, edge in enumerate(operations):
-            _check_edge("the recurrent cell", index, edge, RECURRENT_PRIMITIVES)
+            _check_edge("the recurrent cell", index, edge, searchable_activations())
         object.__setattr__(self, "recurrent", operations)
         object.__setattr__(self, "concat", _checked_concat(self.concat, range(1, self.nodes + 1)))
 

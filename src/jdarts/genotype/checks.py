@@ -1,25 +1,14 @@
 """What a discrete cell must be: every value checked, and what is wrong shown with the mend."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from numbers import Integral
-from types import MappingProxyType
 from typing import Any
 
 from jdarts.errors import InputError, shown
+from jdarts.operations import NONE, OPERATIONS
 
-NONE = "none"
 INPUT_STATES = 2
 
-#: What Katib calls operations.
-_OTHER_NAMES = MappingProxyType(
-    {
-        "max_pooling_3x3": "max_pool_3x3",
-        "avg_pooling_3x3": "avg_pool_3x3",
-        "skip_connection": "skip_connect",
-        **{f"separable_convolution_{size}": f"sep_conv_{size}" for size in ("3x3", "5x5", "7x7")},
-        **{f"dilated_convolution_{size}": f"dil_conv_{size}" for size in ("3x3", "5x5")},
-    }
-)
 _MOST_EDGES = 1000
 
 Edge = tuple[str, int]
@@ -42,7 +31,7 @@ def nodes_of(cell: Cell, edges_per_node: int) -> tuple[Cell, ...]:
     return tuple(nodes)
 
 
-def checked_cell(kind: str, edges: object, edges_per_node: int, operations: tuple[str, ...]) -> Cell:
+def checked_cell(kind: str, edges: object, edges_per_node: int, operations: Collection[str]) -> Cell:
     """The edges of a convolutional cell, which fill whole nodes and read earlier states."""
     cell = tuple(checked_edge(kind, edge, operations) for edge in checked_edges(kind, edges))
     nodes = nodes_of(cell, edges_per_node)
@@ -68,17 +57,17 @@ def check_source(kind: str, edge: Edge, state: int) -> None:
         )
 
 
-def checked_edge(kind: str, edge: object, operations: tuple[str, ...]) -> Edge:
+def checked_edge(kind: str, edge: object, operations: Collection[str]) -> Edge:
     """A pair of an operation, by our name, and a whole number."""
     pair = checked_sequence(f"an edge of {kind}", edge)
     if len(pair) != 2:
         raise InputError(f"genotype: {shown(edge)} in {kind} is not a pair (operation, source)")
     name, source = pair
-    name = _OTHER_NAMES.get(name, name) if isinstance(name, str) else name
+    name = _own_name(name) if isinstance(name, str) else name
     if isinstance(name, str) and name == NONE:
         raise InputError(
-            f"genotype: unknown operation 'none' in {kind}; known are {', '.join(operations[:2])}, …: none means that there is "
-            "no edge, and every edge of a cell carries an operation"
+            f"genotype: unknown operation 'none' in {kind}; known are {', '.join(list(operations)[:2])}, …: none means "
+            "that there is no edge, and every edge of a cell carries an operation"
         )
     if not isinstance(name, str) or name not in operations:
         raise InputError(f"genotype: unknown operation {shown(name, 24)} in {kind}; known are {', '.join(operations)}")
@@ -126,3 +115,14 @@ def checked_sequence(what: str, value: object) -> list[Any]:
 def is_index(value: object) -> bool:
     """Whether this is a whole number, Python's or NumPy's."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def concat_text(concat: tuple[int, ...]) -> str:
+    """States as the reference implementation prints them: a range where they are one."""
+    run = range(concat[0], concat[-1] + 1)
+    return repr(run) if tuple(run) == concat else repr(list(concat))
+
+
+def _own_name(name: str) -> str:
+    """Our name of an operation that another program, as Katib, calls otherwise."""
+    return next((row.name for row in OPERATIONS.values() if name in row.aliases), name)

@@ -1,6 +1,7 @@
 """Genotypes in texts as people paste them: a line of a log, a `genotypes.py`, a shell's quotes. Nothing is ever evaluated."""
 
 import ast
+import functools
 import itertools
 import re
 import warnings
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jdarts.errors import InputError
+from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS
 
 #: Characters of the longest text that is taken for a genotype.
 LONGEST = 2_000_000
@@ -20,17 +22,13 @@ _FIELD = r"(?:normal|normal_concat|reduce|reduce_concat|recurrent|concat|edges_p
 _CALL = r"(?:Recurrent)?Genotype\s{0,9}\("
 #: A dictionary or an object of JSON, in the text of a log perhaps, with a genotype's field in front.
 _FIELDS = rf"\bdict\s{{0,9}}\(\s{{0,99}}{_FIELD}\s{{0,9}}=|\{{\s{{0,99}}\\{{0,8}}[\"']{_FIELD}\\{{0,8}}[\"']\s{{0,9}}:"
-#: An edge; outside of a genotype it is a piece of one whose beginning is damaged.
-_EDGE = (
-    r"[(\[]\s{0,9}b?\\{0,8}[\"'](?:[a-z_]{3,30}(?:_?[1-9]x[1-9]){1,2}|skip_connect(?:ion)?|noise|none|tanh|relu|sigmoid|identity)"
-    r"\\{0,8}[\"']\s{0,9},\s{0,9}[0-9]{1,3}\s{0,9}[)\]]"
-)
-_START = re.compile(rf"(?P<call>{_CALL})|{_FIELDS}|(?P<edges>(?:{_EDGE}[\s,]{{0,9}})+)")
+#: The name of an operation with a size, whether it is known or not.
+_SIZED = r"[a-z_]{3,30}(?:_?[1-9]x[1-9]){1,2}"
 #: A quoted text ends with its line where nothing else ends it, so that no character is read twice.
 _QUOTED = r"""'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?"""
 _INSIDE = rf"[(){{}}]|\\.|#[^\n]*|{_QUOTED}"
 _IN_CALL, _IN_FIELDS = (re.compile(rf"(?P<next>{start})|{_INSIDE}") for start in (_CALL, f"{_CALL}|{_FIELDS}"))
-_TEXTS, _HAS_EDGE = re.compile(_QUOTED), re.compile(_EDGE)
+_TEXTS = re.compile(_QUOTED)
 _ESCAPED_QUOTE = re.compile(r"\\{1,8}(['\"])")
 #: What stands before a genotype: the name that it is assigned to, the module that the class is taken from.
 _BEFORE = re.compile(
@@ -90,9 +88,34 @@ class NotPlain(ValueError):
         self.name, self.place, self.source = name, place, source
 
 
+class _Patterns(NamedTuple):
+    """Patterns that hold the names of operations.
+
+    Attributes:
+      start: where a genotype begins, or a piece of one whose beginning is damaged: edges that stand outside of a genotype.
+      edge: an edge.
+    """
+
+    start: re.Pattern[str]
+    edge: re.Pattern[str]
+
+
+def _patterns() -> _Patterns:
+    aliases = (alias for row in OPERATIONS.values() for alias in row.aliases)
+    return _patterns_of((NONE, *OPERATIONS, *aliases, *ACTIVATIONS))
+
+
+@functools.cache
+def _patterns_of(names: tuple[str, ...]) -> _Patterns:
+    known = "|".join(name for name in names if not re.fullmatch(_SIZED, name))
+    edge = rf"[(\[]\s{{0,9}}b?\\{{0,8}}[\"'](?:{_SIZED}|{known})\\{{0,8}}[\"']\s{{0,9}},\s{{0,9}}[0-9]{{1,3}}\s{{0,9}}[)\]]"
+    start = rf"(?P<call>{_CALL})|{_FIELDS}|(?P<edges>(?:{edge}[\s,]{{0,9}})+)"
+    return _Patterns(re.compile(start), re.compile(edge))
+
+
 def is_genotype_text(text: str) -> bool:
     """Whether this is meant as a genotype itself, not as a name or a place."""
-    return plain_text(text).lstrip().startswith(("{", "[")) or bool(_START.search(plain_text(text)))
+    return plain_text(text).lstrip().startswith(("{", "[")) or bool(_patterns().start.search(plain_text(text)))
 
 
 def plain_text(text: str) -> str:
@@ -119,7 +142,7 @@ def pasted_genotypes(text: str) -> Iterator[Pasted]:
     """
     end, line, counted = 0, 1, 0
     for _ in range(_MOST_GENOTYPES):
-        opened = _START.search(text, end)
+        opened = _patterns().start.search(text, end)
         if opened is None:
             return
         start, before = opened.start(), text[max(opened.start() - _NAME_BEFORE, 0) : opened.start()]
@@ -151,7 +174,7 @@ def is_meant(text: str, fields: tuple[str, ...]) -> bool:
     if plain.startswith(("{", "dict(")):
         return (
             any(field in plain for field in ("normal_concat", "reduce_concat", "recurrent"))
-            or _HAS_EDGE.search(text) is not None
+            or _patterns().edge.search(text) is not None
         )
     return "[" in plain or "((" in plain or any(f"{field}=" in plain for field in fields)
 

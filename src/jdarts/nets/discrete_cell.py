@@ -9,14 +9,12 @@ import jax.numpy as jnp
 
 from jdarts.genotype import Genotype
 from jdarts.nets.drop_path import drop_path
-from jdarts.nets.layers import NormalisedSum, Preprocess, operation_weights
+from jdarts.nets.layers import NormalisedSum, Preprocess, begun
 from jdarts.nets.stages import EdgeGroup, discrete_stages
-from jdarts.ops.candidates import Begun, Operation, candidate, noise, up_to_last_norms
+from jdarts.operations import implementation
+from jdarts.ops.candidates import Implementation, up_to_last_norms
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.space import CellKind
-
-NOISE = "noise"
-SKIP = "skip_connect"
 
 
 class DiscreteCell(nn.Module):
@@ -89,15 +87,14 @@ class DiscreteStage(nn.Module):
           Nodes, counted from 0, and terms of their sums `[B, H', W', C]`.
         """
         outputs = self._outputs(states, train)
-        normalised = [output for output in outputs if output.has_weights]
+        normalised = [output for output in outputs if output.operation.has_weights]
         terms = self._normalised_terms(normalised, kept, train) if normalised else []
         for output in outputs:
-            if output.has_weights:
+            if output.operation.has_weights:
                 continue
-            identity = output.group.name == SKIP and self.stride == 1
             for row, edge, node in output.edges():
                 term = output.z[row]
-                terms.append((node, term if kept is None or identity else drop_path(term, kept[edge])))
+                terms.append((node, term if kept is None or output.operation.identity else drop_path(term, kept[edge])))
         return terms
 
     def _normalised_terms(
@@ -121,31 +118,30 @@ class DiscreteStage(nn.Module):
             plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
             return NormalisedSum(plan, affine=True, name="middle")(stacks, train=train)
 
-        begun = [self._begun(group, states[group.source][None]) for group in self.groups]
-        return [
-            _Output(group, each.operation.per_source, bool(each.weights), z)
-            for group, each, z in zip(self.groups, begun, up_to_last_norms(begun, normalise))
+        parts = [
+            begun(
+                self,
+                group.key,
+                implementation(group.name, self.stride),
+                len(group.edges),
+                states[group.source][None],
+            )
+            for group in self.groups
         ]
-
-    def _begun(self, group: EdgeGroup, states: jax.Array) -> Begun:
-        count = len(group.edges)
-        if group.name == NOISE:
-            drawn = noise(self.make_rng(NOISE), states, count, self.stride)
-            return Begun(Operation(lambda states, weights: drawn), {}, drawn)
-        operation = candidate(group.name, self.stride)
-        weights = operation_weights(self, group.key, operation, count, states)
-        return Begun(operation, weights, operation.first(states, weights))
+        return [
+            _Output(group, part.operation, z)
+            for group, part, z in zip(self.groups, parts, up_to_last_norms(parts, normalise))
+        ]
 
 
 class _Output(NamedTuple):
     """What one operation makes of one source: rows of `z`, one for each edge or one for all of them."""
 
     group: EdgeGroup
-    per_source: bool
-    has_weights: bool
+    operation: Implementation
     z: jax.Array
 
     def edges(self) -> Iterator[tuple[int, int, int]]:
         """Row of `z`, position in the genotype and node of every edge."""
         for row, (edge, node) in enumerate(zip(self.group.edges, self.group.targets)):
-            yield 0 if self.per_source else row, edge, node
+            yield 0 if self.operation.per_source else row, edge, node

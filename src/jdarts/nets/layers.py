@@ -1,7 +1,7 @@
 """What the search network and discrete networks share: batch norms, convolutions, the way into a cell, the classifier."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdarts.errors import InputError
-from jdarts.ops.candidates import Operation, factorized_reduce, initial_weights
+from jdarts.ops.candidates import Begun, Implementation, Weights, factorized_reduce, initial_weights
 from jdarts.ops.norm import Affine, Moments, Plan, identity_plan, normalised_sum, running_moments
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.precision import wide_type
@@ -194,9 +194,28 @@ class Preprocess(nn.Module):
         return weight.astype(x.dtype)
 
 
-def operation_weights(
-    module: nn.Module, name: str, operation: Operation, edges: int, images: jax.Array
-) -> Mapping[str, jax.Array]:
+#: The random numbers of operations that draw some.
+OPERATION_KEY = "noise"
+
+
+def begun(module: nn.Module, name: str, operation: Implementation, edges: int, states: jax.Array) -> Begun:
+    """An operation on its sources, up to its first batch norm.
+
+    Args:
+      module: whose weights it has.
+      name: of the weights.
+      operation: the operation.
+      edges: number of edges `E`.
+      states: the sources `[S, B, H, W, C]`.
+    """
+    weights = _operation_weights(module, name, operation, edges, states)
+    drawn = (module.make_rng(OPERATION_KEY), edges) if operation.random else ()
+    return Begun(operation, weights, operation.first(states, weights, *drawn))
+
+
+def _operation_weights(
+    module: nn.Module, name: str, operation: Implementation, edges: int, images: jax.Array
+) -> Weights:
     """A module's weights for an operation, stacked over so many edges, in the type of the images `[…, C]`."""
     channels, wide = images.shape[-1], wide_type(images.dtype)
     if not operation.weights(channels):

@@ -12,9 +12,11 @@ import numpy as np
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.genotype import ACTIVATIONS, NONE, RecurrentGenotype
+from jdarts.genotype import RecurrentGenotype
+from jdarts.operations import ACTIVATIONS, NONE
+from jdarts.ops import highway as kernel
 from jdarts.ops.norm import Moments
-from jdarts.ops.recurrent import activation, highway, masked, mean_of_states, mixed_cell, over_time, product
+from jdarts.ops.recurrent import highway, masked, mean_of_states, mixed_cell, over_time, product
 from jdarts.ops.search_cell import search_cell as search_cell_natively
 from jdarts.space import RecurrentSpace
 
@@ -64,6 +66,12 @@ def init_recurrent_alphas(key: jax.Array, space: RecurrentSpace, dtype: Any = jn
     return 1e-3 * jax.random.normal(key, (space.num_edges, space.width), dtype)
 
 
+def mixed_activations(space: RecurrentSpace) -> tuple[str, ...]:
+    """The activations whose weights a search cell reads: those of the native kernel, then others that the space holds."""
+    held = {name for names in space.recurrent for name in names} - {NONE, *kernel.ACTIVATIONS}
+    return (*kernel.ACTIVATIONS, *(name for name in ACTIVATIONS if name in held))
+
+
 def activation_weights(space: RecurrentSpace, alphas: jax.Array) -> jax.Array:
     """Softmax of the alphas over the operations of each edge, `none` among them, as weights of the activations.
 
@@ -72,7 +80,7 @@ def activation_weights(space: RecurrentSpace, alphas: jax.Array) -> jax.Array:
       alphas: `[E, O]`.
 
     Returns:
-      `[E, F]`, a column for each of `ACTIVATIONS`; 0 for those that an edge's list does not have.
+      `[E, F]`, a column for each of `mixed_activations`; 0 for those that an edge's list does not have.
 
     Raises:
       InputError: alphas of another shape.
@@ -81,11 +89,12 @@ def activation_weights(space: RecurrentSpace, alphas: jax.Array) -> jax.Array:
     if alphas.shape != expected:
         raise InputError(f"the alphas of the recurrent cell have shape {alphas.shape}; this space needs {expected}")
     lengths = np.array([len(edge) for edge in space.recurrent])
-    columns = np.zeros((*expected, len(ACTIVATIONS)))
+    names_of_columns = mixed_activations(space)
+    columns = np.zeros((*expected, len(names_of_columns)))
     for edge, names in enumerate(space.recurrent):
         for column, name in enumerate(names):
             if name != NONE:
-                columns[edge, column, ACTIVATIONS.index(name)] = 1
+                columns[edge, column, names_of_columns.index(name)] = 1
     probabilities = jax.nn.softmax(alphas, axis=-1, where=np.arange(expected[1])[None, :] < lengths[:, None])
     return jnp.einsum("eo,eof->ef", probabilities, jnp.asarray(columns, alphas.dtype), precision="highest")
 
@@ -118,7 +127,8 @@ def search_cell(
     width = hidden.shape[-1]
     projected = product(masked(words, masks.x), weights.input[:width])
     recurrent, concat = weights.input[width:], tuple(space.concat)
-    if running is None and axis_name is None and native.is_native_here("search_cell", hidden.dtype):
+    more = [ACTIVATIONS[name].function for name in mixed_activations(space)[len(kernel.ACTIVATIONS) :]]
+    if not more and running is None and axis_name is None and native.is_native_here("search_cell", hidden.dtype):
         mask = jnp.ones_like(hidden) if masks.hidden is None else masks.hidden
         steps = jnp.int32(words.shape[0]) if length is None else length
         outputs, last, *moments = search_cell_natively(
@@ -135,6 +145,7 @@ def search_cell(
             masks.hidden,
             length,
             concat=concat,
+            more=more,
             running=running,
             axis_name=axis_name,
         )
@@ -176,7 +187,7 @@ def discrete_cell(
                     product(masked(states[source], masks.hidden), joined[source]), len(readers[source]), axis=-1
                 )
                 products |= dict(zip(readers[source], parts))
-            states.append(highway(states[source], products[node], activation(name)))
+            states.append(highway(states[source], products[node], ACTIVATIONS[name].function))
         return mean_of_states([states[state] for state in genotype.concat]), None
 
     width = hidden.shape[-1]

@@ -3,36 +3,15 @@
 Its names are those of a PyTorch `state_dict`. An array of ours is one of theirs, or several of them stacked.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import numpy as np
-
+from jdarts.errors import InputError
 from jdarts.nets.discrete import DiscreteNetwork
 from jdarts.nets.stages import EdgeGroup, discrete_stages
+from jdarts.operations import OPERATIONS, implementation
+from jdarts.ops.reference_layouts import CONVOLUTION, LINEAR, POINTWISE, VECTOR, Layout
 from jdarts.space import CellKind, cell_kinds
-
-
-class Layout(NamedTuple):
-    """How an array stands in PyTorch.
-
-    Attributes:
-      shape: its shape there, from the shape that it has here.
-      convert: the array from there, as it stands here.
-    """
-
-    shape: Callable[[tuple[int, ...]], tuple[int, ...]]
-    convert: Callable[[np.ndarray], np.ndarray]
-
-
-CONVOLUTION = Layout(lambda s: (s[3], s[2], s[0], s[1]), lambda a: a.transpose(2, 3, 1, 0))
-DEPTHWISE = Layout(lambda s: (s[2], 1, s[0], s[1]), lambda a: a[:, 0].transpose(1, 2, 0))
-POINTWISE = Layout(lambda s: (s[1], s[0], 1, 1), lambda a: a[:, :, 0, 0].T)
-ACROSS = Layout(lambda s: (s[2], s[1], 1, s[0]), lambda a: a[:, :, 0].transpose(2, 1, 0))
-DOWN = Layout(lambda s: (s[2], s[1], s[0], 1), lambda a: a[:, :, :, 0].transpose(2, 1, 0))
-LINEAR = Layout(lambda s: (s[1], s[0]), lambda a: a.T)
-VECTOR = Layout(lambda s: s, lambda a: a)
 
 
 class Entry(NamedTuple):
@@ -51,38 +30,12 @@ class Entry(NamedTuple):
     stacked: bool
 
 
-class OperationNames(NamedTuple):
-    """The layers of an operation, by the names they have below it.
-
-    Attributes:
-      weights: layer and layout of every weight of ours.
-      middle: the first batch norm of two.
-      last: the last batch norm.
-    """
-
-    weights: dict[str, tuple[str, Layout]]
-    last: str
-    middle: str | None = None
-
-
-_ROUND = {"depthwise1": ("op.1", DEPTHWISE), "pointwise1": ("op.2", POINTWISE)}
-_ROUNDS = _ROUND | {"depthwise2": ("op.5", DEPTHWISE), "pointwise2": ("op.6", POINTWISE)}
-_HALVES = {"even": ("conv_1", POINTWISE), "odd": ("conv_2", POINTWISE)}
-_TWO = {"across": ("1", ACROSS), "down": ("2", DOWN)}
-
-#: The operations that have weights. `skip_connect` is the one with stride 2.
-OPERATIONS = MappingProxyType(
-    {
-        **{f"sep_conv_{k}x{k}": OperationNames(_ROUNDS, last="op.7", middle="op.3") for k in (3, 5, 7)},
-        **{f"dil_conv_{k}x{k}": OperationNames(_ROUND, last="op.3") for k in (3, 5)},
-        **{name: OperationNames(_TWO, last="3") for name in ("conv_7x1_1x7", "conv_3x1_1x3")},
-        "skip_connect": OperationNames(_HALVES, last="bn"),
-    }
-)
-
-
 def discrete_entries(network: DiscreteNetwork) -> Iterator[Entry]:
-    """Every array of a discrete network's variables."""
+    """Every array of a discrete network's variables.
+
+    Raises:
+      InputError: the genotype has an operation that the reference implementation has no weights of.
+    """
     if network.stem == "cifar":
         yield from _convolution("stem", "stem.0", "stem.1")
     else:
@@ -147,9 +100,13 @@ def _stage(index: int, number: int, groups: tuple[EdgeGroup, ...], kind: CellKin
     path = (f"cell{index}", f"stage{number}")
     middle, last = [], []
     for group in groups:
-        if group.name not in OPERATIONS or (group.name == "skip_connect" and stride == 1):
+        if not implementation(group.name, stride).has_weights:
             continue
-        operation = OPERATIONS[group.name]
+        operation = OPERATIONS[group.name].reference
+        if operation is None:
+            raise InputError(
+                f"operation {group.name} has no layers in the reference implementation; weights of its names cannot be read"
+            )
         prefixes = [f"cells.{index}._ops.{edge}" for edge in group.edges]
         for ours, (layer, layout) in operation.weights.items():
             names = tuple(f"{prefix}.{layer}.weight" for prefix in prefixes)

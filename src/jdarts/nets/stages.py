@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jdarts.genotype import INPUT_STATES, NONE, Genotype, nodes_of
+from jdarts.genotype import INPUT_STATES, Genotype, nodes_of
+from jdarts.operations import NONE
 from jdarts.space import CellKind, SearchSpace
 
 

@@ -18,18 +18,17 @@ from jdarts.nets.layers import (
     Convolution,
     NormalisedSum,
     Preprocess,
+    begun,
     check_image_size,
     checked_images,
     classifier,
     global_mean,
-    operation_weights,
 )
 from jdarts.nets.stages import OperationEdges, Stage, stages
-from jdarts.ops.candidates import Begun, Operation, candidate, noise, up_to_last_norms
+from jdarts.operations import implementation
+from jdarts.ops.candidates import Begun, up_to_last_norms
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace, cell_kinds
-
-NOISE = "noise"
 
 Alphas = Mapping[str, jax.Array]
 
@@ -226,26 +225,22 @@ class MixedStage(nn.Module):
             return NormalisedSum(plan, name="middle")(stacks, train=train)
 
         parts = [self._begun(group, states) for group in self.stage.operations]
-        stacks = up_to_last_norms([begun for begun, _ in parts], normalise)
+        stacks = up_to_last_norms([part for part, _ in parts], normalise)
         outputs = [
-            _Output(group, rows, z, begun.operation.normalised)
-            for group, (begun, rows), z in zip(self.stage.operations, parts, stacks)
+            _Output(group, rows, z, part.operation.normalised)
+            for group, (part, rows), z in zip(self.stage.operations, parts, stacks)
         ]
         return sorted(outputs, key=lambda output: not output.normalised)
 
     def _begun(self, group: OperationEdges, states: jax.Array) -> tuple[Begun, tuple[int, ...]]:
         """An operation on its sources, and for each of its edges the row of what it makes."""
-        edges = tuple(range(len(group.edges)))
-        if group.name == NOISE:
-            drawn = noise(self.make_rng(NOISE), states, len(edges), self.stride)
-            return Begun(Operation(lambda states, weights: drawn, normalised=False), {}, drawn), edges
-        operation = candidate(group.name, self.stride)
+        operation = implementation(group.name, self.stride)
         read = group.distinct_sources if operation.per_source or group.is_even else group.sources
         if read != tuple(range(states.shape[0])):
             states = states[np.array(read)]
-        weights = operation_weights(self, group.name, operation, len(group.edges), states)
-        rows = tuple(read.index(source) for source in group.sources) if operation.per_source else edges
-        return Begun(operation, weights, operation.first(states, weights)), rows
+        edges = range(len(group.edges))
+        rows = (read.index(source) for source in group.sources) if operation.per_source else edges
+        return begun(self, group.name, operation, len(edges), states), tuple(rows)
 
     def _mixture_weights(self, groups: Sequence[OperationEdges], weights: jax.Array) -> jax.Array:
         """The mixture weights of the groups' edges, one after the other."""

@@ -1,24 +1,25 @@
-"""The candidate operations of a mixed edge, each over a stack of edges at once (reference: paper section 3.1.1).
+"""How the operations of `jdarts.operations` compute: each over a stack of edges at once (reference: paper section 3.1.1).
 
 An operation maps stacked sources to stacked outputs *before* its last batch norm: the mixed cell folds that norm and the
 mixture weight into one factor per edge and channel. Weights are stacked over edges, ordered by source, so that `S` sources
 with `T` edges each are `E = S·T` edges; an operation whose output does not depend on the target has `E = S`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jdarts.errors import InputError
 from jdarts.ops.pointwise import pointwise
-from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 from jdarts.ops.separable import separable_conv
 
 Weights = Mapping[str, jax.Array]
+
+#: A person's operation on one edge: `(x [B, H, W, C], weights, stride) -> [B, H', W', C]`.
+EdgeFunction = Callable[[jax.Array, Weights, int], jax.Array]
 
 
 class WeightShape(NamedTuple):
@@ -32,23 +33,34 @@ def _no_weights(channels: int) -> Mapping[str, WeightShape]:
     return {}
 
 
-class Operation(NamedTuple):
-    """A candidate operation at one stride.
+class Implementation(NamedTuple):
+    """An operation at one stride.
 
     Attributes:
-      first: `(states, weights) -> [E, B, H', W', C]`, from the sources `[S, B, H, W, C]` up to the first batch norm.
+      first: `(states, weights) -> [E, B, H', W', C]`, from the sources `[S, B, H, W, C]` up to the first batch norm. A random
+        operation takes a key and the number of edges `E` too.
       second: `(x, weights) -> [E, B, H', W', C]`, from the ReLU after the first batch norm up to the second; None for
         an operation that has one batch norm or none.
       weights: shapes of the weights per edge, by name, for `C` channels.
       per_source: whether the output depends on the source alone, so that all edges of a source share it.
-      normalised: whether the last part is followed by a batch norm.
+      normalised: whether the last part is followed by a batch norm in the search network. In a discrete network, operations
+        with weights are.
+      identity: whether the output is the source itself; drop path leaves it alone.
+      random: whether `first` draws random numbers.
     """
 
-    first: Callable[[jax.Array, Weights], jax.Array]
+    first: Callable[..., jax.Array]
     second: Callable[[jax.Array, Weights], jax.Array] | None = None
     weights: Callable[[int], Mapping[str, WeightShape]] = _no_weights
     per_source: bool = False
     normalised: bool = True
+    identity: bool = False
+    random: bool = False
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the operation has weights; their names do not depend on the number of channels."""
+        return bool(self.weights(2))
 
 
 class Begun(NamedTuple):
@@ -57,10 +69,10 @@ class Begun(NamedTuple):
     Attributes:
       operation: the operation.
       weights: its weights, stacked over its edges.
-      first: what `Operation.first` has made of the sources.
+      first: what `Implementation.first` has made of the sources.
     """
 
-    operation: Operation
+    operation: Implementation
     weights: Weights
     first: jax.Array
 
@@ -106,113 +118,8 @@ def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> jax.Arra
     return jnp.concatenate(pointwise([x[..., ::2, ::2, :], x[..., 1::2, 1::2, :]], [even, odd]), axis=-1)
 
 
-def _convolution_weights(size: int, rounds: int) -> Callable[[int], Mapping[str, WeightShape]]:
-    def weights(channels: int) -> Mapping[str, WeightShape]:
-        shapes = {}
-        for number in range(1, rounds + 1):
-            # The fan-in of PyTorch 0.3: input channels, not divided by the groups.
-            shapes[f"depthwise{number}"] = WeightShape((size, size, channels), channels * size * size)
-            shapes[f"pointwise{number}"] = WeightShape((channels, channels), channels)
-        return shapes
-
-    return weights
-
-
-def _separable(size: int, stride: int) -> Operation:
-    def first(states: jax.Array, weights: Weights) -> jax.Array:
-        return separable(states, weights["depthwise1"], weights["pointwise1"], stride=stride)
-
-    def second(x: jax.Array, weights: Weights) -> jax.Array:
-        return separable(x, weights["depthwise2"], weights["pointwise2"])
-
-    return Operation(first, second, _convolution_weights(size, rounds=2))
-
-
-def _dilated(size: int, stride: int) -> Operation:
-    def first(states: jax.Array, weights: Weights) -> jax.Array:
-        return separable(states, weights["depthwise1"], weights["pointwise1"], stride=stride, dilation=2)
-
-    return Operation(first, weights=_convolution_weights(size, rounds=1))
-
-
-def _factorized(size: int, stride: int) -> Operation:
-    """A full 1×k convolution, then a full k×1 one, with one batch norm: NASNet's, AmoebaNet's and SETN's."""
-    pad = size // 2
-
-    def convolution(x: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
-        window, padding = [1, 1], [(0, 0), (0, 0)]
-        window[axis], padding[axis] = stride, (pad, pad)
-        kernel = jnp.expand_dims(kernel, 1 - axis)
-        return lax.conv_general_dilated(x, kernel, window, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    def first(states: jax.Array, weights: Weights) -> jax.Array:
-        rectified = jax.nn.relu(states)
-        targets = weights["across"].shape[0] // states.shape[0]
-        edges = enumerate(zip(weights["across"], weights["down"]))
-        rows = [
-            convolution(convolution(rectified[edge // targets], across, 1), down, 0) for edge, (across, down) in edges
-        ]
-        return jnp.stack(rows)
-
-    def shapes(channels: int) -> Mapping[str, WeightShape]:
-        kernel = WeightShape((size, channels, channels), channels * size)
-        return {"across": kernel, "down": kernel}
-
-    return Operation(first, weights=shapes)
-
-
-def _pool(pool: Callable[..., jax.Array], stride: int) -> Operation:
-    return Operation(lambda states, weights: pool(states, stride=stride), per_source=True)
-
-
-def _skip(stride: int) -> Operation:
-    if stride == 1:
-        return Operation(lambda states, weights: states, per_source=True, normalised=False)
-
-    def first(states: jax.Array, weights: Weights) -> jax.Array:
-        edges = weights["even"].shape[0]
-        x = jnp.repeat(jax.nn.relu(states), edges // states.shape[0], axis=0)
-        return factorized_reduce(x, weights["even"], weights["odd"])
-
-    def shapes(channels: int) -> Mapping[str, WeightShape]:
-        half = WeightShape((channels, channels // 2), channels)
-        return {"even": half, "odd": half}
-
-    return Operation(first, weights=shapes)
-
-
-#: Candidates by name, each a function of the stride. `none` adds nothing and `noise` needs a key: the cell has them.
-CANDIDATES: Mapping[str, Callable[[int], Operation]] = MappingProxyType(
-    {
-        "max_pool_3x3": lambda stride: _pool(max_pool_3x3, stride),
-        "avg_pool_3x3": lambda stride: _pool(avg_pool_3x3, stride),
-        "skip_connect": _skip,
-        "sep_conv_3x3": lambda stride: _separable(3, stride),
-        "sep_conv_5x5": lambda stride: _separable(5, stride),
-        "sep_conv_7x7": lambda stride: _separable(7, stride),
-        "dil_conv_3x3": lambda stride: _dilated(3, stride),
-        "dil_conv_5x5": lambda stride: _dilated(5, stride),
-        "conv_7x1_1x7": lambda stride: _factorized(7, stride),
-        "conv_3x1_1x3": lambda stride: _factorized(3, stride),
-    }
-)
-
-
-def candidate(name: str, stride: int) -> Operation:
-    """The candidate operation of this name at stride 1 or 2.
-
-    Raises:
-      InputError: an unknown name or another stride.
-    """
-    if name not in CANDIDATES:
-        raise InputError(f"unknown operation {name!r}; known are {', '.join(CANDIDATES)}")
-    if stride not in (1, 2):
-        raise InputError(f"{name}: stride {stride}; give 1 or 2")
-    return CANDIDATES[name](stride)
-
-
 def initial_weights(
-    operation: Operation, key: jax.Array, edges: int, channels: int, dtype: Any
+    operation: Implementation, key: jax.Array, edges: int, channels: int, dtype: Any
 ) -> dict[str, jax.Array]:
     """An operation's weights at the start, stacked over its edges: uniform, with PyTorch 0.3's bounds."""
     shapes = operation.weights(channels)
@@ -223,17 +130,58 @@ def initial_weights(
     }
 
 
-def noise(key: jax.Array, states: jax.Array, edges: int, stride: int) -> jax.Array:
-    """Standard normal noise in place of an output (RobustDARTS, space S4).
+def edge_by_edge(
+    function: EdgeFunction,
+    stride: int,
+    weights: Callable[[int, int], Mapping[str, tuple[int, ...]]] | None = None,
+    *,
+    normalised: bool = True,
+) -> Implementation:
+    """An operation over a stack of edges from a function of one edge.
 
     Args:
-      key: for the random numbers.
-      states: the sources `[S, B, H, W, C]`, of which only the shape counts.
-      edges: number of edges `E`.
+      function: what it computes on one edge.
       stride: 1 or 2.
-
-    Returns:
-      `[E, B, H', W', C]`.
+      weights: `(channels, stride) -> shapes` of its weights by name; none where it is not given. All axes of a shape but the
+        last are the fan-in.
+      normalised: as in `Implementation`.
     """
-    _, batch, height, width, channels = states.shape
-    return jax.random.normal(key, (edges, batch, -(-height // stride), -(-width // stride), channels), states.dtype)
+
+    def shapes(channels: int) -> Mapping[str, WeightShape]:
+        given = {} if weights is None else weights(channels, stride)
+        return {name: WeightShape(shape, math.prod(shape[:-1])) for name, shape in given.items()}
+
+    def first(states: jax.Array, weights: Weights) -> jax.Array:
+        def of_edge(x: jax.Array, weights: Weights) -> jax.Array:
+            return function(x, weights, stride)
+
+        if not weights:
+            return jax.vmap(lambda x: of_edge(x, {}))(states)
+        sources = states.shape[0]
+        by_source = {name: array.reshape(sources, -1, *array.shape[1:]) for name, array in weights.items()}
+        stacked = jax.vmap(jax.vmap(of_edge, in_axes=(None, 0)))(states, by_source)
+        return stacked.reshape(-1, *stacked.shape[2:])
+
+    return Implementation(first, weights=shapes, per_source=not shapes(2), normalised=normalised)
+
+
+def check_edge_function(name: str, operation: Implementation, stride: int) -> None:
+    """Checks that an operation keeps batch, channels and type, and divides height and width by its stride; nothing is computed.
+
+    Raises:
+      InputError: it does not, or its weights have no positive fan-in.
+    """
+    channels, size = 4, 8
+    shapes = operation.weights(channels)
+    for weight, (shape, fan_in) in shapes.items():
+        if fan_in < 1:
+            raise InputError(f"operation {name}: weight {weight} of shape {shape}; give axes of 1 or more")
+    states = jax.ShapeDtypeStruct((1, 2, size, size, channels), jnp.float32)
+    weights = {weight: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for weight, (shape, _) in shapes.items()}
+    found = jax.eval_shape(operation.first, states, weights)
+    expected = (2, size // stride, size // stride, channels)
+    if found.shape[1:] != expected or found.dtype != states.dtype:
+        raise InputError(
+            f"operation {name}: makes {found.dtype} {found.shape[1:]} of {states.dtype} {states.shape[1:]} at stride {stride}; "
+            f"it must make {states.dtype} {expected}"
+        )

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.genotype import ACTIVATIONS
 from jdarts.xla.batching import define_batching, map_in_turn
 from jdarts.xla.jax_compat import Primitive
+
+#: The activations of a mixture, in the order of the kernel.
+ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
 
 mixed_highway_p = Primitive("mixed_highway")
 backward_p = Primitive("mixed_highway_backward")

@@ -10,14 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jdarts.ops.highway import mixed_highway
+from jdarts.ops.highway import ACTIVATIONS, mixed_highway
 from jdarts.ops.norm import EPSILON, MOMENTUM, Moments
 from jdarts.parallel import mean_over
-
-
-def activation(name: str) -> Callable[[jax.Array], jax.Array]:
-    """The function of a name from `ACTIVATIONS`."""
-    return {"tanh": jnp.tanh, "relu": jax.nn.relu, "sigmoid": sigmoid, "identity": lambda x: x}[name]
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -113,13 +108,15 @@ def mixed_cell(
     length: jax.Array | None,
     *,
     concat: Sequence[int],
+    more: Sequence[Callable[[jax.Array], jax.Array]] = (),
     running: Moments | None = None,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, jax.Array, Moments]:
     """The search cell over time, in operations of JAX.
 
     Args:
-      mixture: weights of the activations `[E, F]`.
+      mixture: weights of the activations `[E, F]`, a column for each of `jdarts.ops.highway.ACTIVATIONS`, then one for each of
+        `more`.
       recurrent: as in `over_time`.
       matrices: of the nodes, `[N, H, 2H]`.
       projected: as in `over_time`.
@@ -127,6 +124,7 @@ def mixed_cell(
       mask: as in `over_time`, and on the states where they enter a product.
       length: as in `over_time`.
       concat: the states whose mean is the output.
+      more: activations beside those of the kernel.
       running: as in `normalise_states`.
       axis_name: as in `normalise_states`.
 
@@ -144,7 +142,12 @@ def mixed_cell(
         for mixture_rows, (gate, candidate) in zip(rows, nodes):
             states = jnp.stack([one.states for one in normalised])
             dropped = masked(states, mask)
-            mixed = mixed_highway(mixture_rows, states, product(dropped, gate), product(dropped, candidate))
+            gates, candidates = product(dropped, gate), product(dropped, candidate)
+            of_kernel = mixture_rows[:, : len(ACTIVATIONS)] if more else mixture_rows
+            mixed = mixed_highway(of_kernel, states, gates, candidates)
+            for column, function in enumerate(more, len(ACTIVATIONS)):
+                update = states + sigmoid(gates) * (function(candidates) - states)
+                mixed += jnp.sum(mixture_rows[:, column, None, None] * update, axis=0)
             normalised.append(normalise_states(mixed, running, axis_name))
         output = mean_of_states([normalised[state].states for state in concat])
         return output, Moments(*map(jnp.stack, zip(*(one.moments for one in normalised))))

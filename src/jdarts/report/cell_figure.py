@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +12,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, nodes_of
+from jdarts.operations import ACTIVATIONS, OPERATIONS, Family
 from jdarts.report.cell_layout import ARROW, Box, CellLayout, Point, lay_out
 
 HEADINGS = {"normal": "Normal cell", "reduce": "Reduction cell", "recurrent": "Recurrent cell"}
@@ -19,11 +20,18 @@ TITLE_SIZE, LABEL_SIZE = 13, 9.5
 MARGIN, HEADING, BETWEEN = 12.0, 26.0, 26.0
 
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart: line, fill.
-CONVOLUTION = ("#0072B2", "#E3F1FA")
-POOL = ("#D55E00", "#FCEBDD")
-SKIP = ("#009E73", "#E0F4EE")
-OTHER = ("#8A4F7D", "#F5EAF2")
-OPERATION_COLOURS = {"skip_connect": SKIP, "identity": SKIP, "tanh": CONVOLUTION, "relu": POOL}
+BLUE = ("#0072B2", "#E3F1FA")
+ORANGE = ("#D55E00", "#FCEBDD")
+GREEN = ("#009E73", "#E0F4EE")
+PURPLE = ("#8A4F7D", "#F5EAF2")
+COLOURS: Mapping[Family, tuple[str, str]] = {
+    "convolution": BLUE,
+    "pool": ORANGE,
+    "skip": GREEN,
+    "smooth": BLUE,
+    "rectifier": ORANGE,
+    "other": PURPLE,
+}
 STATE, STATE_FILL, TEXT = "#444444", "#F2F2F2", "#1A1A1A"
 CONCATENATION = "#A8A8A8"
 
@@ -88,12 +96,9 @@ def _title_width(title: str | None) -> float:
     return TextPath((0, 0), title.replace("$", "S"), size=TITLE_SIZE, prop=bold).get_extents().width
 
 
-def _colours(operation: str) -> tuple[str, str]:
-    if "conv" in operation:
-        return CONVOLUTION
-    if "pool" in operation:
-        return POOL
-    return OPERATION_COLOURS.get(operation, OTHER)
+def _colours(operation: str, *, recurrent: bool) -> tuple[str, str]:
+    row = ACTIVATIONS[operation] if recurrent else OPERATIONS[operation]
+    return COLOURS[row.family]
 
 
 class _Pen:
@@ -155,7 +160,7 @@ def _draw(pen: _Pen, layout: CellLayout, operations: Sequence[str], *, recurrent
         x, y = layout.outputs[0][-1]
         pen.arrow("concat-arrow", (x - 6, y), (x, y), CONCATENATION)
     for i, (line, label, operation) in enumerate(zip(layout.edges, layout.labels, operations)):
-        colours = _colours(operation) if operation else (STATE, STATE_FILL)
+        colours = _colours(operation, recurrent=recurrent) if operation else (STATE, STATE_FILL)
         pen.line(f"edge-{i}", line, colours[0], 1.4)
         y = label.centre[1]
         pen.arrow(f"arrow-{i}", (label.right, y), (label.right + ARROW, y), colours[0])

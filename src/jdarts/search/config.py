@@ -10,6 +10,7 @@ import tyro
 from jdarts import bilevel
 from jdarts.errors import InputError
 from jdarts.methods.stopping import stopping_rule
+from jdarts.operations import searchable_operations
 from jdarts.runs.devices import BatchStatistics, Parallel, check_devices, check_share
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.processes import check_launch
@@ -36,7 +37,6 @@ from jdarts.runs.settings import (
 )
 from jdarts.space import (
     DARTS_PRIMITIVES,
-    SEARCHABLE_OPERATIONS,
     SearchSpace,
     cell_kinds,
     check_mixture,
@@ -180,7 +180,7 @@ class SearchConfig:
                 "--precision bfloat16 and --hypergradient finite_difference do not go together: the difference of two gradients "
                 "over 2ε drowns in the rounding of 8 bits of mantissa; give --hypergradient exact"
             )
-        check_operations(self.operations, SEARCHABLE_OPERATIONS)
+        check_operations(self.operations, searchable_operations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
         self._check_choice()
 

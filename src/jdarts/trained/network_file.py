@@ -16,7 +16,6 @@ from jdarts.errors import InputError, shortened
 from jdarts.files.arrays import StoredArray, read_arrays
 from jdarts.files.atomic import replace_bytes
 from jdarts.nets.discrete import DiscreteNetwork, init_shapes
-from jdarts.nets.reference_names import discrete_entries
 from jdarts.trained.network import ImageFormat, TrainedNetwork, described_network, description_of, image_format
 from jdarts.trained.program_file import read_sealed, sealed
 
@@ -138,7 +137,8 @@ def _of_format(path: Path, description: Any, wanted: str) -> dict[str, Any]:
 
 def _fitting(arrays: Mapping[str, StoredArray], network: DiscreteNetwork, image_channels: int) -> dict[str, Any]:
     """The variables of a network, read where all names, shapes and types are its own."""
-    wanted = {"/".join(entry.path) for entry in discrete_entries(network)}
+    shapes = init_shapes(network, image_channels)
+    wanted = {jax.tree_util.keystr(place, simple=True, separator="/") for place, _ in jax.tree.leaves_with_path(shapes)}
     for name in sorted(wanted ^ set(arrays)):
         what = "missing" if name in wanted else "no array of its network"
         raise InputError(f"{name[:80]!r} is {what}; export the network again")
@@ -151,7 +151,7 @@ def _fitting(arrays: Mapping[str, StoredArray], network: DiscreteNetwork, image_
             )
         return np.asarray(arrays[name])
 
-    return jax.tree_util.tree_map_with_path(leaf, init_shapes(network, image_channels))
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 def _write(path: Path, content: bytes) -> None:

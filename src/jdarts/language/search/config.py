@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jdarts.language.settings import COLUMNS, LanguageConfig
+from jdarts.operations import searchable_activations
 from jdarts.runs.devices import BatchStatistics
 from jdarts.runs.settings import BELOW_ONE, NODES, NOT_NEGATIVE, POSITIVE, Bounds, folder_name
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, check_mixture, check_operations, recurrent_space
@@ -54,7 +55,7 @@ class LanguageSearchConfig(LanguageConfig):
           InputError: a value out of its range.
         """
         super().check()
-        check_operations(self.operations, RECURRENT_PRIMITIVES)
+        check_operations(self.operations, searchable_activations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the text was read)
         check_mixture(self.operations)
 

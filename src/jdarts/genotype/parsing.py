@@ -1,4 +1,4 @@
-"""Genotypes: discrete cells, as frozen validated data with text and JSON forms that read back."""
+"""Genotypes from their text and JSON forms, whatever stands around them; nothing is ever evaluated."""
 
 import dataclasses
 import json
@@ -6,18 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, overload
 
 from jdarts.errors import InputError, shortened, shown
-from jdarts.genotype.checks import (
-    INPUT_STATES,
-    Cell,
-    check_source,
-    checked_cell,
-    checked_concat,
-    checked_edge,
-    checked_edges,
-    is_index,
-    nodes_given,
-    num_states,
-)
+from jdarts.genotype.convolutional import Genotype
+from jdarts.genotype.recurrent import RecurrentGenotype
 from jdarts.genotype.text import (
     LONGEST,
     NotPlain,
@@ -30,144 +20,8 @@ from jdarts.genotype.text import (
     plain_text,
 )
 
-#: Every operation that an edge of a discrete convolutional cell may carry. `none`, never chosen, is not among them.
-CELL_OPERATIONS = (
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "sep_conv_7x7",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-    "conv_7x1_1x7",
-    "conv_3x1_1x3",
-    "noise",
-)
-
-#: Every activation that a node of a discrete recurrent cell may have.
-ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
-
 #: Characters of the calls of one text that are read, and of the names of them in a message.
 _MOST_READ, _LONGEST_LIST = 1_000_000, 100
-
-
-class _NotGiven(int):
-    """The default number of edges of a node; a list for each node tells another one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Genotype:
-    """A pair of discrete convolutional cells, as in the reference implementation (paper section 2.4).
-
-    States are numbered as in the paper's code: 0 is the output of the cell before the last one, 1 that of the last
-    cell, 2 and up are the nodes. Node `i` has `min(edges_per_node, i + 2)` consecutive entries, each an operation and
-    the state that it reads. Sequences of any kind are accepted and stored as tuples; so are the entries of each node in a
-    sequence of their own, as pt.darts and Katib print them, and Katib's names of operations.
-
-    Attributes:
-      normal: edges of the normal cell, `((operation, source), …)`.
-      normal_concat: states whose channels are concatenated into the normal cell's output.
-      reduce: edges of the reduction cell.
-      reduce_concat: states whose channels are concatenated into the reduction cell's output.
-      edges_per_node: edges that derivation kept for each node (the paper keeps 2).
-
-    Raises:
-      InputError: an unknown operation, a source that is not an earlier state, an edge count that does not fill the
-        nodes, or a concatenation of states that do not exist.
-    """
-
-    normal: Cell
-    normal_concat: tuple[int, ...]
-    reduce: Cell
-    reduce_concat: tuple[int, ...]
-    edges_per_node: int = _NotGiven(2)
-
-    def __post_init__(self) -> None:
-        if not is_index(self.edges_per_node) or self.edges_per_node < 1:
-            raise InputError(
-                f"genotype: edges_per_node is {shown(self.edges_per_node)}; give a whole number of 1 or more"
-            )
-        nodes = {kind: nodes_given(getattr(self, kind)) for kind in ("normal", "reduce")}
-        sizes = {kind: [len(node) for node in given] for kind, given in nodes.items() if given is not None}
-        if sizes and isinstance(self.edges_per_node, _NotGiven):
-            object.__setattr__(self, "edges_per_node", max(map(max, sizes.values())))
-        object.__setattr__(self, "edges_per_node", int(self.edges_per_node))
-        for kind, found in sizes.items():
-            if found != [min(self.edges_per_node, INPUT_STATES + node) for node in range(len(found))]:
-                raise InputError(
-                    f"genotype: {kind} has nodes of {shown(found)[1:-1]} edges; give each {self.edges_per_node}, or as many as "
-                    "there are states before it"
-                )
-        for kind, given in nodes.items():
-            edges = getattr(self, kind) if given is None else [edge for node in given for edge in node]
-            cell = checked_cell(kind, edges, self.edges_per_node, CELL_OPERATIONS)
-            concat = checked_concat(
-                f"{kind}_concat", getattr(self, f"{kind}_concat"), num_states(cell, self.edges_per_node)
-            )
-            object.__setattr__(self, kind, cell)
-            object.__setattr__(self, f"{kind}_concat", concat)
-
-    def __str__(self) -> str:
-        """The text form of the reference implementation; `parse_genotype` reads it back."""
-        fields = [
-            f"{kind}={list(getattr(self, kind))!r}, {kind}_concat={_concat_text(getattr(self, f'{kind}_concat'))}"
-            for kind in ("normal", "reduce")
-        ]
-        if self.edges_per_node != 2:
-            fields.append(f"edges_per_node={self.edges_per_node}")
-        return f"Genotype({', '.join(fields)})"
-
-    def to_json(self) -> str:
-        """The JSON form: an object with `normal`, `normal_concat`, `reduce`, `reduce_concat`.
-
-        `edges_per_node` is written only where it differs from the paper's 2.
-        """
-        fields = dataclasses.asdict(self)
-        if self.edges_per_node == 2:
-            del fields["edges_per_node"]
-        return json.dumps(fields)
-
-
-@dataclasses.dataclass(frozen=True)
-class RecurrentGenotype:
-    """A discrete recurrent cell, as in the reference implementation (paper sections 2.1 and 3.1.2).
-
-    State 0 is made of the input and the last hidden state; node `i` reads one of the states 0 to `i` and makes state
-    `i + 1`. Sequences of any kind are accepted and stored as tuples.
-
-    Attributes:
-      recurrent: the activation and the state that it reads of every node, `((activation, state), …)`.
-      concat: states whose mean is the cell's output, and the next hidden state.
-
-    Raises:
-      InputError: an unknown activation, a state that is not an earlier one, or a mean of states that do not exist.
-    """
-
-    recurrent: Cell
-    concat: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        nodes = nodes_given(self.recurrent)
-        if any(len(node) > 1 for node in nodes or ()):
-            raise InputError("genotype: recurrent has a node of several edges; give each node one")
-        edges = self.recurrent if nodes is None else [edge for node in nodes for edge in node]
-        cell = tuple(checked_edge("recurrent", edge, ACTIVATIONS) for edge in checked_edges("recurrent", edges))
-        if not cell:
-            raise InputError("genotype: recurrent has no node; give one or more")
-        for node, edge in enumerate(cell):
-            check_source("recurrent", edge, node + 1)
-        object.__setattr__(self, "recurrent", cell)
-        object.__setattr__(self, "concat", checked_concat("concat", self.concat, len(cell) + 1))
-
-    def __str__(self) -> str:
-        """The text form of the reference implementation; `parse_genotype` reads it back."""
-        return f"Genotype(recurrent={list(self.recurrent)!r}, concat={_concat_text(self.concat)})"
-
-    def to_json(self) -> str:
-        """The JSON form: an object with `recurrent` and `concat`."""
-        return json.dumps(dataclasses.asdict(self))
-
 
 AnyGenotype = Genotype | RecurrentGenotype
 G = TypeVar("G", Genotype, RecurrentGenotype)
@@ -355,8 +209,3 @@ def _once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             raise InputError(f"genotype: field {shown(name)} appears twice; give it once")
         fields[name] = value
     return fields
-
-
-def _concat_text(concat: tuple[int, ...]) -> str:
-    run = range(concat[0], concat[-1] + 1)
-    return repr(run) if tuple(run) == concat else repr(list(concat))

@@ -1,0 +1,41 @@
+"""How the reference implementation (quark0/darts) names the layers of an operation, and how PyTorch lays out their arrays."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Layout(NamedTuple):
+    """How an array stands in PyTorch.
+
+    Attributes:
+      shape: its shape there, from the shape that it has here.
+      convert: the array from there, as it stands here.
+    """
+
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+    convert: Callable[[np.ndarray], np.ndarray]
+
+
+CONVOLUTION = Layout(lambda s: (s[3], s[2], s[0], s[1]), lambda a: a.transpose(2, 3, 1, 0))
+DEPTHWISE = Layout(lambda s: (s[2], 1, s[0], s[1]), lambda a: a[:, 0].transpose(1, 2, 0))
+POINTWISE = Layout(lambda s: (s[1], s[0], 1, 1), lambda a: a[:, :, 0, 0].T)
+ACROSS = Layout(lambda s: (s[2], s[1], 1, s[0]), lambda a: a[:, :, 0].transpose(2, 1, 0))
+DOWN = Layout(lambda s: (s[2], s[1], s[0], 1), lambda a: a[:, :, :, 0].transpose(2, 1, 0))
+LINEAR = Layout(lambda s: (s[1], s[0]), lambda a: a.T)
+VECTOR = Layout(lambda s: s, lambda a: a)
+
+
+class ReferenceLayers(NamedTuple):
+    """The layers of an operation, by the names that they have below it.
+
+    Attributes:
+      weights: layer and layout of every weight of ours.
+      last: the last batch norm.
+      middle: the first batch norm of two.
+    """
+
+    weights: Mapping[str, tuple[str, Layout]]
+    last: str
+    middle: str | None = None

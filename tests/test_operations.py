@@ -1,0 +1,334 @@
+"""What holds for every row of the tables of operations and activations, and for rows that a program adds."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jdarts
+from jdarts import native, operations
+from jdarts.derivation import derive_genotype
+from jdarts.describe.command import describe
+from jdarts.errors import InputError
+from jdarts.genotype import Genotype, RecurrentGenotype, parse_genotype
+from jdarts.nets.discrete import cifar_network
+from jdarts.nets.language import LanguageModel
+from jdarts.nets.reference_names import discrete_entries
+from jdarts.nets.stages import stages
+from jdarts.nets.supernet import MixedStage, Supernet
+from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS, implementation
+from jdarts.report import draw_genotype
+from jdarts.space import recurrent_space, uniform_space
+
+STRIDES = (1, 2)
+SOURCES, TARGETS, CHANNELS, SIZE = 2, 2, 4, 6
+EDGES = SOURCES * TARGETS
+SKIPS = (("skip_connect", 0), ("skip_connect", 1))
+
+
+def close(found, expected, *, rtol=1e-9, atol=1e-10):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), found, expected)
+
+
+def inputs_of(row, stride, seed=0):
+    """Sources and weights of a row at a stride, in float64."""
+    draw = np.random.default_rng(seed)
+    states = jnp.asarray(draw.normal(size=(SOURCES, 2, SIZE, SIZE, CHANNELS)))
+    shapes = row.implement(stride).weights(CHANNELS)
+    assert all(fan_in > 0 for _, fan_in in shapes.values())
+    return states, {key: jnp.asarray(draw.normal(size=(EDGES, *shape))) for key, (shape, _) in shapes.items()}
+
+
+def applied(row, stride, states, weights):
+    """What a row makes of its sources before its last batch norm; between two batch norms stands the identity."""
+    operation = row.implement(stride)
+    z = operation.first(states, weights)
+    return z if operation.second is None else operation.second(z, weights)
+
+
+def rows(*, random):
+    return [pytest.param(row, id=name) for name, row in OPERATIONS.items() if row.implement(1).random == random]
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize("row", rows(random=True))
+def test_contract_of_every_random_operation(row, stride):
+    states, weights = jax.tree.map(lambda a: a.astype(jnp.float32), inputs_of(row, stride))
+    draw = jax.jit(row.implement(stride).first, static_argnums=3)
+    one, again, other = (draw(states, weights, jax.random.key(seed), EDGES) for seed in (0, 0, 1))
+    assert one.shape == (EDGES, 2, SIZE // stride, SIZE // stride, CHANNELS)
+    assert one.dtype == states.dtype
+    assert jnp.all(one == again)
+    assert jnp.all(jnp.any(one != other, axis=(1, 2, 3, 4)))
+    assert jnp.any(one[0] != one[1])
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize("row", rows(random=False))
+def test_contract_of_every_operation(row, stride):
+    operation = row.implement(stride)
+    states, weights = inputs_of(row, stride)
+
+    def apply(states, weights):
+        return applied(row, stride, states, weights)
+
+    out = apply(states, weights)
+    edges = SOURCES if operation.per_source else EDGES
+    assert out.shape == (edges, 2, SIZE // stride, SIZE // stride, CHANNELS)
+    assert out.dtype == states.dtype
+    assert bool(weights) == operation.has_weights
+    assert not (operation.per_source and weights)
+    if operation.identity:
+        close(out, states, rtol=0, atol=0)
+    close(jax.jit(apply)(states, weights), out)
+    half = jax.tree.map(lambda a: a.astype(jnp.float32), (states, weights))
+    single = apply(*half)
+    assert single.dtype == jnp.float32
+    close(single, out, rtol=1e-4, atol=1e-4)
+
+    # Each edge reads its own source and no other: edges are ordered by source.
+    alone = apply(states.at[1].set(0), weights)
+    close(alone[: edges // 2], out[: edges // 2])
+    close(apply(states[:1], {key: value[:TARGETS] for key, value in weights.items()}), out[: edges // 2])
+
+    two = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), (states, weights))
+    close(jax.vmap(apply)(*two)[1], apply(2 * states, {key: 2 * value for key, value in weights.items()}))
+
+    draw = np.random.default_rng(1)
+    direction = jax.tree.map(lambda a: jnp.asarray(draw.normal(size=a.shape)), (states, weights))
+    value = lambda states, weights: jnp.sum(jnp.sin(apply(states, weights)))  # noqa: E731
+    _, slope = jax.jvp(value, (states, weights), direction)
+    grads = jax.grad(value, argnums=(0, 1))(states, weights)
+    pulled = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(direction)))
+    np.testing.assert_allclose(slope, pulled, rtol=1e-9)
+    step = jax.tree.map(lambda a, b: a + 1e-6 * b, (states, weights), direction)
+    np.testing.assert_allclose((value(*step) - value(states, weights)) / 1e-6, slope, rtol=1e-3, atol=1e-3)
+
+
+def test_every_operation_is_the_same_natively_and_in_operations_of_xla(monkeypatch):
+    if native.lowering("pointwise", np.dtype(np.float64)) is None:
+        pytest.skip("no native library can be built here")
+    inputs = {name: inputs_of(row, 2) for name, row in OPERATIONS.items() if not row.implement(2).random}
+
+    def total(inputs):
+        outs = {name: applied(OPERATIONS[name], 2, *arrays) for name, arrays in inputs.items()}
+        return sum(jnp.sum(jnp.sin(out)) for out in outs.values()), outs
+
+    found = []
+    for switch in ("1", "0"):
+        monkeypatch.setenv("JDARTS_NATIVE", switch)
+        jax.clear_caches()
+        lowered = jax.jit(jax.grad(total, has_aux=True)).lower(inputs)
+        assert ("@jdarts_" in lowered.as_text()) == (switch == "1")
+        found.append(lowered.compile()(inputs))
+    jax.clear_caches()
+    close(*found)
+
+
+def shapes_of_search_network(space):
+    model = Supernet(space, channels=4, cells=3, classes=3)
+    alphas = {
+        kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in ("normal", "reduce")
+    }
+    images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+
+    def run(images, alphas):
+        keys = {"params": jax.random.key(0), "noise": jax.random.key(1)}
+        variables = model.init(keys, images, alphas, train=True)
+        return model.apply(variables, images, alphas, train=False, rngs={"noise": jax.random.key(2)}), variables
+
+    return jax.eval_shape(run, images, alphas)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_has_its_place_in_spaces_genotypes_networks_and_drawings(name, tmp_path):
+    genotype = Genotype(((name, 0), ("skip_connect", 1)), (2,), ((name, 0), (name, 1)), (2,))
+    assert parse_genotype(str(genotype)) == genotype
+    for alias in OPERATIONS[name].aliases:
+        assert parse_genotype(str(genotype).replace(name, alias)) == genotype
+    if OPERATIONS[name].searchable:
+        logits, variables = shapes_of_search_network(uniform_space((NONE, name), nodes=1))
+        assert logits.shape == (2, 3)
+        stage = variables["params"]["cell1"].get("stage0", {})
+        assert (name in stage) == implementation(name, 2).has_weights
+    else:
+        with pytest.raises(InputError, match=f"unknown operation '{name}' on edge 0 of the normal cell"):
+            uniform_space((NONE, name), nodes=1)
+    size = describe(genotype, channels=4, cells=3)
+    assert size.parts["cell1"].weights > 0
+    if (reference := OPERATIONS[name].reference) is not None:
+        network = cifar_network(genotype, channels=4, cells=3)
+        layers = {layer for entry in discrete_entries(network) for layer in entry.names}
+        assert f"cells.1._ops.0.{reference.last}.running_mean" in layers
+    draw_genotype(genotype, tmp_path / "cell.svg")
+    assert name in (tmp_path / "cell.svg").read_text()
+
+
+def test_the_paper_space_is_that_of_the_table():
+    assert [name for name, row in OPERATIONS.items() if row.in_paper] == list(jdarts.darts_space().normal[0][1:])
+    assert [name for name, row in ACTIVATIONS.items() if row.in_paper] == list(recurrent_space().recurrent[0][1:])
+
+
+# Rows that a program adds.
+
+
+def _blurred(x, weights, stride):
+    """A 1×1 convolution of every other pixel, of the ReLU."""
+    del stride
+    return jnp.einsum("bhwc,cd->bhwd", jax.nn.relu(x), weights["matrix"])
+
+
+def strided_pointwise(x, weights, stride):
+    return _blurred(x[:, ::stride, ::stride], weights, stride)
+
+
+@pytest.fixture
+def own_operations():
+    """Two operations with and without weights."""
+    rows = [
+        jdarts.register_operation(
+            "conv_1x1", strided_pointwise, weights=lambda channels, stride: {"matrix": (channels, channels)}
+        ),
+        jdarts.register_operation("negative", lambda x, weights, stride: -x[:, ::stride, ::stride], family="skip"),
+    ]
+    yield rows
+    for row in rows:
+        del operations._operations[row.name]
+
+
+@pytest.fixture
+def own_activation():
+    row = jdarts.register_activation("tanh_again", jnp.tanh)
+    yield row
+    del operations._activations[row.name]
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+def test_an_own_operation_keeps_the_contract(own_operations, stride):
+    for row in own_operations:
+        test_contract_of_every_operation(row, stride)
+
+
+def test_an_own_operation_has_its_place(own_operations, tmp_path):
+    for row in own_operations:
+        test_every_operation_has_its_place_in_spaces_genotypes_networks_and_drawings(row.name, tmp_path)
+    space = uniform_space(("conv_1x1", "negative"), nodes=1)
+    genotype = derive_genotype({kind: np.array([[1.0, 0], [0, 1.0]]) for kind in ("normal", "reduce")}, space)
+    assert genotype.normal == (("conv_1x1", 0), ("negative", 1))
+    # Two reduction cells of 8 and 16 channels, on 4×4 and 2×2 pixels after their stride.
+    plain = Genotype(SKIPS, (2,), (("max_pool_3x3", 0), ("max_pool_3x3", 1)), (2,))
+    own = Genotype(SKIPS, (2,), (("conv_1x1", 0), ("max_pool_3x3", 1)), (2,))
+    more = [describe(each, channels=4, cells=3, image_size=8).to_json()["multiply_adds"] for each in (plain, own)]
+    assert more[1] - more[0] == 4 * 4 * 8 * 8 + 2 * 2 * 16 * 16
+
+
+def test_an_own_operation_is_weighted_as_those_of_the_table(own_operations):
+    """A node of `5x` and `x`, without batch norms, is `(5 w₀ + w₁) · x`, summed over its edges."""
+    own_operations.append(
+        jdarts.register_operation("five", lambda x, weights, stride: 5 * x[:, ::stride, ::stride], normalised=False)
+    )
+    space = uniform_space(("five", "skip_connect"), nodes=1)
+    draw = np.random.default_rng(0)
+    states, weights = jnp.asarray(draw.normal(size=(2, 2, 4, 4, 2))), jnp.asarray(draw.uniform(size=(2, 2)))
+    stage = MixedStage(next(stages(space, "normal")), unfinished=1, stride=1, axis_name=None)
+    node, _ = stage.apply({}, states, None, weights, train=False)
+    expected = jnp.einsum("e,ebhwc->bhwc", 5 * weights[:, 0] + weights[:, 1], states)
+    close(node[0], expected)
+
+
+def test_an_own_activation_has_its_place(own_activation, tmp_path):
+    name = own_activation.name
+    genotype = RecurrentGenotype(((name, 0), ("tanh", 1)), (1, 2))
+    assert parse_genotype(str(genotype)) == genotype
+    draw_genotype(genotype, tmp_path / "cell.svg")
+    assert name in (tmp_path / "cell.svg").read_text()
+    model = LanguageModel(genotype, 5, 4, jnp.float64)
+    tokens, hidden = jax.ShapeDtypeStruct((3, 2), jnp.int32), jax.ShapeDtypeStruct((2, 4), jnp.float64)
+    made, _ = jax.eval_shape(
+        lambda *inputs: model.init_with_output(jax.random.key(0), *inputs, train=True), tokens, hidden
+    )
+    assert made.logits.shape == (3, 2, 5)
+
+
+def test_an_own_activation_is_weighted_as_those_of_the_kernel(own_activation):
+    """In a search cell `tanh` under another name, which the kernel does not have, makes the same numbers."""
+    tokens, hidden = jnp.asarray([[1, 2], [3, 4]], jnp.int32), jnp.full((2, 4), 0.3)
+    alphas = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)))
+
+    def loss_and_gradient(name):
+        model = LanguageModel(recurrent_space((NONE, name, "relu"), nodes=2), 5, 4, jnp.float64)
+
+        def loss(alphas):
+            variables = model.init(jax.random.key(0), tokens, hidden, alphas, train=True)
+            prediction: Any = model.apply(variables, tokens, hidden, alphas, train=False)
+            return jnp.sum(jnp.sin(prediction.logits))
+
+        return jax.jit(jax.value_and_grad(loss))(alphas)
+
+    found = loss_and_gradient(own_activation.name)
+    close(found, loss_and_gradient("tanh"))
+    assert jnp.all(found[1] != 0)
+
+
+def same(x, weights, stride):
+    return x[:, ::stride, ::stride]
+
+
+WRONG = {
+    "a taken name": (("skip_connect", same), {}, "operation skip_connect: the name is taken"),
+    "an alias": (("max_pooling_3x3", same), {}, "the name is taken"),
+    "none": (("none", same), {}, "the name is taken"),
+    "a name of a batch norm": (("last", same), {}, "the name is taken"),
+    "a capital letter": (("Swish", same), {}, "operation 'Swish': give a name of 2 to 40 small letters"),
+    "a quote": (("a'b", same), {}, "give a name of 2 to 40 small letters"),
+    "no text": ((3, same), {}, "operation 3: give a name"),
+    "a family": (("own", same), {"family": "blue"}, "family 'blue'; give one of convolution"),
+    "no stride": (("own", lambda x, weights, stride: x), {}, r"at stride 2; it must make float32 \(2, 4, 4, 4\)"),
+    "another type": (
+        ("own", lambda x, weights, stride: same(x, weights, stride).astype(jnp.int32)),
+        {},
+        r"operation own: makes int32 .* at stride 1; it must make float32",
+    ),
+    "an empty weight": (
+        ("own", same), {"weights": lambda channels, stride: {"w": (0, channels)}}, "weight w of shape",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "named", "words"), WRONG.values(), ids=list(WRONG))
+def test_rows_that_cannot_be_are_refused_and_leave_nothing(arguments, named, words):
+    before = list(OPERATIONS)
+    with pytest.raises(InputError, match=words):
+        jdarts.register_operation(*arguments, **named)
+    assert list(OPERATIONS) == before
+
+
+def test_activations_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match="activation relu: the name is taken"):
+        jdarts.register_activation("relu", jnp.tanh)
+    with pytest.raises(InputError, match="activation total: makes float32"):
+        jdarts.register_activation("total", jnp.sum)
+    assert "total" not in ACTIVATIONS
+
+
+def test_names_and_strides_that_are_not_there_are_explained():
+    with pytest.raises(InputError, match="unknown operation 'conv'"):
+        implementation("conv", 1)
+    with pytest.raises(InputError, match="stride 3"):
+        implementation("skip_connect", 3)
+
+
+def test_weights_by_names_of_the_reference_are_refused_where_it_has_none(own_operations):
+    genotype = Genotype((("conv_1x1", 0), ("negative", 1)), (2,), SKIPS, (2,))
+    with pytest.raises(InputError, match="operation conv_1x1 has no layers in the reference implementation"):
+        list(discrete_entries(cifar_network(genotype, channels=4, cells=3)))
+
+
+def test_pieces_with_an_own_name_are_seen_in_a_text(own_operations):
+    """A damaged beginning before a whole genotype is not passed over."""
+    whole = "Genotype(normal=[('negative', 0), ('negative', 1)], normal_concat=[2], reduce=[('negative', 0), ('negative', 1)], "
+    whole += "reduce_concat=[2])"
+    with pytest.raises(InputError, match="cut off"):
+        parse_genotype(f"enotype(normal=[('negative', 0), ('negative', 1)])\n{whole}")
