@@ -9,8 +9,9 @@ from jdarts import zoo
 from jdarts.errors import InputError
 from jdarts.nets.language import LanguageModel, Masks, Rates, draw_masks, mean_loss, regularisation, token_losses
 from jdarts.nets.language_loss import Segment, language_loss
+from jdarts.operations import ACTIVATIONS
 from jdarts.ops.highway import mixed_highway
-from jdarts.ops.recurrent import activation, highway
+from jdarts.ops.recurrent import highway
 from jdarts.space import recurrent_space
 
 SPACE = recurrent_space(nodes=2)
