@@ -39,7 +39,7 @@ def plain_mixture(weights, states, gates, candidates):
     result = jnp.zeros(states.shape[1:], states.dtype)
     for p in range(states.shape[0]):
         for column, name in enumerate(("tanh", "relu", "sigmoid", "identity")):
-            result += weights[p, column] * highway(states[p], products[p], activation(name))
+            result += weights[p, column] * highway(states[p], products[p], ACTIVATIONS[name].function)
     return result
 
 
