@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from jax._src import compilation_cache
 from jax._src.compilation_cache_interface import CacheInterface
-from jax._src.lib import utils
+from jax._src.lib import utils  # pyright: ignore[reportPrivateImportUsage]
 from jax.core import Tracer
 from jax.experimental.multihost_utils import process_allgather, sync_global_devices
 from jax.experimental.xla_metadata import set_xla_metadata
