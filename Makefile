@@ -90,7 +90,7 @@ lint: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
-# Each time the newest versions that pyproject.toml allows. Tests run one file after another where ARGS names files.
+# Takes the newest versions that pyproject.toml allows, each time.
 test-newest:
 	@test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
