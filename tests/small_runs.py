@@ -1,7 +1,9 @@
 """Runs in tests: their processes, their deaths, and their states compared bit by bit."""
 
 import contextlib
+import itertools
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -134,6 +136,36 @@ def leaves(folder):
         jax.tree_util.keystr(place): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf).tobytes()
         for place, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def die_at_every_ninth_change(folder, run, check):
+    """Runs in a folder and dies before every ninth change below it, runs to the end and checks, until a run gets through.
+
+    Args:
+      folder: the run's folder, removed after each death.
+      run: runs to the end, after what is in the folder.
+      check: is given what the run after a death has returned.
+
+    Returns:
+      The change at which the last run would have died.
+    """
+
+    def die():
+        raise Died
+
+    operations = FileOperations(die)
+    for fatal in itertools.count(1, 9):
+        operations.watch(folder, fatal)
+        try:
+            run()
+            return fatal
+        except Died:
+            pass
+        finally:
+            operations.watch("")
+        check(run())
+        shutil.rmtree(folder)
+    raise AssertionError
 
 
 def records(folder):

@@ -24,9 +24,9 @@ from jdarts.language.train import train_language
 from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig, search, search_seeds
-from jdarts.search.images import SearchImages
+from jdarts.search.task import search_images
 from jdarts.train import TrainConfig, train
-from jdarts.train.images import MemoryImages
+from jdarts.train.task import train_images
 
 __all__ = ["user_settings"]
 
@@ -285,12 +285,12 @@ def test_sorted_images_without_a_seed_are_refused():
 def test_search_and_training_share_out_every_class(user_settings):
     """320 images of 4 classes in order: all parts have a quarter of each."""
     dataset = own_images()
-    images = SearchImages(SearchConfig(**SEARCH), dataset)
+    images = search_images(SearchConfig(**SEARCH), dataset)
     assert np.bincount(images.train.labels).tolist() == np.bincount(images.valid.labels).tolist() == [40] * 4
-    other = SearchImages(SearchConfig(**SEARCH, split_seed=1), dataset)
+    other = search_images(SearchConfig(**SEARCH, split_seed=1), dataset)
     assert np.any(other.train.images != images.train.images)
 
-    trained = MemoryImages(TrainConfig(**TRAIN), dataset)
+    trained = train_images(TrainConfig(**TRAIN), dataset)
     assert (trained.train_count, trained.valid_count) == (240, 80)
     held_out = [labels[mask] for _, labels, mask in trained.valid_batches()]
     assert np.bincount(np.concatenate(held_out)).tolist() == [20] * 4
@@ -298,12 +298,12 @@ def test_search_and_training_share_out_every_class(user_settings):
 
 def test_official_halves_stay(user_settings):
     digits = data.load("digits")
-    images = SearchImages(SearchConfig(**SEARCH), digits)
+    images = search_images(SearchConfig(**SEARCH), digits)
     np.testing.assert_array_equal(images.train.labels, digits.train.labels[:718])
     np.testing.assert_array_equal(images.valid.labels, digits.train.labels[718:])
     first, _ = digits.halves()
     assert np.shares_memory(first.images, digits.train.images)
-    seeded = SearchImages(SearchConfig(**SEARCH, split_seed=0), digits)
+    seeded = search_images(SearchConfig(**SEARCH, split_seed=0), digits)
     assert np.any(seeded.train.labels != images.train.labels)
 
 

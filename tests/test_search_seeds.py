@@ -1,7 +1,6 @@
 """Searches of several seeds as one."""
 
 import io
-import itertools
 import shutil
 from typing import Any
 
@@ -107,24 +106,13 @@ def assert_each_same(folder, reference):
 def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(together, programs, undrawn, tmp_path):
     """Before every ninth change that is made below the folder, until the searches get through; `make torture` takes all."""
 
-    def die():
-        raise small_runs.Died
-
-    operations = small_runs.FileOperations(die)
     folder = tmp_path / "run"
-    for fatal in itertools.count(1, 9):
-        operations.watch(folder, fatal)
-        try:
-            run_seeds(folder, programs=programs, **FEW)
-            break
-        except small_runs.Died:
-            pass
-        finally:
-            operations.watch("")
-        run_seeds(folder, programs=programs, **FEW)
-        assert_each_same(folder, together)
-        shutil.rmtree(folder)
-    assert fatal > 40
+    changes = small_runs.die_at_every_ninth_change(
+        folder,
+        lambda: run_seeds(folder, programs=programs, **FEW),
+        lambda _: assert_each_same(folder, together),
+    )
+    assert changes > 40
 
 
 def test_a_death_between_two_first_checkpoints_begins_again(together, programs, undrawn, tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ from small_search import config, quick, run
 
 from jdarts import data
 from jdarts.report import read_metrics
-from jdarts.search.images import SearchImages
 from jdarts.search.step import AVERAGED, Rows, search_program
+from jdarts.search.task import search_images
 
 __all__ = ["quick", "user_settings"]
 
@@ -67,7 +67,7 @@ def marked_images(count=301):
 
 @pytest.mark.parametrize("images_on", ["host", "device"])
 def test_the_alphas_never_see_an_image_of_the_weights(images_on):
-    images = SearchImages(config(None, images_on=images_on, batch_size=32), marked_images())
+    images = search_images(config(None, images_on=images_on, batch_size=32), marked_images())
     assert (len(images.train), len(images.valid)) == (150, 151)
     rows = program(150, 151, batch_size=32).rows(jax.random.key(0), jnp.int32(0))
     seen = {"train": [], "valid": []}
@@ -86,7 +86,7 @@ def test_the_alphas_never_see_an_image_of_the_weights(images_on):
 
 
 def test_the_evaluation_sees_every_image_of_the_alphas_once():
-    images = SearchImages(config(None, batch_size=32), marked_images())
+    images = search_images(config(None, batch_size=32), marked_images())
     numbers = []
     for pixels, labels, mask in images.evaluation_batches():
         shapes = [(array.shape, array.dtype) for array in (pixels, labels, mask)]

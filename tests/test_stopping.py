@@ -1,7 +1,6 @@
 """Runs that end early: for a stored reason, with the state of the last or of an earlier epoch, wherever they are killed."""
 
 import io
-import itertools
 import json
 import shutil
 
@@ -104,25 +103,14 @@ def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(stopped, pr
     """Before every ninth change that is made below the folder, until the search gets through."""
     rule, reference, _ = stopped
 
-    def die():
-        raise small_runs.Died
-
-    operations = small_runs.FileOperations(die)
     folder = tmp_path / "run"
-    for fatal in itertools.count(1, 9):
-        operations.watch(folder, fatal)
-        try:
-            run_with(folder, programs, rule)
-            break
-        except small_runs.Died:
-            pass
-        finally:
-            operations.watch("")
-        _, shown = run_with(folder, programs, rule)
-        assert "stopped early: three epochs are enough" in shown
+
+    def check(ended):
+        assert "stopped early: three epochs are enough" in ended[1]
         assert_same_bits(folder, reference)
-        shutil.rmtree(folder)
-    assert fatal > 40
+
+    changes = small_runs.die_at_every_ninth_change(folder, lambda: run_with(folder, programs, rule), check)
+    assert changes > 40
 
 
 def test_a_run_that_has_stopped_is_not_searched_on(stopped, programs, tmp_path):

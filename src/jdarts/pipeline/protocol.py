@@ -19,7 +19,7 @@ from jdarts.runs.folder import SUMMARY
 from jdarts.runs.settings import named_after
 from jdarts.sampling import sample_genotype
 from jdarts.search import summary as search_summary
-from jdarts.search.images import SearchImages
+from jdarts.search.task import search_images
 from jdarts.train import TrainConfig, TrainResult
 from jdarts.train import summary as train_summary
 from jdarts.train.task import check_images
@@ -84,7 +84,7 @@ class _Pipeline:
         """Refuses images that one of the runs could not read, before the searches have taken their time."""
         search_config = self.config.search_config(0)
         with options_of("search"):
-            SearchImages(search_config, self.images())
+            search_images(search_config, self.images())
         drawn = str(sample_genotype(search_config.space, 0, edges_per_node=search_config.edges_per_node))
         for config in (self.config.brief_config(drawn, Path()), self.config.full_config(drawn, 0, Path())):
             with options_of("train"):

@@ -9,8 +9,7 @@ from jdarts import data
 from jdarts.errors import InputError
 from jdarts.nets.layers import check_image_size
 from jdarts.runs.devices import Devices
-from jdarts.runs.images import Batch, StepImages, evaluation_batches, evaluation_shapes, fit_on_device
-from jdarts.search.config import SearchConfig
+from jdarts.runs.images import Batch, ImagesOn, StepImages, evaluation_batches, evaluation_shapes, fit_on_device
 from jdarts.search.step import Images, Rows
 
 
@@ -18,9 +17,13 @@ class SearchImages:
     """The images of a search: whole halves on the device, or batches that the host gathers.
 
     Args:
-      config: the settings.
       dataset: the images.
       devices: those that share a batch; one where they are not given.
+      batch_size: images of a batch.
+      train_fraction: share of the training images that the weights learn from.
+      split_seed: seed of the split; None for the default of the set.
+      cells: cells of the network, whose reductions the images must fit.
+      images_on: where the images are to live.
 
     Attributes:
       train: the weights' half.
@@ -33,21 +36,31 @@ class SearchImages:
         fit the reductions.
     """
 
-    def __init__(self, config: SearchConfig, dataset: data.ImageDataset, devices: Devices | None = None) -> None:
+    def __init__(
+        self,
+        dataset: data.ImageDataset,
+        devices: Devices | None = None,
+        *,
+        batch_size: int,
+        train_fraction: float,
+        split_seed: int | None,
+        cells: int,
+        images_on: ImagesOn,
+    ) -> None:
         self._devices = devices or Devices()
-        self._batch = config.batch_size
+        self._batch = batch_size
         self.fingerprint = dataset.fingerprint
-        self.train, self.valid = dataset.halves(fraction=config.train_fraction, seed=config.split_seed)
+        self.train, self.valid = dataset.halves(fraction=train_fraction, seed=split_seed)
         for what, split in (("weights", self.train), ("alphas", self.valid)):
-            if len(split) < config.batch_size:
+            if len(split) < batch_size:
                 raise InputError(
-                    f"--batch-size is {config.batch_size}, but the part of {dataset.name} that trains the {what} has "
+                    f"--batch-size is {batch_size}, but the part of {dataset.name} that trains the {what} has "
                     f"{len(split)} images; give {len(split)} or less"
                 )
-        check_image_size(*dataset.image_shape[:2], config.cells)
-        self.on_device = fit_on_device(config.images_on, self.train, self.valid)
+        check_image_size(*dataset.image_shape[:2], cells)
+        self.on_device = fit_on_device(images_on, self.train, self.valid)
         self._halves = [
-            StepImages(half, config.batch_size, on_device=self.on_device, devices=self._devices)
+            StepImages(half, batch_size, on_device=self.on_device, devices=self._devices)
             for half in (self.train, self.valid)
         ]
 

@@ -85,21 +85,18 @@ class SearchTask(Task[SearchState]):
         return SearchResult(self.epoch_genotype(state), _alphas(state), accuracy, end.folder)
 
 
-def search_task(
-    config: SearchConfig, dataset: data.ImageDataset, devices: Devices, *, images: SearchImages | None = None
-) -> SearchTask:
+def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devices) -> SearchTask:
     """The task of a search.
 
     Args:
       config: the settings.
       dataset: the images.
       devices: those that share a batch.
-      images: the halves of the images, where another search shares them.
 
     Raises:
       InputError: images that do not fit the settings.
     """
-    images = images or SearchImages(config, dataset, devices)
+    images = search_images(config, dataset, devices)
     augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
     check_augmentation(augmentation, dataset.image_shape)
     program = search_program(
@@ -137,6 +134,23 @@ def search_task(
         savings=memory_savings(config, devices.count),
         devices=devices,
         stopping=stopping_rule(config.stop),
+    )
+
+
+def search_images(config: SearchConfig, dataset: data.ImageDataset, devices: Devices | None = None) -> SearchImages:
+    """The images of a search; arguments as for `search_task`.
+
+    Raises:
+      InputError: images that do not fit the settings.
+    """
+    return SearchImages(
+        dataset,
+        devices,
+        batch_size=config.batch_size,
+        train_fraction=config.train_fraction,
+        split_seed=config.split_seed,
+        cells=config.cells,
+        images_on=config.images_on,
     )
 
 

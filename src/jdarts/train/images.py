@@ -9,8 +9,7 @@ import numpy as np
 from jdarts import data
 from jdarts.errors import InputError
 from jdarts.runs.devices import Devices
-from jdarts.runs.images import Batch, StepImages, evaluation_batches, fit_on_device, shuffled_rows
-from jdarts.train.config import TrainConfig
+from jdarts.runs.images import Batch, ImagesOn, StepImages, evaluation_batches, fit_on_device, shuffled_rows
 from jdarts.train.step import epoch_key
 
 EvaluationBatches = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -20,9 +19,13 @@ class MemoryImages:
     """An image set in memory.
 
     Args:
-      config: the settings.
       dataset: the images.
       devices: those that share a batch; one where they are not given.
+      batch_size: images of a batch.
+      validation_fraction: share of the training images that is held out.
+      split_seed: seed of the choice of the held-out images; None for the default of the set.
+      augmentation: what a step does to its images.
+      images_on: where the training images are to live.
 
     Attributes:
       on_device: whether the training images live on the device, whole.
@@ -40,31 +43,41 @@ class MemoryImages:
       InputError: a held-out part without images or without a class that the others have, or fewer training images than a batch.
     """
 
-    def __init__(self, config: TrainConfig, dataset: data.ImageDataset, devices: Devices | None = None) -> None:
-        self._batch = config.batch_size
+    def __init__(
+        self,
+        dataset: data.ImageDataset,
+        devices: Devices | None = None,
+        *,
+        batch_size: int,
+        validation_fraction: float,
+        split_seed: int | None,
+        augmentation: data.Augmentation,
+        images_on: ImagesOn,
+    ) -> None:
+        self._batch = batch_size
         self.fingerprint = dataset.fingerprint
         # The whole set, with the held-out images at its end that no step takes: trainings with and without them then
         # read arrays of one shape.
         whole, self.train_count = dataset.train, len(dataset.train)
-        if config.validation_fraction:
-            whole, self.train_count = dataset.arranged(fraction=1 - config.validation_fraction, seed=config.split_seed)
-        self._valid = data.ImageSplit(*whole[self.train_count :]) if config.validation_fraction else None
+        if validation_fraction:
+            whole, self.train_count = dataset.arranged(fraction=1 - validation_fraction, seed=split_seed)
+        self._valid = data.ImageSplit(*whole[self.train_count :]) if validation_fraction else None
         self._test = dataset.test
         self.valid_count = len(whole) - self.train_count
         self.test_count = len(dataset.test)
-        if self.train_count < config.batch_size:
+        if self.train_count < batch_size:
             raise InputError(
-                f"--batch-size is {config.batch_size}, but {self.train_count} images of {dataset.name} train; give "
+                f"--batch-size is {batch_size}, but {self.train_count} images of {dataset.name} train; give "
                 f"{self.train_count} or less"
             )
         self.image_shape = dataset.image_shape
         self.class_names = dataset.class_names
         self.mean, self.std = dataset.mean, dataset.std
-        self.augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
-        self.on_device = fit_on_device(config.images_on, whole)
-        self._images = StepImages(whole, config.batch_size, on_device=self.on_device, devices=devices)
+        self.augmentation = augmentation
+        self.on_device = fit_on_device(images_on, whole)
+        self._images = StepImages(whole, batch_size, on_device=self.on_device, devices=devices)
         rows = functools.partial(
-            shuffled_rows, count=self.train_count, steps=self.steps_per_epoch, batch_size=config.batch_size
+            shuffled_rows, count=self.train_count, steps=self.steps_per_epoch, batch_size=batch_size
         )
         self._rows = jax.jit(lambda key, epoch: rows(epoch_key(key, epoch)))
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+from jdarts.data import Augmentation
 from jdarts.data.streamed.dataset import LargeDataset, LargeSplit
 from jdarts.data.streamed.views import ColorJitter
 from jdarts.data.streamed.workers import DecodedBatch, EvaluationViews, TrainingViews, check_workers, decoded_batches
 from jdarts.errors import InputError
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, batch_shapes, gathered
-from jdarts.train.config import TrainConfig
 from jdarts.train.images import EvaluationBatches
 
 
@@ -22,9 +22,16 @@ class LargeImages:
     the number of workers and wherever a run begins.
 
     Args:
-      config: the settings.
       dataset: the images.
       devices: those that share a batch; one where they are not given.
+      batch_size: images of a batch.
+      validation_fraction: share of the training images that is held out.
+      augmentation: what a step does to its images.
+      epochs: passes over the training images.
+      side: side of the images that are cut out of the pictures.
+      color_jitter: how far brightness, contrast, saturation and hue are changed.
+      workers: processes that decode the pictures.
+      seed: seed of the order of the images and of their random part.
 
     Raises:
       InputError: grain is not installed, a held-out part without images, or fewer training images than a batch.
@@ -32,36 +39,49 @@ class LargeImages:
 
     on_device = False
 
-    def __init__(self, config: TrainConfig, dataset: LargeDataset, devices: Devices | None = None) -> None:
+    def __init__(
+        self,
+        dataset: LargeDataset,
+        devices: Devices | None = None,
+        *,
+        batch_size: int,
+        validation_fraction: float,
+        augmentation: Augmentation,
+        epochs: int,
+        side: int,
+        color_jitter: tuple[float, float, float, float],
+        workers: int,
+        seed: int,
+    ) -> None:
         check_workers()
         self._devices = devices
         self.fingerprint = dataset.fingerprint
-        self._batch, self._workers, self._size = config.batch_size, config.worker_count, config.side
+        self._batch, self._workers, self._size = batch_size, workers, side
         self._train, self._test = dataset.train, dataset.test
-        self.train_count = int((1 - config.validation_fraction) * len(dataset.train))
+        self.train_count = int((1 - validation_fraction) * len(dataset.train))
         self.valid_count = len(dataset.train) - self.train_count
         self.test_count = len(dataset.test)
-        if config.validation_fraction and not self.valid_count:
+        if validation_fraction and not self.valid_count:
             raise InputError(
-                f"--validation-fraction {config.validation_fraction} of {len(dataset.train)} images holds none out; give more"
+                f"--validation-fraction {validation_fraction} of {len(dataset.train)} images holds none out; give more"
             )
-        if self.train_count < config.batch_size:
+        if self.train_count < batch_size:
             raise InputError(
-                f"--batch-size is {config.batch_size}, but {self.train_count} images of {dataset.name} train; give "
+                f"--batch-size is {batch_size}, but {self.train_count} images of {dataset.name} train; give "
                 f"{self.train_count} or less"
             )
-        self.image_shape = (config.side, config.side, 3)
+        self.image_shape = (side, side, 3)
         self.class_names = dataset.class_names
         self.mean, self.std = dataset.mean, dataset.std
-        self.augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
+        self.augmentation = augmentation
         self._views = TrainingViews(
             split=dataset.train,
             count=self.train_count,
-            epochs=config.epochs,
-            per_epoch=self.steps_per_epoch * config.batch_size,
-            size=config.side,
-            jitter=ColorJitter(*config.color_jitter),
-            seed=config.seed,
+            epochs=epochs,
+            per_epoch=self.steps_per_epoch * batch_size,
+            size=side,
+            jitter=ColorJitter(*color_jitter),
+            seed=seed,
         )
         # One stream runs through all epochs, so that workers start once.
         self._stream: Iterator[DecodedBatch] = iter(())

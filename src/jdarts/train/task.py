@@ -129,11 +129,7 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
     Raises:
       InputError: images that do not fit the settings.
     """
-    images: TrainingImages
-    if isinstance(dataset, LargeDataset):
-        images = LargeImages(config, dataset, devices)
-    else:
-        images = MemoryImages(config, dataset, devices)
+    images = train_images(config, dataset, devices)
     program = _program(config, images)
     key = jax.eval_shape(lambda: jax.random.key(0))
     seeds = jax.eval_shape(program.variables, key), key
@@ -165,13 +161,40 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
     )
 
 
+def train_images(
+    config: TrainConfig, dataset: data.ImageDataset | LargeDataset, devices: Devices | None = None
+) -> TrainingImages:
+    """The images of a training; arguments as for `train_task`.
+
+    Raises:
+      InputError: images that do not fit the settings.
+    """
+    common: Any = {
+        "batch_size": config.batch_size,
+        "validation_fraction": config.validation_fraction,
+        "augmentation": dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout),
+    }
+    if isinstance(dataset, LargeDataset):
+        return LargeImages(
+            dataset,
+            devices,
+            epochs=config.epochs,
+            side=config.side,
+            color_jitter=config.color_jitter,
+            workers=config.worker_count,
+            seed=config.seed,
+            **common,
+        )
+    return MemoryImages(dataset, devices, split_seed=config.split_seed, images_on=config.images_on, **common)
+
+
 def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
     """Checks that images fit a training, long before it begins.
 
     Raises:
       InputError: too few images, or images of a size that the network cannot read.
     """
-    images = MemoryImages(config, dataset)
+    images = train_images(config, dataset)
     jax.eval_shape(_program(config, images).variables, jax.random.key(0))
     check_augmentation(images.augmentation, images.image_shape)
 
