@@ -8,7 +8,7 @@ ARGS ?=
 DATASET ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text lint test test-newest torture clean
+.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text lint test test-fast test-newest torture clean
 
 help:
 	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-text      the same for the recurrent search; ARGS=--write puts the table into benchmarks/README.md"
 	@echo "make lint            ruff and pyright"
 	@echo "make test            the test suite"
+	@echo "make test-fast       those of its tests that take no time, of every room"
 	@echo "make test-newest     the same with the newest JAX, in $(NEWEST) (PYTHON=$(PYTHON)); ARGS=tests/test_bilevel.py for one file"
 	@echo "make torture         1,000 kills of tiny runs, each resumed to its end and compared; ARGS=\"--kills 50 --seed 1\""
 	@echo "make clean           remove $(VENV), $(NEWEST) and caches; runs/ stays"
@@ -87,15 +88,21 @@ lint: $(READY)
 	$(BIN)/ruff format --check src experiments benchmarks tests
 	$(BIN)/pyright
 
+# tests/conftest.py puts the files that take longest first.
+DISTRIBUTED := --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(DISTRIBUTED) $(ARGS)
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest $(DISTRIBUTED) -m "not slow" $(ARGS)
 
 # Takes the newest versions that pyproject.toml allows, each time.
 test-newest:
 	@test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
 	$(NEWEST)/bin/python -m pip list | grep -E '^(jax|jaxlib|flax|optax|chex) '
-	$(NEWEST)/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(NEWEST)/bin/python -m pytest $(DISTRIBUTED) $(ARGS)
 
 torture: $(READY)
 	$(BIN)/python tests/torture.py $(ARGS)

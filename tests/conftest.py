@@ -2,6 +2,7 @@ import contextlib
 import os
 
 import kept_programs
+import slow_tests
 from xla_flags import QUICK_COMPILATION
 
 # Before jax is imported anywhere: the same settings hold in the processes that tests start.
@@ -26,6 +27,15 @@ check_kept_programs()
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):
         kept_programs.remove_oldest()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the slow tests, and puts the files that take longest first, so that no worker is left with one at the end."""
+    for item in items:
+        if slow_tests.is_slow(item.path.name, getattr(item, "originalname", item.name)):
+            item.add_marker("slow")
+    items.sort(key=lambda item: -slow_tests.SECONDS.get(item.path.name, 0))
 
 
 @pytest.fixture
