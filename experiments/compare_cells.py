@@ -27,17 +27,20 @@ from jdarts.data.text import load_text, segment_lengths, unigram_perplexity
 from jdarts.data.text.streams import sizes
 from jdarts.errors import InputError
 from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces
+from jdarts.language.options import COLUMNS, ROWS
 from jdarts.language.reading import stream_of
-from jdarts.language.settings import COLUMNS, check_holds_segment
+from jdarts.language.settings import check_holds_segment
 from jdarts.language.train import LanguageTrainConfig
 from jdarts.language.train.step import evaluated_weights, train_program
 from jdarts.nets.language import INITIAL_BOUND, Masks, Prediction
-from jdarts.runs.settings import POSITIVE, SEED, Bounds, Folder, check_dataset_name, check_settings
+from jdarts.runs.bounds import POSITIVE, SEED, Bounds
+from jdarts.runs.names import check_dataset_name
+from jdarts.runs.settings import Folder, Settings
 from jdarts.space import RECURRENT_PRIMITIVES
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(Settings):
     """Trains each cell with each seed, and prints and writes a table.
 
     Attributes:
@@ -56,12 +59,12 @@ class CompareConfig:
     dataset: str = "sotu"
     data_dir: Annotated[Path | None, Folder] = None
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 600
-    evaluations: int = 3
-    width: int = 64
-    batch_size: int = 32
-    bptt: int = 20
-    learning_rate: float = 10.0
+    steps: Annotated[int, Bounds(1, 10_000_000)] = 600
+    evaluations: Annotated[int, Bounds(1, 100_000)] = 3
+    width: Annotated[int, Bounds(1, 100_000)] = 64
+    batch_size: Annotated[int, COLUMNS] = 32
+    bptt: Annotated[int, ROWS] = 20
+    learning_rate: Annotated[float, POSITIVE] = 10.0
     table: Path | None = None
 
     def check(self) -> None:
@@ -71,17 +74,7 @@ class CompareConfig:
           InputError: a value out of its range.
         """
         check_dataset_name(self.dataset)
-        check_settings(
-            self,
-            {
-                "steps": Bounds(1, 10_000_000),
-                "evaluations": Bounds(1, 100_000),
-                "width": Bounds(1, 100_000),
-                "batch_size": COLUMNS,
-                "bptt": Bounds(2, 100_000),
-                "learning_rate": POSITIVE,
-            },
-        )
+        super().check()
         if self.evaluations > self.steps:
             raise InputError(f"--evaluations is {self.evaluations} in {self.steps} steps; give {self.steps} or less")
         if not self.seeds:
@@ -198,7 +191,7 @@ class Trainer:
 
     def loss(self, weights: Any, words: np.ndarray) -> float:
         """Mean loss over a text."""
-        columns = self.train_config.evaluation_batch_size
+        columns = self.train_config.batches.evaluation_batch_size
         function = carried(
             functools.partial(self.evaluate, {"params": weights}, None),
             np.zeros((columns, self.state_width), np.float32),

@@ -26,7 +26,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,8 @@ from matplotlib.figure import Figure
 import jdarts
 from jdarts.command import run_command
 from jdarts.errors import InputError
-from jdarts.runs.settings import POSITIVE, Bounds, check_settings
+from jdarts.runs.bounds import POSITIVE, Bounds
+from jdarts.runs.settings import Settings
 
 ALPHA, WEIGHT = 2.0, -2.0
 SOLUTION = 1.0
@@ -49,7 +50,7 @@ Batch = Literal["train", "valid"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ToyConfig:
+class ToyConfig(Settings):
     """Settings of the experiment.
 
     Attributes:
@@ -60,12 +61,12 @@ class ToyConfig:
     """
 
     out: Path = Path("runs/toy_bilevel")
-    steps: int = 2000
-    learning_rate: float = 0.02
+    steps: Annotated[int, Bounds(1, 10_000_000)] = 2000
+    learning_rate: Annotated[float, POSITIVE] = 0.02
     virtual_steps: tuple[float, ...] = (0.0, 0.25, 0.5, 0.7)
 
     def __post_init__(self) -> None:
-        check_settings(self, {"steps": Bounds(1, 10_000_000), "learning_rate": POSITIVE})
+        self.check()
         if not self.virtual_steps or not all(xi >= 0 for xi in self.virtual_steps):
             raise InputError(f"--virtual-steps is {self.virtual_steps}; give one or more numbers of 0 or more")
 

@@ -143,7 +143,7 @@ def test_devices_that_do_not_fit_are_refused(run, changes, message, tmp_path):
 def test_a_pipeline_gives_its_devices_to_its_runs(tmp_path, monkeypatch):
     made = small_pipeline.config(tmp_path, devices=2, parallel="pmap")
     parts = [made.search_config(0), made.brief_config("DARTS_V2", tmp_path), made.full_config("DARTS_V2", 0, tmp_path)]
-    assert {(each.devices, each.parallel) for each in parts} == {(2, "pmap")}
+    assert {(each.parallelism.devices, each.parallelism.parallel) for each in parts} == {(2, "pmap")}
     options = small_pipeline.options(tmp_path / "run", devices=2, **{"search.devices": 4})
     code, _, errors = small_runs.finish(small_runs.start((small_pipeline.__file__,), options))
     assert (code, errors) == (2, "error: --search.devices has no effect within a pipeline; give --devices\n")

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.usefixtures("user_settings")
 def made(**changes):
     """Program, jitted step and streams of a search."""
     config = search_config(None, **changes)
-    streams = [stream_of(words, config.batch_size, size=config.bptt) for words in (corpus().train, corpus().valid)]
+    corpora = corpus().train, corpus().valid
+    streams = [stream_of(words, config.batches.batch_size, size=config.batches.bptt) for words in corpora]
     rows = streams[0].rows, streams[1].rows
     program = search_program(config, vocabulary=12, rows=rows, steps_per_epoch=3)
     step = jax.jit(program.step)

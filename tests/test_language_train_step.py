@@ -24,7 +24,7 @@ PLAIN = {"dropout": 0.0, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0, "dro
 def made():
     """Configuration, program, jitted step and words of a training without dropout."""
     config = train_config(None, temporal=0.0, weight_decay=0.0, clip=1e3, **PLAIN)
-    stream = stream_of(corpus().train, config.batch_size, size=SIZE)
+    stream = stream_of(corpus().train, config.batches.batch_size, size=SIZE)
     program = train_program(config, vocabulary=12, rows=stream.rows)
     step = jax.jit(program.step, static_argnames="size")
 
@@ -42,7 +42,7 @@ def test_a_step_is_scaled_by_the_length_of_its_segment(made):
     """A segment of 3 rows moves the weights by half of the step on its gradient, whatever its filling."""
     config, program, step = made
     state = program.init(np.uint32(0))
-    stream = stream_of(corpus().train, config.batch_size, size=SIZE)
+    stream = stream_of(corpus().train, config.batches.batch_size, size=SIZE)
 
     def loss(weights):
         prediction = program.model.apply({"params": weights}, stream.words[:3], state.reading.hidden, train=True)
@@ -51,7 +51,9 @@ def test_a_step_is_scaled_by_the_length_of_its_segment(made):
 
     value, gradient = jax.value_and_grad(loss)(state.weights)
     new, metrics = step(state, 3)
-    expected = jax.tree.map(lambda w, g: w - config.learning_rate * 3 / config.bptt * g, state.weights, gradient)
+    expected = jax.tree.map(
+        lambda w, g: w - config.learning_rate * 3 / config.batches.bptt * g, state.weights, gradient
+    )
     np.testing.assert_allclose(leaves(new.weights), leaves(expected), rtol=2e-5, atol=1e-7)
     np.testing.assert_allclose(metrics["train/loss"], value, rtol=1e-5)
     assert int(new.reading.row) == 3
@@ -61,9 +63,11 @@ def test_hidden_states_are_carried_from_segment_to_segment(made):
     """Two segments of 3 rows see what one of 6 rows sees, if the weights stand still."""
     config, _, _ = made
     still = train_program(
-        dataclasses.replace(config, learning_rate=1e-30), vocabulary=12, rows=len(corpus().train) // config.batch_size
+        dataclasses.replace(config, learning_rate=1e-30),
+        vocabulary=12,
+        rows=len(corpus().train) // config.batches.batch_size,
     )
-    words = stream_of(corpus().train, config.batch_size, size=SIZE).words
+    words = stream_of(corpus().train, config.batches.batch_size, size=SIZE).words
     step = jax.jit(still.step, static_argnames="size")
     once, _ = step(still.init(np.uint32(0)), words, np.int32(6), np.bool(True), size=SIZE)
     twice = still.init(np.uint32(0))

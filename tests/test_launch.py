@@ -102,14 +102,16 @@ def test_the_kubernetes_job_gives_each_pod_its_place():
         assert (module, name) == ("-m", "jdarts.search")
         configs.append(tyro.cli(SearchConfig, args=options))
         configs[-1].check()
-    assert [config.process_id for config in configs] == [0, 1]
+    assert [config.processes.process_id for config in configs] == [0, 1]
     name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]
-    assert {config.coordinator for config in configs} == {f"{job['metadata']['name']}-0.{name}:{port}"}
-    assert {config.num_processes for config in configs} == {spec["completions"]}
-    assert {config.devices for config in configs} == {container["resources"]["limits"]["nvidia.com/gpu"]}
+    assert {config.processes.coordinator for config in configs} == {f"{job['metadata']['name']}-0.{name}:{port}"}
+    assert {config.processes.num_processes for config in configs} == {spec["completions"]}
+    assert {config.parallelism.devices for config in configs} == {container["resources"]["limits"]["nvidia.com/gpu"]}
     # Pods find each other by the service, and what they share lies on the volume.
     assert pod["subdomain"] == name
     assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
     (mount,) = container["volumeMounts"]
     assert {volume["name"] for volume in pod["volumes"]} == {mount["name"]}
-    assert all(Path(mount["mountPath"]) in folder.parents for folder in (configs[0].run_dir, configs[0].data_dir))
+    assert all(
+        Path(mount["mountPath"]) in folder.parents for folder in (configs[0].run.run_dir, configs[0].data.data_dir)
+    )

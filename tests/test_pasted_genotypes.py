@@ -14,7 +14,7 @@ from jdarts.describe.command import main as describe_main
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype, parse_genotype
 from jdarts.resolve import find_any_genotype, find_genotype
-from jdarts.runs.settings import genotype_label
+from jdarts.runs.names import genotype_label
 
 derive = command_line.fixture(derive_main, "derive")
 describe = command_line.fixture(describe_main, "describe")

@@ -171,7 +171,7 @@ def test_seeds_that_do_not_fit_are_refused(tmp_path, settings, message):
 
 def test_seeds_of_the_command_line():
     listed = config(None, seeds="0-2, 7").of_each_seed()
-    assert [each.seed for each in listed] == [0, 1, 2, 7]
+    assert [each.run.seed for each in listed] == [0, 1, 2, 7]
     assert {each.seeds for each in listed} == {None}
     assert listed[3].folder == config(None, seed=7).folder
     assert listed[1].to_json() == config(None, seed=1).to_json()

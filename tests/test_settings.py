@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import get_args, get_origin
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from jdarts.errors import InputError
 from jdarts.language.search import LanguageSearchConfig
 from jdarts.language.train import LanguageTrainConfig
 from jdarts.pipeline import PipelineConfig
-from jdarts.runs.settings import Bounds
+from jdarts.runs.bounds import Bounds
+from jdarts.runs.settings import entries
 from jdarts.search import SearchConfig
 from jdarts.train import TrainConfig
 
@@ -30,7 +31,7 @@ NEVER = (-1, 10**400, 10**5000, -1e300, 1e308, math.inf, -math.inf, math.nan)
 
 
 def numeric_fields(config):
-    kinds = get_type_hints(type(config)).items()
+    kinds = {name: entry.kind for name, entry in entries(type(config)).items()}.items()
     return [name for name, kind in kinds if get_origin(kind) is not tuple and {kind, *get_args(kind)} & {int, float}]
 
 
@@ -48,7 +49,7 @@ def answer(config, name, value):
 
 @pytest.mark.parametrize(("config", "name"), CASES, ids=[f"{type(c).__name__}-{name}" for c, name in CASES])
 def test_absurd_numbers(config, name):
-    whole = float not in (kind := get_type_hints(type(config))[name], *get_args(kind))
+    whole = float not in (kind := entries(type(config))[name].kind, *get_args(kind))
     for value in (0, -0.0, *ABSURD):
         message = answer(config, name, value)
         if value in NEVER or value != value or (whole and value in (2**63, 10**20)):
@@ -93,7 +94,7 @@ def test_the_message_shows_the_value_and_the_mend(config, changes, message):
 
 
 def test_numbers_of_numpy_are_numbers():
-    config = SearchConfig(epochs=np.int64(3), learning_rate=np.float32(0.5))  # pyright: ignore[reportArgumentType]
+    config = SearchConfig(epochs=np.int64(3), learning_rate=np.float32(0.5))
     config.check()
     assert config.to_json() == SearchConfig(epochs=3, learning_rate=0.5).to_json()
 

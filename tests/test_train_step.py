@@ -83,7 +83,7 @@ def test_a_step_is_sgd_with_decay_and_momentum_on_the_clipped_gradient(trained):
 
         value, gradient = jax.value_and_grad(loss)(before.weights)
         norm = float(optax.tree.norm(gradient))
-        assert norm > settings.clip
+        assert norm > settings.weights.clip
         assert metrics[number]["train/loss"] == pytest.approx(float(value), rel=1e-5)
         assert metrics[number]["weights/gradient_norm"] == pytest.approx(norm, rel=1e-5)
         pull = jax.tree.map(lambda g, w: g * (0.5 / norm) + 3e-4 * w, gradient, before.weights)  # noqa: B023

@@ -20,7 +20,7 @@ from jdarts.nets.supernet import Supernet
 from jdarts.report import draw_genotype
 from jdarts.report.cell_text import cells_text, table_text
 from jdarts.resolve import find_any_genotype, language_sizes, search_record
-from jdarts.runs.settings import CELLS, CHANNELS, Bounds, option
+from jdarts.runs.bounds import CELLS, CHANNELS, Bounds, option
 from jdarts.space import CELL_KINDS, SearchSpace, cell_kinds, uniform_space
 
 Kind = Literal["cifar", "imagenet", "search"]

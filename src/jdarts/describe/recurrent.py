@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jdarts.genotype import RecurrentGenotype
 from jdarts.nets.language import LanguageModel
 from jdarts.report.cell_text import cells_text, table_text
-from jdarts.runs.settings import VOCABULARY, WIDTH
+from jdarts.runs.bounds import VOCABULARY, WIDTH
 from jdarts.space import RecurrentSpace, recurrent_space
 
 RecurrentKind = Literal["ptb", "wikitext2", "search-ptb"]

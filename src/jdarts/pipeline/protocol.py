@@ -16,7 +16,7 @@ from jdarts.report import draw_cells
 from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import SUMMARY
-from jdarts.runs.settings import named_after
+from jdarts.runs.names import named_after
 from jdarts.sampling import sample_genotype
 from jdarts.search import summary as search_summary
 from jdarts.search.task import search_images
@@ -53,8 +53,8 @@ def pipeline(
     folder = RunFolder(config.folder)
     folder.check(settings)
     # Devices that are not there are refused before the data are read.
-    Devices(config.devices, config.parallel)
-    images = functools.cache(lambda: dataset or data.load(config.dataset, config.data_dir))
+    Devices(config.parallelism.devices, config.parallelism.parallel)
+    images = functools.cache(lambda: dataset or data.load(config.data.dataset, config.data.data_dir))
     work = _Pipeline(config, folder, images, sys.stdout if stream is None else stream)
     if not folder.path.exists():
         work.check_images()
@@ -103,10 +103,10 @@ class _Pipeline:
             config = self.config.search_config(number)
             if not RunFolder(config.folder).has_ended:
                 self.folder.check_unchanged()
-                self.tell(f"\nsearch {number + 1} of {self.config.searches}, seed {config.seed}")
+                self.tell(f"\nsearch {number + 1} of {self.config.searches}, seed {config.run.seed}")
                 search.search(config, dataset=self.images(), stream=self.stream, programs=programs)
             ended = search_summary.read(RunFolder(config.folder))
-            found.append((config.seed, ended.result.genotype, ended.result.valid_accuracy, ended.seconds))
+            found.append((config.run.seed, ended.result.genotype, ended.result.valid_accuracy, ended.seconds))
         return found
 
     def _found(self, seed: int, genotype: Genotype, accuracy: float, seconds: float) -> Candidate:
@@ -117,7 +117,7 @@ class _Pipeline:
     def _drawn(self) -> list[Candidate]:
         count, search_config = self.config.num_random_cells, self.config.search_config(0)
         candidates = []
-        for seed in range(self.config.seed, self.config.seed + count):
+        for seed in range(self.config.run.seed, self.config.run.seed + count):
             cells = sample_genotype(search_config.space, seed, edges_per_node=search_config.edges_per_node)
             what = f"selection among {count} random cells, seed {seed}"
             brief = self._brief(cells, self.config.folder / "selection" / f"random{seed}", what)
@@ -133,9 +133,9 @@ class _Pipeline:
         programs, repeats = CompiledPrograms(), self.config.repeats
         trainings = []
         for number in range(repeats):
-            folder = self.config.folder / "trainings" / f"{name}-seed{self.config.seed + number}"
+            folder = self.config.folder / "trainings" / f"{name}-seed{self.config.run.seed + number}"
             config = self.config.full_config(str(candidates[chosen].genotype), number, folder)
-            what = f"full training {number + 1} of {repeats} of the cells chosen from {name}, seed {config.seed}"
+            what = f"full training {number + 1} of {repeats} of the cells chosen from {name}, seed {config.run.seed}"
             trainings.append(self._trained(config, what, programs))
         return Arm(name, tuple(candidates), chosen, tuple(trainings))
 

@@ -40,11 +40,12 @@ def run_from_command_line(
     """
     config: Any = tyro.cli(type(defaults), prog=prog, default=defaults, description=description)
     config.check()
-    if getattr(config, "devices", 1) == 1:
+    devices = config.parallelism.devices
+    if devices == 1:
         keep_freed_memory()
-    provide_cpu_devices(getattr(config, "devices", 1))
-    if hasattr(config, "coordinator"):
-        join(config)
+    provide_cpu_devices(devices)
+    if hasattr(config, "processes"):
+        join(config.processes)
     keep_compiled_programs()
     try:
         start(config)

@@ -146,17 +146,11 @@ def _of_each_process(count: int) -> list[Any]:
     return found
 
 
-def check_devices(config: Any) -> None:
-    """Raises an `InputError` for a batch that the devices do not share equally, or devices that do not share one step."""
-    check_share(config.batch_size, config.devices, "--batch-size")
-    check_wrapper(config)
-
-
-def check_wrapper(config: Any) -> None:
+def check_wrapper(devices: int, parallel: Parallel) -> None:
     """Raises an `InputError` for a number of devices that is none, or devices that do not share one step."""
-    _check_count(config.devices)
-    if config.parallel == "jit" and config.devices > 1:
-        raise InputError(f"--parallel jit is for one device, and --devices is {config.devices}; give pmap or shard")
+    _check_count(devices)
+    if parallel == "jit" and devices > 1:
+        raise InputError(f"--parallel jit is for one device, and --devices is {devices}; give pmap or shard")
 
 
 def check_share(count: int, devices: int, option: str) -> None:

@@ -16,7 +16,8 @@ from jdarts.files.json_data import parse_json
 from jdarts.genotype import AnyGenotype
 from jdarts.report.metrics import METRICS_FILE, TENSORBOARD_FOLDER
 from jdarts.runs import processes
-from jdarts.runs.settings import BEFORE, option
+from jdarts.runs.bounds import option
+from jdarts.runs.settings import BEFORE
 
 #: What tells the data of a run from others, as JSON data.
 Fingerprint = Mapping[str, Any]

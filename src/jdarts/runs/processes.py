@@ -15,6 +15,7 @@ import numpy as np
 
 from jdarts.errors import InputError
 from jdarts.runs.interruption import leave_now
+from jdarts.runs.settings import flat
 from jdarts.xla.jax_compat import process_allgather
 
 #: Seconds to wait for the coordinator, and for a sign of life of another process.
@@ -132,16 +133,16 @@ def fetched(tree: Any) -> Any:
     return jax.tree.map(whole, tree)
 
 
-def check_same(config: object) -> None:
+def check_same(config: Any) -> None:
     """Checks that all processes run the same, down to what decides when they meet.
 
     Args:
-      config: the configuration, a dataclass.
+      config: the configuration, a `Configuration`.
 
     Raises:
       InputError: in every process, if one has other settings.
     """
-    settings = {name: str(value) for name, value in vars(config).items() if name not in _OWN}
+    settings = {name: str(value) for name, value in flat(config).items() if name not in _OWN}
     _check_same(
         settings,
         "was started with other settings than process 0; start all with the same command, but for --process-id",

@@ -1,43 +1,34 @@
-"""Settings of runs: their checks, their form on the command line and in a run's `config.json`."""
+"""Settings in parts: dataclasses that belong to several configurations, and configurations that are made of them.
+
+The names of all settings of a configuration are different, so that each is one word everywhere: an option of the command line,
+a keyword of the constructor and of `dataclasses.replace`, an entry of `config.json`.
+"""
 
 import dataclasses
-import hashlib
+import difflib
+import functools
 import json
-import math
-import numbers
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
-from jdarts.errors import InputError
-from jdarts.genotype.text import is_genotype_text, plain_text
-from jdarts.space import MOST_CELLS
+from jdarts.errors import InputError, shortened
+from jdarts.runs.bounds import Bounds, option
 
-Config = TypeVar("Config", bound=Any)
+_Part = TypeVar("_Part")
+
+#: The type of a field that is a part: the command line leaves its name out of the options of its settings.
+Part = Annotated[_Part, tyro.conf.arg(name="")]
 
 #: Annotations of fields that the command line shows in a way of their own.
 Folder = tyro.conf.arg(metavar="DIR", help_behavior_hint="")
+Whole = tyro.conf.arg(metavar="INT", help_behavior_hint="")
 FromDataset = tyro.conf.arg(help_behavior_hint="(default: what suits the images)")
 
-#: Settings of every run that may differ between two starts of it: its result does not depend on them.
-WITHOUT_EFFECT = (
-    "data_dir",
-    "run_dir",
-    "log_every",
-    "checkpoint_minutes",
-    "keep_checkpoints",
-    "images_on",
-    "workers",
-    "devices",
-    "parallel",
-    "cluster",
-    "coordinator",
-    "num_processes",
-    "process_id",
-)
+#: Annotation of a setting that may differ between two starts of a run: the result does not depend on it.
+WITHOUT_EFFECT = "without effect on the result"
 
 #: What runs did before there was a setting for it: their `config.json` does not have these.
 BEFORE = {
@@ -53,161 +44,131 @@ BEFORE = {
 }
 
 
-def option(name: str) -> str:
-    """The option of the command line that sets a field."""
-    return f"--{name.replace('_', '-')}"
-
-
-class Bounds(NamedTuple):
-    """The numbers that a setting may be: whole ones where the least is an `int`.
+class Entry(NamedTuple):
+    """What the class of a configuration says of one setting.
 
     Attributes:
-      least: the smallest.
-      most: the largest.
-      wanted: what a message asks for in place of a smaller number.
-      wanted_less: what a message asks for in place of a larger one.
+      part: the field of the configuration whose part the setting belongs to; empty for one of the configuration's own.
+      kind: its type, without annotations.
+      marks: the annotations.
     """
 
-    least: float
-    most: float
-    wanted: str = ""
-    wanted_less: str = ""
-
-    def check(self, name: str, value: Any) -> None:
-        """Raises an `InputError` for a value of the option `name` that is none of these numbers."""
-        whole = isinstance(self.least, int)
-        kind: Any = numbers.Integral if whole else numbers.Real
-        if not isinstance(value, kind):
-            raise InputError(f"{option(name)} is {value!r}; give a {'whole ' if whole else ''}number")
-        if not self.least <= value <= self.most:
-            raise InputError(f"{option(name)} is {_number_text(value)}; give {self._wanted_for(value)}")
-
-    def _wanted_for(self, value: Any) -> str:
-        if value > self.most or (self.wanted and value > 0):
-            return self.wanted_less or f"a number from {self.least} to {self.most}"
-        return self.wanted or f"{self.least} or more"
+    part: str
+    kind: Any
+    marks: tuple[Any, ...]
 
 
-#: Numbers that reach the arithmetic of a step are within the normal numbers of float32, their reciprocals too.
-_SMALLEST, _LARGEST = 1e-37, 1e38
-POSITIVE = Bounds(_SMALLEST, _LARGEST, "a number above 0")
-NOT_NEGATIVE = Bounds(0.0, _LARGEST, "0 or more")
-BELOW_ONE = Bounds(0.0, math.nextafter(1, 0), *("a number from 0 to below 1",) * 2)
-WITHIN_ONE = Bounds(_SMALLEST, math.nextafter(1, 0), *("a number between 0 and 1",) * 2)
-SEED = Bounds(0, 2**32 - 1, wanted_less="a number below 2^32")
+class Settings:
+    """A dataclass of settings that belong together."""
 
-#: Of every run.
-RUN_BOUNDS: Mapping[str, Bounds] = {
-    "epochs": Bounds(1, 1_000_000),
-    "seed": SEED,
-    "log_every": Bounds(1, 1_000_000_000),
-    "checkpoint_minutes": POSITIVE,
-    "keep_checkpoints": Bounds(2, 1_000_000),
-    "devices": Bounds(1, 65_536),
-}
+    def check(self) -> None:
+        """Checks each value alone: numbers, words to choose from, texts and places.
 
-#: Sizes of networks. A network of the largest does not fit any machine; its shapes can still be counted.
-CHANNELS = Bounds(1, 65_536)
-CELLS = Bounds(1, MOST_CELLS)
-NODES = Bounds(1, 32)
-VOCABULARY = Bounds(1, 1_000_000_000)
-WIDTH = Bounds(1, 1_000_000)
-#: Pixels.
-PADDING = Bounds(0, 4096)
-CUTOUT = Bounds(0, 8192)
+        It is no part of the construction, where the command line would wrap its message.
+
+        Raises:
+          InputError: a number out of its bounds, no such word, or a text that no file system and no terminal takes. None
+            stands for a default, and passes.
+        """
+        for name, entry in entries(type(self)).items():
+            if not entry.part:
+                _check_value(name, getattr(self, name), entry)
 
 
-def check_settings(config: Any, bounds: Mapping[str, Bounds]) -> None:
-    """Checks the fields of a configuration one by one: numbers, words to choose from, texts and places.
+class Configuration(Settings):
+    """Settings in parts, and some of their own. Its classes are frozen dataclasses with `init=False`.
 
-    Args:
-      config: a dataclass.
-      bounds: of its numbers, by name; None stands for a default, and passes.
-
-    Raises:
-      InputError: a field that is out of its bounds, no such word, or a text that no file system and no terminal takes.
+    Settings of the parts are given by their names, as the others are: `SearchConfig(epochs=20)` and
+    `dataclasses.replace(config, epochs=20)`. They are read in their part: `config.loop.epochs`.
     """
-    for name, bound in bounds.items():
-        value = getattr(config, name)
-        if value is not None:
-            bound.check(name, value)
-    for name, kind in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if get_origin(kind) is Literal and value not in get_args(kind):
-            raise InputError(f"{option(name)} is {value!r}; give {' or '.join(map(str, get_args(kind)))}")
-        if isinstance(value, (str, Path)):
-            _check_text(name, str(value))
+
+    def __init__(self, **given: Any) -> None:
+        """Puts the configuration together.
+
+        Args:
+          **given: settings, and whole parts, by name. A setting replaces that of its part; what is not given has its default.
+
+        Raises:
+          InputError: there is no such setting.
+        """
+        known, fields = entries(type(self)), dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
+        values = {field.name: given.pop(field.name, field.default) for field in fields}
+        changes: dict[str, dict[str, Any]] = {}
+        for name, value in given.items():
+            if name not in known:
+                raise InputError(_unknown(type(self), name, [*known, *values]))
+            changes.setdefault(known[name].part, {})[name] = value
+        for part, changed in changes.items():
+            values[part] = dataclasses.replace(values[part], **changed)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def check(self) -> None:
+        """Checks every value that can be checked without the data, part by part.
+
+        Raises:
+          InputError: a value out of its range.
+        """
+        super().check()
+        for value in vars(self).values():
+            if isinstance(value, Settings) and not isinstance(value, Configuration):
+                value.check()
+
+
+@functools.cache
+def entries(kind: type[Settings]) -> Mapping[str, Entry]:
+    """The settings of a class and of its parts, by name; those of configurations in it are their own."""
+    found: dict[str, Entry] = {}
+    hints, annotated = get_type_hints(kind), get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
+        hint = hints[field.name]
+        if not (isinstance(hint, type) and issubclass(hint, Settings)):
+            found[field.name] = Entry("", hint, getattr(annotated[field.name], "__metadata__", ()))
+        elif not issubclass(hint, Configuration):
+            found |= {name: entry._replace(part=field.name) for name, entry in entries(hint).items()}
+    return found
+
+
+def flat(settings: Settings) -> dict[str, Any]:
+    """The values of a configuration and of its parts, by name, as its constructor takes them; without configurations in it."""
+    parts = entries(type(settings)).items()
+    return {name: getattr(getattr(settings, entry.part) if entry.part else settings, name) for name, entry in parts}
+
+
+def as_json(settings: Settings) -> dict[str, Any]:
+    """The settings that decide the result, as JSON data; the constructor takes them back."""
+    known = entries(type(settings))
+    deciding = {name: value for name, value in flat(settings).items() if WITHOUT_EFFECT not in known[name].marks}
+    return json.loads(json.dumps(deciding, default=_as_plain))
+
+
+def _as_plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's."""
+    return value.item()
+
+
+def _unknown(kind: type, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name[:80], known, n=1)
+    mend = f"{near[0]} is meant?" if near else f"known are {', '.join(known)}"
+    return f"{kind.__name__} has no setting {shortened(name)}; {mend}"
+
+
+def _check_value(name: str, value: Any, entry: Entry) -> None:
+    for mark in entry.marks:
+        if isinstance(mark, Bounds) and value is not None:
+            mark.check(name, value)
+    if get_origin(entry.kind) is Literal and value not in get_args(entry.kind):
+        raise InputError(f"{option(name)} is {value!r}; give {' or '.join(map(str, get_args(entry.kind)))}")
+    if isinstance(value, (str, Path)):
+        _check_text(name, str(value))
 
 
 def _check_text(name: str, text: str) -> None:
-    if "\0" in text or not is_unicode(text):
-        raise InputError(f"{option(name)} is {text!a}; give a text in UTF-8 without zero bytes")
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8, which arguments with other bytes cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
-
-
-def check_dataset_name(name: str) -> None:
-    """Raises an `InputError` for a data set's name that would lead out of the folder of all sets or of all runs."""
-    if not name.strip() or name in (".", "..") or set(name) & set("/\\\n\r\t"):
-        raise InputError(f"--dataset is {name!r}; give the name of a data set, not a place or an empty text")
-
-
-def _number_text(value: Any) -> str:
-    # Python writes no whole numbers of more than 4,300 digits.
-    digits = isinstance(value, int) and value.bit_length() // 3
-    return f"a number of about {digits:,} digits" if digits > 1000 else str(value)
-
-
-def as_json(config: Any, *, without: Iterable[str] = WITHOUT_EFFECT) -> dict[str, Any]:
-    """The fields of a configuration that decide the result, as JSON data."""
-    fields = dataclasses.asdict(config)
-    for name in without:
-        fields.pop(name, None)
-    return json.loads(json.dumps(fields, default=_as_plain))
-
-
-def _as_plain(number: Any) -> Any:
-    """A number of NumPy's as one of Python's."""
-    return number.item()
-
-
-def named_after(config: Config, data: Any, kind: type) -> Config:
-    """A configuration with the name of the data that are given beside it, if there are any.
-
-    Args:
-      config: the settings, with a field `dataset`.
-      data: the images or the text, or None.
-      kind: the class that they must be of.
-
-    Raises:
-      InputError: they are something else.
-    """
-    if data is None:
-        return config
-    if not isinstance(data, kind):
-        raise InputError(
-            f"the data are a {type(data).__name__}; give a {kind.__name__}, or the name of a set in the configuration's dataset"
-        )
-    return dataclasses.replace(config, dataset=data.name)
-
-
-def folder_name(name: str) -> str:
-    """A data set's name as a part of a folder's name: what is no letter, digit, dot, underscore or hyphen becomes a hyphen."""
-    return re.sub(r"[^\w.-]+", "-", name)
-
-
-def genotype_label(genotype: str, published: Collection[str]) -> str:
-    """A name for folders: that of a published cell, of a file or a run's folder, or a digest of the text form."""
-    if (name := plain_text(genotype).strip()) in published:
-        return name
-    if is_genotype_text(genotype):
-        return hashlib.sha256(genotype.encode()).hexdigest()[:8]
-    path, _, member = genotype.rpartition(":")
-    return f"{Path(path).resolve().stem}-{member}" if path else Path(genotype).resolve().stem
+        whole = False
+    else:
+        whole = "\0" not in text
+    if not whole:
+        raise InputError(f"{option(name)} is {text!a}; give a text in UTF-8 without zero bytes")

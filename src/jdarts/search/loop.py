@@ -6,7 +6,7 @@ from typing import TextIO
 from jdarts import data
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices, check_share
-from jdarts.runs.settings import named_after
+from jdarts.runs.names import named_after
 from jdarts.search import summary
 from jdarts.search.config import SearchConfig
 from jdarts.search.summary import SearchResult
@@ -28,7 +28,7 @@ def search(
     Args:
       config: the settings.
       dataset: the images, where they are not one of `jdarts.data.NAMES`; its name then stands in place of
-        `config.dataset`.
+        `config.data.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other searches of this process.
 
@@ -40,12 +40,12 @@ def search(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config = named_after(config, dataset, data.ImageDataset)
-    images = functools.cache(lambda: dataset or data.load(config.dataset, config.data_dir))
+    images = functools.cache(lambda: dataset or data.load(config.data.dataset, config.data.data_dir))
 
     def task() -> SearchTask:
         # Devices that are not there are refused before the data are read.
-        devices = Devices(config.devices, config.parallel)
-        check_share(config.batch_size, devices.count, "--batch-size")
+        devices = Devices(config.parallelism.devices, config.parallelism.parallel)
+        check_share(config.batches.batch_size, devices.count, "--batch-size")
         return search_task(config, images(), devices)
 
     return run(
@@ -62,4 +62,4 @@ def search(
 
 def title(config: SearchConfig) -> str:
     """What is written above the drawings of a search's cells."""
-    return f"{config.dataset}, seed {config.seed}"
+    return f"{config.data.dataset}, seed {config.run.seed}"

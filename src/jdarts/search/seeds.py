@@ -9,7 +9,7 @@ from jdarts import data
 from jdarts.runs import CompiledPrograms, RunFolder, processes
 from jdarts.runs.batched import batched
 from jdarts.runs.devices import Devices, check_share
-from jdarts.runs.settings import named_after
+from jdarts.runs.names import named_after
 from jdarts.runs.start import begin, check_finished, show
 from jdarts.runs.store import Part
 from jdarts.search import summary
@@ -56,7 +56,7 @@ def _search_seeds(
     every = [(each, RunFolder(each.folder)) for each in config.of_each_seed()]
     for each, folder in every:
         folder.check(each.to_json())
-    images = functools.cache(lambda: dataset or data.load(config.dataset, config.data_dir))
+    images = functools.cache(lambda: dataset or data.load(config.data.dataset, config.data.data_dir))
     found: dict[Path, summary.SearchSummary] = {}
     remarks: list[str] = []
     for each, folder in every:
@@ -66,7 +66,7 @@ def _search_seeds(
     show([*(f"{path} has finished" for path in found), *remarks], stream)
     left = [(each, folder) for each, folder in every if folder.path not in found]
     if left:
-        parts = [Part(folder, each.to_json(), title(each), f"seed {each.seed}") for each, folder in left]
+        parts = [Part(folder, each.to_json(), title(each), f"seed {each.run.seed}") for each, folder in left]
         for ended in begin(lambda: _task([each for each, _ in left], config, images()), parts, stream, programs):
             found[ended.result.folder] = ended
     together = SeedsSummary(tuple(found[folder.path] for _, folder in every))
@@ -77,7 +77,7 @@ def _search_seeds(
 def _task(left: list[SearchConfig], config: SearchConfig, dataset: data.ImageDataset) -> SearchTask:
     """The searches that have not finished as one task."""
     single = search_task(left[0], dataset, _devices(config, len(left)))
-    seeds = [each.seed for each in left]
+    seeds = [each.run.seed for each in left]
     named = ", ".join(map(str, seeds))
     together = batched(single, seeds, description=f"{len(seeds)} searches at once, seeds {named}: {single.description}")
     return dataclasses.replace(together, savings=memory_savings(left[0], 1))
@@ -85,7 +85,7 @@ def _task(left: list[SearchConfig], config: SearchConfig, dataset: data.ImageDat
 
 def _devices(config: SearchConfig, left: int) -> Devices:
     """Those that share so many searches; one of each process where all cannot do so equally, as some seeds have finished."""
-    devices = Devices(config.devices)
+    devices = Devices(config.parallelism.devices)
     if left % devices.count:
         devices = Devices(1)
     check_share(left, devices.count, "--seeds")

@@ -138,27 +138,28 @@ def search_program(
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
     """
-    steps_per_epoch = counts[0] // config.batch_size
+    steps_per_epoch = counts[0] // config.batches.batch_size
     model = Supernet(
         config.space,
-        config.channels,
-        config.cells,
+        config.size.channels,
+        config.size.cells,
         classes,
         dtype=jnp.dtype(config.precision),
         remat=config.remat,
     )
 
     def training_model(axis_name: str | None) -> Supernet:
-        return model.clone(axis_name=axis_name if config.batch_statistics == "synchronised" else None)
+        return model.clone(axis_name=axis_name if config.norm.batch_statistics == "synchronised" else None)
 
     rate = optim.epoch_cosine(
-        config.learning_rate, config.learning_rate_min, epochs=config.epochs, steps_per_epoch=steps_per_epoch
+        config.rate.learning_rate,
+        config.rate.learning_rate_min,
+        epochs=config.loop.epochs,
+        steps_per_epoch=steps_per_epoch,
     )
-    sgd = {"momentum": config.momentum, "weight_decay": config.weight_decay}
-    weight_optimizer = optim.weight_optimizer(rate, clip=config.clip, **sgd)
-    alpha_optimizer = optim.alpha_optimizer(
-        config.alpha_learning_rate, b1=config.alpha_b1, b2=config.alpha_b2, weight_decay=config.alpha_weight_decay
-    )
+    sgd = {"momentum": config.momentum, "weight_decay": config.weights.weight_decay}
+    weight_optimizer = optim.weight_optimizer(rate, clip=config.weights.clip, **sgd)
+    alpha_optimizer = config.alphas.optimizer()
     # The reference implementation does not clip in the virtual step.
     hypergradient = hypergradient_named(config.hypergradient, optim.weight_optimizer(rate, clip=None, **sgd))
 
@@ -180,7 +181,7 @@ def search_program(
 
     def rows(data_key: jax.Array, epoch: jax.Array) -> Rows:
         keys = jax.random.split(jax.random.fold_in(data_key, epoch))
-        size = {"steps": steps_per_epoch, "batch_size": config.batch_size}
+        size = {"steps": steps_per_epoch, "batch_size": config.batches.batch_size}
         return Rows(*(shuffled_rows(key, count, **size) for key, count in zip(keys, counts)))
 
     def step(

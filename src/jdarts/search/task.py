@@ -97,7 +97,9 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
       InputError: images that do not fit the settings.
     """
     images = search_images(config, dataset, devices)
-    augmentation = dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout)
+    augmentation = dataset.augmentation.changed(
+        padding=config.augmentation.padding, flip=config.augmentation.flip, cutout=config.augmentation.cutout
+    )
     check_augmentation(augmentation, dataset.image_shape)
     program = search_program(
         config,
@@ -117,15 +119,17 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         images=images,
         space=config.space,
         edges_per_node=config.edges_per_node,
-        options=Options(config.epochs, config.log_every, config.checkpoint_minutes, config.keep_checkpoints),
-        seed=np.uint32(config.seed),
+        options=Options(
+            config.loop.epochs, config.loop.log_every, config.loop.checkpoint_minutes, config.loop.keep_checkpoints
+        ),
+        seed=np.uint32(config.run.seed),
         fingerprint=images.fingerprint,
         steps_per_epoch=images.steps_per_epoch,
-        units_per_step=config.batch_size,
+        units_per_step=config.batches.batch_size,
         template=template,
         description=(
-            f"searching on {config.dataset}: {len(images.train):,} images for the weights, {len(images.valid):,} for the "
-            f"alphas; {config.cells} cell{'s' if config.cells > 1 else ''}, {weights:,} weights, hypergradient "
+            f"searching on {config.data.dataset}: {len(images.train):,} images for the weights, {len(images.valid):,} for the "
+            f"alphas; {config.size.cells} cell{'s' if config.size.cells > 1 else ''}, {weights:,} weights, hypergradient "
             f"{config.hypergradient}"
         ),
         key=(SearchTask.noun, settings, of_images, shapes, devices.key),
@@ -146,11 +150,11 @@ def search_images(config: SearchConfig, dataset: data.ImageDataset, devices: Dev
     return SearchImages(
         dataset,
         devices,
-        batch_size=config.batch_size,
+        batch_size=config.batches.batch_size,
         train_fraction=config.train_fraction,
-        split_seed=config.split_seed,
-        cells=config.cells,
-        images_on=config.images_on,
+        split_seed=config.batches.split_seed,
+        cells=config.size.cells,
+        images_on=config.batches.images_on,
     )
 
 
@@ -182,8 +186,8 @@ def memory_savings(config: SearchConfig, devices: int) -> list[Saving]:
     savings: list[Saving] = []
     if not config.remat:
         # Kept are the outputs of all cells, and the maps inside of one at a time.
-        savings.append(("--remat", min(1.0, 2 / config.cells)))
-    share = config.batch_size // devices
+        savings.append(("--remat", min(1.0, 2 / config.size.cells)))
+    share = config.batches.batch_size // devices
     parts = next((n for n in range(2, share // 2 + 1) if share % (n * config.microbatches) == 0), None)
     if parts and share // (parts * config.microbatches) >= 2:
         savings.append((f"--microbatches {parts * config.microbatches}", 1 / parts))
@@ -192,7 +196,7 @@ def memory_savings(config: SearchConfig, devices: int) -> list[Saving]:
     estimators = saved_by_estimator(config.hypergradient, _OF_ESTIMATORS)
     if config.precision == "bfloat16":
         estimators = [each for each in estimators if "finite_difference" not in each[0]]
-    return [*savings, *estimators, *saved_by_sharing(config.batch_size, devices)]
+    return [*savings, *estimators, *saved_by_sharing(config.batches.batch_size, devices)]
 
 
 _SEED = jax.ShapeDtypeStruct((), jnp.uint32)

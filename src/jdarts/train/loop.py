@@ -8,7 +8,7 @@ from jdarts import data
 from jdarts.data.streamed.dataset import LARGE, LargeDataset, open_large
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices
-from jdarts.runs.settings import named_after
+from jdarts.runs.names import named_after
 from jdarts.train import summary
 from jdarts.train.config import TrainConfig
 from jdarts.train.summary import TrainResult
@@ -32,7 +32,7 @@ def train(
     Args:
       config: the settings.
       dataset: the images, where they are not one of `jdarts.data.NAMES`; its name then stands in place of
-        `config.dataset`.
+        `config.data.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other trainings of this process.
 
@@ -52,7 +52,7 @@ def train(
 
     def task() -> TrainTask:
         # Devices that are not there are refused before the data are read.
-        devices = Devices(config.devices, config.parallel)
+        devices = Devices(config.parallelism.devices, config.parallelism.parallel)
         return train_task(config, images(), devices)
 
     return run(
@@ -67,6 +67,6 @@ def train(
 
 
 def _load(config: TrainConfig) -> data.ImageDataset | LargeDataset:
-    if config.dataset in LARGE:
-        return open_large(config.dataset, config.data_dir)
-    return data.load(config.dataset, config.data_dir)
+    if config.data.dataset in LARGE:
+        return open_large(config.data.dataset, config.data.data_dir)
+    return data.load(config.data.dataset, config.data.data_dir)

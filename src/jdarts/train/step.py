@@ -119,7 +119,7 @@ def train_program(
 
     def optimizer(learning_rate: Any) -> optax.GradientTransformation:
         return optim.weight_optimizer(
-            learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, clip=config.clip
+            learning_rate, momentum=config.momentum, weight_decay=config.weights.weight_decay, clip=config.weights.clip
         )
 
     dtype = wide_type(model.dtype)
@@ -152,7 +152,7 @@ def train_program(
     ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
         # The operation `noise` is each device's own; paths are dropped as on one device.
         keys = jax.random.split(key)
-        statistics_axis = axis_name if config.batch_statistics == "synchronised" else None
+        statistics_axis = axis_name if config.norm.batch_statistics == "synchronised" else None
         network = model.clone(axis_name=statistics_axis, batch_axis=axis_name)
         (logits, auxiliary), changed = network.apply(
             {"params": weights, "batch_stats": model_state},

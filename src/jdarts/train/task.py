@@ -140,23 +140,25 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
         genotype=config.cell,
         network={
             "stem": config.network,
-            "channels": config.channels,
-            "cells": config.cells,
+            "channels": config.size.channels,
+            "cells": config.size.cells,
             "auxiliary": config.auxiliary,
         },
         variables=program.variables,
         conditions=lambda epoch: (config.learning_rate_in(epoch), config.drop_path_in(epoch)),
         test=config.test,
-        options=Options(config.epochs, config.log_every, config.checkpoint_minutes, config.keep_checkpoints),
-        seed=config.seed,
+        options=Options(
+            config.loop.epochs, config.loop.log_every, config.loop.checkpoint_minutes, config.loop.keep_checkpoints
+        ),
+        seed=config.run.seed,
         fingerprint=images.fingerprint,
         steps_per_epoch=images.steps_per_epoch,
-        units_per_step=config.batch_size,
+        units_per_step=config.batches.batch_size,
         template=template,
         description=_description(config, images, _weights(template)),
         key=_key(config, images, devices),
-        programs=_programs(program, images, seeds, template, config.batch_size),
-        savings=saved_by_sharing(config.batch_size, devices.count),
+        programs=_programs(program, images, seeds, template, config.batches.batch_size),
+        savings=saved_by_sharing(config.batches.batch_size, devices.count),
         devices=devices,
     )
 
@@ -170,22 +172,26 @@ def train_images(
       InputError: images that do not fit the settings.
     """
     common: Any = {
-        "batch_size": config.batch_size,
+        "batch_size": config.batches.batch_size,
         "validation_fraction": config.validation_fraction,
-        "augmentation": dataset.augmentation.changed(padding=config.padding, flip=config.flip, cutout=config.cutout),
+        "augmentation": dataset.augmentation.changed(
+            padding=config.augmentation.padding, flip=config.augmentation.flip, cutout=config.augmentation.cutout
+        ),
     }
     if isinstance(dataset, LargeDataset):
         return LargeImages(
             dataset,
             devices,
-            epochs=config.epochs,
+            epochs=config.loop.epochs,
             side=config.side,
             color_jitter=config.color_jitter,
             workers=config.worker_count,
-            seed=config.seed,
+            seed=config.run.seed,
             **common,
         )
-    return MemoryImages(dataset, devices, split_seed=config.split_seed, images_on=config.images_on, **common)
+    return MemoryImages(
+        dataset, devices, split_seed=config.batches.split_seed, images_on=config.batches.images_on, **common
+    )
 
 
 def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
@@ -214,14 +220,14 @@ def _description(config: TrainConfig, images: TrainingImages, weights: int) -> s
     counts = f"{images.train_count:,} images"
     if images.valid_count:
         counts += f", {images.valid_count:,} held out"
-    cells = f"{config.cells} cell{'s' if config.cells > 1 else ''}"
+    cells = f"{config.size.cells} cell{'s' if config.size.cells > 1 else ''}"
     head = f"and an auxiliary head{_head_note(config, images)}, " if config.auxiliary else ""
-    return f"training on {config.dataset}: {counts}; {cells}, {weights:,} weights, {head}{config.genotype}"
+    return f"training on {config.data.dataset}: {counts}; {cells}, {weights:,} weights, {head}{config.genotype}"
 
 
 def _head_note(config: TrainConfig, images: TrainingImages) -> str:
     """The windows of the auxiliary head, where the size of the images makes them others than the paper's."""
-    stem, cells = config.network, config.cells
+    stem, cells = config.network, config.size.cells
     sides = [auxiliary_windows(stem, cells, side) for side in images.image_shape[:2]]
     if all(side == (WINDOW, AUXILIARY_STRIDE[stem]) for side in sides):
         return ""

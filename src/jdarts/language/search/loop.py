@@ -11,7 +11,7 @@ from jdarts.language.search.task import LanguageSearchTask, language_search_task
 from jdarts.language.settings import used_text
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices
-from jdarts.runs.settings import named_after
+from jdarts.runs.names import named_after
 
 
 def search_language(
@@ -30,7 +30,7 @@ def search_language(
     Args:
       config: the settings.
       corpus: the text, where it is not one that `jdarts.data.load_text` finds by name; its own name then stands in place
-        of `config.dataset`.
+        of `config.text.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other searches of this process.
 
@@ -42,11 +42,11 @@ def search_language(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config = named_after(config, corpus, TextCorpus)
-    text = functools.cache(lambda: used_text(config, corpus or load_text(config.dataset, config.data_dir)))
+    text = functools.cache(lambda: used_text(config, corpus or load_text(config.text.dataset, config.text.data_dir)))
 
     def task() -> LanguageSearchTask:
         # Devices that are not there are refused before the text is read.
-        devices = Devices(config.devices, config.parallel)
+        devices = Devices(config.parallelism.devices, config.parallelism.parallel)
         return language_search_task(config, text(), devices)
 
     return run(
@@ -55,7 +55,7 @@ def search_language(
         noun=LanguageSearchTask.noun,
         fingerprint=lambda: text().fingerprint,
         finished=summary.read,
-        title=f"{config.dataset}, seed {config.seed}",
+        title=f"{config.text.dataset}, seed {config.run.seed}",
         stream=stream,
         programs=programs,
     )

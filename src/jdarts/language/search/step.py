@@ -95,16 +95,14 @@ def search_program(
       dtype: type of weights, alphas and computation.
     """
     model = LanguageModel(config.space, vocabulary, config.width, dtype)
-    weights_settings: Any = {"weight_decay": config.weight_decay, "clip": config.clip}
-    alpha_optimizer = optim.alpha_optimizer(
-        config.alpha_learning_rate, b1=config.alpha_b1, b2=config.alpha_b2, weight_decay=config.alpha_weight_decay
-    )
+    weights_settings: Any = {"weight_decay": config.weights.weight_decay, "clip": config.weights.clip}
+    alpha_optimizer = config.alphas.optimizer()
 
     def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, mask_key = jax.random.split(jax.random.key(seed), 4)
         alphas = init_recurrent_alphas(alpha_key, config.space, dtype)
-        reading = beginning(config.batch_size, config.width, dtype)
-        words = jnp.zeros((1, config.batch_size), jnp.int32)
+        reading = beginning(config.batches.batch_size, config.width, dtype)
+        words = jnp.zeros((1, config.batches.batch_size), jnp.int32)
         variables = model.init(weight_key, words, reading.hidden, alphas, train=True)
         state = bilevel.init_state(
             step_key,
@@ -119,9 +117,14 @@ def search_program(
 
     def network_input(key: jax.Array, piece: TextSegment, hidden: jax.Array, *, regularised: bool) -> Segment:
         masks = draw_masks(
-            key, config.rates, vocabulary=vocabulary, batch=config.batch_size, width=config.width, dtype=dtype
+            key,
+            config.dropped.rates,
+            vocabulary=vocabulary,
+            batch=config.batches.batch_size,
+            width=config.width,
+            dtype=dtype,
         )
-        activation, temporal = (config.activation, config.temporal) if regularised else (0.0, 0.0)
+        activation, temporal = (config.penalties.activation, config.penalties.temporal) if regularised else (0.0, 0.0)
         return Segment(
             tokens=piece.inputs,
             targets=piece.targets,
@@ -141,18 +144,18 @@ def search_program(
         axis_name: str | None = None,
     ) -> tuple[SearchState, dict[str, jax.Array]]:
         number = state.bilevel.step
-        statistics_axis = axis_name if config.batch_statistics == "synchronised" else None
+        statistics_axis = axis_name if config.norm.batch_statistics == "synchronised" else None
         loss_fn = language_loss(model.clone(axis_name=statistics_axis), axis_name=axis_name)
         pieces = [
-            cut(reading, words, wanted, size=config.bptt, rows=count)
+            cut(reading, words, wanted, size=config.batches.bptt, rows=count)
             for reading, words, wanted, count in zip(
-                (state.train, state.valid), (train_words, valid_words), (length, jnp.int32(config.bptt)), rows
+                (state.train, state.valid), (train_words, valid_words), (length, jnp.int32(config.batches.bptt)), rows
             )
         ]
         keys = jax.random.split(jax.random.fold_in(state.mask_key, number))
         train = network_input(keys[0], pieces[0], state.train.hidden, regularised=True)
         valid = network_input(keys[1], pieces[1], state.valid.hidden, regularised=False)
-        rate = config.learning_rate * pieces[0].length.astype(jnp.float32) / config.bptt
+        rate = config.learning_rate * pieces[0].length.astype(jnp.float32) / config.batches.bptt
         hypergradient = hypergradient_named(config.hypergradient, rate, **weights_settings)
         if config.hypergradient == "reference":
             hypergradient = without_regularisation(

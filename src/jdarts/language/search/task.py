@@ -122,20 +122,20 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
     """
     vocabulary = table_rows(config, corpus)
     for split in ("train", "valid"):
-        check_holds_segment(corpus, split, batch_size=config.batch_size, bptt=config.bptt)
+        check_holds_segment(corpus, split, batch_size=config.batches.batch_size, bptt=config.batches.bptt)
     for split in ("valid", "test"):
         check_can_be_evaluated(config, corpus, split, "evaluation_batch_size")
     streams = (
-        stream_of(corpus.train, config.batch_size, size=config.bptt, devices=devices),
-        stream_of(corpus.valid, config.batch_size, size=config.bptt, devices=devices),
+        stream_of(corpus.train, config.batches.batch_size, size=config.batches.bptt, devices=devices),
+        stream_of(corpus.valid, config.batches.batch_size, size=config.batches.bptt, devices=devices),
     )
     rows = streams[0].rows, streams[1].rows
-    steps = steps_per_pass(rows[0], bptt=config.bptt)
+    steps = steps_per_pass(rows[0], bptt=config.batches.bptt)
     program = search_program(config, vocabulary=vocabulary, rows=rows, steps_per_epoch=steps)
     template = jax.eval_shape(program.init, SEED)
     settings = json.dumps({**config.to_json(), "seed": None}, sort_keys=True)
     variables = {"params": template.bilevel.weights, "batch_stats": template.bilevel.model_state}
-    size: Any = {"columns": config.evaluation_batch_size, "bptt": config.bptt, "width": config.width}
+    size: Any = {"columns": config.batches.evaluation_batch_size, "bptt": config.batches.bptt, "width": config.width}
     inputs = template, *(stream.shape() for stream in streams), jax.ShapeDtypeStruct((), jnp.int32)
     batch_statistics = config.evaluation_statistics == "batch"
     evaluate = evaluation_program(
@@ -145,14 +145,16 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
         corpus=corpus,
         streams=streams,
         space=config.space,
-        bptt=config.bptt,
+        bptt=config.batches.bptt,
         evaluated=functools.partial(text_evaluation, **size),
         network={"width": config.width, "vocabulary": vocabulary},
-        options=Options(config.epochs, config.log_every, config.checkpoint_minutes, config.keep_checkpoints),
-        seed=np.uint32(config.seed),
+        options=Options(
+            config.loop.epochs, config.loop.log_every, config.loop.checkpoint_minutes, config.loop.keep_checkpoints
+        ),
+        seed=np.uint32(config.run.seed),
         fingerprint=corpus.fingerprint,
         steps_per_epoch=steps,
-        units_per_step=config.batch_size * config.bptt,
+        units_per_step=config.batches.batch_size * config.batches.bptt,
         template=template,
         description=(
             f"searching on {corpus.name}: {len(corpus.train):,} words for the weights, {len(corpus.valid):,} for the alphas, "
@@ -167,8 +169,8 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
         },
         savings=text_savings(
             saved_by_estimator(config.hypergradient, _OF_ESTIMATORS),
-            batch_size=config.batch_size,
-            bptt=config.bptt,
+            batch_size=config.batches.batch_size,
+            bptt=config.batches.bptt,
             devices=devices,
         ),
         devices=devices,

@@ -1,7 +1,6 @@
-"""What a training on text is told: one frozen dataclass, which is also the command line."""
+"""The settings of a training on text, which are also its command line."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,14 +8,20 @@ import tyro
 
 from jdarts import zoo
 from jdarts.genotype import RecurrentGenotype
-from jdarts.language.settings import COLUMNS, LanguageConfig
+from jdarts.language.options import COLUMNS, Dropout
+from jdarts.language.settings import LanguageConfig
 from jdarts.resolve import find_genotype
-from jdarts.runs.settings import WITHOUT_EFFECT, Bounds, as_json, folder_name, genotype_label
+from jdarts.runs.bounds import WIDTH, Bounds
+from jdarts.runs.names import folder_name, genotype_label
+from jdarts.runs.options import Loop, WeightOptimizer
+from jdarts.runs.settings import Part
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class LanguageTrainConfig(LanguageConfig):
     """Settings of a training. The defaults are the paper's for Penn Treebank (section 3.2.2, reference code).
+
+    A run's folder, where --run-dir names none, is runs/train-DATASET-GENOTYPE-seedSEED.
 
     Attributes:
       genotype: the cell to train: the name of a published cell (DARTS_V1, DARTS_V2, ENAS), a search's run folder, a
@@ -27,16 +32,15 @@ class LanguageTrainConfig(LanguageConfig):
       test: test the network, once, at the end.
     """
 
-    epochs: int = 8000
-    width: int = 850
-    weight_decay: float = 8e-7
-    dropoute: float = 0.1
-    keep_checkpoints: int = 2
     genotype: Annotated[str, tyro.conf.arg(metavar="GENOTYPE")] = "DARTS_V2"
-    patience: int = 5
-    rollbacks: int = 10
-    test_batch_size: int = 1
+    width: Annotated[int, WIDTH] = 850
+    patience: Annotated[int, Bounds(1, 1_000_000)] = 5
+    rollbacks: Annotated[int, Bounds(0, 1_000_000)] = 10
+    test_batch_size: Annotated[int, COLUMNS] = 1
     test: bool = True
+    loop: Part[Loop] = Loop(epochs=8000, keep_checkpoints=2)
+    weights: Part[WeightOptimizer] = WeightOptimizer(weight_decay=8e-7, clip=0.25)
+    dropped: Part[Dropout] = Dropout(dropoute=0.1)
 
     def check(self) -> None:
         """As the base class, and a genotype that cannot be found.
@@ -47,10 +51,6 @@ class LanguageTrainConfig(LanguageConfig):
         super().check()
         self.cell  # noqa: B018
 
-    def bounds(self) -> Mapping[str, Bounds]:
-        """Those of the numbers that searches do not have."""
-        return _BOUNDS
-
     @property
     def cell(self) -> RecurrentGenotype:
         """The genotype that is meant."""
@@ -60,11 +60,8 @@ class LanguageTrainConfig(LanguageConfig):
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
         label = genotype_label(self.genotype, zoo.RECURRENT_CELLS)
-        return self.run_dir or Path("runs") / f"train-{folder_name(self.dataset)}-{label}-seed{self.seed}"
+        return self.run.folder("train", folder_name(self.text.dataset), label)
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data; the genotype in its text form, wherever it came from."""
-        return as_json(self, without=WITHOUT_EFFECT) | {"genotype": str(self.cell)}
-
-
-_BOUNDS = {"patience": Bounds(1, 1_000_000), "rollbacks": Bounds(0, 1_000_000), "test_batch_size": COLUMNS}
+        return super().to_json() | {"genotype": str(self.cell)}

@@ -12,7 +12,7 @@ from jdarts.language.train.summary import LanguageTrainResult
 from jdarts.language.train.task import LanguageTrainTask, language_train_task
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices
-from jdarts.runs.settings import named_after
+from jdarts.runs.names import named_after
 
 
 def train_language(
@@ -31,7 +31,7 @@ def train_language(
     Args:
       config: the settings.
       corpus: the text, where it is not one that `jdarts.data.load_text` finds by name; its own name then stands in place
-        of `config.dataset`.
+        of `config.text.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other trainings of this process.
 
@@ -47,11 +47,11 @@ def train_language(
     # The genotype itself in place of where it is found, which may change during the run.
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
-    text = functools.cache(lambda: used_text(config, corpus or load_text(config.dataset, config.data_dir)))
+    text = functools.cache(lambda: used_text(config, corpus or load_text(config.text.dataset, config.text.data_dir)))
 
     def task() -> LanguageTrainTask:
         # Devices that are not there are refused before the text is read.
-        devices = Devices(config.devices, config.parallel)
+        devices = Devices(config.parallelism.devices, config.parallelism.parallel)
         return language_train_task(config, text(), devices)
 
     return run(

@@ -99,8 +99,8 @@ def train_program(
 
     def init(seed: jax.Array) -> TrainState:
         weight_key, key = jax.random.split(jax.random.key(seed))
-        reading = beginning(config.batch_size, state_width or config.width, dtype)
-        words = jnp.zeros((1, config.batch_size), jnp.int32)
+        reading = beginning(config.batches.batch_size, state_width or config.width, dtype)
+        words = jnp.zeros((1, config.batches.batch_size), jnp.int32)
         weights: Any = model.init(weight_key, words, reading.hidden, train=True)["params"]
         zero, infinite = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, jnp.float32)
         return TrainState(
@@ -132,9 +132,9 @@ def train_program(
         piece = cut(state.reading, words, length, size=size, rows=rows)
         masks = draw_masks(
             jax.random.fold_in(state.key, state.step),
-            config.rates,
+            config.dropped.rates,
             vocabulary=vocabulary,
-            batch=config.batch_size,
+            batch=config.batches.batch_size,
             width=config.width,
             dtype=dtype,
         )
@@ -148,15 +148,20 @@ def train_program(
             )
             told = mean_loss(losses_of(prediction, weights, own), own.length)
             penalty = regularisation(
-                prediction, activation=config.activation, temporal=config.temporal, length=own.length
+                prediction,
+                activation=config.penalties.activation,
+                temporal=config.penalties.temporal,
+                length=own.length,
             )
             return told + penalty, (told, prediction.hidden)
 
         (total, (told, hidden)), gradient = jax.value_and_grad(loss, has_aux=True)(state.weights)
         total, told, gradient = mean_over((total, told, gradient), axis_name)
         hidden = sum_over(placed_share(hidden, axis_name), axis_name)
-        rate = config.learning_rate * piece.length.astype(jnp.float32) / config.bptt
-        optimizer = optim.recurrent_weight_optimizer(rate, weight_decay=config.weight_decay, clip=config.clip)
+        rate = config.learning_rate * piece.length.astype(jnp.float32) / config.batches.bptt
+        optimizer = optim.recurrent_weight_optimizer(
+            rate, weight_decay=config.weights.weight_decay, clip=config.weights.clip
+        )
         updates, _ = optimizer.update(gradient, optimizer.init(state.weights), state.weights)
         weights = apply_updates(state.weights, updates)
         norm = optax.tree.norm(gradient)

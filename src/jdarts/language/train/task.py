@@ -158,9 +158,9 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
       InputError: a text that does not fit the settings.
     """
     vocabulary = table_rows(config, corpus)
-    rows_of_segments = sizes(bptt=config.bptt, varied=True)
-    check_holds_segment(corpus, "train", batch_size=config.batch_size, bptt=config.bptt)
-    words = stream_of(corpus.train, config.batch_size, size=rows_of_segments[-1], devices=devices)
+    rows_of_segments = sizes(bptt=config.batches.bptt, varied=True)
+    check_holds_segment(corpus, "train", batch_size=config.batches.batch_size, bptt=config.batches.bptt)
+    words = stream_of(corpus.train, config.batches.batch_size, size=rows_of_segments[-1], devices=devices)
     check_can_be_evaluated(config, corpus, "valid", "evaluation_batch_size")
     if config.test:
         for split in ("valid", "test"):
@@ -170,8 +170,8 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
     settings = config.to_json()
     for name in ("seed", "epochs"):
         del settings[name]
-    columns = (config.evaluation_batch_size, config.test_batch_size)
-    size: Any = {"bptt": config.bptt, "width": config.width}
+    columns = (config.batches.evaluation_batch_size, config.test_batch_size)
+    size: Any = {"bptt": config.batches.bptt, "width": config.width}
     evaluate = functools.partial(
         evaluation_program, program.model, {"params": template.weights}, None, devices=devices, **size
     )
@@ -181,16 +181,18 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
         genotype=config.cell,
         network={"width": config.width, "vocabulary": vocabulary},
         sizes=tuple(rows_of_segments),
-        bptt=config.bptt,
+        bptt=config.batches.bptt,
         columns=columns,
         evaluated=functools.partial(text_evaluation, **size),
         test=config.test,
         largest=_step_name(max(rows_of_segments)),
-        options=Options(config.epochs, config.log_every, config.checkpoint_minutes, config.keep_checkpoints),
-        seed=np.uint32(config.seed),
+        options=Options(
+            config.loop.epochs, config.loop.log_every, config.loop.checkpoint_minutes, config.loop.keep_checkpoints
+        ),
+        seed=np.uint32(config.run.seed),
         fingerprint=corpus.fingerprint,
-        steps_per_epoch=steps_per_pass(words.rows, bptt=config.bptt),
-        units_per_step=config.batch_size * config.bptt,
+        steps_per_epoch=steps_per_pass(words.rows, bptt=config.batches.bptt),
+        units_per_step=config.batches.batch_size * config.batches.bptt,
         template=template,
         description=(
             f"training on {corpus.name}: {len(corpus.train):,} words, {len(corpus.vocabulary):,} different ones; "
@@ -202,7 +204,7 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
             **_programs(program, template, words, rows_of_segments),
             **{_evaluation_name(each): evaluate(columns=each) for each in columns[: 1 + config.test]},
         },
-        savings=text_savings((), batch_size=config.batch_size, bptt=config.bptt, devices=devices),
+        savings=text_savings((), batch_size=config.batches.batch_size, bptt=config.batches.bptt, devices=devices),
         devices=devices,
     )
 

@@ -1,0 +1,54 @@
+"""Names of data sets and of runs' folders."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jdarts.errors import InputError
+from jdarts.genotype.text import is_genotype_text, plain_text
+
+Config = TypeVar("Config", bound=Any)
+
+
+def check_dataset_name(name: str) -> None:
+    """Raises an `InputError` for a data set's name that would lead out of the folder of all sets or of all runs."""
+    if not name.strip() or name in (".", "..") or set(name) & set("/\\\n\r\t"):
+        raise InputError(f"--dataset is {name!r}; give the name of a data set, not a place or an empty text")
+
+
+def named_after(config: Config, data: Any, kind: type) -> Config:
+    """A configuration with the name of the data that are given beside it, if there are any.
+
+    Args:
+      config: the settings, with a field `dataset`.
+      data: the images or the text, or None.
+      kind: the class that they must be of.
+
+    Raises:
+      InputError: they are something else.
+    """
+    if data is None:
+        return config
+    if not isinstance(data, kind):
+        raise InputError(
+            f"the data are a {type(data).__name__}; give a {kind.__name__}, or the name of a set in the configuration's dataset"
+        )
+    return dataclasses.replace(config, dataset=data.name)
+
+
+def folder_name(name: str) -> str:
+    """A data set's name as a part of a folder's name: what is no letter, digit, dot, underscore or hyphen becomes a hyphen."""
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def genotype_label(genotype: str, published: Collection[str]) -> str:
+    """A name for folders: that of a published cell, of a file or a run's folder, or a digest of the text form."""
+    if (name := plain_text(genotype).strip()) in published:
+        return name
+    if is_genotype_text(genotype):
+        return hashlib.sha256(genotype.encode()).hexdigest()[:8]
+    path, _, member = genotype.rpartition(":")
+    return f"{Path(path).resolve().stem}-{member}" if path else Path(genotype).resolve().stem

@@ -1,0 +1,142 @@
+"""Parts of the configurations of all runs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import optax
+import tyro
+
+from jdarts import optim
+from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, SEED, Bounds
+from jdarts.runs.devices import BatchStatistics, Parallel, check_wrapper
+from jdarts.runs.processes import check_launch
+from jdarts.runs.settings import WITHOUT_EFFECT, Folder, Settings, Whole
+
+_Optional = tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Settings):
+    """Which run it is.
+
+    Attributes:
+      run_dir: folder that gets everything the run leaves behind; the same command resumes the run of a folder (default: a
+        folder below runs that is named after the settings).
+      seed: seed of everything that is random.
+    """
+
+    run_dir: Annotated[Path | None, Folder, WITHOUT_EFFECT] = None
+    seed: Annotated[int, SEED] = 0
+
+    def folder(self, *words: str) -> Path:
+        """The run's folder: `run_dir`, or one below `runs` that is named after these words and the seed."""
+        return self.run_dir or Path("runs") / "-".join([*words, f"seed{self.seed}"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop(Settings):
+    """How long a run is, and what it keeps on the way.
+
+    Attributes:
+      epochs: passes over the data that train the weights; about so many on text.
+      log_every: steps between two records in metrics.jsonl.
+      checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
+      keep_checkpoints: checkpoints to leave on disk.
+    """
+
+    epochs: Annotated[int, EPOCHS] = 50
+    log_every: Annotated[int, Bounds(1, 1_000_000_000), WITHOUT_EFFECT] = 10
+    checkpoint_minutes: Annotated[float, POSITIVE, WITHOUT_EFFECT] = 10.0
+    keep_checkpoints: Annotated[int, Bounds(2, 1_000_000), WITHOUT_EFFECT] = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallelism(Settings):
+    """How the steps of a process are spread over its devices.
+
+    Attributes:
+      devices: devices that share each batch. The result does not depend on their number, up to rounding, unless batch
+        statistics are per_device.
+      parallel: how a step is spread over several devices: jax.pmap, or shard_map on a mesh. jit is for one.
+    """
+
+    devices: Annotated[int, Bounds(1, 65_536), WITHOUT_EFFECT] = 1
+    parallel: Annotated[Parallel, WITHOUT_EFFECT] = "shard"
+
+    def check(self) -> None:
+        """As the base class, and several devices under jit."""
+        super().check()
+        check_wrapper(self.devices, self.parallel)
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchNorm(Settings):
+    """How activations are normalised in training.
+
+    Attributes:
+      batch_statistics: what normalises a batch on several devices. synchronised: the statistics of the whole batch;
+        per_device: each device its share by that share's own, as in the reference implementation; running statistics
+        are the mean of the devices'.
+    """
+
+    batch_statistics: BatchStatistics = "synchronised"
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes(Settings):
+    """The processes of a run, on one machine or several.
+
+    Attributes:
+      cluster: this process is one of several that SLURM, Kubernetes, Open MPI or a Cloud TPU has started; JAX finds the
+        others. All share the run's folder; --devices are then those of each process.
+      coordinator: HOST:PORT of process 0, where no such system has started the processes.
+      num_processes: how many there are.
+      process_id: which of them this one is, from 0.
+    """
+
+    cluster: Annotated[bool, WITHOUT_EFFECT] = False
+    coordinator: Annotated[str | None, _Optional, WITHOUT_EFFECT] = None
+    num_processes: Annotated[int | None, Bounds(1, 65_536), Whole, WITHOUT_EFFECT] = None
+    process_id: Annotated[int | None, Bounds(0, 65_535), Whole, WITHOUT_EFFECT] = None
+
+    def check(self) -> None:
+        """As the base class, and an incomplete description of the processes."""
+        super().check()
+        check_launch(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class AlphaOptimizer(Settings):
+    """Adam for the alphas.
+
+    Attributes:
+      alpha_learning_rate: Adam's step size for the alphas.
+      alpha_b1: decay of Adam's first moment.
+      alpha_b2: decay of Adam's second moment.
+      alpha_weight_decay: L2 penalty on the alphas, inside Adam.
+    """
+
+    alpha_learning_rate: Annotated[float, POSITIVE] = 3e-4
+    alpha_b1: Annotated[float, BELOW_ONE] = 0.5
+    alpha_b2: Annotated[float, BELOW_ONE] = 0.999
+    alpha_weight_decay: Annotated[float, NOT_NEGATIVE] = 1e-3
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimiser."""
+        return optim.alpha_optimizer(
+            self.alpha_learning_rate, b1=self.alpha_b1, b2=self.alpha_b2, weight_decay=self.alpha_weight_decay
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightOptimizer(Settings):
+    """What the weights' optimiser does to a gradient.
+
+    Attributes:
+      weight_decay: L2 penalty on the weights.
+      clip: largest global norm of the weights' gradient.
+    """
+
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 3e-4
+    clip: Annotated[float, POSITIVE] = 5.0
