@@ -172,8 +172,8 @@ def _programs(program: SearchProgram, images: SearchImages, template: SearchStat
     }
 
 
-#: Memory of the steps beside their state in GiB, by XLA's plan at the paper's size with batches of 64.
-_OF_ESTIMATORS = {"exact": 12.2, "finite_difference": 5.1, "first_order": 4.5}
+#: Memory of the steps beside their state in GiB, by XLA's plan at the paper's size with batches of 16.
+_OF_ESTIMATORS = {"exact": 1.76, "finite_difference": 0.65, "first_order": 0.64}
 
 
 def memory_savings(config: SearchConfig, devices: int) -> list[Saving]:
