@@ -4,6 +4,7 @@
 
 #include "cell.h"
 #include "cell_backward.h"
+#include "cell_tangent.h"
 #include "dropped.h"
 #include "native_harness.h"
 
@@ -103,6 +104,96 @@ bool near(const Array<T>& a, const Values& expected, double tolerance) {
   return a.size == Index(expected.size());
 }
 
+// What the cell's functions give at some inputs and cotangents: results, then cotangents of the inputs.
+template <typename T>
+struct Passes {
+  std::vector<Array<T>> in, of, out, kept, found;
+  Array<T> states;
+  jdarts::CellKept<T> writes;
+
+  Passes(const Case& c, const std::vector<Values>& inputs, const std::vector<Values>& cotangents) : states(sizes(c)[0]) {
+    for (const Values& values : inputs) in.push_back(as<T>(values));
+    for (const Values& values : cotangents) of.push_back(as<T>(values)), out.emplace_back(values.size());
+    for (int n = 0; n < 5; ++n) found.emplace_back(inputs[n].size());
+    for (Index size : sizes(c)) kept.emplace_back(size);
+    writes = {kept[0].data.get(), kept[1].data.get(), kept[2].data.get()};
+  }
+  static std::vector<Index> sizes(const Case& c) {
+    const Index W = jdarts::filled<T>(c.width), norms = c.steps * (c.nodes + 1);
+    return {norms * c.batch * W, c.steps * c.cell().rows() * 2 * W, norms * W};
+  }
+  jdarts::CellPass<T> pass() const {
+    return {{in[0].data.get(), in[1].data.get(), in[2].data.get(), in[3].data.get(), in[4].data.get(), in[5].data.get()},
+            out[0].data.get(),
+            {writes.states, writes.products, writes.scales},
+            {of[0].data.get(), of[1].data.get(), of[2].data.get(), of[3].data.get()}};
+  }
+  jdarts::CellGradients<T> gradients(bool matrices) {
+    jdarts::CellGradients<T> to = {found[0].data.get(), found[3].data.get(), found[4].data.get()};
+    if (matrices) to.recurrent = found[1].data.get(), to.matrices = found[2].data.get();
+    return to;
+  }
+  void run(const Case& c, Pool& pool) {
+    const jdarts::CellPass<T> x = pass();
+    jdarts::search_cell<T>(c.cell(), x.in, out[0].data.get(), out[1].data.get(), out[2].data.get(), out[3].data.get(),
+                           writes, pool);
+    jdarts::CellGradients<T> to = gradients(true);
+    to.states = states.data.get();
+    jdarts::search_cell_backward<T>(c.cell(), x.in, x.outputs, x.kept, x.of, to, pool);
+  }
+};
+
+// Tangents beside central differences in double: those of results, and of gradients with the matrices' and without.
+template <typename T>
+bool check_tangents(const Case& c, int threads, std::mt19937& generator) {
+  // A longer step would meet the kink of a ReLU.
+  const double step = 1e-8, tolerance = sizeof(T) == 4 ? 1e-2 : 1e-5;
+  std::vector<Values> cotangents, d_inputs, d_cotangents;
+  for (const Values& values : c.plain(c.inputs)) cotangents.push_back(normal(values.size(), 1, generator));
+  for (const Values& values : c.inputs) d_inputs.push_back(normal(values.size(), 1, generator));
+  for (const Values& values : cotangents) d_cotangents.push_back(normal(values.size(), 1, generator));
+  std::fill(d_inputs[5].begin(), d_inputs[5].end(), 0.0);
+  Pool pool(threads);
+  Passes<T> here(c, c.inputs, cotangents), tangents(c, d_inputs, d_cotangents);
+  here.run(c, pool);
+  const auto moved = [&](double sign) {
+    std::vector<Values> inputs = c.inputs, of = cotangents;
+    for (size_t n = 0; n < inputs.size(); ++n)
+      for (size_t i = 0; i < inputs[n].size(); ++i) inputs[n][i] += sign * step * d_inputs[n][i];
+    for (size_t n = 0; n < of.size(); ++n)
+      for (size_t i = 0; i < of[n].size(); ++i) of[n][i] += sign * step * d_cotangents[n][i];
+    Passes<double> there(c, inputs, of);
+    there.run(c, pool);
+    return there;
+  };
+  const Passes<double> plus = moved(1), minus = moved(-1);
+  const auto agrees = [&](const std::vector<Array<T>>& found, const std::vector<Array<double>>& a,
+                          const std::vector<Array<double>>& b, bool all) {
+    for (size_t n = 0; n < found.size(); ++n) {
+      if (!all && (n == 1 || n == 2)) continue;
+      double size = 1;
+      for (Index i = 0; i < a[n].size; ++i) size = std::max(size, std::abs(a[n].data[i] - b[n].data[i]) / (2 * step));
+      for (Index i = 0; i < a[n].size; ++i)
+        if (!(std::abs(found[n].data[i] - (a[n].data[i] - b[n].data[i]) / (2 * step)) <= tolerance * size)) return false;
+    }
+    return true;
+  };
+  const jdarts::CellPass<T> x = here.pass(), dx = tangents.pass();
+  jdarts::search_cell_tangent<T>(c.cell(), x.in, x.outputs, x.kept, {dx.in.mixture, dx.in.recurrent, dx.in.matrices,
+                                 dx.in.projected, dx.in.hidden, x.in.mask}, tangents.out[0].data.get(),
+                                 tangents.out[1].data.get(), tangents.out[2].data.get(), tangents.out[3].data.get(),
+                                 tangents.writes, pool);
+  bool right = agrees(tangents.out, plus.out, minus.out, true);
+  for (bool matrices : {false, true}) {
+    jdarts::search_cell_backward_tangent<T>(c.cell(), x, here.states.data.get(), dx, tangents.gradients(matrices), pool);
+    right &= agrees(tangents.found, plus.found, minus.found, matrices);
+  }
+  if (!right)
+    std::printf("wrong tangents: T=%td B=%td H=%td N=%td length=%td, %zu bytes, %d threads\n", c.steps, c.batch, c.width,
+                c.nodes, c.length, sizeof(T), threads);
+  return right;
+}
+
 template <typename T>
 bool check_cell(const Case& c, int threads, std::mt19937& generator) {
   const double exact = sizeof(T) == 4 ? 2e-3 : 1e-9;
@@ -170,6 +261,8 @@ bool check_dropped(Index steps, Index batch, Index width, Index words, int threa
   for (Index n = 0; n < mask.size; ++n)
     if (n < width || n % 3) mask.data[n] = T(n % 5 == 0);
   Values product(q.size, 0.0), pull(x.size, 0.0), outer(e.size, 0.0), losses, pulled(q.size), sums(words, 0.0);
+  // Along the product's result and its first row, as tangents of logits and bias.
+  Values d_losses(steps * batch, 0.0), d_probabilities(q.size);
   Array<std::int32_t> targets(steps * batch);
   for (Index r = 0; r < steps * batch; ++r) {
     targets.data[r] = (7 * r) % words;
@@ -187,7 +280,12 @@ bool check_dropped(Index steps, Index batch, Index width, Index words, int threa
       const double p = std::exp(q.data[r * words + v] + double(bias.data[v])) / sum;
       pulled[r * words + v] = x.data[r * width] * (p - (v == targets.data[r]));
       sums[v] += pulled[r * words + v];
+      d_probabilities[r * words + v] = p;
+      d_losses[r] += (p - (v == targets.data[r])) * (product[r * words + v] + product[v]);
     }
+    const Index target = targets.data[r];
+    const double mean = d_losses[r] + product[r * words + target] + product[target];
+    for (Index v = 0; v < words; ++v) d_probabilities[r * words + v] *= product[r * words + v] + product[v] - mean;
   }
   Array<T> c(steps * batch), y(q.size), d(x.size), o(e.size), l(steps * batch), p(q.size), db(words);
   for (Index r = 0; r < c.size; ++r) c.data[r] = x.data[r * width];
@@ -199,8 +297,18 @@ bool check_dropped(Index steps, Index batch, Index width, Index words, int threa
     std::copy_n(q.data.get(), q.size, p.data.get());
     jdarts::word_losses<T>(c.size, words, p.data.get(), bias.data.get(), targets.data.get(), l.data.get(), p.data.get(),
                            pool);
+    Array<T> shares(q.size);
+    std::copy_n(p.data.get(), p.size, shares.data.get());
     jdarts::word_losses_pull<T>(c.size, words, p.data.get(), targets.data.get(), c.data.get(), p.data.get(),
                                 db.data.get(), pool);
+    Array<T> dp(q.size), dl(c.size);
+    std::copy_n(y.data.get(), y.size, dp.data.get());
+    jdarts::word_losses_tangent<T>(c.size, words, dp.data.get(), y.data.get(), shares.data.get(), targets.data.get(),
+                                   dl.data.get(), dp.data.get(), pool);
+    if (!close(dp, d_probabilities) || !close(dl, d_losses)) {
+      std::printf("wrong tangents of words: T=%td B=%td V=%td, %zu bytes\n", steps, batch, words, sizeof(T));
+      return false;
+    }
     if (close(y, product) && close(d, pull) && close(o, outer) && close(l, losses) && close(p, pulled) && close(db, sums))
       return true;
   }
@@ -221,6 +329,7 @@ int main() {
         for (Index length : {0, 2, 3}) {
           const Case c(3, batch, width, nodes, length, generator);
           right &= check_cell<float>(c, 1 + cases % 4, generator) && check_cell<double>(c, 1 + cases % 4, generator);
+          right &= check_tangents<float>(c, 1 + cases % 4, generator) && check_tangents<double>(c, 1 + cases % 4, generator);
           ++cases;
         }
   for (Index width : {1, 7, 33})

@@ -64,6 +64,18 @@ def test_products_in_both_modes_and_all_orders(path):
     )
 
 
+def test_losses_in_both_modes_and_all_orders(path):
+    outputs, mask, embedding, bias, targets = operands((2, 2, 3, 5))
+    check_grads(
+        lambda x, e, b: jnp.sin(output_losses(x, mask, e, b, targets)),
+        (outputs, embedding, bias),
+        order=3,
+        modes=("fwd", "rev"),
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
 def test_targets_of_any_integer_type(path):
     """A vocabulary is larger than the numbers of a type that all targets fit."""
     random = np.random.RandomState(0)

@@ -1,13 +1,20 @@
 """The native search cell over time: against the same cell in operations of JAX, with its derivatives."""
 
+import re
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jdarts import native
+from jdarts.nets.language import LanguageModel
+from jdarts.nets.language_loss import Segment, language_loss
 from jdarts.ops.recurrent import mixed_cell
 from jdarts.ops.search_cell import search_cell
+from jdarts.space import recurrent_space
+from jdarts.xla.jaxprs import has_forward_mode
 
 CONCAT = (0, 1)
 EVERY = tuple(range(5))
@@ -48,6 +55,16 @@ def scalar(function, mask, length, seed=3):
     return loss
 
 
+def curved(function, mask, length):
+    """A loss of all results whose cotangents move with the arguments."""
+
+    def loss(*moving):
+        results = function(moving, mask, length)
+        return sum(jnp.sum(jnp.sin((1 + number) * result)) for number, result in enumerate(results))
+
+    return loss
+
+
 @pytest.mark.parametrize("length", [0, 3])
 def test_results_and_gradients(path, length):
     moving, mask = arguments()
@@ -82,15 +99,61 @@ def test_derivatives_of_gradients(path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), found, expected)
 
 
-def test_gradients_of_matrices_are_left_out_where_nobody_asks(path):
+def test_tangents_of_results_and_gradients(path):
+    """All tangents at once, those of the statistics and of the matrices among them."""
     moving, mask = arguments()
-    loss = scalar(natively, mask, 4)
-    every = jax.grad(loss, argnums=EVERY)(*moving)
-    alone = jax.grad(loss)(*moving)
-    np.testing.assert_allclose(alone, every[0], rtol=1e-12)
-    told = str(jax.make_jaxpr(jax.grad(loss))(*moving))
-    assert "of_matrices=False" in told
-    assert "of_matrices=True" not in told
+    tangents, _ = arguments(seed=1)
+
+    def along(length):
+        function = partial(natively, mask=mask, length=length)
+        results = jax.jvp(lambda *moving: function(moving), moving, tangents)[1]
+        gradients = jax.grad(curved(natively, mask, length), argnums=EVERY)
+        return results, jax.jvp(gradients, moving, tangents)[1]
+
+    # The plain cell has derivatives in reverse mode alone: a pull-back is linear, and its own pull-back its transpose.
+    def plainly_along(length):
+        def pushed(function):
+            results, pull = jax.vjp(function, *moving)
+            return jax.vjp(pull, jax.tree.map(jnp.zeros_like, results))[1](tangents)[0]
+
+        gradients = jax.grad(curved(in_jnp, mask, length), argnums=EVERY)
+        return pushed(lambda *moving: in_jnp(moving, mask, length)), pushed(gradients)
+
+    found, expected = map(jax.jit, (along, plainly_along))
+    for length in (0, 3):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found(length), expected(length)
+        )
+
+
+@pytest.mark.parametrize("argument, results", [(0, 3), (2, 5)])
+def test_tangents_of_the_matrices_gradients_are_left_out_where_nobody_asks(argument, results):
+    if not native.is_native_here("search_cell", np.float64):
+        pytest.skip("no native library can be built here")
+    moving, mask = arguments(steps=2, nodes=1)
+
+    def product(*tangents):
+        gradients = jax.grad(curved(natively, mask, 1), argnums=EVERY)
+        return jax.jvp(gradients, moving, tangents)[1][argument]
+
+    program = jax.jit(product).lower(*moving).as_text()
+    calls = re.findall(r":(\d+) = stablehlo.custom_call @jdarts_search_cell_backward_tangent\(", program)
+    assert calls == [str(results)]
+
+
+def test_the_loss_of_a_search_has_a_forward_mode():
+    """The exact estimator takes the slower way where a loss has none."""
+    if not native.is_native_here("search_cell", np.float32):
+        pytest.skip("no native library can be built here")
+    model = LanguageModel(recurrent_space(nodes=1), 5, 3)
+    words, hidden, alphas = jnp.zeros((2, 2), jnp.int32), jnp.zeros((2, 3), jnp.float32), jnp.zeros((1, 5), jnp.float32)
+    variables = model.init(jax.random.key(0), words, hidden, alphas, train=True)
+
+    def loss(weights, alphas):
+        segment = Segment(words, words, hidden)
+        return language_loss(model)(weights, alphas, variables["batch_stats"], segment, jax.random.key(0))[0]
+
+    assert has_forward_mode(loss, variables["params"], alphas)
 
 
 def test_lanes_of_vmap(path):

@@ -195,8 +195,8 @@ def _in_place(function: str, result: int) -> LoweringRule:
 
 
 def _search_cell(function: str) -> LoweringRule:
-    def rule(ctx: LoweringRuleContext, *operands: Any, concat: tuple[int, ...], of_matrices: bool = True) -> Any:
-        del of_matrices
+    def rule(ctx: LoweringRuleContext, *operands: Any, concat: tuple[int, ...], **asked_for: bool) -> Any:
+        del asked_for
         return jax.ffi.ffi_lowering(_target(function))(ctx, *operands, concat=np.array(concat, np.int64))
 
     return rule
@@ -229,10 +229,13 @@ _RULES = {
     "mixed_highway_second": _plain("mixed_highway_second"),
     "search_cell": _search_cell("search_cell"),
     "search_cell_backward": _search_cell("search_cell_backward"),
+    "search_cell_tangent": _search_cell("search_cell_tangent"),
+    "search_cell_backward_tangent": _search_cell("search_cell_backward_tangent"),
     "dropped_product": _plain("dropped_product"),
     "dropped_pull": _plain("dropped_pull"),
     "dropped_outer": _plain("dropped_outer"),
     "word_losses": _in_place("word_losses", 1),
+    "word_losses_tangent": _in_place("word_losses_tangent", 1),
     "word_losses_pull": _in_place("word_losses_pull", 0),
     "max_pool": _pool("max_pool"),
     "pool_gather": _pool("pool_gather"),

@@ -56,9 +56,10 @@ def _second(*arguments: Any) -> Any:
     return tuple(second_p.bind(*arguments))
 
 
-def _mixed_highway_in_jnp(weights: jax.Array, states: jax.Array, gates: jax.Array, candidates: jax.Array) -> Any:
+def mixed_highway_in_jnp(weights: jax.Array, states: jax.Array, gates: jax.Array, candidates: jax.Array) -> jax.Array:
+    """`mixed_highway` in operations of JAX, with derivatives in both modes."""
     mixed, kept = _mixed(weights, _activations(candidates)), _total(weights) * states
-    return [jnp.sum(kept + jax.nn.sigmoid(gates) * (mixed - kept), axis=0)]
+    return jnp.sum(kept + jax.nn.sigmoid(gates) * (mixed - kept), axis=0)
 
 
 def _backward_in_jnp(weights: Any, states: Any, gates: Any, candidates: Any, cotangent: Any) -> Any:
@@ -140,6 +141,6 @@ def _define(primitive: Primitive, function: Any) -> None:
     define_batching(primitive, batched)
 
 
-_define(mixed_highway_p, _mixed_highway_in_jnp)
+_define(mixed_highway_p, lambda *arguments: [mixed_highway_in_jnp(*arguments)])
 _define(backward_p, _backward_in_jnp)
 _define(second_p, _second_in_jnp)

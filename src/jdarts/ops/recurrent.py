@@ -111,6 +111,7 @@ def mixed_cell(
     more: Sequence[Callable[[jax.Array], jax.Array]] = (),
     running: Moments | None = None,
     axis_name: str | None = None,
+    highways: Callable[..., jax.Array] = mixed_highway,
 ) -> tuple[jax.Array, jax.Array, Moments]:
     """The search cell over time, in operations of JAX.
 
@@ -127,6 +128,7 @@ def mixed_cell(
       more: activations beside those of the kernel.
       running: as in `normalise_states`.
       axis_name: as in `normalise_states`.
+      highways: computes what `mixed_highway` does.
 
     Returns:
       Outputs `[T, B, H]`, the hidden state after the last word, and the statistics of the norms `[T · (N + 1), H]`.
@@ -144,7 +146,7 @@ def mixed_cell(
             dropped = masked(states, mask)
             gates, candidates = product(dropped, gate), product(dropped, candidate)
             of_kernel = mixture_rows[:, : len(ACTIVATIONS)] if more else mixture_rows
-            mixed = mixed_highway(of_kernel, states, gates, candidates)
+            mixed = highways(of_kernel, states, gates, candidates)
             for column, function in enumerate(more, len(ACTIVATIONS)):
                 update = states + sigmoid(gates) * (function(candidates) - states)
                 mixed += jnp.sum(mixture_rows[:, column, None, None] * update, axis=0)

@@ -1,12 +1,13 @@
 """The recurrent search cell over time with the statistics of each batch, and its derivatives, natively on CPUs.
 
 A loop of XLA spends as much time on copies, slices and small matrix products one at a time as on arithmetic. Here the whole
-segment is one function and its derivative another, which adds the matrices' gradients up as it goes. The derivative of that is
-taken of the same cell in operations of JAX.
+segment is one function and its derivative another, which adds the matrices' gradients up as it goes. The tangents of each are one
+function more, at about twice the cost: a product of second derivatives with a vector costs as much as two gradients. What is
+beyond (the derivative of a gradient in reverse mode, third derivatives) is taken of the same cell in operations of JAX.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,15 +15,33 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdarts import native
+from jdarts.ops.highway import mixed_highway_in_jnp
 from jdarts.ops.recurrent import mixed_cell
 from jdarts.xla.batching import define_batching, map_in_turn
-from jdarts.xla.jax_compat import Primitive
+from jdarts.xla.jax_compat import (
+    Primitive,
+    Zero,
+    define_dead_code_rule,
+    instantiate_zeros,
+    is_undefined_primal,
+    primitive_jvps,
+    primitive_transposes,
+)
+from jdarts.xla.tangents import define_jvp_by, no_change
 
 search_cell_p = Primitive("search_cell")
 backward_p = Primitive("search_cell_backward")
+tangent_p = Primitive("search_cell_tangent")
+backward_tangent_p = Primitive("search_cell_backward_tangent")
 
+# Operands of `search_cell_p`: those that have derivatives, then mask and length.
+_FLOATS = 5
 _INPUTS = 7
-_COTANGENTS = 4
+# Its results: those that a caller sees, then what is kept for the derivatives.
+_RESULTS = 4
+_KEPT = 3
+# Operands of `backward_p`: inputs, outputs, what is kept, and cotangents of the results.
+_COTANGENTS = slice(_INPUTS + 1 + _KEPT, _INPUTS + 1 + _KEPT + _RESULTS)
 
 
 def search_cell(
@@ -37,7 +56,7 @@ def search_cell(
 ) -> Any:
     """The cell over all time steps; equal to `jdarts.ops.recurrent.mixed_cell` with the statistics of each batch.
 
-    Derivatives may be taken twice and more in reverse mode. The mask is a constant: no derivative reaches it.
+    Derivatives may be taken in both modes and any number of times. The mask is a constant: no derivative reaches it.
 
     Args:
       mixture: weights of the activations `[E, F]`.
@@ -54,93 +73,132 @@ def search_cell(
       `[T · (N + 1), H]`.
     """
     words = jnp.asarray(length, jnp.int32)
-    results: Any = _cell(mixture, recurrent, matrices, projected, hidden, mask, words, concat)
-    return results[:_COTANGENTS]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(7,))
-def _cell(
-    mixture: Any, recurrent: Any, matrices: Any, projected: Any, hidden: Any, mask: Any, length: Any, concat: Any
-) -> Any:
-    """The results of `search_cell`, and what is kept for the derivative."""
-    operands = (mixture, recurrent, matrices, projected, hidden, mask, length)
+    operands = (mixture, recurrent, matrices, projected, hidden, lax.stop_gradient(mask), words)
     results: Any = search_cell_p.bind(*operands, concat=concat)
-    return tuple(results)
+    return tuple(results[:_RESULTS])
 
 
-def _forward(*primals: Any) -> Any:
-    *given, concat = primals
-    arguments = tuple(argument.value for argument in given)
-    results: Any = _cell(*arguments, concat)
-    # The structure of a tree says whether gradients of the matrices are wanted.
-    wanted = () if given[1].perturbed or given[2].perturbed else None
-    return results, (arguments, results[0], results[_COTANGENTS:], wanted)
+# Derivatives.
 
 
-def _pull_back(concat: tuple[int, ...], residuals: Any, cotangents: Any) -> Any:
-    arguments, outputs, kept, wanted = residuals
-    shapes = [jax.typeof(outputs), jax.typeof(arguments[4])]
-    shapes += [jax.ShapeDtypeStruct((kept[0].shape[0] * kept[0].shape[1], outputs.shape[-1]), outputs.dtype)] * 2
-    known = [
-        jnp.zeros(shape.shape, shape.dtype) if isinstance(cotangent, jax.custom_derivatives.SymbolicZero) else cotangent
-        for shape, cotangent in zip(shapes, cotangents)
-    ]
-    results: Any = _backward((*arguments, outputs, *kept, *known), concat, wanted is not None)
-    of_mixture, of_projected, of_hidden, *matrices = results
-    return of_mixture, *(matrices or (None, None)), of_projected, of_hidden, None, None
+def _cell_jvp(primals: Any, tangents: Any, *, concat: tuple[int, ...]) -> Any:
+    results = search_cell_p.bind(*primals, concat=concat)
+    if all(isinstance(tangent, Zero) for tangent in tangents[:_FLOATS]):
+        return results, list(map(no_change, results))
+    kept = results[_RESULTS:]
+    changes = tangent_p.bind(*primals, results[0], *kept, *map(instantiate_zeros, tangents[:_FLOATS]), concat=concat)
+    return results, changes
 
 
-_cell.defvjp(_forward, _pull_back, symbolic_zeros=True)
+def _tangent_transpose(cotangents: Any, *operands: Any, concat: tuple[int, ...]) -> Any:
+    known, wanted = operands[:-_FLOATS], list(map(is_undefined_primal, operands[-_FLOATS:]))
+    # What is kept has no cotangent: `_backward_tangent_transpose` gives all of it to the inputs.
+    given = map(instantiate_zeros, cotangents[:_RESULTS])
+    of_mixture, of_projected, of_hidden, *of_matrices = backward_p.bind(
+        *known, *given, concat=concat, of_matrices=wanted[1] or wanted[2], of_states=False
+    )
+    found = (of_mixture, *(of_matrices or (None, None)), of_projected, of_hidden)
+    return [*(None for _ in known), *_those(wanted, found)]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _backward(operands: Any, concat: tuple[int, ...], of_matrices: bool) -> Any:
-    """Cotangents of mixture, projected and hidden, and, if asked for, of recurrent and matrices.
-
-    Operands are the arguments, the outputs, what was kept, and the cotangents of the results.
-    """
-    results: Any = backward_p.bind(*operands, concat=concat, of_matrices=of_matrices)
-    return tuple(results)
-
-
-def _second(concat: tuple[int, ...], of_matrices: bool, operands: Any, cotangents: Any) -> Any:
-    def again(floats: Any, given: Any) -> Any:
-        *first, hidden, mask = floats
-        everything = (*first, hidden, mask, *operands[6:-_COTANGENTS], *given)
-        return tuple(_backward_in_jnp(*everything, concat=concat, of_matrices=of_matrices))
-
-    of_arguments, of_given = jax.vjp(again, operands[:6], operands[-_COTANGENTS:])[1](cotangents)
-    # Outputs and what was kept follow from the arguments, and count with them.
-    return ((*of_arguments, *(None,) * (len(operands) - 6 - _COTANGENTS), *of_given),)
+def _backward_jvp(primals: Any, tangents: Any, *, concat: tuple[int, ...], of_matrices: bool, of_states: bool) -> Any:
+    if all(isinstance(tangent, Zero) for tangent in tangents):
+        results = backward_p.bind(*primals, concat=concat, of_matrices=of_matrices, of_states=of_states)
+        return results, list(map(no_change, results))
+    *results, states = backward_p.bind(*primals, concat=concat, of_matrices=of_matrices, of_states=True)
+    moving = [*tangents[:_FLOATS], *tangents[_INPUTS:]]
+    changes = backward_tangent_p.bind(
+        *primals, states, *map(instantiate_zeros, moving), concat=concat, of_matrices=of_matrices
+    )
+    if of_states:
+        # Only `backward_tangent_p` reads them, and its derivative computes them from the inputs.
+        return [*results, states], [*changes, no_change(states)]
+    return results, changes
 
 
-_backward.defvjp(
-    lambda operands, concat, of_matrices: (_backward(operands, concat, of_matrices), operands),
-    _second,
-)
+def _backward_tangent_transpose(cotangents: Any, *operands: Any, concat: tuple[int, ...], of_matrices: bool) -> Any:
+    known, linear = operands[: _COTANGENTS.stop + 1], operands[_COTANGENTS.stop + 1 :]
+
+    def function(floats: Any, given: Any) -> Any:
+        return _backward_of_floats(floats, known[_FLOATS:_INPUTS], given, concat, of_matrices)
+
+    _, pull_back = jax.vjp(function, known[:_FLOATS], known[_COTANGENTS])
+    of_floats, of_given = pull_back(list(map(instantiate_zeros, cotangents)))
+    # Outputs and what is kept follow from the inputs, and count with them.
+    found = [*of_floats, *(None for _ in range(1 + _KEPT)), *of_given]
+    return [*(None for _ in known), *_those(map(is_undefined_primal, linear), found)]
 
 
-def _search_cell_in_jnp(*arguments: Any, concat: tuple[int, ...]) -> Any:
-    mixture, recurrent, matrices, projected, hidden, mask, length = arguments
+def _those(wanted: Any, found: Any) -> list[Any]:
+    return [one if is_wanted else None for is_wanted, one in zip(wanted, found)]
+
+
+def _without_unused_matrices(used: Sequence[bool], equation: Any) -> Any:
+    """Leaves the tangents of the matrices' gradients out where nobody reads them."""
+    if not any(used):
+        return [False] * len(equation.invars), None
+    if not equation.params["of_matrices"] or any(used[3:]):
+        return [True] * len(equation.invars), equation
+    params = {**equation.params, "of_matrices": False}
+    return [True] * len(equation.invars), equation.replace(outvars=equation.outvars[:3], params=params)
+
+
+# In operations of JAX.
+
+
+def _cell_of_floats(floats: Any, others: Any, concat: tuple[int, ...]) -> Any:
+    mixture, recurrent, matrices, projected, hidden = floats
     outputs, last, moments = mixed_cell(
-        mixture, recurrent, matrices, projected, hidden, lax.stop_gradient(mask), length, concat=concat
+        mixture, recurrent, matrices, projected, hidden, *others, concat=concat, highways=mixed_highway_in_jnp
     )
-    return outputs, last, moments.mean, moments.variance
+    return [outputs, last, moments.mean, moments.variance]
 
 
-def _cell_without_kept(*arguments: Any, concat: tuple[int, ...]) -> list[jax.Array]:
-    kept = _shapes(*map(jax.typeof, arguments), concat=concat)[_COTANGENTS:]
-    zeros = [jnp.zeros(shape.shape, shape.dtype) for shape in kept]
-    return [*_search_cell_in_jnp(*arguments, concat=concat), *zeros]
-
-
-def _backward_in_jnp(*operands: Any, concat: tuple[int, ...], of_matrices: bool) -> list[jax.Array]:
-    length = operands[_INPUTS - 1]
-    _, pull_back = jax.vjp(
-        lambda *floats: _search_cell_in_jnp(*floats, length, concat=concat), *operands[: _INPUTS - 1]
-    )
-    of_mixture, *matrices, of_projected, of_hidden, _ = pull_back(tuple(operands[-_COTANGENTS:]))
+def _backward_of_floats(floats: Any, others: Any, given: Any, concat: tuple[int, ...], of_matrices: bool) -> Any:
+    _, pull_back = jax.vjp(lambda floats: _cell_of_floats(floats, others, concat), floats)
+    ((of_mixture, *matrices, of_projected, of_hidden),) = pull_back(list(given))
     return [of_mixture, of_projected, of_hidden, *(matrices if of_matrices else ())]
+
+
+def _zeros(shapes: Sequence[Any]) -> list[jax.Array]:
+    return [jnp.zeros(shape.shape, shape.dtype) for shape in shapes]
+
+
+def _cell_in_jnp(*inputs: Any, concat: tuple[int, ...]) -> list[jax.Array]:
+    kept = _zeros(_shapes(*map(jax.typeof, inputs), concat=concat)[_RESULTS:])
+    return [*_cell_of_floats(inputs[:_FLOATS], inputs[_FLOATS:], concat), *kept]
+
+
+def _backward_in_jnp(*operands: Any, concat: tuple[int, ...], of_matrices: bool, of_states: bool) -> list[jax.Array]:
+    states = [jnp.zeros_like(operands[_INPUTS + 1])] if of_states else []
+    others = operands[_FLOATS:_INPUTS]
+    return [
+        *_backward_of_floats(operands[:_FLOATS], others, operands[_COTANGENTS], concat, of_matrices),
+        *states,
+    ]
+
+
+def _tangent_in_jnp(*operands: Any, concat: tuple[int, ...]) -> list[jax.Array]:
+    others = operands[_FLOATS:_INPUTS]
+    _, changes = jax.jvp(
+        lambda *floats: _cell_of_floats(floats, others, concat), operands[:_FLOATS], operands[-_FLOATS:]
+    )
+    kept = operands[_INPUTS + 1 : _INPUTS + 1 + _KEPT]
+    return [*changes, *map(jnp.zeros_like, kept)]
+
+
+def _backward_tangent_in_jnp(*operands: Any, concat: tuple[int, ...], of_matrices: bool) -> list[jax.Array]:
+    others, moving = operands[_FLOATS:_INPUTS], operands[_COTANGENTS.stop + 1 :]
+
+    def function(*arguments: Any) -> Any:
+        return _backward_of_floats(arguments[:_FLOATS], others, arguments[_FLOATS:], concat, of_matrices)
+
+    primals = (*operands[:_FLOATS], *operands[_COTANGENTS])
+    _, changes = jax.jvp(function, primals, (*moving[:_FLOATS], *moving[-_RESULTS:]))
+    return changes
+
+
+# Shapes.
 
 
 @search_cell_p.def_abstract_eval
@@ -160,10 +218,20 @@ def _shapes(
 
 
 @backward_p.def_abstract_eval
-def _backward_shapes(
-    mixture: Any, recurrent: Any, matrices: Any, projected: Any, hidden: Any, *_: Any, **params: Any
-) -> Any:
-    return [mixture, projected, hidden, *((recurrent, matrices) if params["of_matrices"] else ())]
+def _backward_shapes(*operands: Any, of_matrices: bool, of_states: bool = False, **_: Any) -> Any:
+    mixture, recurrent, matrices, projected, hidden = operands[:_FLOATS]
+    states = operands[_INPUTS + 1]
+    return [
+        mixture,
+        projected,
+        hidden,
+        *((recurrent, matrices) if of_matrices else ()),
+        *((states,) if of_states else ()),
+    ]
+
+
+tangent_p.def_abstract_eval(lambda *operands, concat: _shapes(*operands[:_INPUTS], concat=concat))
+backward_tangent_p.def_abstract_eval(_backward_shapes)
 
 
 def _define(primitive: Primitive, function: Callable, statics: tuple[str, ...]) -> None:
@@ -177,5 +245,15 @@ def _define(primitive: Primitive, function: Callable, statics: tuple[str, ...]) 
     define_batching(primitive, batched)
 
 
-_define(search_cell_p, _cell_without_kept, ("concat",))
-_define(backward_p, _backward_in_jnp, ("concat", "of_matrices"))
+_define(search_cell_p, _cell_in_jnp, ("concat",))
+_define(backward_p, _backward_in_jnp, ("concat", "of_matrices", "of_states"))
+_define(tangent_p, _tangent_in_jnp, ("concat",))
+_define(backward_tangent_p, _backward_tangent_in_jnp, ("concat", "of_matrices"))
+
+primitive_jvps[search_cell_p] = _cell_jvp
+primitive_jvps[backward_p] = _backward_jvp
+define_jvp_by(tangent_p, _tangent_in_jnp)
+define_jvp_by(backward_tangent_p, _backward_tangent_in_jnp)
+primitive_transposes[tangent_p] = _tangent_transpose
+primitive_transposes[backward_tangent_p] = _backward_tangent_transpose
+define_dead_code_rule(backward_tangent_p, _without_unused_matrices)

@@ -4,20 +4,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from jdarts import native
 from jdarts.xla.batching import define_batching
-from jdarts.xla.jax_compat import Primitive
+from jdarts.xla.jax_compat import Primitive, Zero, instantiate_zeros, primitive_jvps, primitive_transposes
+from jdarts.xla.tangents import define_jvp_by, no_change
 
 losses_p = Primitive("word_losses")
+tangent_p = Primitive("word_losses_tangent")
 pull_p = Primitive("word_losses_pull")
 
 
 def word_losses(logits: jax.Array, bias: jax.Array, targets: jax.Array) -> jax.Array:
     """Minus the logarithm of the probability of each target, in nats.
 
-    Derivatives may be taken twice and more in reverse mode.
+    Derivatives may be taken in both modes and any number of times.
 
     Args:
       logits: without the bias, `[T, B, V]`.
@@ -27,59 +28,64 @@ def word_losses(logits: jax.Array, bias: jax.Array, targets: jax.Array) -> jax.A
     Returns:
       `[T, B]`.
     """
-    return _losses(logits, bias, targets.astype(jnp.int32))[0]
+    losses, _ = losses_p.bind(logits, bias, targets.astype(jnp.int32))
+    return losses
 
 
-@jax.custom_vjp
-def _losses(logits: jax.Array, bias: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The losses and the probabilities of all words."""
-    losses, probabilities = losses_p.bind(logits, bias, targets)
-    return losses, probabilities
+# Derivatives.
 
 
-@jax.custom_vjp
-def _pull(probabilities: jax.Array, cotangents: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cotangents of logits and bias from those of the losses."""
-    of_logits, of_bias = pull_p.bind(probabilities, cotangents, targets)
-    return of_logits, of_bias
+def _losses_jvp(primals: Any, tangents: Any) -> Any:
+    of_logits, of_bias, _ = tangents
+    losses, probabilities = losses_p.bind(*primals)
+    if isinstance(of_logits, Zero) and isinstance(of_bias, Zero):
+        return [losses, probabilities], [no_change(losses), no_change(probabilities)]
+    moving = instantiate_zeros(of_logits), instantiate_zeros(of_bias)
+    return [losses, probabilities], tangent_p.bind(*moving, probabilities, primals[2])
 
 
-def _losses_forward(logits: Any, bias: Any, targets: Any) -> Any:
-    losses, probabilities = _losses(logits.value, bias.value, targets.value)
-    return (losses, probabilities), (probabilities, targets.value)
-
-
-def _losses_back(residuals: Any, cotangents: Any) -> Any:
-    probabilities, targets = residuals
+def _tangent_transpose(cotangents: Any, logits: Any, bias: Any, probabilities: Any, targets: Any) -> Any:
+    del logits, bias
     of_losses, of_probabilities = cotangents
     found = []
-    if not isinstance(of_losses, SymbolicZero):
-        found.append(_pull(probabilities, of_losses, targets))
-    if not isinstance(of_probabilities, SymbolicZero):
+    if not isinstance(of_losses, Zero):
+        found.append(pull_p.bind(probabilities, of_losses, targets))
+    if not isinstance(of_probabilities, Zero):
         mean = jnp.sum(probabilities * of_probabilities, axis=-1, keepdims=True)
         of_logits = probabilities * (of_probabilities - mean)
         found.append((of_logits, jnp.sum(of_logits, axis=(0, 1))))
-    if not found:
-        return None, None, None
     of_logits, of_bias = (sum(terms[1:], terms[0]) for terms in zip(*found))
-    return of_logits, of_bias, None
+    return of_logits, of_bias, None, None
 
 
-def _pull_back(residuals: Any, cotangents: Any) -> Any:
-    probabilities, of_losses, targets = residuals
-    of_logits, of_bias = cotangents
-    both = of_logits + of_bias[None, None]
-    apart = jnp.where(_is_target(probabilities, targets), probabilities - 1, probabilities)
-    return both * of_losses[..., None], jnp.sum(both * apart, axis=-1), None
+def _pull_jvp(primals: Any, tangents: Any) -> Any:
+    probabilities, cotangents, targets = primals
+    of_probabilities, of_cotangents, _ = tangents
+    results, terms = pull_p.bind(*primals), []
+    if not isinstance(of_probabilities, Zero):
+        of_logits = cotangents[..., None] * of_probabilities
+        terms.append((of_logits, jnp.sum(of_logits, axis=(0, 1))))
+    if not isinstance(of_cotangents, Zero):
+        terms.append(pull_p.bind(probabilities, of_cotangents, targets))
+    if not terms:
+        return results, list(map(no_change, results))
+    return results, [sum(parts[1:], parts[0]) for parts in zip(*terms)]
 
 
-_losses.defvjp(_losses_forward, _losses_back, symbolic_zeros=True)
-_pull.defvjp(lambda *arguments: (_pull(*arguments), arguments), _pull_back)
+def _pull_transpose(given: Any, probabilities: Any, cotangents: Any, targets: Any) -> Any:
+    del cotangents
+    of_logits, of_bias = map(instantiate_zeros, given)
+    moved = _minus_target(probabilities, targets)
+    return None, jnp.sum((of_logits + of_bias[None, None]) * moved, axis=-1), None
 
 
 def _is_target(probabilities: jax.Array, targets: jax.Array) -> jax.Array:
     # A comparison that is fused into what follows: gathers and scatters become loops on a CPU.
     return jnp.arange(probabilities.shape[-1], dtype=targets.dtype)[None, None] == targets[..., None]
+
+
+def _minus_target(probabilities: jax.Array, targets: jax.Array) -> jax.Array:
+    return jnp.where(_is_target(probabilities, targets), probabilities - 1, probabilities)
 
 
 def _losses_in_jnp(logits: jax.Array, bias: jax.Array, targets: jax.Array) -> list[jax.Array]:
@@ -89,9 +95,17 @@ def _losses_in_jnp(logits: jax.Array, bias: jax.Array, targets: jax.Array) -> li
     return [total - chosen, jnp.exp(logits - total[..., None])]
 
 
+def _tangent_in_jnp(
+    logits: jax.Array, bias: jax.Array, probabilities: jax.Array, targets: jax.Array
+) -> list[jax.Array]:
+    changes = logits + bias[None, None]
+    mean = jnp.sum(probabilities * changes, axis=-1)
+    chosen = jnp.sum(jnp.where(_is_target(changes, targets), changes, jnp.zeros_like(changes)), axis=-1)
+    return [mean - chosen, probabilities * (changes - mean[..., None])]
+
+
 def _pull_in_jnp(probabilities: jax.Array, cotangents: jax.Array, targets: jax.Array) -> list[jax.Array]:
-    apart = jnp.where(_is_target(probabilities, targets), probabilities - 1, probabilities)
-    of_logits = cotangents[..., None] * apart
+    of_logits = cotangents[..., None] * _minus_target(probabilities, targets)
     return [of_logits, jnp.sum(of_logits, axis=(0, 1))]
 
 
@@ -99,6 +113,12 @@ def _pull_in_jnp(probabilities: jax.Array, cotangents: jax.Array, targets: jax.A
 def _losses_shape(logits: Any, bias: Any, targets: Any) -> Any:
     del bias
     return [logits.update(shape=targets.shape), logits]
+
+
+@tangent_p.def_abstract_eval
+def _tangent_shape(logits: Any, bias: Any, probabilities: Any, targets: Any) -> Any:
+    del probabilities
+    return _losses_shape(logits, bias, targets)
 
 
 @pull_p.def_abstract_eval
@@ -119,4 +139,11 @@ def _define(primitive: Primitive, function: Any) -> None:
 
 
 _define(losses_p, _losses_in_jnp)
+_define(tangent_p, _tangent_in_jnp)
 _define(pull_p, _pull_in_jnp)
+
+primitive_jvps[losses_p] = _losses_jvp
+define_jvp_by(tangent_p, _tangent_in_jnp)
+primitive_transposes[tangent_p] = _tangent_transpose
+primitive_jvps[pull_p] = _pull_jvp
+primitive_transposes[pull_p] = _pull_transpose

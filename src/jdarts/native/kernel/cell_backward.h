@@ -18,12 +18,47 @@ struct CellCotangents {
   const T* variances;  // the same
 };
 
-// Where cotangents of the inputs go; those of the matrices only where they are asked for.
+// Where cotangents of the inputs go; those of the matrices, and of the normalised states, only where they are asked for.
 template <typename T>
 struct CellGradients {
   T *mixture, *projected, *hidden;
   T *recurrent = nullptr, *matrices = nullptr;
+  T* states = nullptr;  // [T, 1 + N, B, W]
 };
+
+// Sums that an edge's gradients of the mixture are made of: one that all activations share, then one for each.
+constexpr int kMixtureTerms = 1 + kActivations;
+
+// Adds them up over the columns of vectors.
+template <typename T>
+void give_mixture(const Cell& cell, const double* sums, Index columns, T* mixture) {
+  const Index edges = cell.nodes * (cell.nodes + 1) / 2;
+  for (Index e = 0; e < edges; ++e)
+    for (int f = 0; f < kActivations; ++f) {
+      double sum = 0;
+      for (Index c = 0; c < columns; ++c) {
+        const double* row = sums + (c * edges + e) * kMixtureTerms;
+        sum += row[0] + row[1 + f];
+      }
+      mixture[e * kActivations + f] = T(sum);
+    }
+}
+
+// The matrices' gradients from sums in panels of columns.
+template <typename T>
+void give_matrices(const Cell& cell, const T* sums, const CellGradients<T>& to, Team& team) {
+  constexpr Index panel = kPanel<T>;
+  const Index H = cell.width, W = filled<T>(H), wide = panels_of<T>(2 * W);
+  team.run(cell.nodes + 1, [&](Index i) {
+    T* matrix = i == 0 ? to.recurrent : to.matrices + (i - 1) * H * 2 * H;
+    for (Index k = 0; k < H; ++k)
+      for (Index half = 0; half < 2; ++half)
+        for (Index h = 0; h < H; ++h) {
+          const Index c = half * W + h;
+          matrix[k * 2 * H + half * H + h] = sums[((i * wide + c / panel) * H + k) * panel + c % panel];
+        }
+  });
+}
 
 template <typename T, typename Pool>
 void search_cell_backward(const Cell& cell, const CellInputs<T>& in, const T* outputs,
@@ -32,7 +67,7 @@ void search_cell_backward(const Cell& cell, const CellInputs<T>& in, const T* ou
   struct Memory {};
   struct Sums {};
   constexpr Index lanes = Simd<T>::lanes, panel = kPanel<T>;
-  constexpr int terms = 1 + kActivations;
+  constexpr int terms = kMixtureTerms;
   const bool matrices = to.matrices != nullptr;
   const Index B = cell.batch, H = cell.width, N = cell.nodes, W = filled<T>(H), edges = N * (N + 1) / 2;
   const Index panels = panels_of<T>(W), columns = W / lanes, packed_size = panels * 2 * W * panel;
@@ -42,7 +77,7 @@ void search_cell_backward(const Cell& cell, const CellInputs<T>& in, const T* ou
   T* packed = memory.take((N + 1) * packed_size);  // transposed
   T* sums = memory.take((N + 1) * sums_size);      // of the matrices
   T* products = memory.take((cell.rows() + kTileRows) * 2 * W);
-  T* changes = memory.take((N + 1) * B * W);              // of the normalised states
+  T* last_changes = memory.take((N + 1) * B * W);         // of the normalised states, at one time step
   T* masked = memory.take((N * B + 1) * W + kTileRows);   // states
   T* masked_hidden = memory.take((B + 1) * W + kTileRows);
   T* carried = memory.take(B * W);  // of the hidden state
@@ -66,6 +101,7 @@ void search_cell_backward(const Cell& cell, const CellInputs<T>& in, const T* ou
 
   for (Index t = cell.steps - 1; t >= 0; --t) {
     const T* states = kept.states + t * (N + 1) * B * W;
+    T* changes = to.states ? to.states + t * (N + 1) * B * W : last_changes;
     const Index before = std::min(t, cell.length);
     const T* hidden = before == 0 ? in.hidden : outputs + (before - 1) * B * H;
     for (Index i = N; i >= 0; --i) {
@@ -168,25 +204,8 @@ void search_cell_backward(const Cell& cell, const CellInputs<T>& in, const T* ou
     });
   }
   for (Index b = 0; b < B; ++b) std::copy_n(carried + b * W, H, to.hidden + b * H);
-  for (Index e = 0; e < edges; ++e)
-    for (int f = 0; f < kActivations; ++f) {
-      double sum = 0;
-      for (Index c = 0; c < columns; ++c) {
-        const double* row = mixture + (c * edges + e) * terms;
-        sum += row[0] + row[1 + f];
-      }
-      to.mixture[e * kActivations + f] = T(sum);
-    }
-  if (!matrices) return;
-  team.run(N + 1, [&](Index i) {
-    T* matrix = i == 0 ? to.recurrent : to.matrices + (i - 1) * H * 2 * H;
-    for (Index k = 0; k < H; ++k)
-      for (Index half = 0; half < 2; ++half)
-        for (Index h = 0; h < H; ++h) {
-          const Index c = half * W + h;
-          matrix[k * 2 * H + half * H + h] = sums[((i * wide + c / panel) * H + k) * panel + c % panel];
-        }
-  });
+  give_mixture(cell, mixture, columns, to.mixture);
+  if (matrices) give_matrices(cell, sums, to, team);
 }
 
 }  // namespace jdarts

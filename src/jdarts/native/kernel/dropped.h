@@ -231,6 +231,26 @@ void word_losses(Index rows, Index words, const T* logits, const T* bias, const 
   });
 }
 
+// From tangents of logits and bias, those of the losses and of the probabilities p. The latter may take the place of the logits'.
+template <typename T, typename Pool>
+void word_losses_tangent(Index rows, Index words, const T* logits, const T* bias, const T* p, const std::int32_t* targets,
+                         T* losses, T* probabilities, Pool& pool) {
+  constexpr Index lanes = Simd<T>::lanes;
+  parallel_for(pool, rows, rows, [&](Index r) {
+    const T *from = logits + r * words, *share = p + r * words;
+    T* to = probabilities + r * words;
+    const bool known = targets[r] >= 0 && targets[r] < words;
+    const T chosen = known ? from[targets[r]] + bias[targets[r]] : T(0);
+    const auto change = [&](Index n) { return load_first(from + n, words - n) + load_first(bias + n, words - n); };
+    Vector<T> sums = {};
+    for (Index n = 0; n < words; n += lanes) sums += load_first(share + n, words - n) * change(n);
+    const T mean = sum_of<T>(sums);
+    for (Index n = 0; n < words; n += lanes)
+      store_first(to + n, load_first(share + n, words - n) * (change(n) - mean), words - n);
+    losses[r] = mean - chosen;
+  });
+}
+
 // Cotangents of the logits, c · (p − target), from those of the losses, and their sum over rows, that of the bias. They may take
 // the probabilities' place.
 template <typename T, typename Pool>

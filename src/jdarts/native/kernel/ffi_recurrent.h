@@ -3,6 +3,7 @@
 
 #include "cell.h"
 #include "cell_backward.h"
+#include "cell_tangent.h"
 #include "dropped.h"
 #include "ffi_buffers.h"
 #include "highway.h"
@@ -78,13 +79,36 @@ jdarts::Cell cell_of(const ffi::RemainingArgs& operands, ffi::Span<const int64_t
           length, concat.begin(), Index(concat.size())};
 }
 
+// The arguments that derivatives reach from operand n on: mixture, recurrent, matrices, projected, hidden.
 template <typename T>
-jdarts::CellInputs<T> cell_inputs(const ffi::RemainingArgs& operands) {
-  return {given<T>(operands, 0), given<T>(operands, 1), given<T>(operands, 2),
-          given<T>(operands, 3), given<T>(operands, 4), given<T>(operands, 5)};
+jdarts::CellInputs<T> cell_inputs(const ffi::RemainingArgs& operands, size_t n = 0) {
+  return {given<T>(operands, n), given<T>(operands, n + 1), given<T>(operands, n + 2), given<T>(operands, n + 3),
+          given<T>(operands, n + 4), given<T>(operands, 5)};
 }
 
-// Results: outputs, last, means, variances, and what is kept: states, products, scales.
+// What is kept, from operand n on: states, products, scales.
+template <typename T>
+jdarts::CellKept<T, const T> cell_kept(const ffi::RemainingArgs& operands, size_t n) {
+  return {given<T>(operands, n), given<T>(operands, n + 1), given<T>(operands, n + 2)};
+}
+
+// Cotangents of outputs, last, means and variances, from operand n on.
+template <typename T>
+jdarts::CellCotangents<T> cell_cotangents(const ffi::RemainingArgs& operands, size_t n) {
+  return {given<T>(operands, n), given<T>(operands, n + 1), given<T>(operands, n + 2), given<T>(operands, n + 3)};
+}
+
+// Results: cotangents of mixture, projected and hidden; where they are asked for, of recurrent and matrices; where they are
+// asked for, of the normalised states.
+template <typename T>
+jdarts::CellGradients<T> cell_gradients(ffi::RemainingRets& results) {
+  jdarts::CellGradients<T> to = {gives<T>(results, 0), gives<T>(results, 1), gives<T>(results, 2)};
+  if (results.size() > 4) to.recurrent = gives<T>(results, 3), to.matrices = gives<T>(results, 4);
+  if (results.size() % 2 == 0) to.states = gives<T>(results, results.size() - 1);
+  return to;
+}
+
+// Results: outputs, last, means, variances, and what is kept.
 ffi::Error search_cell(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results,
                        ffi::Span<const int64_t> concat) {
   return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
@@ -95,19 +119,41 @@ ffi::Error search_cell(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::R
   });
 }
 
-// Further operands: outputs, what is kept, cotangents of outputs, last, means, variances. Results: cotangents of mixture,
-// projected and hidden, and, where there are as many results, of recurrent and matrices.
+// Further operands: outputs, what is kept, cotangents.
 ffi::Error search_cell_backward(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results,
                                 ffi::Span<const int64_t> concat) {
   return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
     using T = decltype(zero);
-    const jdarts::CellKept<T, const T> kept = {given<T>(operands, 8), given<T>(operands, 9), given<T>(operands, 10)};
-    const jdarts::CellCotangents<T> of = {given<T>(operands, 11), given<T>(operands, 12), given<T>(operands, 13),
-                                          given<T>(operands, 14)};
-    jdarts::CellGradients<T> to = {gives<T>(results, 0), gives<T>(results, 1), gives<T>(results, 2)};
-    if (results.size() > 3) to.recurrent = gives<T>(results, 3), to.matrices = gives<T>(results, 4);
-    jdarts::search_cell_backward<T>(cell_of(operands, concat), cell_inputs<T>(operands), given<T>(operands, 7), kept, of,
-                                    to, pool);
+    jdarts::search_cell_backward<T>(cell_of(operands, concat), cell_inputs<T>(operands), given<T>(operands, 7),
+                                    cell_kept<T>(operands, 8), cell_cotangents<T>(operands, 11),
+                                    cell_gradients<T>(results), pool);
+  });
+}
+
+// Further operands: outputs, what is kept, tangents of the arguments. Results: tangents of the results of `search_cell`.
+ffi::Error search_cell_tangent(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results,
+                               ffi::Span<const int64_t> concat) {
+  return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
+    using T = decltype(zero);
+    const jdarts::CellKept<T> kept = {gives<T>(results, 4), gives<T>(results, 5), gives<T>(results, 6)};
+    jdarts::search_cell_tangent<T>(cell_of(operands, concat), cell_inputs<T>(operands), given<T>(operands, 7),
+                                   cell_kept<T>(operands, 8), cell_inputs<T>(operands, 11), gives<T>(results, 0),
+                                   gives<T>(results, 1), gives<T>(results, 2), gives<T>(results, 3), kept, pool);
+  });
+}
+
+// Further operands than those of `search_cell_backward`: its cotangents of the normalised states; tangents of the arguments,
+// outputs, what is kept, and cotangents. Results: tangents of its results but for the normalised states.
+ffi::Error search_cell_backward_tangent(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results,
+                                        ffi::Span<const int64_t> concat) {
+  return for_type(*operands.get<AnyBuffer>(0), [&](auto zero) {
+    using T = decltype(zero);
+    const jdarts::CellPass<T> pass = {cell_inputs<T>(operands), given<T>(operands, 7), cell_kept<T>(operands, 8),
+                                      cell_cotangents<T>(operands, 11)};
+    const jdarts::CellPass<T> tangents = {cell_inputs<T>(operands, 16), given<T>(operands, 21),
+                                          cell_kept<T>(operands, 22), cell_cotangents<T>(operands, 25)};
+    jdarts::search_cell_backward_tangent<T>(cell_of(operands, concat), pass, given<T>(operands, 15), tangents,
+                                            cell_gradients<T>(results), pool);
   });
 }
 
@@ -150,6 +196,16 @@ ffi::Error word_losses(ffi::ThreadPool pool, AnyBuffer logits, AnyBuffer bias, f
   });
 }
 
+ffi::Error word_losses_tangent(ffi::ThreadPool pool, AnyBuffer logits, AnyBuffer bias, AnyBuffer probabilities,
+                               ffi::Buffer<ffi::S32> targets, Result losses, Result changes) {
+  return for_type(logits, [&](auto zero) {
+    using T = decltype(zero);
+    jdarts::word_losses_tangent<T>(targets.element_count(), bias.dimensions()[0], logits.reinterpret_data<T>(),
+                                   bias.reinterpret_data<T>(), probabilities.reinterpret_data<T>(),
+                                   targets.typed_data(), written<T>(losses), written<T>(changes), pool);
+  });
+}
+
 ffi::Error word_losses_pull(ffi::ThreadPool pool, AnyBuffer probabilities, AnyBuffer cotangents,
                             ffi::Buffer<ffi::S32> targets, Result logits, Result bias) {
   return for_type(probabilities, [&](auto zero) {
@@ -185,8 +241,22 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_search_cell, search_cell,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_search_cell_backward, search_cell_backward,
                               all_operands().Attr<ffi::Span<const int64_t>>("concat"));
 
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_search_cell_tangent, search_cell_tangent,
+                              all_operands().Attr<ffi::Span<const int64_t>>("concat"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_search_cell_backward_tangent, search_cell_backward_tangent,
+                              all_operands().Attr<ffi::Span<const int64_t>>("concat"));
+
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_dropped_product, dropped_product, three_operands().Ret<AnyBuffer>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_dropped_pull, dropped_pull, three_operands().Ret<AnyBuffer>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_dropped_outer, dropped_outer, three_operands().Ret<AnyBuffer>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_word_losses, word_losses, of_losses());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_word_losses_tangent, word_losses_tangent,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<AnyBuffer>()
+                                  .Arg<AnyBuffer>()
+                                  .Arg<AnyBuffer>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Ret<AnyBuffer>()
+                                  .Ret<AnyBuffer>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jdarts_word_losses_pull, word_losses_pull, of_losses());
