@@ -29,7 +29,8 @@ from jdarts.nets.supernet import supernet_compiler_options
 from jdarts.report import words
 from jdarts.search import SearchConfig
 from jdarts.search.config import Hypergradient
-from jdarts.search.step import Images, Rows, search_program
+from jdarts.search.step import Images, Rows
+from jdarts.search.task import program_of
 from jdarts.xla.allocator import keep_freed_memory, return_freed_memory
 
 README = Path(__file__).resolve().parent / "README.md"
@@ -83,7 +84,7 @@ class Steps:
             hypergradient=hypergradient,
         )
         count, shape = 4 * config.batch, (config.image_size, config.image_size, 3)
-        program = search_program(
+        program = program_of(
             settings,
             image_shape=shape,
             classes=config.size.classes,

@@ -50,9 +50,9 @@ class QuickNetwork(nn.Module):
 def quicken(replace=setattr):
     """Puts the quick network into the search, and leaves its curves undrawn."""
     import jdarts.runs.loop
-    import jdarts.search.step
+    import jdarts.search.task
 
-    replace(jdarts.search.step, "Supernet", QuickNetwork)
+    replace(jdarts.search.task, "Supernet", QuickNetwork)
     replace(jdarts.runs.loop, "draw_curves", lambda records, path: path.write_text("curves"))
 
 

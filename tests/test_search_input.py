@@ -16,7 +16,7 @@ import pytest
 from small_runs import newest, read_until, user_settings
 from small_search import STEPS_PER_EPOCH, arguments, assert_same_bits, config, quick, run, start, undisturbed
 
-from jdarts import checkpoint, data
+from jdarts import checkpoint, data, optim
 from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.runs.folder import RunFolder
@@ -236,9 +236,7 @@ def test_a_full_disk(moment, quick, undisturbed, tmp_path, monkeypatch, capsys):
 
 def test_a_loss_that_is_not_finite(quick, tmp_path, monkeypatch, capsys):
     """The seventh step gives NaN: named exactly, although it is noticed later."""
-    from jdarts.search import step as steps
-
-    make = steps.optim.weight_optimizer
+    make = optim.weight_optimizer
 
     def spoiled(rate, **options):
         optimizer = make(rate, **options)
@@ -251,7 +249,7 @@ def test_a_loss_that_is_not_finite(quick, tmp_path, monkeypatch, capsys):
         # The virtual step has no clipping, and stays as it is.
         return optimizer if options["clip"] is None else optax.GradientTransformation(optimizer.init, update)
 
-    monkeypatch.setattr(steps.optim, "weight_optimizer", spoiled)
+    monkeypatch.setattr(optim, "weight_optimizer", spoiled)
     folder = tmp_path / "run"
     err = refusal(folder, monkeypatch, capsys, log_every=10, checkpoint_minutes=1000)
     assert err == (

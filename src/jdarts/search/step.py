@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jdarts import bilevel, optim
+from jdarts import bilevel
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
 from jdarts.parallel import first_of_share, sum_over
 from jdarts.runs.images import shuffled_rows
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
-from jdarts.search.config import SearchConfig, hypergradient_named
 from jdarts.space import CELL_KINDS, SearchSpace
 from jdarts.xla.trees import all_finite
 
@@ -118,54 +117,46 @@ def alpha_entropy(alphas: Mapping[str, jax.Array], space: SearchSpace) -> dict[s
 
 
 def search_program(
-    config: SearchConfig,
+    model: Supernet,
     *,
     image_shape: tuple[int, int, int],
-    classes: int,
     counts: tuple[int, int],
+    batch_size: int,
     augmentation: Augmentation,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    rate: optax.Schedule,
+    weight_optimizer: optax.GradientTransformation,
+    alpha_optimizer: optax.GradientTransformation,
+    hypergradient: bilevel.HypergradientFn,
+    synchronised: bool = True,
+    microbatches: int = 1,
 ) -> SearchProgram:
     """Builds the functions of a search on images.
 
     Args:
-      config: the settings.
+      model: the supernet.
       image_shape: `(H, W, C)`.
-      classes: number of classes.
       counts: images of the weights' half and of the alphas' half.
+      batch_size: images of a batch.
       augmentation: what training does to its images.
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
+      rate: the weights' learning rate, of the step.
+      weight_optimizer: optimiser of the weights.
+      alpha_optimizer: optimiser of the alphas.
+      hypergradient: how the alphas see the weights' step.
+      synchronised: whether the batch statistics are those of the whole batch, on several devices.
+      microbatches: parts of a batch that a step takes one after the other.
     """
-    steps_per_epoch = counts[0] // config.batches.batch_size
-    model = Supernet(
-        config.space,
-        config.size.channels,
-        config.size.cells,
-        classes,
-        dtype=jnp.dtype(config.precision),
-        remat=config.remat,
-    )
+    steps_per_epoch = counts[0] // batch_size
 
     def training_model(axis_name: str | None) -> Supernet:
-        return model.clone(axis_name=axis_name if config.norm.batch_statistics == "synchronised" else None)
-
-    rate = optim.epoch_cosine(
-        config.rate.learning_rate,
-        config.rate.learning_rate_min,
-        epochs=config.loop.epochs,
-        steps_per_epoch=steps_per_epoch,
-    )
-    sgd = {"momentum": config.momentum, "weight_decay": config.weights.weight_decay}
-    weight_optimizer = optim.weight_optimizer(rate, clip=config.weights.clip, **sgd)
-    alpha_optimizer = config.alphas.optimizer()
-    # The reference implementation does not clip in the virtual step.
-    hypergradient = hypergradient_named(config.hypergradient, optim.weight_optimizer(rate, clip=None, **sgd))
+        return model.clone(axis_name=axis_name if synchronised else None)
 
     def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, data_key = jax.random.split(jax.random.key(seed), 4)
-        alphas = init_alphas(alpha_key, config.space)
+        alphas = init_alphas(alpha_key, model.space)
         images = jnp.zeros((1, *image_shape), jnp.float32)
         variables = model.init({"params": weight_key, "noise": weight_key}, images, alphas, train=True)
         state = bilevel.init_state(
@@ -181,7 +172,7 @@ def search_program(
 
     def rows(data_key: jax.Array, epoch: jax.Array) -> Rows:
         keys = jax.random.split(jax.random.fold_in(data_key, epoch))
-        size = {"steps": steps_per_epoch, "batch_size": config.batches.batch_size}
+        size = {"steps": steps_per_epoch, "batch_size": batch_size}
         return Rows(*(shuffled_rows(key, count, **size) for key, count in zip(keys, counts)))
 
     def step(
@@ -199,7 +190,7 @@ def search_program(
             state.bilevel,
             batch(keys[0], images.train, images.train_labels, rows.train),
             batch(keys[1], images.valid, images.valid_labels, rows.valid),
-            loss_fn=in_microbatches(supernet_loss(training_model(axis_name)), config.microbatches),
+            loss_fn=in_microbatches(supernet_loss(training_model(axis_name)), microbatches),
             weight_optimizer=weight_optimizer,
             alpha_optimizer=alpha_optimizer,
             hypergradient=hypergradient,
@@ -209,7 +200,7 @@ def search_program(
         finite = metrics["hypergradient/finite"] & all_finite((losses, new.weights, new.alphas, new.model_state))
         not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
         sums = epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0)
-        entropies = alpha_entropy(new.alphas, config.space)
+        entropies = alpha_entropy(new.alphas, model.space)
         metrics |= {f"alphas/entropy_{kind}": value for kind, value in entropies.items()}
         metrics["alphas/entropy"] = sum(entropies.values()) / len(entropies)
         metrics["learning_rate"] = rate(number)

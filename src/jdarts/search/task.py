@@ -10,17 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts import data
+from jdarts import data, optim
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
 from jdarts.methods.stopping import stopping_rule
-from jdarts.nets.supernet import supernet_compiler_options
+from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import check_augmentation
 from jdarts.runs.memory import Saving, saved_by_estimator, saved_by_sharing
 from jdarts.runs.task import End, Evaluation, Functions, Input, Options, Program, Task
-from jdarts.search.config import SearchConfig
+from jdarts.search.config import SearchConfig, hypergradient_named
 from jdarts.search.images import SearchImages
 from jdarts.search.step import AVERAGED, Images, Rows, SearchProgram, SearchState, search_program
 from jdarts.search.summary import SearchResult
@@ -101,7 +101,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         padding=config.augmentation.padding, flip=config.augmentation.flip, cutout=config.augmentation.cutout
     )
     check_augmentation(augmentation, dataset.image_shape)
-    program = search_program(
+    program = program_of(
         config,
         image_shape=dataset.image_shape,
         classes=dataset.num_classes,
@@ -138,6 +138,49 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         savings=memory_savings(config, devices.count),
         devices=devices,
         stopping=stopping_rule(config.stop),
+    )
+
+
+def program_of(
+    config: SearchConfig, *, image_shape: tuple[int, int, int], classes: int, counts: tuple[int, int], **of_images: Any
+) -> SearchProgram:
+    """The functions of a search.
+
+    Args:
+      config: the settings.
+      image_shape: `(H, W, C)`.
+      classes: number of classes.
+      counts: images of the weights' half and of the alphas' half.
+      of_images: augmentation, mean and standard deviation, as for `search_program`.
+    """
+    rate = optim.epoch_cosine(
+        config.rate.learning_rate,
+        config.rate.learning_rate_min,
+        epochs=config.loop.epochs,
+        steps_per_epoch=counts[0] // config.batches.batch_size,
+    )
+    sgd = {"momentum": config.momentum, "weight_decay": config.weights.weight_decay}
+    # The reference implementation does not clip in the virtual step.
+    virtual_optimizer = optim.weight_optimizer(rate, clip=None, **sgd)
+    return search_program(
+        Supernet(
+            config.space,
+            config.size.channels,
+            config.size.cells,
+            classes,
+            dtype=jnp.dtype(config.precision),
+            remat=config.remat,
+        ),
+        image_shape=image_shape,
+        counts=counts,
+        batch_size=config.batches.batch_size,
+        rate=rate,
+        weight_optimizer=optim.weight_optimizer(rate, clip=config.weights.clip, **sgd),
+        alpha_optimizer=config.alphas.optimizer(),
+        hypergradient=hypergradient_named(config.hypergradient, virtual_optimizer),
+        synchronised=config.norm.batch_statistics == "synchronised",
+        microbatches=config.microbatches,
+        **of_images,
     )
 
 
