@@ -10,7 +10,8 @@ from small_train import config
 from jdarts import data, zoo
 from jdarts.nets.discrete import cifar_network
 from jdarts.runs.images import Batch
-from jdarts.train.step import Conditions, cross_entropy, network_variables, train_program
+from jdarts.train.step import Conditions, cross_entropy, network_variables
+from jdarts.train.task import program_of as training_program
 
 SHAPE = (8, 8, 1)
 
@@ -19,7 +20,7 @@ def program_of(**changes):
     """Program and start of a training of one cell with an auxiliary head on images of 8×8."""
     settings = config(None, **{"channels": 2, "cells": 1, "drop_path": 0.3, **changes})
     model = cifar_network(zoo.DARTS_V2, channels=2, cells=1, classes=10, auxiliary=False)
-    program = train_program(
+    program = training_program(
         settings, model, image_shape=SHAPE, augmentation=data.Augmentation(cutout=2), mean=(0.4,), std=(0.3,)
     )
     with jax.numpy_rank_promotion("allow"):

@@ -8,14 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jdarts import optim
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.discrete import DiscreteNetwork
 from jdarts.ops.precision import wide_type
 from jdarts.parallel import first_of_share, mean_over, own_key, sum_over
 from jdarts.runs.images import Batch
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
-from jdarts.train.config import TrainConfig
 from jdarts.xla.trees import all_finite, apply_updates, global_norm
 
 AVERAGED = ("train/loss", "train/accuracy")
@@ -95,13 +93,18 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: floa
 
 
 def train_program(
-    config: TrainConfig,
     model: DiscreteNetwork,
     *,
     image_shape: tuple[int, int, int],
     augmentation: Augmentation,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    optimizer: Callable[[Any], optax.GradientTransformation],
+    drops_paths: bool,
+    label_smoothing: float,
+    auxiliary_weight: float,
+    ema_decay: float,
+    synchronised: bool = True,
 ) -> TrainProgram:
     """Builds the functions of a training on images.
 
@@ -109,19 +112,18 @@ def train_program(
     times that of the auxiliary head.
 
     Args:
-      config: the settings.
       model: the network.
       image_shape: `(H, W, C)`.
       augmentation: what training does to its images.
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
+      optimizer: the weights' optimiser at a learning rate.
+      drops_paths: whether paths are dropped.
+      label_smoothing: share of a label that is spread evenly over all classes.
+      auxiliary_weight: weight of the auxiliary head's loss.
+      ema_decay: decay of a running average of the weights; 0 for none.
+      synchronised: whether the batch statistics are those of the whole batch, on several devices.
     """
-
-    def optimizer(learning_rate: Any) -> optax.GradientTransformation:
-        return optim.weight_optimizer(
-            learning_rate, momentum=config.momentum, weight_decay=config.weights.weight_decay, clip=config.weights.clip
-        )
-
     dtype = wide_type(model.dtype)
 
     def variables(key: jax.Array) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def train_program(
             weights=variables["params"],
             model_state=variables["batch_stats"],
             optimizer_state=optimizer(0.0).init(variables["params"]),
-            average=variables if config.ema_decay else {},
+            average=variables if ema_decay else {},
             key=key,
             sums={name: jnp.zeros((), jnp.float32) for name in AVERAGED},
             not_finite_at=jnp.zeros((), jnp.int32),
@@ -152,24 +154,24 @@ def train_program(
     ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
         # The operation `noise` is each device's own; paths are dropped as on one device.
         keys = jax.random.split(key)
-        statistics_axis = axis_name if config.norm.batch_statistics == "synchronised" else None
+        statistics_axis = axis_name if synchronised else None
         network = model.clone(axis_name=statistics_axis, batch_axis=axis_name)
         (logits, auxiliary), changed = network.apply(
             {"params": weights, "batch_stats": model_state},
             images,
             train=True,
-            drop_path=drop_path if config.drop_path else 0.0,
+            drop_path=drop_path if drops_paths else 0.0,
             mutable=["batch_stats"],
             rngs={"drop_path": keys[0], "noise": own_key(keys[1], axis_name)},
         )
-        main = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        main = cross_entropy(logits, labels, label_smoothing=label_smoothing)
         accuracy = jnp.mean(right_answers(logits, labels).astype(logits.dtype))
         metrics = {"train/loss": main, "train/accuracy": accuracy}
         total = main
         if auxiliary is not None:
-            second = cross_entropy(auxiliary, labels, label_smoothing=config.label_smoothing)
+            second = cross_entropy(auxiliary, labels, label_smoothing=label_smoothing)
             metrics["train/auxiliary_loss"] = second
-            total += config.auxiliary_weight * second
+            total += auxiliary_weight * second
         return total, (changed["batch_stats"], metrics)
 
     def step(
@@ -194,9 +196,7 @@ def train_program(
             weights=weights,
             model_state=model_state,
             optimizer_state=optimizer_state,
-            average=_averaged(
-                state.average, {"params": weights, "batch_stats": model_state}, done, decay=config.ema_decay
-            ),
+            average=_averaged(state.average, {"params": weights, "batch_stats": model_state}, done, decay=ema_decay),
             key=state.key,
             sums=epoch_sums(state.sums, metrics, starts_epoch=conditions.starts_epoch),
             not_finite_at=first_not_finite(state.not_finite_at, finite, done),

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from jdarts import data
+from jdarts import data, optim
 from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.genotype import Genotype
 from jdarts.nets.auxiliary import WINDOW
-from jdarts.nets.discrete import AUXILIARY_STRIDE, auxiliary_windows
+from jdarts.nets.discrete import AUXILIARY_STRIDE, DiscreteNetwork, auxiliary_windows
 from jdarts.nets.initial import initial_variables
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, check_augmentation, evaluation_shapes
@@ -205,8 +206,34 @@ def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
     check_augmentation(images.augmentation, images.image_shape)
 
 
-def _program(config: TrainConfig, images: TrainingImages) -> TrainProgram:
+def program_of(config: TrainConfig, model: DiscreteNetwork, **of_images: Any) -> TrainProgram:
+    """The functions of a training.
+
+    Args:
+      config: the settings.
+      model: the network.
+      of_images: shape, augmentation, mean and standard deviation of the images, as for `train_program`.
+    """
+
+    def optimizer(learning_rate: Any) -> optax.GradientTransformation:
+        return optim.weight_optimizer(
+            learning_rate, momentum=config.momentum, weight_decay=config.weights.weight_decay, clip=config.weights.clip
+        )
+
     return train_program(
+        model,
+        optimizer=optimizer,
+        drops_paths=bool(config.drop_path),
+        label_smoothing=config.label_smoothing,
+        auxiliary_weight=config.auxiliary_weight,
+        ema_decay=config.ema_decay,
+        synchronised=config.norm.batch_statistics == "synchronised",
+        **of_images,
+    )
+
+
+def _program(config: TrainConfig, images: TrainingImages) -> TrainProgram:
+    return program_of(
         config,
         config.model(len(images.class_names)),
         image_shape=images.image_shape,
