@@ -14,6 +14,7 @@ from jdarts.methods.stopping import StoppingRule
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import Fingerprint
 from jdarts.runs.memory import Saving
+from jdarts.runs.options import Loop
 from jdarts.runs.summaries import Result
 
 #: The compiled programs of a run, by name.
@@ -112,22 +113,6 @@ class Evaluation(NamedTuple):
     numbers: Callable[[np.ndarray], Mapping[str, Any]]
 
 
-class Options(NamedTuple):
-    """What the loop is to do.
-
-    Attributes:
-      epochs: epochs of the run.
-      log_every: steps between two records of the metrics.
-      checkpoint_minutes: minutes between two checkpoints within an epoch.
-      keep_checkpoints: checkpoints to leave on disk.
-    """
-
-    epochs: int
-    log_every: int
-    checkpoint_minutes: float
-    keep_checkpoints: int
-
-
 class End(NamedTuple):
     """What a run knows at its end beside its state.
 
@@ -154,7 +139,7 @@ class Task(abc.ABC, Generic[S]):
       shown: the metrics of a step that the live display shows, in order; those of `State.sums` among them.
       best: the number of an evaluation whose largest value marks the best epoch, which is then kept; None for none.
       largest: the program whose memory the run reports at its start.
-      options: what the loop is to do.
+      options: epochs, records and checkpoints.
       seed: uint32 `[]`, seed of the initial state, or `[runs]`.
       fingerprint: what tells the data of the run from others.
       steps_per_epoch: steps of an epoch.
@@ -177,7 +162,7 @@ class Task(abc.ABC, Generic[S]):
     best: ClassVar[str | None] = None
 
     largest: str = "step"
-    options: Options
+    options: Loop
     seed: Any
     fingerprint: Fingerprint
     steps_per_epoch: int

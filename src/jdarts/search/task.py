@@ -19,7 +19,7 @@ from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import check_augmentation
 from jdarts.runs.memory import Saving, saved_by_estimator, saved_by_sharing
-from jdarts.runs.task import End, Evaluation, Functions, Input, Options, Program, Task
+from jdarts.runs.task import End, Evaluation, Functions, Input, Program, Task
 from jdarts.search.config import SearchConfig, hypergradient_named
 from jdarts.search.images import SearchImages
 from jdarts.search.step import AVERAGED, Images, Rows, SearchProgram, SearchState, search_program
@@ -97,9 +97,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
       InputError: images that do not fit the settings.
     """
     images = search_images(config, dataset, devices)
-    augmentation = dataset.augmentation.changed(
-        padding=config.augmentation.padding, flip=config.augmentation.flip, cutout=config.augmentation.cutout
-    )
+    augmentation = config.augmentation.of(dataset.augmentation)
     check_augmentation(augmentation, dataset.image_shape)
     program = program_of(
         config,
@@ -119,9 +117,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         images=images,
         space=config.space,
         edges_per_node=config.edges_per_node,
-        options=Options(
-            config.loop.epochs, config.loop.log_every, config.loop.checkpoint_minutes, config.loop.keep_checkpoints
-        ),
+        options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=images.fingerprint,
         steps_per_epoch=images.steps_per_epoch,

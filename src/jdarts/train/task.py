@@ -20,7 +20,7 @@ from jdarts.nets.initial import initial_variables
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, check_augmentation, evaluation_shapes
 from jdarts.runs.memory import saved_by_sharing
-from jdarts.runs.task import End, Evaluation, Functions, Input, Options, Program, Task
+from jdarts.runs.task import End, Evaluation, Functions, Input, Program, Task
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import MemoryImages
 from jdarts.train.large_images import LargeImages
@@ -148,9 +148,7 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
         variables=program.variables,
         conditions=lambda epoch: (config.learning_rate_in(epoch), config.drop_path_in(epoch)),
         test=config.test,
-        options=Options(
-            config.loop.epochs, config.loop.log_every, config.loop.checkpoint_minutes, config.loop.keep_checkpoints
-        ),
+        options=config.loop,
         seed=config.run.seed,
         fingerprint=images.fingerprint,
         steps_per_epoch=images.steps_per_epoch,
@@ -175,9 +173,7 @@ def train_images(
     common: Any = {
         "batch_size": config.batches.batch_size,
         "validation_fraction": config.validation_fraction,
-        "augmentation": dataset.augmentation.changed(
-            padding=config.augmentation.padding, flip=config.augmentation.flip, cutout=config.augmentation.cutout
-        ),
+        "augmentation": config.augmentation.of(dataset.augmentation),
     }
     if isinstance(dataset, LargeDataset):
         return LargeImages(

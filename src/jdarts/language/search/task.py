@@ -22,7 +22,7 @@ from jdarts.language.settings import check_can_be_evaluated, check_holds_segment
 from jdarts.language.shared import SEED, count_weights, evaluation_program, text_evaluation, text_savings, unigram
 from jdarts.runs.devices import Devices
 from jdarts.runs.memory import saved_by_estimator
-from jdarts.runs.task import End, Evaluation, Functions, Input, Options, Program, Task
+from jdarts.runs.task import End, Evaluation, Functions, Input, Program, Task
 from jdarts.space import RecurrentSpace
 
 #: Memory of the steps beside their state in GB, by XLA's plan at 10,000 words, width 300, batch 64, segments of 35 words.
@@ -148,9 +148,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
         bptt=config.batches.bptt,
         evaluated=functools.partial(text_evaluation, **size),
         network={"width": config.width, "vocabulary": vocabulary},
-        options=Options(
-            config.loop.epochs, config.loop.log_every, config.loop.checkpoint_minutes, config.loop.keep_checkpoints
-        ),
+        options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=corpus.fingerprint,
         steps_per_epoch=steps,

@@ -28,7 +28,7 @@ from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import AVERAGED, TrainProgram, TrainState, evaluated_weights, train_program
 from jdarts.language.train.summary import LanguageTrainResult
 from jdarts.runs.devices import Devices
-from jdarts.runs.task import End, Evaluation, Functions, Input, Options, Program, Task
+from jdarts.runs.task import End, Evaluation, Functions, Input, Program, Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,9 +186,7 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
         evaluated=functools.partial(text_evaluation, **size),
         test=config.test,
         largest=_step_name(max(rows_of_segments)),
-        options=Options(
-            config.loop.epochs, config.loop.log_every, config.loop.checkpoint_minutes, config.loop.keep_checkpoints
-        ),
+        options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=corpus.fingerprint,
         steps_per_epoch=steps_per_pass(words.rows, bptt=config.batches.bptt),
