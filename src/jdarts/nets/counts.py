@@ -30,6 +30,8 @@ _REARRANGE = frozenset(
         "convert_element_type",
         "copy",
         "rev",
+        "split",
+        "unstack",
     )
 )
 
@@ -120,7 +122,7 @@ def _follow(jaxpr: Jaxpr, origins: list[str | None], counts: Counter[str]) -> li
             handed_on = _follow(inner, from_parts, counts)
             known |= {variable: origin for variable, origin in zip(equation.outvars, handed_on) if origin}
         elif equation.primitive.name in _REARRANGE:
-            known[equation.outvars[0]] = part
+            known |= dict.fromkeys(equation.outvars, part)
         elif counter := _COUNTERS.get(equation.primitive.name):
             counts[part] += counter(equation)
     return [None if isinstance(result, Literal) else known.get(result) for result in jaxpr.outvars]
