@@ -110,8 +110,10 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_run_json.py": ("test_a_sealed_record_that_is_wrong_stops_the_run",),
     "test_search_cell.py": (
         "test_derivatives_of_gradients",
-        "test_gradients_of_matrices_are_left_out_where_nobody_asks",
         "test_lanes_of_vmap",
+        "test_tangents_of_results_and_gradients",
+        "test_tangents_of_the_matrices_gradients_are_left_out_where_nobody_asks",
+        "test_the_loss_of_a_search_has_a_forward_mode",
         "test_the_network_takes_it_on_a_cpu",
     ),
     "test_search_devices.py": (),

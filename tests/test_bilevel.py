@@ -228,7 +228,7 @@ def test_pure_under_jit_vmap_and_scan(hypergradient):
     chex.assert_trees_all_close(_numbers(jax.jit(step)(*runs[0])), _numbers(plain[0]), rtol=1e-9)
 
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
-    together = jax.vmap(step)(*stacked)
+    together = jax.jit(jax.vmap(step))(*stacked)
     for index, result in enumerate(plain):
         lane = jax.tree.map(lambda leaf, i=index: leaf[i], together)
         chex.assert_trees_all_close(_numbers(lane), _numbers(result), rtol=1e-9, atol=1e-12)
