@@ -23,7 +23,8 @@ from harness.rounds import Times
 import jdarts
 from jdarts import optim, parallel
 from jdarts.nets.initial import initial_variables
-from jdarts.nets.supernet import Supernet, init_alphas
+from jdarts.nets.supernet import Supernet
+from jdarts.relaxation import init_alphas
 from jdarts.search.config import Hypergradient, hypergradient_named
 from jdarts.search.step import supernet_loss
 from jdarts.xla.jaxprs import equations

@@ -23,10 +23,10 @@ from jdarts.nets.discrete import cifar_network
 from jdarts.nets.language import LanguageModel, Masks
 from jdarts.nets.language_loss import Segment, language_loss
 from jdarts.nets.layers import Convolution, NormalisedSum
-from jdarts.nets.recurrent import init_recurrent_alphas
-from jdarts.nets.supernet import Supernet, init_alphas
+from jdarts.nets.supernet import Supernet
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.norm import Plan
+from jdarts.relaxation import init_alphas
 from jdarts.runs.images import Batch
 from jdarts.search.step import supernet_loss
 from jdarts.space import CELL_KINDS
@@ -264,7 +264,7 @@ def cell_problem():
     given = {"weight_optimizer": weight_optimizer, "alpha_optimizer": optim.alpha_optimizer(0.1)}
     keys = jax.random.split(jax.random.key(0), 3)
     hidden = jnp.zeros((COLUMNS, 3))
-    alphas = init_recurrent_alphas(keys[0], space, jnp.float64)
+    alphas = init_alphas(keys[0], space, jnp.float64)
     variables = jax.jit(functools.partial(model.init, train=True))(keys[1], texts()[0][:1], hidden, alphas)
     # Large weights, that all gradients are far above rounding.
     weights = jax.tree.map(lambda leaf: 20 * leaf, variables["params"])

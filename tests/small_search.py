@@ -38,6 +38,7 @@ class QuickNetwork(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     remat: bool = False
+    mixture: Any = None
 
     @nn.compact
     def __call__(self, images, alphas, *, train):

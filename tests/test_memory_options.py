@@ -16,7 +16,8 @@ from small_search import config
 import jdarts
 from jdarts import InputError
 from jdarts.microbatches import in_microbatches
-from jdarts.nets.supernet import Supernet, init_alphas, supernet_compiler_options
+from jdarts.nets.supernet import Supernet, supernet_compiler_options
+from jdarts.relaxation import init_alphas
 from jdarts.runs.memory import StepMemory, in_words, memory_lines, saved_by_estimator, saved_by_sharing, step_memory
 from jdarts.search.step import supernet_loss
 from jdarts.search.task import memory_savings

@@ -10,7 +10,7 @@ from jdarts import zoo
 from jdarts.errors import InputError
 from jdarts.nets.discrete import cifar_network
 from jdarts.nets.layers import checked_images
-from jdarts.nets.supernet import Supernet, init_alphas
+from jdarts.nets.supernet import Supernet
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.dropped import dropped_product
 from jdarts.ops.highway import mixed_highway
@@ -21,6 +21,7 @@ from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 from jdarts.ops.search_cell import search_cell
 from jdarts.ops.separable import separable_conv
 from jdarts.ops.word_losses import word_losses
+from jdarts.relaxation import init_alphas
 from jdarts.space import darts_space
 from jdarts.xla.leaves import join_leaves, split_leaves
 

@@ -11,7 +11,8 @@ from torch_layout import stacked_params, stacked_statistics
 import jdarts
 from jdarts.errors import InputError
 from jdarts.nets.layers import check_image_size
-from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
+from jdarts.nets.supernet import Supernet
+from jdarts.relaxation import init_alphas, softmax_weights
 from jdarts.space import CELL_KINDS
 
 SEPARABLE, DILATED, SKIP, MAX, AVG = "sep_conv_3x3", "dil_conv_5x5", "skip_connect", "max_pool_3x3", "avg_pool_3x3"
@@ -142,7 +143,7 @@ def test_noise_is_drawn_from_its_own_key():
 def test_mixture_weights_are_a_softmax_over_each_edges_own_list():
     space, _ = SPACES["lists_per_edge"]
     alphas = init_alphas(jax.random.key(0), space, jnp.float64)
-    weights = mixture_weights(space, "normal", alphas["normal"])
+    weights = softmax_weights(alphas, space)["normal"]
     for row, operations, alpha in zip(weights, space.normal, alphas["normal"]):
         count = len(operations)
         np.testing.assert_allclose(row[:count], jax.nn.softmax(alpha[:count]), rtol=1e-12)
@@ -180,5 +181,5 @@ def test_wrong_inputs_are_explained():
     with pytest.raises(InputError, match=r"10×10 are 5×5 at the reduction in cell 2 of 3"):
         model.init(jax.random.key(0), jnp.zeros((1, 10, 10, 3), jnp.float32), alphas, train=True)
     with pytest.raises(InputError, match=r"shape \(2, 2\); this space needs \(5, 2\)"):
-        mixture_weights(jdarts.uniform_space((SKIP, MAX), nodes=2), "normal", alphas["normal"])
+        softmax_weights(alphas, jdarts.uniform_space((SKIP, MAX), nodes=2))
     check_image_size(32, 32, 20)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from jdarts import bilevel, optim
 from jdarts.nets.initial import initial_variables
-from jdarts.nets.supernet import Supernet, init_alphas, supernet_compiler_options
+from jdarts.nets.supernet import Supernet, supernet_compiler_options
+from jdarts.relaxation import init_alphas
 from jdarts.search.config import hypergradient_named
 from jdarts.search.step import supernet_loss
 from jdarts.space import uniform_space

@@ -29,7 +29,7 @@ def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None],
     from jdarts import bilevel, optim
     from jdarts.nets.language import LanguageModel, Rates, draw_masks
     from jdarts.nets.language_loss import Segment, language_loss
-    from jdarts.nets.recurrent import init_recurrent_alphas
+    from jdarts.relaxation import init_alphas
     from jdarts.space import recurrent_space
 
     model = LanguageModel(recurrent_space(), size.vocabulary, size.width)
@@ -49,7 +49,7 @@ def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None],
 
     def initial() -> Any:
         key = jax.random.key(0)
-        alphas = init_recurrent_alphas(key, recurrent_space())
+        alphas = init_alphas(key, recurrent_space())
         first = segment(key)
         variables = model.init(key, first.tokens[:1], first.hidden, alphas, train=True)
         return bilevel.init_state(

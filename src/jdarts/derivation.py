@@ -1,17 +1,20 @@
 """From alphas, or the record of a checkpoint, to a genotype: the strongest operations of the strongest edges (section 2.4)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Cell, Genotype, RecurrentGenotype
+from jdarts.methods.method import DARTS, method_named
 from jdarts.operations import NONE
-from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
+from jdarts.relaxation import RECURRENT, SOFTMAX, Alphas, Mixture, Space, alphas_from_json, held, operations_of
+from jdarts.space import RecurrentSpace, SearchSpace
 
 
-def derive_genotype(alphas: Mapping[str, Any], space: SearchSpace, *, edges_per_node: int = 2) -> Genotype:
+def derive_genotype(
+    alphas: Alphas, space: SearchSpace, *, edges_per_node: int = 2, mixture: Mixture = SOFTMAX
+) -> Genotype:
     """The discrete cells that a search has found.
 
     Each edge takes the softmax over all its operations, `none` included, and is as strong as its strongest operation
@@ -21,6 +24,7 @@ def derive_genotype(alphas: Mapping[str, Any], space: SearchSpace, *, edges_per_
       alphas: `{'normal': [E, O], 'reduce': [E, O]}`, architecture parameters before the softmax.
       space: the search space that they belong to.
       edges_per_node: edges kept for each node; all where a node has fewer. The paper keeps 2 in convolutional cells.
+      mixture: whose alphas they are; it says how strong an operation is.
 
     Returns:
       The genotype.
@@ -30,18 +34,19 @@ def derive_genotype(alphas: Mapping[str, Any], space: SearchSpace, *, edges_per_
     """
     if edges_per_node < 1:
         raise InputError(f"{edges_per_node} edges per node; give 1 or more (the paper keeps 2)")
-    normal, reduce = (
-        _strongest(alphas[kind], space, kind, space.operations(kind), edges_per_node) for kind in CELL_KINDS
-    )
-    return Genotype(normal, space.concat, reduce, space.concat, edges_per_node)
+    cells = _derived(alphas, space, edges_per_node, mixture)
+    return Genotype(cells["normal"], space.concat, cells["reduce"], space.concat, edges_per_node)
 
 
-def derive_recurrent_genotype(alphas: Any, space: RecurrentSpace) -> RecurrentGenotype:
+def derive_recurrent_genotype(
+    alphas: Alphas, space: RecurrentSpace, *, mixture: Mixture = SOFTMAX
+) -> RecurrentGenotype:
     """The discrete recurrent cell that a search has found: each node keeps its strongest edge, as in `derive_genotype`.
 
     Args:
       alphas: `[E, O]`, architecture parameters before the softmax.
       space: the search space that they belong to.
+      mixture: as for `derive_genotype`.
 
     Returns:
       The genotype.
@@ -49,15 +54,15 @@ def derive_recurrent_genotype(alphas: Any, space: RecurrentSpace) -> RecurrentGe
     Raises:
       InputError: alphas of another shape or not finite.
     """
-    return RecurrentGenotype(_strongest(alphas, space, "recurrent", space.recurrent, 1), space.concat)
+    return RecurrentGenotype(_derived(alphas, space, 1, mixture)[RECURRENT], space.concat)
 
 
 def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotype:
     """The genotype of a checkpoint's record.
 
     Args:
-      record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, and
-        for convolutional cells `edges_per_node`.
+      record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, its method
+        under `method` where that is not DARTS, and for convolutional cells `edges_per_node`.
       edges_per_node: edges to keep for each node; what the search was told where it is not given.
 
     Raises:
@@ -65,17 +70,16 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotyp
     """
     space = space_of(record)
     recurrent = isinstance(space, RecurrentSpace)
-    alphas: Any = record.get("alphas")
     count: Any = 1 if recurrent else record.get("edges_per_node")
-    has_alphas = recurrent or (isinstance(alphas, dict) and set(alphas) >= set(CELL_KINDS))
-    if not has_alphas or type(count) is not int:
+    if "alphas" not in record or type(count) is not int:
         raise InputError("the checkpoint is not that of a search for cells: its alphas or edges per node are missing")
     count = count if edges_per_node is None else edges_per_node
+    alphas, mixture = alphas_from_json(record["alphas"]), method_named(record.get("method", DARTS)).mixture
     if isinstance(space, SearchSpace):
-        return derive_genotype(alphas, space, edges_per_node=count)
+        return derive_genotype(alphas, space, edges_per_node=count, mixture=mixture)
     if count != 1:
         raise InputError(f"{count} edges per node; nodes of a recurrent cell have 1, leave --edges-per-node out")
-    return derive_recurrent_genotype(alphas, space)
+    return derive_recurrent_genotype(alphas, space, mixture=mixture)
 
 
 def space_of(record: Any) -> SearchSpace | RecurrentSpace:
@@ -95,24 +99,21 @@ def space_of(record: Any) -> SearchSpace | RecurrentSpace:
         ) from None
 
 
+def _derived(alphas: Alphas, space: Space, edges_per_node: int, mixture: Mixture) -> dict[str, Cell]:
+    """The strongest edges of every node, by kind of cell."""
+    strengths = mixture.strengths(alphas, space)
+    return {
+        kind: _strongest(strengths[kind], space, kind, operations, edges_per_node)
+        for kind, operations in operations_of(space).items()
+    }
+
+
 def _strongest(
-    alphas: Any,
-    space: SearchSpace | RecurrentSpace,
-    kind: str,
-    operations: tuple[tuple[str, ...], ...],
-    edges_per_node: int,
+    strengths: np.ndarray, space: Space, kind: str, operations: tuple[tuple[str, ...], ...], edges_per_node: int
 ) -> Cell:
-    try:
-        values = np.asarray(alphas, np.float64)
-    except (ValueError, TypeError, OverflowError):
-        raise InputError(f"the alphas of the {kind} cell are no table of numbers; use another checkpoint") from None
-    expected = (space.num_edges, max(len(names) for names in operations))
-    if values.shape != expected:
-        raise InputError(f"the alphas of the {kind} cell have shape {values.shape}; this space needs {expected}")
-    rows = [(row[: len(names)], names) for row, names in zip(values, operations)]
-    if not all(np.all(np.isfinite(row)) for row, _ in rows):
+    if not np.all(np.isfinite(strengths[held(operations)])):
         raise InputError(f"the alphas of the {kind} cell are not all finite; use an earlier checkpoint of the search")
-    chosen = [_strongest_operation(row, names) for row, names in rows]
+    chosen = [_strongest_operation(row, names) for row, names in zip(strengths, operations)]
     cell = []
     for target in dict.fromkeys(target for _, target in space.edges):
         incoming = [
@@ -124,8 +125,6 @@ def _strongest(
 
 
 def _strongest_operation(row: np.ndarray, names: tuple[str, ...]) -> tuple[float, str]:
-    """The logarithm of the largest softmax weight among the operations other than `none`, and the operation's name."""
-    # The logarithm ranks as the weight does, and tells apart weights that would both round to 0.
-    row = row - row.max()
+    """The strength and the name of the strongest operation other than `none`."""
     best = max((index for index, name in enumerate(names) if name != NONE), key=lambda index: row[index])
-    return float(row[best] - np.log(np.exp(row).sum())), names[best]
+    return float(row[best]), names[best]

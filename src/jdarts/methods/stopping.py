@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jdarts.errors import InputError
+from jdarts.operations import OPERATIONS
 
 
 class Epoch(NamedTuple):
@@ -64,7 +65,7 @@ def skip_connections(limit: int = 2, *, kind: str = "normal") -> StoppingRule:
 
     def decide(history: Sequence[Epoch]) -> Stop | None:
         last = history[-1]
-        count = sum(operation == "skip_connect" for operation, _ in last.facts["genotype"][kind])
+        count = sum(OPERATIONS[operation].family == "skip" for operation, _ in last.facts["genotype"][kind])
         if count < limit:
             return None
         return Stop(f"the {kind} cell has {count} skip connections, and {limit} end the search", last.number)

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 
 from jdarts.errors import InputError
 from jdarts.genotype import RecurrentGenotype
-from jdarts.nets.layers import uniform
+from jdarts.nets.layers import OPERATION_KEY, uniform
 from jdarts.nets.recurrent import CellMasks, CellWeights, activation_weights, discrete_cell, search_cell
 from jdarts.ops.dropped import dropped_product
 from jdarts.ops.norm import Moments
 from jdarts.ops.recurrent import running_moments_over_time
 from jdarts.ops.word_losses import word_losses
 from jdarts.parallel import count_over
+from jdarts.relaxation import RECURRENT, SOFTMAX, Alphas, Mixture
 from jdarts.space import RecurrentSpace
 
 #: Bound of the uniform distribution that all weights but the bias start from.
@@ -103,6 +104,7 @@ class LanguageModel(nn.Module):
       width: of embedding and hidden states, `H`.
       dtype: type of weights and computation.
       axis_name: a mapped axis for synchronised batch statistics of a search space; None for those of each device.
+      mixture: how the alphas of a search space become weights of the operations.
     """
 
     cell: RecurrentSpace | RecurrentGenotype
@@ -110,13 +112,14 @@ class LanguageModel(nn.Module):
     width: int
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    mixture: Mixture = SOFTMAX
 
     @nn.compact
     def __call__(
         self,
         tokens: jax.Array,
         hidden: jax.Array,
-        alphas: jax.Array | None = None,
+        alphas: Alphas | None = None,
         *,
         train: bool,
         masks: Masks | None = None,
@@ -127,7 +130,7 @@ class LanguageModel(nn.Module):
         Args:
           tokens: words, integers `[T, B]`; padding may be any words.
           hidden: `[B, H]`, the hidden state before the first word; zeros at the start of a text.
-          alphas: `[E, O]` where the cell is a search space, None where it is a genotype.
+          alphas: those of the mixture, for the paper's `[E, O]`, where the cell is a search space; None where it is a genotype.
           train: for a search space, True for the statistics of the batch (and running statistics brought up to date, where
             `batch_stats` is mutable), False for running statistics. Dropout depends on the masks alone.
           masks: dropout masks; none where they are not given.
@@ -160,7 +163,9 @@ class LanguageModel(nn.Module):
             mean = self.variable("batch_stats", "mean", jnp.zeros, (width,), self.dtype)
             variance = self.variable("batch_stats", "variance", jnp.ones, (width,), self.dtype)
             running = Moments(mean.value, variance.value)
-            mixture = activation_weights(self.cell, alphas)
+            key = self.make_rng(OPERATION_KEY) if train and self.mixture.random else None
+            of_operations = self.mixture.weights(alphas, self.cell, key)[RECURRENT]
+            mixture = activation_weights(self.cell, of_operations)
             result = search_cell(
                 self.cell,
                 weights,
@@ -182,7 +187,7 @@ class LanguageModel(nn.Module):
         logits = jnp.matmul(dropped.reshape(-1, width), embedding.T) + bias[None]
         return Prediction(logits.reshape(*tokens.shape, -1), result.hidden, result.outputs, dropped)
 
-    def _check(self, tokens: jax.Array, hidden: jax.Array, alphas: jax.Array | None) -> None:
+    def _check(self, tokens: jax.Array, hidden: jax.Array, alphas: Alphas | None) -> None:
         if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise InputError(f"tokens are {tokens.dtype} {tokens.shape}; give integers [T, B]")
         expected = (tokens.shape[1], self.width)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jdarts.bilevel import Estimate, HypergradientFn, LossFn, Problem
 from jdarts.nets.language import LanguageModel, Masks, Prediction, mean_loss, output_losses, regularisation
+from jdarts.nets.layers import OPERATION_KEY
 from jdarts.parallel import count_over, placed_share, share
 from jdarts.space import RecurrentSpace
 
@@ -36,9 +37,9 @@ class Segment(NamedTuple):
 def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | None = None) -> LossFn:
     """The loss of a language model: mean of minus the log-probabilities in nats, and the regularisation of its segment.
 
-    Batches are `Segment`s, the key is not used: dropout is in the segment's masks. The model state is the network's
-    `batch_stats`, `{}` for a discrete cell, whose alphas are None. Metrics are `nll`, the loss without regularisation, and
-    `hidden` `[B, H]`, the hidden state to carry on; after a `bilevel_step` they are `train/hidden` and `valid/hidden`.
+    Batches are `Segment`s; only a random mixture uses the key: dropout is in the segment's masks. The model state is the
+    network's `batch_stats`, `{}` for a discrete cell, whose alphas are None. Metrics are `nll`, the loss without regularisation,
+    and `hidden` `[B, H]`, the hidden state to carry on; after a `bilevel_step` they are `train/hidden` and `valid/hidden`.
 
     Args:
       model: the network.
@@ -50,12 +51,16 @@ def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | 
     searched = isinstance(model.cell, RecurrentSpace)
 
     def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Segment, key: jax.Array) -> Any:
-        del key
         batch = share_of_segment(batch, axis_name)
         variables = {"params": weights, "batch_stats": model_state} if searched else {"params": weights}
         inputs = (variables, batch.tokens, batch.hidden, alphas)
         prediction, changed = model.apply(
-            *inputs, train=train, masks=batch.masks, length=batch.length, mutable=["batch_stats"]
+            *inputs,
+            train=train,
+            masks=batch.masks,
+            length=batch.length,
+            mutable=["batch_stats"],
+            rngs={OPERATION_KEY: key},
         )
         nll = mean_loss(losses_of(prediction, weights, batch), batch.length)
         extra = regularisation(prediction, activation=batch.activation, temporal=batch.temporal, length=batch.length)

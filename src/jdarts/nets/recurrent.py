@@ -4,14 +4,13 @@ Both run over time in a loop. What the words of a segment give to state 0 is one
 the loop; in the loop the predecessors of a node are stacked into one product.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jdarts import native
-from jdarts.errors import InputError
 from jdarts.genotype import RecurrentGenotype
 from jdarts.operations import ACTIVATIONS, NONE
 from jdarts.ops import highway as kernel
@@ -61,42 +60,29 @@ class CellOutputs(NamedTuple):
     moments: Moments | None
 
 
-def init_recurrent_alphas(key: jax.Array, space: RecurrentSpace, dtype: Any = jnp.float32) -> jax.Array:
-    """Architecture parameters at the start: `1e-3 · N(0, 1)`, as in the reference implementation; `[E, O]`."""
-    return 1e-3 * jax.random.normal(key, (space.num_edges, space.width), dtype)
-
-
 def mixed_activations(space: RecurrentSpace) -> tuple[str, ...]:
     """The activations whose weights a search cell reads: those of the native kernel, then others that the space holds."""
     held = {name for names in space.recurrent for name in names} - {NONE, *kernel.ACTIVATIONS}
     return (*kernel.ACTIVATIONS, *(name for name in ACTIVATIONS if name in held))
 
 
-def activation_weights(space: RecurrentSpace, alphas: jax.Array) -> jax.Array:
-    """Softmax of the alphas over the operations of each edge, `none` among them, as weights of the activations.
+def activation_weights(space: RecurrentSpace, weights: jax.Array) -> jax.Array:
+    """Mixture weights of the operations of each edge as weights of the activations; those of `none` are left out.
 
     Args:
       space: the search space.
-      alphas: `[E, O]`.
+      weights: `[E, O]`.
 
     Returns:
       `[E, F]`, a column for each of `mixed_activations`; 0 for those that an edge's list does not have.
-
-    Raises:
-      InputError: alphas of another shape.
     """
-    expected = (space.num_edges, space.width)
-    if alphas.shape != expected:
-        raise InputError(f"the alphas of the recurrent cell have shape {alphas.shape}; this space needs {expected}")
-    lengths = np.array([len(edge) for edge in space.recurrent])
     names_of_columns = mixed_activations(space)
-    columns = np.zeros((*expected, len(names_of_columns)))
+    columns = np.zeros((*weights.shape, len(names_of_columns)))
     for edge, names in enumerate(space.recurrent):
         for column, name in enumerate(names):
             if name != NONE:
                 columns[edge, column, names_of_columns.index(name)] = 1
-    probabilities = jax.nn.softmax(alphas, axis=-1, where=np.arange(expected[1])[None, :] < lengths[:, None])
-    return jnp.einsum("eo,eof->ef", probabilities, jnp.asarray(columns, alphas.dtype), precision="highest")
+    return jnp.einsum("eo,eof->ef", weights, jnp.asarray(columns, weights.dtype), precision="highest")
 
 
 def search_cell(

@@ -4,7 +4,7 @@ Weights and computation are stacked over edges: one call for all separable convo
 one sum for a whole stage. The same function written edge by edge is in the tests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,6 +15,7 @@ import numpy as np
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES
 from jdarts.nets.layers import (
+    OPERATION_KEY,
     Convolution,
     NormalisedSum,
     Preprocess,
@@ -28,43 +29,8 @@ from jdarts.nets.stages import OperationEdges, Stage, stages
 from jdarts.operations import implementation
 from jdarts.ops.candidates import Begun, up_to_last_norms
 from jdarts.ops.norm import Plan, identity_plan
-from jdarts.space import CELL_KINDS, CellKind, SearchSpace, cell_kinds
-
-Alphas = Mapping[str, jax.Array]
-
-
-def init_alphas(key: jax.Array, space: SearchSpace, dtype: Any = jnp.float32) -> dict[str, jax.Array]:
-    """Architecture parameters at the start: `1e-3 · N(0, 1)`, as in the reference implementation.
-
-    Returns:
-      `{'normal': [E, O], 'reduce': [E, O]}`. Where an edge's list is shorter than `O`, its last columns are not used.
-    """
-    keys = jax.random.split(key, len(CELL_KINDS))
-    return {
-        kind: 1e-3 * jax.random.normal(k, (space.num_edges, space.width(kind)), dtype)
-        for kind, k in zip(CELL_KINDS, keys)
-    }
-
-
-def mixture_weights(space: SearchSpace, kind: CellKind, alphas: jax.Array) -> jax.Array:
-    """Softmax of the alphas over the operations of each edge, `none` among them (paper equation 2).
-
-    Args:
-      space: the search space.
-      kind: of which cell.
-      alphas: `[E, O]`.
-
-    Returns:
-      `[E, O]`, 0 in columns that an edge's list does not have.
-
-    Raises:
-      InputError: alphas of another shape.
-    """
-    lengths = np.array([len(edge) for edge in space.operations(kind)])
-    expected = (space.num_edges, space.width(kind))
-    if alphas.shape != expected:
-        raise InputError(f"the alphas of the {kind} cell have shape {alphas.shape}; this space needs {expected}")
-    return jax.nn.softmax(alphas, axis=-1, where=np.arange(expected[1])[None, :] < lengths[:, None])
+from jdarts.relaxation import SOFTMAX, Alphas, Mixture
+from jdarts.space import CellKind, SearchSpace, cell_kinds
 
 
 def supernet_compiler_options(*, remat: bool = False) -> dict[str, str | bool]:
@@ -91,6 +57,7 @@ class Supernet(nn.Module):
       stem_multiplier: the stem has this times `C` channels.
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
       dtype: type of the feature maps. Weights, batch statistics and logits are of its `wide_type`: float32 for bfloat16.
+      mixture: how the alphas become weights of the operations.
       remat: whether a cell's feature maps are computed again in the backward pass instead of kept (`jax.checkpoint`). Compile
         the step with `supernet_compiler_options(remat=True)`.
     """
@@ -103,6 +70,7 @@ class Supernet(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     remat: bool = False
+    mixture: Mixture = SOFTMAX
 
     @nn.compact
     def __call__(self, images: jax.Array, alphas: Alphas, *, train: bool) -> jax.Array:
@@ -110,7 +78,7 @@ class Supernet(nn.Module):
 
         Args:
           images: `[B, H, W, channels of the images]`, normalised, of the type of weights.
-          alphas: `{'normal': [E, O], 'reduce': [E, O]}`.
+          alphas: those of the mixture; for the paper's `{'normal': [E, O], 'reduce': [E, O]}`.
           train: True for the statistics of this batch (and running statistics brought up to date, where
             `batch_stats` is mutable); False for running statistics.
 
@@ -126,7 +94,8 @@ class Supernet(nn.Module):
                 raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
         images = checked_images(images, self.dtype)
         check_image_size(images.shape[1], images.shape[2], self.cells)
-        weights = {kind: mixture_weights(self.space, kind, alphas[kind]) for kind in CELL_KINDS}
+        key = self.make_rng(OPERATION_KEY) if train and self.mixture.random else None
+        weights = self.mixture.weights(alphas, self.space, key)
         stem = Convolution(self.stem_multiplier * self.channels, axis_name=self.axis_name, name="stem")
         states = stem(images, train=train)
         before, last = states, states

@@ -36,6 +36,7 @@ BEFORE = {
     "color_jitter": [0.0, 0.0, 0.0, 0.0],
     "evaluation_statistics": "running",
     "image_size": None,
+    "method": "darts",
     "microbatches": 1,
     "precision": "float32",
     "split_seed": None,

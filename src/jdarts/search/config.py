@@ -9,6 +9,7 @@ import tyro
 
 from jdarts import bilevel
 from jdarts.errors import InputError
+from jdarts.methods.method import DARTS, method_named
 from jdarts.methods.stopping import stopping_rule
 from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import BELOW_ONE, NODES, SEED, WITHIN_ONE, Bounds
@@ -53,6 +54,7 @@ class SearchConfig(Configuration):
         time.
       microbatches: parts of a batch that a step takes one after the other, in the memory of one. Each part is normalised by
         its own batch statistics, so that the result is not quite that of the whole batch.
+      method: search method: a mixture of `jdarts.methods.mixtures`, then penalties of `jdarts.methods.penalties`, joined by +.
       data: the images.
       run: which run it is.
       loop: how long it is, and what it keeps on the way.
@@ -75,6 +77,7 @@ class SearchConfig(Configuration):
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS", help_behavior_hint=""), WITHOUT_EFFECT] = None
     stop: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
     momentum: Annotated[float, BELOW_ONE] = 0.9
+    method: str = DARTS
     precision: Precision = "float32"
     remat: Annotated[bool, WITHOUT_EFFECT] = False
     microbatches: Annotated[int, Bounds(1, 1_000_000)] = 1
@@ -116,6 +119,7 @@ class SearchConfig(Configuration):
                 "--precision bfloat16 and --hypergradient finite_difference do not go together: the difference of two gradients "
                 "over 2ε drowns in the rounding of 8 bits of mantissa; give --hypergradient exact"
             )
+        method_named(self.method)
         check_operations(self.operations, searchable_operations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
         self._check_choice()

@@ -1,6 +1,6 @@
 """One step of a search on images, one program: rows and augmentation drawn, bilevel step taken, metrics added up."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -11,11 +11,11 @@ import optax
 from jdarts import bilevel
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.microbatches import in_microbatches
-from jdarts.nets.supernet import Supernet, init_alphas, mixture_weights
+from jdarts.nets.supernet import Supernet
 from jdarts.parallel import first_of_share, sum_over
+from jdarts.relaxation import mean_entropy, mixture_entropies
 from jdarts.runs.images import shuffled_rows
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
-from jdarts.space import CELL_KINDS, SearchSpace
 from jdarts.xla.trees import all_finite
 
 AVERAGED = ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy")
@@ -106,16 +106,6 @@ def supernet_loss(model: Supernet, *, train: bool = True) -> bilevel.LossFn:
     return jax.jit(loss_fn)
 
 
-def alpha_entropy(alphas: Mapping[str, jax.Array], space: SearchSpace) -> dict[str, jax.Array]:
-    """Mean entropy of the edges' mixture weights, in nats, by kind of cell."""
-
-    def entropy(weights: jax.Array) -> jax.Array:
-        logs = jnp.log(jnp.where(weights > 0, weights, jnp.ones_like(weights)))
-        return -jnp.mean(jnp.sum(weights * logs, axis=-1))
-
-    return {kind: entropy(mixture_weights(space, kind, alphas[kind])) for kind in CELL_KINDS}
-
-
 def search_program(
     model: Supernet,
     *,
@@ -156,7 +146,7 @@ def search_program(
 
     def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, data_key = jax.random.split(jax.random.key(seed), 4)
-        alphas = init_alphas(alpha_key, model.space)
+        alphas = model.mixture.init(alpha_key, model.space, jnp.float32)
         images = jnp.zeros((1, *image_shape), jnp.float32)
         variables = model.init({"params": weight_key, "noise": weight_key}, images, alphas, train=True)
         state = bilevel.init_state(
@@ -200,9 +190,9 @@ def search_program(
         finite = metrics["hypergradient/finite"] & all_finite((losses, new.weights, new.alphas, new.model_state))
         not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
         sums = epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0)
-        entropies = alpha_entropy(new.alphas, model.space)
+        entropies = mixture_entropies(model.mixture.weights(new.alphas, model.space, None))
         metrics |= {f"alphas/entropy_{kind}": value for kind, value in entropies.items()}
-        metrics["alphas/entropy"] = sum(entropies.values()) / len(entropies)
+        metrics["alphas/entropy"] = mean_entropy(entropies)
         metrics["learning_rate"] = rate(number)
         return SearchState(new, state.data_key, sums, not_finite_at), metrics
 

@@ -1,7 +1,7 @@
 """What a finished search has found, as its summary holds it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from jdarts.files.json_data import Fields
 from jdarts.genotype import Cell, Genotype
+from jdarts.relaxation import Alphas, alphas_from_json, alphas_to_json
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import Summary, read_summary
 from jdarts.space import CELL_KINDS
@@ -19,13 +20,13 @@ class SearchResult(NamedTuple):
 
     Attributes:
       genotype: the discrete cells.
-      alphas: architecture parameters at the end, `{'normal': [E, O], 'reduce': [E, O]}`.
+      alphas: architecture parameters at the end; those of the paper's mixture are `{'normal': [E, O], 'reduce': [E, O]}`.
       valid_accuracy: of the supernet on the alphas' half without augmentation, with running statistics, 0 to 1.
       folder: the run's folder.
     """
 
     genotype: Genotype
-    alphas: Mapping[str, np.ndarray]
+    alphas: Alphas
     valid_accuracy: float
     folder: Path
 
@@ -41,8 +42,7 @@ class SearchResult(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Accuracy and alphas."""
-        alphas = {kind: self.alphas[kind].tolist() for kind in CELL_KINDS}
-        return {"valid_accuracy": self.valid_accuracy, "alphas": alphas}
+        return {"valid_accuracy": self.valid_accuracy, "alphas": alphas_to_json(self.alphas)}
 
 
 SearchSummary = Summary[SearchResult]
@@ -98,8 +98,7 @@ def read(folder: RunFolder) -> SearchSummary:
     """
 
     def made(fields: Fields, genotype: Genotype) -> SearchResult:
-        tables = Fields(fields.get("alphas"))
-        alphas = {kind: tables.table(kind).astype(np.float32) for kind in CELL_KINDS}
+        alphas = alphas_from_json(fields.get("alphas"), np.float32)
         return SearchResult(genotype, alphas, fields.number("valid_accuracy"), folder.path)
 
     return read_summary(folder, Genotype, made)

@@ -13,8 +13,11 @@ import numpy as np
 from jdarts import data, optim
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
+from jdarts.methods.method import Method, method_named, named_method
+from jdarts.methods.penalties import penalised
 from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
+from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import check_augmentation
@@ -24,7 +27,7 @@ from jdarts.search.config import SearchConfig, hypergradient_named
 from jdarts.search.images import SearchImages
 from jdarts.search.step import AVERAGED, Images, Rows, SearchProgram, SearchState, search_program
 from jdarts.search.summary import SearchResult
-from jdarts.space import CELL_KINDS, SearchSpace
+from jdarts.space import SearchSpace
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class SearchTask(Task[SearchState]):
       images: the two halves of the images.
       space: the search space.
       edges_per_node: edges that derivation keeps for each node.
+      method: what the alphas mean.
     """
 
     noun = "search"
@@ -43,6 +47,7 @@ class SearchTask(Task[SearchState]):
     images: SearchImages
     space: SearchSpace
     edges_per_node: int
+    method: Method
 
     def inputs(self, functions: Functions, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
         """Images and rows of each step."""
@@ -65,24 +70,33 @@ class SearchTask(Task[SearchState]):
 
     def epoch_genotype(self, state: SearchState) -> Genotype:
         """The genotype that the alphas give."""
-        return derive_genotype(_alphas(state), self.space, edges_per_node=self.edges_per_node)
+        return derive_genotype(
+            alphas_on_host(state.bilevel.alphas),
+            self.space,
+            edges_per_node=self.edges_per_node,
+            mixture=self.method.mixture,
+        )
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """What deriving a genotype needs."""
         return {
             "space": dataclasses.asdict(self.space),
-            "alphas": _alpha_lists(state),
+            "alphas": alphas_to_json(state.bilevel.alphas),
             "edges_per_node": self.edges_per_node,
+            **named_method(self.method),
         }
 
     def facts(self, state: SearchState) -> dict[str, Any]:
         """Alphas and genotype."""
-        return {"alphas": _alpha_lists(state), "genotype": json.loads(self.epoch_genotype(state).to_json())}
+        return {
+            "alphas": alphas_to_json(state.bilevel.alphas),
+            "genotype": json.loads(self.epoch_genotype(state).to_json()),
+        }
 
     def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> SearchResult:
         """Cells and alphas at the end."""
         accuracy = float(numbers["evaluation/accuracy"])
-        return SearchResult(self.epoch_genotype(state), _alphas(state), accuracy, end.folder)
+        return SearchResult(self.epoch_genotype(state), alphas_on_host(state.bilevel.alphas), accuracy, end.folder)
 
 
 def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devices) -> SearchTask:
@@ -117,6 +131,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         images=images,
         space=config.space,
         edges_per_node=config.edges_per_node,
+        method=method_named(config.method),
         options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=images.fingerprint,
@@ -158,6 +173,8 @@ def program_of(
     sgd = {"momentum": config.momentum, "weight_decay": config.weights.weight_decay}
     # The reference implementation does not clip in the virtual step.
     virtual_optimizer = optim.weight_optimizer(rate, clip=None, **sgd)
+    method = method_named(config.method)
+    hypergradient = hypergradient_named(config.hypergradient, virtual_optimizer)
     return search_program(
         Supernet(
             config.space,
@@ -166,6 +183,7 @@ def program_of(
             classes,
             dtype=jnp.dtype(config.precision),
             remat=config.remat,
+            mixture=method.mixture,
         ),
         image_shape=image_shape,
         counts=counts,
@@ -173,7 +191,7 @@ def program_of(
         rate=rate,
         weight_optimizer=optim.weight_optimizer(rate, clip=config.weights.clip, **sgd),
         alpha_optimizer=config.alphas.optimizer(),
-        hypergradient=hypergradient_named(config.hypergradient, virtual_optimizer),
+        hypergradient=penalised(hypergradient, method.penalties, method.mixture, config.space),
         synchronised=config.norm.batch_statistics == "synchronised",
         microbatches=config.microbatches,
         **of_images,
@@ -239,11 +257,3 @@ def memory_savings(config: SearchConfig, devices: int) -> list[Saving]:
 
 
 _SEED = jax.ShapeDtypeStruct((), jnp.uint32)
-
-
-def _alpha_lists(state: SearchState) -> dict[str, Any]:
-    return {kind: alphas.tolist() for kind, alphas in _alphas(state).items()}
-
-
-def _alphas(state: SearchState) -> dict[str, np.ndarray]:
-    return {kind: np.asarray(state.bilevel.alphas[kind]) for kind in CELL_KINDS}

@@ -8,6 +8,7 @@ import tyro
 
 from jdarts.language.options import COLUMNS, TextBatches
 from jdarts.language.settings import LanguageConfig
+from jdarts.methods.method import DARTS, method_named
 from jdarts.operations import searchable_activations
 from jdarts.runs.bounds import NODES
 from jdarts.runs.names import folder_name
@@ -35,6 +36,7 @@ class LanguageSearchConfig(LanguageConfig):
         positions, which fits none of them well; batch: those of the columns that are read side by side.
       alphas: the alphas' optimiser.
       norm: how activations are normalised.
+      method: search method: a mixture of `jdarts.methods.mixtures`, then penalties of `jdarts.methods.penalties`, joined by +.
     """
 
     hypergradient: Hypergradient = "exact"
@@ -44,6 +46,7 @@ class LanguageSearchConfig(LanguageConfig):
     batches: Part[TextBatches] = TextBatches(batch_size=256)
     alphas: Part[AlphaOptimizer] = AlphaOptimizer(alpha_learning_rate=3e-3, alpha_b1=0.9)
     norm: Part[BatchNorm] = BatchNorm()
+    method: str = DARTS
 
     def check(self) -> None:
         """As the base class, and an impossible space.
@@ -56,6 +59,7 @@ class LanguageSearchConfig(LanguageConfig):
         _TWO_OR_MORE.check("batch_size", self.batches.batch_size)
         if self.evaluation_statistics == "batch":
             _TWO_OR_MORE.check("evaluation_batch_size", self.batches.evaluation_batch_size)
+        method_named(self.method)
         check_operations(self.operations, searchable_activations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the text was read)
         check_mixture(self.operations)

@@ -11,9 +11,11 @@ from jdarts import bilevel, optim
 from jdarts.data.text import TextSegment
 from jdarts.language.reading import Reading, beginning, cut, read_on
 from jdarts.language.search.config import Hypergradient, LanguageSearchConfig
+from jdarts.methods.method import method_named
+from jdarts.methods.penalties import penalised
 from jdarts.nets.language import LanguageModel, draw_masks
 from jdarts.nets.language_loss import Segment, language_loss, without_regularisation
-from jdarts.nets.recurrent import init_recurrent_alphas
+from jdarts.relaxation import mean_entropy, mixture_entropies
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite
 from jdarts.xla.trees import all_finite
 
@@ -94,13 +96,14 @@ def search_program(
       steps_per_epoch: steps after which the sums begin anew.
       dtype: type of weights, alphas and computation.
     """
-    model = LanguageModel(config.space, vocabulary, config.width, dtype)
+    method = method_named(config.method)
+    model = LanguageModel(config.space, vocabulary, config.width, dtype, mixture=method.mixture)
     weights_settings: Any = {"weight_decay": config.weights.weight_decay, "clip": config.weights.clip}
     alpha_optimizer = config.alphas.optimizer()
 
     def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, mask_key = jax.random.split(jax.random.key(seed), 4)
-        alphas = init_recurrent_alphas(alpha_key, config.space, dtype)
+        alphas = method.mixture.init(alpha_key, config.space, dtype)
         reading = beginning(config.batches.batch_size, config.width, dtype)
         words = jnp.zeros((1, config.batches.batch_size), jnp.int32)
         variables = model.init(weight_key, words, reading.hidden, alphas, train=True)
@@ -161,6 +164,7 @@ def search_program(
             hypergradient = without_regularisation(
                 hypergradient, loss_fn=loss_fn, model_state=state.bilevel.model_state, train=train
             )
+        hypergradient = penalised(hypergradient, method.penalties, method.mixture, config.space)
         new, metrics = bilevel.bilevel_step(
             state.bilevel,
             train,
@@ -179,7 +183,9 @@ def search_program(
         metrics["train/penalty"] = metrics["train/loss"] - metrics["train/nll"]
         for name in ("train", "valid"):
             metrics[f"{name}/loss"] = metrics.pop(f"{name}/nll")
-        metrics["alphas/entropy"] = alpha_entropy(new.alphas)
+        metrics["alphas/entropy"] = mean_entropy(
+            mixture_entropies(method.mixture.weights(new.alphas, config.space, None))
+        )
         metrics["learning_rate"] = rate
         new_state = SearchState(
             bilevel=new,
@@ -192,9 +198,3 @@ def search_program(
         return new_state, metrics
 
     return SearchProgram(model, init, step)
-
-
-def alpha_entropy(alphas: jax.Array) -> jax.Array:
-    """Mean entropy of the edges' mixture weights, in nats, of alphas `[E, O]`."""
-    logs = jax.nn.log_softmax(alphas, axis=-1)
-    return -jnp.mean(jnp.sum(jnp.exp(logs) * logs, axis=-1))

@@ -7,6 +7,7 @@ import numpy as np
 
 from jdarts.files.json_data import Fields
 from jdarts.genotype import RecurrentGenotype
+from jdarts.relaxation import Alphas, alphas_from_json, alphas_to_json
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import Summary, read_summary
 
@@ -16,7 +17,7 @@ class LanguageSearchResult(NamedTuple):
 
     Attributes:
       genotype: the discrete cell.
-      alphas: architecture parameters at the end, `[E, O]`.
+      alphas: architecture parameters at the end; those of the paper's mixture are `[E, O]`.
       valid_perplexity: of the supernet on the whole validation text, which the alphas have learnt on.
       valid_unigram_perplexity: of a unigram model there.
       test_perplexity: of the supernet on the whole test text, which nothing was learnt on.
@@ -25,7 +26,7 @@ class LanguageSearchResult(NamedTuple):
     """
 
     genotype: RecurrentGenotype
-    alphas: np.ndarray
+    alphas: Alphas
     valid_perplexity: float
     valid_unigram_perplexity: float
     test_perplexity: float
@@ -49,7 +50,7 @@ class LanguageSearchResult(NamedTuple):
         """All fields but genotype and folder."""
         fields = self._asdict()
         del fields["genotype"], fields["folder"]
-        return fields | {"alphas": self.alphas.tolist()}
+        return fields | {"alphas": alphas_to_json(self.alphas)}
 
 
 def read(folder: RunFolder) -> Summary[LanguageSearchResult]:
@@ -62,7 +63,7 @@ def read(folder: RunFolder) -> Summary[LanguageSearchResult]:
     def made(fields: Fields, genotype: RecurrentGenotype) -> LanguageSearchResult:
         return LanguageSearchResult(
             genotype=genotype,
-            alphas=fields.table("alphas").astype(np.float32),
+            alphas=alphas_from_json(fields.get("alphas"), np.float32),
             valid_perplexity=fields.number("valid_perplexity"),
             valid_unigram_perplexity=fields.number("valid_unigram_perplexity"),
             test_perplexity=fields.number("test_perplexity"),

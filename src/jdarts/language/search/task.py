@@ -20,6 +20,8 @@ from jdarts.language.search.step import AVERAGED, SearchState, search_program
 from jdarts.language.search.summary import LanguageSearchResult
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
 from jdarts.language.shared import SEED, count_weights, evaluation_program, text_evaluation, text_savings, unigram
+from jdarts.methods.method import Method, method_named, named_method
+from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs.devices import Devices
 from jdarts.runs.memory import saved_by_estimator
 from jdarts.runs.task import End, Evaluation, Functions, Input, Program, Task
@@ -37,6 +39,7 @@ class LanguageSearchTask(Task[SearchState]):
       corpus: the text.
       streams: the weights' and the alphas' text on the devices.
       space: the search space.
+      method: what the alphas mean.
       bptt: rows of a segment.
       evaluated: makes the evaluation of a text: `(doing, name, function, words) -> Evaluation`.
       network: what a checkpoint says of the network.
@@ -49,6 +52,7 @@ class LanguageSearchTask(Task[SearchState]):
     corpus: TextCorpus
     streams: tuple[Stream, Stream]
     space: RecurrentSpace
+    method: Method
     bptt: int
     evaluated: Callable[..., Evaluation]
     network: Mapping[str, Any]
@@ -81,26 +85,27 @@ class LanguageSearchTask(Task[SearchState]):
 
     def epoch_genotype(self, state: SearchState) -> RecurrentGenotype:
         """The genotype that the alphas give."""
-        return derive_recurrent_genotype(np.asarray(state.bilevel.alphas), self.space)
+        return derive_recurrent_genotype(alphas_on_host(state.bilevel.alphas), self.space, mixture=self.method.mixture)
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """What deriving a genotype needs, and the network."""
         return {
             "space": dataclasses.asdict(self.space),
-            "alphas": np.asarray(state.bilevel.alphas).tolist(),
+            "alphas": alphas_to_json(state.bilevel.alphas),
             "network": dict(self.network),
+            **named_method(self.method),
         }
 
     def facts(self, state: SearchState) -> dict[str, Any]:
         """Alphas and genotype."""
         genotype = json.loads(self.epoch_genotype(state).to_json())
-        return {"alphas": np.asarray(state.bilevel.alphas).tolist(), "genotype": genotype}
+        return {"alphas": alphas_to_json(state.bilevel.alphas), "genotype": genotype}
 
     def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> LanguageSearchResult:
         """Cell and alphas at the end."""
         return LanguageSearchResult(
             genotype=self.epoch_genotype(state),
-            alphas=np.asarray(state.bilevel.alphas),
+            alphas=alphas_on_host(state.bilevel.alphas),
             valid_perplexity=numbers["evaluation/perplexity"],
             valid_unigram_perplexity=unigram(self.corpus, "valid"),
             test_perplexity=math.exp(numbers["test/loss"]),
@@ -145,6 +150,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
         corpus=corpus,
         streams=streams,
         space=config.space,
+        method=method_named(config.method),
         bptt=config.batches.bptt,
         evaluated=functools.partial(text_evaluation, **size),
         network={"width": config.width, "vocabulary": vocabulary},

@@ -1,0 +1,51 @@
+"""What a method adds to the alphas' loss: one row a penalty.
+
+A penalty is a pure function `(alphas, weights {kind: [E, O]}, space) -> scalar`. It is part of the validation loss in the step of
+the alphas alone, and depends on nothing but the alphas: its gradient is added to the hypergradient, whatever the estimator is.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from jdarts.bilevel import Estimate, HypergradientFn, Problem
+from jdarts.relaxation import Alphas, Mixture, Space
+
+Penalty = Callable[[Alphas, Mapping[str, jax.Array], Space], jax.Array]
+
+#: A new penalty is a row here.
+PENALTIES: Mapping[str, Penalty] = {}
+
+
+def penalised(
+    hypergradient: HypergradientFn, penalties: Mapping[str, Penalty], mixture: Mixture, space: Space
+) -> HypergradientFn:
+    """An estimator with penalties beside the validation loss; with none it is the estimator itself.
+
+    Args:
+      hypergradient: the estimator of the validation loss.
+      penalties: by name; each is shown as `hypergradient/penalty_NAME`.
+      mixture: how the alphas become weights; the penalties see its mean.
+      space: the search space.
+    """
+    for name, penalty in penalties.items():
+        hypergradient = _with_penalty(hypergradient, name, penalty, mixture, space)
+    return hypergradient
+
+
+def _with_penalty(
+    hypergradient: HypergradientFn, name: str, penalty: Penalty, mixture: Mixture, space: Space
+) -> HypergradientFn:
+    def value(alphas: Alphas) -> jax.Array:
+        return penalty(alphas, mixture.weights(alphas, space, None), space)
+
+    def estimate(problem: Problem) -> Estimate:
+        found = hypergradient(problem)
+        added, gradient = jax.value_and_grad(value)(problem.alphas)
+        return found._replace(
+            gradient=jax.tree.map(jnp.add, found.gradient, gradient),
+            diagnostics={**found.diagnostics, f"penalty_{name}": added},
+        )
+
+    return estimate

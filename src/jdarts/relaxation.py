@@ -1,0 +1,182 @@
+"""The continuous relaxation: what alphas mean, for convolutional and recurrent cells alike (paper section 2.2).
+
+Alphas are any pytree of arrays; DARTS has one table `[E, O]` for each kind of cell: a row for each edge, a column for each of its
+candidate operations. A `Mixture` says how they become weights of the operations, and how operations rank when cells are derived.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.errors import InputError
+from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
+
+Space = SearchSpace | RecurrentSpace
+Alphas = Any
+
+RECURRENT = "recurrent"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """How alphas become weights of an edge's operations.
+
+    Attributes:
+      name: for messages.
+      init: `(key, space, dtype) -> alphas` at the start.
+      weights: `(alphas, space, key) -> {kind: [E, O]}`, what the search network multiplies the operations by; 0 in columns that
+        an edge's list does not have. Without a key, None, a random mixture gives the mean of what it draws.
+      strengths: `(alphas, space) -> {kind: [E, O]}` in float64 on the host: how strong each operation of each edge is. Derivation
+        compares them within an edge, and the strongest ones of a node's edges.
+      random: whether `weights` draws random numbers in training.
+    """
+
+    name: str
+    init: Callable[[jax.Array, Space, Any], Alphas]
+    weights: Callable[[Alphas, Space, jax.Array | None], dict[str, jax.Array]]
+    strengths: Callable[[Alphas, Space], dict[str, np.ndarray]]
+    random: bool = False
+
+
+def operations_of(space: Space) -> Mapping[str, tuple[tuple[str, ...], ...]]:
+    """The candidate operations of every edge, by kind of cell."""
+    if isinstance(space, RecurrentSpace):
+        return {RECURRENT: space.recurrent}
+    return {kind: space.operations(kind) for kind in CELL_KINDS}
+
+
+def init_alphas(key: jax.Array, space: Space, dtype: Any = jnp.float32) -> Alphas:
+    """Alphas at the start: `1e-3 · N(0, 1)`, as in the reference implementation.
+
+    Returns:
+      `{'normal': [E, O], 'reduce': [E, O]}`, or `[E, O]` for a recurrent space. Where an edge's list is shorter than `O`, its
+      last columns are not used.
+    """
+
+    def table(key: jax.Array, operations: tuple[tuple[str, ...], ...]) -> jax.Array:
+        return 1e-3 * jax.random.normal(key, (len(operations), max(map(len, operations))), dtype)
+
+    if isinstance(space, RecurrentSpace):
+        return table(key, space.recurrent)
+    keys = jax.random.split(key, len(CELL_KINDS))
+    return {kind: table(k, space.operations(kind)) for kind, k in zip(CELL_KINDS, keys)}
+
+
+def tables(alphas: Alphas, space: Space) -> dict[str, Any]:
+    """The tables of alphas by kind of cell; those of a recurrent cell may be one bare table.
+
+    Raises:
+      InputError: a table is missing or of another shape.
+    """
+    found = alphas if isinstance(alphas, Mapping) else {RECURRENT: alphas}
+    for kind, operations in operations_of(space).items():
+        expected = (len(operations), max(map(len, operations)))
+        shape = np.shape(found[kind]) if kind in found else "none"
+        if shape != expected:
+            raise InputError(f"the alphas of the {kind} cell have shape {shape}; this space needs {expected}")
+    return {kind: found[kind] for kind in operations_of(space)}
+
+
+def held(operations: tuple[tuple[str, ...], ...]) -> np.ndarray:
+    """Which columns of a table each edge's list has, `[E, O]`."""
+    lengths = np.array([len(names) for names in operations])
+    return np.arange(lengths.max())[None, :] < lengths[:, None]
+
+
+def softmax_weights(alphas: Alphas, space: Space, key: jax.Array | None = None) -> dict[str, jax.Array]:
+    """Softmax of the alphas over the operations of each edge, `none` among them (paper equation 2).
+
+    Args:
+      alphas: tables, as `init_alphas` makes them.
+      space: the search space.
+      key: not used.
+
+    Returns:
+      `{kind: [E, O]}`, 0 in columns that an edge's list does not have.
+
+    Raises:
+      InputError: alphas of another shape.
+    """
+    del key
+    operations = operations_of(space)
+    return {
+        kind: jax.nn.softmax(table, axis=-1, where=held(operations[kind]))
+        for kind, table in tables(alphas, space).items()
+    }
+
+
+def softmax_strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
+    """The logarithms of the softmax weights, in float64.
+
+    They rank as the weights do, and tell apart weights that would both round to 0.
+
+    Raises:
+      InputError: alphas of another shape.
+    """
+    operations = operations_of(space)
+
+    def log_weights(table: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        rows = np.where(kept, table, -np.inf)
+        with np.errstate(invalid="ignore"):
+            rows = rows - rows.max(axis=-1, keepdims=True)
+            return rows - np.log(np.exp(rows).sum(axis=-1, keepdims=True))
+
+    return {
+        kind: log_weights(np.asarray(table, np.float64), held(operations[kind]))
+        for kind, table in tables(alphas, space).items()
+    }
+
+
+#: The paper's mixture.
+SOFTMAX = Mixture("softmax", init_alphas, softmax_weights, softmax_strengths)
+
+
+def mixture_entropies(weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Mean entropy of the edges' mixture weights `{kind: [E, O]}`, in nats, by kind of cell."""
+
+    def entropy(weights: jax.Array) -> jax.Array:
+        logs = jnp.log(jnp.where(weights > 0, weights, jnp.ones_like(weights)))
+        return -jnp.mean(jnp.sum(weights * logs, axis=-1))
+
+    return {kind: entropy(table) for kind, table in weights.items()}
+
+
+def mean_entropy(entropies: Mapping[str, jax.Array]) -> jax.Array:
+    """The mean over the kinds of cells."""
+    return sum(entropies.values()) / len(entropies)
+
+
+def alphas_on_host(alphas: Alphas) -> Alphas:
+    """Alphas as arrays of NumPy."""
+    return jax.tree.map(np.asarray, alphas)
+
+
+def alphas_to_json(alphas: Alphas) -> Any:
+    """Alphas as JSON data: nested lists for an array, an object by name for a dictionary of them."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), alphas)
+
+
+def alphas_from_json(content: Any, dtype: Any = np.float64, *, name: str = RECURRENT) -> Alphas:
+    """Alphas from the JSON data that `alphas_to_json` makes: arrays, in dictionaries as there.
+
+    Args:
+      content: the data.
+      dtype: of the arrays.
+      name: what a message calls them.
+
+    Raises:
+      InputError: a part is no table of numbers.
+    """
+    if isinstance(content, Mapping) and content:
+        return {name: alphas_from_json(part, dtype, name=name) for name, part in content.items()}
+    try:
+        values = np.asarray(content)
+    except (ValueError, TypeError, OverflowError):
+        values = np.asarray(None)
+    if not isinstance(content, list) or values.dtype.kind not in "iuf":
+        raise InputError(f"the alphas of the {name} cell are no table of numbers; use another checkpoint")
+    return values.astype(dtype)
