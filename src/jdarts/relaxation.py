@@ -5,6 +5,7 @@ candidate operations. A `Mixture` says how they become weights of the operations
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -147,7 +148,7 @@ def mixture_entropies(weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 def mean_entropy(entropies: Mapping[str, jax.Array]) -> jax.Array:
     """The mean over the kinds of cells."""
-    return sum(entropies.values()) / len(entropies)
+    return functools.reduce(jnp.add, entropies.values()) / len(entropies)
 
 
 def alphas_on_host(alphas: Alphas) -> Alphas:
