@@ -74,3 +74,9 @@ def test_the_graph_sees_what_it_must():
     assert {"jdarts.errors", "jdarts.runs.options"} <= graph["jdarts.search.config"]
     assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert circle_in({"a": {"b"}, "b": set()}) == []
+
+
+def test_every_folder_of_modules_is_a_package():
+    """Packaging leaves out folders without an `__init__.py`."""
+    folders = {path.parent for path in ROOT.rglob("*.py")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
