@@ -14,6 +14,7 @@ from small_runs import Died, die_at, finish, read_until, signal_after_step, user
 
 from jdarts import checkpoint, search, train
 from jdarts.command import run_command
+from jdarts.derivation import sample_genotype
 from jdarts.errors import InputError
 from jdarts.genotype import parse_genotype
 from jdarts.pipeline import Interrupted, PipelineConfig
@@ -23,7 +24,6 @@ from jdarts.report import Progress
 from jdarts.resolve import find_genotype
 from jdarts.runs import RunFolder
 from jdarts.runs.loop import Loop
-from jdarts.sampling import sample_genotype
 
 __all__ = ["quick", "undisturbed", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")

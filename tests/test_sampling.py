@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from jdarts import InputError, darts_space, uniform_space
+from jdarts.derivation import sample_genotype
 from jdarts.genotype import nodes_of
-from jdarts.sampling import sample_genotype
 
 
 def test_cells_are_those_that_derivation_could_give():

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.genotype import AnyGenotype, Cell, Genotype, RecurrentGenotype
+from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
 from jdarts.methods.method import DARTS, method_named
 from jdarts.operations import NONE
 from jdarts.relaxation import RECURRENT, SOFTMAX, Alphas, Mixture, Space, alphas_from_json, held, operations_of
-from jdarts.space import RecurrentSpace, SearchSpace
+from jdarts.space import CellKind, RecurrentSpace, SearchSpace
 
 
 def derive_genotype(
@@ -55,6 +55,35 @@ def derive_recurrent_genotype(
       InputError: alphas of another shape or not finite.
     """
     return RecurrentGenotype(_derived(alphas, space, 1, mixture)[RECURRENT], space.concat)
+
+
+def sample_genotype(space: SearchSpace, seed: int, *, edges_per_node: int = 2) -> Genotype:
+    """Draws a pair of cells such as a search in this space might derive: the baseline of every search (paper section 3.3).
+
+    Every node keeps `edges_per_node` of its edges, all where it has fewer; every kept edge carries one of its operations
+    other than `none`. Both are drawn uniformly and without regard to the other edges.
+
+    Args:
+      space: the search space.
+      seed: the same seed gives the same cells, in every version of numpy.
+      edges_per_node: edges kept for each node; the paper keeps 2 in convolutional cells.
+
+    Raises:
+      InputError: fewer than one edge per node, or a seed that 32 bits do not hold.
+    """
+    if edges_per_node < 1:
+        raise InputError(f"{edges_per_node} edges per node; give 1 or more (the paper keeps 2)")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed is {seed}; give a number from 0 to below 2^32")
+    # numpy promises the numbers of RandomState for ever, those of default_rng it does not.
+    draws = np.random.RandomState(seed)
+    return Genotype(
+        normal=_drawn(draws, space, "normal", edges_per_node),
+        normal_concat=space.concat,
+        reduce=_drawn(draws, space, "reduce", edges_per_node),
+        reduce_concat=space.concat,
+        edges_per_node=edges_per_node,
+    )
 
 
 def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotype:
@@ -128,3 +157,15 @@ def _strongest_operation(row: np.ndarray, names: tuple[str, ...]) -> tuple[float
     """The strength and the name of the strongest operation other than `none`."""
     best = max((index for index, name in enumerate(names) if name != NONE), key=lambda index: row[index])
     return float(row[best]), names[best]
+
+
+def _drawn(draws: np.random.RandomState, space: SearchSpace, kind: CellKind, edges_per_node: int) -> Cell:
+    edges = list(zip(space.edges, space.operations(kind)))
+    cell = []
+    for target in range(INPUT_STATES, INPUT_STATES + space.nodes):
+        incoming = [(source, names) for (source, node), names in edges if node == target]
+        for place in sorted(draws.permutation(len(incoming))[:edges_per_node]):
+            source, names = incoming[place]
+            choices = [name for name in names if name != NONE]
+            cell.append((choices[draws.randint(len(choices))], source))
+    return tuple(cell)

@@ -54,13 +54,14 @@ def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | 
         batch = share_of_segment(batch, axis_name)
         variables = {"params": weights, "batch_stats": model_state} if searched else {"params": weights}
         inputs = (variables, batch.tokens, batch.hidden, alphas)
+        rngs = {OPERATION_KEY: key} if model.mixture.random else {}
         prediction, changed = model.apply(
             *inputs,
             train=train,
             masks=batch.masks,
             length=batch.length,
             mutable=["batch_stats"],
-            rngs={OPERATION_KEY: key},
+            rngs=rngs,
         )
         nll = mean_loss(losses_of(prediction, weights, batch), batch.length)
         extra = regularisation(prediction, activation=batch.activation, temporal=batch.temporal, length=batch.length)

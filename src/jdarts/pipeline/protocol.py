@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from jdarts import data, search, train
+from jdarts.derivation import sample_genotype
 from jdarts.genotype import Genotype
 from jdarts.pipeline.config import PipelineConfig, options_of
 from jdarts.pipeline.result import Arm, Candidate, PipelineResult
@@ -17,7 +18,6 @@ from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import SUMMARY
 from jdarts.runs.names import named_after
-from jdarts.sampling import sample_genotype
 from jdarts.search import summary as search_summary
 from jdarts.search.task import search_images
 from jdarts.train import TrainConfig, TrainResult
