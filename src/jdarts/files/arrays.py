@@ -1,6 +1,6 @@
-"""Arrays by name from an `.npz` file: shapes at once, numbers when they are needed, without pickle.
+"""Arrays by name from an `.npz` file, without pickle: shapes at once, numbers on demand.
 
-A small file can hold arrays of many gigabytes. So a reader looks at the shapes first, and asks for those arrays that fit.
+A small file can hold arrays of many gigabytes. So a reader checks the shapes first, and reads only the arrays that fit.
 """
 
 import dataclasses
@@ -18,18 +18,18 @@ from jdarts.errors import InputError, shortened
 from jdarts.files.archive import Archive, DamagedArchive, shown
 
 _MAGIC = b"\x93NUMPY"
-#: How the length of a header is written in each version of the format.
+#: Bytes of the header's length field, by version of the format.
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
-#: Longer headers are those of records, which are no arrays of numbers.
-_LONGEST_HEADER = 4096
+#: Only arrays of records have longer headers.
+_MAX_HEADER_BYTES = 4096
 _HEADER = re.compile(
     r"\s*\{\s*'descr'\s*:\s*'(?P<type>[<>|=]?(?P<kind>[a-zA-Z?])\d{0,9})'\s*,\s*'fortran_order'\s*:\s*(?P<order>True|False)"
     r"\s*,\s*'shape'\s*:\s*\((?P<shape>[\d, ]*)\)\s*,?\s*\}\s*"
 )
-#: Kinds of types, as numpy names them: numbers and text.
+#: NumPy's codes for numbers and text, and for Python objects.
 _KINDS, _OBJECTS = "fiubU", "O"
-_WIDEST_NUMBER = 8
-_MOST_AXES = 32
+_MAX_NUMBER_BYTES = 8
+_MAX_AXES = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class StoredArray:
     Attributes:
       shape: its shape.
       dtype: its type: numbers or text.
-      read: reads it. It raises InputError where the file is damaged.
+      read: reads the numbers; raises `InputError` if the file is damaged.
     """
 
     shape: tuple[int, ...]
@@ -48,7 +48,7 @@ class StoredArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes in memory."""
+        """Size in memory, in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -60,19 +60,19 @@ def read_arrays(path: Path) -> dict[str, StoredArray]:
     """The arrays of an `.npz` file, by name.
 
     Raises:
-      InputError: the file is not there, damaged or of another kind, or it holds Python objects.
+      InputError: the file is missing, damaged or of another kind, or it holds Python objects.
     """
     try:
         archive = Archive(read_file(path))
         for name in archive.members:
             if name.endswith("/data.pkl"):
                 raise InputError(
-                    f"{path} is a file of PyTorch; it is brought in with python -m jdarts.export FILE.pt --genotype NAME --out "
+                    f"{path} is a PyTorch file; import it with: python -m jdarts.export FILE.pt --genotype NAME --out "
                     "network.npz"
                 )
             if not name.endswith(".npy"):
-                raise DamagedArchive(f"{shown(name)} is no array")
-        return {name.removesuffix(".npy"): _stored(archive, name, path) for name in archive.members}
+                raise DamagedArchive(f"{shown(name)} is not an array")
+        return {name.removesuffix(".npy"): _stored_array(archive, name, path) for name in archive.members}
     except DamagedArchive as error:
         raise _damaged(path, error) from None
 
@@ -81,10 +81,10 @@ def read_file(path: Path) -> bytes:
     """The content of a file.
 
     Raises:
-      InputError: there is no such file, it is something else than a file, or it cannot be read.
+      InputError: the file is missing or unreadable, or the path is not a file.
     """
     if not is_file(path) and path.exists():
-        raise InputError(f"{path} is no file; give a file")
+        raise InputError(f"{path} is not a file; give a file")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -92,10 +92,10 @@ def read_file(path: Path) -> bytes:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path is a file; not where there is nothing, or a folder.
+    """Whether a path is a file. A folder or a missing file is not.
 
     Raises:
-      InputError: it is neither a file nor a folder, as a device, or no path of this system.
+      InputError: it is neither a file nor a folder, such as a device, or not a valid path.
     """
     try:
         mode = os.stat(path).st_mode
@@ -109,21 +109,21 @@ def is_file(path: Path) -> bool:
 
 
 def unreadable(path: Path, error: OSError | ValueError) -> InputError:
-    """What to raise where the system refuses a path."""
-    why = (error.strerror if isinstance(error, OSError) else None) or error
-    return InputError(f"cannot read {shortened(str(path), 200)}: {why}; give a file that is there and may be read")
+    """The error to raise when the system refuses a path."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return InputError(f"cannot read {shortened(str(path), 200)}: {reason}; give a file that exists and is readable")
 
 
-def _damaged(path: Path, why: object) -> InputError:
-    return InputError(f"{path} is damaged, or no .npz file of plain arrays ({why}); copy or write it again")
+def _damaged(path: Path, reason: object) -> InputError:
+    return InputError(f"{path} is damaged, or is not an .npz file of plain arrays ({reason}); copy or write it again")
 
 
-def _stored(archive: Archive, name: str, path: Path) -> StoredArray:
+def _stored_array(archive: Archive, name: str, path: Path) -> StoredArray:
     label = shown(name.removesuffix(".npy"))
-    head = bytes(archive.start(name, _LONGEST_HEADER))
+    head = bytes(archive.start(name, _MAX_HEADER_BYTES))
     size, shape, dtype, order = _header(head, label, path)
     if archive.members[name].file_size != size + math.prod(shape) * dtype.itemsize:
-        raise DamagedArchive(f"{label} has another size than its shape {shape} says")
+        raise DamagedArchive(f"the size of {label} does not match its shape {shape}")
 
     def read() -> np.ndarray:
         try:
@@ -137,35 +137,35 @@ def _stored(archive: Archive, name: str, path: Path) -> StoredArray:
 
 
 def _header(head: bytes, label: str, path: Path) -> tuple[int, tuple[int, ...], np.dtype[Any], Any]:
-    """The size of a header, and what it says: shape, type and order of the numbers."""
+    """The fields of a header: its size, then shape, type and order of the array."""
     length_bytes = _LENGTH_BYTES.get(head[6]) if head.startswith(_MAGIC) and len(head) > 6 else None
     if length_bytes is None:
-        raise DamagedArchive(f"{label} is no array")
+        raise DamagedArchive(f"{label} is not an array")
     start = len(_MAGIC) + 2 + length_bytes
     stop = start + int.from_bytes(head[start - length_bytes : start], "little")
-    found = _HEADER.fullmatch(head[start:stop].decode("latin-1")) if stop <= len(head) else None
-    shape = _shape(found["shape"]) if found else None
-    if found is None or shape is None:
-        raise DamagedArchive(f"the header of {label} is not that of an array of numbers or of a text")
-    if found["kind"] == _OBJECTS:
+    fields = _HEADER.fullmatch(head[start:stop].decode("latin-1")) if stop <= len(head) else None
+    shape = _shape(fields["shape"]) if fields else None
+    if fields is None or shape is None:
+        raise DamagedArchive(f"the header of {label} does not describe an array of numbers or text")
+    if fields["kind"] == _OBJECTS:
         raise InputError(
-            f"{path}: {label} holds Python objects, which are never read: save every array of numbers by its name, as in "
+            f"{path}: {label} holds Python objects, which are never read: save each array of numbers under a name, as in "
             "numpy.savez('weights.npz', **arrays)"
         )
     try:
-        dtype = np.dtype(found["type"]) if found["kind"] in _KINDS else None
+        dtype = np.dtype(fields["type"]) if fields["kind"] in _KINDS else None
     except (TypeError, ValueError):
         dtype = None
-    if dtype is None or not dtype.itemsize or (dtype.kind != "U" and dtype.itemsize > _WIDEST_NUMBER):
-        raise DamagedArchive(f"{label} is of the type {found['type']}, which is neither numbers nor text")
-    return stop, shape, dtype, "F" if found["order"] == "True" else "C"
+    if dtype is None or not dtype.itemsize or (dtype.kind != "U" and dtype.itemsize > _MAX_NUMBER_BYTES):
+        raise DamagedArchive(f"{label} has the type {fields['type']}, which is neither numbers nor text")
+    return stop, shape, dtype, "F" if fields["order"] == "True" else "C"
 
 
 def _shape(text: str) -> tuple[int, ...] | None:
-    """The shape that a header gives; None where it is none."""
+    """The shape in a header; None if it is invalid."""
     sizes = [size.strip() for size in text.split(",")]
     if sizes[-1] == "":
         sizes.pop()
-    if len(sizes) > _MOST_AXES or not all(size.isdecimal() and len(size) < 19 for size in sizes):
+    if len(sizes) > _MAX_AXES or not all(size.isdecimal() and len(size) < 19 for size in sizes):
         return None
     return tuple(map(int, sizes))

@@ -1,4 +1,4 @@
-"""JSON data that a person or another program may have changed: parsed, and read with its types checked."""
+"""JSON data that a person or another program may have changed: parsing, and fields with checked types."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 
 Value = TypeVar("Value")
 
-#: Counts beyond it are no counts of anything that a run does.
+#: A larger number cannot be the count of anything in a run.
 LARGEST_COUNT = 2**53
 #: A billion years in seconds.
 LONGEST = 3e16
@@ -18,7 +18,7 @@ def parse_json(text: str | bytes) -> Any:
     """Parses JSON.
 
     Raises:
-      ValueError: it is no JSON, no UTF-8, or nested too deeply.
+      ValueError: it is not JSON, not UTF-8, or nested too deeply.
     """
     try:
         return json.loads(text)
@@ -33,12 +33,12 @@ class Fields:
       content: JSON data.
 
     Raises:
-      ValueError: it is no object. So do the methods where a field is missing or of another kind.
+      ValueError: it is not an object. The methods raise it too, if a field is missing or of another kind.
     """
 
     def __init__(self, content: Any) -> None:
         if not isinstance(content, dict):
-            raise ValueError(f"{_shown(content)} is no JSON object")
+            raise ValueError(f"{_shown(content)} is not a JSON object")
         self._content = content
 
     @property

@@ -1,4 +1,4 @@
-"""Temporary folders that a process locks as long as it lives, so that those of killed processes can be told and removed."""
+"""Temporary folders that a process locks while it lives, so that another one can recognise and remove those of killed ones."""
 
 import contextlib
 import fcntl
@@ -11,16 +11,16 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder, locked where the file system can lock, and removed at the end.
+    """A new temporary folder, locked if the file system supports locks, and removed at the end.
 
     Args:
-      parent: the folder that it is made in.
-      prefix: how its name begins.
+      parent: the folder that holds it.
+      prefix: the start of its name.
 
     Raises:
-      OSError: it cannot be made.
+      OSError: it cannot be created.
     """
-    folder, lock = _made(parent, prefix)
+    folder, lock = _create(parent, prefix)
     try:
         yield folder
     finally:
@@ -30,10 +30,10 @@ def locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def left_over(folder: Path) -> Iterator[None]:
-    """Locks the folder of a process that does not live any more, and removes it at the end.
+    """Locks the folder of a process that has ended, and removes it at the end.
 
     Raises:
-      OSError: a living process has the folder, or it is no folder, or cannot be locked or removed here.
+      OSError: the process still lives, or the path is not a folder, or it cannot be locked or removed.
     """
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -44,14 +44,14 @@ def left_over(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _made(parent: Path, prefix: str) -> tuple[Path, int]:
+def _create(parent: Path, prefix: str) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            # Another process may have taken it for a left-over before it was locked.
+            # Another process may have removed it as abandoned before it was locked.
             if folder.exists():
                 return folder, lock
         except BaseException:

@@ -1,4 +1,4 @@
-"""The user's cache folder, which holds what processes load and run: nobody else may write to it."""
+"""The user's cache folder. Processes load and run its files, so nobody else may write to it."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import shutil
 import stat
 from pathlib import Path
 
-#: Permissions of anybody but the owner to write.
+#: Write permissions of anybody but the owner.
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -24,9 +24,9 @@ def cache_folder() -> Path:
 
 
 def private_folder(path: Path) -> Path:
-    """Makes a folder that only this user may write to and read; the folders above it are made alike where they are missing.
+    """Creates a folder, and missing folders above it, that only this user may read and write.
 
-    A folder of the user's that others may write to is emptied, since what it holds may be theirs, and closed to them.
+    If others may write to an existing folder, its files may be theirs: they are removed, and the folder is closed to others.
 
     Args:
       path: the folder.
@@ -35,7 +35,7 @@ def private_folder(path: Path) -> Path:
       The folder without symbolic links.
 
     Raises:
-      OSError: the folder cannot be made, or belongs to somebody else, or others may put another one in its place.
+      OSError: the folder cannot be created, or belongs to another user, or others may replace it.
     """
     if path.is_symlink():
         _refuse_others(path, path.lstat())
@@ -61,13 +61,13 @@ def private_folder(path: Path) -> Path:
 
 
 def is_private_file(path: Path) -> bool:
-    """Whether a path is a plain file, no symbolic link, of this user, that nobody else may write to."""
+    """Whether a path is a plain file of this user, not a symbolic link, that nobody else may write to."""
     status = path.lstat()
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_WRITE
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a symbolic link, or a folder with all that it holds, if it is there."""
+    """Removes a file, a symbolic link, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
