@@ -57,7 +57,7 @@ def test_list_shows_each_set_and_its_state(source, tmp_path, capsys, monkeypatch
 def test_wrong_names_are_refused(capsys):
     with pytest.raises(InputError, match="did you mean 'cifar100'"):
         main(["prepare", "cifar1000"])
-    with pytest.raises(InputError, match="digits lies inside scikit-learn"):
+    with pytest.raises(InputError, match="digits is part of scikit-learn"):
         main(["prepare", "digits"])
     for arguments in (["prepare"], ["frobnicate"], []):
         with pytest.raises(SystemExit) as caught:

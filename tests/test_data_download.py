@@ -77,8 +77,8 @@ def test_a_set_is_downloaded_checked_and_prepared(server, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("served", "promise", "message"),
     [
-        (b"other", 0, "not the expected file: 5 bytes, expected 7"),
-        (b"whole", 2, "not the expected file: 5 bytes, expected 7"),
+        (b"other", 0, "another file than expected: 5 bytes, expected 7"),
+        (b"whole", 2, "another file than expected: 5 bytes, expected 7"),
         (None, 0, "404"),
     ],
 )
@@ -98,8 +98,8 @@ def test_a_bad_download_says_how_to_go_on_and_leaves_nothing(served, promise, me
 @pytest.mark.parametrize(
     ("promise", "more", "message"),
     [
-        (627_000_000, 0, "not the expected file: 627,000,007 bytes, expected 7; try again"),
-        (0, 627, "not the expected file: more than the expected 7 bytes; try again"),
+        (627_000_000, 0, "another file than expected: 627,000,007 bytes, expected 7; try again"),
+        (0, 627, "another file than expected: more than the expected 7 bytes; try again"),
     ],
 )
 def test_a_download_stops_at_the_expected_size(promise, more, message, server, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from made_up_images import write_cifar
 from mutations import bounded, damaged_bytes
 
 from jdarts.data import TextCorpus, load, load_text, prepare, prepare_text
-from jdarts.data.records import MOST_DESCRIPTION_BYTES
+from jdarts.data.records import MAX_DESCRIPTION_BYTES
 from jdarts.errors import InputError
 
 LINES = {"train": "the cat sat\n" * 9, "valid": "a cat\n", "test": "the end\n"}
@@ -122,7 +122,7 @@ def test_damaged_features_are_refused(damage, data_dir):
         load("cifar10", data_dir)
 
 
-@pytest.mark.parametrize("size", [MOST_DESCRIPTION_BYTES + 1, 0])
+@pytest.mark.parametrize("size", [MAX_DESCRIPTION_BYTES + 1, 0])
 def test_names_of_classes_that_do_not_fit_are_refused(size, data_dir):
     (path,) = data_dir.glob("cifar10/*/label.labels.txt")
     os.truncate(path, size)

@@ -19,7 +19,7 @@ from jdarts.genotype import Genotype, nodes_of, parse_genotype
 from jdarts.operations import OPERATIONS
 from jdarts.report import draw_cells, draw_curves, draw_genotype
 from jdarts.report.cell_figure import cells_figure
-from jdarts.report.curves_figure import PALE, curves_figure
+from jdarts.report.curves_figure import STEP_OPACITY, curves_figure
 
 PUBLISHED = {
     "DARTS_V2": parse_genotype(
@@ -305,7 +305,7 @@ def test_six_panels_that_a_person_wants():
         return [line.get_label() for line in panels[title].lines]
 
     assert labels("loss") == ["_behind the means", "train", "valid", "evaluation"]
-    assert [line.get_alpha() for line in panels["loss"].lines] == [PALE, 1, 1, 1]
+    assert [line.get_alpha() for line in panels["loss"].lines] == [STEP_OPACITY, 1, 1, 1]
     assert labels("alphas entropy") == ["normal", "reduce"]
     assert panels["alphas entropy"].get_ylim()[0] == 0
     assert labels("hypergradient norm") == ["sum", "direct"]

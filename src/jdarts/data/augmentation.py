@@ -13,11 +13,11 @@ from jdarts.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training image; 0 or False switches a part off.
+    """The augmentation of training images; 0 or False switches a part off.
 
     Attributes:
-      padding: Pixels of black added on each side before a random crop to the old size.
-      flip: Whether an image is mirrored left to right half of the time.
+      padding: Black pixels added on each side before a random crop to the original size.
+      flip: Whether an image is mirrored left to right with probability 0.5.
       cutout: Side in pixels of the one square that is blanked (DeVries and Taylor 2017).
 
     Raises:
@@ -34,7 +34,7 @@ class Augmentation:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number of pixels, 0 to switch it off")
 
     def changed(self, *, padding: int | None, flip: bool | None, cutout: int) -> "Augmentation":
-        """The augmentation with other settings; None keeps what suits the images."""
+        """The augmentation with other settings; None keeps the present one."""
         return Augmentation(
             padding=self.padding if padding is None else padding,
             flip=self.flip if flip is None else flip,
@@ -75,10 +75,10 @@ def augment(
     Args:
       key: One random key for the batch.
       images: uint8 `[B, H, W, C]`.
-      augmentation: What to do; static under jit.
+      augmentation: The settings; static under jit.
       mean: Per channel, on the scale 0..1; static under jit.
       std: Per channel, on the scale 0..1; static under jit.
-      first: Position in the batch of the first of these images, where they are a device's share of it.
+      first: Position of the first image in the batch, if the images are a device's share of it.
       dtype: Floating-point type of the result.
 
     Returns:
@@ -95,13 +95,13 @@ def augment(
 def draw_augmentation(
     key: jax.Array, shape: tuple[int, ...], augmentation: Augmentation, *, first: jax.Array | int = 0
 ) -> AugmentationDraws:
-    """Draws the random numbers of `augment` for images of shape `[B, H, W, C]`, the first at a position of the batch."""
+    """Draws the random numbers of `augment` for images of shape `[B, H, W, C]`; `first` as for `augment`."""
     batch, height, width, _ = shape
     places = 2 * augmentation.padding + 1
     ends = jnp.array([places, places, 2, height, width], jnp.float32)
 
     def draw(position: jax.Array) -> AugmentationDraws:
-        # One uniform draw of all five numbers compiles and runs several times faster than five integer draws.
+        # One uniform draw of five numbers compiles and runs several times faster than five integer draws.
         uniform = jax.random.uniform(jax.random.fold_in(key, position), (5,), jnp.float32)
         drawn = jnp.floor(uniform * ends).astype(jnp.int32)
         return AugmentationDraws(crop=drawn[:2], flip=drawn[2] == 1, cutout=drawn[3:])
@@ -118,7 +118,7 @@ def apply_augmentation(
     std: tuple[float, ...],
     dtype: DTypeLike = jnp.float32,
 ) -> jax.Array:
-    """Applies random numbers that are already drawn; arguments and result as for `augment`."""
+    """Augments with the given random numbers; arguments and result as for `augment`."""
     _, height, width, _ = images.shape
     if augmentation.padding or augmentation.flip:
         images = _crop_and_flip(draws, images, augmentation)
@@ -138,7 +138,7 @@ def normalise(
     std: tuple[float, ...],
     dtype: DTypeLike = jnp.float32,
 ) -> jax.Array:
-    """`(images / 255 − mean) / std`: the whole preparation of an evaluation batch.
+    """`(images / 255 − mean) / std`, which is all that an evaluation batch needs.
 
     Args:
       images: uint8 `[B, H, W, C]`.
@@ -160,7 +160,7 @@ def normalise(
 
 
 def _crop_and_flip(draws: AugmentationDraws, images: jax.Array | np.ndarray, augmentation: Augmentation) -> jax.Array:
-    """Reads each output pixel from where it comes; outside the image it is black."""
+    """Gathers each output pixel from its source; pixels from outside the image are black."""
     batch, height, width, channels = images.shape
     rows = jnp.arange(height, dtype=jnp.int32)[None, :]
     columns = jnp.arange(width, dtype=jnp.int32)[None, :]

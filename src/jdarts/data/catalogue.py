@@ -1,4 +1,4 @@
-"""The image sets that jdarts knows, and the facts about each that no file holds."""
+"""The image sets that jdarts knows, with the facts that their files do not contain."""
 
 import dataclasses
 import difflib
@@ -14,13 +14,13 @@ class Entry:
     """Facts about one set that tensorflow-datasets (TFDS) can prepare.
 
     Attributes:
-      tfds_name: Its name there.
-      title: Its name in sentences.
+      tfds_name: Its name in TFDS.
+      title: Its name in messages.
       counts: Official number of images per split.
       mean: Mean of the training images per channel, on the scale 0..1.
       std: Standard deviation of the training images per channel, on the scale 0..1.
       augmentation: The default augmentation of training images.
-      id_digits: Length of the number in an image's id, `train_00000`.
+      id_digits: Number of digits in an image's id, such as `train_00000`.
     """
 
     tfds_name: str
@@ -33,7 +33,7 @@ class Entry:
 
 
 CATALOGUE: dict[str, Entry] = {
-    # Mean and std of the DARTS reference implementation, to all its digits.
+    # Mean and std as in the DARTS reference implementation, with all digits.
     "cifar10": Entry(
         tfds_name="cifar10",
         title="CIFAR-10",
@@ -75,7 +75,7 @@ NAMES: tuple[str, ...] = (DIGITS, *CATALOGUE)
 
 
 def check_name(name: str, names: tuple[str, ...]) -> None:
-    """Raises an `InputError` that lists the names, nearest first, unless `name` is among them."""
+    """Raises an `InputError` that suggests the nearest name and lists all, unless `name` is one of them."""
     if name in names:
         return
     near = difflib.get_close_matches(name[:80].lower().replace("-", ""), names, n=1)

@@ -1,4 +1,4 @@
-"""What an image set must be, checked before anything is computed from it."""
+"""Checks of an image set before anything is computed from it."""
 
 import math
 import numbers
@@ -8,27 +8,25 @@ import numpy as np
 
 from jdarts.errors import InputError
 
-#: A thousandth of a pixel's smallest step, 1/255: no image that varies has less.
+#: A thousandth of a pixel's smallest step, 1/255. Images that vary have a larger standard deviation.
 SMALLEST_STD = 4e-6
 
 
 def check_images(images: np.ndarray, labels: np.ndarray) -> None:
-    """Checks one split by itself: types, shapes, sizes, and that no label is negative.
+    """Checks one split: types, shapes, sizes, and that no label is negative.
 
     Args:
-      images: must be uint8 `[N, H, W, C]`, no size 0.
-      labels: must be int32 `[N]`.
+      images: uint8 `[N, H, W, C]`, no size 0.
+      labels: int32 `[N]`.
 
     Raises:
-      InputError: they are not.
+      InputError: they are something else.
     """
     for name, array, form in (("images", images, "uint8 [N, H, W, C]"), ("labels", labels, "int32 [N]")):
         if not hasattr(array, "dtype") or not hasattr(array, "shape"):
             raise InputError(f"{name} are a {type(array).__name__}; they must be a NumPy array, {form}")
         if isinstance(array, np.ma.MaskedArray):
-            raise InputError(
-                f"{name} are a masked array; leave out the images that are masked, and give a plain array, {form}"
-            )
+            raise InputError(f"{name} are a masked array; remove the masked images, and give a plain array, {form}")
     if images.dtype != np.uint8 or images.ndim != 4:
         raise InputError(f"images are {images.dtype} {list(images.shape)}; they must be uint8 [N, H, W, C]")
     if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
@@ -47,7 +45,7 @@ def check_images(images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def check_labels_named(labels: np.ndarray, class_names: Sequence[str], split: str) -> None:
-    """Checks that every label of a split is the place of a class name.
+    """Checks that every label of a split is the index of a class name.
 
     Args:
       labels: int32 `[N]`.
@@ -73,31 +71,31 @@ def check_labels_named(labels: np.ndarray, class_names: Sequence[str], split: st
 
 
 def check_class_names(class_names: Sequence[str]) -> None:
-    """Checks that class names tell classes apart.
+    """Checks that every class has a different name.
 
     Raises:
-      InputError: there is none, one is empty, or two are equal.
+      InputError: there are no names, one is empty, or two are equal.
     """
     if not class_names:
         raise InputError("there are no class names; give one for each label, for example ('cat', 'dog')")
-    places: dict[str, int] = {}
-    for place, name in enumerate(class_names):
+    indices: dict[str, int] = {}
+    for index, name in enumerate(class_names):
         if not name.strip():
-            raise InputError(f"the class {place} has the name {name!r}; give each a name")
-        if (first := places.setdefault(name, place)) != place:
-            raise InputError(f"the classes {first} and {place} both have the name {name!r}; give each its own name")
+            raise InputError(f"the class {index} has the name {name!r}; give each a name")
+        if (first := indices.setdefault(name, index)) != index:
+            raise InputError(f"the classes {first} and {index} both have the name {name!r}; give each its own name")
 
 
 def check_statistics(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
     """Checks mean and standard deviation of images, per channel, on the scale 0..1.
 
     Args:
-      mean: each must be from 0 to 1.
-      std: each must be above 0, so far that its reciprocal is an ordinary number, and not above 1.
+      mean: each from 0 to 1.
+      std: each from `SMALLEST_STD` to 1.
       channels: number of channels.
 
     Raises:
-      InputError: they are not, or their number is not that of the channels.
+      InputError: a value is out of its range, or there is not one value per channel.
     """
     for name, values in (("mean", mean), ("std", std)):
         shown = f"{name} is {tuple(values)}"
@@ -117,7 +115,7 @@ def check_statistics(mean: Sequence[float], std: Sequence[float], channels: int)
 
 
 def _is_finite(value: object) -> bool:
-    """Whether this is a number that a float holds."""
+    """Whether this is a number that a float can represent."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     try:

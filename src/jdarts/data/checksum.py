@@ -1,4 +1,4 @@
-"""What tells one data set from another."""
+"""Checksums of arrays, for the fingerprints of data sets."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Image sets in memory: random-access sequences of arrays, and the search's two halves."""
+"""Image sets in memory, and their split into the two halves of a search."""
 
 import dataclasses
 from collections.abc import Mapping, Set
@@ -36,13 +36,13 @@ class ImageSplit:
         return len(self.labels)
 
     def __getitem__(self, index: int | slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images and labels at one place, a range of places, or an array of places."""
+        """Images and labels at one index, a slice, or an array of indices."""
         return self.images[index], self.labels[index]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """An image set with what training on it needs.
+    """An image set with all that training on it needs.
 
     Attributes:
       name: One of `jdarts.data.NAMES`, or the user's own.
@@ -51,9 +51,9 @@ class ImageDataset:
       class_names: One name per label.
       mean: Mean of the training images per channel, on the scale 0..1.
       std: Standard deviation of the training images per channel, on the scale 0..1.
-      augmentation: What training does to its images by default.
-      shuffled: Whether the training images stand in an order without pattern, so that a split may take them in that
-        order, as published splits of CIFAR-10 do. The splits of other sets are shuffled, and give each class its share.
+      augmentation: The default augmentation of training images.
+      shuffled: Whether the order of the training images is random already. A split then keeps that order, as published
+        splits of CIFAR-10 do; the splits of other sets are shuffled, with equal shares of each class.
 
     Raises:
       InputError: A label has no class name, two classes have the same name, the test images have another shape than the
@@ -71,7 +71,9 @@ class ImageDataset:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
-            raise InputError(f"the set's name is {self.name!r}; give a text, which its runs are called by")
+            raise InputError(
+                f"the set's name is {self.name!r}; give a text, which becomes part of the names of its runs"
+            )
         for field, kind in (("train", "ImageSplit"), ("test", "ImageSplit"), ("augmentation", "Augmentation")):
             given = getattr(self, field)
             if not (isinstance(given, Augmentation) if kind == "Augmentation" else hasattr(given, "images")):
@@ -79,7 +81,7 @@ class ImageDataset:
         if not isinstance(self.shuffled, bool):
             raise InputError(f"shuffled is {self.shuffled!r}; give True or False")
         for field, kind in (("class_names", str), ("mean", float), ("std", float)):
-            # Lists and NumPy's numbers become what a static argument of a compiled step can be.
+            # Static arguments of a compiled step must be hashable: tuples, and no NumPy numbers.
             object.__setattr__(self, field, _tuple_of(kind, field, getattr(self, field)))
         train, test = self.train.images.shape[1:], self.test.images.shape[1:]
         if train != test:
@@ -104,9 +106,9 @@ class ImageDataset:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this set from others, as JSON data: all that decides a run's result, the pixels as a checksum.
+        """JSON data that identifies this set: all that decides a run's result, with a checksum of images and labels.
 
-        It is computed afresh each time, since arrays can change: a tenth of a second for 100 MB.
+        Arrays can change, so each call computes it again: a tenth of a second for 100 MB.
         """
         return {
             "name": self.name,
@@ -122,14 +124,14 @@ class ImageDataset:
         }
 
     def arranged(self, *, fraction: float, seed: int | None = None) -> tuple[ImageSplit, int]:
-        """The training images in an order in which a part of them comes first.
+        """The training images in the order of a split: first one part, then the other.
 
         Args:
           fraction: Share of the first part, strictly between 0 and 1.
-          seed: As for `halves`; without it a set that is `shuffled` keeps its order, and others take seed 0.
+          seed: As for `halves`; without it a `shuffled` set keeps its order, and another set uses seed 0.
 
         Returns:
-          The images, and how many of them the first part has. Without a change of order they are `train` itself.
+          The images, and the size of the first part. If the order is kept, they are `train` itself.
 
         Raises:
           InputError: As for `halves`.
@@ -150,22 +152,21 @@ class ImageDataset:
 
 
 def halves(split: ImageSplit, *, fraction: float = 0.5, seed: int | None = None) -> tuple[ImageSplit, ImageSplit]:
-    """Splits a training set into the images of the weights and the images of the alphas.
+    """Splits a training set into images for the weights and images for the alphas.
 
     The DARTS search trains weights on the first ⌊fraction · N⌋ images and alphas on the rest (paper section
     3.1; the reference implementation takes indices 0..24,999 and 25,000..49,999 of CIFAR-10). Every set of
-    `jdarts.data.load` already comes in an order without pattern: CIFAR in its official file order, digits
-    shuffled once with a fixed seed, the others as TFDS shuffled them. Images in an order that has one, sorted by class
-    for instance, need a `seed`; `ImageDataset.halves` gives one by itself.
+    `jdarts.data.load` is shuffled already: CIFAR by its official file order, digits once with a fixed seed, the others
+    by TFDS. Other images, such as those sorted by class, need a `seed`; `ImageDataset.halves` gives one by default.
 
     Args:
       split: The training images.
       fraction: Share of the first part, strictly between 0 and 1.
-      seed: Without it the order is kept. With it the images are shuffled, the same way each time, and each part gets
-        its share of each class, one image at the least.
+      seed: None keeps the order. A seed shuffles the images, always in the same way, and gives each part its share of
+        each class, at least one image.
 
     Returns:
-      Two disjoint parts that together hold every image once. Without `seed` they share memory with `split`.
+      Two disjoint parts that together contain every image once. Without `seed` they share memory with `split`.
 
     Raises:
       InputError: A part would be empty, or would lack a class that the other part has.
@@ -183,7 +184,7 @@ def halves(split: ImageSplit, *, fraction: float = 0.5, seed: int | None = None)
 
 def _tuple_of(kind: type, field: str, values: Any) -> tuple[Any, ...]:
     try:
-        # Texts and sets have no places that count, and no name is None or True.
+        # The characters of a text and the entries of a set are not one value per class or channel.
         if isinstance(values, (str, bytes, Set, Mapping)) or any(
             value is None or isinstance(value, bool) for value in values
         ):

@@ -8,15 +8,15 @@ from jdarts.data.splitting import stable_permutation
 
 TRAIN_SIZE = 1437
 SHUFFLE_SEED = 0
-# An 8×8 digit fills its image, so a shift by more than one pixel cuts it; mirrored digits are not digits.
+# An 8×8 digit fills its image, so a shift of more than one pixel would cut it. A mirrored digit is not a digit.
 AUGMENTATION = Augmentation(padding=1)
 
 
 def load_digits() -> ImageDataset:
-    """1,797 digits of 8×8 grey pixels (UCI optical recognition set): 1,437 to train, 360 to test.
+    """1,797 digits of 8×8 grey pixels (UCI optical recognition set): 1,437 for training, 360 for the test.
 
-    The values 0..16 of the file become 0..255. The file is ordered by writer, so it is shuffled once, always
-    in the same way.
+    The values 0..16 of the file become 0..255. The file is sorted by writer, so the digits are shuffled, always in the
+    same way.
     """
     import sklearn.datasets
 

@@ -1,4 +1,4 @@
-"""One function that gives any set by name."""
+"""Loads an image set by its name."""
 
 import os
 
@@ -17,17 +17,17 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> ImageData
     Args:
       name: One of `jdarts.data.NAMES`. `digits` needs nothing; the others must have been prepared with
         `python -m jdarts.data prepare NAME`.
-      data_dir: Where prepared sets lie; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      data_dir: Folder of prepared sets; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
 
     Raises:
-      InputError: The name is unknown, or that of a set that no memory holds, or the set is not prepared there, or its
-        files are damaged.
+      InputError: The name is unknown or that of a set too large for memory, or the set is not prepared, or its files
+        are damaged.
     """
     if name in (SOTU, *TEXTS):
         raise InputError(f"{name} is a text; search on it with: python -m jdarts.language.search --dataset {name}")
     if name in LARGE:
         raise InputError(
-            f"{name} does not fit into memory; networks are trained on it with: python -m jdarts.train --dataset {name}"
+            f"{name} does not fit into memory; train a network on it with: python -m jdarts.train --dataset {name}"
         )
     check_name(name, NAMES)
     if name == DIGITS:

@@ -1,4 +1,4 @@
-"""Prepares a set in TFDS's own form without TensorFlow: whole or not at all."""
+"""Prepares an image set in TFDS's format without TensorFlow, whole or not at all."""
 
 import io
 import os
@@ -20,7 +20,7 @@ from jdarts.data.prepared import (
     find_prepared,
     prepare_command,
 )
-from jdarts.data.staging import SilentBuilder, move_into_place, staging_folder, written
+from jdarts.data.staging import SilentBuilder, move_into_place, staging_folder, write_records
 from jdarts.errors import InputError
 
 
@@ -34,31 +34,31 @@ def prepare(
 ) -> Prepared:
     """Prepares an image set so that `jdarts.data.load` and plain `tfds.data_source` read it.
 
-    The result has TFDS's own name, version, features and order. It is built in a temporary folder beside its
-    place and moved there when it is whole, so an interruption or an error leaves nothing behind.
+    The result has TFDS's name, version, features and order. It is built in a temporary folder and moved into place at
+    the end, so an interruption or an error leaves no files behind.
 
     Args:
       name: One of `jdarts.data.NAMES` except `digits`, which needs no preparation.
-      source: The original files (`read_originals` says which forms); without it they are downloaded.
-      data_dir: Where prepared sets lie; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
-      overwrite: Prepare again what is already prepared.
-      progress: Called with what is being done, the amount done and the amount in total.
+      source: The original files, in a form that `read_originals` reads; None downloads them.
+      data_dir: Folder of prepared sets; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      overwrite: Prepare the set again if it is already prepared.
+      progress: Called with the name of the present work, the amount done and the total amount.
 
     Returns:
-      What lies there now.
+      The prepared set.
 
     Raises:
-      InputError: The original files cannot be had or are damaged, or the disk refuses.
+      InputError: The original files cannot be read or downloaded, or are damaged, or the disk cannot be write_records.
     """
     check_name(name, NAMES)
     if name == DIGITS:
         raise InputError(
-            "digits lies inside scikit-learn and needs no preparation; load it with: jdarts.data.load('digits')"
+            "digits is part of scikit-learn and needs no preparation; load it with: jdarts.data.load('digits')"
         )
     entry = CATALOGUE[name]
-    if not overwrite and (found := find_prepared(name, entry, data_dir)):
-        check_format(name, found, data_dir)
-        return found
+    if not overwrite and (prepared := find_prepared(name, entry, data_dir)):
+        check_format(name, prepared, data_dir)
+        return prepared
     import tensorflow_datasets as tfds
 
     stock = tfds.builder_cls(entry.tfds_name)
@@ -74,9 +74,9 @@ def prepare(
         built = _build(stock, entry, raw, staging, progress)
         with os_errors_as_input(root):
             move_into_place(built, root / entry.tfds_name / built.name, staging)
-    found = find_prepared(name, entry, data_dir)
-    assert found is not None
-    return found
+    prepared = find_prepared(name, entry, data_dir)
+    assert prepared is not None
+    return prepared
 
 
 def _check_space(root: Path, raw: RawSet) -> None:
@@ -98,7 +98,7 @@ def _build(stock: Any, entry: Entry, raw: RawSet, staging: Path, progress: Progr
         """The stock builder, reading its original files without TensorFlow."""
 
         name = stock.name
-        # TFDS looks for descriptions and checksums beside the module that a builder says it is from.
+        # TFDS looks for descriptions and checksums in the folder of this module.
         __module__ = stock.__module__
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _build(stock: Any, entry: Entry, raw: RawSet, staging: Path, progress: Progr
                 if done % 1000 == 0 or done == total:
                     progress("writing images", done, total)
 
-    return written(Builder, staging)
+    return write_records(Builder, staging)
 
 
 def _png(image: np.ndarray) -> bytes:

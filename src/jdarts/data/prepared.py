@@ -1,4 +1,4 @@
-"""Finds and reads a set that lies prepared in TFDS's own form."""
+"""Finds and reads image sets that are prepared in TFDS's format."""
 
 import dataclasses
 import io
@@ -20,12 +20,12 @@ from jdarts.errors import InputError
 
 FILE_FORMAT = "array_record"
 SPLITS = ("train", "test")
-#: More than any set that lies in memory as a whole.
-MOST_IMAGE_BYTES = 1 << 32
+#: A set that is loaded into memory as a whole has fewer.
+MAX_IMAGE_BYTES = 1 << 32
 
 
-class Named(Protocol):
-    """What tells where a set lies."""
+class CatalogueEntry(Protocol):
+    """An entry of a catalogue, with the name of the set's folder."""
 
     @property
     def tfds_name(self) -> str: ...  # noqa: D102
@@ -36,9 +36,9 @@ class Prepared:
     """A prepared set on disk.
 
     Attributes:
-      folder: Where its files lie, `DATA_DIR/TFDS_NAME/VERSION`.
+      folder: The folder of its files, `DATA_DIR/TFDS_NAME/VERSION`.
       counts: Number of images or lines per split.
-      file_format: TFDS's name of the form of its record files.
+      file_format: TFDS's name of the format of its record files.
     """
 
     folder: Path
@@ -47,22 +47,22 @@ class Prepared:
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Where prepared sets lie: as given, or else TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
-    given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return expanded(given)
+    """The folder of prepared sets: as given, or else TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
+    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return expanded(folder)
 
 
 def prepare_command(name: str, data_dir: str | os.PathLike[str] | None, *options: str) -> str:
-    """The command that prepares a set, to be shown to people."""
+    """The command that prepares a set, for messages."""
     where = ["--data-dir", os.fspath(data_dir)] if data_dir else []
     return shlex.join(["python", "-m", "jdarts.data", "prepare", name, *options, *where])
 
 
-def find_prepared(name: str, entry: Named, data_dir: str | os.PathLike[str] | None = None) -> Prepared | None:
+def find_prepared(name: str, entry: CatalogueEntry, data_dir: str | os.PathLike[str] | None = None) -> Prepared | None:
     """Looks for the newest prepared version of a set, without the network and without TFDS.
 
     Raises:
-      InputError: There is one, but its description cannot be read.
+      InputError: Its description cannot be read.
     """
     root = data_directory(data_dir) / entry.tfds_name
     with os_errors_as_input(root):
@@ -82,10 +82,10 @@ def find_prepared(name: str, entry: Named, data_dir: str | os.PathLike[str] | No
 
 
 def load_prepared(name: str, entry: Entry, data_dir: str | os.PathLike[str] | None) -> ImageDataset:
-    """Reads a prepared set into memory; CIFAR and SVHN come in their official file order.
+    """Reads a prepared set into memory; CIFAR and SVHN are in their official file order.
 
     Raises:
-      InputError: The set is not prepared there, or in another form, or its files are damaged.
+      InputError: The set is not prepared, or in another format, or its files are damaged.
     """
     found = find_prepared(name, entry, data_dir)
     if found is None:
@@ -125,14 +125,14 @@ def check_format(name: str, found: Prepared, data_dir: str | os.PathLike[str] | 
 
 
 def _check_shape(builder: Any, found: Prepared) -> None:
-    """Checks that all images have one shape, and that memory holds them."""
+    """Checks that all images have the same shape and fit into memory."""
     path = found.folder / "features.json"
     try:
         sizes = [int(size) for size in builder.info.features["image"].shape]
-    # What is no image has no shape of whole numbers.
+    # A feature of another kind has no such shape.
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Damage(path) from error
-    if min(sizes) < 1 or math.prod(sizes) * sum(found.counts.values()) > MOST_IMAGE_BYTES:
+    if min(sizes) < 1 or math.prod(sizes) * sum(found.counts.values()) > MAX_IMAGE_BYTES:
         raise Damage(path, f"images have the shape {sizes}")
 
 
@@ -147,7 +147,7 @@ def _read_split(builder: Any, split: str) -> ImageSplit:
         records = source.__getitems__(range(size))
         images = np.stack([_decode(record["image"], shape) for record in records])
         labels = np.array([record["label"] for record in records], np.int32)
-        # Ids count the official file in order, TFDS stores it shuffled.
+        # TFDS stores the images shuffled; their ids are numbered in the order of the official file.
         if all("id" in record for record in records):
             order = np.argsort(np.array([record["id"] for record in records]))
             images, labels = images[order], labels[order]
@@ -164,7 +164,7 @@ def _decode(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:
 
     height, width, channels = shape
     with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-        # Before it is unpacked: a small file may hold a huge picture.
+        # The check comes before decoding: a small file may hold a huge picture.
         if image.size != (width, height):
             raise ValueError(image.size)
         return np.asarray(image).reshape(height, width, channels)

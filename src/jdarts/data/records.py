@@ -1,4 +1,4 @@
-"""Opens the records of a prepared set through tensorflow-datasets, after a look at what describes them."""
+"""Opens the records of a prepared set through tensorflow-datasets, and checks their description first."""
 
 import json
 from collections.abc import Sequence
@@ -8,20 +8,20 @@ from typing import Any
 from jdarts.data.checks import check_class_names
 from jdarts.data.originals.images import os_errors_as_input
 
-#: Bounds of a description, and of what it may describe, that real ones stay well within.
-MOST_DESCRIPTION_BYTES = 1 << 22
-MOST_CLASSES = 1_000_000
-_MOST_DIGITS = 18
-#: Where the kinds of features are that a description may name; naming one imports its module.
+#: Limits far above the descriptions of real sets.
+MAX_DESCRIPTION_BYTES = 1 << 22
+MAX_CLASSES = 1_000_000
+_MAX_DIGITS = 18
+#: TFDS imports the module of every feature that a description names: only modules of this package are allowed.
 _FEATURES = "tensorflow_datasets."
 
 
 class Damage(Exception):
-    """A prepared set that cannot be read.
+    """A prepared set cannot be read.
 
     Attributes:
-      path: the file or folder that is damaged or missing.
-      reason: what is wrong, if more can be said.
+      path: the damaged or missing file or folder.
+      reason: details; may be empty.
     """
 
     def __init__(self, path: Path, reason: str = "") -> None:
@@ -34,11 +34,11 @@ class Damage(Exception):
 
 
 def read_info(path: Path) -> tuple[dict[str, int], str]:
-    """Number of records per split, and TFDS's name of the form of the record files, from a `dataset_info.json`.
+    """Number of records per split, and TFDS's name of their file format, from a `dataset_info.json`.
 
     Raises:
-      Damage: it is no such description.
-      InputError: it cannot be read.
+      Damage: the file is damaged or missing.
+      InputError: the file cannot be read.
     """
     info = _read_json(path)
     try:
@@ -51,7 +51,7 @@ def read_info(path: Path) -> tuple[dict[str, int], str]:
 
 
 def open_records(folder: Path, splits: Sequence[str]) -> Any:
-    """TFDS's builder of a prepared set of which all record files are there, with as many records as described.
+    """TFDS's builder of a prepared set, after a check that all record files exist and have the described length.
 
     Raises:
       Damage: a description or a file is damaged or missing.
@@ -60,8 +60,8 @@ def open_records(folder: Path, splits: Sequence[str]) -> Any:
     _check_features(folder / "features.json")
     for path in folder.glob("*.txt"):
         with os_errors_as_input(path):
-            if path.stat().st_size > MOST_DESCRIPTION_BYTES:
-                raise Damage(path, f"it has more than {MOST_DESCRIPTION_BYTES:,} bytes")
+            if path.stat().st_size > MAX_DESCRIPTION_BYTES:
+                raise Damage(path, f"it has more than {MAX_DESCRIPTION_BYTES:,} bytes")
     import tensorflow_datasets as tfds
 
     try:
@@ -74,7 +74,7 @@ def open_records(folder: Path, splits: Sequence[str]) -> Any:
     except Exception as error:
         raise Damage(folder) from error
     for file, length in shards:
-        # A record has a byte at least.
+        # A record has at least one byte.
         if not file.is_file() or length > file.stat().st_size:
             raise Damage(file)
         if (found := _count_records(file)) not in (length, None):
@@ -83,16 +83,16 @@ def open_records(folder: Path, splits: Sequence[str]) -> Any:
 
 
 def class_names(builder: Any, folder: Path) -> tuple[str, ...]:
-    """Names of the classes of a set's labels, as many as each of its files says.
+    """The names of a set's classes.
 
     Raises:
-      Damage: the files say different things.
+      Damage: the set's files contradict each other.
     """
     features = folder / "features.json"
     try:
         names = tuple(builder.info.features["label"].names)
         check_class_names(names)
-    # What is no label has no names.
+    # A feature that is not a label has no names.
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Damage(features) from error
     described: Any = _read_json(features)
@@ -109,7 +109,7 @@ def class_names(builder: Any, folder: Path) -> tuple[str, ...]:
 
 
 def _count_records(file: Path) -> int | None:
-    """Number of records of a file; None where it is damaged, which reading them tells."""
+    """Number of records of a file; None if the file is damaged, which shows when its records are read."""
     from array_record.python.array_record_module import ArrayRecordReader  # pyright: ignore[reportMissingImports]
 
     try:
@@ -123,10 +123,10 @@ def _count_records(file: Path) -> int | None:
 
 
 def _check_features(path: Path) -> None:
-    """Looks at what TFDS would import, and make names for, without a doubt."""
-    waiting = [_read_json(path)]
-    while waiting:
-        value = waiting.pop()
+    """Checks the modules that TFDS would import and the numbers of classes that it would allocate."""
+    pending = [_read_json(path)]
+    while pending:
+        value = pending.pop()
         if isinstance(value, dict):
             for key in ("pythonClassName", "type"):
                 name = value.get(key, _FEATURES)
@@ -136,23 +136,23 @@ def _check_features(path: Path) -> None:
                 classes = _count(value.get("numClasses", 0))
             except (ValueError, TypeError) as error:
                 raise Damage(path) from error
-            if classes > MOST_CLASSES:
+            if classes > MAX_CLASSES:
                 raise Damage(path, f"it has {classes:,} classes")
-            waiting += value.values()
+            pending += value.values()
         elif isinstance(value, list):
-            waiting += value
+            pending += value
 
 
 def _read_json(path: Path) -> Any:
     if not path.is_file():
         raise Damage(path)
     with os_errors_as_input(path), path.open("rb") as file:
-        content = file.read(MOST_DESCRIPTION_BYTES + 1)
-    if len(content) > MOST_DESCRIPTION_BYTES:
-        raise Damage(path, f"it has more than {MOST_DESCRIPTION_BYTES:,} bytes")
+        content = file.read(MAX_DESCRIPTION_BYTES + 1)
+    if len(content) > MAX_DESCRIPTION_BYTES:
+        raise Damage(path, f"it has more than {MAX_DESCRIPTION_BYTES:,} bytes")
     try:
         return json.loads(content)
-    # Lists in lists in lists end in a RecursionError.
+    # Deeply nested lists raise a RecursionError.
     except (ValueError, RecursionError) as error:
         raise Damage(path) from error
 
@@ -170,8 +170,8 @@ def _list(value: Any) -> list[Any]:
 
 
 def _count(value: Any) -> int:
-    """A number of things; protocol buffers write numbers of 64 bits as texts."""
-    if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)[:100]) > _MOST_DIGITS:
+    """A count; protocol buffers write 64-bit integers as texts."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)[:100]) > _MAX_DIGITS:
         raise TypeError(value)
     if (count := int(value)) < 0:
         raise ValueError(value)

@@ -1,4 +1,4 @@
-"""How a training set is split in two: each part with its share of each class, in a random order that a seed decides."""
+"""The split of a training set in two: stratified by class, in a random order that follows from a seed."""
 
 import numbers
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from jdarts.errors import InputError
 
 
 def stratified_order(labels: np.ndarray, first: int, seed: int) -> np.ndarray:
-    """A random order in which the first places have their share of each class.
+    """A random order whose first part has its share of each class.
 
     Args:
       labels: int32 `[N]`.
-      first: Number of the first places.
-      seed: Seed of the order; it is the same in every version of numpy.
+      first: Size of the first part.
+      seed: Seed of the order, which is the same in every version of NumPy.
 
     Returns:
-      A permutation of `0..N-1`. Both parts have an image of each class that has two or more, if they have room for it.
+      A permutation of `0..N-1`. Each class with two or more images is in both parts, if the parts are large enough.
     """
     order = stable_permutation(len(labels), seed)
     by_class = order[np.argsort(labels[order], kind="stable")]
@@ -29,14 +29,14 @@ def stratified_order(labels: np.ndarray, first: int, seed: int) -> np.ndarray:
 
 
 def _shares(counts: np.ndarray, total: int) -> np.ndarray:
-    """How many of each class the first part gets: the nearest whole numbers to equal shares that add up to `total`."""
+    """Images of each class in the first part: integers near equal shares, with the sum `total`."""
     exact = counts * (total / counts.sum())
     least, most = np.minimum(counts - 1, 1), np.maximum(counts - 1, 1)
     if not least.sum() <= total <= most.sum():
         least, most = np.zeros_like(counts), counts
     shares = np.clip(np.floor(exact).astype(int), least, most)
     while missing := total - shares.sum():
-        # One more, or one less, for those that are furthest from their share and have room for it.
+        # Add or remove one where the share is furthest off and there is room.
         step = np.sign(missing)
         room = np.flatnonzero(shares < most if step > 0 else shares > least)
         furthest = room[np.argsort(step * (shares - exact)[room], kind="stable")]
@@ -65,7 +65,7 @@ def check_classes(first: np.ndarray, second: np.ndarray, seed: int | None, names
     Args:
       first: int32 `[N]`, labels of the first part.
       second: int32 `[M]`, labels of the second part.
-      seed: the seed of the split, or None where it keeps an order.
+      seed: the seed of the split; None if it keeps the order.
       names: one name per label, for the message.
 
     Raises:
@@ -89,12 +89,12 @@ def check_classes(first: np.ndarray, second: np.ndarray, seed: int | None, names
 
 
 def stable_permutation(size: int, seed: int) -> np.ndarray:
-    """A permutation of `0..size-1` that is the same in every version of numpy.
+    """A permutation of `0..size-1` that is the same in every version of NumPy.
 
     Raises:
-      InputError: The seed is no whole number that 32 bits hold.
+      InputError: The seed is not an integer of 32 bits.
     """
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
         raise InputError(f"the seed is {seed!r}; give a whole number from 0 to 2^32 − 1")
-    # numpy promises this for RandomState and not for default_rng.
+    # NumPy guarantees stable results for RandomState, not for default_rng.
     return np.random.RandomState(seed).permutation(size)

@@ -1,4 +1,4 @@
-"""Folders that are built aside and take their place when they are whole."""
+"""Prepared sets are built in a temporary folder and moved into place when they are complete."""
 
 import contextlib
 import re
@@ -11,56 +11,56 @@ from jdarts.data.prepared import FILE_FORMAT
 from jdarts.errors import InputError
 from jdarts.files.locked_folders import left_over, locked_folder
 
-#: Names of temporary folders: the set's name and what tells folders of one name apart.
+#: Names of temporary folders: the set's name and a random suffix.
 _TEMPORARY = re.compile(r"\.(?P<name>[A-Za-z0-9_.-]+)-incomplete-[a-z0-9_]{8}")
 _OLD = "old"
 
 
 @contextlib.contextmanager
 def staging_folder(root: Path, name: str) -> Iterator[Path]:
-    """A temporary folder in `root` for a set of this name; `root/name` is made if need be and removed if it stays empty.
+    """A temporary folder in `root` for a set. `root/name` is created too, and removed if it stays empty.
 
-    Temporary folders of processes that were killed are removed first. A process locks its own as long as it lives.
+    Temporary folders of killed processes are removed first; a living process holds a lock on its own.
 
     Raises:
-      InputError: the folders cannot be made.
+      InputError: the folders cannot be created.
     """
-    home = root / name
+    set_folder = root / name
     with os_errors_as_input(root):
-        made = [folder for folder in (home, *home.parents) if not folder.exists()]
+        created = [folder for folder in (set_folder, *set_folder.parents) if not folder.exists()]
     try:
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             with os_errors_as_input(root):
-                home.mkdir(parents=True, exist_ok=True)
+                set_folder.mkdir(parents=True, exist_ok=True)
                 _remove_left_overs(root)
-                staging = held.enter_context(locked_folder(root, f".{name}-incomplete-"))
+                staging = stack.enter_context(locked_folder(root, f".{name}-incomplete-"))
             yield staging
     finally:
-        for folder in made:
+        for folder in created:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
 def _remove_left_overs(root: Path) -> None:
-    """Removes temporary folders that no process has locked; a set that one was about to replace returns to its place."""
+    """Removes temporary folders without a lock; a set that was being replaced returns to its place."""
     for path in root.iterdir():
-        found = _TEMPORARY.fullmatch(path.name)
+        match = _TEMPORARY.fullmatch(path.name)
         # A folder that cannot be locked or removed here, such as another user's, stays.
         with contextlib.suppress(OSError):
-            if found:
+            if match:
                 with left_over(path):
-                    _put_back(path / _OLD, root / found["name"])
+                    _put_back(path / _OLD, root / match["name"])
 
 
-def _put_back(old_versions: Path, home: Path) -> None:
+def _put_back(old_versions: Path, set_folder: Path) -> None:
     for old in old_versions.iterdir() if old_versions.is_dir() else ():
-        if not (home / old.name).exists():
-            home.mkdir(exist_ok=True)
-            old.rename(home / old.name)
+        if not (set_folder / old.name).exists():
+            set_folder.mkdir(exist_ok=True)
+            old.rename(set_folder / old.name)
 
 
 def move_into_place(built: Path, place: Path, staging: Path) -> None:
-    """Puts a whole set in its place; what lay there leaves together with `staging`."""
+    """Moves a complete set into its place; the old version there moves to `staging`, which is removed later."""
     old = staging / _OLD / place.name
     if place.exists():
         old.parent.mkdir()
@@ -74,7 +74,7 @@ def move_into_place(built: Path, place: Path, staging: Path) -> None:
 
 
 class SilentBuilder:
-    """Comes first among the bases of a builder whose progress is shown by the caller."""
+    """First base class of a builder whose caller shows its progress."""
 
     def _log_download_bytes(self) -> None:
         """Says nothing."""
@@ -83,18 +83,18 @@ class SilentBuilder:
         """Says nothing."""
 
 
-def written(builder_class: Callable[..., Any], staging: Path) -> Path:
-    """Lets a builder write its records below a folder.
+def write_records(builder_class: Callable[..., Any], staging: Path) -> Path:
+    """Writes the records of a builder below a folder.
 
     Args:
-      builder_class: a class of tensorflow-datasets' builders.
+      builder_class: a builder class of tensorflow-datasets.
       staging: the folder.
 
     Returns:
       The folder of the records.
 
     Raises:
-      InputError: the disk refuses.
+      InputError: the disk cannot be write_records.
     """
     import tensorflow_datasets as tfds
 
@@ -105,7 +105,7 @@ def written(builder_class: Callable[..., Any], staging: Path) -> Path:
                 download_dir=staging / "downloads",
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False),
             )
-        # So TFDS's record writer reports a full disk.
+        # TFDS's record writer reports a full disk in this way.
         except RuntimeError as error:
             reason = (str(error).splitlines() or ["no reason given"])[0][:200]
             raise InputError(
@@ -116,10 +116,10 @@ def written(builder_class: Callable[..., Any], staging: Path) -> Path:
 
 @contextlib.contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """Keeps tensorflow-datasets from drawing progress bars of its own."""
+    """Switches the progress bars of tensorflow-datasets off."""
     from tensorflow_datasets.core.utils import tqdm_utils
 
-    # TFDS can set this switch but not tell it.
+    # TFDS has a function that sets this switch, and none that reads it.
     before = getattr(tqdm_utils, "_active", True)
     tqdm_utils.display_progress_bar(False)
     try:

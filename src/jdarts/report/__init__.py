@@ -1,9 +1,9 @@
-"""What a run tells its user: progress on the terminal, metrics in files, drawings."""
+"""The output of a run: progress on the terminal, metrics in files, drawings."""
 
 from jdarts.report.drawing import draw_cells, draw_curves, draw_genotype
+from jdarts.report.formatting import duration
 from jdarts.report.metrics import MetricsLog, read_metrics
 from jdarts.report.progress import Progress
-from jdarts.report.words import duration
 
 __all__ = [
     "MetricsLog",

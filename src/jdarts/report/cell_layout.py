@@ -1,21 +1,21 @@
-"""Where the parts of a cell's drawing stand, in points: plain geometry without any drawing.
+"""The positions of the parts of a cell's drawing, in points: geometry without any drawing.
 
-Operations stand as labels in a column before the node that they lead to, and lines bend only between the
-layers, where no label is: so neither labels nor nodes can meet, nor can a line hide one.
+The labels of operations form a column before the node that they lead to, and lines bend only between the layers,
+where there are no labels. So labels and nodes cannot overlap, and no line can cover them.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
 from jdarts.genotype import INPUT_STATES, Cell
-from jdarts.report.cell_order import LABEL_PITCH, OUTPUT, CellGraph, Heights, arranged
+from jdarts.report.cell_order import LABEL_PITCH, OUTPUT, CellGraph, Heights, layer_heights
 
 LABEL_HEIGHT = 17.0
 NODE_WIDTH, OUTER_WIDTH = 24.0, 42.0
 #: Length of the arrow from a label to its node.
 ARROW = 16.0
 PORT_PITCH = 5.0
-#: Least and greatest width of the space between two layers.
+#: Smallest and largest width of the space between two layers.
 CHANNEL = (44.0, 120.0)
 
 Point = tuple[float, float]
@@ -32,13 +32,13 @@ class Box:
 
     @property
     def centre(self) -> Point:
-        """Its middle."""
+        """Its centre."""
         return (self.left + self.right) / 2, (self.bottom + self.top) / 2
 
 
 @dataclasses.dataclass(frozen=True)
 class CellLayout:
-    """The places of everything in the drawing of one cell; the origin is its lower left corner.
+    """The positions of all parts of the drawing of one cell; the origin is its lower left corner.
 
     Attributes:
       width: of the drawing, in points.
@@ -46,8 +46,7 @@ class CellLayout:
       states: boxes of the inputs and nodes, by state.
       output: box of the cell's output.
       labels: box of each edge's label, in the cell's order.
-      edges: line of each edge from its source to its label: points to be joined by curves that leave and
-        arrive level.
+      edges: line of each edge from its source to its label: points to be joined by curves with horizontal ends.
       outputs: lines of the concatenation to the output, as for `edges`.
     """
 
@@ -69,7 +68,7 @@ def lay_out(nodes: Sequence[Cell], concat: Sequence[int], label_width: Callable[
       label_width: width of an operation's label in points.
     """
     graph = CellGraph(nodes, concat)
-    heights = arranged(graph)
+    heights = layer_heights(graph)
     halves = [{item: graph.box_height(i, item) / 2 for item in layer} for i, layer in enumerate(heights)]
     bottom = min(y - halves[i][item] for i, layer in enumerate(heights) for item, y in layer.items())
     top = max(y + halves[i][item] for i, layer in enumerate(heights) for item, y in layer.items())
@@ -89,7 +88,7 @@ def lay_out(nodes: Sequence[Cell], concat: Sequence[int], label_width: Callable[
 
 
 def _spans(graph: CellGraph, heights: Heights, label_width: Callable[[str], float]) -> list[tuple[float, float]]:
-    """Left and right end of each layer. A space between layers is wider the further its lines climb."""
+    """Left and right end of each layer. The steeper the lines between two layers, the wider the space."""
     spans = [(0.0, OUTER_WIDTH)]
     for layer in range(1, graph.last + 1):
         climb = max(
@@ -103,7 +102,7 @@ def _spans(graph: CellGraph, heights: Heights, label_width: Callable[[str], floa
 
 
 def _labels(graph: CellGraph, heights: Heights, spans: list[tuple[float, float]], states: list[Box]) -> list[Box]:
-    """Labels stand in the order in which their lines arrive, so that lines into one node do not cross."""
+    """The boxes of the labels, in the order in which their lines arrive, so that lines into a node do not cross."""
     labels: dict[int, Box] = {}
     for state in range(INPUT_STATES, len(states)):
         layer = graph.layer_of[state]
@@ -133,7 +132,7 @@ def _lines(
             line += [(spans[layer][0], y), (spans[layer][1], y)]
         lines.append([*line, end])
     for state, box in enumerate(states):
-        # Lines leave a state in the order in which they spread.
+        # Lines leave a state in the order of their directions.
         leaving = [i for i, route in enumerate(graph.routes) if route[0] == ("state", state)]
         leaving.sort(key=lambda i: -lines[i][0][1])
         pitch = min(PORT_PITCH, (box.top - box.bottom - 8) / max(1, len(leaving) - 1))

@@ -1,8 +1,8 @@
-"""In which order, and how high, the parts of a cell's drawing stand: few crossings, then short lines.
+"""The order and the heights of the parts of a cell's drawing: few crossings, then short lines.
 
 The drawing has layers from left to right: the two inputs, then each node one layer right of the last state
-that it reads, then the output. An edge that spans several layers has a lane of its own through each layer
-between; the lines of the concatenation share one lane.
+that it reads, then the output. An edge that spans several layers has its own lane through each layer between;
+the lines of the concatenation share one lane.
 """
 
 import dataclasses
@@ -79,7 +79,7 @@ class CellGraph:
 
     @functools.cached_property
     def segments(self) -> list[Segments]:
-        """For each gap between two layers, the pairs of items that a line joins."""
+        """For each gap between two layers, the pairs of items with a line between them."""
         segments: list[Segments] = [[] for _ in range(self.last)]
         for route in self.routes:
             for gap, pair in enumerate(itertools.pairwise(route), self.layer_of[route[0][1]]):
@@ -89,11 +89,11 @@ class CellGraph:
         return segments
 
     def is_lane(self, layer: int, item: Item) -> bool:
-        """Whether only a line passes there."""
+        """Whether the item is only a line."""
         return item[0] == "lane" or (item == OUTPUT and layer < self.last)
 
     def box_height(self, layer: int, item: Item) -> float:
-        """Height in points of what stands there, 0 for a lane."""
+        """Height of an item in points, 0 for a lane."""
         if self.is_lane(layer, item):
             return 0.0
         if item == OUTPUT or item[1] < INPUT_STATES:
@@ -101,24 +101,24 @@ class CellGraph:
         return max(BOX_HEIGHT, LABEL_PITCH * len(self.nodes[item[1] - INPUT_STATES]))
 
 
-def arranged(graph: CellGraph, starts: int = 24) -> Heights:
+def layer_heights(graph: CellGraph, starts: int = 24) -> Heights:
     """The heights in points of the centres of all items, by layer, y upwards.
 
-    Several starts of a local search for few crossings; the shortest lines win among equals. The starts are
-    fixed, so that the same cell always gives the same drawing.
+    A local search for few crossings runs from several starts; among equal results the shortest lines win. The starts
+    are fixed, so the same cell always gives the same drawing.
     """
-    chance = random.Random(0)
-    found: list[Order] = []
+    random_numbers = random.Random(0)
+    orders: list[Order] = []
     for start in range(starts):
         order = [list(layer) for layer in graph.layers]
         if start:
             for layer in order[1:]:
-                chance.shuffle(layer)
+                random_numbers.shuffle(layer)
         _search(graph, order)
-        if order not in found:
-            found.append(order)
-    fewest = min(_crossings(graph, order) for order in found)
-    candidates = [_heights(graph, order) for order in found if _crossings(graph, order) == fewest]
+        if order not in orders:
+            orders.append(order)
+    fewest = min(_crossings(graph, order) for order in orders)
+    candidates = [_heights(graph, order) for order in orders if _crossings(graph, order) == fewest]
     return min(candidates, key=lambda heights: _length(graph, heights))
 
 
@@ -166,7 +166,7 @@ def _crossings(graph: CellGraph, order: Order, gaps: Sequence[int] | None = None
 
 
 def _heights(graph: CellGraph, order: Order) -> Heights:
-    """Draws every item towards what it is joined to, as far as its neighbours in the layer allow."""
+    """Moves each item towards the items that it is joined to, as far as its neighbours in the layer allow."""
     depths = []
     heights: Heights = []
     for layer, items in enumerate(order):
@@ -185,7 +185,7 @@ def _heights(graph: CellGraph, order: Order) -> Heights:
             sum(y * w for y, w in pulls[item]) / weight if weight else heights[layer][item]
             for item, weight in zip(order[layer], weights)
         ]
-        # In terms of -(y + depth), keeping the distances means not to decrease.
+        # In terms of -(y + depth), the distances are kept if the values do not decrease.
         targets = [-(y + depth) for y, depth in zip(wanted, depths[layer])]
         fitted = _non_decreasing(targets, [weight or 1.0 for weight in weights])
         heights[layer] = {item: -value - depth for item, value, depth in zip(order[layer], fitted, depths[layer])}
@@ -200,7 +200,7 @@ def _distance(graph: CellGraph, layer: int, upper: Item, lower: Item) -> float:
 
 
 def _stiffness(graph: CellGraph, gap: int, a: Item, b: Item) -> float:
-    """Long lines are kept straighter than short ones."""
+    """Weight of a segment: long lines are straighter than short ones."""
     return 4.0 ** (graph.is_lane(gap, a) + graph.is_lane(gap + 1, b))
 
 

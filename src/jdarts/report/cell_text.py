@@ -9,9 +9,9 @@ _HEADINGS = {"normal": "Normal cell", "reduce": "Reduction cell"}
 
 
 def cells_text(genotype: AnyGenotype) -> str:
-    """Each cell, a line for each node: what it sums. Nodes are numbered as in the drawings.
+    """The cells as text, a line for each node with the terms of its sum. Nodes are numbered as in the drawings.
 
-    Node 0 of a recurrent cell is made of the word and the last hidden state; every node is a gated update of what it reads.
+    Node 0 of a recurrent cell reads the word and the last hidden state; every node is a gated update of its input.
     """
     if isinstance(genotype, RecurrentGenotype):
         nodes = [
@@ -36,7 +36,7 @@ def state_name(state: int) -> str:
 
 
 def table_text(header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
-    """A table with aligned columns: numbers to the right, with commas."""
+    """A table with aligned columns: numbers with commas, aligned to the right."""
     cells = [[f"{value:,}" if isinstance(value, int) else value for value in row] for row in rows]
     right = [isinstance(value, int) for value in rows[0]]
     widths = [max(map(len, column)) for column in zip(header, *cells)]

@@ -1,4 +1,4 @@
-"""The numbers of a run as panels of curves over its steps: the six that tell most, losses and accuracies first."""
+"""Curves of a run over its steps, in at most six panels: losses and accuracies first."""
 
 import dataclasses
 import math
@@ -13,17 +13,17 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from jdarts.errors import InputError
 
 COLUMNS = 2
-MOST_PANELS = 6
-#: Okabe and Ito's colours by the name of a curve; others follow in order.
+MAX_PANELS = 6
+#: Okabe and Ito's colours by the name of a curve; other curves use `OTHER_COLOURS` in order.
 COLOURS = {"train": "#0072B2", "valid": "#D55E00", "evaluation": "#009E73"}
 OTHER_COLOURS = ("#009E73", "#8A4F7D", "#444444", "#E69F00")
-#: A curve of fewer points shows them.
-MARKED = 60
-#: How pale the numbers of single steps are behind the means of their epochs.
-PALE = 0.3
+#: A curve with fewer points has markers.
+MARKER_POINTS = 60
+#: Opacity of the numbers of single steps behind the means of epochs.
+STEP_OPACITY = 0.3
 
 ENTROPY, HYPERGRADIENT = "alphas entropy", "hypergradient norm"
-#: Panels in order; others follow as they first appear.
+#: Order of the panels; others follow in the order of their first record.
 ORDER = (
     "loss",
     "accuracy",
@@ -34,7 +34,7 @@ ORDER = (
     "learning_rate",
     "drop_path",
 )
-#: Numbers that say whether all is well, or which epoch it is: no curves.
+#: Keys without a curve: checks of finiteness, and the number of the epoch.
 _NO_CURVES = re.compile(r"(.*/)?(\w*finite|number)")
 _EPOCH_MEANS = re.compile(r"epoch/(train|valid|evaluation)_(\w+)")
 _ENTROPY = re.compile(r"alphas/entropy(?:_(\w+))?")
@@ -57,7 +57,7 @@ class Curve:
 
 
 def curves_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """One panel for each quantity of the records, two in a row.
+    """A panel for each quantity of the records, two in a row.
 
     Raises:
       InputError: the records hold no numbers.
@@ -88,27 +88,27 @@ def _panels(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Curve]]
         for key, value in record.items():
             if key in ("step", "time") or _NO_CURVES.fullmatch(key):
                 continue
-            quantity, name, is_mean = _place(key)
+            quantity, name, is_mean = _panel_of(key)
             curve = panels.setdefault(quantity, {}).setdefault(name, Curve())
             steps, numbers = curve.means if is_mean else curve.single
             steps.append(record["step"])
             numbers.append(value if math.isfinite(value) else math.nan)
     entropies = panels.get(ENTROPY, {})
     if len(entropies) > 1:
-        # The mean of the cells' says nothing beside them.
+        # With a curve for each cell, their mean is redundant.
         entropies.pop("", None)
     ranked = sorted(panels, key=lambda quantity: ORDER.index(quantity) if quantity in ORDER else len(ORDER))
-    return {quantity: panels[quantity] for quantity in ranked[:MOST_PANELS]}
+    return {quantity: panels[quantity] for quantity in ranked[:MAX_PANELS]}
 
 
-def _place(key: str) -> tuple[str, str, bool]:
-    """The panel of a number, the name of its curve, and whether it is the mean of an epoch."""
-    if found := _EPOCH_MEANS.fullmatch(key):
-        return found[2], found[1], True
-    if found := _ENTROPY.fullmatch(key):
-        return ENTROPY, found[1] or "", False
-    if found := _HYPERGRADIENT.fullmatch(key):
-        return HYPERGRADIENT, found[1] or "", False
+def _panel_of(key: str) -> tuple[str, str, bool]:
+    """The panel and the curve of a key, and whether its numbers are means of epochs."""
+    if match := _EPOCH_MEANS.fullmatch(key):
+        return match[2], match[1], True
+    if match := _ENTROPY.fullmatch(key):
+        return ENTROPY, match[1] or "", False
+    if match := _HYPERGRADIENT.fullmatch(key):
+        return HYPERGRADIENT, match[1] or "", False
     name, _, quantity = key.rpartition("/")
     return (quantity, name, False) if name in COLOURS else (f"{name} {quantity}".strip(), "", False)
 
@@ -120,7 +120,7 @@ def _draw(axes: Axes, quantity: str, curves: Mapping[str, Curve]) -> None:
         label = name or "sum"
         parts = [points for points in (curve.single, curve.means) if points[0]]
         for behind in parts[:-1]:
-            _plot(axes, behind, colour, "_behind the means", alpha=PALE)
+            _plot(axes, behind, colour, "_behind the means", alpha=STEP_OPACITY)
         _plot(axes, parts[-1], colour, label)
     (name, *more) = curves
     axes.set_title(
@@ -132,7 +132,7 @@ def _draw(axes: Axes, quantity: str, curves: Mapping[str, Curve]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     if quantity == ENTROPY:
-        # From 0, where all is decided: a fall in the sixth digit is none.
+        # The axis starts at 0, so that a decrease in the sixth digit is invisible.
         axes.set_ylim(0, 1.05 * max(axes.get_ylim()[1], 1e-6))
     if quantity == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
@@ -142,5 +142,5 @@ def _draw(axes: Axes, quantity: str, curves: Mapping[str, Curve]) -> None:
 
 
 def _plot(axes: Axes, points: Points, colour: str, label: str, *, alpha: float = 1.0) -> None:
-    marker = "o" if len(points[0]) < MARKED else None
+    marker = "o" if len(points[0]) < MARKER_POINTS else None
     axes.plot(*points, color=colour, alpha=alpha, linewidth=1.3, marker=marker, markersize=3, label=label)

@@ -13,9 +13,9 @@ from jdarts.genotype import AnyGenotype
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# matplotlib is imported where something is drawn: a run that draws nothing need not wait for it.
+# matplotlib is imported only when something is rendered, since its import takes a while.
 
-#: What each format would write of time and program, left out so that the same drawing is the same file.
+#: Switches off the date and the program name in each format, so that equal drawings are equal files.
 _METADATA: dict[str, dict[str, Any]] = {
     ".svg": {"Date": None, "Creator": None},
     ".png": {"Software": None},
@@ -26,17 +26,17 @@ _METADATA: dict[str, dict[str, Any]] = {
 def draw_genotype(genotype: AnyGenotype, path: str | os.PathLike[str], *, title: str | None = None) -> None:
     """Draws the cells of a genotype in one picture. The same genotype gives the same file, byte for byte.
 
-    Text in an SVG is drawn as paths, so that it looks the same where the font is missing.
+    Text in an SVG is rendered as paths, so that it looks the same where the font is missing.
 
     Args:
       genotype: the cells to draw.
-      path: where to save; .svg, .png or .pdf. The file is replaced whole or not at all.
+      path: the file; .svg, .png or .pdf. It is replaced whole or not at all.
       title: a line above the cells.
 
     Raises:
       InputError: another suffix, or the file cannot be written.
     """
-    path = _checked(path)
+    path = _checked_path(path)
     from jdarts.report.cell_figure import cell_kinds_of, cells_figure
 
     _save(lambda: cells_figure(genotype, cell_kinds_of(genotype), title), path)
@@ -47,7 +47,7 @@ def draw_cells(genotype: AnyGenotype, folder: str | os.PathLike[str], *, title: 
 
     Args:
       genotype: the cells to draw.
-      folder: where to save, created when it is missing.
+      folder: the folder of the files, created if it is missing.
       title: a line above each cell.
 
     Returns:
@@ -67,25 +67,25 @@ def draw_cells(genotype: AnyGenotype, folder: str | os.PathLike[str], *, title: 
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Draws the numbers of a run over its steps, one panel for each quantity.
+    """Draws the numbers of a run over its steps, with a panel for each quantity.
 
-    What follows the last slash of a name is the quantity, what precedes it the curve: `train/loss` and
-    `valid/loss` share the panel "loss". Numbers that are not finite leave a gap.
+    In a name, the part before the last slash is the curve and the part after it the quantity: `train/loss` and `valid/loss`
+    share the panel "loss". Numbers that are not finite leave a gap.
 
     Args:
-      records: as `read_metrics` gives them.
-      path: where to save; .svg, .png or .pdf. The file is replaced whole or not at all.
+      records: the records of `read_metrics`.
+      path: the file; .svg, .png or .pdf. It is replaced whole or not at all.
 
     Raises:
       InputError: no numbers, another suffix, or the file cannot be written.
     """
-    path = _checked(path)
+    path = _checked_path(path)
     from jdarts.report.curves_figure import curves_figure
 
     _save(lambda: curves_figure(records), path)
 
 
-def _checked(path: str | os.PathLike[str]) -> Path:
+def _checked_path(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.suffix.lower() not in _METADATA:
         raise InputError(f"cannot draw to {path}: its suffix is {path.suffix!r}; give .svg, .png or .pdf")
@@ -99,13 +99,13 @@ def _save(figure: Callable[[], "Figure"], path: Path) -> None:
     suffix = path.suffix.lower()
     content = io.BytesIO()
     try:
-        # Before the drawing, which takes a while: a folder that is removed meanwhile stays removed.
+        # Before the drawing, which takes a while: if the folder is removed meanwhile, it stays removed.
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A user's own matplotlib settings do not change the drawing; they are back when it is done.
+        # The user's matplotlib settings do not change the drawing, and are restored after it.
         with style.context(["default", {"svg.fonttype": "path", "svg.hashsalt": "jdarts"}]):
-            drawn = figure()
-            FigureCanvasAgg(drawn)
-            drawn.savefig(content, format=suffix[1:], dpi=144, metadata=_METADATA[suffix])
+            rendered = figure()
+            FigureCanvasAgg(rendered)
+            rendered.savefig(content, format=suffix[1:], dpi=144, metadata=_METADATA[suffix])
         replace_bytes(path, content.getvalue())
     except OSError as error:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The numbers of a run in files: one JSON object per line, and scalars for TensorBoard."""
+"""The metrics of a run in files: one JSON object per line, and scalars for TensorBoard."""
 
 import json
 import math
@@ -16,26 +16,26 @@ from jdarts.files.atomic import replace_bytes
 from jdarts.files.json_data import Fields, as_number, parse_json
 
 METRICS_FILE = "metrics.jsonl"
-#: The number of an epoch that has ended, in the record of its means.
+#: Key of the epoch's number in the record of an epoch's means.
 EPOCH = "epoch/number"
 TENSORBOARD_FOLDER = "tensorboard"
 _NOT_FINITE = ("nan", "inf", "-inf")
 
 
 class MetricsLog:
-    """Appends the numbers of a run to `metrics.jsonl` and to TensorBoard event files below `tensorboard/`.
+    """Appends the metrics of a run to `metrics.jsonl` and to TensorBoard event files below `tensorboard/`.
 
     A line of `metrics.jsonl` is `{"step": 20, "time": 1735689600.0, "train/loss": 1.2, …}`, time in seconds
-    since 1970. JSON has no numbers that are not finite, so these are the strings "nan", "inf" and "-inf";
-    `read_metrics` gives numbers for them.
+    since 1970. JSON has only finite numbers, so the others are the strings "nan", "inf" and "-inf";
+    `read_metrics` converts them back.
 
-    `write` hands its record to the system before it returns, from the caller's thread, so that a process
-    killed later loses nothing and an error reaches the caller.
+    `write` passes its record to the operating system before it returns, in the caller's thread. So a process that is
+    killed later loses nothing, and an error reaches the caller.
 
     Args:
-      folder: the run's folder, created when it is missing.
-      after_step: the step from which the run continues. Records of later steps, which an earlier process
-        wrote after its last checkpoint, are removed; TensorBoard is told to hide them. 0 removes all.
+      folder: the run's folder, created if it is missing.
+      after_step: the step from which the run resumes. Records of later steps, which an earlier process
+        wrote after its last checkpoint, are removed, and hidden in TensorBoard. 0 removes all.
 
     Raises:
       InputError: a file cannot be written, or `metrics.jsonl` holds something else.
@@ -43,11 +43,11 @@ class MetricsLog:
 
     def __init__(self, folder: str | os.PathLike[str], *, after_step: int = 0) -> None:
         self._path = Path(folder) / METRICS_FILE
-        with _described(self._path.parent):
+        with _os_errors_as_input(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        kept = _drop_after(self._path, after_step) if self._path.exists() else []
-        self._epochs = {record[EPOCH] for record in kept if EPOCH in record}
-        with _described(self._path):
+        records = _drop_after(self._path, after_step) if self._path.exists() else []
+        self._epochs = {record[EPOCH] for record in records if EPOCH in record}
+        with _os_errors_as_input(self._path):
             self._file = self._path.open("ab", buffering=0)
             self._size = os.fstat(self._file.fileno()).st_size
         try:
@@ -68,16 +68,16 @@ class MetricsLog:
         """Appends one record to both files.
 
         Args:
-          step: the step to which the numbers belong, counted from 1 over the whole run.
+          step: the step of the numbers, counted from 1 over the whole run.
           values: numbers by name; anything that `float` accepts.
 
         Raises:
-          InputError: a full disk, missing permission, …; the file keeps its earlier records whole.
+          InputError: the disk is full, permission is missing, …; earlier records stay intact.
         """
         now = time.time()
         numbers = {name: float(value) for name, value in values.items()}
         line = _line({"step": int(step), "time": now} | numbers)
-        with _described(self._path):
+        with _os_errors_as_input(self._path):
             end = self._checked_size()
             self._size = end + len(line)
             try:
@@ -91,9 +91,9 @@ class MetricsLog:
         self._events.write(step, now, numbers)
 
     def write_epoch(self, step: int, values: Mapping[str, SupportsFloat], number: int) -> None:
-        """Appends the numbers of an epoch, as `epoch/number` counts it from 1.
+        """Appends the means of an epoch, with its number, counted from 1, as `epoch/number`.
 
-        It does so once: a process that ended between this record and the epoch's checkpoint has left it.
+        An epoch has one record: it may exist already if a process ended before the epoch's checkpoint.
 
         Raises:
           InputError: as for `write`.
@@ -103,7 +103,7 @@ class MetricsLog:
             self._epochs.add(number)
 
     def _checked_size(self) -> int:
-        """The size of the file, which must still lie where it was opened, as it was written."""
+        """The size of the file, after a check that nobody has moved or changed it."""
         ours = os.fstat(self._file.fileno())
         try:
             in_place = os.path.samestat(ours, os.stat(self._path))
@@ -121,7 +121,7 @@ class MetricsLog:
         return ours.st_size
 
     def close(self) -> None:
-        """Closes both files; what was written is on the disk."""
+        """Closes both files."""
         self._file.close()
         self._events.close()
 
@@ -129,20 +129,20 @@ class MetricsLog:
 def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Reads the records of a run's `metrics.jsonl`, in the order of writing.
 
-    A last line that a killed process left unfinished is skipped.
+    An incomplete last line, left by a killed process, is skipped.
 
     Raises:
-      InputError: there is no such file, or another line is not a record.
+      InputError: the file is missing, or another line is not a record.
     """
     path = Path(folder) / METRICS_FILE
-    with _described(path, "read"):
+    with _os_errors_as_input(path, "read"):
         lines = path.read_bytes().split(b"\n")
     records = []
     for number, line in enumerate(lines, 1):
         try:
             records.append(_record(line))
         except ValueError:
-            # Whatever follows the last line break is empty or unfinished.
+            # The text after the last line break is empty or incomplete.
             if number < len(lines):
                 raise InputError(
                     f"{path}, line {number} is not a record of metrics: {line[:60]!r}; remove that line"
@@ -151,24 +151,24 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 class _EventFile:
-    """A TensorBoard event file that is written at once.
+    """A TensorBoard event file that is written synchronously.
 
-    `tensorboardX.SummaryWriter` would write from a thread behind a queue between processes: an error there
-    prints a traceback, and closing waits for ever.
+    `tensorboardX.SummaryWriter` writes from a thread behind a queue: an error there prints a traceback, and `close`
+    waits for ever.
     """
 
     def __init__(self, folder: Path, after_step: int) -> None:
-        # Not at the top: it takes a while, and reading metrics does not need it.
+        # Imported here: it takes a while, and `read_metrics` does not need it.
         from tensorboardX import RecordWriter
         from tensorboardX.proto import event_pb2, summary_pb2
 
-        # Typed as Any because protocol buffers make their classes at run time.
+        # Typed as Any because protocol buffers create their classes at run time.
         self._event: Any = event_pb2
         self._summary: Any = summary_pb2
         self._failed = False
-        with _described(folder):
+        with _os_errors_as_input(folder):
             folder.mkdir(exist_ok=True)
-            # The count keeps a second start within the same second from overwriting the file of the first.
+            # The count prevents that a second start in the same second overwrites the file of the first.
             count = len(list(folder.iterdir()))
             self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{count}"
             self._records = RecordWriter(str(self._path))
@@ -183,12 +183,12 @@ class _EventFile:
         self._append(wall_time=now, step=step, summary=summary)
 
     def close(self) -> None:
-        # After a failure the file tries its lost bytes once more; that error has been told already.
-        with suppress(OSError) if self._failed else _described(self._path):
+        # After a failure, close writes the lost bytes again; that error was reported already.
+        with suppress(OSError) if self._failed else _os_errors_as_input(self._path):
             self._records.close()
 
     def _append(self, **fields: Any) -> None:
-        with _described(self._path):
+        with _os_errors_as_input(self._path):
             try:
                 self._records.write(self._event.Event(**fields).SerializeToString())
                 self._records.flush()
@@ -198,11 +198,11 @@ class _EventFile:
 
 
 def _drop_after(path: Path, after_step: int) -> list[dict[str, Any]]:
-    """Rewrites the file without the records of later steps and without an unfinished line; returns those that stay."""
-    kept = [record for record in read_metrics(path.parent) if record["step"] <= after_step]
-    with _described(path):
-        replace_bytes(path, b"".join(map(_line, kept)))
-    return kept
+    """Removes the records of later steps and an incomplete line from the file; returns the records that stay."""
+    records = [record for record in read_metrics(path.parent) if record["step"] <= after_step]
+    with _os_errors_as_input(path):
+        replace_bytes(path, b"".join(map(_line, records)))
+    return records
 
 
 def _line(record: Mapping[str, float]) -> bytes:
@@ -211,7 +211,7 @@ def _line(record: Mapping[str, float]) -> bytes:
 
 
 def _record(line: bytes) -> dict[str, Any]:
-    """The step first, then numbers by name; a `ValueError` for a line that is no record."""
+    """The step, then numbers by name; raises a `ValueError` for a line that is not a record."""
     content = parse_json(line)
     return {"step": Fields(content).count("step")} | {
         name: _number(value) for name, value in content.items() if name != "step"
@@ -221,12 +221,12 @@ def _record(line: bytes) -> dict[str, Any]:
 def _number(value: object) -> float:
     number = float(value) if isinstance(value, str) and value in _NOT_FINITE else as_number(value)
     if number is None:
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return number
 
 
 @contextmanager
-def _described(path: Path, what: str = "write") -> Iterator[None]:
+def _os_errors_as_input(path: Path, what: str = "write") -> Iterator[None]:
     try:
         yield
     except OSError as error:

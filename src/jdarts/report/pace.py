@@ -1,4 +1,4 @@
-"""How fast a run steps, and how long it will still take."""
+"""The speed of a run and its remaining time."""
 
 import math
 import statistics
@@ -6,17 +6,16 @@ from collections import deque
 
 
 class Pace:
-    """Measures the time of a step from the moments at which steps end.
+    """Measures the time of a step from the times at which steps end.
 
-    Steps are dispatched ahead of the device, so the time between two of them says little: only where the loop
-    has read numbers from the device has its clock caught up. Steps are therefore measured in blocks that end
-    there (or after ten seconds, when no queue is still ahead), and the median of the latest blocks is the
-    pace: one block with a hiccup does not move it.
+    Dispatch is asynchronous, so the time between two steps says little: only reading numbers from the device
+    synchronises the loop with it. Steps are therefore measured in blocks that end there (or after ten seconds, when the
+    queue is surely empty). The pace is the median of the latest blocks, so a single slow block does not change it.
 
     Args:
       total_steps: steps of the whole run.
       steps_per_epoch: steps of an epoch.
-      first_step: steps that were done before this process.
+      first_step: steps of earlier processes.
     """
 
     BLOCK_STEPS = 3
@@ -48,16 +47,16 @@ class Pace:
 
     @property
     def epochs_left(self) -> int:
-        """Epochs that are still to be done, a begun one counted whole."""
+        """Epochs that remain; an incomplete epoch counts as one."""
         return math.ceil(max(0, self._total_steps - self._step) / self._steps_per_epoch)
 
     def step(self, step: int, now: float, synchronised: bool) -> None:
-        """Notes that a step was done. The first one only starts the clock: it holds the compilation.
+        """Records the end of a step. The first one only starts the clock, since it includes the compilation.
 
         Args:
           step: its number, counted from 1 over the whole run.
           now: seconds of a monotonic clock.
-          synchronised: whether numbers of this step have been read from the device.
+          synchronised: whether numbers of this step were read from the device.
         """
         self._step = step
         now -= self._excluded
@@ -70,11 +69,11 @@ class Pace:
             self._block_start = (step, now)
 
     def exclude(self, seconds: float, every_epoch: bool) -> None:
-        """Takes time out of the steps; what recurs every epoch returns in `seconds_left` as an average."""
+        """Excludes time from the steps; `seconds_left` includes the average of what recurs every epoch."""
         self._excluded += seconds
         if every_epoch:
             self._paused += seconds
 
     def epoch_end(self) -> None:
-        """Notes that an epoch is complete."""
+        """Records the end of an epoch."""
         self._epochs += 1

@@ -17,35 +17,35 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from jdarts.report.formatting import by_group, duration, rate, step_time
 from jdarts.report.pace import Pace
-from jdarts.report.words import by_group, duration, rate, step_time
 
 REDRAW_SECONDS = 0.25
 PLAIN_SECONDS = 10.0
-#: A shorter progress bar says nothing and is left out.
+#: A shorter progress bar is left out.
 BAR_COLUMNS = 20
-#: The values of the last line of a live display stand in this group.
+#: Name of the last line of a live display.
 _SPEED = "speed"
 
 
 class Progress:
-    """Shows where a run is, how it does and how long it will take.
+    """Shows the position, the metrics and the remaining time of a run.
 
-    On a terminal a few lines at its foot are redrawn up to four times a second, and lines that stay scroll
-    above them. Elsewhere (a file, a pipe, a notebook) there are only lines that stay: one for the estimated
-    time, one every ten seconds at the most, one at the end of each epoch, without control characters.
+    On a terminal, a few lines at the bottom are redrawn up to four times a second, and permanent lines scroll above
+    them. Elsewhere (a file, a pipe, a notebook) there are only permanent lines without control characters: the
+    estimated time, the state at most every ten seconds, and the end of each epoch.
 
-    An output that fails (a full disk, a pipe that nobody reads) raises its error once; after that nothing is
-    written. A process without standard output writes nothing.
+    If the output fails (a full disk, a closed pipe), the error is raised once; after that nothing is written. A
+    process without standard output writes nothing.
 
     Args:
       epochs: epochs of the whole run.
       steps_per_epoch: steps of an epoch.
-      batch_size: images, or other units, that a step consumes, for the speed in images a second.
-      unit: what is counted.
-      first_step: steps that an earlier process has done, 0 for a new run.
-      title: the word before the live display.
-      stream: where to write; standard output by default.
+      batch_size: units, such as images, of a step, for the speed in units per second.
+      unit: name of the units.
+      first_step: steps of earlier processes, 0 for a new run.
+      title: first word of the live display.
+      stream: the output; standard output by default.
       clock: a monotonic clock in seconds.
     """
 
@@ -75,7 +75,7 @@ class Progress:
         self._epoch_start = self._last_shown = clock()
         self._activity: Spinner | None = None
         self._silent = self._stream is None
-        self._live = _live_display(self._stream, self._picture)
+        self._live = _live_display(self._stream, self._display)
 
     def __enter__(self) -> Self:
         self._epoch_start = self._last_shown = self._clock()
@@ -87,21 +87,21 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live:
-            # After a failure the console is quiet, and this only gives standard output back.
+            # After a failure the console is quiet, and this only restores standard output.
             self._live.stop()
 
     def message(self, text: str) -> None:
-        """Writes a line that stays, such as where a checkpoint was saved."""
+        """Writes a permanent line, such as the path of a saved checkpoint."""
         live = self._live
         self._last_shown = self._clock()
         self._write(lambda: live.console.print(Text(text)) if live else self._plain(text))
 
     @contextlib.contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Shows that something long and unmeasurable goes on, such as the compilation of the step.
+        """Shows long work without measurable progress, such as the compilation of the step.
 
-        Its seconds run on the display, and stay in a line at its end. They count neither as steps nor for the
-        time left.
+        The display counts its seconds, and a permanent line at the end gives their number. They count neither as
+        steps nor for the remaining time.
         """
         start = self._clock()
         if not self._live:
@@ -112,23 +112,23 @@ class Progress:
 
     @contextlib.contextmanager
     def pause(self, text: str | None = None) -> Iterator[None]:
-        """Marks time that belongs to no step: evaluating, saving.
+        """Marks time outside of steps, such as evaluation and saving.
 
-        It does not slow the steps down; the time left includes its average over the completed epochs.
+        It does not count for the time of a step; the remaining time includes its average over the completed epochs.
 
         Args:
-          text: what a terminal shows meanwhile; without one the display stands still.
+          text: text on the terminal meanwhile; None leaves the display unchanged.
         """
         with self._spinning(text), self._excluded(every_epoch=True):
             yield
 
     def step(self, step: int, values: Mapping[str, float] | None = None) -> None:
-        """Notes that a step was done. Cheap: most calls draw nothing.
+        """Records the end of a step. Cheap: most calls draw nothing.
 
         Args:
           step: its number, counted from 1 over the whole run.
           values: numbers that were just read from the device, by names such as `train/loss`, `valid/accuracy`
-            (a fraction of 1), `learning_rate`, `alphas/entropy`. They stay on display until newer ones come.
+            (a fraction of 1), `learning_rate`, `alphas/entropy`. The display keeps them until newer ones arrive.
         """
         now = self._clock()
         self._step = step
@@ -144,7 +144,7 @@ class Progress:
             self._show()
 
     def epoch_end(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Writes the line of a completed epoch, which stays.
+        """Writes the permanent line of a completed epoch.
 
         Args:
           epoch: its number, counted from 1.
@@ -158,7 +158,7 @@ class Progress:
         groups = by_group(values)
         parts = [self._epoch_text(epoch), *_short(groups, ("train", "valid")), f"{took:>11}"]
         parts += _short(groups, [name for name in groups if name not in ("train", "valid")])
-        self.message(self._fitting(parts))
+        self.message(self._joined_to_width(parts))
 
     def _epoch_text(self, epoch: int) -> str:
         return f"epoch {epoch:{len(str(self._epochs))}}/{self._epochs}"
@@ -184,7 +184,7 @@ class Progress:
             return []
         return [f"{rate(self._batch_size / max(seconds, 1e-9))} {self._unit}/s", f"{step_time(seconds)} a step"]
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         left = self._pace.seconds_left
         return "" if left is None else f"{duration(left)} left"
 
@@ -193,11 +193,11 @@ class Progress:
             self._write(self._live.refresh)
         else:
             groups = by_group(self._values)
-            ends = [text for text in (*self._speed()[:1], self._left()) if text]
+            ends = [text for text in (*self._speed()[:1], self._time_left()) if text]
             self._write(lambda: self._plain("  ".join([self._place(), *_short(groups, groups), *ends])))
 
-    def _fitting(self, parts: list[str]) -> str:
-        """Joins parts; on a terminal, those that would break the line are left to the metrics file."""
+    def _joined_to_width(self, parts: list[str]) -> str:
+        """Joins parts; on a terminal, leaves out those that do not fit into the line."""
         line = parts[0]
         for part in parts[1:]:
             longer = f"{line}   {part}"
@@ -210,9 +210,9 @@ class Progress:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         print(text.encode(encoding, "replace").decode(encoding), file=self._stream, flush=True)
 
-    def _picture(self) -> "_Picture":
+    def _display(self) -> "_Display":
         done = (self._step, self._epochs * self._steps_per_epoch)
-        return _Picture(f"{self._title}  {self._place()}", done, self._left(), self._rows(), self._activity)
+        return _Display(f"{self._title}  {self._place()}", done, self._time_left(), self._rows(), self._activity)
 
     def _rows(self) -> list[tuple[str, list[str]]]:
         groups = by_group(self._values)
@@ -231,7 +231,7 @@ class Progress:
 
     @contextlib.contextmanager
     def _spinning(self, text: str | None) -> Iterator[None]:
-        """Redraws from a thread of its own, as the run's thread is busy; its errors are raised at the end."""
+        """Redraws from a separate thread, since the run's thread is busy; its errors are raised at the end."""
         if text is None or self._live is None or self._silent:
             yield
             return
@@ -274,13 +274,13 @@ class Progress:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        # rich would end the process here; the error is the caller's to handle.
+        # rich would end the process here; the caller handles the error.
         raise
 
 
 @dataclasses.dataclass(frozen=True)
-class _Picture:
-    """What a terminal shows at one moment; it fits itself to the width."""
+class _Display:
+    """The content of the live display, laid out for the terminal's width."""
 
     place: str
     done: tuple[int, int]
@@ -291,17 +291,17 @@ class _Picture:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text("")
         completed, total = self.done
-        head = Table.grid(padding=(0, 2), expand=True)
-        head.add_column(no_wrap=True)
+        top_line = Table.grid(padding=(0, 2), expand=True)
+        top_line.add_column(no_wrap=True)
         cells: list[RenderableType] = [Text(self.place, style="bold")]
         if options.max_width - len(self.place) - len(self.left) >= BAR_COLUMNS:
-            head.add_column(ratio=1)
+            top_line.add_column(ratio=1)
             cells.append(ProgressBar(total=total, completed=completed))
-        head.add_column(no_wrap=True, justify="right")
-        head.add_row(*cells, Text(self.left))
-        yield head
+        top_line.add_column(no_wrap=True, justify="right")
+        top_line.add_row(*cells, Text(self.left))
+        yield top_line
         names = max((len(name) for name, _ in self.rows), default=0)
-        # Numbers of the groups stand below one another; the speed is too wide to stand in their columns.
+        # The numbers of the groups are aligned in columns; the line of the speed is too wide for them.
         aligned = [texts for name, texts in self.rows if name != _SPEED]
         widths = [max(map(len, column)) for column in itertools.zip_longest(*aligned, fillvalue="")]
         for name, texts in self.rows:
@@ -313,7 +313,7 @@ class _Picture:
             yield self.activity
 
 
-def _live_display(stream: TextIO | None, picture: Callable[[], _Picture]) -> Live | None:
+def _live_display(stream: TextIO | None, display: Callable[[], _Display]) -> Live | None:
     if stream is None or not stream.isatty():
         return None
     console = _Console(file=stream, force_terminal=True, highlight=False)
@@ -321,17 +321,17 @@ def _live_display(stream: TextIO | None, picture: Callable[[], _Picture]) -> Liv
         return None
     return Live(
         console=console,
-        get_renderable=picture,
+        get_renderable=display,
         auto_refresh=False,
         transient=True,
-        # What others print goes above the display, unless it goes elsewhere anyhow.
+        # Other output appears above the display, unless it is redirected anyway.
         redirect_stdout=stream is sys.stdout,
         redirect_stderr=sys.stderr.isatty(),
     )
 
 
 def _short(groups: Mapping[str, Mapping[str, str]], names: Iterable[str]) -> list[str]:
-    """One text per group, `train loss 1.234  56.1 %`: a percentage needs no name."""
+    """One text per group, `train loss 1.234  56.1 %`: percentages have no name."""
     texts = []
     for name in names:
         if name in groups:

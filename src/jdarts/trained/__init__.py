@@ -1,4 +1,4 @@
-"""Trained networks: read from a run, from a file of PyTorch, from arrays or from an exported program, and written."""
+"""Trained networks: loading from a run, a PyTorch file, an array file or an exported program, and saving."""
 
 from jdarts.trained.loading import load
 from jdarts.trained.network import TrainedNetwork

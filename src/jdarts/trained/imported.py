@@ -1,4 +1,4 @@
-"""Weights of the reference implementation in our networks."""
+"""Imports weights of the reference implementation."""
 
 import itertools
 import re
@@ -19,13 +19,13 @@ from jdarts.trained.torch_file import read_torch_file
 
 AUXILIARY = "auxiliary_head."
 _CELL = re.compile(r"cells\.(\d{1,4})\.")
-#: What PyTorch counts beside a batch norm's statistics and beside averaged weights, and thop in every layer; nothing reads it.
-_COUNTS = frozenset({"num_batches_tracked", "n_averaged", "total_ops", "total_params"})
-#: What every network has: its stem's first weight, by the kind of stem, and its last one.
+#: Counters of PyTorch (batch norms, averaged weights) and of thop (every layer), which nothing here uses.
+_COUNTERS = frozenset({"num_batches_tracked", "n_averaged", "total_ops", "total_params"})
+#: Weights of every network: the stem's first one, by the kind of stem, and the last one.
 _FIRST: Mapping[Stem, str] = {"cifar": "stem.0.weight", "imagenet": "stem0.0.weight"}
 _LAST = "classifier.weight"
-#: Names that a search's network has alone: all operations on an edge, or the alphas; here and in other implementations.
-_OF_A_SEARCH = re.compile(
+#: Names that only a search network has, here and in other implementations: the alphas, or several operations on an edge.
+_SEARCH_NAMES = re.compile(
     r"(^|\.)(_?(alphas?|betas?|arch)_(normal|reduce|parameters)|_?arch_parameters|alphas?)(\.|$)|(\._ops\.\d+){2}\."
 )
 
@@ -34,38 +34,38 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
     """The variables of a discrete network from arrays with the reference implementation's names and layouts.
 
     Args:
-      network: the network that they belong to. An auxiliary head that it does not have is passed over.
-      arrays: by the names of a PyTorch `state_dict`, batch norm buffers included. A beginning that all names share, as the
-        `module.` of a parallel network, is left out, and so are arrays beside a network whose names alone share one.
+      network: the network. If it has no auxiliary head, arrays of one are ignored.
+      arrays: the arrays of a PyTorch `state_dict` by name, with the buffers of batch norms. A prefix that all names share, such
+        as the `module.` of a parallel network, is removed; arrays without the prefix of the network are ignored.
 
     Returns:
-      `{'params': …, 'batch_stats': …}`, of the network's type.
+      `{'params': …, 'batch_stats': …}` in the network's dtype.
 
     Raises:
-      InputError: an array is missing, does not fit, holds a value that is not finite, or belongs to no part of the network;
-        the message names the first.
+      InputError: an array is missing, does not fit, holds a value that is not finite, or is not part of the network; the
+        message names the first.
     """
     arrays = _without_prefix(arrays)
     stem = arrays.get(_FIRST[network.stem], np.zeros((1, 3)))
-    # Of another number of axes, it is refused with the others that do not fit.
+    # If it has another number of axes, the comparison of shapes below refuses it.
     image_channels = (*np.shape(stem), 1, 1)[1]
     expected = init_shapes(network, image_channels)
     variables: dict[str, Any] = {}
     used = set()
     for entry in discrete_entries(network):
-        shape = _at(expected, entry.path).shape
-        theirs = entry.layout.shape(shape[1:] if entry.stacked else shape)
+        shape = _leaf_at(expected, entry.path).shape
+        torch_shape = entry.layout.shape(shape[1:] if entry.stacked else shape)
         parts = []
         for name in entry.names:
             if name not in arrays:
                 raise InputError(
                     f"the checkpoint has no {name}; it is of another architecture: {_shown(network)} needs it"
                 )
-            # Its numbers are read where it fits.
+            # Numbers are read only if the shape fits.
             shape = np.shape(arrays[name])
-            if shape != theirs:
+            if shape != torch_shape:
                 raise InputError(
-                    f"the checkpoint's {name} has shape {shape}; {_shown(network)} needs {theirs}: give the genotype, "
+                    f"the checkpoint's {name} has shape {shape}; {_shown(network)} needs {torch_shape}: give the genotype, "
                     "channels, cells and classes that it was trained with"
                 )
             array = np.asarray(arrays[name])
@@ -86,26 +86,26 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
         for module in modules:
             inner = inner.setdefault(module, {})
         inner[leaf] = jnp.asarray(value, network.dtype)
-    foreign = [name for name in arrays if name not in used]
+    unknown = [name for name in arrays if name not in used]
     if not network.auxiliary:
-        foreign = [name for name in foreign if not name.startswith(AUXILIARY)]
-    if foreign:
+        unknown = [name for name in unknown if not name.startswith(AUXILIARY)]
+    if unknown:
         raise InputError(
-            f"the checkpoint's {foreign[0]} has no place in {_shown(network)}; it is of another architecture"
+            f"the checkpoint's {unknown[0]} has no place in {_shown(network)}; it is of another architecture"
         )
     return variables
 
 
 def read_state_dict(path: Path) -> Mapping[str, np.ndarray | StoredArray]:
-    """The arrays of a PyTorch `state_dict`: of a file that `torch.save` has written, or of an `.npz` with the same names.
+    """The arrays of a PyTorch `state_dict`, from a file of `torch.save` or from an `.npz` with the same names.
 
     Raises:
-      InputError: the file is not there, damaged or of another kind; a `.pt` file that asks for more than tensors.
+      InputError: the file is missing, damaged or of another kind, or a `.pt` file that needs other classes than tensors.
     """
     return read_arrays(path) if path.suffix == ".npz" else read_torch_file(path)
 
 
-def network_of(
+def infer_network(
     arrays: Mapping[str, Any],
     genotype: Genotype,
     *,
@@ -115,58 +115,59 @@ def network_of(
     classes: int | None = None,
     dtype: Any = jnp.float32,
 ) -> DiscreteNetwork:
-    """The network that arrays of a PyTorch `state_dict` belong to; what is not given is read off the arrays.
+    """Infers the network of a PyTorch `state_dict` from the names and shapes of its arrays.
 
     Args:
       arrays: as for `import_weights`.
-      genotype: both cells, which no checkpoint names.
-      stem: of the network.
-      channels: of its first cells.
+      genotype: both cells, which a checkpoint does not contain.
+      stem: the stem; this and the next three are inferred if they are None.
+      channels: channels of the first cells.
       cells: number of cells.
       classes: number of classes.
       dtype: type of weights and computation.
 
     Raises:
-      InputError: something that is given differs from the arrays, or they are not those of such a network.
+      InputError: an argument contradicts the arrays, or they are not those of such a network.
     """
     shapes = {name: np.shape(array) for name, array in _without_prefix(arrays).items()}
-    if searched := next((name for name in (*shapes, *arrays) if _OF_A_SEARCH.search(name)), None):
+    if search_name := next((name for name in (*shapes, *arrays) if _SEARCH_NAMES.search(name)), None):
         raise InputError(
-            f"the checkpoint has {searched[:80]}: it holds the weights of a search, with all operations on every edge; train the "
-            "network of the cells that the search has found, and give its weights"
+            f"the checkpoint has {search_name[:80]}: it holds the weights of a search, with all operations on every edge; train "
+            "the network of the cells that the search found, and give its weights"
         )
-    numbers = [int(found[1]) for name in shapes if (found := _CELL.match(name))]
-    found_stem: Stem = "imagenet" if _FIRST["imagenet"] in shapes else "cifar"
-    first = "stem0.3.weight" if found_stem == "imagenet" else "stem.0.weight"
+    numbers = [int(match[1]) for name in shapes if (match := _CELL.match(name))]
+    inferred_stem: Stem = "imagenet" if _FIRST["imagenet"] in shapes else "cifar"
+    first = "stem0.3.weight" if inferred_stem == "imagenet" else "stem.0.weight"
     missing = [name for name in (first, _LAST) if len(shapes.get(name, ())) < 2]
     if missing or not numbers:
         raise InputError(
-            f"the checkpoint has no {missing[0] if missing else 'cells.0'}; it is not of a network of quark0/darts for images"
+            f"the checkpoint has no {missing[0] if missing else 'cells.0'}; it is not a network of quark0/darts for images"
         )
-    found = {
-        "stem": found_stem,
-        "channels": shapes[first][0] // (1 if found_stem == "imagenet" else STEM_MULTIPLIER),
+    inferred = {
+        "stem": inferred_stem,
+        "channels": shapes[first][0] // (1 if inferred_stem == "imagenet" else STEM_MULTIPLIER),
         "cells": 1 + max(numbers),
         "classes": shapes[_LAST][0],
     }
     given = {"stem": stem, "channels": channels, "cells": cells, "classes": classes}
     for name, value in given.items():
-        if value is not None and value != found[name]:
+        if value is not None and value != inferred[name]:
             what = "network" if name == "stem" else name
             raise InputError(
-                f"{what} is {value}, but the checkpoint's network has {what} {found[name]}; give {found[name]}, or leave it out"
+                f"{what} is {value}, but the checkpoint's network has {what} {inferred[name]}; give {inferred[name]}, or leave "
+                "it out"
             )
     auxiliary = any(name.startswith(AUXILIARY) for name in shapes)
-    network = DiscreteNetwork(genotype, **found, auxiliary=auxiliary, dtype=dtype)
+    network = DiscreteNetwork(genotype, **inferred, auxiliary=auxiliary, dtype=dtype)
     check_network(network)
     return network
 
 
 def _without_prefix(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The network's arrays without the beginning, up to a dot, that all their names share."""
-    arrays = {name: array for name, array in arrays.items() if name.rpartition(".")[2] not in _COUNTS}
-    beginnings = {name.removesuffix(_LAST) for name in arrays if f".{name}".endswith(f".{_LAST}")}
-    networks = [each for each in beginnings if any(f"{each}{first}" in arrays for first in _FIRST.values())]
+    """The network's arrays without the prefix, up to a dot, that all their names share."""
+    arrays = {name: array for name, array in arrays.items() if name.rpartition(".")[2] not in _COUNTERS}
+    prefixes = {name.removesuffix(_LAST) for name in arrays if f".{name}".endswith(f".{_LAST}")}
+    networks = [prefix for prefix in prefixes if any(f"{prefix}{first}" in arrays for first in _FIRST.values())]
     if len(networks) == 1:
         (prefix,) = networks
         return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
@@ -175,7 +176,7 @@ def _without_prefix(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {".".join(name.split(".")[shared:]): array for name, array in arrays.items()}
 
 
-def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> jax.ShapeDtypeStruct:
+def _leaf_at(tree: Mapping[str, Any], path: tuple[str, ...]) -> jax.ShapeDtypeStruct:
     node: Any = tree
     for name in path:
         node = node[name]

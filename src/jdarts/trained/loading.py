@@ -1,4 +1,4 @@
-"""Trained networks: read from a run, from arrays or from an exported program, and used on batches of images."""
+"""Loads trained networks from a run, an array file or an exported program, and applies them to batches of images."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from jdarts.errors import InputError
 from jdarts.files.archive import is_archive
 from jdarts.files.arrays import is_file, unreadable
 from jdarts.trained.network import ImageFormat as ImageFormat
-from jdarts.trained.network import TrainedNetwork, described_network, description_of, image_format
+from jdarts.trained.network import TrainedNetwork, build_network, errors_name_file, image_format
 from jdarts.trained.network_file import read_network, read_program
 from jdarts.trained.network_file import save_arrays as save_arrays
 from jdarts.trained.network_file import save_program as save_program
@@ -22,11 +22,11 @@ from jdarts.trained.program_file import is_sealed
 
 
 class Classifier:
-    """Classifies batches of raw images; `jdarts.load` makes it.
+    """A function from batches of raw images to logits, the result of `jdarts.load`.
 
     Attributes:
       image_shape: `(H, W, C)` of its images.
-      class_names: one name per class; empty where they are not known, as from a checkpoint of PyTorch.
+      class_names: one name per class; empty if they are unknown, as in a PyTorch checkpoint.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Classifier:
         self.class_names = class_names
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Logits of images; the largest of an image's logits is its class, their softmax the probabilities.
+        """Logits of images: the largest logit is the class of an image, and the softmax gives probabilities.
 
         The first call with each number of images compiles.
 
         Args:
-          images: uint8 `[B, H, W, C]`, as they are in a data set: the normalisation is part of the network.
+          images: uint8 `[B, H, W, C]`, not normalised: the normalisation is part of the function.
 
         Returns:
           float32 `[B, classes]`.
@@ -61,43 +61,45 @@ class Classifier:
 
 
 def load(path: str | os.PathLike[str]) -> Classifier:
-    """A trained network as a function of a batch of raw images.
+    """Loads a trained network as a function of a batch of raw images.
 
     Args:
-      path: the folder of a training, of which the best checkpoint is taken, or else the newest, one checkpoint of it, or a
-        file that `python -m jdarts.export` has written, `.npz` or `.stablehlo`.
+      path: the folder of a training (its best checkpoint, or else the newest, is loaded), one checkpoint of it, or an `.npz`
+        or `.stablehlo` file of `python -m jdarts.export`.
 
     Raises:
-      InputError: nothing of this kind, or damaged.
+      InputError: the path is none of these, or damaged.
     """
     path = Path(path)
     if is_file(path) and not _is_archive(path):
         program, images = read_program(path)
         return Classifier(jax.jit(program.call), images.shape, images.class_names)
-    found = load_network(path)
-    # As arguments: the compiler would work on constants for long.
-    variables = jax.device_put(dict(found.variables))
-    return Classifier(functools.partial(jax.jit(found.apply), variables), found.images.shape, found.images.class_names)
+    loaded = load_network(path)
+    # The weights are arguments: constants would slow the compiler down.
+    variables = jax.device_put(dict(loaded.variables))
+    return Classifier(
+        functools.partial(jax.jit(loaded.apply), variables), loaded.images.shape, loaded.images.class_names
+    )
 
 
 def load_network(path: str | os.PathLike[str]) -> TrainedNetwork:
-    """The weights of a trained network with what is needed to use them.
+    """Loads a trained network with its weights.
 
     Args:
-      path: as for `load`, but no exported program, which holds no weights to be read.
+      path: as for `load`, except exported programs, whose weights cannot be read.
 
     Raises:
-      InputError: nothing of this kind, or damaged.
+      InputError: the path is none of these, or damaged.
     """
     path = Path(path)
     if is_file(path):
         if is_sealed(path):
             raise InputError(
-                f"{path} is an exported program, which holds no weights to read; give the run, checkpoint or .npz file that it "
+                f"{path} is an exported program, whose weights cannot be read; give the run, checkpoint or .npz file that it "
                 "was exported from"
             )
         return read_network(path)
-    return _from_checkpoint(_chosen(path))
+    return _from_checkpoint(_best_or_newest(path))
 
 
 def _is_archive(path: Path) -> bool:
@@ -108,15 +110,15 @@ def _is_archive(path: Path) -> bool:
         raise unreadable(path, error) from None
 
 
-def _chosen(path: Path) -> checkpoint.Checkpoint:
-    """The best checkpoint of a run's folder, or the newest where there is no best one."""
+def _best_or_newest(path: Path) -> checkpoint.Checkpoint:
+    """The best checkpoint of a run's folder, or else the newest."""
     best = path / "best"
-    found = checkpoint.newest(best, []) if best.is_dir() else None
-    return found or checkpoint.find(path, [])
+    newest_best = checkpoint.newest(best, []) if best.is_dir() else None
+    return newest_best or checkpoint.find(path, [])
 
 
-def _from_checkpoint(found: checkpoint.Checkpoint) -> TrainedNetwork:
-    record: Any = found.record
+def _from_checkpoint(saved: checkpoint.Checkpoint) -> TrainedNetwork:
+    record: Any = saved.record
     try:
         description = {
             "genotype": record["genotype"],
@@ -125,17 +127,17 @@ def _from_checkpoint(found: checkpoint.Checkpoint) -> TrainedNetwork:
         }
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{found.path} is not a checkpoint of a training ({error} is missing); a search holds no network in use: train the "
-            "cell that it has found, with python -m jdarts.train --genotype"
+            f"{saved.path} is not a checkpoint of a training ({error} is missing); a search has no trained network: train its "
+            "cells with python -m jdarts.train --genotype"
         ) from None
-    state = checkpoint.load_all(found)
-    with description_of(found.path):
-        # The state of `jdarts.train`: running averages of the weights, where there are any, are what it evaluates.
+    state = checkpoint.load_all(saved)
+    with errors_name_file(saved.path):
+        # `jdarts.train` evaluates the averaged weights, if there are any.
         trained = state.get("average") or {"params": state["weights"], "batch_stats": state.get("model_state", {})}
         variables = {
             collection: {name: leaves for name, leaves in trained.get(collection, {}).items() if name != "auxiliary"}
             for collection in ("params", "batch_stats")
         }
         dtypes = {leaf.dtype for leaf in jax.tree.leaves(variables)}
-        network = described_network(description, dtypes, variables["params"])
+        network = build_network(description, dtypes, variables["params"])
         return TrainedNetwork(network, jax.device_get(variables), image_format(description["images"]))

@@ -1,4 +1,4 @@
-"""Trained networks in memory: weights with what is needed to use them, made of a description in JSON data."""
+"""Trained networks in memory: a network with its weights and image format, built from a JSON description."""
 
 import contextlib
 import dataclasses
@@ -17,22 +17,22 @@ from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
 from jdarts.nets.discrete import DiscreteNetwork, check_images_of, check_network
 
-#: Pixels of the longest side of images.
+#: Longest allowed side of images in pixels.
 LONGEST_SIDE = 16_384
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFormat:
-    """What images a network reads.
+    """The images that a network reads.
 
     Attributes:
       shape: `(H, W, C)`.
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
-      class_names: one name per class; empty where they are not known.
+      class_names: one name per class; empty if they are unknown.
 
     Raises:
-      InputError: a size that no image has, or statistics that do not fit the channels or the scale.
+      InputError: an impossible size, or statistics that do not fit the channels or the scale.
     """
 
     shape: tuple[int, int, int]
@@ -50,16 +50,16 @@ class ImageFormat:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """A network with its weights, in use: without auxiliary head.
+    """A network with its weights, without auxiliary head.
 
     Attributes:
       network: the network.
       variables: `{'params': …, 'batch_stats': …}`.
-      images: what it reads.
+      images: the images that it reads.
 
     Raises:
-      InputError: the network cannot read images of this size, has another number of classes than there are names, or has a
-        weight or a running statistic that is not finite.
+      InputError: the network cannot read images of this size, the number of class names is not that of the classes, or a
+        weight or running statistic is not finite.
     """
 
     network: DiscreteNetwork
@@ -81,38 +81,38 @@ class TrainedNetwork:
                 )
 
     def apply(self, variables: Mapping[str, Any], images: jax.Array | np.ndarray) -> jax.Array:
-        """The network with any variables: raw images, uint8 `[B, H, W, C]`, to logits `[B, classes]`. A pure function."""
+        """A pure function of variables and raw images, uint8 `[B, H, W, C]`, to logits `[B, classes]`."""
         normal = normalise(images, mean=self.images.mean, std=self.images.std, dtype=self.network.dtype)
         return self.network.apply(dict(variables), normal, train=False, rngs={"noise": jax.random.key(0)})[0]
 
     def logits(self, images: jax.Array | np.ndarray) -> jax.Array:
-        """`apply` with the network's own variables, which are constants of a program that is made of it."""
+        """`apply` with the network's variables, which become constants of an exported program."""
         return self.apply(jax.tree.map(jnp.asarray, dict(self.variables)), images)
 
 
-def described_network(
+def build_network(
     description: Mapping[str, Any], dtypes: set[np.dtype[Any]], modules: Iterable[str]
 ) -> DiscreteNetwork:
-    """The network that a description tells.
+    """Builds a network from its description.
 
     Args:
-      description: with `genotype` and `network`.
+      description: JSON data with `genotype` and `network`.
       dtypes: the types of its arrays.
       modules: names of the modules that have arrays.
 
     Raises:
-      InputError: arrays of several types or of other numbers than floats, or another number of cells than is told.
+      InputError: the arrays have several types or are not floats, or the number of cells differs from the description.
     """
     settings = description["network"]
     cells = sum(name.startswith("cell") for name in modules)
     if settings["cells"] != cells:
         raise InputError(
-            f"its description tells {settings['cells']} cells, it holds {cells}; use another file or checkpoint"
+            f"its description has {settings['cells']} cells, its arrays {cells}; use another file or checkpoint"
         )
     dtype = next(iter(dtypes), np.dtype(np.float32))
     if len(dtypes) > 1 or not jnp.issubdtype(dtype, jnp.floating):
-        found = ", ".join(sorted(map(str, dtypes)))
-        raise InputError(f"arrays of the types {found}; a network has one type of floats: save it again")
+        types = ", ".join(sorted(map(str, dtypes)))
+        raise InputError(f"arrays of the types {types}; a network has one type of floats: save it again")
     network = DiscreteNetwork(
         genotype=parse_genotype(json.dumps(description["genotype"]), Genotype),
         stem=settings["stem"],
@@ -127,21 +127,21 @@ def described_network(
 
 
 def image_format(fields: Mapping[str, Any]) -> ImageFormat:
-    """What a description tells of the images."""
+    """Builds the image format from its description."""
     return ImageFormat(
         tuple(fields["shape"]), tuple(fields["mean"]), tuple(fields["std"]), tuple(map(str, fields["class_names"]))
     )
 
 
 @contextlib.contextmanager
-def description_of(path: Path) -> Iterator[None]:
-    """Names a file or folder in the errors of its description; what the description lacks is such an error too."""
+def errors_name_file(path: Path) -> Iterator[None]:
+    """Turns errors in the description of a file or folder into an `InputError` that names it."""
     try:
         yield
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is nothing that jdarts has written: its description does not tell the network ({error!r:.80}); use another "
-            "file or checkpoint"
+            f"{path} was not written by jdarts: its description lacks the network ({error!r:.80}); use another file "
+            "or checkpoint"
         ) from None

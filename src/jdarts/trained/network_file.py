@@ -1,4 +1,4 @@
-"""Trained networks as files: plain arrays with a description (`.npz`), or a program with one (`.stablehlo`)."""
+"""Files of trained networks: arrays with a description (`.npz`), or a program with one (`.stablehlo`)."""
 
 import dataclasses
 import io
@@ -16,16 +16,16 @@ from jdarts.errors import InputError, shortened
 from jdarts.files.arrays import StoredArray, read_arrays
 from jdarts.files.atomic import replace_bytes
 from jdarts.nets.discrete import DiscreteNetwork, init_shapes
-from jdarts.trained.network import ImageFormat, TrainedNetwork, described_network, description_of, image_format
+from jdarts.trained.network import ImageFormat, TrainedNetwork, build_network, errors_name_file, image_format
 from jdarts.trained.program_file import read_sealed, sealed
 
 DESCRIPTION = "description"
 _FORMAT, _PROGRAM_FORMAT = "jdarts network 1", "jdarts program 1"
-#: Bytes of the longest description that is read: names of 100,000 classes have room in it.
-_LONGEST_DESCRIPTION = 16_000_000
+#: Longest allowed description in bytes: enough for the names of 100,000 classes.
+_MAX_DESCRIPTION_BYTES = 16_000_000
 #: Platforms that an exported program runs on.
 PLATFORMS = ("cpu", "cuda", "tpu")
-#: How jax and flatbuffers fail at bytes that are no program.
+#: Errors of jax and flatbuffers for bytes that are not a program.
 _UNREADABLE_PROGRAM = (
     ValueError, TypeError, NotImplementedError, AttributeError, LookupError, ArithmeticError, AssertionError, StopIteration,
     struct.error,
@@ -35,8 +35,8 @@ _UNREADABLE_PROGRAM = (
 def save_arrays(trained: TrainedNetwork, path: Path) -> None:
     """Writes a network as a plain `.npz`: its arrays by name, and a description as JSON text.
 
-    Names are those of the variables, as in `params/cell0/stage0/sep_conv_3x3_of_0/depthwise1`. The file is written whole or
-    not at all, and read without pickle.
+    The names are the paths of the variables, such as `params/cell0/stage0/sep_conv_3x3_of_0/depthwise1`. The file is written
+    whole or not at all, and read without pickle.
 
     Raises:
       InputError: the file cannot be written.
@@ -65,9 +65,9 @@ def save_arrays(trained: TrainedNetwork, path: Path) -> None:
 def save_program(trained: TrainedNetwork, path: Path) -> None:
     """Writes a network as a StableHLO program that runs without jdarts: a function from uint8 `[B, H, W, C]` to logits.
 
-    Any process with jax runs it: `jax.export.deserialize(bytearray(open(path, 'rb').read())).call(images)`. The number of
-    images is free; weights and normalisation are part of the program. Behind it stand the class names and a checksum over
-    all, which `load` verifies and plain jax passes over.
+    Any process with jax can run it: `jax.export.deserialize(bytearray(open(path, 'rb').read())).call(images)`. The number of
+    images is free; weights and normalisation are part of the program. The class names and a checksum of the whole file
+    follow the program; `load` verifies the checksum, plain jax ignores both.
 
     Raises:
       InputError: the file cannot be written.
@@ -80,44 +80,44 @@ def save_program(trained: TrainedNetwork, path: Path) -> None:
 
 
 def read_network(path: Path) -> TrainedNetwork:
-    """The network that `save_arrays` has written.
+    """Reads a network that `save_arrays` has written.
 
     Raises:
-      InputError: damaged, or something else.
+      InputError: the file is damaged or of another kind.
     """
     arrays = read_arrays(path)
     text = arrays.pop(DESCRIPTION, None)
     if text is None:
         raise InputError(
-            f"{path} holds arrays, but not those of a network that jdarts has exported; a checkpoint of PyTorch is "
-            "brought in with python -m jdarts.export FILE --genotype NAME --out network.npz"
+            f"{path} holds arrays, but not those of a network that jdarts has exported; import a "
+            "PyTorch checkpoint with: python -m jdarts.export FILE --genotype NAME --out network.npz"
         )
-    description = _of_format(path, _parsed(path, text), _FORMAT)
-    with description_of(path):
+    description = _checked_format(path, _parse_description(path, text), _FORMAT)
+    with errors_name_file(path):
         images = image_format(description["images"])
         modules = {name.split("/")[1] for name in arrays if name.startswith("params/")}
-        network = described_network(description, {stored.dtype for stored in arrays.values()}, modules)
-        return TrainedNetwork(network, _fitting(arrays, network, images.shape[2]), images)
+        network = build_network(description, {stored.dtype for stored in arrays.values()}, modules)
+        return TrainedNetwork(network, _read_variables(arrays, network, images.shape[2]), images)
 
 
-def _parsed(path: Path, text: StoredArray) -> Any:
-    if text.shape or text.dtype.kind != "U" or text.nbytes > _LONGEST_DESCRIPTION:
-        raise InputError(f"{path} is damaged, or no .npz file that jdarts has written: {DESCRIPTION!r} is no text")
+def _parse_description(path: Path, text: StoredArray) -> Any:
+    if text.shape or text.dtype.kind != "U" or text.nbytes > _MAX_DESCRIPTION_BYTES:
+        raise InputError(f"{path} is damaged, or not an .npz file that jdarts has written: {DESCRIPTION!r} is not text")
     try:
         return json.loads(str(np.asarray(text)))
     except (ValueError, RecursionError):
-        raise InputError(f"{path} is no .npz file that jdarts has written: {DESCRIPTION!r} is no JSON text") from None
+        raise InputError(f"{path} is not an .npz file that jdarts has written: {DESCRIPTION!r} is not JSON") from None
 
 
 def read_program(path: Path) -> tuple[jax.export.Exported, ImageFormat]:
-    """The program that `save_program` has written, and what it reads.
+    """Reads a program that `save_program` has written, and its image format.
 
     Raises:
-      InputError: damaged, without a checksum, or of a version of jax that this one cannot read.
+      InputError: the file is damaged, has no checksum, or comes from a version of jax that this one cannot read.
     """
-    program, told = read_sealed(path)
-    description = _of_format(path, told, _PROGRAM_FORMAT)
-    with description_of(path):
+    program, content = read_sealed(path)
+    description = _checked_format(path, content, _PROGRAM_FORMAT)
+    with errors_name_file(path):
         images = image_format(description["images"])
     try:
         return jax.export.deserialize(program), images
@@ -128,19 +128,19 @@ def read_program(path: Path) -> tuple[jax.export.Exported, ImageFormat]:
         ) from None
 
 
-def _of_format(path: Path, description: Any, wanted: str) -> dict[str, Any]:
-    found = description.get("format") if isinstance(description, dict) else None
-    if found != wanted:
-        raise InputError(f"{path} is of the format {found!r:.60}; this version of jdarts reads {wanted!r}")
+def _checked_format(path: Path, description: Any, wanted: str) -> dict[str, Any]:
+    format_name = description.get("format") if isinstance(description, dict) else None
+    if format_name != wanted:
+        raise InputError(f"{path} has the format {format_name!r:.60}; this version of jdarts reads {wanted!r}")
     return description
 
 
-def _fitting(arrays: Mapping[str, StoredArray], network: DiscreteNetwork, image_channels: int) -> dict[str, Any]:
-    """The variables of a network, read where all names, shapes and types are its own."""
+def _read_variables(arrays: Mapping[str, StoredArray], network: DiscreteNetwork, image_channels: int) -> dict[str, Any]:
+    """Reads the variables of a network, if all names and shapes are those of the network."""
     shapes = init_shapes(network, image_channels)
     wanted = {jax.tree_util.keystr(place, simple=True, separator="/") for place, _ in jax.tree.leaves_with_path(shapes)}
     for name in sorted(wanted ^ set(arrays)):
-        what = "missing" if name in wanted else "no array of its network"
+        what = "missing" if name in wanted else "not an array of its network"
         raise InputError(f"{name[:80]!r} is {what}; export the network again")
 
     def leaf(place: Any, expected: jax.ShapeDtypeStruct) -> np.ndarray:

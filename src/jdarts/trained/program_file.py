@@ -1,7 +1,7 @@
-"""Files of exported programs: the program, what describes it, and a checksum over both.
+"""Files of exported programs: the program, its description, and a checksum of both.
 
-A file begins with the program as `jax.export` serialises it, so that `jax.export.deserialize` reads it as it is and passes
-over the rest: a description as JSON text, then its length (8 bytes, little-endian), SHA-256 of all before it, and a mark.
+A file starts with the program as `jax.export` serialises it, so `jax.export.deserialize` reads it and ignores the rest: a
+description as JSON text, its length (8 bytes, little-endian), the SHA-256 of all before it, and a mark.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ def sealed(program: bytes, description: Mapping[str, Any]) -> bytes:
     """The content of a file.
 
     Args:
-      program: what `jax.export` has serialised.
-      description: JSON data that describes it.
+      program: the program as `jax.export` has serialised it.
+      description: its description, JSON data.
     """
     text = json.dumps(description).encode()
     content = program + text + _LENGTH.pack(len(text))
@@ -33,7 +33,7 @@ def sealed(program: bytes, description: Mapping[str, Any]) -> bytes:
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether a file ends as an exported program does; its checksum is not looked at.
+    """Whether a file ends with the mark of an exported program; its checksum is not compared.
 
     Raises:
       InputError: the file cannot be read.
@@ -52,10 +52,10 @@ def _has_mark(file: BinaryIO) -> bool:
 
 
 def read_sealed(path: Path) -> tuple[bytearray, Any]:
-    """The program of a file and its description, both as they were written.
+    """The program of a file and its description, after a comparison of the checksum.
 
     Raises:
-      InputError: the file cannot be read, has no checksum, or is not as it was written. Nothing is deserialised then.
+      InputError: the file cannot be read, has no checksum or another one. Nothing is deserialised then.
     """
     try:
         with path.open("rb") as file:
@@ -66,16 +66,18 @@ def read_sealed(path: Path) -> tuple[bytearray, Any]:
         raise unreadable(path, error) from None
     if not has_mark:
         raise InputError(
-            f"{path} is damaged, or no network that jdarts has exported: its end holds no checksum, which programs of earlier "
-            "versions do not have; export it again with python -m jdarts.export"
+            f"{path} is damaged, or not a network that jdarts has exported: it has no checksum at its end, as in earlier "
+            "versions; export it again with python -m jdarts.export"
         )
     covered, digest = content[: -_DIGEST_SIZE - len(_MARK)], content[-_DIGEST_SIZE - len(_MARK) : -len(_MARK)]
     if hashlib.sha256(covered).digest() != digest:
-        raise InputError(f"{path} is damaged: its checksum is another; copy it again, or export the network again")
+        raise InputError(
+            f"{path} is damaged: it does not match its checksum; copy it again, or export the network again"
+        )
     (length,) = _LENGTH.unpack(covered[-_LENGTH.size :])
     stop = len(covered) - _LENGTH.size
     start = max(stop - length, 0)
     try:
         return bytearray(covered[:start]), json.loads(bytes(covered[start:stop]))
     except (ValueError, RecursionError):
-        raise InputError(f"{path} is no network that jdarts has exported: its description is no JSON text") from None
+        raise InputError(f"{path} is not a network that jdarts has exported: its description is not JSON") from None

@@ -1,7 +1,7 @@
-"""Arrays from files that PyTorch has saved, without PyTorch and without running what a file says.
+"""Reads the arrays of PyTorch files without PyTorch and without running code from the file.
 
-Such a file holds a pickle, a program that could call any function. Here it may build dictionaries, lists, numbers and
-tensors, and nothing else: objects of other classes are passed over where they stand beside the network's tensors.
+Such a file holds a pickle, a program that could call any function. Here it can build only dictionaries, lists, numbers and
+tensors. Objects of other classes are ignored outside of the network's tensors, and refused among them.
 """
 
 import functools
@@ -19,13 +19,13 @@ from jdarts.files.archive import Archive, DamagedArchive, is_archive
 from jdarts.files.arrays import read_file
 from jdarts.trained.pickled import Foreign, Name, dictionary, read_pickle
 
-#: What PyTorch before 1.6 writes first: a number that marks its files, and the number of their format.
+#: The first numbers in files of PyTorch before 1.6: a magic number and the version of the format.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_MOST_AXES = 32
-#: Where a training's checkpoint has its network, the usual places first.
-_PLACES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
-#: How deep dictionaries of tensors lie in a checkpoint, at most.
-_DEEPEST = 3
+_MAX_AXES = 32
+#: Usual keys of the network in a training's checkpoint, in order of preference.
+_USUAL_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
+#: Largest nesting depth of dictionaries of tensors in a checkpoint.
+_MAX_DEPTH = 3
 
 _STORAGES: Mapping[str, np.dtype] = {
     name: np.dtype(dtype)
@@ -45,33 +45,33 @@ _STORAGES: Mapping[str, np.dtype] = {
 
 
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a `state_dict` that `torch.save` has written, in PyTorch's own format of any version since 0.1.10.
+    """Reads the arrays of a `state_dict` that `torch.save` has written, in any format of PyTorch since 0.1.10.
 
-    Tensors that share numbers share them here too; nothing is copied.
+    Tensors that share a storage share their memory here too; nothing is copied.
 
     Args:
-      path: the file. It holds a `state_dict`, or dictionaries with one in them, as a training's checkpoint does: under
-        `state_dict`, `model_state_dict`, `model_state`, `model`, `net`, `network` or `weights`, or the only one. It may
-        also be the first of a list or a tuple. Objects of other classes beside it are passed over.
+      path: the file. It holds a `state_dict`, or nested dictionaries with one, as a training's checkpoint does: under
+        `state_dict`, `model_state_dict`, `model_state`, `model`, `net`, `network` or `weights`, or as the only one. It may
+        also be an item of a list or a tuple. Objects of other classes next to it are ignored.
 
     Raises:
-      InputError: the file is not there, damaged or of another kind, or its network is made of anything but tensors.
+      InputError: the file is missing, damaged or of another kind, or its network contains something else than tensors.
     """
     content = read_file(path)
     try:
-        saved = _from_zip(content) if is_archive(content) else _from_sequence(content)
+        saved = _from_zip(content) if is_archive(content) else _from_legacy(content)
         return {name: tensor.array() for name, tensor in _state_dict(saved).items()}
     except _Refused as refused:
         raise InputError(f"{path}: {refused}") from None
     except (DamagedArchive, ValueError, TypeError, LookupError, AttributeError, OverflowError, EOFError) as error:
-        # A damaged pickle fails in as many ways as there are instructions.
+        # A damaged pickle can fail at any instruction, with any of these errors.
         raise InputError(
-            f"{path} is truncated, damaged or no file of PyTorch ({_short(error)}); copy or download it again"
+            f"{path} is truncated, damaged or not a PyTorch file ({_short(error)}); copy or download it again"
         ) from None
 
 
 class _Refused(Exception):
-    """What a file asks for is refused, or it does not hold what is wanted; the text says why."""
+    """The file needs something that is refused, or has no network; the message says which."""
 
 
 def _refused(foreign: Foreign) -> _Refused:
@@ -82,7 +82,7 @@ def _refused(foreign: Foreign) -> _Refused:
 
 
 class _Storage(NamedTuple):
-    """Numbers in a row: what they are, how many, and how to get their bytes."""
+    """A flat array: its type, its size, and a function that reads its bytes."""
 
     dtype: np.dtype
     count: int
@@ -96,7 +96,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A part of a storage, to be read when the storages are known."""
+    """A view of a storage, which is read later."""
 
     storage: _Storage
     offset: int
@@ -115,10 +115,10 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> 
     if isinstance(storage, Foreign):
         return storage
     shape, strides = _size(shape), _size(strides)
-    if not isinstance(storage, _Storage) or len(shape) != len(strides) or len(shape) > _MOST_AXES:
+    if not isinstance(storage, _Storage) or len(shape) != len(strides) or len(shape) > _MAX_AXES:
         raise ValueError("a tensor of impossible shape")
     numbers = (offset, *shape, *strides)
-    # Bounds come first: products of huge numbers take long.
+    # Bounds are checked first: products of huge integers take long.
     if not all(type(number) is int and 0 <= number < 2**48 for number in numbers):
         raise ValueError("a tensor of impossible shape")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
@@ -134,17 +134,17 @@ def _size(sizes: Any = ()) -> tuple[Any, ...]:
 
 
 def _ignored(*arguments: Any) -> None:
-    """Makes nothing of what nothing reads."""
+    """Stands in for objects that nothing reads."""
 
 
-#: All that is made of what a file asks for.
+#: The functions that a file may call.
 _NAMES: Mapping[Name, Callable[..., Any] | None] = {
     Name("collections", "OrderedDict"): lambda pairs=(): dictionary(pairs),
     Name("torch._utils", "_rebuild_tensor"): _tensor,
     Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
     Name("torch._utils", "_rebuild_parameter"): lambda tensor, *rest: tensor,
     Name("torch", "Size"): _size,
-    # Scores in a training's checkpoint.
+    # Scores in the checkpoint of a training.
     Name("numpy.core.multiarray", "scalar"): _ignored,
     Name("numpy._core.multiarray", "scalar"): _ignored,
     Name("numpy", "dtype"): _ignored,
@@ -154,21 +154,21 @@ _NAMES: Mapping[Name, Callable[..., Any] | None] = {
 
 
 def _from_zip(content: bytes) -> Any:
-    """The format since PyTorch 1.6: a zip archive with the pickle and a file for every storage."""
+    """The format since PyTorch 1.6: a zip archive with the pickle and a file for each storage."""
     archive = Archive(content)
     pickles = [name for name in archive.members if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise _Refused("it is a zip archive, but not one of PyTorch; give a file that torch.save has written")
+        raise _Refused("it is a zip archive, but not of PyTorch; give a file that torch.save has written")
     if any(info.compress_size != info.file_size or info.compress_type for info in archive.members.values()):
         raise _Refused("it is a compressed archive, which torch.save does not write")
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in archive.members and archive.read(f"{folder}byteorder") != b"little":
         raise _Refused("its numbers are big-endian; save it again on another machine")
-    # Many tensors may share a storage: its checksum is looked at once.
+    # Many tensors may share a storage: its checksum is compared once.
     read = functools.cache(archive.read)
 
     def storage(pid: Any) -> _Storage | Foreign:
-        described = _described(pid)
+        described = _storage_of(pid)
         if isinstance(described, Foreign):
             return described
         dtype, key, count = described
@@ -177,7 +177,7 @@ def _from_zip(content: bytes) -> Any:
     return read_pickle(io.BytesIO(archive.read(pickles[0])), _NAMES, storage)
 
 
-def _from_sequence(content: bytes) -> Any:
+def _from_legacy(content: bytes) -> Any:
     """The format before PyTorch 1.6: pickles one after the other, then the bytes of all storages."""
     file = io.BytesIO(content)
     storages: dict[str, memoryview] = {}
@@ -186,9 +186,9 @@ def _from_sequence(content: bytes) -> Any:
     def storage(pid: Any) -> _Storage | Foreign:
         if isinstance(pid, tuple) and pid[0] == "module" and isinstance(pid[1], Foreign):
             return pid[1]
-        described = _described(pid)
+        described = _storage_of(pid)
         if isinstance(described, Foreign):
-            # How long its numbers are is not known, and other storages stand behind it.
+            # The size of its numbers is unknown, so the storages after it cannot be located.
             raise _refused(described)
         dtype, key, count = described
         size = sizes[key] = dtype.itemsize
@@ -198,13 +198,13 @@ def _from_sequence(content: bytes) -> Any:
             raise ValueError("a storage of impossible size")
         return _Storage(dtype, length, lambda: storages[key][offset * size : (offset + length) * size])
 
-    def head() -> Any:
+    def read_head() -> Any:
         value = read_pickle(file, _NAMES, storage)
         if isinstance(value, Foreign):
             raise _refused(value)
         return value
 
-    magic, protocol, system = (head() for _ in range(3))
+    magic, protocol, system = (read_head() for _ in range(3))
     if magic != _MAGIC or protocol != _PROTOCOL or not system.get("little_endian"):
         raise ValueError("its first bytes are not PyTorch's")
     saved, keys = (read_pickle(file, _NAMES, storage) for _ in range(2))
@@ -221,8 +221,8 @@ def _from_sequence(content: bytes) -> Any:
     return saved
 
 
-def _described(pid: Any) -> tuple[np.dtype, str, int] | Foreign:
-    """Type, key and count of a storage, from the tuple that the pickle names it by; or its type, if it is none of ours."""
+def _storage_of(pid: Any) -> tuple[np.dtype, str, int] | Foreign:
+    """Type, key and count of a storage from its persistent identifier; `Foreign` if the type is unknown."""
     word, kind, key, _, count, *_ = pid
     if isinstance(kind, Foreign):
         return kind
@@ -234,15 +234,15 @@ def _described(pid: Any) -> tuple[np.dtype, str, int] | Foreign:
 
 
 def _state_dict(saved: Any) -> dict[str, _Tensor]:
-    """The tensors of the network among those that were saved, by name."""
+    """The tensors of the network, by name, found in the saved object."""
     found = dict(_dictionaries(saved))
     dictionaries = {place: value for place, value in found.items() if isinstance(value, dict)}
-    for usual in _PLACES:
+    for usual in _USUAL_KEYS:
         for place, tensors in dictionaries.items():
             if place.rpartition(".")[2] == usual:
-                return _whole(tensors)
+                return _only_tensors(tensors)
     for place, value in found.items():
-        if isinstance(value, Foreign) and (place in _PLACES or not dictionaries):
+        if isinstance(value, Foreign) and (place in _USUAL_KEYS or not dictionaries):
             raise _refused(value)
     if not dictionaries:
         raise _Refused("it holds no state_dict; save the network's state_dict()")
@@ -254,11 +254,11 @@ def _state_dict(saved: Any) -> dict[str, _Tensor]:
             f"it holds several dictionaries of tensors ({places}), and no name tells which is the network; save the network's "
             "state_dict() alone"
         )
-    return _whole(dictionaries[largest[0]])
+    return _only_tensors(dictionaries[largest[0]])
 
 
-def _whole(found: Mapping[str, _Tensor | Foreign]) -> dict[str, _Tensor]:
-    """A dictionary of tensors that has no objects of other classes among them."""
+def _only_tensors(found: Mapping[str, _Tensor | Foreign]) -> dict[str, _Tensor]:
+    """Refuses objects of other classes in a dictionary of tensors."""
     tensors: dict[str, _Tensor] = {}
     for name, value in found.items():
         if isinstance(value, Foreign):
@@ -268,17 +268,17 @@ def _whole(found: Mapping[str, _Tensor | Foreign]) -> dict[str, _Tensor]:
 
 
 def _dictionaries(saved: Any) -> Iterator[tuple[str, dict[str, _Tensor | Foreign] | Foreign]]:
-    """The dictionaries with tensors among what was saved, and objects of other classes, by their place; outer ones first."""
+    """The dictionaries with tensors in the saved object, and objects of other classes, by path; outer ones first."""
     level: Iterable[tuple[str, Any]] = [("", saved)]
     if isinstance(saved, (list, tuple)):
         level = [(str(index), value) for index, value in enumerate(saved)]
     seen: set[int] = set()
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         inner: list[tuple[str, Any]] = []
         for place, value in level:
             if isinstance(value, Foreign):
                 yield place, value
-            # A pickle may hold one dictionary at a million places.
+            # One dictionary may occur a million times in a pickle.
             if not isinstance(value, dict) or id(value) in seen:
                 continue
             seen.add(id(value))

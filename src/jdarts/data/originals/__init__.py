@@ -1,1 +1,1 @@
-"""The files in which the authors of image sets publish them: found, downloaded and read."""
+"""The original files of image sets, as their authors publish them: finding, downloading and reading."""

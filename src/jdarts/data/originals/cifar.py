@@ -1,4 +1,4 @@
-"""Reads the binary version of CIFAR-10 and CIFAR-100, as archive or unpacked."""
+"""Reads the binary version of CIFAR-10 and CIFAR-100, from the archive or an unpacked folder."""
 
 import dataclasses
 import itertools
@@ -17,40 +17,40 @@ from jdarts.errors import InputError
 
 SIZE = 32
 PIXEL_BYTES = 3 * SIZE * SIZE
-#: Generous bounds of a file of class names, of an archive's members, and of what stands between them.
-MOST_NAME_BYTES = 1 << 16
-MOST_MEMBERS = 100
-MOST_FRAME_BYTES = 1 << 20
+#: Generous limits: bytes of a file of class names, members of an archive, bytes of its headers and padding.
+MAX_NAME_BYTES = 1 << 16
+MAX_MEMBERS = 100
+MAX_FRAME_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class CifarForm:
-    """How one of the two sets lies on disk.
+    """The files of one of the two sets.
 
     Attributes:
       archive: File name of the official archive.
       folder: The folder inside it.
       splits: The record files of each split, in order.
-      most_records: Records of the largest file.
-      labels: Each label byte in front of the pixels, in order: its name, number of classes, file of names.
+      max_records: Records of the largest file.
+      labels: Each label byte before the pixels, in order: its name, number of classes, file of class names.
     """
 
     archive: str
     folder: str
     splits: Mapping[str, tuple[str, ...]]
-    most_records: int
+    max_records: int
     labels: tuple[tuple[str, int, str], ...]
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file that a complete set has."""
+        """All files of a complete set."""
         names = tuple(names for _, _, names in self.labels)
         return (*(file for files in self.splits.values() for file in files), *names)
 
-    def most_bytes(self, file: str) -> int:
-        """Size that a file of this name may have."""
+    def max_bytes(self, file: str) -> int:
+        """Largest allowed size of a file of this name."""
         is_text = any(file == names for _, _, names in self.labels)
-        return MOST_NAME_BYTES if is_text else self.most_records * (len(self.labels) + PIXEL_BYTES)
+        return MAX_NAME_BYTES if is_text else self.max_records * (len(self.labels) + PIXEL_BYTES)
 
 
 CIFAR10 = CifarForm(
@@ -60,36 +60,36 @@ CIFAR10 = CifarForm(
         "train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
         "test": ("test_batch.bin",),
     },
-    most_records=10_000,
+    max_records=10_000,
     labels=(("label", 10, "batches.meta.txt"),),
 )
 CIFAR100 = CifarForm(
     archive="cifar-100-binary.tar.gz",
     folder="cifar-100-binary",
     splits={"train": ("train.bin",), "test": ("test.bin",)},
-    most_records=50_000,
+    max_records=50_000,
     labels=(("coarse_label", 20, "coarse_label_names.txt"), ("label", 100, "fine_label_names.txt")),
 )
 
 
 def read_archive(archive: Path, form: CifarForm) -> RawSet:
-    """Reads the official archive, whose checksum the caller has checked.
+    """Reads the official archive, after the caller has checked its checksum.
 
     Raises:
-      InputError: It cannot be unpacked, or a file inside is missing or not whole.
+      InputError: It cannot be unpacked, or a file in it is missing or incomplete.
     """
     contents: dict[str, bytes] = {}
-    most = sum(map(form.most_bytes, form.files)) + MOST_FRAME_BYTES
+    max_bytes = sum(map(form.max_bytes, form.files)) + MAX_FRAME_BYTES
     with os_errors_as_input(archive), archive.open("rb") as packed:
         try:
-            # In one pass: going back in a compressed file means unpacking it again from the start.
-            stream: Any = Unpacked(packed, GZIP, most=most)
+            # One pass: a seek backwards in a compressed file unpacks it again from the start.
+            stream: Any = Unpacked(packed, GZIP, max_bytes=max_bytes)
             with tarfile.open(fileobj=stream, mode="r|") as tar:
-                for member in itertools.islice(tar, MOST_MEMBERS):
+                for member in itertools.islice(tar, MAX_MEMBERS):
                     folder, _, file = member.name.rpartition("/")
                     if folder == form.folder and file in form.files and member.isreg():
-                        contents[file] = _content(tar, member, form.most_bytes(file))
-        # A damaged header surprises tarfile in many ways.
+                        contents[file] = _content(tar, member, form.max_bytes(file))
+        # A damaged header makes tarfile raise errors of many types.
         except (
             tarfile.TarError,
             EOFError,
@@ -103,22 +103,22 @@ def read_archive(archive: Path, form: CifarForm) -> RawSet:
     return _parse(contents, form, f"{archive}:{form.folder}")
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
-    if member.size > most:
-        raise EOFError(f"{member.name} has {member.size:,} bytes, {most:,} at the most are expected")
-    opened = tar.extractfile(member)
-    return opened.read() if opened else b""
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, max_bytes: int) -> bytes:
+    if member.size > max_bytes:
+        raise EOFError(f"{member.name} has {member.size:,} bytes, at most {max_bytes:,} are expected")
+    file = tar.extractfile(member)
+    return file.read() if file else b""
 
 
 def read_folder(folder: Path, form: CifarForm) -> RawSet:
-    """Reads an unpacked archive. There is no checksum, but sizes and labels are checked.
+    """Reads an unpacked archive. It has no checksum, but sizes and labels are checked.
 
     Raises:
-      InputError: A file is missing or not whole.
+      InputError: A file is missing or incomplete.
     """
     with os_errors_as_input(folder):
         present = [file for file in form.files if (folder / file).is_file()]
-    contents = {file: read_bounded(folder / file, form.most_bytes(file)) for file in present}
+    contents = {file: read_bounded(folder / file, form.max_bytes(file)) for file in present}
     return _parse(contents, form, str(folder))
 
 
@@ -138,12 +138,12 @@ def _parse(contents: Mapping[str, bytes], form: CifarForm, place: str) -> RawSet
 
 
 def _parse_split(files: list[tuple[str, bytes]], form: CifarForm) -> RawSplit:
-    """A record is its label bytes, then the red, the green and the blue plane, each row by row."""
+    """A record holds its label bytes, then the red, green and blue planes, each row by row."""
     record_bytes = len(form.labels) + PIXEL_BYTES
     for path, content in files:
         if not content or len(content) % record_bytes:
             raise InputError(
-                f"{path} has {len(content):,} bytes, which is no multiple of a record's {record_bytes:,}; "
+                f"{path} has {len(content):,} bytes, which is not a multiple of a record's {record_bytes:,}; "
                 "it is cut off or of another set: unpack the archive again"
             )
         records = np.frombuffer(content, np.uint8).reshape(-1, record_bytes)

@@ -23,10 +23,10 @@ COUNTS = {"train": 60_000, "test": 10_000}
 def read_folder(folder: Path) -> RawSet:
     """Reads the four files from a folder.
 
-    What is inside is checked: Debian's package dataset-fashion-mnist compresses the same content another time.
+    The content is checked, not the compressed files: Debian's package dataset-fashion-mnist has compressed it again.
 
     Raises:
-      InputError: A file is missing, damaged, or of another form.
+      InputError: A file is missing, damaged, or in another format.
     """
     splits = {}
     for split, (image_file, label_file) in FILES.items():
@@ -42,16 +42,16 @@ def read_folder(folder: Path) -> RawSet:
     return RawSet(splits=splits)
 
 
-def _read_idx(path: Path, item_shape: tuple[int, ...], most: int) -> np.ndarray:
-    """Two zero bytes, 8 (unsigned bytes), the number of axes, their big-endian sizes, the data of `most` items or fewer."""
+def _read_idx(path: Path, item_shape: tuple[int, ...], max_items: int) -> np.ndarray:
+    """Two zero bytes, 8 (unsigned bytes), the number of axes, their big-endian sizes, the data of at max_items `max_items`."""
     axes = 1 + len(item_shape)
-    front = 4 + 4 * axes
+    header_bytes = 4 + 4 * axes
     item_bytes = math.prod(item_shape)
     with os_errors_as_input(path), path.open("rb") as file:
-        unpacked = Unpacked(file, GZIP, most=front + most * item_bytes)
+        unpacked = Unpacked(file, GZIP, max_bytes=header_bytes + max_items * item_bytes)
         try:
-            header = unpacked.read(front)
-            sizes = _checked_sizes(path, header, item_shape, most)
+            header = unpacked.read(header_bytes)
+            sizes = _checked_sizes(path, header, item_shape, max_items)
             content = unpacked.read(sizes[0] * item_bytes)
             if len(content) < sizes[0] * item_bytes:
                 raise EOFError(f"it holds {len(content):,} bytes of data, its header says {math.prod(sizes):,}")
@@ -61,13 +61,13 @@ def _read_idx(path: Path, item_shape: tuple[int, ...], most: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(sizes)
 
 
-def _checked_sizes(path: Path, header: bytes, item_shape: tuple[int, ...], most: int) -> tuple[int, ...]:
+def _checked_sizes(path: Path, header: bytes, item_shape: tuple[int, ...], max_items: int) -> tuple[int, ...]:
     axes = 1 + len(item_shape)
     sizes = tuple(np.frombuffer(header[4:].ljust(4 * axes, b"\0"), ">u4").tolist())
-    if header[:4] != bytes([0, 0, 8, axes]) or sizes[1:] != item_shape or not 0 < sizes[0] <= most:
-        wanted = " × ".join(["N", *(str(size) for size in item_shape)])
+    if header[:4] != bytes([0, 0, 8, axes]) or sizes[1:] != item_shape or not 0 < sizes[0] <= max_items:
+        shape = " × ".join(["N", *(str(size) for size in item_shape)])
         raise InputError(
-            f"{path} is no IDX file of {wanted} bytes with N up to {most:,}: it starts with {header[:4].hex()}, "
+            f"{path} is not an IDX file of {shape} bytes with N up to {max_items:,}: it starts with {header[:4].hex()}, "
             f"sizes {list(sizes)}; it is of another set: get the file again"
         )
     return sizes

@@ -21,7 +21,7 @@ FOLDER_READERS: Mapping[str, tuple[tuple[str, ...], Callable[[Path], RawSet]]] =
 
 
 class Registered(NamedTuple):
-    """What TFDS knows of an original file."""
+    """Address, size and checksum of an original file, as TFDS registers them."""
 
     url: str
     size: int
@@ -34,7 +34,7 @@ def registered_files(builder_class: Any) -> dict[str, Registered]:
 
 
 def needed_files(name: str) -> tuple[str, ...]:
-    """The original files that a set is prepared from."""
+    """File names of the original files of a set."""
     return (CIFAR_FORMS[name].archive,) if name in CIFAR_FORMS else FOLDER_READERS[name][0]
 
 
@@ -46,12 +46,12 @@ def download_originals(
     Args:
       name: A name of the catalogue.
       registered: Addresses, sizes and checksums of the files.
-      folder: Where to put them.
-      prepare_from: The command that prepares the set from files fetched otherwise, for error messages.
-      progress: Called with what is being done, the bytes so far and in total.
+      folder: The folder.
+      prepare_from: The command that prepares the set from files on disk, for error messages.
+      progress: Called with the name of the present work, the bytes so far and the total bytes.
 
     Raises:
-      InputError: The network cannot be reached, or a file arrives damaged.
+      InputError: The network cannot be reached, or a file is damaged.
     """
     for file in needed_files(name):
         url, size, sha256 = registered[file]
@@ -64,9 +64,9 @@ def read_originals(name: str, source: Path, registered: Mapping[str, Registered]
 
     Args:
       name: A name of the catalogue.
-      source: For CIFAR the archive, or a folder that holds it, or the unpacked folder or its parent; for the
-        others the folder that holds the files.
-      registered: Sizes and checksums; the archive must fit them.
+      source: For CIFAR the archive, a folder that holds it, the unpacked folder or its parent; for the others the
+        folder of the files.
+      registered: Sizes and checksums, which the archive must match.
 
     Raises:
       InputError: A file is missing or damaged.
@@ -87,7 +87,7 @@ def read_originals(name: str, source: Path, registered: Mapping[str, Registered]
 
 
 def _check_if_official(path: Path, expected: Registered | None) -> None:
-    """A file of the official size must be the official one; others are known by what is inside."""
+    """Checks a file of the official size against the official checksum; other files are checked by their content."""
     with os_errors_as_input(path):
         official = expected is not None and path.stat().st_size == expected.size
     if expected and official:
@@ -107,12 +107,12 @@ def _read_cifar(name: str, source: Path, registered: Mapping[str, Registered]) -
 
 
 def _check_registered(path: Path, expected: Registered) -> None:
-    """Raises an `InputError` unless a file is the official one; reads no more of it than that has."""
+    """Raises an `InputError` unless a file is the official one; does not read a longer file."""
     with os_errors_as_input(path), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        found = hashlib.file_digest(file, "sha256").hexdigest() if size <= expected.size else None
-    if found != expected.sha256:
-        sums = f"sha256 {found}, expected {expected.sha256}; " if found else ""
+        checksum = hashlib.file_digest(file, "sha256").hexdigest() if size <= expected.size else None
+    if checksum != expected.sha256:
+        sums = f"sha256 {checksum}, expected {expected.sha256}; " if checksum else ""
         raise InputError(
             f"{path} is damaged or another file: {size:,} bytes, expected {expected.size:,}; {sums}"
             f"download it again from {expected.url}"

@@ -1,4 +1,4 @@
-"""What a reader of original files hands over, whichever form the files have."""
+"""The common result of all readers of original files."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ class RawSplit:
 
     Attributes:
       images: uint8 `[N, H, W, C]`.
-      labels: For each label of TFDS's features, integers `[N]`.
+      labels: Integers `[N]` by the name of the label among TFDS's features.
     """
 
     images: np.ndarray
@@ -30,7 +30,7 @@ class RawSet:
 
     Attributes:
       splits: By TFDS's name of the split.
-      label_names: By label; empty where the files hold no names.
+      label_names: Class names by label; empty if the files contain none.
     """
 
     splits: Mapping[str, RawSplit]
@@ -38,7 +38,7 @@ class RawSet:
 
 
 def check_labels(labels: np.ndarray, allowed: range, file: str) -> None:
-    """Raises an `InputError` that names the file unless all labels are whole numbers of a range."""
+    """Raises an `InputError` that names the file unless all labels are in `allowed`."""
     wrong = np.flatnonzero(~np.isin(labels, np.array(allowed)))
     if wrong.size:
         raise InputError(
@@ -47,22 +47,22 @@ def check_labels(labels: np.ndarray, allowed: range, file: str) -> None:
         )
 
 
-def read_bounded(path: Path, most: int) -> bytes:
+def read_bounded(path: Path, max_bytes: int) -> bytes:
     """The bytes of a file.
 
     Args:
       path: the file.
-      most: number of bytes that it may have. No more is read.
+      max_bytes: its largest allowed size. No more is read.
 
     Raises:
-      InputError: it has more, or cannot be read.
+      InputError: it is larger, or cannot be read.
     """
     with os_errors_as_input(path), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(most + 1) if size <= most else b""
-    if max(size, len(content)) > most:
+        content = file.read(max_bytes + 1) if size <= max_bytes else b""
+    if max(size, len(content)) > max_bytes:
         raise InputError(
-            f"{path} has {max(size, len(content)):,} bytes, {most:,} at the most are expected; "
+            f"{path} has {max(size, len(content)):,} bytes, at most {max_bytes:,} are expected; "
             "it is damaged or of another set: get it again"
         )
     return content
@@ -79,14 +79,14 @@ def os_errors_as_input(path: Path | str) -> Iterator[None]:
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path with a leading `~` replaced by the user's folder.
+    """The path with a leading `~` replaced by the user's home folder.
 
     Raises:
-      InputError: there is no such user.
+      InputError: the user is unknown.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError:
         raise InputError(
-            f"{os.fspath(path)!r} names the folder of a user who is not known here; give the path without ~"
+            f"{os.fspath(path)!r} names the home folder of an unknown user; give the path without ~"
         ) from None

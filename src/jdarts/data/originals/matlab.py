@@ -1,7 +1,7 @@
-"""Reads arrays of numbers from a MATLAB 5 file, as MATLAB and scipy write it; damage of any kind is an error.
+"""Reads arrays of numbers from a MATLAB 5 file, as MATLAB and SciPy write it; any damage is an error.
 
-A file is a header of 128 bytes and elements, each a tag (type, length) and its bytes. A variable is an element, compressed or
-not, that holds further ones: flags, sizes, name, numbers.
+A file is a header of 128 bytes, then elements: a tag (type, length) and data. A variable is an element, compressed or not,
+that contains other elements: flags, sizes, name, numbers.
 """
 
 import dataclasses
@@ -22,17 +22,17 @@ from jdarts.errors import InputError
 _Order = Literal["<", ">"]
 _MATRIX, _COMPRESSED = 14, 15
 _NAME_TYPES, _SIZES_TYPE, _FLAGS_TYPE = (1, 2), 5, 6
-#: NumPy's types by the number of an element's type, and by the number of a variable's class.
+#: NumPy's types by the type number of an element, and by the class number of a variable.
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _COMPLEX = 0x0800
-_MOST_AXES, _MOST_NAME, _MOST_ELEMENTS = 32, 256, 1000
-#: What stands in front of a variable's numbers, generously.
-_FRONT_BYTES = 1024
+_MAX_AXES, _MAX_NAME, _MAX_ELEMENTS = 32, 256, 1000
+#: A generous limit of the bytes before a variable's numbers.
+_MAX_HEADER_BYTES = 1024
 
 
 class _Damage(Exception):
-    """What does not fit, in words."""
+    """The file is damaged; the message says how."""
 
 
 def read_arrays(path: Path, largest: Mapping[str, int]) -> dict[str, np.ndarray]:
@@ -40,24 +40,24 @@ def read_arrays(path: Path, largest: Mapping[str, int]) -> dict[str, np.ndarray]
 
     Args:
       path: the file.
-      largest: for each name the number of numbers that the variable may have. No more is unpacked.
+      largest: the largest allowed size of each variable. No more numbers are unpacked.
 
     Returns:
-      Those that there are, in MATLAB's order of axes.
+      The variables that exist, in MATLAB's order of axes.
 
     Raises:
       InputError: the file cannot be read, is damaged or of another version, or a variable is too large.
     """
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     with os_errors_as_input(path), path.open("rb") as file:
         try:
             order = _byte_order(file.read(128))
-            for _ in range(_MOST_ELEMENTS):
-                if len(found) == len(largest) or not _read_element(file, order, largest, found):
-                    return found
-            raise _Damage(f"it has more than {_MOST_ELEMENTS:,} elements")
+            for _ in range(_MAX_ELEMENTS):
+                if len(arrays) == len(largest) or not _read_element(file, order, largest, arrays):
+                    return arrays
+            raise _Damage(f"it has more than {_MAX_ELEMENTS:,} elements")
         except (_Damage, EOFError, zlib.error) as error:
-            raise InputError(f"{path} is no whole MATLAB file ({error}); get the file again") from error
+            raise InputError(f"{path} is not a complete MATLAB file ({error}); get the file again") from error
 
 
 def _byte_order(header: bytes) -> _Order:
@@ -71,7 +71,7 @@ def _byte_order(header: bytes) -> _Order:
 
 @dataclasses.dataclass
 class _Part:
-    """So many bytes of a file, from where it stands."""
+    """The next `left` bytes of a file."""
 
     file: BinaryIO
     left: int
@@ -82,8 +82,8 @@ class _Part:
         return content
 
 
-def _read_element(file: BinaryIO, order: _Order, largest: Mapping[str, int], found: dict[str, np.ndarray]) -> bool:
-    """Reads the next element of a file and adds it to `found` if it is asked for; False at the file's end."""
+def _read_element(file: BinaryIO, order: _Order, largest: Mapping[str, int], arrays: dict[str, np.ndarray]) -> bool:
+    """Reads the next element of a file, and adds it to `arrays` if it is a wanted variable; False at the file's end."""
     tag = file.read(8)
     if not tag:
         return False
@@ -95,27 +95,27 @@ def _read_element(file: BinaryIO, order: _Order, largest: Mapping[str, int], fou
         raise _Damage("it is cut off")
     part = _Part(file, length)
     if kind == _COMPRESSED:
-        # Numbers of up to 8 bytes; what is larger has been refused by its sizes.
-        unpacked = Unpacked(part, ZLIB, most=8 * max(largest.values()) + _FRONT_BYTES)
-        if _exactly(unpacked, 8)[:4] != struct.pack(f"{order}I", _MATRIX):
-            raise _Damage("a compressed element is no variable")
-        _read_variable(unpacked, order, largest, found)
+        # Numbers have up to 8 bytes; the sizes of a larger variable are refused.
+        unpacked = Unpacked(part, ZLIB, max_bytes=8 * max(largest.values()) + _MAX_HEADER_BYTES)
+        if _read_exactly(unpacked, 8)[:4] != struct.pack(f"{order}I", _MATRIX):
+            raise _Damage("a compressed element is not a variable")
+        _read_variable(unpacked, order, largest, arrays)
     elif kind == _MATRIX:
-        _read_variable(part, order, largest, found)
+        _read_variable(part, order, largest, arrays)
     file.seek(end)
     return True
 
 
-def _read_variable(stream: Readable, order: _Order, largest: Mapping[str, int], found: dict[str, np.ndarray]) -> None:
-    kind, flags = _small(stream, order, 8)
+def _read_variable(stream: Readable, order: _Order, largest: Mapping[str, int], arrays: dict[str, np.ndarray]) -> None:
+    kind, flags = _short_element(stream, order, 8)
     if kind != _FLAGS_TYPE or len(flags) != 8:
         raise _Damage("a variable has no flags")
     (flag,) = struct.unpack(f"{order}I", flags[:4])
-    kind, sizes = _small(stream, order, 4 * _MOST_AXES)
+    kind, sizes = _short_element(stream, order, 4 * _MAX_AXES)
     if kind != _SIZES_TYPE or len(sizes) % 4 or not sizes:
         raise _Damage("a variable has no sizes")
     shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
-    kind, encoded = _small(stream, order, _MOST_NAME)
+    kind, encoded = _short_element(stream, order, _MAX_NAME)
     if kind not in _NAME_TYPES:
         raise _Damage("a variable has no name")
     name = encoded.decode("latin-1")
@@ -123,45 +123,45 @@ def _read_variable(stream: Readable, order: _Order, largest: Mapping[str, int], 
         return
     target = _CLASSES.get(flag & 0xFF)
     if target is None or flag & _COMPLEX:
-        raise _Damage(f"{name} is no array of real numbers")
+        raise _Damage(f"{name} is not an array of real numbers")
     count = math.prod(shape)
     if min(shape) < 0 or count > largest[name]:
-        raise _Damage(f"{name} has the sizes {list(shape)}, {largest[name]:,} numbers at the most are expected")
-    kind, length, inside = _tag(stream, order)
+        raise _Damage(f"{name} has the sizes {list(shape)}, at most {largest[name]:,} numbers are expected")
+    kind, length, in_tag = _tag(stream, order)
     stored = _STORED.get(kind)
     if stored is None or not np.can_cast(stored, target, "same_kind") or length != count * np.dtype(stored).itemsize:
         raise _Damage(f"the {length:,} bytes of {name} do not fit its sizes {list(shape)}")
-    content = inside[:length] if inside else _exactly(stream, length)
-    if isinstance(stream, Unpacked) and not inside:
-        _exactly(stream, -length % 8)
+    content = in_tag[:length] if in_tag else _read_exactly(stream, length)
+    if isinstance(stream, Unpacked) and not in_tag:
+        _read_exactly(stream, -length % 8)
     if isinstance(stream, Unpacked):
         stream.check_end()
     array = np.frombuffer(content, np.dtype(stored).newbyteorder(order))
-    found[name] = array.astype(target, copy=False).reshape(shape, order="F")
+    arrays[name] = array.astype(target, copy=False).reshape(shape, order="F")
 
 
 def _tag(stream: Readable, order: _Order) -> tuple[int, int, bytes]:
-    """Type and length of an element, and its bytes where they stand inside the tag: 4, or none."""
-    tag = _exactly(stream, 8)
+    """Type and length of an element, and its bytes if they are in_tag the tag (4 bytes), else none."""
+    tag = _read_exactly(stream, 8)
     first, length = struct.unpack(f"{order}II", tag)
     if first >> 16:
         if first >> 16 > 4:
-            raise _Damage("an element is longer than its place")
+            raise _Damage("an element in a tag is longer than 4 bytes")
         return first & 0xFFFF, first >> 16, tag[4:]
     return first, length, b""
 
 
-def _small(stream: Readable, order: _Order, most: int) -> tuple[int, bytes]:
-    """Type and bytes of an element that may have so many."""
-    kind, length, inside = _tag(stream, order)
-    if inside:
-        return kind, inside[:length]
-    if length > most:
-        raise _Damage(f"an element has {length:,} bytes, {most} at the most are expected")
-    return kind, _exactly(stream, length + -length % 8)[:length]
+def _short_element(stream: Readable, order: _Order, max_bytes: int) -> tuple[int, bytes]:
+    """Type and bytes of an element of at most `max_bytes`."""
+    kind, length, in_tag = _tag(stream, order)
+    if in_tag:
+        return kind, in_tag[:length]
+    if length > max_bytes:
+        raise _Damage(f"an element has {length:,} bytes, at most {max_bytes} are expected")
+    return kind, _read_exactly(stream, length + -length % 8)[:length]
 
 
-def _exactly(stream: Readable, size: int) -> bytes:
+def _read_exactly(stream: Readable, size: int) -> bytes:
     content = stream.read(size) if size else b""
     if len(content) < size:
         raise _Damage("it is cut off")

@@ -16,17 +16,17 @@ COUNTS = {"train": 73_257, "test": 26_032}
 
 
 def read_folder(folder: Path) -> RawSet:
-    """Reads both files from a folder. The third, with 531,131 further images, is left alone.
+    """Reads both files from a folder. The third official file, with 531,131 more images, is not used.
 
     Raises:
-      InputError: A file is missing, damaged, or of another form.
+      InputError: A file is missing, damaged, or in another format.
     """
     return RawSet(splits={split: _read_mat(folder / file, COUNTS[split]) for split, file in FILES.items()})
 
 
-def _read_mat(path: Path, most: int) -> RawSplit:
-    """`X` is uint8 `[H, W, C, N]`; `y` is `[N, 1]` with 1..10, where 10 stands for the digit 0."""
-    content = read_arrays(path, {"X": most * SIZE * SIZE * 3, "y": most})
+def _read_mat(path: Path, max_images: int) -> RawSplit:
+    """`X` is uint8 `[H, W, C, N]`; `y` is `[N, 1]` with 1..10, where 10 is the digit 0."""
+    content = read_arrays(path, {"X": max_images * SIZE * SIZE * 3, "y": max_images})
     images, digits = content.get("X"), content.get("y")
     if images is None or digits is None:
         raise InputError(f"{path} has no X and y; it is of another set: get the file again")

@@ -1,16 +1,16 @@
-"""Compressed files, unpacked no further than they are read."""
+"""Compressed streams, unpacked only as far as they are read."""
 
 import zlib
 from typing import Protocol
 
-#: Values of `Unpacked`'s form: a gzip file, a bare zlib stream.
+#: Values of `Unpacked`'s argument `form`: a gzip file, a bare zlib stream.
 GZIP, ZLIB = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS
 
 _CHUNK_BYTES = 1 << 20
 
 
 class Readable(Protocol):
-    """What bytes are read from."""
+    """A source of bytes."""
 
     def read(self, size: int, /) -> bytes:
         """Up to `size` bytes; none at the end."""
@@ -18,25 +18,25 @@ class Readable(Protocol):
 
 
 class Unpacked:
-    """The content of a compressed stream, in pieces; never holds more than the piece that is asked for."""
+    """The content of a compressed stream, unpacked piece by piece."""
 
-    def __init__(self, packed: Readable, form: int, *, most: int) -> None:
-        """Begins at the stream's start.
+    def __init__(self, packed: Readable, form: int, *, max_bytes: int) -> None:
+        """Starts to unpack a stream.
 
         Args:
           packed: the stream.
           form: `GZIP` or `ZLIB`.
-          most: number of bytes that the content may have.
+          max_bytes: largest allowed size of the content.
         """
-        self._packed, self._most, self._given = packed, most, 0
+        self._packed, self._max_bytes, self._count = packed, max_bytes, 0
         self._stream = zlib.decompressobj(form)
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, fewer than `size` at the end alone. At the end the stream's own checksum has been compared.
+        """The next bytes; fewer than `size` only at the end, where the stream's checksum is compared.
 
         Raises:
           zlib.error: the stream is damaged.
-          EOFError: it is cut off, or its content is longer than it may be.
+          EOFError: it is cut off, or its content is longer than allowed.
         """
         parts, missing = [], size
         while missing and not self._stream.eof:
@@ -46,13 +46,13 @@ class Unpacked:
                 raise EOFError("it is cut off")
             parts.append(part)
             missing -= len(part)
-        self._given += size - missing
-        if self._given > self._most:
-            raise EOFError(f"it holds more than the {self._most:,} bytes that are expected")
+        self._count += size - missing
+        if self._count > self._max_bytes:
+            raise EOFError(f"it holds more than the {self._max_bytes:,} bytes that are expected")
         return b"".join(parts)
 
     def check_end(self) -> None:
-        """Checks that nothing follows, in the stream or, zeros apart, behind it.
+        """Checks that the content ends here, and that only zeros follow the stream.
 
         Raises:
           zlib.error: the stream is damaged.
@@ -61,4 +61,4 @@ class Unpacked:
         if self.read(1):
             raise EOFError("it holds more than it says")
         if self._stream.unused_data.strip(b"\0") or self._packed.read(_CHUNK_BYTES).strip(b"\0"):
-            raise EOFError("something else stands behind its end")
+            raise EOFError("other data follow its end")

@@ -1,1 +1,1 @@
-"""Image sets that no memory holds, read image by image."""
+"""Image sets too large for memory, read image by image."""

@@ -1,4 +1,4 @@
-"""Image sets that no memory holds: prepared by tensorflow-datasets as array_record, read image by image."""
+"""Image sets too large for memory: prepared by tensorflow-datasets as array_record, read image by image."""
 
 import dataclasses
 import os
@@ -17,7 +17,7 @@ from jdarts.errors import InputError
 
 TRAIN, TEST = "train", "validation"
 
-# Mean and standard deviation that the reference implementation uses.
+# Mean and standard deviation as in the reference implementation.
 _COMMON: dict[str, Any] = {
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
@@ -31,12 +31,12 @@ LARGE: dict[str, Entry] = {
 
 @dataclasses.dataclass(frozen=True)
 class LargeSplit:
-    """A split on disk, of labelled pictures in their files' own form.
+    """A split on disk: labelled pictures as JPEG or PNG files.
 
-    It opens its files when it is first read, in every process anew.
+    Each process opens the record files when it first reads a picture.
 
     Attributes:
-      folder: where the prepared set lies.
+      folder: the folder of the prepared set.
       name: the split's name.
       count: number of pictures.
       classes: number of classes.
@@ -86,16 +86,16 @@ class LargeSplit:
 
 @dataclasses.dataclass(frozen=True)
 class LargeDataset:
-    """An image set on disk with what training on it needs.
+    """An image set on disk with all that training on it needs.
 
     Attributes:
       name: one of `LARGE`.
       train: training images.
-      test: images to test on: the split that its makers call validation.
+      test: test images: the split that the authors of the set call validation.
       class_names: one name per label.
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
-      augmentation: what training does to its images inside the step.
+      augmentation: augmentation of training images inside the step.
       files: names and sizes in bytes of its record files.
     """
 
@@ -110,7 +110,7 @@ class LargeDataset:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this set from others, as JSON data; nobody reads 150 GB for it: the files' names and sizes as a checksum."""
+        """JSON data that identifies this set, with a checksum of its files' names and sizes, since the files have 150 GB."""
         return {
             "name": self.name,
             "train": len(self.train),
@@ -127,31 +127,31 @@ def open_large(name: str, data_dir: str | os.PathLike[str] | None = None) -> Lar
     """Opens one of the sets `LARGE`. Never downloads, and reads no image.
 
     Args:
-      name: of the set.
-      data_dir: where prepared sets lie; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      name: its name.
+      data_dir: folder of prepared sets; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
 
     Raises:
-      InputError: it is not prepared there, or in another form, or its description is damaged.
+      InputError: it is not prepared, or in another format, or its description is damaged.
     """
     entry = LARGE[name]
-    found = find_prepared(name, entry, data_dir)
+    prepared = find_prepared(name, entry, data_dir)
     place = data_directory(data_dir) / entry.tfds_name
-    if found is None:
+    if prepared is None:
         raise InputError(f"{entry.title} is not prepared in {place}; {_mend(name, data_dir)}")
-    if found.file_format != FILE_FORMAT:
+    if prepared.file_format != FILE_FORMAT:
         raise InputError(
-            f"{found.folder} is prepared as {found.file_format}, which cannot be read in any order; "
+            f"{prepared.folder} is prepared as {prepared.file_format}, which does not allow random access; "
             f"{_mend(name, data_dir)}"
         )
     for split in (TRAIN, TEST):
-        if not found.counts.get(split):
-            raise InputError(f"{found.folder} has no split {split!r}; {_mend(name, data_dir)}")
+        if not prepared.counts.get(split):
+            raise InputError(f"{prepared.folder} has no split {split!r}; {_mend(name, data_dir)}")
     try:
-        builder = open_records(found.folder, (TRAIN, TEST))
-        names = class_names(builder, found.folder)
+        builder = open_records(prepared.folder, (TRAIN, TEST))
+        names = class_names(builder, prepared.folder)
     except Damage as damage:
         raise InputError(f"{damage}; {_mend(name, data_dir)}") from damage
-    train, test = (LargeSplit(found.folder, split, found.counts[split], len(names)) for split in (TRAIN, TEST))
+    train, test = (LargeSplit(prepared.folder, split, prepared.counts[split], len(names)) for split in (TRAIN, TEST))
     files = [Path(path) for split in (TRAIN, TEST) for path in builder.info.splits[split].filepaths]
     sizes = tuple(sorted((file.name, file.stat().st_size) for file in files))
     return LargeDataset(name, train, test, names, entry.mean, entry.std, entry.augmentation, sizes)

@@ -1,7 +1,7 @@
-"""What a network sees of a large picture: a random part in training, the middle in evaluation.
+"""The images that a network gets of a large picture: a random crop in training, the centre crop in evaluation.
 
-These run in the processes that decode pictures, as the pictures' sizes differ; what is done to images of one size runs
-inside the jitted step (`jdarts.data.augmentation`).
+The pictures differ in size, so these functions run in the processes that decode them. Augmentation of images of one size
+runs inside the jitted step (`jdarts.data.augmentation`).
 """
 
 import io
@@ -12,21 +12,21 @@ import numpy as np
 
 from jdarts.errors import InputError
 
-#: An evaluation image is the middle of a picture whose shorter side has this times its size (256 : 224).
+#: The shorter side of a resized picture, as a multiple of its centre crop (256 : 224).
 MARGIN = 256 / 224
-#: More pixels, and a larger ratio of sides, than pictures of the known sets have.
-MOST_PIXELS = 1 << 26
-MOST_RATIO = 100
+#: Limits that no picture of the known sets reaches: pixels, and the ratio of the sides.
+MAX_PIXELS = 1 << 26
+MAX_RATIO = 100
 
 
 class ColorJitter(NamedTuple):
-    """How far colours are changed, each by a factor from `1 − x` to `1 + x`; 0 leaves them.
+    """Strengths of colour changes: each is a random factor from `1 − x` to `1 + x`; 0 switches it off.
 
     Attributes:
       brightness: distance from black.
       contrast: distance from the picture's mean grey.
       saturation: distance of each pixel from its own grey.
-      hue: largest turn of the hue, in turns, 0 to 0.5.
+      hue: largest rotation of the hue, in turns, 0 to 0.5.
     """
 
     brightness: float = 0.0
@@ -36,12 +36,12 @@ class ColorJitter(NamedTuple):
 
 
 def training_view(content: bytes, size: int, jitter: ColorJitter, draws: np.random.RandomState) -> np.ndarray:
-    """A random part of a picture, of 8 to 100 % of its area and a ratio of sides from 3/4 to 4/3, with changed colours.
+    """A random crop of a picture with changed colours: 8 to 100 % of its area, ratio of the sides from 3/4 to 4/3.
 
     Args:
       content: the picture's file.
       size: side of the result in pixels.
-      jitter: how far colours are changed.
+      jitter: strengths of colour changes.
       draws: random numbers for this picture.
 
     Returns:
@@ -52,22 +52,22 @@ def training_view(content: bytes, size: int, jitter: ColorJitter, draws: np.rand
     """
     from PIL import Image
 
-    picture = _decoded(content)
+    picture = _decode(content)
     width, height = picture.size
     box = crop_box(width, height, draws)
     part = picture.crop(box).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(_jittered(part, jitter, draws))
+    return np.asarray(_jitter(part, jitter, draws))
 
 
 def evaluation_view(content: bytes, size: int) -> np.ndarray:
-    """The middle of a picture whose shorter side was brought to 8/7 of the size: uint8 `[size, size, 3]`.
+    """The centre crop of a picture whose shorter side is resized to 8/7 of the size: uint8 `[size, size, 3]`.
 
     Raises:
       InputError: the file is not a picture.
     """
     from PIL import Image
 
-    picture = _decoded(content)
+    picture = _decode(content)
     width, height = picture.size
     scale = round(MARGIN * size) / min(width, height)
     width, height = (max(size, int(side * scale)) for side in (width, height))
@@ -77,10 +77,10 @@ def evaluation_view(content: bytes, size: int) -> np.ndarray:
 
 
 def crop_box(width: int, height: int, draws: np.random.RandomState) -> tuple[int, int, int, int]:
-    """A random part of a picture: left, top, right, bottom.
+    """The box of a random crop: left, top, right, bottom.
 
-    Area and logarithm of the ratio of sides are uniform. Where ten draws do not fit, the largest middle part with a
-    ratio within the bounds is taken.
+    The area and the logarithm of the ratio of the sides are uniform. If ten draws do not fit into the picture, the crop is
+    the largest central one with a ratio within the bounds.
     """
     least, most = 3 / 4, 4 / 3
     for _ in range(10):
@@ -95,45 +95,45 @@ def crop_box(width: int, height: int, draws: np.random.RandomState) -> tuple[int
     return left, top, left + across, top + down
 
 
-def _decoded(content: bytes) -> Any:
+def _decode(content: bytes) -> Any:
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
-            # Before it is unpacked: a small file may hold a huge picture, or one whose middle part would be huge.
-            if math.prod(picture.size) > MOST_PIXELS or max(picture.size) > MOST_RATIO * min(picture.size):
+            # The check comes before decoding: a small file may hold a huge picture, or become one when it is resized.
+            if math.prod(picture.size) > MAX_PIXELS or max(picture.size) > MAX_RATIO * min(picture.size):
                 raise ValueError(picture.size)
             return picture.convert("RGB")
     # Pillow reports a damaged file with errors of many types.
     except Exception as error:
         raise InputError(
-            f"a picture cannot be decoded: it is damaged, has more than {MOST_PIXELS:,} pixels, or one side is more than "
-            f"{MOST_RATIO} times the other; prepare the set again"
+            f"a picture cannot be decoded: it is damaged, has more than {MAX_PIXELS:,} pixels, or one side is more than "
+            f"{MAX_RATIO} times the other; prepare the set again"
         ) from error
 
 
-def _jittered(picture: Any, jitter: ColorJitter, draws: np.random.RandomState) -> Any:
-    """The four changes, in random order."""
+def _jitter(picture: Any, jitter: ColorJitter, draws: np.random.RandomState) -> Any:
+    """Applies the four colour changes in random order."""
     from PIL import ImageEnhance
 
     changes = (
         (jitter.brightness, lambda image, factor: ImageEnhance.Brightness(image).enhance(factor)),
         (jitter.contrast, lambda image, factor: ImageEnhance.Contrast(image).enhance(factor)),
         (jitter.saturation, lambda image, factor: ImageEnhance.Color(image).enhance(factor)),
-        (jitter.hue, lambda image, factor: _turned(image, factor - 1)),
+        (jitter.hue, lambda image, factor: _rotate_hue(image, factor - 1)),
     )
     order, draw = draws.permutation(len(changes)), draws.uniform(-1, 1, len(changes))
-    for place in order:
-        strength, change = changes[place]
+    for index in order:
+        strength, change = changes[index]
         if strength:
-            picture = change(picture, 1 + strength * draw[place])
+            picture = change(picture, 1 + strength * draw[index])
     return picture
 
 
-def _turned(picture: Any, turns: float) -> Any:
-    """The hue turned; Pillow counts 256 steps of it."""
+def _rotate_hue(picture: Any, turns: float) -> Any:
+    """Rotates the hue, which Pillow divides into 256 steps."""
     from PIL import Image
 
     hue, saturation, value = picture.convert("HSV").split()
-    moved = (np.asarray(hue).astype(np.int32) + round(256 * turns)) % 256
-    return Image.merge("HSV", (Image.fromarray(moved.astype(np.uint8)), saturation, value)).convert("RGB")
+    rotated = (np.asarray(hue).astype(np.int32) + round(256 * turns)) % 256
+    return Image.merge("HSV", (Image.fromarray(rotated.astype(np.uint8)), saturation, value)).convert("RGB")

@@ -1,4 +1,4 @@
-"""Batches of large pictures, decoded by worker processes (grain), in an order that a seed alone decides."""
+"""Batches of large pictures, decoded by worker processes (grain), in an order that depends on the seed alone."""
 
 import contextlib
 import dataclasses
@@ -17,12 +17,12 @@ from jdarts.data.streamed.dataset import LargeSplit
 from jdarts.data.streamed.views import ColorJitter, evaluation_view, training_view
 from jdarts.errors import InputError
 
-#: Batches that every worker keeps ready.
+#: Batches that each worker prefetches.
 AHEAD = 2
 
 
 class Views(Protocol):
-    """A sequence of images of one size with their labels, which a worker can make from any place on."""
+    """A random-access sequence of images of one size with their labels."""
 
     def __len__(self) -> int: ...
 
@@ -31,18 +31,18 @@ class Views(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingViews:
-    """All images of a training, one after the other as its steps take them.
+    """All images of a training, in the order of its steps.
 
-    Each epoch has its own order, and each picture its own random part in each epoch: both follow from the seed, so that
-    any place of any epoch can be made without what stands before it.
+    Each epoch has its own order, and each picture has its own random crop in each epoch. Both follow from the seed, so any
+    image can be computed without those before it.
 
     Attributes:
       split: the pictures.
-      count: the first so many of them train.
+      count: number of pictures to train on, from the start of the split.
       epochs: number of epochs.
-      per_epoch: images of an epoch, `count` at the most.
-      size: side of the images.
-      jitter: how far colours are changed.
+      per_epoch: images of an epoch, at most `count`.
+      size: side of the images in pixels.
+      jitter: strengths of colour changes.
       seed: below 2^32.
     """
 
@@ -58,7 +58,7 @@ class TrainingViews:
         return self.epochs * self.per_epoch
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int32]:
-        """Image uint8 `[size, size, 3]` and label at a place counted over all epochs."""
+        """Image uint8 `[size, size, 3]` and label at an index that counts over all epochs."""
         epoch, within = divmod(index, self.per_epoch)
         row = int(self._order(epoch)[within])
         content, label = self.split[row]
@@ -66,27 +66,27 @@ class TrainingViews:
         return training_view(content, self.size, self.jitter, draws), np.int32(label)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_known"}
+        return {name: value for name, value in self.__dict__.items() if name != "_last_order"}
 
     def _order(self, epoch: int) -> np.ndarray:
-        """The rows of an epoch in order; the last one is kept, as an order of a million rows takes a while."""
-        known = self.__dict__.get("_known")
-        if known is None or known[0] != epoch:
-            # Apart from the pictures' draws, which have three numbers.
+        """The order of the rows of an epoch. The latest one is cached, since a permutation of a million rows takes a while."""
+        last = self.__dict__.get("_last_order")
+        if last is None or last[0] != epoch:
+            # Other seeds than those of the pictures' draws, which have three numbers.
             order = np.random.RandomState([self.seed, epoch]).permutation(self.count)
-            known = self.__dict__["_known"] = (epoch, order.astype(np.int32))
-        return known[1]
+            last = self.__dict__["_last_order"] = (epoch, order.astype(np.int32))
+        return last[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationViews:
-    """The middle of each picture of a part of a split, in order.
+    """The centre crops of consecutive pictures of a split.
 
     Attributes:
       split: the pictures.
-      first: the first one.
-      count: how many from there.
-      size: side of the images.
+      first: index of the first one.
+      count: number of pictures.
+      size: side of the images in pixels.
     """
 
     split: LargeSplit
@@ -116,7 +116,7 @@ class DecodedBatch(NamedTuple):
 
 
 def check_workers() -> None:
-    """Checks that worker processes can be had.
+    """Checks that worker processes can be started.
 
     Raises:
       InputError: grain is not installed.
@@ -131,13 +131,13 @@ def check_workers() -> None:
 
 
 def decoded_batches(views: Views, batch_size: int, *, first: int, workers: int) -> Iterator[DecodedBatch]:
-    """The images in batches; the last one has what is left.
+    """The images in batches, of which the last may be smaller.
 
     Args:
       views: the images.
       batch_size: images of a batch.
-      first: place of the first image.
-      workers: processes that decode; 0 decodes in this one. The batches do not depend on it.
+      first: index of the first image.
+      workers: processes that decode; 0 decodes in this process. The batches do not depend on it.
 
     Raises:
       InputError: grain is not installed, or a picture cannot be read.
@@ -145,17 +145,17 @@ def decoded_batches(views: Views, batch_size: int, *, first: int, workers: int) 
     check_workers()
     import grain  # pyright: ignore[reportMissingImports]
 
-    # Each worker reads with one thread: there are as many workers as processors to feed.
+    # One thread for each worker: there are enough workers for all processors.
     reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
-    batches: Any = grain.MapDataset.source(views)[first:].batch(batch_size).map(_packed).to_iter_dataset(reading)
+    batches: Any = grain.MapDataset.source(views)[first:].batch(batch_size).map(_as_bytes).to_iter_dataset(reading)
     if workers:
         from absl import flags
 
-        # grain reads its settings from absl's flags, which only absl's own way of starting a program parses.
+        # grain reads its settings from absl's flags, which only programs that absl starts have parsed.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(workers, AHEAD), _end_with_the_parent)
-    with _signals_kept_from_children():
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(workers, AHEAD), _end_with_parent)
+    with _signals_blocked_in_children():
         iterator = iter(batches)
         batch = next(iterator, None)
     try:
@@ -170,13 +170,13 @@ def decoded_batches(views: Views, batch_size: int, *, first: int, workers: int) 
 
 
 @contextlib.contextmanager
-def _signals_kept_from_children() -> Iterator[None]:
-    """Lets processes that begin meanwhile never see the signals that ask a run to save itself and stop.
+def _signals_blocked_in_children() -> Iterator[None]:
+    """Blocks the signals that ask a run to save and stop, for processes that are started meanwhile.
 
-    Ctrl-C reaches every process of a terminal. Threads and processes inherit the mask of the thread that makes them; a
-    process that set it for itself could be hit before.
+    Ctrl-C reaches every process of a terminal. Threads and processes inherit the signal mask of their parent thread; a
+    process that set the mask itself could be hit before.
     """
-    # Where it has to be started first, it would lift the mask.
+    # Its own start would unblock the signals.
     multiprocessing.resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
@@ -185,14 +185,14 @@ def _signals_kept_from_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _packed(batch: tuple[np.ndarray, np.ndarray]) -> tuple[tuple[int, ...], bytes, bytes]:
-    """Bytes in place of arrays: those would travel in shared memory, which grain 0.2.18 does not always give back."""
+def _as_bytes(batch: tuple[np.ndarray, np.ndarray]) -> tuple[tuple[int, ...], bytes, bytes]:
+    """A batch as bytes: arrays would use shared memory, which grain 0.2.18 does not always free."""
     images, labels = batch
     return images.shape, images.tobytes(), labels.astype(np.int32).tobytes()
 
 
-def _end_with_the_parent(worker: int, count: int) -> None:
-    """Ends this worker when its parent has gone, however that came."""
+def _end_with_parent(worker: int, count: int) -> None:
+    """Ends this worker when its parent process ends, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""Text corpora: words as numbers, in streams of columns that are read segment by segment."""
+"""Text corpora: token streams in parallel columns, which are read segment by segment."""
 
 from jdarts.data.text.catalogue import SOTU, TEXTS
 from jdarts.data.text.corpus import END, UNKNOWN, TextCorpus, corpus_of_lines, unigram_perplexity

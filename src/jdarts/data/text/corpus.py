@@ -1,4 +1,4 @@
-"""A corpus as numbers, its vocabulary, and the simplest model of it."""
+"""A corpus as token numbers, its vocabulary, and the unigram model."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -9,25 +9,25 @@ import numpy as np
 from jdarts.data.checksum import checksum
 from jdarts.errors import InputError
 
-#: Stands at the end of every line.
+#: The token at the end of each line.
 END = "<eos>"
-#: Stands for every word outside the vocabulary.
+#: The token for every word outside the vocabulary.
 UNKNOWN = "<unk>"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextCorpus:
-    """A corpus in three streams of words.
+    """A corpus: three texts as token numbers, and their vocabulary.
 
     Attributes:
       name: its name, `sotu`, `ptb`, `wikitext2` or the user's own.
-      vocabulary: the `V` words; a word's number is its place.
-      train: int32 `[N]`, the words of the training text in order, `<eos>` at the end of each line.
-      valid: int32 `[N]`, those of the validation text.
-      test: int32 `[N]`, those of the test text.
+      vocabulary: the `V` words; a word's number is its index.
+      train: int32 `[N]`, the words of the training text in order, with `<eos>` at the end of each line.
+      valid: int32 `[N]`, the validation text.
+      test: int32 `[N]`, the test text.
 
     Raises:
-      InputError: a stream of another type or shape, without words, or with a number outside of the vocabulary.
+      InputError: a text has another type or shape, is empty, or has a number outside of the vocabulary.
     """
 
     name: str
@@ -51,7 +51,7 @@ class TextCorpus:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this corpus from others, as JSON data; the words as a checksum."""
+        """JSON data that identifies this corpus, with a checksum of its words."""
         vocabulary = np.frombuffer("\n".join(self.vocabulary).encode(), np.uint8)
         return {
             "name": self.name,
@@ -64,11 +64,11 @@ class TextCorpus:
 
 
 def corpus_of_lines(name: str, splits: Mapping[str, Iterable[list[str]]]) -> TextCorpus:
-    """Numbers the words of all three texts in the order in which they first come, as the reference code does.
+    """Numbers the words of all three texts in the order of their first occurrence, as the reference code does.
 
     Args:
       name: the corpus' name.
-      splits: for `train`, `valid` and `test` the lines, each a list of words; `<eos>` is put at its end.
+      splits: the lines of `train`, `valid` and `test`, each a list of words; `<eos>` is added to each.
 
     Returns:
       The corpus.
@@ -87,17 +87,17 @@ def corpus_of_lines(name: str, splits: Mapping[str, Iterable[list[str]]]) -> Tex
 
 
 def unigram_perplexity(train: np.ndarray, words: np.ndarray, vocabulary: int) -> float:
-    """Perplexity of the model that knows no more than how often each word comes: what any model must beat.
+    """Perplexity of the unigram model, which knows only the frequency of each word: a baseline for any model.
 
-    Each word of the vocabulary is counted once more than it comes (add-one smoothing).
+    Frequencies have add-one smoothing.
 
     Args:
-      train: int32 `[N]`, the words that are counted.
-      words: int32 `[M]`, the words that are told.
+      train: int32 `[N]`, the words whose frequencies are counted.
+      words: int32 `[M]`, the words to predict.
       vocabulary: number of words `V`.
 
     Returns:
-      `exp` of the mean negative log-probability of a word.
+      `exp` of the mean negative log-likelihood per word.
     """
     counts = np.bincount(train, minlength=vocabulary) + 1.0
     logs = np.log(counts / counts.sum())

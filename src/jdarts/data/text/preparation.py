@@ -1,4 +1,4 @@
-"""Prepares a corpus in the form of tensorflow-datasets without TensorFlow: whole or not at all."""
+"""Prepares a corpus in the format of tensorflow-datasets without TensorFlow, whole or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from jdarts.data.originals.download import Progress
 from jdarts.data.originals.images import expanded, os_errors_as_input
 from jdarts.data.prepared import Prepared, data_directory
-from jdarts.data.staging import SilentBuilder, move_into_place, staging_folder, written
+from jdarts.data.staging import SilentBuilder, move_into_place, staging_folder, write_records
 from jdarts.data.text.catalogue import MARK, SOTU, VERSION, TextEntry, text_entry
 from jdarts.data.text.originals import read_texts
 from jdarts.data.text.prepared import find_text, text_command
@@ -23,31 +23,31 @@ def prepare_text(
     overwrite: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Prepared:
-    """Prepares a corpus so that `jdarts.data.load_text` and plain `tfds.data_source` read it, a line a record.
+    """Prepares a corpus so that `jdarts.data.load_text` and plain `tfds.data_source` read it, with a record per line.
 
-    It is built in a temporary folder beside its place and moved there when it is whole, so an interruption or an error
-    leaves nothing behind.
+    It is built in a temporary folder and moved into place at the end, so an interruption or an error leaves no files
+    behind.
 
     Args:
-      name: `ptb`, `wikitext2`, or a new name for a corpus of the user's own.
+      name: `ptb`, `wikitext2`, or a new name for a user's own corpus.
       source: the folder of the original files: `train.txt`, `valid.txt` and `test.txt`, or the usual names of the two.
-      data_dir: where prepared sets lie; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
-      overwrite: prepare again what is already prepared.
-      progress: called with what is being done, the amount done and the amount in total.
+      data_dir: folder of prepared sets; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      overwrite: prepare the corpus again if it is already prepared.
+      progress: called with the name of the present work, the amount done and the total amount.
 
     Returns:
-      What lies there now.
+      The prepared corpus.
 
     Raises:
-      InputError: a file is missing, empty, not UTF-8 or not the one that is meant, or the disk refuses.
+      InputError: a file is missing, empty, not UTF-8 or fails its checksum, or the disk cannot be written.
     """
     if name == SOTU:
         raise InputError(
-            f"{SOTU} lies inside its package and needs no preparation; load it with: jdarts.data.load_text('{SOTU}')"
+            f"{SOTU} is part of its package and needs no preparation; load it with: jdarts.data.load_text('{SOTU}')"
         )
     entry = text_entry(name)
-    if not overwrite and (found := find_text(name, data_dir)):
-        return found
+    if not overwrite and (prepared := find_text(name, data_dir)):
+        return prepared
     if source is None:
         raise InputError(
             f"{entry.title} cannot be downloaded; name the folder of your files: {text_command(name, data_dir)}"
@@ -58,9 +58,9 @@ def prepare_text(
         built = _build(entry, texts, staging, progress)
         with os_errors_as_input(root):
             move_into_place(built, root / entry.tfds_name / built.name, staging)
-    found = find_text(name, data_dir)
-    assert found is not None
-    return found
+    prepared = find_text(name, data_dir)
+    assert prepared is not None
+    return prepared
 
 
 def _build(entry: TextEntry, texts: dict[str, list[str]], staging: Path, progress: Progress) -> Path:
@@ -71,7 +71,7 @@ def _build(entry: TextEntry, texts: dict[str, list[str]], staging: Path, progres
     done = 0
 
     class Builder(SilentBuilder, tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
-        """A corpus, a line a record, in the order of the files."""
+        """A corpus with a record per line, in the order of the files."""
 
         name = entry.tfds_name
         VERSION = tfds.core.Version(VERSION)
@@ -92,7 +92,7 @@ def _build(entry: TextEntry, texts: dict[str, list[str]], staging: Path, progres
                 if done % 10_000 == 0 or done == total:
                     progress("writing lines", done, total)
 
-    folder = written(Builder, staging)
+    folder = write_records(Builder, staging)
     with os_errors_as_input(staging):
         (folder / MARK).touch()
     return folder

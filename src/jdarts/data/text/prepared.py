@@ -1,4 +1,4 @@
-"""Reads a corpus that lies prepared in the form of tensorflow-datasets."""
+"""Finds and reads corpora that are prepared in the format of tensorflow-datasets."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from jdarts.data.text.catalogue import MARK, SOTU, SPLITS, TEXTS, VERSION, text_
 from jdarts.data.text.corpus import TextCorpus, corpus_of_lines
 from jdarts.errors import InputError
 
-#: Lines that are read at once.
+#: Lines that are read in one call.
 _BLOCK = 10_000
 
 
@@ -19,15 +19,15 @@ def find_text(name: str, data_dir: str | os.PathLike[str] | None = None) -> Prep
     """Looks for a prepared corpus.
 
     Raises:
-      InputError: the name cannot be one, or what lies there is no corpus.
+      InputError: the name is not valid, or the folder does not hold a corpus.
     """
-    found = find_prepared(name, text_entry(name), data_dir)
-    if found and found.file_format != FILE_FORMAT:
+    prepared = find_prepared(name, text_entry(name), data_dir)
+    if prepared and prepared.file_format != FILE_FORMAT:
         raise InputError(
-            f"{found.folder} is prepared as {found.file_format}, which only TensorFlow reads; replace it with: "
+            f"{prepared.folder} is prepared as {prepared.file_format}, which only TensorFlow reads; replace it with: "
             f"{text_command(name, data_dir, '--overwrite')}"
         )
-    return found
+    return prepared
 
 
 def own_texts(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
@@ -39,7 +39,7 @@ def own_texts(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
 
 
 def text_command(name: str, data_dir: str | os.PathLike[str] | None, *options: str) -> str:
-    """The command that prepares a corpus, to be shown to people."""
+    """The command that prepares a corpus, for messages."""
     return prepare_command(name, data_dir, "--from", "FOLDER", *options)
 
 
@@ -47,17 +47,17 @@ def load_prepared_text(name: str, data_dir: str | os.PathLike[str] | None) -> Te
     """Reads a prepared corpus into memory.
 
     Raises:
-      InputError: it is not prepared there, or its files are damaged.
+      InputError: it is not prepared, or its files are damaged.
     """
-    found = find_text(name, data_dir)
-    if found is None:
+    prepared = find_text(name, data_dir)
+    if prepared is None:
         known = f"the corpora are {', '.join((SOTU, *TEXTS))}, and those that you prepare"
         raise InputError(
             f"there is no corpus {name} in {data_directory(data_dir)}; prepare it with: {text_command(name, data_dir)} "
             f"({known})"
         )
     try:
-        builder = open_records(found.folder, SPLITS)
+        builder = open_records(prepared.folder, SPLITS)
         return corpus_of_lines(name, {split: _lines(builder, split) for split in SPLITS})
     except (MemoryError, InputError):
         raise
@@ -65,7 +65,7 @@ def load_prepared_text(name: str, data_dir: str | os.PathLike[str] | None) -> Te
         raise _damaged(name, damage, data_dir) from damage
     # TFDS, its parsers and the record reader report damage with errors of many types.
     except Exception as error:
-        raise _damaged(name, Damage(found.folder), data_dir) from error
+        raise _damaged(name, Damage(prepared.folder), data_dir) from error
 
 
 def _lines(builder: Any, split: str) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""Streams of words in columns, and the segments that truncated back-propagation reads of them."""
+"""Token streams in parallel columns, and the segments of truncated back-propagation through time."""
 
 from typing import NamedTuple
 
@@ -8,22 +8,22 @@ import numpy as np
 
 from jdarts.errors import InputError
 
-#: Shortest segment that is drawn, and the standard deviation of its length, where lengths vary (Merity et al. 2018).
+#: If lengths vary: the shortest segment, and the standard deviation of the lengths (Merity et al. 2018).
 SHORTEST = 5
 DEVIATION = 5.0
-#: A segment is at most so much longer than the mean.
+#: The longest segment exceeds the mean by this.
 LONGEST_EXTRA = 20
-#: How often a segment is of half the length.
+#: Probability that a segment has half the length.
 HALVED = 0.05
 
 
 class TextSegment(NamedTuple):
-    """What a recurrent network reads at once, at a compiled shape.
+    """A segment of text with a compiled shape.
 
     Attributes:
       inputs: int32 `[T, B]`, words.
-      targets: int32 `[T, B]`, the word after each of them.
-      length: int32 `[]`, the rows that count, 1 to `T`; those after them are filling.
+      targets: int32 `[T, B]`, the next word after each input.
+      length: int32 `[]`, the rows that count, 1 to `T`; later rows are padding.
     """
 
     inputs: jax.Array
@@ -37,7 +37,7 @@ class TextSegment(NamedTuple):
 
 
 def columns(words: np.ndarray, batch_size: int) -> np.ndarray:
-    """Cuts a stream into `B` pieces of one length, side by side; the words left over are dropped.
+    """Cuts a text into `B` pieces of equal length, side by side; the words left over are dropped.
 
     Args:
       words: int32 `[N]`.
@@ -47,31 +47,31 @@ def columns(words: np.ndarray, batch_size: int) -> np.ndarray:
       int32 `[R, B]`, `R = ⌊N / B⌋` rows; each column is a continuous text.
 
     Raises:
-      InputError: fewer words than two rows need.
+      InputError: the words do not fill two rows.
     """
     rows = len(words) // batch_size
     if rows < 2:
         raise InputError(
-            f"{len(words):,} words make {rows} row{'s' * (rows != 1)} of {batch_size} columns, and a word to tell needs a "
-            f"row before it; give a batch size of {max(1, len(words) // 2):,} or less, or more text"
+            f"{len(words):,} words make {rows} row{'s' * (rows != 1)} of {batch_size} columns, and a prediction needs two "
+            f"rows; give a batch size of {max(1, len(words) // 2):,} or less, or more text"
         )
     return np.ascontiguousarray(words[: rows * batch_size].reshape(batch_size, rows).T)
 
 
 def padded(stream: np.ndarray, rows: int) -> np.ndarray:
-    """A stream `[R, B]` with so many rows of filling at its end, from which `segment` can cut at every row."""
+    """A stream `[R, B]` with rows of padding at its end, so that `segment` can cut at every row."""
     return np.pad(stream, ((0, rows), (0, 0)))
 
 
 def segment(stream: jax.Array, start: jax.Array, length: jax.Array, *, size: int, rows: int) -> TextSegment:
-    """Cuts a segment at a row that may differ from call to call, at one compiled shape.
+    """Cuts a segment at any row, with one compiled shape.
 
     Args:
-      stream: int32 `[R + size, B]` or longer, as `padded` makes it.
+      stream: int32 `[R + size, B]` or longer, from `padded`.
       start: int32 `[]`, the first row, below `rows − 1`.
-      length: int32 `[]`, rows that are wanted, at most `size`; fewer count where the stream ends.
+      length: int32 `[]`, requested rows, at most `size`; fewer count at the end of the stream.
       size: rows of the compiled shape `T`.
-      rows: rows of the stream without its filling, `R`.
+      rows: rows of the stream without padding, `R`.
 
     Returns:
       The segment.
@@ -81,9 +81,9 @@ def segment(stream: jax.Array, start: jax.Array, length: jax.Array, *, size: int
 
 
 def following(start: jax.Array, length: jax.Array, *, rows: int) -> tuple[jax.Array, jax.Array]:
-    """Where the next segment starts, and whether that is the beginning of the stream, read anew.
+    """The first row of the next segment, and whether the stream starts again there.
 
-    A single row left at the end is not read, as in the reference code.
+    A single remaining row is not read, as in the reference code.
 
     Args:
       start: int32 `[]`, the first row of the present segment.
@@ -101,15 +101,14 @@ def following(start: jax.Array, length: jax.Array, *, rows: int) -> tuple[jax.Ar
 def segment_lengths(seed: int, epoch: int, count: int, *, bptt: int, varied: bool) -> np.ndarray:
     """Lengths of the segments of an epoch, the same for the same arguments in every version of numpy.
 
-    The mean is `bptt`, and half of it in 5 % of the segments; where lengths are varied they are normally distributed
-    around it with a standard deviation of 5, between 5 and `bptt` + 20. The reference code varies them in training
-    and not in the search.
+    The mean is `bptt`, and half of it in 5 % of the segments. Varied lengths are normally distributed around the mean, with
+    a standard deviation of 5, between 5 and `bptt` + 20. The reference code varies them in training, not in the search.
 
     Args:
       seed: seed of the run.
       epoch: which epoch.
       count: number of segments.
-      bptt: rows through which gradients flow.
+      bptt: rows of back-propagation through time.
       varied: whether lengths vary.
 
     Returns:
@@ -123,12 +122,12 @@ def segment_lengths(seed: int, epoch: int, count: int, *, bptt: int, varied: boo
 
 
 def mean_length(*, bptt: int) -> float:
-    """Mean of `segment_lengths`, to the rounding of single lengths."""
+    """Mean of `segment_lengths` without rounding."""
     return (1 - HALVED) * bptt + HALVED * bptt / 2
 
 
 def sizes(*, bptt: int, varied: bool) -> tuple[int, ...]:
-    """The compiled shapes that all lengths fit into, shortest first: one, or one every ten rows where lengths vary."""
+    """The row counts of the compiled shapes, shortest first: one, or one every ten rows if lengths vary."""
     if not varied:
         return (bptt,)
     longest = max(bptt, SHORTEST) + LONGEST_EXTRA

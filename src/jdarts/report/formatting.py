@@ -1,4 +1,4 @@
-"""Numbers of a run as people write them: durations, speeds, losses, accuracies."""
+"""Numbers of a run as text: durations, speeds, losses, accuracies."""
 
 import math
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def duration(seconds: float) -> str:
-    """A length of time in the two units that matter: `42 s`, `3 min 20 s`, `1 h 52 min`, `2 days 3 h`.
+    """A duration in its two largest units: `42 s`, `3 min 20 s`, `1 h 52 min`, `2 days 3 h`.
 
-    A second unit of zero is left out, and less than a second is given in tenths.
+    A second unit of zero is left out. Less than a second has one decimal.
     """
     seconds = max(0.0, seconds)
     if seconds < 0.95:
         return f"{seconds:.1f} s"
-    # Each unit is rounded before it is split, so that 59.7 s reads 1 min and never 60 s.
+    # Each unit is rounded before it is split, so that 59.7 s becomes 1 min and never 60 s.
     if round(seconds) < MINUTE:
         return f"{round(seconds)} s"
     if round(seconds) < HOUR:
@@ -27,25 +27,25 @@ def duration(seconds: float) -> str:
 
 
 def step_time(seconds: float) -> str:
-    """The time of one step with about three digits: `4.2 ms`, `0.34 s`, `12.5 s`."""
+    """The time of one step with two or three digits: `4.2 ms`, `0.34 s`, `12.5 s`."""
     if seconds < 0.1:
         return f"{1000 * seconds:.{0 if seconds >= 0.01 else 1}f} ms"
     return f"{seconds:.{1 if seconds >= 10 else 2}f} s"
 
 
 def rate(per_second: float) -> str:
-    """A number of things in a second: `8.3`, `188`, `12,300`."""
+    """A number per second: `8.3`, `188`, `12,300`."""
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
 
 
 def by_group(values: Mapping[str, float]) -> dict[str, dict[str, str]]:
-    """Sorts values into groups by what precedes the last slash of their keys, and writes each as text.
+    """Groups values by the part of their keys before the last slash, and formats each.
 
     Args:
-      values: numbers by key, such as `train/loss` (group `train`) or `learning_rate` (the nameless group).
+      values: numbers by key, such as `train/loss` (group `train`) or `learning_rate` (group `""`).
 
     Returns:
-      Texts by group and name, in the order of the values, as in `{"train": {"accuracy": "56.1 %"}}`.
+      Texts by group and name, in the order of the values, such as `{"train": {"accuracy": "56.1 %"}}`.
     """
     groups: dict[str, dict[str, str]] = {}
     for key, value in values.items():
