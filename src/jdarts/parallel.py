@@ -1,13 +1,13 @@
-"""One pure step on one device, under `jax.pmap`, or on a `jax.sharding.Mesh` under `jax.jit`, with the same result.
+"""Compiles a pure step for one device, `jax.pmap` or a `jax.sharding.Mesh` under `jax.jit`, with the same result.
 
 A step is `step(state, *inputs, axis_name) -> (state, metrics)`, such as `bilevel_step` with its losses and optimisers bound.
-Under `pmap_step` and `shard_step` it runs on every device with the whole state and an equal share of each input, and averages
-over `axis_name` what the devices must agree on: losses, gradients, products, metrics and model state.
+Under `pmap_step` and `shard_step` each device gets the whole state and an equal share of each input. The step averages losses,
+gradients, products, metrics and model state over `axis_name`, so that the devices agree.
 
-Batch statistics are the network's affair. With `axis_name=AXIS` they are synchronised: those of the whole batch, so that any
-number of devices gives the numbers of one. Without it each device normalises by its own share, as data parallelism in the
-reference implementation does; the running statistics are then the mean of the devices' own, whose variances leave out how the
-means of the shares differ.
+The network decides on batch statistics. With `axis_name=AXIS` they are synchronised, that is, computed over the whole batch:
+any number of devices gives the numbers of one. Without it each device normalises by its own share, as data parallelism in the
+reference implementation does. The running statistics are then the mean over the devices; their variances leave out the
+differences between the means of the shares.
 """
 
 import functools
@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 from jdarts.errors import InputError
 
-#: Name of the mapped axis that a step's batch is spread over.
+#: Name of the mapped axis over which a step's batch is split.
 AXIS = "devices"
 
 StepFn = Callable[..., tuple[Any, Any]]
@@ -33,10 +33,10 @@ def jit_step(step: StepFn, *, donate: bool = False) -> Any:
 
     Args:
       step: `(state, *inputs, axis_name) -> (state, metrics)`; it gets `axis_name=None`.
-      donate: whether the memory of the old state may be used for the new one, after which the old one is gone.
+      donate: whether the new state may reuse the memory of the old one, which is invalid afterwards.
 
     Returns:
-      The step without `axis_name`, as `jax.jit` gives it.
+      The step without `axis_name`, under `jax.jit`.
     """
     return jax.jit(functools.partial(step, axis_name=None), donate_argnums=(0,) if donate else ())
 
@@ -51,30 +51,30 @@ def pmap_step(
     Args:
       step: `(state, *inputs, axis_name) -> (state, metrics)`; it gets `axis_name=AXIS` and, on each device, its share of the
         inputs. Every output must be the same on all devices.
-      devices: how many devices, or which.
-      split: for each input whether its leaves' first axes are split over the devices, rather than given whole to each of
-        them; all are split where it is not given.
+      devices: the number of devices, or a list of them.
+      split: for each input, whether its leaves are split over the devices along their first axes; each device gets the whole
+        of other inputs. None splits all.
       donate: as for `jit_step`.
 
     Returns:
       The step without `axis_name`, under `jax.jit`: it takes whole batches.
 
     Raises:
-      InputError: more devices than there are, or, when it is called, a batch that they do not divide.
+      InputError: more devices than exist, or, in a call, a batch that they do not divide.
     """
     chosen = chosen_devices(devices)
 
-    def over_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
+    def step_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
         shared = _split_flags(split, inputs)
-        parts = [_in_parts(each, len(chosen)) if flag else each for each, flag in zip(inputs, shared)]
+        parts = [_in_parts(batch, len(chosen)) if flag else batch for batch, flag in zip(inputs, shared)]
 
-        def on_one(place: jax.Array, state: Any, *parts: Any) -> tuple[Any, Any]:
+        def device_step(place: jax.Array, state: Any, *parts: Any) -> tuple[Any, Any]:
             del place
             return step(state, *parts, axis_name=AXIS)
 
-        # `jax.pmap` needs an input that is split: the devices' places.
+        # `jax.pmap` needs at least one split input: the indices of the devices.
         mapped = jax.pmap(
-            on_one,
+            device_step,
             axis_name=AXIS,
             in_axes=(0, None, *(0 if flag else None for flag in shared)),
             out_axes=None,
@@ -82,14 +82,14 @@ def pmap_step(
         )
         return mapped(jnp.arange(len(chosen), dtype=jnp.int32), state, *parts)
 
-    return jax.jit(over_all, donate_argnums=(0,) if donate else ())
+    return jax.jit(step_all, donate_argnums=(0,) if donate else ())
 
 
 def shard_step(step: StepFn, mesh: int | Mesh, *, split: Sequence[bool] | None = None, donate: bool = False) -> Any:
     """Compiles a step for the devices of a mesh: `jax.shard_map` under `jax.jit`.
 
-    The mapping is explicit because the native kernels are closed boxes to the partitioner of a plain `jit`, which would gather
-    whole batches of feature maps for them.
+    The mapping is explicit because the partitioner of a plain `jit` cannot split native kernels, and would gather whole batches
+    of feature maps for them.
 
     Args:
       step: as for `pmap_step`.
@@ -98,20 +98,20 @@ def shard_step(step: StepFn, mesh: int | Mesh, *, split: Sequence[bool] | None =
       donate: as for `jit_step`.
 
     Returns:
-      The step without `axis_name`, under `jax.jit`: it takes whole batches, wherever they are.
+      The step without `axis_name`, under `jax.jit`: it takes whole batches with any placement.
 
     Raises:
-      InputError: a mesh without that axis, more devices than there are, or, when it is called, a batch that they do not divide.
+      InputError: a mesh without that axis, more devices than exist, or, in a call, a batch that they do not divide.
     """
     mesh = _checked_mesh(mesh)
 
-    def over_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
+    def step_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
         shared = _split_flags(split, inputs)
         for each, flag in zip(inputs, shared):
             if flag:
                 _check_divides(each, mesh.shape[AXIS])
-        # Without the check of varying axes, gradients of replicated weights are each device's own, and are averaged once:
-        # by the step. With it they would arrive summed.
+        # Without the check of varying axes, each device has its own gradients of replicated weights, and the step averages
+        # them. With it, they would be summed already.
         mapped = jax.shard_map(
             functools.partial(step, axis_name=AXIS),
             mesh=mesh,
@@ -121,7 +121,7 @@ def shard_step(step: StepFn, mesh: int | Mesh, *, split: Sequence[bool] | None =
         )
         return mapped(state, *inputs)
 
-    return jax.jit(over_all, donate_argnums=(0,) if donate else ())
+    return jax.jit(step_all, donate_argnums=(0,) if donate else ())
 
 
 def vmap_step(
@@ -136,25 +136,25 @@ def vmap_step(
 
     Args:
       step: as for `pmap_step`; it gets `axis_name=None`.
-      mesh: devices that the runs are spread over: a mesh with an axis named `AXIS`, or the number of devices of one.
-      stacked: for each input whether its leaves have the runs as their first axes, as the state's have, rather than being
-        shared by all of them; all have it where it is not given.
-      at_once: how many of a device's runs may be vmapped; groups of equal size follow each other, in the memory of one. All
-        are vmapped where it is not given.
+      mesh: the devices that share the runs: a mesh with an axis named `AXIS`, or the number of devices of one.
+      stacked: for each input, whether its leaves have the runs as their first axes, as the state's have; the runs share other
+        inputs. None: all inputs are stacked.
+      at_once: largest number of a device's runs to vmap; groups of equal size run one after another, in the memory of one. None
+        vmaps all.
       donate: as for `jit_step`.
 
     Returns:
       The step without `axis_name`, under `jax.jit`; state and metrics have the runs as their first axis.
 
     Raises:
-      InputError: a mesh without that axis, more devices than there are, fewer than one run at once, or, when it is called, a
-        number of runs that the devices do not divide.
+      InputError: a mesh without that axis, more devices than exist, `at_once` below 1, or, in a call, a number of runs that the
+        devices do not divide.
     """
     mesh = _checked_mesh(mesh)
     if at_once is not None and at_once < 1:
         raise InputError(f"{at_once} runs at once; give 1 or more")
 
-    def of_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
+    def step_all(state: Any, *inputs: Any) -> tuple[Any, Any]:
         flags = _split_flags(stacked, inputs)
         mapped = _mapped_over_runs(functools.partial(step, axis_name=None), (True, *flags), at_once)
         if mesh.size > 1:
@@ -163,23 +163,23 @@ def vmap_step(
             mapped = jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
         return mapped(state, *inputs)
 
-    return jax.jit(of_all, donate_argnums=(0,) if donate else ())
+    return jax.jit(step_all, donate_argnums=(0,) if donate else ())
 
 
 def device_mesh(devices: int | Sequence[Any]) -> Mesh:
-    """The mesh of one axis, `AXIS`, over so many devices, or over these.
+    """A mesh with one axis, `AXIS`, over a number of devices or a list of them.
 
     Raises:
-      InputError: more devices than there are.
+      InputError: more devices than exist.
     """
     return Mesh(np.array(chosen_devices(devices)), (AXIS,))
 
 
 def chosen_devices(devices: int | Sequence[Any]) -> list[Any]:
-    """The first devices of the default kind, so many, or those that are given.
+    """The first devices of the default backend, or those in the list.
 
     Raises:
-      InputError: fewer than one, or more than there are.
+      InputError: fewer than one, or more than exist.
     """
     if not isinstance(devices, int):
         return list(devices)
@@ -194,15 +194,15 @@ def chosen_devices(devices: int | Sequence[Any]) -> list[Any]:
 
 
 def check_batch(size: int, devices: int, what: str = "a batch") -> None:
-    """Checks that devices share a batch equally.
+    """Checks that a batch divides into equal shares.
 
     Args:
       size: examples of a batch.
-      devices: how many share it.
+      devices: number of devices.
       what: the batch's name in the message.
 
     Raises:
-      InputError: they do not.
+      InputError: it does not.
     """
     if size % devices:
         below, above = size // devices * devices, -(-size // devices) * devices
@@ -211,15 +211,15 @@ def check_batch(size: int, devices: int, what: str = "a batch") -> None:
 
 
 def share(tree: Any, axis_name: str | None, *, axis: int = 0) -> Any:
-    """A device's share of what every device has whole, as `shard_step` and `pmap_step` split inputs.
+    """A device's share of arrays that every device has whole, split as `shard_step` and `pmap_step` split inputs.
 
     Args:
-      tree: arrays whose axis `axis` the devices share.
-      axis_name: the mapped axis; None for all of it.
-      axis: the axis of the arrays.
+      tree: the arrays.
+      axis_name: the mapped axis; None gives the whole arrays.
+      axis: the axis of the arrays that is split.
 
     Raises:
-      InputError: an axis that the devices do not share equally.
+      InputError: the axis does not divide into equal shares.
     """
     if axis_name is None:
         return tree
@@ -234,9 +234,9 @@ def share(tree: Any, axis_name: str | None, *, axis: int = 0) -> Any:
 
 
 def placed_share(part: jax.Array, axis_name: str | None) -> jax.Array:
-    """A device's share by the first axis, in its place among zeros: the sum over devices is the array of all shares.
+    """A device's share along the first axis, padded with zeros: the sum over the devices is the whole array.
 
-    On one device the array itself. So a share travels in a sum that is taken anyway, rather than by a gather of its own.
+    On one device it is the array itself. So a share is part of a sum that is computed anyway, and needs no separate gather.
     """
     if axis_name is None:
         return part
@@ -261,35 +261,35 @@ def count_over(axis_name: str | None) -> int:
 
 
 def first_of_share(size: int, axis_name: str | None) -> jax.Array | int:
-    """Where a device's share of so many begins among those of all devices."""
+    """The start of a device's share along the whole axis, for shares of `size`."""
     return 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
 
 
 def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:
-    """A key for random numbers that are each device's own; on one device the key itself."""
+    """A different key for each device; on one device the key itself."""
     return key if count_over(axis_name) == 1 else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
 
 def _mapped_over_runs(step: Callable[..., Any], stacked: Sequence[bool], at_once: int | None) -> Callable[..., Any]:
-    """The step of all runs along the first axes of the arguments that are stacked, in vmapped groups one after another."""
+    """The step of all runs, along the first axes of stacked arguments, in vmapped groups one after another."""
 
-    def of_all(*arguments: Any) -> Any:
+    def step_all(*arguments: Any) -> Any:
         runs = jax.tree.leaves(arguments[0])[0].shape[0]
         size = next(n for n in range(min(at_once or runs, runs), 0, -1) if runs % n == 0)
-        together = jax.vmap(step, in_axes=tuple(0 if flag else None for flag in stacked)) if size > 1 else step
+        vmapped = jax.vmap(step, in_axes=tuple(0 if flag else None for flag in stacked)) if size > 1 else step
         if size == runs > 1:
-            return together(*arguments)
+            return vmapped(*arguments)
         grouped = (runs // size, size) if size > 1 else (runs,)
         own = [each for each, flag in zip(arguments, stacked) if flag]
 
-        def of_group(group: Sequence[Any]) -> Any:
+        def step_group(group: Sequence[Any]) -> Any:
             left = iter(group)
-            return together(*(next(left) if flag else each for each, flag in zip(arguments, stacked)))
+            return vmapped(*(next(left) if flag else each for each, flag in zip(arguments, stacked)))
 
-        found = jax.lax.map(of_group, jax.tree.map(lambda leaf: leaf.reshape(*grouped, *leaf.shape[1:]), own))
-        return jax.tree.map(lambda leaf: leaf.reshape(runs, *leaf.shape[len(grouped) :]), found)
+        results = jax.lax.map(step_group, jax.tree.map(lambda leaf: leaf.reshape(*grouped, *leaf.shape[1:]), own))
+        return jax.tree.map(lambda leaf: leaf.reshape(runs, *leaf.shape[len(grouped) :]), results)
 
-    return of_all
+    return step_all
 
 
 def _checked_mesh(mesh: int | Mesh) -> Mesh:

@@ -1,4 +1,4 @@
-"""The auxiliary head: a second classifier at two thirds of the depth, for training alone (Szegedy et al., 2015)."""
+"""The auxiliary head: a second classifier at two thirds of the depth, used only in training (Szegedy et al., 2015)."""
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ from jdarts.ops.precision import wide_type
 
 WINDOW = 5
 POOLED = 2
-#: Smaller images leave windows of single pixels.
+#: In smaller images the windows would be single pixels.
 SMALLEST = 4
 MIDDLE_FEATURES, LAST_FEATURES = 128, 768
 
@@ -23,7 +23,7 @@ class AuxiliaryHead(nn.Module):
 
     Attributes:
       classes: number of classes.
-      stride: of the windows, where 5×5 windows of it leave 2×2: 3 in the CIFAR network, 2 in the ImageNet network.
+      stride: stride of the windows if 5×5 windows give 2×2: 3 in the CIFAR network, 2 in the ImageNet network.
       last_norm: whether the 2×2 convolution has a batch norm. The ImageNet network of the paper's experiments has none.
       place: the images and the cell, for the error message.
       axis_name: a mapped axis for synchronised batch statistics.
@@ -40,13 +40,13 @@ class AuxiliaryHead(nn.Module):
         """`[B, H, W, C]` to logits `[B, classes]`.
 
         Raises:
-          InputError: an image too small for windows.
+          InputError: the image is too small for the windows.
         """
         height, width = x.shape[1:3]
         if not (head_reads(height) and head_reads(width)):
             raise InputError(
-                f"the auxiliary head finds {self.place} {height}×{width} large, and needs {SMALLEST}×{SMALLEST} or more; give "
-                "larger images, or leave the head out by --no-auxiliary"
+                f"the auxiliary head needs states of {SMALLEST}×{SMALLEST} or more, and {self.place} are {height}×{width} there; "
+                "give larger images, or leave the head out by --no-auxiliary"
             )
         (rows, down), (columns, right) = windows(height, self.stride), windows(width, self.stride)
         window, strides = (1, rows, columns, 1), (1, down, right, 1)
@@ -63,20 +63,19 @@ class AuxiliaryHead(nn.Module):
 
 
 def head_reads(size: int) -> bool:
-    """Whether an auxiliary head reads images of this height or width."""
+    """Whether an auxiliary head can read states of this height or width."""
     return size >= SMALLEST
 
 
 def windows(size: int, stride: int) -> tuple[int, int]:
-    """The size and the stride of the windows, two of which an auxiliary head takes along each side of its images.
+    """The size and the stride of the auxiliary head's windows, of which two cover each side of its input.
 
     Args:
-      size: height or width of the images.
-      stride: of windows of 5 pixels, which are taken where two of them fit and no third.
+      size: height or width of the input.
+      stride: stride of windows of 5 pixels, which are used if exactly two of them fit.
 
     Returns:
-      Size and stride; for other images those of two windows that overlap by a quarter of the image, as two of 5 pixels do
-      in 8.
+      Size and stride. For other inputs the two windows overlap by a quarter of the side, as two of 5 pixels do in 8.
     """
     if WINDOW + (POOLED - 1) * stride <= size < WINDOW + POOLED * stride:
         return WINDOW, stride

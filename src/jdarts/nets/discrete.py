@@ -27,10 +27,10 @@ AUXILIARY_STRIDE: Mapping[Stem, int] = MappingProxyType({"cifar": 3, "imagenet":
 
 
 class DiscreteNetwork(nn.Module):
-    """A network for images whose cells are those of a genotype.
+    """A network for images, built of a genotype's cells.
 
-    Reduction cells stand at one third and two thirds of the depth, and double the channels. Its `init` draws every weight
-    by itself, which compiles slowly: `jdarts.nets.initial.initial_variables` draws all at once.
+    Reduction cells are at one third and two thirds of the depth, and double the channels. `init` draws each weight
+    separately, which compiles slowly; `jdarts.nets.initial.initial_variables` draws all weights at once.
 
     Attributes:
       genotype: both cells.
@@ -42,8 +42,8 @@ class DiscreteNetwork(nn.Module):
       auxiliary: whether the network has an auxiliary head, at two thirds of its depth.
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
       dtype: type of the feature maps. Weights, batch statistics and logits are of its `wide_type`: float32 for bfloat16.
-      batch_axis: a mapped axis over which the images are spread, whatever their statistics: paths are then dropped as they
-        are on one device.
+      batch_axis: a mapped axis over which the images are spread, with any batch statistics; drop path then draws as on one
+        device.
     """
 
     genotype: Genotype
@@ -62,20 +62,20 @@ class DiscreteNetwork(nn.Module):
     ) -> tuple[jax.Array, jax.Array | None]:
         """Classifies images.
 
-        Random numbers: `drop_path`, where paths are dropped, and `noise`, where the genotype has that operation.
+        Random number streams: `drop_path`, if paths are dropped, and `noise`, if the genotype has that operation.
 
         Args:
           images: `[B, H, W, channels of the images]`, normalised, of the type of weights.
-          train: True for the statistics of this batch (and running statistics brought up to date, where `batch_stats` is
-            mutable), dropped paths and the auxiliary head; False for running statistics alone.
-          drop_path: probability with which an edge's output is dropped for an image, from 0 to below 1. The number 0 asks
-            for no random numbers; an array always does.
+          train: True for batch statistics (running statistics are updated if `batch_stats` is mutable), drop path and the
+            auxiliary head; False for running statistics and neither of the two.
+          drop_path: probability with which an edge's output is dropped for an image, from 0 to below 1. The number 0 needs no
+            random numbers; an array always does.
 
         Returns:
-          Logits `[B, classes]`, and those of the auxiliary head, or None where it is not asked for.
+          Logits `[B, classes]`, and those of the auxiliary head, or None without it.
 
         Raises:
-          InputError: settings that make no network, images of another type, or of a size that a reduction cannot halve or
+          InputError: invalid settings, images of another type, or of a size that a reduction cannot halve or
             the auxiliary head cannot read.
         """
         check_network(self)
@@ -142,8 +142,8 @@ def cifar_network(
 ) -> DiscreteNetwork:
     """The network for CIFAR and other small images; the defaults are the paper's for CIFAR-10 (section 3.2).
 
-    The auxiliary head is the paper's for images that are 8×8 to 10×10 at two thirds of the depth, such as 32×32 ones; for others
-    its windows are as much larger or smaller. Images that are smaller than 4×4 there need `auxiliary=False`.
+    The auxiliary head is the paper's if its input is 8×8 to 10×10, as for images of 32×32; for other images its windows scale
+    with the input. If the input is smaller than 4×4, `auxiliary=False` is needed.
 
     Args:
       genotype: both cells.
@@ -155,7 +155,7 @@ def cifar_network(
       dtype: type of the feature maps. Weights, batch statistics and logits are of its `wide_type`: float32 for bfloat16.
 
     Raises:
-      InputError: settings that make no network.
+      InputError: invalid settings.
     """
     network = DiscreteNetwork(genotype, "cifar", channels, cells, classes, auxiliary, axis_name, dtype)
     check_network(network)
@@ -177,7 +177,7 @@ def imagenet_network(
     The arguments are those of `cifar_network`. The auxiliary head has one batch norm fewer, as in the reference code.
 
     Raises:
-      InputError: settings that make no network.
+      InputError: invalid settings.
     """
     network = DiscreteNetwork(genotype, "imagenet", channels, cells, classes, auxiliary, axis_name, dtype)
     check_network(network)
@@ -185,7 +185,7 @@ def imagenet_network(
 
 
 def init_shapes(network: DiscreteNetwork, image_channels: int = 3) -> dict[str, Any]:
-    """Shapes and types of a network's variables, which no size of images changes; nothing is computed.
+    """Shapes and types of a network's variables, which do not depend on the size of the images; nothing is computed.
 
     Returns:
       `{'params': …, 'batch_stats': …}` with `jax.ShapeDtypeStruct`s as leaves.
@@ -197,31 +197,31 @@ def init_shapes(network: DiscreteNetwork, image_channels: int = 3) -> dict[str, 
 
 
 def native_image_size(network: DiscreteNetwork) -> int:
-    """The size of images that leaves the auxiliary head the 8×8 or 7×7 that it is made for.
+    """The size of images for which the auxiliary head's input is 8×8 or 7×7, as in the paper.
 
-    32 for the CIFAR network and 224 for the ImageNet network, where they have three cells or more.
+    32 for the CIFAR network and 224 for the ImageNet network, if they have three cells or more.
     """
     return (8 if network.stem == "cifar" else 7) * _shrinkage(network.stem, network.cells)
 
 
 def auxiliary_head_reads(network: DiscreteNetwork, image_size: int) -> bool:
-    """Whether images of this size have one that an auxiliary head can read at two thirds of the depth."""
+    """Whether an auxiliary head can read the states at two thirds of the depth, for images of this size."""
     size, rest = divmod(image_size, _shrinkage(network.stem, network.cells))
     return rest == 0 and head_reads(size)
 
 
 def auxiliary_windows(stem: Stem, cells: int, image_size: int) -> tuple[int, int]:
-    """Size and stride of the auxiliary head's windows in a network of so many cells, for images of this size."""
+    """Size and stride of the auxiliary head's windows, for images of this size."""
     return windows(image_size // _shrinkage(stem, cells), AUXILIARY_STRIDE[stem])
 
 
 def _shrinkage(stem: Stem, cells: int) -> int:
-    """How many times smaller than the images the last cells' states are."""
+    """The size of the images over that of the last cells' states."""
     return (1 if stem == "cifar" else 8) * 2 ** cell_kinds(cells).count("reduce")
 
 
 def auxiliary_cell(cells: int) -> int:
-    """Index of the cell after which the auxiliary head reads."""
+    """Index of the cell whose output the auxiliary head reads."""
     return 2 * cells // 3
 
 
@@ -229,7 +229,7 @@ def check_network(network: DiscreteNetwork) -> None:
     """Checks the settings of a network.
 
     Raises:
-      InputError: a setting that makes no network, or a reduction cell that joins states of two sizes.
+      InputError: an invalid setting, or a reduction cell that concatenates states of two sizes.
     """
     if network.stem not in STEMS:
         raise InputError(f"stem is {network.stem!r}; known are {', '.join(STEMS)}")

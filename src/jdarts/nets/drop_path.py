@@ -1,4 +1,4 @@
-"""Drop path: whole outputs of edges are dropped for single images, the others scaled up (Larsson et al., FractalNet, 2017)."""
+"""Drop path: drops outputs of edges for single images, and scales the others up (Larsson et al., FractalNet, 2017)."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ def drop_path_factors(
     *,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """What outputs are multiplied by: 0 with the given probability, else 1 / (1 − probability).
+    """Random factors for outputs: 0 with the given probability, else 1 / (1 − probability).
 
     Args:
-      key: for the random numbers.
-      probability: of being dropped, from 0 to below 1; a number or a scalar array.
-      shape: of the result; its last axis are images.
-      dtype: of the result.
-      axis_name: a mapped axis over which the images are spread: those of all devices are drawn, so that an image has the same
-        wherever it lies.
+      key: random key.
+      probability: probability of a drop, from 0 to below 1; a number or a scalar array.
+      shape: shape of the result; its last axis is that of the images.
+      dtype: dtype of the result.
+      axis_name: a mapped axis over which the images are spread. Each device draws the factors of all images, so that those of
+        an image do not depend on the number of devices.
 
     Raises:
-      InputError: a number outside that range (an array's value is not checked).
+      InputError: a number outside that range; the value of an array is not checked.
     """
     if isinstance(probability, (int, float)) and not 0 <= probability < 1:
         raise InputError(f"drop path with probability {probability}; give a number from 0 to below 1")
@@ -42,6 +42,6 @@ def drop_path(x: jax.Array, factors: jax.Array) -> jax.Array:
 
     Args:
       x: `[B, H, W, C]`.
-      factors: `[B]`, as `drop_path_factors` gives them.
+      factors: `[B]`, from `drop_path_factors`.
     """
     return x * factors.reshape(-1, 1, 1, 1)

@@ -13,16 +13,16 @@ from jdarts.space import RecurrentSpace
 
 
 class Segment(NamedTuple):
-    """A segment of text for a loss.
+    """The batch of a language model's loss: a segment of text.
 
     Attributes:
       tokens: words, integers `[T, B]`.
       targets: the words to predict, integers `[T, B]`.
       hidden: `[B, H]`, the hidden state before the segment.
-      length: words before the padding, int32 `[]`; all `T` where it is None.
-      masks: dropout masks; every pass on the segment uses them.
-      activation: rate of activation regularisation, `[]`.
-      temporal: rate of temporal activation regularisation, `[]`.
+      length: words before the padding, int32 `[]`; None for all `T`.
+      masks: dropout masks, the same for every pass on the segment.
+      activation: coefficient of activation regularisation, `[]`.
+      temporal: coefficient of temporal activation regularisation, `[]`.
     """
 
     tokens: jax.Array
@@ -35,18 +35,17 @@ class Segment(NamedTuple):
 
 
 def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | None = None) -> LossFn:
-    """The loss of a language model: mean of minus the log-probabilities in nats, and the regularisation of its segment.
+    """The loss of a language model: mean negative log-likelihood in nats, plus the regularisation of the segment.
 
     Batches are `Segment`s; only a random mixture uses the key: dropout is in the segment's masks. The model state is the
     network's `batch_stats`, `{}` for a discrete cell, whose alphas are None. Metrics are `nll`, the loss without regularisation,
-    and `hidden` `[B, H]`, the hidden state to carry on; after a `bilevel_step` they are `train/hidden` and `valid/hidden`.
+    and `hidden` `[B, H]`, the last hidden state; after a `bilevel_step` they are `train/hidden` and `valid/hidden`.
 
     Args:
       model: the network.
       train: as for the network.
-      axis_name: a mapped axis over which the columns are spread. Segments are then whole on every device, which takes its
-        share of the columns; the mean of `hidden` over the devices, which `bilevel_step` takes of all metrics, is that of all
-        columns.
+      axis_name: a mapped axis over which the columns are spread. Each device gets whole segments and uses its share of the
+        columns. The mean of `hidden` over the devices, which `bilevel_step` computes for all metrics, has all columns.
     """
     searched = isinstance(model.cell, RecurrentSpace)
 
@@ -79,7 +78,7 @@ def losses_of(prediction: Prediction, weights: Any, segment: Segment) -> jax.Arr
 
 
 def share_of_segment(segment: Segment, axis_name: str | None) -> Segment:
-    """A device's columns of a segment, with the masks of the same columns whatever the number of devices."""
+    """A device's columns of a segment and of its masks, which do not depend on the number of devices."""
     if axis_name is None:
         return segment
     tokens, targets = share((segment.tokens, segment.targets), axis_name, axis=1)
@@ -91,14 +90,14 @@ def share_of_segment(segment: Segment, axis_name: str | None) -> Segment:
 def without_regularisation(
     hypergradient: HypergradientFn, *, loss_fn: LossFn, model_state: Any, train: Segment
 ) -> HypergradientFn:
-    """An estimator that sees the training loss without regularisation, as in the reference implementation.
+    """An estimator that uses the training loss without regularisation, as in the reference implementation.
 
-    There the virtual step and the products come from plain log-probabilities; only the step of the weights is regularised.
+    There the virtual step and the products come from the plain log-likelihood; only the weight step is regularised.
 
     Args:
       hypergradient: the estimator.
-      loss_fn: of `language_loss`.
-      model_state: the search's, before the step.
+      loss_fn: the loss, from `language_loss`.
+      model_state: the model state before the step.
       train: the training segment of the step.
     """
     plain = train._replace(activation=0.0, temporal=0.0)

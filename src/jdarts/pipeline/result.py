@@ -12,7 +12,7 @@ from jdarts.train import TrainResult
 
 
 class Candidate(NamedTuple):
-    """Cells that took part in the selection.
+    """Candidate cells of the selection.
 
     Attributes:
       seed: seed that found or drew them.
@@ -30,18 +30,18 @@ class Candidate(NamedTuple):
 
     @property
     def valid_accuracy(self) -> float:
-        """What the selection goes by: the brief training's accuracy on held-out images, 0 to 1."""
+        """The criterion of the selection: accuracy of the brief training on held-out images, 0 to 1."""
         assert self.brief.valid_accuracy is not None
         return self.brief.valid_accuracy
 
 
 class Arm(NamedTuple):
-    """One way of finding cells, with what came of it.
+    """One way of finding cells, and its results.
 
     Attributes:
       name: `search` or `random`.
       candidates: all cells, in the order of their seeds.
-      chosen: place of the chosen ones among them.
+      chosen: index of the chosen ones.
       trainings: results of the full trainings of the chosen cells.
     """
 
@@ -57,7 +57,7 @@ class Arm(NamedTuple):
 
     @property
     def test_accuracies(self) -> tuple[float, ...]:
-        """Of each full training, 0 to 1."""
+        """Test accuracy of each full training, 0 to 1."""
         return tuple(result.test_accuracy for result in self.trainings if result.test_accuracy is not None)
 
     @property
@@ -73,7 +73,7 @@ class Arm(NamedTuple):
     @property
     def choosing_seconds(self) -> float:
         """Time of all searches and brief trainings."""
-        return sum(each.search_seconds + each.brief.seconds for each in self.candidates)
+        return sum(candidate.search_seconds + candidate.brief.seconds for candidate in self.candidates)
 
     @property
     def training_seconds(self) -> float:
@@ -93,15 +93,15 @@ class Arm(NamedTuple):
             "training_seconds": self.training_seconds,
             "candidates": [
                 {
-                    "seed": each.seed,
-                    "genotype": json.loads(each.genotype.to_json()),
-                    "supernet_accuracy": each.supernet_accuracy,
-                    "valid_accuracy": each.valid_accuracy,
-                    "weights": each.brief.weights,
-                    "search_seconds": each.search_seconds,
-                    "brief_seconds": each.brief.seconds,
+                    "seed": candidate.seed,
+                    "genotype": json.loads(candidate.genotype.to_json()),
+                    "supernet_accuracy": candidate.supernet_accuracy,
+                    "valid_accuracy": candidate.valid_accuracy,
+                    "weights": candidate.brief.weights,
+                    "search_seconds": candidate.search_seconds,
+                    "brief_seconds": candidate.brief.seconds,
                 }
-                for each in self.candidates
+                for candidate in self.candidates
             ],
         }
 
@@ -123,40 +123,40 @@ class PipelineResult(NamedTuple):
         return self.arms[0].genotype
 
     def table(self) -> str:
-        """All candidates, and the test of the chosen ones."""
+        """A table of all candidates, and the test results of the chosen ones."""
         rows = [("cells", "seed", "supernet", "validation", "weights", "time", "test of the chosen cells")]
         for arm in self.arms:
-            for place, each in enumerate(arm.candidates):
+            for index, candidate in enumerate(arm.candidates):
                 rows.append(
                     (
                         arm.name,
-                        str(each.seed),
-                        "" if each.supernet_accuracy is None else _percent(each.supernet_accuracy),
-                        _percent(each.valid_accuracy),
-                        f"{each.brief.weights:,}",
-                        duration(each.search_seconds + each.brief.seconds),
-                        _tested(arm) if place == arm.chosen else "",
+                        str(candidate.seed),
+                        "" if candidate.supernet_accuracy is None else _percent(candidate.supernet_accuracy),
+                        _percent(candidate.valid_accuracy),
+                        f"{candidate.brief.weights:,}",
+                        duration(candidate.search_seconds + candidate.brief.seconds),
+                        _test_accuracy(arm) if index == arm.chosen else "",
                     )
                 )
-        return "\n".join([*_aligned(rows), "", *(line for arm in self.arms for line in _in_words(arm))])
+        return "\n".join([*_aligned(rows), "", *(line for arm in self.arms for line in _summary_lines(arm))])
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as JSON data, by the name of the arm."""
         return {arm.name: arm.to_json() for arm in self.arms}
 
 
-def _tested(arm: Arm) -> str:
+def _test_accuracy(arm: Arm) -> str:
     spread = "" if arm.std is None else f" ± {100 * arm.std:.2f}"
     return f"{100 * arm.mean:.2f}{spread} %"
 
 
-def _in_words(arm: Arm) -> list[str]:
+def _summary_lines(arm: Arm) -> list[str]:
     runs = len(arm.trainings)
     count = "one full training" if runs == 1 else f"{runs} full trainings (mean ± standard deviation)"
     error = 100 * (1 - arm.mean)
     spread = "" if arm.std is None else f" ± {100 * arm.std:.2f}"
     return [
-        f"{arm.name}: test accuracy {_tested(arm)}, error {error:.2f}{spread} %, of {count}; "
+        f"{arm.name}: test accuracy {_test_accuracy(arm)}, error {error:.2f}{spread} %, of {count}; "
         f"choosing took {duration(arm.choosing_seconds)}, training {duration(arm.training_seconds)}",
         f"{arm.name}: {arm.genotype}",
     ]
@@ -167,7 +167,7 @@ def _percent(fraction: float) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with columns of one width: the first to the left, the others to the right."""
+    """Rows as aligned columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))]).rstrip()

@@ -19,7 +19,7 @@ HEADINGS = {"normal": "Normal cell", "reduce": "Reduction cell", "recurrent": "R
 TITLE_SIZE, LABEL_SIZE = 13, 9.5
 MARGIN, HEADING, BETWEEN = 12.0, 26.0, 26.0
 
-# Okabe and Ito's colours, which people with any kind of colour vision tell apart: line, fill.
+# Okabe and Ito's colours, which are distinct for any kind of colour vision: line, fill.
 BLUE = ("#0072B2", "#E3F1FA")
 ORANGE = ("#D55E00", "#FCEBDD")
 GREEN = ("#009E73", "#E0F4EE")
@@ -45,7 +45,7 @@ def drawn_nodes(genotype: AnyGenotype, kind: str) -> tuple[tuple[Cell, ...], tup
     """The edges of every node of a cell, and the states that join the output, numbered after its two inputs.
 
     The first node of a recurrent cell is its state 0, whose edges from the input and the last hidden state have no
-    operation of their own.
+    operation.
     """
     if isinstance(genotype, Genotype):
         return nodes_of(getattr(genotype, kind), genotype.edges_per_node), getattr(genotype, f"{kind}_concat")
