@@ -26,10 +26,10 @@ from jdarts.command import run_command
 from jdarts.data.text import load_text, segment_lengths, unigram_perplexity
 from jdarts.data.text.streams import sizes
 from jdarts.errors import InputError
-from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces
+from jdarts.language.evaluation import carry_hidden, evaluation_function, evaluation_pieces
 from jdarts.language.options import COLUMNS, ROWS
-from jdarts.language.reading import stream_of
 from jdarts.language.settings import check_holds_segment
+from jdarts.language.token_streams import token_stream
 from jdarts.language.train import LanguageTrainConfig
 from jdarts.language.train.step import evaluated_weights, train_program
 from jdarts.nets.language import INITIAL_BOUND, Masks, Prediction
@@ -176,7 +176,7 @@ class Trainer:
         check_holds_segment(corpus, "train", batch_size=config.batch_size, bptt=config.bptt)
         vocabulary = len(corpus.vocabulary)
         self.sizes = sizes(bptt=config.bptt, varied=False)
-        self.stream = stream_of(corpus.train, config.batch_size, size=self.sizes[-1])
+        self.stream = token_stream(corpus.train, config.batch_size, size=self.sizes[-1])
         # 9·H·M + 4·M weights with the biases of the gates, beside the 20·H² of a cell of 8 nodes.
         cells = round(20 * config.width**2 / (9 * config.width + 4))
         self.state_width = config.width if cell else config.width + cells
@@ -192,7 +192,7 @@ class Trainer:
     def loss(self, weights: Any, words: np.ndarray) -> float:
         """Mean loss over a text."""
         columns = self.train_config.batches.evaluation_batch_size
-        function = carried(
+        function = carry_hidden(
             functools.partial(self.evaluate, {"params": weights}, None),
             np.zeros((columns, self.state_width), np.float32),
         )

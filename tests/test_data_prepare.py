@@ -255,7 +255,7 @@ def test_damaged_svhn_files_are_refused(source, data_dir):
     write_svhn(source)
     file = source / "train_32x32.mat"
     whole = file.read_bytes()
-    for content, message in ((whole[:-2000], "no whole MATLAB file"), (b"x" * 300, "no whole MATLAB file")):
+    for content, message in ((whole[:-2000], "not a complete MATLAB file"), (b"x" * 300, "not a complete MATLAB file")):
         file.write_bytes(content)
         with pytest.raises(InputError, match=message):
             prepare("svhn", source=source, data_dir=data_dir)

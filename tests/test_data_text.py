@@ -113,7 +113,7 @@ def grow(file, size):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (lambda file: grow(file, 1 << 40), "1,099,511,627,776 bytes; a corpus lies in memory .* give a part"),
+        (lambda file: grow(file, 1 << 40), "1,099,511,627,776 bytes; a corpus is held in memory .* give a part"),
         (lambda file: grow(file, 1 << 30), "more than 134,217,728 bytes in line 1; put one sentence"),
         (lambda file: fill(file, b"a\nb \0c\n"), r"a byte 0 in line 2; .*iconv -f utf-16 -t utf-8 train\.txt"),
         (lambda file: fill(file, "a b\n".encode("utf-16-le")), "a byte 0 in line 1"),
@@ -180,9 +180,7 @@ def test_the_command_prepares_and_lists(tmp_path, data_dir, capsys):
     source = write(tmp_path / "files", "wiki.{}.tokens")
     main(["prepare", "wikitext2", "--from", str(source), "--data-dir", str(data_dir)])
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith(
-        "WikiText-2: 9 / 5 / 3 words to train / validate / test, 8 different ones (the official set"
-    )
+    assert first.startswith("WikiText-2: 9 / 5 / 3 words in train / valid / test, 8 different ones (the official set")
     assert second == f"search on it with: python -m jdarts.language.search --dataset wikitext2 --data-dir {data_dir}"
     main(["prepare", "mine", "--from", str(write(tmp_path / "own")), "--data-dir", str(data_dir)])
     capsys.readouterr()

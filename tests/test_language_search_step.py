@@ -8,10 +8,10 @@ from small_language import corpus, search_config
 from small_runs import user_settings
 
 from jdarts import bilevel
-from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces
-from jdarts.language.reading import steps_per_pass, stream_of
+from jdarts.language.evaluation import carry_hidden, evaluation_function, evaluation_pieces
 from jdarts.language.search import step as step_module
 from jdarts.language.search.step import search_program
+from jdarts.language.token_streams import steps_per_pass, token_stream
 from jdarts.nets.language import mean_loss, token_losses
 
 __all__ = ["user_settings"]
@@ -22,7 +22,7 @@ def made(**changes):
     """Program, jitted step and streams of a search."""
     config = search_config(None, **changes)
     corpora = corpus().train, corpus().valid
-    streams = [stream_of(words, config.batches.batch_size, size=config.batches.bptt) for words in corpora]
+    streams = [token_stream(words, config.batches.batch_size, size=config.batches.bptt) for words in corpora]
     rows = streams[0].rows, streams[1].rows
     program = search_program(config, vocabulary=12, rows=rows, steps_per_epoch=3)
     step = jax.jit(program.step)
@@ -115,7 +115,7 @@ def test_statistics_of_the_batch_make_a_loss_that_pieces_do_not_change():
         evaluate = jax.jit(evaluation_function(program.model, batch_statistics=by_batch))
         for size in (5, 7):
             start = np.zeros((4, 5), np.float32)
-            read = carried(lambda *batch, evaluate=evaluate: evaluate(variables, state.alphas, *batch), start)
+            read = carry_hidden(lambda *batch, evaluate=evaluate: evaluate(variables, state.alphas, *batch), start)
             pieces = evaluation_pieces(corpus().valid, 4, size)
             sums[by_batch, size] = sum(float(read(*piece)) for piece in pieces)
     np.testing.assert_allclose(sums[True, 5], sums[True, 7], rtol=1e-5)

@@ -9,8 +9,8 @@ import pytest
 from small_language import corpus, train_config
 from small_runs import user_settings
 
-from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces
-from jdarts.language.reading import stream_of
+from jdarts.language.evaluation import carry_hidden, evaluation_function, evaluation_pieces
+from jdarts.language.token_streams import token_stream
 from jdarts.language.train.step import end_epoch, train_program
 
 __all__ = ["user_settings"]
@@ -24,7 +24,7 @@ PLAIN = {"dropout": 0.0, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0, "dro
 def made():
     """Configuration, program, jitted step and words of a training without dropout."""
     config = train_config(None, temporal=0.0, weight_decay=0.0, clip=1e3, **PLAIN)
-    stream = stream_of(corpus().train, config.batches.batch_size, size=SIZE)
+    stream = token_stream(corpus().train, config.batches.batch_size, size=SIZE)
     program = train_program(config, vocabulary=12, rows=stream.rows)
     step = jax.jit(program.step, static_argnames="size")
 
@@ -42,7 +42,7 @@ def test_a_step_is_scaled_by_the_length_of_its_segment(made):
     """A segment of 3 rows moves the weights by half of the step on its gradient, whatever its filling."""
     config, program, step = made
     state = program.init(np.uint32(0))
-    stream = stream_of(corpus().train, config.batches.batch_size, size=SIZE)
+    stream = token_stream(corpus().train, config.batches.batch_size, size=SIZE)
 
     def loss(weights):
         prediction = program.model.apply({"params": weights}, stream.words[:3], state.reading.hidden, train=True)
@@ -67,7 +67,7 @@ def test_hidden_states_are_carried_from_segment_to_segment(made):
         vocabulary=12,
         rows=len(corpus().train) // config.batches.batch_size,
     )
-    words = stream_of(corpus().train, config.batches.batch_size, size=SIZE).words
+    words = token_stream(corpus().train, config.batches.batch_size, size=SIZE).words
     step = jax.jit(still.step, static_argnames="size")
     once, _ = step(still.init(np.uint32(0)), words, np.int32(6), np.bool(True), size=SIZE)
     twice = still.init(np.uint32(0))
@@ -161,7 +161,7 @@ def test_perplexity_is_that_of_the_whole_text_in_one_piece(made):
     words = corpus().valid
     sums = []
     for size in (4, 6, 29):
-        function = carried(lambda *batch: evaluate(weights, None, *batch), np.zeros((2, config.width), np.float32))
+        function = carry_hidden(lambda *batch: evaluate(weights, None, *batch), np.zeros((2, config.width), np.float32))
         pieces = list(evaluation_pieces(words, 2, size))
         sums.append(sum(float(function(*piece)) for piece in pieces))
         assert sum(int(mask.sum()) for _, _, mask in pieces) == 58

@@ -8,7 +8,7 @@ from small_language import corpus, quick, run_search, run_train
 from small_runs import user_settings
 
 from jdarts.errors import InputError
-from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces
+from jdarts.language.evaluation import carry_hidden, evaluation_function, evaluation_pieces
 from jdarts.language.trained import load_language_model
 
 __all__ = ["quick", "user_settings"]
@@ -21,7 +21,9 @@ def test_the_loaded_model_has_the_perplexity_of_the_result(tmp_path):
     assert trained.words == corpus().vocabulary
     assert math.exp(trained.valid_loss) == pytest.approx(result.best_perplexity)
     evaluate = evaluation_function(trained.model)
-    function = carried(lambda *batch: evaluate({"params": trained.weights}, None, *batch), np.zeros((2, 5), np.float32))
+    function = carry_hidden(
+        lambda *batch: evaluate({"params": trained.weights}, None, *batch), np.zeros((2, 5), np.float32)
+    )
     total = sum(float(function(*piece)) for piece in evaluation_pieces(corpus().test, 2, 6))
     assert math.exp(total / 38) == pytest.approx(result.test_perplexity, rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""Perplexity over a whole text: each column is read from its beginning to its end, hidden states carried on."""
+"""The loss over a whole text: each column is read from start to end, and hidden states pass from piece to piece."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -20,13 +20,13 @@ Evaluate = Callable[..., tuple[jax.Array, jax.Array]]
 def evaluation_function(model: nn.Module, *, batch_statistics: bool = False) -> Evaluate:
     """A pure function of variables, alphas (None for a discrete cell), hidden states, words, targets and mask.
 
-    Its values are the sum of the losses that the mask counts and the hidden states after the last row that it counts. With
-    `axis_name` each device reads its share of the columns, of which it is given all, as it has all of the results.
+    It returns the sum of the losses in the mask, and the hidden states after the last row in the mask. With `axis_name` each
+    device gets all columns, computes its share of them, and returns the results of all.
 
     Args:
       model: the language model.
-      batch_statistics: whether a search cell is normalised by the statistics of the columns that are read side by side,
-        each node and position by its own, instead of by the running ones, which all of them share.
+      batch_statistics: whether batch norm in a search cell uses the statistics of the batch, separate for each node and time
+        step, instead of the running statistics, which all of them share.
     """
 
     def evaluate(
@@ -63,12 +63,12 @@ def evaluation_shapes(size: int, batch_size: int, width: int) -> tuple[jax.Shape
 
 
 def evaluation_pieces(words: np.ndarray, batch_size: int, size: int) -> Iterator[Batch]:
-    """A text in pieces of one size, one after the other: words, targets, and which count, `[size, B]` each.
+    """Consecutive pieces of a text, all of one size: words, targets and mask, `[size, B]` each.
 
     Args:
       words: int32 `[N]`.
       batch_size: number of columns `B`.
-      size: rows of a piece; the last one is filled up.
+      size: rows of a piece; the last one is padded.
     """
     stream = columns(words, batch_size)
     for start in range(0, len(stream) - 1, size):
@@ -78,13 +78,13 @@ def evaluation_pieces(words: np.ndarray, batch_size: int, size: int) -> Iterator
         yield stream[rows], stream[rows + 1], np.broadcast_to(mask[:, None], (size, batch_size))
 
 
-def carried(evaluate: Callable[..., tuple[jax.Array, jax.Array]], hidden: np.ndarray) -> Callable[..., jax.Array]:
-    """A function of words, targets and mask that keeps the hidden states from call to call, `hidden` in the first."""
-    kept: Any = hidden
+def carry_hidden(evaluate: Callable[..., tuple[jax.Array, jax.Array]], hidden: np.ndarray) -> Callable[..., jax.Array]:
+    """A function of words, targets and mask that passes the hidden states from call to call, starting with `hidden`."""
+    state: Any = hidden
 
     def next_piece(words: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> jax.Array:
-        nonlocal kept
-        total, kept = evaluate(kept, words, targets, mask)
+        nonlocal state
+        total, state = evaluate(state, words, targets, mask)
         return total
 
     return next_piece

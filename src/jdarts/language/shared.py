@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.data.text import TextCorpus, unigram_perplexity
-from jdarts.language.evaluation import carried, evaluation_function, evaluation_pieces, evaluation_shapes
+from jdarts.language.evaluation import carry_hidden, evaluation_function, evaluation_pieces, evaluation_shapes
 from jdarts.runs.devices import Devices
 from jdarts.runs.memory import Saving, saved_by_sharing
 from jdarts.runs.task import Evaluation, Input, Program
@@ -35,7 +35,7 @@ def text_evaluation(
     """
     hidden = np.zeros((columns, width), np.float32)
     pieces = evaluation_pieces(words, columns, bptt)
-    return Evaluation(doing, carried(function, hidden), pieces, lambda mean: {name: float(mean)})
+    return Evaluation(doing, carry_hidden(function, hidden), pieces, lambda mean: {name: float(mean)})
 
 
 def evaluation_program(

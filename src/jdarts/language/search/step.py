@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jdarts import bilevel, optim
 from jdarts.data.text import TextSegment
-from jdarts.language.reading import Reading, beginning, cut, read_on
 from jdarts.language.search.config import Hypergradient, LanguageSearchConfig
+from jdarts.language.token_streams import StreamPosition, advance, next_segment, start_of_stream
 from jdarts.methods.method import method_named
 from jdarts.methods.penalties import penalised
 from jdarts.nets.language import LanguageModel, draw_masks
@@ -37,8 +37,8 @@ class SearchState:
     """
 
     bilevel: bilevel.BilevelState
-    train: Reading
-    valid: Reading
+    train: StreamPosition
+    valid: StreamPosition
     mask_key: jax.Array
     sums: dict[str, jax.Array]
     not_finite_at: jax.Array
@@ -55,7 +55,7 @@ class SearchProgram(NamedTuple):
     Attributes:
       model: the network.
       init: `seed, uint32 [] -> SearchState`.
-      step: `(state, train words, valid words, length, axis_name) -> (state, metrics)`; the words as `reading.Stream` holds
+      step: `(state, train words, valid words, length, axis_name) -> (state, metrics)`; the words as a `TokenStream` holds
         them. On several devices each has all inputs and takes its share of the columns; see `jdarts.parallel`.
     """
 
@@ -104,7 +104,7 @@ def search_program(
     def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, mask_key = jax.random.split(jax.random.key(seed), 4)
         alphas = method.mixture.init(alpha_key, config.space, dtype)
-        reading = beginning(config.batches.batch_size, config.width, dtype)
+        reading = start_of_stream(config.batches.batch_size, config.width, dtype)
         words = jnp.zeros((1, config.batches.batch_size), jnp.int32)
         variables = model.init(weight_key, words, reading.hidden, alphas, train=True)
         state = bilevel.init_state(
@@ -150,7 +150,7 @@ def search_program(
         statistics_axis = axis_name if config.norm.batch_statistics == "synchronised" else None
         loss_fn = language_loss(model.clone(axis_name=statistics_axis), axis_name=axis_name)
         pieces = [
-            cut(reading, words, wanted, size=config.batches.bptt, rows=count)
+            next_segment(reading, words, wanted, size=config.batches.bptt, rows=count)
             for reading, words, wanted, count in zip(
                 (state.train, state.valid), (train_words, valid_words), (length, jnp.int32(config.batches.bptt)), rows
             )
@@ -189,8 +189,8 @@ def search_program(
         metrics["learning_rate"] = rate
         new_state = SearchState(
             bilevel=new,
-            train=read_on(state.train, pieces[0].length, hidden[0], rows=rows[0]),
-            valid=read_on(state.valid, pieces[1].length, hidden[1], rows=rows[1]),
+            train=advance(state.train, pieces[0].length, hidden[0], rows=rows[0]),
+            valid=advance(state.valid, pieces[1].length, hidden[1], rows=rows[1]),
             mask_key=state.mask_key,
             sums=epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0),
             not_finite_at=first_not_finite(state.not_finite_at, finite, new.step),

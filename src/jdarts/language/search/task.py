@@ -14,12 +14,12 @@ import numpy as np
 from jdarts.data.text import TextCorpus, segment_lengths
 from jdarts.derivation import derive_recurrent_genotype
 from jdarts.genotype import RecurrentGenotype
-from jdarts.language.reading import Stream, steps_per_pass, stream_of
 from jdarts.language.search.config import LanguageSearchConfig
 from jdarts.language.search.step import AVERAGED, SearchState, search_program
 from jdarts.language.search.summary import LanguageSearchResult
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
 from jdarts.language.shared import SEED, count_weights, evaluation_program, text_evaluation, text_savings, unigram
+from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
 from jdarts.methods.method import Method, method_named, named_method
 from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs.devices import Devices
@@ -50,7 +50,7 @@ class LanguageSearchTask(Task[SearchState]):
     shown = (*AVERAGED, "learning_rate", "alphas/entropy")
 
     corpus: TextCorpus
-    streams: tuple[Stream, Stream]
+    streams: tuple[TokenStream, TokenStream]
     space: RecurrentSpace
     method: Method
     bptt: int
@@ -131,8 +131,8 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
     for split in ("valid", "test"):
         check_can_be_evaluated(config, corpus, split, "evaluation_batch_size")
     streams = (
-        stream_of(corpus.train, config.batches.batch_size, size=config.batches.bptt, devices=devices),
-        stream_of(corpus.valid, config.batches.batch_size, size=config.batches.bptt, devices=devices),
+        token_stream(corpus.train, config.batches.batch_size, size=config.batches.bptt, devices=devices),
+        token_stream(corpus.valid, config.batches.batch_size, size=config.batches.bptt, devices=devices),
     )
     rows = streams[0].rows, streams[1].rows
     steps = steps_per_pass(rows[0], bptt=config.batches.bptt)

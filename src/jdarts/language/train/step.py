@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jdarts import optim
-from jdarts.language.reading import Reading, beginning, cut, read_on
+from jdarts.language.token_streams import StreamPosition, advance, next_segment, start_of_stream
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation
 from jdarts.nets.language_loss import Segment, losses_of, share_of_segment
@@ -47,7 +47,7 @@ class TrainState(flax.struct.PyTreeNode):
     average: Any
     averaged: jax.Array
     averaging: jax.Array
-    reading: Reading
+    reading: StreamPosition
     key: jax.Array
     best: Any
     best_loss: jax.Array
@@ -64,8 +64,8 @@ class TrainProgram(NamedTuple):
     Attributes:
       model: the network.
       init: `seed, uint32 [] -> TrainState`.
-      step: `(state, words, length, starts_epoch, size=…, axis_name) -> (state, metrics)`; the words as `reading.Stream` holds
-        them, `size` the static number of rows of the compiled segment, `length` at most that. On several devices each has all
+      step: `(state, words, length, starts_epoch, size=…, axis_name) -> (state, metrics)`; `words` of a
+        `TokenStream`, `size` the static number of rows of the compiled segment, `length` at most that. On several devices each has all
         inputs and takes its share of the columns; see `jdarts.parallel`.
       end_epoch: `(state, validation loss) -> TrainState`.
     """
@@ -99,7 +99,7 @@ def train_program(
 
     def init(seed: jax.Array) -> TrainState:
         weight_key, key = jax.random.split(jax.random.key(seed))
-        reading = beginning(config.batches.batch_size, state_width or config.width, dtype)
+        reading = start_of_stream(config.batches.batch_size, state_width or config.width, dtype)
         words = jnp.zeros((1, config.batches.batch_size), jnp.int32)
         weights: Any = model.init(weight_key, words, reading.hidden, train=True)["params"]
         zero, infinite = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, jnp.float32)
@@ -129,7 +129,7 @@ def train_program(
         size: int,
         axis_name: str | None = None,
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        piece = cut(state.reading, words, length, size=size, rows=rows)
+        piece = next_segment(state.reading, words, length, size=size, rows=rows)
         masks = draw_masks(
             jax.random.fold_in(state.key, state.step),
             config.dropped.rates,
@@ -175,13 +175,13 @@ def train_program(
         new_weights = kept(weights, state.best)
         metrics = {"train/loss": told, "train/penalty": total - told}
         returns = state.returns + (~finite).astype(jnp.int32)
-        after = read_on(state.reading, piece.length, hidden, rows=rows)
+        after = advance(state.reading, piece.length, hidden, rows=rows)
         new = state.replace(
             step=done,
             weights=new_weights,
             average=_running_mean(state.average, new_weights, averaged),
             averaged=averaged,
-            reading=Reading(after.row, kept(after.hidden, jnp.zeros_like(hidden))),
+            reading=StreamPosition(after.row, kept(after.hidden, jnp.zeros_like(hidden))),
             returns=returns,
             sums=epoch_sums(
                 state.sums, kept(metrics, jax.tree.map(jnp.zeros_like, metrics)), starts_epoch=starts_epoch

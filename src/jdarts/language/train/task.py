@@ -13,7 +13,6 @@ import numpy as np
 from jdarts.data.text import TextCorpus, segment_lengths
 from jdarts.data.text.streams import sizes
 from jdarts.genotype import RecurrentGenotype
-from jdarts.language.reading import Stream, steps_per_pass, stream_of
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
 from jdarts.language.shared import (
     SEED,
@@ -24,6 +23,7 @@ from jdarts.language.shared import (
     text_savings,
     unigram,
 )
+from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import AVERAGED, TrainProgram, TrainState, evaluated_weights, train_program
 from jdarts.language.train.summary import LanguageTrainResult
@@ -52,7 +52,7 @@ class LanguageTrainTask(Task[TrainState]):
     shown = (*AVERAGED, "learning_rate", "averaged_steps")
 
     corpus: TextCorpus
-    words: Stream
+    words: TokenStream
     genotype: RecurrentGenotype
     network: Mapping[str, Any]
     sizes: tuple[int, ...]
@@ -160,7 +160,7 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
     vocabulary = table_rows(config, corpus)
     rows_of_segments = sizes(bptt=config.batches.bptt, varied=True)
     check_holds_segment(corpus, "train", batch_size=config.batches.batch_size, bptt=config.batches.bptt)
-    words = stream_of(corpus.train, config.batches.batch_size, size=rows_of_segments[-1], devices=devices)
+    words = token_stream(corpus.train, config.batches.batch_size, size=rows_of_segments[-1], devices=devices)
     check_can_be_evaluated(config, corpus, "valid", "evaluation_batch_size")
     if config.test:
         for split in ("valid", "test"):
@@ -208,7 +208,7 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
 
 
 def _programs(
-    program: TrainProgram, template: TrainState, words: Stream, rows_of_segments: Sequence[int]
+    program: TrainProgram, template: TrainState, words: TokenStream, rows_of_segments: Sequence[int]
 ) -> dict[str, Program]:
     number, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool)
     inputs = tuple(map(Input, (template, words.shape(), number, flag)))
