@@ -16,7 +16,7 @@ help:
 	@echo "make search-cifar    the paper's search on CIFAR-10; options in ARGS=\"--epochs 1\""
 	@echo "make search-text     search a recurrent cell on public-domain speeches, in minutes on two CPU cores"
 	@echo "make search-ptb      the paper's search on Penn Treebank, from your own files"
-	@echo "make train           train a network of found cells on handwritten digits; ARGS=\"--genotype runs/...\""
+	@echo "make train           train a network of the found cells on handwritten digits; ARGS=\"--genotype runs/...\""
 	@echo "make train-cifar     the paper's training on CIFAR-10"
 	@echo "make train-imagenet  the paper's training on ImageNet; ARGS=\"--dataset imagenette\""
 	@echo "make train-ptb       the paper's training on Penn Treebank; make train-wikitext2 on WikiText-2"
@@ -62,7 +62,7 @@ train-cifar: $(READY)
 train-imagenet: $(READY)
 	$(BIN)/python experiments/train_imagenet.py $(ARGS)
 
-# Sets without an experiment of their own get the paper's settings.
+# Data sets without their own experiment get the paper's settings.
 pipeline: $(READY)
 	$(BIN)/python $(or $(wildcard experiments/pipeline_$(DATASET).py),-m jdarts.pipeline --dataset $(DATASET)) $(ARGS)
 

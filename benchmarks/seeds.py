@@ -26,7 +26,7 @@ from jdarts.data import Augmentation
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
 from jdarts.nets.supernet import supernet_compiler_options
-from jdarts.report import words
+from jdarts.report import formatting
 from jdarts.search import SearchConfig
 from jdarts.search.config import Hypergradient
 from jdarts.search.step import Images, Rows
@@ -151,7 +151,7 @@ def main() -> None:
                 found[place].append(seconds(ways[place]))
             tell(f"round {number + 1} of {config.rounds}")
         times = [Times(tuple(each)) for each in found]
-        made = [words.step_time(steps.compilation[name]) for name in ("together", "alone")]
+        made = [formatting.step_time(steps.compilation[name]) for name in ("together", "alone")]
         ratio = f"{times[0].median / times[1].median:.2f}"
         rows.append([STEP_NAMES[hypergradient], *map(tables.time_and_range, times), ratio, *made])
     head = ["", "as one step", "one after the other", "ratio", "trace and compile: as one", "one"]

@@ -1,8 +1,8 @@
 """The recurrent cell DARTS_V2 beside an LSTM and random cells of the same size: one text, one budget, some seeds.
 
 All three are language models with a tied embedding and the same dropout, trained with the same optimiser. The LSTM has
-projected outputs (Sak et al. 2014), so that its number of weights can be that of the cells; each seed has a random cell of its
-own. Test perplexities belong to the weights that were best on the validation text.
+projected outputs (Sak et al. 2014), so that its number of weights can be that of the cells; each seed has its own random
+cell. Test perplexities belong to the weights that were best on the validation text.
 
 Command:  python experiments/compare_cells.py --steps 600 --seeds 0 1 2
 """
@@ -45,7 +45,7 @@ class CompareConfig(Settings):
 
     Attributes:
       dataset: the text.
-      data_dir: where prepared texts lie (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
+      data_dir: folder of prepared texts (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
       seeds: one training of each cell for each of them.
       steps: steps of a training.
       evaluations: how often the validation text is read.

@@ -6,7 +6,7 @@ Source: Liu, Simonyan and Yang, DARTS, ICLR 2019, section 2.3 and Figure 2.
   where w*(α) minimises                L_train = w² − 2αw + α².
 
 The training loss is least where w = α; there L_val = (α − 1)², so the solution is α = w = 1. Both real steps are plain
-gradient descent from (α, w) = (2, −2); the virtual step has a length ξ of its own.
+gradient descent from (α, w) = (2, −2); the virtual step has a separate length ξ.
 
 Expected, with the hypergradient −4 + 12ξ at the start and the end at α = w = 2 / (1 + 2ξ):
 

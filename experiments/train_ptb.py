@@ -4,7 +4,7 @@ Paper:    58.1 validation and 55.7 test perplexity for the cell of the second-or
           evaluation, no cache, no fine-tuning.
 Hardware: 3 days on one GTX 1080 Ti in the paper.
 Settings: width 850, batch 64, segments of about 35 words, SGD 20, then averaged weights (NT-ASGD) to convergence: 8,000
-          epochs is a limit, Ctrl-C and `make train-ptb` again go on. 22,960,000 weights.
+          epochs is a limit, after Ctrl-C `make train-ptb` resumes. 22,960,000 weights.
 Data:     python -m jdarts.data prepare ptb --from FOLDER
 Command:  python experiments/train_ptb.py                (or: make train-ptb ARGS="--genotype runs/search-ptb-...")
 """

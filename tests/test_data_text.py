@@ -113,7 +113,7 @@ def grow(file, size):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (lambda file: grow(file, 1 << 40), "1,099,511,627,776 bytes; a corpus is held in memory .* give a part"),
+        (lambda file: grow(file, 1 << 40), "1,099,511,627,776 bytes; a corpus is held in memory, .* give a part"),
         (lambda file: grow(file, 1 << 30), "more than 134,217,728 bytes in line 1; put one sentence"),
         (lambda file: fill(file, b"a\nb \0c\n"), r"a byte 0 in line 2; .*iconv -f utf-16 -t utf-8 train\.txt"),
         (lambda file: fill(file, "a b\n".encode("utf-16-le")), "a byte 0 in line 1"),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jdarts.errors import InputError
-from jdarts.report import words
+from jdarts.report import formatting
 
 from .limits import Limits
 from .rounds import Times
@@ -38,7 +38,7 @@ def steps_table(times: Mapping[Setup, Times], size: Size, limits: Limits) -> str
         if ours is None and theirs is None:
             continue
         ratio = "" if ours is None or theirs is None else f"{theirs.median / ours.median:.2f}"
-        limit = f"{words.step_time(limits.shortest(step, size))} ({limits.bound(step, size)})"
+        limit = f"{formatting.step_time(limits.shortest(step, size))} ({limits.bound(step, size)})"
         shares = [_share(each, step, size, limits) for each in (ours, theirs)]
         rows.append([STEP_NAMES[step], time_and_range(ours), time_and_range(theirs), ratio, limit, *shares])
     head = ["", "jdarts", "PyTorch", "PyTorch / jdarts", "limit", "jdarts: limit / time", "PyTorch: limit / time"]
@@ -59,7 +59,7 @@ def compile_table(cold: Mapping[Setup, Mapping[str, float]], warm: Mapping[Setup
         first, later = cold[setup], warm[setup]
         total = [facts["trace_s"] + facts["compile_s"] for facts in (first, later)]
         parts = [first["trace_s"], first["compile_s"], total[0], later["compile_s"], total[1]]
-        return [STEP_NAMES[setup.step], *map(words.step_time, parts)]
+        return [STEP_NAMES[setup.step], *map(formatting.step_time, parts)]
 
     head = ["jdarts", "trace", "compile", "**cold, both**", "load from the cache", "**warm, with trace**"]
     return table(head, [row(setup) for setup in warm])
@@ -82,7 +82,7 @@ def growth_table(times: Mapping[Setup, Times], axis: str, limits: Limits) -> str
 
     def entry(setup: Setup, above: Setup | None) -> str:
         each, before = times[setup], None if above is None else times.get(above)
-        parts = [words.step_time(each.median)]
+        parts = [formatting.step_time(each.median)]
         if before:
             parts.append(f"×{each.median / before.median:.2f}")
         return ", ".join([*parts, _share(each, setup.step, setup.size, limits)])
@@ -96,7 +96,7 @@ def growth_costs_table(facts: Mapping[Setup, Mapping[str, float]], axis: str) ->
     def entry(setup: Setup, above: Setup | None) -> str:
         del above
         found = facts[setup]
-        compiling = [words.step_time(found["trace_s"] + found["compile_s"])] if "compile_s" in found else []
+        compiling = [formatting.step_time(found["trace_s"] + found["compile_s"])] if "compile_s" in found else []
         return ", ".join([*compiling, _memory(found["peak_bytes"])])
 
     return _by_size(facts, axis, entry)
@@ -123,7 +123,7 @@ def recurrent_table(times: Mapping[str, Times], compilation: Mapping[str, float]
             continue
         ratio = "" if ours is None or theirs is None else f"{theirs.median / ours.median:.2f}"
         compiling = compilation.get(f"jdarts/{step}")
-        made = "" if compiling is None else words.step_time(compiling)
+        made = "" if compiling is None else formatting.step_time(compiling)
         rows.append([STEP_NAMES[step], time_and_range(ours), time_and_range(theirs), ratio, made])
     text = table(["", "jdarts", "PyTorch", "PyTorch / jdarts", "jdarts: trace and compile"], rows)
     exact, difference = times.get("jdarts/exact"), times.get("pytorch/finite_difference")
@@ -155,7 +155,7 @@ def time_and_range(times: Times | None) -> str:
     """Median, with the shortest and longest."""
     if times is None:
         return ""
-    return f"{words.step_time(times.median)} ({words.step_time(times.least)} to {words.step_time(times.most)})"
+    return f"{formatting.step_time(times.median)} ({formatting.step_time(times.least)} to {formatting.step_time(times.most)})"
 
 
 def _share(times: Times | None, step: Step, size: Size, limits: Limits) -> str:

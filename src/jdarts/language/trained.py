@@ -1,4 +1,4 @@
-"""The language model that a training has left behind, finished or running."""
+"""Loads the language model of a finished or running training."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class TrainedLanguageModel(NamedTuple):
     Attributes:
       model: the network; `model.apply({"params": weights}, tokens [T, B], hidden [B, H], train=False)` predicts.
       weights: the weights with the lowest validation loss.
-      words: the vocabulary; a word's number is its place.
+      words: the vocabulary; a word's number is its index.
       valid_loss: their validation loss; infinite before the first epoch has ended.
     """
 
@@ -40,9 +40,9 @@ def load_language_model(path: str | Path) -> TrainedLanguageModel:
     Raises:
       InputError: there is no whole checkpoint, or it is not that of a training on text.
     """
-    found = checkpoint.find(Path(path), [])
+    saved = checkpoint.find(Path(path), [])
     try:
-        record = Fields(found.record)
+        record = Fields(saved.record)
         network = Fields(record.get("network"))
         vocabulary, width = network.count("vocabulary"), network.count("width")
         words = record.texts("words")
@@ -50,11 +50,11 @@ def load_language_model(path: str | Path) -> TrainedLanguageModel:
         config.check()
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"{found.path} is not of a training on text; give a folder of jdarts.language.train ({error})"
+            f"{saved.path} is not of a training on text; give a folder of jdarts.language.train ({error})"
         ) from None
     program = train_program(config, vocabulary=vocabulary, rows=2)
     template = jax.eval_shape(program.init, jax.ShapeDtypeStruct((), np.uint32))
-    state = checkpoint.load(found, template)
+    state = checkpoint.load(saved, template)
     cell: RecurrentGenotype = config.cell
     model = LanguageModel(cell, vocabulary, width)
     return TrainedLanguageModel(model, state.best, words, float(state.best_loss))

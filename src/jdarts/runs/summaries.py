@@ -1,4 +1,4 @@
-"""The summary of a run: written as its last file, read back when the finished run is started again."""
+"""The summary of a run: written as its last file, and read when the finished run is started again."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from jdarts.runs.folder import SUMMARY, RunFolder
 
 
 class Result(Protocol):
-    """What a kind of run has found.
+    """The result of a kind of run.
 
     Attributes:
       genotype: the cells.
@@ -28,7 +28,7 @@ class Result(Protocol):
     def folder(self) -> Path: ...  # noqa: D102
 
     def lines(self) -> list[str]:
-        """The result in words, one line each."""
+        """The result as text, one line each."""
         ...
 
     def to_json(self) -> dict[str, Any]:
@@ -40,10 +40,10 @@ R = TypeVar("R", bound=Result)
 
 
 class Summary(NamedTuple, Generic[R]):
-    """A result with the effort that it took.
+    """A result with the epochs, steps and time that it took.
 
     Attributes:
-      result: what was found.
+      result: the result.
       epochs: epochs of the run.
       steps: steps of the run.
       seconds: time that the processes of the run have spent on it.
@@ -57,7 +57,7 @@ class Summary(NamedTuple, Generic[R]):
     stopped: Stop | None = None
 
     def lines(self) -> list[str]:
-        """The result in words, one line each."""
+        """The result as text, one line each."""
         early = [] if self.stopped is None else [f"stopped early: {stop_text(self.stopped, self.epochs)}"]
         return [
             f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(self.seconds)}",
@@ -94,13 +94,13 @@ def write_summary(summary: Summary[Any], folder: RunFolder) -> None:
     folder.write(SUMMARY, json.dumps(fields, indent=1) + "\n")
 
 
-def read_summary(folder: RunFolder, kind: type[AnyGenotype], made: Callable[[Fields, Any], R]) -> Summary[R]:
+def read_summary(folder: RunFolder, kind: type[AnyGenotype], parse: Callable[[Fields, Any], R]) -> Summary[R]:
     """Reads the summary of a finished run.
 
     Args:
       folder: the run's folder.
       kind: of which genotypes the run is.
-      made: makes a result of what `Result.to_json` gave, and of the genotype.
+      parse: builds a result from the data of `Result.to_json` and the genotype.
 
     Raises:
       InputError: it cannot be read, or is damaged.
@@ -113,7 +113,7 @@ def read_summary(folder: RunFolder, kind: type[AnyGenotype], made: Callable[[Fie
         ) from None
     try:
         fields = Fields(parse_json(content))
-        result = made(fields, parse_genotype(json.dumps(fields.get("genotype")), kind))
+        result = parse(fields, parse_genotype(json.dumps(fields.get("genotype")), kind))
         stopped = read_stop(fields)
         return Summary(result, fields.count("epochs"), fields.count("steps"), fields.seconds("seconds"), stopped)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a finished search has found, as its summary holds it."""
+"""The result of a search, and its form in the summary file."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jdarts.space import CELL_KINDS
 
 
 class SearchResult(NamedTuple):
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
       genotype: the discrete cells.
@@ -31,7 +31,7 @@ class SearchResult(NamedTuple):
     folder: Path
 
     def lines(self) -> list[str]:
-        """The result in words, one line each."""
+        """The result as text, one line each."""
         path = self.folder
         return [
             f"validation accuracy of the supernet: {100 * self.valid_accuracy:.2f} %",
@@ -49,7 +49,7 @@ SearchSummary = Summary[SearchResult]
 
 
 class SeedsSummary(NamedTuple):
-    """What several searches have found that differ in their seeds.
+    """The results of several searches with different seeds.
 
     Attributes:
       found: one summary for each seed, in order.
@@ -63,7 +63,7 @@ class SeedsSummary(NamedTuple):
         return tuple(each.result for each in self.found)
 
     def lines(self) -> list[str]:
-        """The results in words: each search, the best, and how far apart the genotypes are."""
+        """The results as text: each search, the best one, and the differences between the genotypes."""
         results = self.result
         best = max(results, key=lambda result: result.valid_accuracy)
         accuracies = [100 * result.valid_accuracy for result in results]
@@ -80,7 +80,7 @@ class SeedsSummary(NamedTuple):
 
 
 def _spread(cells: Sequence[Cell]) -> str:
-    """How many edges all cells share, and how often each operation is found in them."""
+    """The number of edges that all cells share, and the counts of each operation."""
     shared = len(set(cells[0]).intersection(*cells[1:]))
     counts = [Counter(operation for operation, _ in cell) for cell in cells]
     ranges = []
@@ -97,8 +97,8 @@ def read(folder: RunFolder) -> SearchSummary:
       InputError: it is damaged.
     """
 
-    def made(fields: Fields, genotype: Genotype) -> SearchResult:
+    def parse(fields: Fields, genotype: Genotype) -> SearchResult:
         alphas = alphas_from_json(fields.get("alphas"), np.float32)
         return SearchResult(genotype, alphas, fields.number("valid_accuracy"), folder.path)
 
-    return read_summary(folder, Genotype, made)
+    return read_summary(folder, Genotype, parse)

@@ -1,4 +1,4 @@
-"""What a finished training has given, as its summary holds it."""
+"""The result of a training, and its form in the summary file."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jdarts.runs.summaries import Summary, read_summary
 
 
 class TrainResult(NamedTuple):
-    """What a training has given.
+    """The result of a training.
 
     Attributes:
       genotype: the cells.
@@ -40,7 +40,7 @@ class TrainResult(NamedTuple):
     folder: Path
 
     def lines(self) -> list[str]:
-        """The result in words, one line each."""
+        """The result as text, one line each."""
         lines = []
         which = "best epoch by validation" if self.tested == "best" else "last epoch"
         if self.valid_accuracy is not None:
@@ -66,7 +66,7 @@ def read(folder: RunFolder) -> Summary[TrainResult]:
       InputError: it is damaged.
     """
 
-    def made(fields: Fields, genotype: Genotype) -> TrainResult:
+    def parse(fields: Fields, genotype: Genotype) -> TrainResult:
         return TrainResult(
             genotype=genotype,
             weights=fields.count("weights"),
@@ -81,4 +81,4 @@ def read(folder: RunFolder) -> Summary[TrainResult]:
             folder=folder.path,
         )
 
-    return read_summary(folder, Genotype, made)
+    return read_summary(folder, Genotype, parse)

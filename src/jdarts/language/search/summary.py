@@ -1,4 +1,4 @@
-"""What a finished search on text has found, as its summary holds it."""
+"""The result of a search on text, and its form in the summary file."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from jdarts.runs.summaries import Summary, read_summary
 
 
 class LanguageSearchResult(NamedTuple):
-    """What a search on text has found.
+    """The result of a search on text.
 
     Attributes:
       genotype: the discrete cell.
@@ -34,7 +34,7 @@ class LanguageSearchResult(NamedTuple):
     folder: Path
 
     def lines(self) -> list[str]:
-        """The result in words, one line each."""
+        """The result as text, one line each."""
         path = self.folder
         return [
             f"validation perplexity of the supernet: {self.valid_perplexity:.1f} (unigram model "
@@ -60,7 +60,7 @@ def read(folder: RunFolder) -> Summary[LanguageSearchResult]:
       InputError: it is damaged.
     """
 
-    def made(fields: Fields, genotype: RecurrentGenotype) -> LanguageSearchResult:
+    def parse(fields: Fields, genotype: RecurrentGenotype) -> LanguageSearchResult:
         return LanguageSearchResult(
             genotype=genotype,
             alphas=alphas_from_json(fields.get("alphas"), np.float32),
@@ -71,4 +71,4 @@ def read(folder: RunFolder) -> Summary[LanguageSearchResult]:
             folder=folder.path,
         )
 
-    return read_summary(folder, RecurrentGenotype, made)
+    return read_summary(folder, RecurrentGenotype, parse)

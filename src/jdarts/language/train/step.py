@@ -65,8 +65,8 @@ class TrainProgram(NamedTuple):
       model: the network.
       init: `seed, uint32 [] -> TrainState`.
       step: `(state, words, length, starts_epoch, size=…, axis_name) -> (state, metrics)`; `words` of a
-        `TokenStream`, `size` the static number of rows of the compiled segment, `length` at most that. On several devices each has all
-        inputs and takes its share of the columns; see `jdarts.parallel`.
+        `TokenStream`, `size` the static number of rows of the compiled segment, `length` at most that. Each of several devices
+        gets all inputs and uses its share of the columns; see `jdarts.parallel`.
       end_epoch: `(state, validation loss) -> TrainState`.
     """
 

@@ -1,4 +1,4 @@
-"""What a finished training on text has given, as its summary holds it."""
+"""The result of a training on text, and its form in the summary file."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jdarts.runs.summaries import Summary, read_summary
 
 
 class LanguageTrainResult(NamedTuple):
-    """What a training on text has given.
+    """The result of a training on text.
 
     Attributes:
       genotype: the cell.
@@ -39,7 +39,7 @@ class LanguageTrainResult(NamedTuple):
     folder: Path
 
     def lines(self) -> list[str]:
-        """The result in words, one line each."""
+        """The result as text, one line each."""
         lines = [
             f"validation perplexity, best epoch: {self.best_perplexity:.2f} (unigram model "
             f"{self.valid_unigram_perplexity:.1f})"
@@ -65,7 +65,7 @@ def read(folder: RunFolder) -> Summary[LanguageTrainResult]:
       InputError: it is damaged.
     """
 
-    def made(fields: Fields, genotype: RecurrentGenotype) -> LanguageTrainResult:
+    def parse(fields: Fields, genotype: RecurrentGenotype) -> LanguageTrainResult:
         return LanguageTrainResult(
             genotype=genotype,
             weights=fields.count("weights"),
@@ -80,4 +80,4 @@ def read(folder: RunFolder) -> Summary[LanguageTrainResult]:
             folder=folder.path,
         )
 
-    return read_summary(folder, RecurrentGenotype, made)
+    return read_summary(folder, RecurrentGenotype, parse)
