@@ -235,6 +235,18 @@ def test_a_vector_may_have_been_stored_leaf_by_leaf(folder):
         checkpoint.load(checkpoint.read(folder / "step_00000040"), template)
 
 
+def test_parts_without_arrays_may_be_others(folder):
+    """An optimiser without a state, which the checkpoint knows nothing of, or one that it alone knows."""
+    kept = {"step": jnp.int32(3), "weights": (jnp.ones(2), jnp.zeros((2, 2)))}
+    empty = {"chain": (optax.EmptyState(), optax.EmptyState())}
+    for step, saved, wanted in ((40, kept, kept | empty), (50, kept | empty, kept)):
+        checkpoint.save(folder, step, saved, {})
+        loaded = checkpoint.load(checkpoint.read(folder / f"step_{step:08}"), jax.eval_shape(lambda tree=wanted: tree))
+        assert jax.tree.structure(loaded) == jax.tree.structure(wanted)
+        for found, expected in zip(jax.tree.leaves(loaded), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("number", [checkpoint.FORMAT + 1, 0, "2"])
 def test_a_checkpoint_of_another_format_is_refused_and_not_passed_over(folder, number):
     checkpoint.save(folder, 40, tree(40), {"format": number, "versions": {"jdarts": "9.8"}})

@@ -30,7 +30,7 @@ def load(path, dtype):
 def _compute(case):
     ours, model = case.ours, case.network()
     hyper = {name: float(value) for name, value in case.arrays("hyper/").items()}
-    sgd = {"momentum": hyper["momentum"], "weight_decay": hyper["weight_decay"]}
+    sgd: Any = {"momentum": hyper["momentum"], "weight_decay": hyper["weight_decay"]}
     clipped = weight_optimizer(hyper["eta"], clip=hyper["clip"], **sgd)
     unclipped = weight_optimizer(hyper["eta"], clip=None, **sgd)
     adam = alpha_optimizer(

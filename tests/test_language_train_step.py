@@ -166,3 +166,19 @@ def test_perplexity_is_that_of_the_whole_text_in_one_piece(made):
         sums.append(sum(float(function(*piece)) for piece in pieces))
         assert sum(int(mask.sum()) for _, _, mask in pieces) == 58
     np.testing.assert_allclose(sums, sums[-1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("chosen", [{"momentum": 0.9}, {"optimizer": "adamw"}])
+def test_the_state_of_the_optimizer_is_carried_until_the_weights_go_back(chosen):
+    config = train_config(None, learning_rate=0.01, **chosen, **PLAIN)
+    stream = token_stream(corpus().train, config.batches.batch_size, size=SIZE)
+    program = train_program(config, vocabulary=12, rows=stream.rows)
+    step = jax.jit(lambda state: program.step(state, stream.words, np.int32(SIZE), np.bool(False), size=SIZE)[0])
+    state = program.init(np.uint32(0))
+    begun = leaves(state.optimizer_state)
+    assert not np.any(begun)
+    once = step(state)
+    forgotten = step(once.replace(optimizer_state=state.optimizer_state))
+    assert np.any(leaves(once.optimizer_state)) and np.any(leaves(step(once).weights) != leaves(forgotten.weights))
+    broken = once.replace(weights=jax.tree.map(lambda leaf: leaf * jnp.nan, once.weights))
+    np.testing.assert_array_equal(leaves(step(broken).optimizer_state), begun)

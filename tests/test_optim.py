@@ -8,7 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from jdarts.optim import alpha_optimizer, epoch_cosine, weight_optimizer
+import jdarts
+from jdarts import optim, optimizers
+from jdarts.errors import InputError
+from jdarts.language.train import LanguageTrainConfig
+from jdarts.optimizers import OPTIMIZERS, alpha_optimizer, epoch_cosine, recurrent_weight_optimizer, weight_optimizer
+from jdarts.search import SearchConfig
+from jdarts.train import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 STEPS = 6
@@ -103,3 +109,77 @@ def test_adam_has_its_decay_inside():
             unbiased = first[name] / (1 - 0.5 ** (step + 1)), second[name] / (1 - 0.999 ** (step + 1))
             alphas[name] = alphas[name] - 3e-4 * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
             np.testing.assert_allclose(found[step][name], alphas[name], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("make", [weight_optimizer, recurrent_weight_optimizer])
+def test_adamw_adds_its_decay_to_the_step(make):
+    found = followed(make(1e-3, optimizer="adamw", b1=0.8, b2=0.99, weight_decay=0.1, clip=1e6), start())
+    weights = {name: np.asarray(leaf) for name, leaf in start().items()}
+    first, second = ({name: np.zeros_like(leaf) for name, leaf in weights.items()} for _ in range(2))
+    for step in range(STEPS):
+        for name in weights:
+            gradient = gradients(step)[name]
+            first[name] = 0.8 * first[name] + 0.2 * gradient
+            second[name] = 0.99 * second[name] + 0.01 * gradient**2
+            unbiased = first[name] / (1 - 0.8 ** (step + 1)), second[name] / (1 - 0.99 ** (step + 1))
+            weights[name] = weights[name] - 1e-3 * (unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8) + 0.1 * weights[name])
+            np.testing.assert_allclose(found[step][name], weights[name], rtol=1e-10, atol=0)
+
+
+def test_text_has_sgd_with_momentum_and_without():
+    momentum = followed(recurrent_weight_optimizer(0.1, momentum=0.9, weight_decay=0.0, clip=1e6), start())
+    expected = followed(optax.sgd(0.1, momentum=0.9), start())
+    for a, b in zip(jax.tree.leaves(momentum), jax.tree.leaves(expected)):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert not jax.tree.leaves(recurrent_weight_optimizer(0.1).init(start()))
+    assert len(jax.tree.leaves(recurrent_weight_optimizer(0.1, momentum=0.5).init(start()))) == 2
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("make", [weight_optimizer, recurrent_weight_optimizer])
+def test_the_exact_hypergradient_goes_through_every_optimizer(name, make):
+    def loss_fn(weights, alphas, model_state, batch, key):
+        del key
+        return jnp.sum(jnp.sin(weights * batch + jnp.sum(jnp.sin(alphas)) * weights)), (model_state, {})
+
+    chosen = {"weight_optimizer": make(0.01, optimizer=name), "alpha_optimizer": optax.sgd(1.0)}
+    state = jdarts.init_state(jax.random.key(0), jnp.linspace(0.3, 1.0, 4), jnp.array([0.2, 0.5]), **chosen)
+    batches = jnp.linspace(0.1, 0.9, 4), jnp.linspace(1.2, 0.4, 4)
+
+    def step(state, hypergradient):
+        return jdarts.bilevel_step(state, *batches, loss_fn=loss_fn, hypergradient=hypergradient, **chosen)[0]
+
+    state = step(state, jdarts.first_order())
+    exact, truth, first = (
+        step(state, each).alphas for each in (jdarts.exact(), jdarts.unrolled(1), jdarts.first_order())
+    )
+    np.testing.assert_allclose(exact, truth, rtol=1e-9)
+    assert np.max(np.abs(exact - first)) > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            SearchConfig(optimizer="adamw", momentum=0.5),
+            "--momentum is 0.5, a setting of sgd; leave it out",
+        ),
+        (TrainConfig(b1=0.5), "--b1 is 0.5, a setting of adamw; leave it out with --optimizer sgd"),
+        (LanguageTrainConfig(optimizer="adamw"), "--learning-rate is 20.0; give adamw 1 or less, such as 0.001"),
+        (SearchConfig(optimizer="adam"), "--optimizer is 'adam'; give sgd or adamw"),
+    ],
+)
+def test_settings_of_another_optimizer_are_refused(config, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        config.check()
+
+
+def test_each_optimizer_can_be_chosen():
+    for name in OPTIMIZERS:
+        for config in (SearchConfig(optimizer=name), TrainConfig(optimizer=name)):
+            config.check()
+        LanguageTrainConfig(optimizer=name, learning_rate=0.001).check()
+
+
+def test_the_module_has_two_names():
+    assert all(getattr(optim, name) is getattr(optimizers, name) for name in optim.__all__)

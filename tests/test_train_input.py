@@ -14,7 +14,7 @@ import small_runs
 from small_runs import newest, user_settings
 from small_train import SETTINGS, assert_same_bits, config, quick, run, undisturbed
 
-from jdarts import checkpoint, optim
+from jdarts import checkpoint, optimizers
 from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.train import TrainConfig, train
@@ -100,7 +100,7 @@ def test_a_run_with_other_settings(undisturbed, monkeypatch, capsys):
 
 def test_a_loss_that_is_not_finite(quick, tmp_path, monkeypatch, capsys):
     """The seventh step gives NaN: named exactly, although it is noticed later."""
-    make = optim.weight_optimizer
+    make = optimizers.weight_optimizer
 
     def spoiled(rate, **options):
         optimizer = optax.chain(make(rate, **options), optax.scale_by_schedule(lambda count: 1.0))
@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite(quick, tmp_path, monkeypatch, capsys):
 
         return optax.GradientTransformation(optimizer.init, update)
 
-    monkeypatch.setattr(optim, "weight_optimizer", spoiled)
+    monkeypatch.setattr(optimizers, "weight_optimizer", spoiled)
     folder = tmp_path / "run"
     err = refusal(folder, monkeypatch, capsys, log_every=10, checkpoint_minutes=1000)
     assert err == (

@@ -51,7 +51,11 @@ def load(checkpoint: Checkpoint, template: Any, place: jax.sharding.Sharding | N
             abstract = _placed(stored, place)
             # Before Orbax begins: an error amid its reads leaves the others of them unfinished.
             _check_shapes(saved, abstract)
-            return jax.tree.map(_joined, template, ocp.load(arrays, abstract))
+            wanted = _by_name(abstract)
+            # In the structure that was saved: parts of a state that hold no array may have come or gone since.
+            found = _by_name(ocp.load(arrays, jax.tree.map_with_path(lambda path, _: wanted[_name(path)], saved)))
+            loaded = jax.tree.map_with_path(lambda path, _: found[_name(path)], stored)
+            return jax.tree.map(_joined, template, loaded)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(
             f"{checkpoint.path} does not hold what this run needs ({reason_of(error)}); it was written with other "
@@ -116,7 +120,11 @@ def _check_shapes(saved: Any, wanted: Any) -> None:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    return {_name(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(tree)}
+    return {name: tuple(leaf.shape) for name, leaf in _by_name(tree).items()}
+
+
+def _by_name(tree: Any) -> dict[str, Any]:
+    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def _name(path: Any) -> str:

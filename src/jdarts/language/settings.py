@@ -37,7 +37,7 @@ class LanguageConfig(Configuration, abc.ABC):
     run: Part[Run] = Run()
     loop: Part[Loop] = Loop()
     batches: Part[TextBatches] = TextBatches()
-    weights: Part[WeightOptimizer] = WeightOptimizer(weight_decay=5e-7, clip=0.25)
+    weights: Part[WeightOptimizer] = WeightOptimizer(momentum=0.0, weight_decay=5e-7, clip=0.25)
     dropped: Part[Dropout] = Dropout()
     penalties: Part[OutputPenalties] = OutputPenalties()
     parallelism: Part[Parallelism] = Parallelism()
@@ -49,6 +49,7 @@ class LanguageConfig(Configuration, abc.ABC):
           InputError: a value out of its range.
         """
         super().check()
+        self.weights.check_use(WeightOptimizer(momentum=0.0), self.learning_rate)
         check_share(self.batches.batch_size, self.parallelism.devices, "--batch-size")
 
     @property

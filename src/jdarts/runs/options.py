@@ -7,7 +7,8 @@ from typing import Annotated
 import optax
 import tyro
 
-from jdarts import optim
+from jdarts import optimizers
+from jdarts.errors import InputError
 from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, SEED, Bounds
 from jdarts.runs.devices import BatchStatistics, Parallel, check_wrapper
 from jdarts.runs.processes import check_launch
@@ -124,19 +125,51 @@ class AlphaOptimizer(Settings):
 
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser."""
-        return optim.alpha_optimizer(
+        return optimizers.alpha_optimizer(
             self.alpha_learning_rate, b1=self.alpha_b1, b2=self.alpha_b2, weight_decay=self.alpha_weight_decay
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightOptimizer(Settings):
-    """What the weights' optimiser does to a gradient.
+    """What the weights' optimiser makes of a gradient.
 
     Attributes:
-      weight_decay: L2 penalty on the weights.
+      optimizer: the weights' optimiser. The other defaults are the paper's, which are for sgd: adamw wants a --learning-rate
+        of about 0.001.
+      momentum: momentum of sgd.
+      b1: decay of the first moment of adamw.
+      b2: decay of the second moment of adamw.
+      weight_decay: penalty on the weights: L2 for sgd, decoupled for adamw.
       clip: largest global norm of the weights' gradient.
     """
 
+    optimizer: optimizers.Optimizer = "sgd"
+    momentum: Annotated[float, BELOW_ONE] = 0.9
+    b1: Annotated[float, BELOW_ONE] = 0.9
+    b2: Annotated[float, BELOW_ONE] = 0.999
     weight_decay: Annotated[float, NOT_NEGATIVE] = 3e-4
     clip: Annotated[float, POSITIVE] = 5.0
+
+    def check_use(self, usual: "WeightOptimizer", learning_rate: float) -> None:
+        """Checks that the optimiser makes use of the settings.
+
+        Args:
+          usual: the defaults of this kind of run.
+          learning_rate: the largest of the run.
+
+        Raises:
+          InputError: a setting of another optimiser, or a learning rate that is one of another.
+        """
+        chosen = optimizers.OPTIMIZERS[self.optimizer]
+        for name, other in optimizers.OPTIMIZERS.items():
+            for setting in set(other.settings) - set(chosen.settings):
+                if (value := getattr(self, setting)) != getattr(usual, setting):
+                    raise InputError(
+                        f"--{setting} is {value}, a setting of {name}; leave it out with --optimizer {self.optimizer}"
+                    )
+        if learning_rate > chosen.most:
+            raise InputError(
+                f"--learning-rate is {learning_rate}; give {self.optimizer} {chosen.most:g} or less, such as 0.001: it moves "
+                "every weight by about so much in a step"
+            )

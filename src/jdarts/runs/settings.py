@@ -32,12 +32,16 @@ WITHOUT_EFFECT = "without effect on the result"
 
 #: What runs did before there was a setting for it: their `config.json` does not have these.
 BEFORE = {
+    "b1": 0.9,
+    "b2": 0.999,
     "batch_statistics": "synchronised",
     "color_jitter": [0.0, 0.0, 0.0, 0.0],
     "evaluation_statistics": "running",
     "image_size": None,
     "method": "darts",
     "microbatches": 1,
+    "momentum": 0.0,
+    "optimizer": "sgd",
     "precision": "float32",
     "split_seed": None,
     "stop": None,

@@ -12,7 +12,7 @@ from jdarts.errors import InputError
 from jdarts.methods.method import DARTS, method_named
 from jdarts.methods.stopping import stopping_rule
 from jdarts.operations import searchable_operations
-from jdarts.runs.bounds import BELOW_ONE, NODES, SEED, WITHIN_ONE, Bounds
+from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds
 from jdarts.runs.devices import check_share
 from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
 from jdarts.runs.names import folder_name
@@ -48,7 +48,6 @@ class SearchConfig(Configuration):
         finds alone; --run-dir is then the folder of their folders. The --devices of all processes share the searches, not the
         batches.
       stop: rule that may end the search early, by its name in `jdarts.methods.stopping.RULES` (default: none).
-      momentum: momentum of the weights' SGD.
       precision: type of the feature maps. With bfloat16, weights, batch statistics and losses stay float32.
       remat: compute the feature maps of a cell again in the backward pass instead of keeping them: less memory, more
         time.
@@ -76,7 +75,6 @@ class SearchConfig(Configuration):
     train_fraction: Annotated[float, WITHIN_ONE] = 0.5
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS", help_behavior_hint=""), WITHOUT_EFFECT] = None
     stop: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
-    momentum: Annotated[float, BELOW_ONE] = 0.9
     method: str = DARTS
     precision: Precision = "float32"
     remat: Annotated[bool, WITHOUT_EFFECT] = False
@@ -101,6 +99,7 @@ class SearchConfig(Configuration):
           InputError: a value out of its range.
         """
         super().check()
+        self.weights.check_use(WeightOptimizer(), self.rate.learning_rate)
         if self.seeds is None:
             check_share(self.batches.batch_size, self.parallelism.devices, "--batch-size")
         else:

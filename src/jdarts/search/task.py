@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts import data, optim
+from jdarts import data, optimizers
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
 from jdarts.methods.method import Method, method_named, named_method
@@ -164,15 +164,15 @@ def program_of(
       counts: images of the weights' half and of the alphas' half.
       of_images: augmentation, mean and standard deviation, as for `search_program`.
     """
-    rate = optim.epoch_cosine(
+    rate = optimizers.epoch_cosine(
         config.rate.learning_rate,
         config.rate.learning_rate_min,
         epochs=config.loop.epochs,
         steps_per_epoch=counts[0] // config.batches.batch_size,
     )
-    sgd = {"momentum": config.momentum, "weight_decay": config.weights.weight_decay}
+    weight_settings = dataclasses.asdict(config.weights)
     # The reference implementation does not clip in the virtual step.
-    virtual_optimizer = optim.weight_optimizer(rate, clip=None, **sgd)
+    virtual_optimizer = optimizers.weight_optimizer(rate, **{**weight_settings, "clip": None})
     method = method_named(config.method)
     hypergradient = hypergradient_named(config.hypergradient, virtual_optimizer)
     return search_program(
@@ -189,7 +189,7 @@ def program_of(
         counts=counts,
         batch_size=config.batches.batch_size,
         rate=rate,
-        weight_optimizer=optim.weight_optimizer(rate, clip=config.weights.clip, **sgd),
+        weight_optimizer=optimizers.weight_optimizer(rate, **weight_settings),
         alpha_optimizer=config.alphas.optimizer(),
         hypergradient=penalised(hypergradient, method.penalties, method.mixture, config.space),
         synchronised=config.norm.batch_statistics == "synchronised",

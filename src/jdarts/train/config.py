@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jdarts import optim, zoo
+from jdarts import optimizers, zoo
 from jdarts.data.streamed.dataset import LARGE
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
@@ -36,7 +36,6 @@ class TrainConfig(Configuration):
         larger there.
       auxiliary_weight: weight of its loss.
       drop_path: probability of a dropped path at the end; it grows from 0 in proportion to the epochs.
-      momentum: momentum of the weights' SGD.
       schedule: how the step size falls, once an epoch: as a cosine to learning_rate_min, or by a constant factor.
       learning_rate_decay: the constant factor.
       label_smoothing: share of a label that is spread evenly over all classes, in training.
@@ -65,7 +64,6 @@ class TrainConfig(Configuration):
     auxiliary: bool = True
     auxiliary_weight: Annotated[float, NOT_NEGATIVE] = 0.4
     drop_path: Annotated[float, BELOW_ONE] = 0.2
-    momentum: Annotated[float, BELOW_ONE] = 0.9
     schedule: Schedule = "cosine"
     learning_rate_decay: Annotated[float, UP_TO_ONE] = 0.97
     label_smoothing: Annotated[float, BELOW_ONE] = 0.0
@@ -93,6 +91,7 @@ class TrainConfig(Configuration):
           InputError: a value out of its range, or a genotype that cannot be found.
         """
         super().check()
+        self.weights.check_use(WeightOptimizer(), self.rate.learning_rate)
         check_share(self.batches.batch_size, self.parallelism.devices, "--batch-size")
         for value, most in zip(self.color_jitter, (1, 1, 1, 0.5)):
             if not 0 <= value <= most:
@@ -143,7 +142,9 @@ class TrainConfig(Configuration):
         """The step size of an epoch, counted from 0."""
         if self.schedule == "exponential":
             return self.rate.learning_rate * self.learning_rate_decay**epoch
-        return float(optim.cosine(self.rate.learning_rate, self.rate.learning_rate_min, epochs=self.loop.epochs)[epoch])
+        return float(
+            optimizers.cosine(self.rate.learning_rate, self.rate.learning_rate_min, epochs=self.loop.epochs)[epoch]
+        )
 
     def drop_path_in(self, epoch: int) -> float:
         """The probability of a dropped path in an epoch, counted from 0 (`drop_path · epoch / epochs`)."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jdarts import data, optim
+from jdarts import data, optimizers
 from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.genotype import Genotype
 from jdarts.nets.auxiliary import WINDOW
@@ -212,9 +212,7 @@ def program_of(config: TrainConfig, model: DiscreteNetwork, **of_images: Any) ->
     """
 
     def optimizer(learning_rate: Any) -> optax.GradientTransformation:
-        return optim.weight_optimizer(
-            learning_rate, momentum=config.momentum, weight_decay=config.weights.weight_decay, clip=config.weights.clip
-        )
+        return optimizers.weight_optimizer(learning_rate, **dataclasses.asdict(config.weights))
 
     return train_program(
         model,

@@ -1,5 +1,6 @@
 """One step of a search on text, one program: segments cut, masks drawn, bilevel step taken, hidden states carried on."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jdarts import bilevel, optim
+from jdarts import bilevel, optimizers
 from jdarts.data.text import TextSegment
 from jdarts.language.search.config import Hypergradient, LanguageSearchConfig
 from jdarts.language.token_streams import StreamPosition, advance, next_segment, start_of_stream
@@ -64,18 +65,15 @@ class SearchProgram(NamedTuple):
     step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
 
 
-def hypergradient_named(
-    name: Hypergradient, rate: jax.Array, *, weight_decay: float, clip: float
-) -> bilevel.HypergradientFn:
+def hypergradient_named(name: Hypergradient, rate: jax.Array, **settings: Any) -> bilevel.HypergradientFn:
     """The estimator of this name, with the optimiser of the virtual step at this step size."""
-    settings = {"weight_decay": weight_decay, "clip": clip}
     if name == "first_order":
         return bilevel.first_order()
     if name == "exact":
         return bilevel.exact()
     virtual = "reference" if name == "reference" else "constant"
     return bilevel.finite_difference(
-        virtual_optimizer=optim.recurrent_weight_optimizer(rate, virtual=virtual, **settings)
+        virtual_optimizer=optimizers.recurrent_weight_optimizer(rate, virtual=virtual, **settings)
     )
 
 
@@ -98,7 +96,7 @@ def search_program(
     """
     method = method_named(config.method)
     model = LanguageModel(config.space, vocabulary, config.width, dtype, mixture=method.mixture)
-    weights_settings: Any = {"weight_decay": config.weights.weight_decay, "clip": config.weights.clip}
+    weights_settings = dataclasses.asdict(config.weights)
     alpha_optimizer = config.alphas.optimizer()
 
     def init(seed: jax.Array) -> SearchState:
@@ -112,7 +110,7 @@ def search_program(
             variables["params"],
             alphas,
             variables["batch_stats"],
-            weight_optimizer=optim.recurrent_weight_optimizer(config.learning_rate, **weights_settings),
+            weight_optimizer=optimizers.recurrent_weight_optimizer(config.learning_rate, **weights_settings),
             alpha_optimizer=alpha_optimizer,
         )
         sums = {name: jnp.zeros((), jnp.float32) for name in AVERAGED}
@@ -170,7 +168,7 @@ def search_program(
             train,
             valid,
             loss_fn=loss_fn,
-            weight_optimizer=optim.recurrent_weight_optimizer(rate, **weights_settings),
+            weight_optimizer=optimizers.recurrent_weight_optimizer(rate, **weights_settings),
             alpha_optimizer=alpha_optimizer,
             hypergradient=hypergradient,
             axis_name=axis_name,

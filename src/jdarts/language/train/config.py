@@ -39,7 +39,7 @@ class LanguageTrainConfig(LanguageConfig):
     test_batch_size: Annotated[int, COLUMNS] = 1
     test: bool = True
     loop: Part[Loop] = Loop(epochs=8000, keep_checkpoints=2)
-    weights: Part[WeightOptimizer] = WeightOptimizer(weight_decay=8e-7, clip=0.25)
+    weights: Part[WeightOptimizer] = WeightOptimizer(momentum=0.0, weight_decay=8e-7, clip=0.25)
     dropped: Part[Dropout] = Dropout(dropoute=0.1)
 
     def check(self) -> None:

@@ -1,5 +1,6 @@
 """One step of a training on text, and what happens between epochs: NT-ASGD's averages and the way back to the best."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jdarts import optim
+from jdarts import optimizers
 from jdarts.language.token_streams import StreamPosition, advance, next_segment, start_of_stream
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation
@@ -27,6 +28,7 @@ class TrainState(flax.struct.PyTreeNode):
     Attributes:
       step: int32 `[]`, steps that were done.
       weights: the network's `params`.
+      optimizer_state: of the weights' optimiser; it begins again where the weights go back to the best ones.
       average: mean of the weights over the steps since averaging began; the weights themselves before that.
       averaged: int32 `[]`, number of those steps.
       averaging: bool `[]`, whether weights are averaged.
@@ -44,6 +46,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     step: jax.Array
     weights: Any
+    optimizer_state: Any
     average: Any
     averaged: jax.Array
     averaging: jax.Array
@@ -97,6 +100,9 @@ def train_program(
     """
     model = model or LanguageModel(config.cell, vocabulary, config.width, dtype)
 
+    def optimizer(learning_rate: Any) -> optax.GradientTransformation:
+        return optimizers.recurrent_weight_optimizer(learning_rate, **dataclasses.asdict(config.weights))
+
     def init(seed: jax.Array) -> TrainState:
         weight_key, key = jax.random.split(jax.random.key(seed))
         reading = start_of_stream(config.batches.batch_size, state_width or config.width, dtype)
@@ -106,6 +112,7 @@ def train_program(
         return TrainState(
             step=zero,
             weights=weights,
+            optimizer_state=optimizer(config.learning_rate).init(weights),
             average=weights,
             averaged=zero,
             averaging=jnp.zeros((), jnp.bool),
@@ -159,13 +166,10 @@ def train_program(
         total, told, gradient = mean_over((total, told, gradient), axis_name)
         hidden = sum_over(placed_share(hidden, axis_name), axis_name)
         rate = config.learning_rate * piece.length.astype(jnp.float32) / config.batches.bptt
-        optimizer = optim.recurrent_weight_optimizer(
-            rate, weight_decay=config.weights.weight_decay, clip=config.weights.clip
-        )
-        updates, _ = optimizer.update(gradient, optimizer.init(state.weights), state.weights)
+        updates, optimizer_state = optimizer(rate).update(gradient, state.optimizer_state, state.weights)
         weights = apply_updates(state.weights, updates)
         norm = optax.tree.norm(gradient)
-        finite = all_finite((total, norm, weights, hidden))
+        finite = all_finite((total, norm, weights, optimizer_state, hidden))
 
         def kept(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
@@ -179,6 +183,7 @@ def train_program(
         new = state.replace(
             step=done,
             weights=new_weights,
+            optimizer_state=kept(optimizer_state, optimizer(rate).init(new_weights)),
             average=_running_mean(state.average, new_weights, averaged),
             averaged=averaged,
             reading=StreamPosition(after.row, kept(after.hidden, jnp.zeros_like(hidden))),
