@@ -9,7 +9,7 @@ from typing import Any
 from jdarts.data.originals.images import os_errors_as_input
 from jdarts.data.prepared import FILE_FORMAT
 from jdarts.errors import InputError
-from jdarts.files.locked_folders import left_over, locked_folder
+from jdarts.files.locked_folders import abandoned_folder, locked_folder
 
 #: Names of temporary folders: the set's name and a random suffix.
 _TEMPORARY = re.compile(r"\.(?P<name>[A-Za-z0-9_.-]+)-incomplete-[a-z0-9_]{8}")
@@ -48,7 +48,7 @@ def _remove_left_overs(root: Path) -> None:
         # A folder that cannot be locked or removed here, such as another user's, stays.
         with contextlib.suppress(OSError):
             if match:
-                with left_over(path):
+                with abandoned_folder(path):
                     _put_back(path / _OLD, root / match["name"])
 
 

@@ -36,7 +36,7 @@ def replace_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
 
 
-def is_aside(name: str, of: str | None = None) -> bool:
+def is_temporary_name(name: str, of: str | None = None) -> bool:
     """Whether this is the name of a temporary file: of the file `of`, or of any."""
     return _temporary_name(of).fullmatch(name) is not None
 

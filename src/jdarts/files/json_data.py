@@ -9,9 +9,9 @@ import numpy as np
 Value = TypeVar("Value")
 
 #: A larger number cannot be the count of anything in a run.
-LARGEST_COUNT = 2**53
+MAX_COUNT = 2**53
 #: A billion years in seconds.
-LONGEST = 3e16
+MAX_SECONDS = 3e16
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -73,7 +73,7 @@ class Fields:
     def seconds(self, name: str) -> float:
         """A length of time."""
         seconds = self.number(name)
-        if not 0 <= seconds <= LONGEST:
+        if not 0 <= seconds <= MAX_SECONDS:
             raise self._wrong(name, "a length of time in seconds")
         return seconds
 
@@ -116,7 +116,7 @@ class Fields:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
 
 
 def as_number(value: Any) -> float | None:

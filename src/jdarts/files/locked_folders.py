@@ -29,7 +29,7 @@ def locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def left_over(folder: Path) -> Iterator[None]:
+def abandoned_folder(folder: Path) -> Iterator[None]:
     """Locks the folder of a process that has ended, and removes it at the end.
 
     Raises:

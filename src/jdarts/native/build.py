@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jax
 
-from jdarts.files.locked_folders import left_over, locked_folder
+from jdarts.files.locked_folders import abandoned_folder, locked_folder
 from jdarts.files.user_cache import cache_folder, is_private_file, private_folder, remove
 
 _SOURCES = Path(__file__).parent / "kernel"
@@ -56,7 +56,7 @@ def _cached(compiler: list[str], key: str) -> Path:
     folder = private_folder(cache_folder())
     for workshop in folder.glob("build-*"):
         # A build that runs now keeps its own.
-        with contextlib.suppress(OSError), left_over(workshop):
+        with contextlib.suppress(OSError), abandoned_folder(workshop):
             pass
     for path in sorted(folder.glob(f"kernels-{key}-*.so")):
         if is_private_file(path) and path.name == _file_name(key, path):

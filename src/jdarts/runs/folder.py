@@ -11,7 +11,7 @@ from typing import Any
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
-from jdarts.files.atomic import is_aside, remove_abandoned, replace_text
+from jdarts.files.atomic import is_temporary_name, remove_abandoned, replace_text
 from jdarts.files.json_data import parse_json
 from jdarts.genotype import AnyGenotype
 from jdarts.report.metrics import METRICS_FILE, TENSORBOARD_FOLDER
@@ -227,7 +227,7 @@ def _is_of_start(entry: Path) -> bool:
 
 def _precedes_config(name: str) -> bool:
     """Whether a file of this name is in a folder that has no configuration yet."""
-    return name == LOCK or is_aside(name, CONFIG)
+    return name == LOCK or is_temporary_name(name, CONFIG)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
