@@ -223,17 +223,17 @@ def share(tree: Any, axis_name: str | None, *, axis: int = 0) -> Any:
     """
     if axis_name is None:
         return tree
-    devices = count_over(axis_name)
+    devices = device_count(axis_name)
 
     def part(leaf: jax.Array) -> jax.Array:
         check_batch(leaf.shape[axis], devices)
         size = leaf.shape[axis] // devices
-        return jax.lax.dynamic_slice_in_dim(leaf, first_of_share(size, axis_name), size, axis)
+        return jax.lax.dynamic_slice_in_dim(leaf, share_offset(size, axis_name), size, axis)
 
     return jax.tree.map(part, tree)
 
 
-def placed_share(part: jax.Array, axis_name: str | None) -> jax.Array:
+def padded_share(part: jax.Array, axis_name: str | None) -> jax.Array:
     """A device's share along the first axis, padded with zeros: the sum over the devices is the whole array.
 
     On one device it is the array itself. So a share is part of a sum that is computed anyway, and needs no separate gather.
@@ -241,8 +241,8 @@ def placed_share(part: jax.Array, axis_name: str | None) -> jax.Array:
     if axis_name is None:
         return part
     size = part.shape[0]
-    whole = jnp.zeros((size * count_over(axis_name), *part.shape[1:]), part.dtype)
-    return jax.lax.dynamic_update_slice_in_dim(whole, part, first_of_share(size, axis_name), 0)
+    whole = jnp.zeros((size * device_count(axis_name), *part.shape[1:]), part.dtype)
+    return jax.lax.dynamic_update_slice_in_dim(whole, part, share_offset(size, axis_name), 0)
 
 
 def mean_over(tree: Any, axis_name: str | None) -> Any:
@@ -255,19 +255,19 @@ def sum_over(tree: Any, axis_name: str | None) -> Any:
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
-def count_over(axis_name: str | None) -> int:
+def device_count(axis_name: str | None) -> int:
     """The number of devices."""
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def first_of_share(size: int, axis_name: str | None) -> jax.Array | int:
+def share_offset(size: int, axis_name: str | None) -> jax.Array | int:
     """The start of a device's share along the whole axis, for shares of `size`."""
     return 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
 
 
-def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:
+def device_key(key: jax.Array, axis_name: str | None) -> jax.Array:
     """A different key for each device; on one device the key itself."""
-    return key if count_over(axis_name) == 1 else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    return key if device_count(axis_name) == 1 else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
 
 def _mapped_over_runs(step: Callable[..., Any], stacked: Sequence[bool], at_once: int | None) -> Callable[..., Any]:

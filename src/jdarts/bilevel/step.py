@@ -12,7 +12,7 @@ from jdarts.bilevel.estimators import exact
 from jdarts.bilevel.problem import HypergradientFn, LossFn, Metrics, Problem, PyTree
 from jdarts.bilevel.updates import Signal, make_update
 from jdarts.errors import InputError
-from jdarts.parallel import mean_over, own_key
+from jdarts.parallel import device_key, mean_over
 from jdarts.xla.jax_compat import Tracer
 from jdarts.xla.outlined import outlined
 from jdarts.xla.trees import all_finite, apply_updates, global_norm
@@ -157,7 +157,7 @@ def bilevel_step(
         as a function of the weights too (`value_fn`).
     """
     # Noise in the loss, such as dropout, is each device's own.
-    step_key = own_key(jax.random.fold_in(state.key, state.step), axis_name)
+    step_key = device_key(jax.random.fold_in(state.key, state.step), axis_name)
     train_key, valid_key = jax.random.split(step_key)
 
     def average(tree: PyTree) -> PyTree:

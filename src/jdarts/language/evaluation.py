@@ -11,7 +11,7 @@ import numpy as np
 
 from jdarts.data.text import columns
 from jdarts.nets.language import token_losses
-from jdarts.parallel import placed_share, share, sum_over
+from jdarts.parallel import padded_share, share, sum_over
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 Evaluate = Callable[..., tuple[jax.Array, jax.Array]]
@@ -47,7 +47,7 @@ def evaluation_function(model: nn.Module, *, batch_statistics: bool = False) -> 
         prediction = read(train=True, mutable=["batch_stats"])[0] if batch_statistics else read(train=False)
         losses = token_losses(prediction.logits, targets)
         total = jnp.sum(jnp.where(mask, losses, jnp.zeros_like(losses)))
-        return sum_over((total, placed_share(prediction.hidden, axis_name)), axis_name)
+        return sum_over((total, padded_share(prediction.hidden, axis_name)), axis_name)
 
     return evaluate
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jdarts.errors import InputError
-from jdarts.parallel import count_over, share
+from jdarts.parallel import device_count, share
 
 
 def drop_path_factors(
@@ -33,7 +33,7 @@ def drop_path_factors(
     if isinstance(probability, (int, float)) and not 0 <= probability < 1:
         raise InputError(f"drop path with probability {probability}; give a number from 0 to below 1")
     keep = 1 - jnp.asarray(probability, dtype)
-    kept = jax.random.bernoulli(key, keep, (*shape[:-1], shape[-1] * count_over(axis_name)))
+    kept = jax.random.bernoulli(key, keep, (*shape[:-1], shape[-1] * device_count(axis_name)))
     return share(jnp.where(kept, 1 / keep, jnp.zeros((), dtype)), axis_name, axis=len(shape) - 1)
 
 

@@ -14,7 +14,7 @@ from jdarts.ops.dropped import dropped_product
 from jdarts.ops.norm import Moments
 from jdarts.ops.recurrent import running_moments_over_time
 from jdarts.ops.word_losses import word_losses
-from jdarts.parallel import count_over
+from jdarts.parallel import device_count
 from jdarts.relaxation import RECURRENT, SOFTMAX, Alphas, Mixture
 from jdarts.space import RecurrentSpace
 
@@ -180,7 +180,7 @@ class LanguageModel(nn.Module):
             if train and not self.is_initializing() and self.is_mutable_collection("batch_stats"):
                 assert result.moments is not None
                 count = jnp.asarray(tokens.shape[0] if length is None else length, jnp.int32) * (nodes + 1)
-                batch = tokens.shape[1] * count_over(self.axis_name)
+                batch = tokens.shape[1] * device_count(self.axis_name)
                 moments = running_moments_over_time(running, result.moments, batch, count)
                 mean.value, variance.value = moments
         dropped = result.outputs if masks.output is None else result.outputs * masks.output[None]

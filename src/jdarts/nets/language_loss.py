@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jdarts.bilevel import Estimate, HypergradientFn, LossFn, Problem
 from jdarts.nets.language import LanguageModel, Masks, Prediction, mean_loss, output_losses, regularisation
 from jdarts.nets.layers import OPERATION_KEY
-from jdarts.parallel import count_over, placed_share, share
+from jdarts.parallel import device_count, padded_share, share
 from jdarts.space import RecurrentSpace
 
 
@@ -64,7 +64,7 @@ def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | 
         )
         nll = mean_loss(losses_of(prediction, weights, batch), batch.length)
         extra = regularisation(prediction, activation=batch.activation, temporal=batch.temporal, length=batch.length)
-        metrics = {"nll": nll, "hidden": count_over(axis_name) * placed_share(prediction.hidden, axis_name)}
+        metrics = {"nll": nll, "hidden": device_count(axis_name) * padded_share(prediction.hidden, axis_name)}
         return nll + extra, (changed.get("batch_stats", {}), metrics)
 
     return loss_fn

@@ -14,7 +14,7 @@ from jdarts.ops.candidates import Begun, Implementation, Weights, factorized_red
 from jdarts.ops.norm import Affine, Moments, Plan, identity_plan, normalised_sum, running_moments
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.precision import wide_type
-from jdarts.parallel import count_over
+from jdarts.parallel import device_count
 from jdarts.space import cell_kinds
 
 
@@ -110,7 +110,7 @@ class NormalisedSum(nn.Module):
             return normalised_sum(weights, stacks, self.plan, running, affine)[0]
         outs, batch = normalised_sum(weights, stacks, self.plan, affine=affine)
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-            count = math.prod(stacks[0].shape[1:-1]) * count_over(self.plan.axis_name)
+            count = math.prod(stacks[0].shape[1:-1]) * device_count(self.plan.axis_name)
             mean.value, variance.value = running_moments(running, batch, count)
         return outs
 

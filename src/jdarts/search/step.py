@@ -12,7 +12,7 @@ from jdarts import bilevel
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.supernet import Supernet
-from jdarts.parallel import first_of_share, sum_over
+from jdarts.parallel import share_offset, sum_over
 from jdarts.relaxation import mean_entropy, mixture_entropies
 from jdarts.runs.images import shuffled_rows
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
@@ -173,7 +173,7 @@ def search_program(
         keys = jax.random.split(jax.random.fold_in(state.data_key, ~number.astype(jnp.uint32)))
 
         def batch(key: jax.Array, pixels: jax.Array, labels: jax.Array, chosen: jax.Array) -> Any:
-            first = first_of_share(chosen.shape[0], axis_name)
+            first = share_offset(chosen.shape[0], axis_name)
             return augment(key, pixels[chosen], augmentation, mean=mean, std=std, first=first), labels[chosen]
 
         new, metrics = bilevel.bilevel_step(

@@ -11,7 +11,7 @@ import optax
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.discrete import DiscreteNetwork
 from jdarts.ops.precision import wide_type
-from jdarts.parallel import first_of_share, mean_over, own_key, sum_over
+from jdarts.parallel import device_key, mean_over, share_offset, sum_over
 from jdarts.runs.images import Batch
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.xla.trees import all_finite, apply_updates, global_norm
@@ -162,7 +162,7 @@ def train_program(
             train=True,
             drop_path=drop_path if drops_paths else 0.0,
             mutable=["batch_stats"],
-            rngs={"drop_path": keys[0], "noise": own_key(keys[1], axis_name)},
+            rngs={"drop_path": keys[0], "noise": device_key(keys[1], axis_name)},
         )
         main = cross_entropy(logits, labels, label_smoothing=label_smoothing)
         accuracy = jnp.mean(right_answers(logits, labels).astype(logits.dtype))
@@ -178,7 +178,7 @@ def train_program(
         state: TrainState, batch: Batch, conditions: Conditions, *, axis_name: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step))
-        first = first_of_share(batch.rows.shape[0], axis_name)
+        first = share_offset(batch.rows.shape[0], axis_name)
         images = augment(keys[0], batch.images[batch.rows], augmentation, mean=mean, std=std, first=first, dtype=dtype)
         (total, (model_state, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(
             state.weights, state.model_state, images, batch.labels[batch.rows], conditions.drop_path, keys[1], axis_name

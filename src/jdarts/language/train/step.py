@@ -15,7 +15,7 @@ from jdarts.language.token_streams import StreamPosition, advance, next_segment,
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation
 from jdarts.nets.language_loss import Segment, losses_of, share_of_segment
-from jdarts.parallel import mean_over, placed_share, sum_over
+from jdarts.parallel import mean_over, padded_share, sum_over
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite
 from jdarts.xla.trees import all_finite, apply_updates
 
@@ -164,7 +164,7 @@ def train_program(
 
         (total, (told, hidden)), gradient = jax.value_and_grad(loss, has_aux=True)(state.weights)
         total, told, gradient = mean_over((total, told, gradient), axis_name)
-        hidden = sum_over(placed_share(hidden, axis_name), axis_name)
+        hidden = sum_over(padded_share(hidden, axis_name), axis_name)
         rate = config.learning_rate * piece.length.astype(jnp.float32) / config.batches.bptt
         updates, optimizer_state = optimizer(rate).update(gradient, state.optimizer_state, state.weights)
         weights = apply_updates(state.weights, updates)
