@@ -8,7 +8,8 @@ import plain_counts
 import pytest
 
 from jdarts import zoo
-from jdarts.describe.command import describe, main
+from jdarts.describe import describe
+from jdarts.describe.command import main
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.operations import OPERATIONS

@@ -10,7 +10,7 @@ import pytest
 import jdarts
 from jdarts import native, operations
 from jdarts.derivation import derive_genotype
-from jdarts.describe.command import describe
+from jdarts.describe import describe
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype, parse_genotype
 from jdarts.nets.discrete import cifar_network

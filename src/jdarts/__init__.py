@@ -20,11 +20,12 @@ from jdarts.bilevel import (
     init_state,
     unrolled,
 )
-from jdarts.derivation import derive_genotype, derive_recurrent_genotype
+from jdarts.derivation import derive_genotype, derive_recurrent_genotype, sample_genotype
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype, genotype_from_json, parse_genotype
 from jdarts.operations import register_activation, register_operation
 from jdarts.parallel import device_mesh, jit_step, pmap_step, shard_step, vmap_step
+from jdarts.relaxation import init_alphas
 from jdarts.space import RecurrentSpace, SearchSpace, darts_space, recurrent_space, uniform_space
 from jdarts.xla.allocator import keep_freed_memory
 
@@ -53,6 +54,7 @@ __all__ = [
     "finite_difference",
     "first_order",
     "genotype_from_json",
+    "init_alphas",
     "init_state",
     "jit_step",
     "keep_freed_memory",
@@ -62,6 +64,7 @@ __all__ = [
     "recurrent_space",
     "register_activation",
     "register_operation",
+    "sample_genotype",
     "shard_step",
     "uniform_space",
     "unrolled",

@@ -30,6 +30,7 @@ from jdarts.operations import implementation
 from jdarts.ops.candidates import Begun, up_to_last_norms
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.relaxation import SOFTMAX, Alphas, Mixture
+from jdarts.relaxation import init_alphas as init_alphas
 from jdarts.space import CellKind, SearchSpace, cell_kinds
 
 

@@ -1,0 +1,157 @@
+"""The size of a network of convolutional cells: weights and multiply-adds, part by part."""
+
+import dataclasses
+import json
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jdarts.errors import InputError
+from jdarts.genotype import Genotype, nodes_of
+from jdarts.nets.counts import Size, network_sizes, total
+from jdarts.nets.discrete import auxiliary_head_reads, cifar_network, imagenet_network
+from jdarts.nets.supernet import Supernet
+from jdarts.report.cell_text import cells_text, table_text
+from jdarts.runs.bounds import CELLS, CHANNELS, Bounds
+from jdarts.space import CELL_KINDS, SearchSpace, cell_kinds, uniform_space
+
+Kind = Literal["cifar", "imagenet", "search"]
+_DISCRETE = {"cifar": cifar_network, "imagenet": imagenet_network}
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A genotype and the size of a network of its cells.
+
+    Attributes:
+      genotype: the cells.
+      network: which network.
+      channels: channels of its first cells.
+      cells: number of its cells.
+      classes: number of its classes.
+      image_shape: `(H, W, C)` of its images.
+      parts: size of each part, in order; the auxiliary head, if there is one, last.
+    """
+
+    genotype: Genotype
+    network: Kind
+    channels: int
+    cells: int
+    classes: int
+    image_shape: tuple[int, int, int]
+    parts: dict[str, Size]
+
+    @property
+    def has_auxiliary(self) -> bool:
+        """Whether the network can have an auxiliary head for these images."""
+        return "auxiliary" in self.parts
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data. `params_auxiliary` is the number with the auxiliary head, null where there is none."""
+        size = total(self.parts)
+        return {
+            "network": self.network,
+            "channels": self.channels,
+            "cells": self.cells,
+            "classes": self.classes,
+            "image_shape": list(self.image_shape),
+            "params": size.weights,
+            "params_auxiliary": total(self.parts, auxiliary=True).weights if self.has_auxiliary else None,
+            "multiply_adds": size.multiply_adds,
+            "parts": {
+                part: {"params": own.weights, "multiply_adds": own.multiply_adds} for part, own in self.parts.items()
+            },
+            "genotype": json.loads(self.genotype.to_json()),
+        }
+
+    def to_text(self) -> str:
+        """As text: the cells, the network, a table of its parts."""
+        size, (height, width, channels) = total(self.parts), self.image_shape
+        weights = f"weights        {size.weights:,}"
+        if self.has_auxiliary:
+            weights += f" ({total(self.parts, auxiliary=True).weights:,} with the auxiliary head)"
+        kinds = dict(zip((f"cell{index}" for index in range(self.cells)), cell_kinds(self.cells)))
+        rows = [
+            [
+                part.replace("cell", "cell ") if part in kinds else part,
+                kinds.get(part, ""),
+                own.weights,
+                own.multiply_adds,
+            ]
+            for part, own in self.parts.items()
+        ]
+        return "\n\n".join(
+            [
+                str(self.genotype),
+                cells_text(self.genotype),
+                f"{self.network} network: {self.channels} channels, {self.cells} cells, {self.classes} classes, "
+                f"images {height}×{width}×{channels}\n{weights}\nmultiply-adds  {size.multiply_adds:,}",
+                table_text(("part", "kind", "weights", "multiply-adds"), rows),
+            ]
+        )
+
+
+def describe(
+    genotype: Genotype,
+    network: Kind = "cifar",
+    *,
+    channels: int | None = None,
+    cells: int | None = None,
+    classes: int | None = None,
+    image_size: int | None = None,
+    image_channels: int = 3,
+    space: SearchSpace | None = None,
+) -> Description:
+    """Counts a network's weights and multiply-adds; what is not given is the paper's. Nothing is compiled.
+
+    Args:
+      genotype: the cells.
+      network: `cifar`, `imagenet`, or `search` for the search network.
+      channels: channels of the first cells.
+      cells: number of cells.
+      classes: number of classes.
+      image_size: height and width of the images.
+      image_channels: channels of the images.
+      space: of the search network; the paper's operations on as many nodes as the genotype has, where it is not given.
+
+    Raises:
+      InputError: settings that make no network.
+    """
+    given = {"channels": channels, "cells": cells, "classes": classes, "image_size": image_size}
+    for name, value in (given | {"image_channels": image_channels}).items():
+        if value is not None:
+            _BOUNDS[name].check(name, value)
+    settings: Any = {name: given[name] for name in ("channels", "cells", "classes") if given[name] is not None}
+    inputs = ()
+    if network == "search":
+        space = space or _space_around(genotype)
+        made: Any = Supernet(space, **settings)
+        size = image_size or 32
+        shapes = {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in CELL_KINDS}
+        inputs = (shapes,)
+    else:
+        made = _DISCRETE[network](genotype, **settings)
+        size = image_size or (32 if network == "cifar" else 224)
+        made = made.clone(auxiliary=auxiliary_head_reads(made, size))
+    shape = (size, size, image_channels)
+    parts = network_sizes(made, shape, *inputs)
+    return Description(genotype, network, made.channels, made.cells, made.classes, shape, parts)
+
+
+_BOUNDS = {
+    "channels": CHANNELS,
+    "cells": CELLS,
+    "classes": Bounds(1, 1_000_000_000),
+    "image_size": Bounds(1, 65_536),
+    "image_channels": Bounds(1, 65_536),
+}
+
+
+def _space_around(genotype: Genotype) -> SearchSpace:
+    """The paper's operations on as many nodes as the genotype has."""
+    nodes = {len(nodes_of(getattr(genotype, kind), genotype.edges_per_node)) for kind in CELL_KINDS}
+    if len(nodes) > 1:
+        raise InputError(f"the cells have {' and '.join(map(str, sorted(nodes)))} nodes; no search network has both")
+    (count,) = nodes
+    return uniform_space(nodes=count)
