@@ -1,10 +1,11 @@
+import dataclasses
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from jdarts.data import NAMES, ImageSplit, halves, load
+from jdarts.data import NAMES, ImageSplit, halves, load, loading, register_images
 from jdarts.errors import InputError
 
 
@@ -147,3 +148,37 @@ def test_importing_is_light():
     code = f"import sys, jdarts.data; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def own_table(monkeypatch):
+    """The table of sets as a test may change it."""
+    monkeypatch.setattr(loading, "_LOADERS", dict(loading._LOADERS))
+
+
+def test_a_registered_set_is_found_by_its_name(own_table):
+    folders = []
+
+    def loader(data_dir):
+        folders.append(data_dir)
+        return dataclasses.replace(load("digits"), name="my-digits")
+
+    register_images("my-digits", loader)
+    assert load("my-digits").name == "my-digits"
+    assert load("my-digits", "here").fingerprint == load("my-digits").fingerprint
+    assert folders == [None, "here", None]
+    with pytest.raises(InputError, match="did you mean 'my-digits'"):
+        load("mydigits")
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "imagenet2012", "ptb", "sotu", "", "a/b", "..", " ", 3])
+def test_names_that_are_taken_or_no_names_are_not_registered(own_table, name):
+    with pytest.raises(InputError, match=r"already|give letters"):
+        register_images(name, lambda data_dir: load("digits"))
+
+
+@pytest.mark.parametrize("returned", [None, "digits", load("digits")])
+def test_a_loader_returns_a_set_of_its_name(own_table, returned):
+    register_images("mine", lambda data_dir: returned)
+    with pytest.raises(InputError, match="the loader of mine returns"):
+        load("mine")
