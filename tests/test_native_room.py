@@ -4,7 +4,9 @@ import re
 import stat
 import subprocess
 import sys
-from functools import cache, partial
+import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,7 +17,7 @@ import pytest
 from jdarts import native
 from jdarts.files.locked_folders import locked_folder
 from jdarts.files.user_cache import is_private_file
-from jdarts.native import build, rules
+from jdarts.native import build, libraries, rules
 from jdarts.nets.language import output_losses
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.highway import mixed_highway
@@ -26,26 +28,27 @@ from jdarts.ops.search_cell import search_cell
 from jdarts.ops.separable import separable_conv
 from jdarts.xla.leaves import join_leaves, split_leaves
 
-LOAD = "from jdarts.native.build import load_library; load_library()"
+LEAVES = build.Library("leaves", ("leaves.cc",), "float")
+LOAD = f"from jdarts.native.build import Library, load_library; load_library({LEAVES})"
 
 
 @pytest.fixture(scope="module")
 def library():
     """The path of the library that this machine's compiler builds."""
     try:
-        return Path(build.load_library()._name)
+        return Path(build.load_library(LEAVES)._name)
     except build.BuildError as error:
         pytest.skip(f"no native library: {error}")
 
 
 @pytest.fixture
 def compiler(library, tmp_path, monkeypatch):
-    """A stand-in for the compiler that copies the finished library, and an empty cache; its log of runs."""
+    """A stand-in for the compiler that copies the finished library, and an empty cache; its log of libraries."""
     script, log = tmp_path / "compiler", tmp_path / "compiler.log"
     script.write_text(
         "#!/bin/sh\n"
         'test "$1" = --version && { echo 1; exit; }\n'
-        f"echo run >> {log}\n"
+        f'case " $* " in *" -shared "*) echo run >> {log};; esac\n'
         "sleep 0.3\n"
         'while test "$1" != -o; do shift; done\n'
         f'cp {library} "$2"\n'
@@ -59,7 +62,8 @@ def compiler(library, tmp_path, monkeypatch):
 @pytest.fixture
 def unregistered(monkeypatch):
     """As in a process that has not used the native kernel yet."""
-    monkeypatch.setattr(rules, "_registered", cache(rules._registered.__wrapped__))
+    monkeypatch.setattr(libraries, "_loading", {})
+    libraries._say_without.cache_clear()
 
 
 def every_primitive(x, kernels):
@@ -114,7 +118,12 @@ def lowered():
 
 
 def native_calls(text):
-    return set(re.findall(r"@jdarts_(\w+)", text))
+    """The native functions that a program calls, all of them for numbers of float64."""
+    return set(re.findall(r"@jdarts_(\w+)_float64", text))
+
+
+def native_functions():
+    return {function for functions in rules._RULES.values() for function in functions}
 
 
 def runs(log):
@@ -123,7 +132,7 @@ def runs(log):
 
 def test_native_kernels_are_used_unless_switched_off(library, monkeypatch):
     monkeypatch.delenv("JDARTS_NATIVE", raising=False)
-    assert native_calls(lowered()) == set(rules._RULES)
+    assert native_calls(lowered()) == native_functions()
     monkeypatch.setenv("JDARTS_NATIVE", "0")
     assert not native_calls(lowered())
 
@@ -149,8 +158,8 @@ def test_without_a_working_compiler_one_line_says_so(variable, unregistered, mon
 
 
 def test_library_is_built_once(compiler):
-    build.load_library()
-    build.load_library()
+    build.load_library(LEAVES)
+    build.load_library(LEAVES)
     assert runs(compiler) == 1
     (kept,) = build.cache_folder().iterdir()
     assert kept.suffix == ".so"
@@ -158,12 +167,12 @@ def test_library_is_built_once(compiler):
 
 @pytest.mark.parametrize("damage", ["cut", "changed"])
 def test_damaged_library_is_built_again(compiler, damage):
-    build.load_library()
+    build.load_library(LEAVES)
     (kept,) = build.cache_folder().iterdir()
     whole = kept.read_bytes()
     kept.unlink()  # the loaded file itself must not change under this process
     kept.write_bytes(whole[:5000] if damage == "cut" else whole[:5000] + b"?" + whole[5001:])
-    build.load_library()
+    build.load_library(LEAVES)
     assert runs(compiler) == 2
     assert [path.read_bytes() == whole for path in build.cache_folder().iterdir()] == [True]
 
@@ -171,7 +180,7 @@ def test_damaged_library_is_built_again(compiler, damage):
 def test_library_and_folder_are_the_users_alone(compiler):
     mask = os.umask(0)
     try:
-        build.load_library()
+        build.load_library(LEAVES)
     finally:
         os.umask(mask)
     (kept,) = build.cache_folder().iterdir()
@@ -198,42 +207,42 @@ def make_a_link(path):
 
 @pytest.mark.parametrize("change", [pytest.param(give_away, marks=needs_root), open_to_all, make_a_link])
 def test_a_library_that_others_may_have_put_there_is_built_again(compiler, change):
-    build.load_library()
+    build.load_library(LEAVES)
     (kept,) = build.cache_folder().iterdir()
     change(kept)
-    build.load_library()
+    build.load_library(LEAVES)
     assert runs(compiler) == 2
     assert is_private_file(kept)
 
 
 def test_a_library_in_a_folder_that_all_may_write_to_is_built_again(compiler):
-    build.load_library()
+    build.load_library(LEAVES)
     build.cache_folder().chmod(0o777)
-    build.load_library()
+    build.load_library(LEAVES)
     assert runs(compiler) == 2
     assert stat.S_IMODE(build.cache_folder().stat().st_mode) == 0o700
 
 
 @needs_root
 def test_a_folder_of_another_user_is_not_used(compiler, caplog):
-    build.load_library()
+    build.load_library(LEAVES)
     before = sorted(build.cache_folder().iterdir())
     os.chown(build.cache_folder(), OTHER, -1)
-    build.load_library()
+    build.load_library(LEAVES)
     assert runs(compiler) == 2
     assert "belongs to another user" in caplog.text
     assert sorted(build.cache_folder().iterdir()) == before
 
 
 def test_builds_that_were_killed_leave_nothing_and_running_ones_stay(compiler):
-    build.load_library()
+    build.load_library(LEAVES)
     folder = build.cache_folder()
     (folder / "build-killed").mkdir()
-    (folder / "build-killed" / "kernels.so").touch()
+    (folder / "build-killed" / "leaves.so").touch()
     with locked_folder(folder, "build-") as running:
-        build.load_library()
+        build.load_library(LEAVES)
         assert running.is_dir()
-        assert sorted(path.name[:6] for path in folder.iterdir()) == ["build-", "kernel"]
+        assert sorted(path.name[:6] for path in folder.iterdir()) == ["build-", "leaves"]
     assert runs(compiler) == 1
 
 
@@ -241,7 +250,7 @@ def test_unwritable_cache_folder(compiler, monkeypatch, tmp_path, caplog):
     """A file in the place of the folder stands for all reasons, also for root."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    build.load_library()
+    build.load_library(LEAVES)
     assert "no cache folder" in caplog.text
     assert runs(compiler) == 1
 
@@ -253,5 +262,60 @@ def test_processes_that_build_at_once(compiler):
         assert process.returncode == 0, errors
     assert [path.suffix for path in build.cache_folder().iterdir()] == [".so"]
     before = runs(compiler)
-    build.load_library()
+    build.load_library(LEAVES)
     assert runs(compiler) == before
+
+
+def test_parts_of_a_library_are_compiled_at_the_same_time_and_linked(compiler, monkeypatch, tmp_path):
+    """The stand-in waits in each part for the other one."""
+    script = Path(os.environ["CXX"])
+    script.write_text(
+        script.read_text().replace(
+            "sleep 0.3\n",
+            f'case " $* " in *" -c "*) touch {tmp_path}/part-$$\n'
+            f"for turn in $(seq 200); do test $(ls {tmp_path}/part-* | wc -l) = 2 && break; sleep 0.1; done\n"
+            f"test $turn = 200 && exit 1;; esac\n",
+        )
+    )
+    build.load_library(build.Library("both", ("leaves.cc", "tiles.cc"), "float"))
+    assert runs(compiler) == 1
+    assert [path.name[:11] for path in build.cache_folder().iterdir()] == ["both-float-"]
+
+
+def test_a_part_that_fails_ends_the_others(compiler, tmp_path):
+    script = Path(os.environ["CXX"])
+    script.write_text(
+        script.read_text().replace("sleep 0.3\n", 'case "$*" in *leaves.cc*) exit 1;; *) sleep 60;; esac\n')
+    )
+    begun = time.monotonic()
+    with pytest.raises(build.BuildError, match="failed with exit code 1"):
+        build.load_library(build.Library("both", ("leaves.cc", "tiles.cc"), "float"))
+    assert time.monotonic() - begun < 30
+    assert not list(build.cache_folder().iterdir())
+
+
+def test_each_type_of_numbers_has_functions_of_its_own(library):
+    def of_type(dtype):
+        operands = [jax.ShapeDtypeStruct((2, 3), dtype)] * 2
+        return jax.jit(lambda a, b: join_leaves([a, b])).lower(*operands).as_text()
+
+    assert "@jdarts_join_float32" in of_type(np.float32)
+    assert "@jdarts_join_float64" in of_type(np.float64)
+
+
+def test_a_library_is_built_in_the_background_and_waited_for_where_it_is_needed(compiler, unregistered, monkeypatch):
+    asked = threading.Event()
+    load = build.load_library
+
+    def slow(library):
+        assert asked.wait(60)
+        return load(library)
+
+    monkeypatch.setattr(libraries, "load_library", slow)
+    native.build_early(native.LEAVES, dtype=np.float32)
+    threading.Timer(0.5, asked.set).start()
+    assert native.lowering("join", np.float32) is not None
+    assert asked.is_set()
+    assert runs(compiler) == 1
+    native.build_early(native.LEAVES, dtype=np.float16)
+    assert [library.number for library in libraries._loading] == ["float"]

@@ -1,4 +1,4 @@
-"""The native library: compiled at first use for this machine, and kept in the user's cache folder."""
+"""Native libraries: compiled at first use for this machine, and kept in the user's cache folder."""
 
 import contextlib
 import ctypes
@@ -8,10 +8,12 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -19,18 +21,32 @@ from jdarts.files.locked_folders import abandoned_folder, locked_folder
 from jdarts.files.user_cache import cache_folder, is_private_file, private_folder, remove
 
 _SOURCES = Path(__file__).parent / "kernel"
-_FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-DNDEBUG")
+_FLAGS = ("-O3", "-std=c++17", "-fPIC", "-DNDEBUG")
 _TIMEOUT_S = 600
 
 _log = logging.getLogger(__name__)
 
 
 class BuildError(Exception):
-    """The native library cannot be had on this machine; the text says why, for a log line."""
+    """A native library cannot be built on this machine; the text says why, for a log line."""
 
 
-def load_library() -> ctypes.CDLL:
-    """Load the native library from the cache folder, after building it there if need be.
+class Library(NamedTuple):
+    """A native library.
+
+    Attributes:
+      name: begins the name of its file.
+      sources: files of the kernel folder, each compiled by a process.
+      number: the type of its numbers, `float` or `double`.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    number: str
+
+
+def load_library(library: Library) -> ctypes.CDLL:
+    """Load a native library from the cache folder, after building it there if need be.
 
     A cached file is named after what it was built from (sources, jaxlib, compiler, flags, processor) and
     after its own contents, so a stale or damaged one is never loaded, and neither is one that another user
@@ -41,29 +57,29 @@ def load_library() -> ctypes.CDLL:
         BuildError: if there is no compiler, it fails, or its result cannot be loaded.
     """
     compiler = find_compiler()
-    key = _key(compiler)
+    key = _key(compiler, library)
     try:
-        path = _cached(compiler, key)
+        path = _cached(compiler, library, key)
     except OSError as error:
         _log.warning("the native kernels are built for this process alone: no cache folder (%s)", error)
         with tempfile.TemporaryDirectory(prefix="jdarts-") as folder:
-            return _load(_compile(compiler, Path(folder)))
+            return _load(_compile(compiler, library, Path(folder)))
     return _load(path)
 
 
-def _cached(compiler: list[str], key: str) -> Path:
-    """The library in the cache folder; built there under a name of its own and then moved, if there is none."""
+def _cached(compiler: list[str], library: Library, key: str) -> Path:
+    """The library in the cache folder; built there in a folder that is locked and then moved, if there is none."""
     folder = private_folder(cache_folder())
     for workshop in folder.glob("build-*"):
         # A build that runs now keeps its own.
         with contextlib.suppress(OSError), abandoned_folder(workshop):
             pass
-    for path in sorted(folder.glob(f"kernels-{key}-*.so")):
+    for path in sorted(folder.glob(f"{key}-*.so")):
         if is_private_file(path) and path.name == _file_name(key, path):
             return path
         remove(path)
     with locked_folder(folder, "build-") as workshop:
-        built = _compile(compiler, workshop)
+        built = _compile(compiler, library, workshop)
         built.chmod(0o700)
         path = folder / _file_name(key, built)
         os.replace(built, path)
@@ -84,32 +100,71 @@ def find_compiler() -> list[str]:
 
 
 def _run(command: list[str]) -> str:
+    (output,) = _run_together([command])
+    return output
+
+
+def _run_together(commands: list[list[str]]) -> list[str]:
+    """What commands print that run at the same time."""
+    started: list[subprocess.Popen[str]] = []
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        started.extend(map(_started, commands))
+        return [_output(command[0], process) for command, process in zip(commands, started)]
+    finally:
+        for process in started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def _started(command: list[str]) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,  # Ctrl-C stops the run, and is no error of the compiler
+        )
+    except OSError as error:
         raise BuildError(f"{command[0]} did not run: {error}") from error
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        raise BuildError(f"{command[0]} failed with exit code {done.returncode}: {' '.join(lines[:1])}".strip(": "))
-    return done.stdout
 
 
-def _compile(compiler: list[str], folder: Path) -> Path:
-    _log.info("building the native kernels with %s (about a minute, once)", compiler[0])
-    library = folder / "kernels.so"
-    command = [
-        *compiler,
-        *_FLAGS,
-        f"-isystem{jax.ffi.include_dir()}",
-        str(_SOURCES / "ffi.cc"),
-        "-o",
-        str(library),
-    ]
+def _output(compiler: str, process: subprocess.Popen[str]) -> str:
     try:
-        _run([*command, "-march=native"])
+        output, errors = process.communicate(timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{compiler} did not end in {_TIMEOUT_S} s") from error
+    if process.returncode:
+        lines = [line for line in errors.splitlines() if "error" in line] or errors.splitlines()
+        raise BuildError(f"{compiler} failed with exit code {process.returncode}: {' '.join(lines[:1])}".strip(": "))
+    return output
+
+
+def _compile(compiler: list[str], library: Library, folder: Path) -> Path:
+    _log.info("building the native library of %s for %s with %s (once)", library.name, library.number, compiler[0])
+    try:
+        objects = _compile_sources([*compiler, "-march=native"], library, folder)
     except BuildError:
-        _run(command)  # some compilers do not know the option for some processors
-    return library
+        # Some compilers do not know the option for some processors.
+        objects = _compile_sources(compiler, library, folder)
+    path = folder / f"{library.name}.so"
+    _run([*compiler, "-shared", *map(str, objects), "-o", str(path)])
+    return path
+
+
+def _compile_sources(compiler: list[str], library: Library, folder: Path) -> list[Path]:
+    flags = [*_FLAGS, f"-DJDARTS_TYPE={library.number}", f"-isystem{jax.ffi.include_dir()}"]
+    objects = [folder / f"{source}.o" for source in library.sources]
+    _run_together(
+        [
+            [*compiler, *flags, "-c", str(_SOURCES / source), "-o", str(path)]
+            for source, path in zip(library.sources, objects)
+        ]
+    )
+    return objects
 
 
 def _load(path: Path) -> ctypes.CDLL:
@@ -119,11 +174,13 @@ def _load(path: Path) -> ctypes.CDLL:
         raise BuildError(f"the built library does not load: {error}") from error
 
 
-def _key(compiler: list[str]) -> str:
+def _key(compiler: list[str], library: Library) -> str:
+    """The beginning of the names of the library's files: what it is and what it is built from."""
     parts = [path.name.encode() + path.read_bytes() for path in sorted(_SOURCES.iterdir())]
-    parts += [repr(part).encode() for part in (compiler, _FLAGS, metadata.version("jaxlib"), _processor())]
+    parts += [repr(part).encode() for part in (compiler, _FLAGS, library, metadata.version("jaxlib"), _processor())]
     parts.append(_run([*compiler, "--version"]).encode())
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    return f"{library.name}-{library.number}-{digest}"
 
 
 def _processor() -> str:
@@ -137,4 +194,4 @@ def _processor() -> str:
 
 
 def _file_name(key: str, path: Path) -> str:
-    return f"kernels-{key}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.so"
+    return f"{key}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.so"

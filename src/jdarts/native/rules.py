@@ -1,17 +1,14 @@
-"""How the primitives are lowered to the native CPU kernel, where there is one."""
+"""How the primitives are lowered to the native functions for CPUs, where there are some."""
 
-import logging
 import os
-import threading
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.native.build import BuildError, load_library
+from jdarts.native.libraries import IMAGES, LEAVES, NUMBERS, RECURRENT, make_known, target
 from jdarts.xla.jax_compat import (
     LoweringRule,
     LoweringRuleContext,
@@ -22,21 +19,19 @@ from jdarts.xla.jax_compat import (
     register_lowering,
 )
 
-_lock = threading.Lock()
-_log = logging.getLogger(__name__)
-
 
 def lowering(function: str, dtype: Any) -> LoweringRule | None:
     """The native lowering rule of a primitive, called with its operands and parameters.
 
     None where XLA's own operations are to be used: for other types than float32 and float64, with
-    `JDARTS_NATIVE=0` in the environment, and where the native library cannot be built (which is logged once).
+    `JDARTS_NATIVE=0` in the environment, and where the function's library cannot be built (which is logged once). Waits
+    for a library that is being built.
     """
-    if dtype not in (np.float32, np.float64) or os.environ.get("JDARTS_NATIVE") == "0":
+    dtype = np.dtype(dtype)
+    if dtype not in NUMBERS or os.environ.get("JDARTS_NATIVE") == "0":
         return None
-    with _lock:
-        usable = _registered()
-    return _RULES.get(function) if usable else None
+    library = next(name for name, rules in _RULES.items() if function in rules)
+    return _RULES[library][function] if make_known(function, library, dtype) else None
 
 
 def is_native_here(function: str, dtype: Any) -> bool:
@@ -86,33 +81,27 @@ def define_lowering(
 
 def _native_rule(function: str, operands: Sequence[Any]) -> LoweringRule | None:
     """The native rule where all numbers have one type that it knows."""
-    types = {operand.dtype for operand in operands if jnp.issubdtype(operand.dtype, jnp.floating)}
+    types = _number_types(operands)
     return lowering(function, types.pop()) if len(types) == 1 else None
 
 
-@cache
-def _registered() -> bool:
-    """Whether the native functions are known to XLA, after building and registering them the first time."""
-    try:
-        library = load_library()
-    except BuildError as error:
-        _log.warning("XLA's own operations take the place of the native kernels, many times slower on a CPU: %s", error)
-        return False
-    for name in _RULES:
-        function = getattr(library, f"jdarts_{name}")
-        jax.ffi.register_ffi_target(_target(name), jax.ffi.pycapsule(function), platform="cpu")
-    return True
+def _number_types(operands: Sequence[Any]) -> set[np.dtype]:
+    return {operand.dtype for operand in operands if jnp.issubdtype(operand.dtype, jnp.floating)}
 
 
-def _target(function: str) -> str:
-    return f"jdarts_{function}"
+def _target(ctx: LoweringRuleContext, function: str) -> str:
+    (dtype,) = _number_types(ctx.avals_in)
+    return target(function, dtype)
+
+
+def _call(ctx: LoweringRuleContext, function: str, *operands: Any, aliases: Any = None, **attributes: Any) -> Any:
+    lowered = jax.ffi.ffi_lowering(_target(ctx, function), operand_output_aliases=aliases)
+    return lowered(ctx, *operands, **attributes)
 
 
 def _depthwise(function: str) -> LoweringRule:
     def rule(ctx: LoweringRuleContext, *operands: Any, gated: bool, stride: int, dilation: int, **sizes: int) -> Any:
-        return jax.ffi.ffi_lowering(_target(function))(
-            ctx, *operands, stride=np.int64(stride), dilation=np.int64(dilation)
-        )
+        return _call(ctx, function, *operands, stride=np.int64(stride), dilation=np.int64(dilation))
 
     return rule
 
@@ -120,11 +109,13 @@ def _depthwise(function: str) -> LoweringRule:
 def _kernel_gradient(
     ctx: LoweringRuleContext, *operands: Any, gated: bool, stride: int, dilation: int, size: int
 ) -> Any:
+    name = _target(ctx, "depthwise_kernel_gradient")
+
     def gradient(x: jax.Array, y: jax.Array, *gate: jax.Array) -> jax.Array:
         sources, targets, batch, height, _, channels = y.shape
         kernels = jax.ShapeDtypeStruct((sources, targets, size, size, channels), x.dtype)
         partials = jax.ShapeDtypeStruct((_chunks(sources, batch, height), *kernels.shape), x.dtype)
-        call = jax.ffi.ffi_call(_target("depthwise_kernel_gradient"), (kernels, partials))
+        call = jax.ffi.ffi_call(name, (kernels, partials))
         return call(x, y, *gate, stride=np.int64(stride), dilation=np.int64(dilation))[0]
 
     return lower_fun(gradient, multiple_results=False)(ctx, *operands)
@@ -136,51 +127,47 @@ def _chunks(sources: int, batch: int, height: int) -> int:
 
 
 def _combine(ctx: LoweringRuleContext, *operands: Any, tables: int, routes: Any, sizes: tuple[int, ...]) -> Any:
+    name = _target(ctx, "combine")
+
     def combine(*operands: jax.Array) -> Sequence[jax.Array]:
         outs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in ctx.avals_out]
         weights = operands[0] if tables == 1 else jnp.concatenate(operands[:tables])
-        return jax.ffi.ffi_call(_target("combine"), outs)(weights, *operands[tables:], routes=_flat(routes))
+        return jax.ffi.ffi_call(name, outs)(weights, *operands[tables:], routes=_flat(routes))
 
     return lower_fun(combine, multiple_results=True)(ctx, *operands)
 
 
 def _products(ctx: LoweringRuleContext, *operands: Any, num_x: int, routes: Any) -> Any:
-    return jax.ffi.ffi_lowering(_target("products"))(ctx, *operands, routes=_flat(routes), num_x=np.int64(num_x))
+    return _call(ctx, "products", *operands, routes=_flat(routes), num_x=np.int64(num_x))
 
 
 def _plain(function: str) -> LoweringRule:
     def rule(ctx: LoweringRuleContext, *operands: Any) -> Any:
-        return jax.ffi.ffi_lowering(_target(function))(ctx, *operands)
+        return _call(ctx, function, *operands)
 
     return rule
 
 
 def _pointwise(ctx: LoweringRuleContext, *operands: Any, sums: tuple[int, ...], transposed: bool) -> Any:
-    return jax.ffi.ffi_lowering(_target("pointwise"))(
-        ctx, *operands, sums=np.array(sums, np.int64), transposed=np.int64(transposed)
-    )
+    return _call(ctx, "pointwise", *operands, sums=np.array(sums, np.int64), transposed=np.int64(transposed))
 
 
 def _separable(function: str) -> LoweringRule:
     def rule(
         ctx: LoweringRuleContext, *operands: Any, terms: Any, gated: bool, stride: int, dilation: int, **sizes: int
     ) -> Any:
-        return jax.ffi.ffi_lowering(_target(function))(
-            ctx, *operands, terms=_flat(terms), stride=np.int64(stride), dilation=np.int64(dilation)
-        )
+        return _call(ctx, function, *operands, terms=_flat(terms), stride=np.int64(stride), dilation=np.int64(dilation))
 
     return rule
 
 
 def _separable_pull(ctx: LoweringRuleContext, *operands: Any, stride: int, dilation: int) -> Any:
-    return jax.ffi.ffi_lowering(_target("separable_pull"))(
-        ctx, *operands, stride=np.int64(stride), dilation=np.int64(dilation)
-    )
+    return _call(ctx, "separable_pull", *operands, stride=np.int64(stride), dilation=np.int64(dilation))
 
 
 def _pool(function: str) -> LoweringRule:
     def rule(ctx: LoweringRuleContext, *operands: Any, stride: int, **sizes: int) -> Any:
-        return jax.ffi.ffi_lowering(_target(function))(ctx, *operands, stride=np.int64(stride))
+        return _call(ctx, function, *operands, stride=np.int64(stride))
 
     return rule
 
@@ -189,7 +176,7 @@ def _in_place(function: str, result: int) -> LoweringRule:
     """A function with a result that takes the place of the first operand, where that is not needed any more."""
 
     def rule(ctx: LoweringRuleContext, *operands: Any) -> Any:
-        return jax.ffi.ffi_lowering(_target(function), operand_output_aliases={0: result})(ctx, *operands)
+        return _call(ctx, function, *operands, aliases={0: result})
 
     return rule
 
@@ -197,47 +184,51 @@ def _in_place(function: str, result: int) -> LoweringRule:
 def _search_cell(function: str) -> LoweringRule:
     def rule(ctx: LoweringRuleContext, *operands: Any, concat: tuple[int, ...], **asked_for: bool) -> Any:
         del asked_for
-        return jax.ffi.ffi_lowering(_target(function))(ctx, *operands, concat=np.array(concat, np.int64))
+        return _call(ctx, function, *operands, concat=np.array(concat, np.int64))
 
     return rule
 
 
 def _part(ctx: LoweringRuleContext, vector: Any, *, lengths: tuple[int, ...]) -> Any:
-    return jax.ffi.ffi_lowering(_target("part"))(ctx, vector)
+    return _call(ctx, "part", vector)
 
 
 def _flat(routes: Any) -> np.ndarray:
     return np.array(routes, np.int64).reshape(-1)
 
 
-_RULES = {
-    "depthwise_forward": _depthwise("depthwise_forward"),
-    "depthwise_input_gradient": _depthwise("depthwise_input_gradient"),
-    "depthwise_kernel_gradient": _kernel_gradient,
-    "combine": _combine,
-    "products": _products,
-    "moments": _plain("moments"),
-    "pointwise": _pointwise,
-    "pointwise_gradient": _plain("pointwise_gradient"),
-    "separable": _separable("separable"),
-    "separable_back": _separable("separable_back"),
-    "separable_pull": _separable_pull,
-    "join": _plain("join"),
-    "part": _part,
-    "mixed_highway": _plain("mixed_highway"),
-    "mixed_highway_backward": _plain("mixed_highway_backward"),
-    "mixed_highway_second": _plain("mixed_highway_second"),
-    "search_cell": _search_cell("search_cell"),
-    "search_cell_backward": _search_cell("search_cell_backward"),
-    "search_cell_tangent": _search_cell("search_cell_tangent"),
-    "search_cell_backward_tangent": _search_cell("search_cell_backward_tangent"),
-    "dropped_product": _plain("dropped_product"),
-    "dropped_pull": _plain("dropped_pull"),
-    "dropped_outer": _plain("dropped_outer"),
-    "word_losses": _in_place("word_losses", 1),
-    "word_losses_tangent": _in_place("word_losses_tangent", 1),
-    "word_losses_pull": _in_place("word_losses_pull", 0),
-    "max_pool": _pool("max_pool"),
-    "pool_gather": _pool("pool_gather"),
-    "pool_scatter": _pool("pool_scatter"),
+#: The functions of each library.
+_RULES: dict[str, dict[str, LoweringRule]] = {
+    IMAGES: {
+        "depthwise_forward": _depthwise("depthwise_forward"),
+        "depthwise_input_gradient": _depthwise("depthwise_input_gradient"),
+        "depthwise_kernel_gradient": _kernel_gradient,
+        "combine": _combine,
+        "products": _products,
+        "moments": _plain("moments"),
+        "pointwise": _pointwise,
+        "pointwise_gradient": _plain("pointwise_gradient"),
+        "separable": _separable("separable"),
+        "separable_back": _separable("separable_back"),
+        "separable_pull": _separable_pull,
+        "max_pool": _pool("max_pool"),
+        "pool_gather": _pool("pool_gather"),
+        "pool_scatter": _pool("pool_scatter"),
+    },
+    RECURRENT: {
+        "mixed_highway": _plain("mixed_highway"),
+        "mixed_highway_backward": _plain("mixed_highway_backward"),
+        "mixed_highway_second": _plain("mixed_highway_second"),
+        "search_cell": _search_cell("search_cell"),
+        "search_cell_backward": _search_cell("search_cell_backward"),
+        "search_cell_tangent": _search_cell("search_cell_tangent"),
+        "search_cell_backward_tangent": _search_cell("search_cell_backward_tangent"),
+        "dropped_product": _plain("dropped_product"),
+        "dropped_pull": _plain("dropped_pull"),
+        "dropped_outer": _plain("dropped_outer"),
+        "word_losses": _in_place("word_losses", 1),
+        "word_losses_tangent": _in_place("word_losses_tangent", 1),
+        "word_losses_pull": _in_place("word_losses_pull", 0),
+    },
+    LEAVES: {"join": _plain("join"), "part": _part},
 }

@@ -31,13 +31,10 @@ T* thread_buffer(Index count) {
   return buffer.get();
 }
 
-// Calls work(unit) once for each unit in [0, units), in any order, on at most `threads` threads, and returns when all
-// are done.
-//
-// The caller takes units too, and waits only for units that another thread has begun. A helper that the pool starts
-// late finds nothing left and touches only the shared counters, so the pool may run it at any time or block.
-template <typename Pool, typename Work>
-void parallel_for(Pool& pool, Index threads, Index units, const Work& work) {
+// `parallel_for` with its work as a function and what that is called with, so that the code of the work is compiled once, and
+// not once for each of the threads that may come to it.
+template <typename Pool>
+void share_out(Pool& pool, Index threads, Index units, void (*call)(const void*, Index), const void* work) {
   struct Shared {
     std::atomic<Index> next{0};
     std::atomic<Index> open;
@@ -46,15 +43,15 @@ void parallel_for(Pool& pool, Index threads, Index units, const Work& work) {
   };
   const Index helpers = std::min({static_cast<Index>(pool.num_threads()), threads, units}) - 1;
   if (helpers < 1) {
-    for (Index unit = 0; unit < units; ++unit) work(unit);
+    for (Index unit = 0; unit < units; ++unit) call(work, unit);
     return;
   }
   auto shared = std::make_shared<Shared>();
   shared->open = units;
-  auto help = [shared, units, work = &work] {
+  auto help = [shared, units, call, work] {
     Index unit;
     while ((unit = shared->next.fetch_add(1)) < units) {
-      (*work)(unit);
+      call(work, unit);
       if (shared->open.fetch_sub(1) == 1) {
         std::lock_guard<std::mutex> lock(shared->mutex);
         shared->finished.notify_all();
@@ -65,6 +62,16 @@ void parallel_for(Pool& pool, Index threads, Index units, const Work& work) {
   help();
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->finished.wait(lock, [&] { return shared->open.load() == 0; });
+}
+
+// Calls work(unit) once for each unit in [0, units), in any order, on at most `threads` threads, and returns when all
+// are done.
+//
+// The caller takes units too, and waits only for units that another thread has begun. A helper that the pool starts
+// late finds nothing left and touches only the shared counters, so the pool may run it at any time or block.
+template <typename Pool, typename Work>
+void parallel_for(Pool& pool, Index threads, Index units, const Work& work) {
+  share_out(pool, threads, units, [](const void* work, Index unit) { (*static_cast<const Work*>(work))(unit); }, &work);
 }
 
 }  // namespace jdarts
