@@ -11,7 +11,7 @@ import optax
 
 from jdarts.errors import InputError
 from jdarts.xla.jaxprs import reads
-from jdarts.xla.trees import all_finite
+from jdarts.xla.trees import all_finite, map_entries
 
 PyTree = Any
 
@@ -120,7 +120,12 @@ def pulled_back(pull: Callable[..., Any], cotangents: PyTree) -> Any:
             f"the weight optimiser's update has no derivative ({_first_line(error)}); use first_order(), or a virtual_optimizer "
             "with the same state"
         ) from error
-    return jax.tree.map(lambda a, b: agreed(a, b) if _is_float(a) else a, first, second)
+    leaves, structure = jax.tree.flatten(first)
+    floats = [place for place, leaf in enumerate(leaves) if _is_float(leaf)]
+    others = jax.tree.leaves(second)
+    for place, leaf in zip(floats, map_entries(agreed, *([each[n] for n in floats] for each in (leaves, others)))):
+        leaves[place] = leaf
+    return jax.tree.unflatten(structure, leaves)
 
 
 def stays_finite(given: PyTree, pulled: PyTree) -> jax.Array:

@@ -189,8 +189,14 @@ def _search_cell(function: str) -> LoweringRule:
     return rule
 
 
-def _part(ctx: LoweringRuleContext, vector: Any, *, lengths: tuple[int, ...]) -> Any:
-    return _call(ctx, "part", vector)
+def _leaves(function: str) -> LoweringRule:
+    def rule(ctx: LoweringRuleContext, *operands: Any, mapped: bool, shapes: Any = None) -> Any:
+        del shapes
+        first: Any = ctx.avals_in[0]
+        rows = first.shape[0] if mapped else 1
+        return _call(ctx, function, *operands, rows=np.int64(rows))
+
+    return rule
 
 
 def _flat(routes: Any) -> np.ndarray:
@@ -230,5 +236,5 @@ _RULES: dict[str, dict[str, LoweringRule]] = {
         "word_losses_tangent": _in_place("word_losses_tangent", 1),
         "word_losses_pull": _in_place("word_losses_pull", 0),
     },
-    LEAVES: {"join": _plain("join"), "part": _part},
+    LEAVES: {"join": _leaves("join"), "part": _leaves("part")},
 }

@@ -14,13 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts import native
-from jdarts.xla.batching import batch_by_first_axes
+from jdarts.xla.batching import axis_first, axis_size, define_batching, merge_axis, split_axis
 from jdarts.xla.jax_compat import Primitive, instantiate_zeros, primitive_jvps, primitive_transposes
 
-# On arrays [rows, n], of which a vmapped axis makes more rows.
+# With `mapped`, all arrays have a first axis of rows, one vector each: a vmapped axis.
 join_p = Primitive("join")
 part_p = Primitive("part")
 part_p.multiple_results = True
+
+Shape = tuple[int, ...]
 
 
 def join_leaves(leaves: Sequence[jax.Array]) -> jax.Array:
@@ -32,59 +34,79 @@ def join_leaves(leaves: Sequence[jax.Array]) -> jax.Array:
     Returns:
       A vector.
     """
-    return join_p.bind(*(jnp.reshape(leaf, (1, -1)) for leaf in leaves)).reshape(-1)
+    return join_p.bind(*leaves, mapped=False)
 
 
-def split_leaves(vector: jax.Array, shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
+def split_leaves(vector: jax.Array, shapes: Sequence[Shape]) -> list[jax.Array]:
     """`join_leaves`, taken back.
 
     Args:
       vector: as long as all the arrays together.
       shapes: those of the arrays, in order.
     """
-    rows = part_p.bind(vector.reshape(1, -1), lengths=tuple(map(math.prod, shapes)))
-    return [row.reshape(shape) for row, shape in zip(rows, shapes)]
+    return part_p.bind(vector, shapes=tuple(map(tuple, shapes)), mapped=False)
+
+
+def _of_shape(like: Any, shape: Shape) -> Any:
+    return like.update(shape=shape, sharding=None)
 
 
 @join_p.def_abstract_eval
-def _join_shape(*rows: Any) -> Any:
-    return rows[0].update(shape=(rows[0].shape[0], sum(row.shape[1] for row in rows)))
+def _join_shape(*leaves: Any, mapped: bool) -> Any:
+    return _of_shape(leaves[0], (*leaves[0].shape[:mapped], sum(math.prod(leaf.shape[mapped:]) for leaf in leaves)))
 
 
 @part_p.def_abstract_eval
-def _part_shape(vector: Any, *, lengths: tuple[int, ...]) -> Any:
-    return [vector.update(shape=(vector.shape[0], length)) for length in lengths]
+def _part_shape(vector: Any, *, shapes: tuple[Shape, ...], mapped: bool) -> Any:
+    return [_of_shape(vector, (*vector.shape[:mapped], *shape)) for shape in shapes]
 
 
-def _join_jvp(rows: Any, tangents: Any) -> Any:
-    return join_p.bind(*rows), join_p.bind(*map(instantiate_zeros, tangents))
+def _join_jvp(leaves: Any, tangents: Any, *, mapped: bool) -> Any:
+    return join_p.bind(*leaves, mapped=mapped), join_p.bind(*map(instantiate_zeros, tangents), mapped=mapped)
 
 
-def _join_transpose(ct: Any, *rows: Any) -> Any:
-    return part_p.bind(ct, lengths=tuple(row.aval.shape[1] for row in rows))
+def _join_transpose(ct: Any, *leaves: Any, mapped: bool) -> Any:
+    return part_p.bind(ct, shapes=tuple(leaf.aval.shape[mapped:] for leaf in leaves), mapped=mapped)
 
 
-def _part_jvp(vector: Any, tangent: Any, *, lengths: tuple[int, ...]) -> Any:
-    return part_p.bind(*vector, lengths=lengths), part_p.bind(*tangent, lengths=lengths)
+def _part_jvp(vector: Any, tangent: Any, **params: Any) -> Any:
+    return part_p.bind(*vector, **params), part_p.bind(*tangent, **params)
 
 
-def _part_transpose(cts: Any, _: Any, *, lengths: tuple[int, ...]) -> Any:
-    del lengths
-    return [join_p.bind(*map(instantiate_zeros, cts))]
+def _part_transpose(cts: Any, _: Any, *, shapes: tuple[Shape, ...], mapped: bool) -> Any:
+    del shapes
+    return [join_p.bind(*map(instantiate_zeros, cts), mapped=mapped)]
 
 
-def _join_in_jnp(*rows: jax.Array) -> jax.Array:
-    return jnp.concatenate(rows, axis=1)
+def _join_in_jnp(*leaves: jax.Array, mapped: bool) -> jax.Array:
+    return jnp.concatenate([leaf.reshape(*leaf.shape[:mapped], -1) for leaf in leaves], axis=-1)
 
 
-def _part_in_jnp(vector: jax.Array, *, lengths: tuple[int, ...]) -> list[jax.Array]:
-    return [vector[:, begin:end] for begin, end in itertools.pairwise(np.cumsum((0, *lengths)).tolist())]
+def _part_in_jnp(vector: jax.Array, *, shapes: tuple[Shape, ...], mapped: bool) -> list[jax.Array]:
+    places = itertools.pairwise(np.cumsum((0, *map(math.prod, shapes))).tolist())
+    rows = vector.shape[:mapped]
+    return [vector[..., begin:end].reshape(*rows, *shape) for (begin, end), shape in zip(places, shapes)]
+
+
+def _define_batching(primitive: Primitive) -> None:
+    def rule(operands: Sequence[Any], axes: Sequence[int | None], *, mapped: bool, **params: Any) -> tuple[Any, Any]:
+        count = axis_size(operands, axes)
+        if not mapped:
+            first = [axis_first(a, axis, count) for a, axis in zip(operands, axes)]
+            out = primitive.bind(*first, mapped=True, **params)
+        else:
+            merged = [merge_axis(a, axis, count, 0) for a, axis in zip(operands, axes)]
+            out = primitive.bind(*merged, mapped=True, **params)
+            out = jax.tree.map(lambda a: split_axis(a, count, 0), out)
+        return out, jax.tree.map(lambda _: 0, out)
+
+    define_batching(primitive, rule)
 
 
 for _primitive, _jvp, _transpose in ((join_p, _join_jvp, _join_transpose), (part_p, _part_jvp, _part_transpose)):
     primitive_jvps[_primitive] = _jvp
     primitive_transposes[_primitive] = _transpose
-    batch_by_first_axes(_primitive)
+    _define_batching(_primitive)
 
-native.define_lowering(join_p, _join_in_jnp, (), native_name="join")
-native.define_lowering(part_p, _part_in_jnp, ("lengths",), native_name="part")
+native.define_lowering(join_p, _join_in_jnp, ("mapped",), native_name="join")
+native.define_lowering(part_p, _part_in_jnp, ("shapes", "mapped"), native_name="part")

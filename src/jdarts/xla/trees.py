@@ -5,6 +5,7 @@ their number to compile a program and to load it from a cache.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -35,6 +36,19 @@ def all_finite(tree: Any) -> jax.Array:
         of_a_type.setdefault(jnp.result_type(leaf), []).append(leaf)
     found = [jnp.all(jnp.isfinite(_vector(leaves))) for leaves in of_a_type.values()]
     return functools.reduce(jnp.logical_and, found, jnp.array(True))
+
+
+def map_entries(function: Callable[..., jax.Array], tree: Any, *others: Any) -> Any:
+    """`jax.tree.map` of a function that treats every entry of its arrays alike, wherever it is.
+
+    Args:
+      function: of as many arrays of one shape as there are trees; gives an array of that shape.
+      tree: pytree of arrays.
+      *others: pytrees of the same structure, shapes and types.
+    """
+    if not _is_large(tree):
+        return jax.tree.map(function, tree, *others)
+    return _tree(function(*map(_vector, (tree, *others))), tree)
 
 
 def apply_updates(tree: Any, updates: Any, step: jax.Array | float = 1.0) -> Any:

@@ -7,24 +7,23 @@
 
 namespace {
 
-// One row of a matrix [lanes, n].
-jdarts::Part part_of(const ffi::AnyBuffer& buffer) {
-  const Index lanes = buffer.dimensions()[0];
-  return {static_cast<char*>(buffer.untyped_data()), lanes ? Index(buffer.size_bytes()) / lanes : 0};
+// All arrays have so many rows.
+jdarts::Part part_of(const ffi::AnyBuffer& buffer, Index rows) {
+  return {static_cast<char*>(buffer.untyped_data()), rows ? Index(buffer.size_bytes()) / rows : 0};
 }
 
 void join(Call& call) {
+  const Index rows = call.integer("rows");
   std::vector<jdarts::Part> parts;
-  for (Index n = 0; n < call.num_operands(); ++n) parts.push_back(part_of(call.operand(n)));
-  const ffi::AnyBuffer out = call.result(0);
-  jdarts::join(parts, static_cast<char*>(out.untyped_data()), out.dimensions()[0], false, call.pool);
+  for (Index n = 0; n < call.num_operands(); ++n) parts.push_back(part_of(call.operand(n), rows));
+  jdarts::join(parts, static_cast<char*>(call.result(0).untyped_data()), rows, false, call.pool);
 }
 
 void part(Call& call) {
+  const Index rows = call.integer("rows");
   std::vector<jdarts::Part> parts;
-  for (Index n = 0; n < call.num_results(); ++n) parts.push_back(part_of(call.result(n)));
-  const ffi::AnyBuffer whole = call.operand(0);
-  jdarts::join(parts, static_cast<char*>(whole.untyped_data()), whole.dimensions()[0], true, call.pool);
+  for (Index n = 0; n < call.num_results(); ++n) parts.push_back(part_of(call.result(n), rows));
+  jdarts::join(parts, static_cast<char*>(call.operand(0).untyped_data()), rows, true, call.pool);
 }
 
 }  // namespace
