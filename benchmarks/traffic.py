@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from harness.rounds import Times
 
 import jdarts
 from jdarts import optim, parallel
-from jdarts.nets.initial import initial_variables
+from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
 from jdarts.relaxation import init_alphas
 from jdarts.search.config import Hypergradient, hypergradient_named
@@ -77,7 +77,7 @@ class Step:
         batches = [
             (draw.normal(size=x.shape).astype(np.float32), np.zeros(y.shape, np.int32)) for x, y in self.inputs[1:]
         ]
-        self.inputs = (self._start(initial_variables), *jax.tree.map(jnp.asarray, batches))
+        self.inputs = (jax.jit(self._start)(), *jax.tree.map(jnp.asarray, batches))
         self.seconds()
         self.seconds()
 
@@ -98,10 +98,11 @@ def _search(config: Traffic, *, synchronised: bool) -> tuple[Any, Any]:
     def network(axis_name: str | None) -> Supernet:
         return Supernet(space, config.channels, config.cells, axis_name=axis_name if synchronised else None)
 
-    def start(draw: Callable[..., Any] = lambda init, key: init(key)) -> Any:
+    def start() -> Any:
         alphas = init_alphas(jax.random.key(0), space)
         images = jnp.zeros((1, config.image_size, config.image_size, 3))
-        variables = draw(lambda key: network(None).init(key, images, alphas, train=True), jax.random.key(1))
+        draw = from_one_draw(lambda key: network(None).init(key, images, alphas, train=True))
+        variables = draw(jax.random.key(1))
         return jdarts.init_state(jax.random.key(2), variables["params"], alphas, variables["batch_stats"], **optimizers)
 
     def step(state: Any, train: Any, valid: Any, *, axis_name: str | None) -> Any:

@@ -152,7 +152,7 @@ def image_training_differences():
         conditions = Conditions(jnp.float64(0.1), drop_path, jnp.bool(False))
         return program.step(state, Batch(images, labels, rows), conditions, axis_name=axis_name)
 
-    state: Any = program.initial(jax.jit(program.variables)(jax.random.key(0)), jax.random.key(1))
+    state: Any = jax.jit(program.init)(0)
     state = state.replace(sums={name: jnp.zeros(()) for name in state.sums})
     draw = np.random.default_rng(0)
     images = (

@@ -312,10 +312,16 @@ def test_a_library_is_built_in_the_background_and_waited_for_where_it_is_needed(
         return load(library)
 
     monkeypatch.setattr(libraries, "load_library", slow)
-    native.build_early(native.LEAVES, dtype=np.float32)
+    native.build_for_images("bfloat16")
     threading.Timer(0.5, asked.set).start()
     assert native.lowering("join", np.float32) is not None
     assert asked.is_set()
     assert runs(compiler) == 1
-    native.build_early(native.LEAVES, dtype=np.float16)
-    assert [library.number for library in libraries._loading] == ["float"]
+    assert [(library.name, library.number) for library in libraries._loading] == [("leaves", "float")]
+
+
+def test_nothing_is_built_where_the_environment_asks_for_operations_of_xla(compiler, unregistered, monkeypatch):
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    native.build_for_images("float32")
+    native.build_for_text()
+    assert not libraries._loading

@@ -23,9 +23,7 @@ def program_of(**changes):
     program = training_program(
         settings, model, image_shape=SHAPE, augmentation=data.Augmentation(cutout=2), mean=(0.4,), std=(0.3,)
     )
-    with jax.numpy_rank_promotion("allow"):
-        variables = jax.jit(program.variables)(jax.random.key(3))
-    return settings, model, program, program.initial(variables, jax.random.key(4))
+    return settings, model, program, jax.jit(program.init)(3)
 
 
 def batch_of(size=6, count=20):

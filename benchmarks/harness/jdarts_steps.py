@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jdarts import bilevel, optim
-from jdarts.nets.initial import initial_variables
+from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import init_alphas
 from jdarts.search.config import hypergradient_named
@@ -91,9 +91,8 @@ def _initial(model: Supernet, size: Size, weight_optimizer: Any, alpha_optimizer
     key = jax.random.key(0)
     alphas = init_alphas(key, model.space)
     images = jnp.zeros((1, size.image_size, size.image_size, 3))
-    variables = initial_variables(
-        lambda key: model.init({"params": key, "noise": key}, images, alphas, train=True), key
-    )
+    draw = from_one_draw(lambda key: model.init({"params": key, "noise": key}, images, alphas, train=True))
+    variables = jax.jit(draw)(key)
     optimizers = {"weight_optimizer": weight_optimizer, "alpha_optimizer": alpha_optimizer}
     start = jax.jit(functools.partial(bilevel.init_state, **optimizers))
     return start(key, variables["params"], alphas, variables["batch_stats"])

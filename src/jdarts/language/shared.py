@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jdarts.data.text import TextCorpus, unigram_perplexity
@@ -14,9 +13,6 @@ from jdarts.language.evaluation import carry_hidden, evaluation_function, evalua
 from jdarts.runs.devices import Devices
 from jdarts.runs.memory import Saving, saved_by_sharing
 from jdarts.runs.task import Evaluation, Input, Program
-
-#: Shape and type of a seed.
-SEED = jax.ShapeDtypeStruct((), jnp.uint32)
 
 
 def text_evaluation(

@@ -7,6 +7,7 @@ built when a program needs it, or earlier, while the process does something else
 import ctypes
 import functools
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -34,16 +35,30 @@ _loading: dict[Library, Future[ctypes.CDLL | None]] = {}
 _known: set[str] = set()
 
 
-def build_early(*names: str, dtype: Any = np.float32) -> None:
-    """Begins to build libraries in the background that programs on a CPU are about to need.
+def build_for_images(precision: Any) -> None:
+    """Begins to build, in the background, what programs of networks for images are about to need on a CPU.
 
     Args:
-      *names: `IMAGES`, `RECURRENT` or `LEAVES`.
-      dtype: the type of their numbers; nothing is built for one without native functions.
+      precision: the type of feature maps; that of weights is float32.
     """
-    if np.dtype(dtype) in NUMBERS and jax.default_backend() == "cpu":
-        for name in names:
-            _loaded(name, np.dtype(dtype))
+    _build_early((IMAGES, np.dtype(precision)), (LEAVES, np.dtype(np.float32)))
+
+
+def build_for_text() -> None:
+    """Begins to build, in the background, what programs of networks for text are about to need on a CPU."""
+    _build_early((RECURRENT, np.dtype(np.float32)), (LEAVES, np.dtype(np.float32)))
+
+
+def is_switched_off() -> bool:
+    """Whether the environment asks for XLA's own operations."""
+    return os.environ.get("JDARTS_NATIVE") == "0"
+
+
+def _build_early(*libraries: tuple[str, np.dtype]) -> None:
+    if jax.default_backend() == "cpu" and not is_switched_off():
+        for name, dtype in libraries:
+            if dtype in NUMBERS:
+                _loaded(name, dtype)
 
 
 def make_known(function: str, name: str, dtype: np.dtype) -> bool:

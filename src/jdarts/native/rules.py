@@ -1,6 +1,5 @@
 """How the primitives are lowered to the native functions for CPUs, where there are some."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.native.libraries import IMAGES, LEAVES, NUMBERS, RECURRENT, make_known, target
+from jdarts.native.libraries import IMAGES, LEAVES, NUMBERS, RECURRENT, is_switched_off, make_known, target
 from jdarts.xla.jax_compat import (
     LoweringRule,
     LoweringRuleContext,
@@ -28,7 +27,7 @@ def lowering(function: str, dtype: Any) -> LoweringRule | None:
     for a library that is being built.
     """
     dtype = np.dtype(dtype)
-    if dtype not in NUMBERS or os.environ.get("JDARTS_NATIVE") == "0":
+    if dtype not in NUMBERS or is_switched_off():
         return None
     library = next(name for name, rules in _RULES.items() if function in rules)
     return _RULES[library][function] if make_known(function, library, dtype) else None

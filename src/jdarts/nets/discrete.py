@@ -30,7 +30,7 @@ class DiscreteNetwork(nn.Module):
     """A network for images, built of a genotype's cells.
 
     Reduction cells are at one third and two thirds of the depth, and double the channels. `init` draws each weight
-    separately, which compiles slowly; `jdarts.nets.initial.initial_variables` draws all weights at once.
+    separately, which compiles slowly; `jdarts.nets.initial.from_one_draw` draws all weights at once.
 
     Attributes:
       genotype: both cells.

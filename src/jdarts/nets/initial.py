@@ -1,48 +1,70 @@
-"""Initial variables from one draw of random numbers.
+"""Initial variables of networks, all of them from one draw of random numbers.
 
 A program that draws hundreds of arrays one by one, as a network's own `init` does, takes the compiler half a minute.
 """
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jdarts.xla.jax_compat import define_prng_impl
+from jdarts.xla.leaves import split_leaves
 
 
-def initial_variables(init: Callable[[jax.Array], Any], key: jax.Array) -> Any:
-    """What `init(key)` might give, in a fraction of the time; the numbers are others, their distribution is the same.
+class _Leaf(NamedTuple):
+    """One array: drawn uniformly between two numbers, or filled with one where they are equal."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    lowest: Any
+    highest: Any
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.lowest != self.highest
+
+
+def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
+    """A function with results of the distribution that those of `init` have, which is compiled in a fraction of the time.
 
     Args:
       init: from a key to a pytree of arrays, each of them the same in every element, or drawn uniformly between bounds that
         are the same in every element: `lambda key: network.init(key, images, train=False)` for the networks here.
-      key: for the random numbers.
 
     Returns:
-      The pytree, on the default device.
+      A pure function from a key to such a pytree. The numbers are others than those of `init`.
     """
-    shapes = jax.eval_shape(init, key)
-    firsts = jax.jit(lambda key: jax.tree.map(lambda leaf: leaf.reshape(-1)[0], init(key)))
-    lowest, highest = (jax.tree.leaves(jax.device_get(firsts(_extreme_key(ones)))) for ones in (0, 1))
-    leaves, tree = jax.tree.flatten(shapes)
-    drawn = [lo != hi for lo, hi in zip(lowest, highest)]
-    total = sum(leaf.size for leaf, is_drawn in zip(leaves, drawn) if is_drawn)
-    precise = any(leaf.dtype == np.float64 for leaf in leaves)
-    numbers = np.asarray(jax.random.uniform(key, (total,), jnp.float64 if precise else jnp.float32))
-    values, start = [], 0
-    for leaf, lo, hi, is_drawn in zip(leaves, lowest, highest, drawn):
-        if is_drawn:
-            stop = start + math.prod(leaf.shape)
-            part = numbers[start:stop].reshape(leaf.shape).astype(leaf.dtype)
-            values.append((lo + part * (hi - lo)).astype(leaf.dtype))
-            start = stop
-        else:
-            values.append(np.full(leaf.shape, lo, leaf.dtype))
-    return jax.tree.map(jnp.asarray, jax.tree.unflatten(tree, values))
+
+    @functools.cache
+    def described() -> tuple[list[_Leaf], Any]:
+        # What is found is the same for every key, so a program that draws holds it as constants.
+        with jax.ensure_compile_time_eval():
+            shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+            firsts = jax.jit(lambda key: jax.tree.map(lambda leaf: leaf.reshape(-1)[0], init(key)))
+            bounds = [jax.tree.leaves(jax.device_get(firsts(_extreme_key(ones)))) for ones in (0, 1)]
+        leaves, structure = jax.tree.flatten(shapes)
+        return [_Leaf(leaf.shape, leaf.dtype, *each) for leaf, *each in zip(leaves, *bounds)], structure
+
+    def draw(key: jax.Array) -> Any:
+        leaves, structure = described()
+        drawn = [leaf for leaf in leaves if leaf.is_drawn]
+        numbers = jax.random.uniform(
+            key, (sum(math.prod(leaf.shape) for leaf in drawn),), jnp.result_type(*(leaf.dtype for leaf in drawn))
+        )
+        parts = iter(split_leaves(numbers, [leaf.shape for leaf in drawn]))
+        values = [
+            (leaf.lowest + next(parts) * (leaf.highest - leaf.lowest)).astype(leaf.dtype)
+            if leaf.is_drawn
+            else jnp.full(leaf.shape, leaf.lowest, leaf.dtype)
+            for leaf in leaves
+        ]
+        return jax.tree.unflatten(structure, values)
+
+    return draw
 
 
 def _extreme_bits(key: jax.Array, width: int, shape: tuple[int, ...]) -> jax.Array:

@@ -15,6 +15,7 @@ from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
 from jdarts.runs.context import Context
 from jdarts.runs.memory import start_lines
+from jdarts.runs.programs import Compiler, Compiling
 from jdarts.runs.standing import Standing, best_name, read_standing
 from jdarts.runs.store import BEST, Log, Part
 from jdarts.runs.summaries import Summary, stop_text, write_summary
@@ -96,12 +97,25 @@ class Loop(Generic[S]):
         return f"{again}{self._task.description}; run folder {self._store.path}"
 
     def _compiled(self) -> Functions:
+        """The programs; the first step does not wait for those that it does not need."""
         task, interruption = self._task, self._context.interruption
+        first = [name for name, program in task.programs.items() if program.before_steps or name == task.largest]
+        compiler, programs = Compiler(task.compiler_options), {}
         with self._display.waiting("compiling the step"):
-            with interruption.stoppable():
-                lowered = {name: program.lowered(task.devices) for name, program in task.programs.items()}
-            options = dict(task.compiler_options)
-            return interruption.wait_for(lambda: {name: each.compile(options) for name, each in lowered.items()})
+            try:
+                with interruption.stoppable():
+                    for name in sorted(task.programs, key=lambda name: name not in first):
+                        programs[name] = compiler.add(task.programs[name].lowered(task.devices))
+            finally:
+                compiler.close()
+            return programs | interruption.wait_for(lambda: {name: programs[name].compiled() for name in first})
+
+    def _wait_for_compiler(self, state: S) -> None:
+        """Waits for programs that are still being compiled, with a chance to stop."""
+        for program in self._functions.values():
+            while isinstance(program, Compiling) and not program.is_done(seconds=0.1):
+                if processes.alone():
+                    self._stop_if_asked(state, _number(state.step))
 
     def _check_loaded(self, state: S, first_step: int) -> None:
         stopped = self._standings[0].stopped
@@ -172,6 +186,8 @@ class Loop(Generic[S]):
 
     def _numbers(self, evaluations: Sequence[Evaluation], state: S) -> dict[str, Any]:
         numbers: dict[str, Any] = {}
+        if evaluations:
+            self._wait_for_compiler(state)
         for each in evaluations:
             with self._display.pause(each.doing):
                 numbers |= each.numbers(self._means(each, state))

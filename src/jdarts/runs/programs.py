@@ -1,7 +1,13 @@
-"""Compiled functions that the runs of one process share."""
+"""Compiled programs: made in the background in the order of need, and shared by the runs of one process."""
 
-from collections.abc import Callable, Hashable
+import atexit
+import queue
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
+
+import jax
 
 Functions = TypeVar("Functions")
 
@@ -17,3 +23,58 @@ class CompiledPrograms:
         if key not in self._kept:
             self._kept[key] = compiled()
         return self._kept[key]
+
+
+class Compiler:
+    """Compiles one traced program after the other in a thread, while the process traces others or takes steps.
+
+    Args:
+      options: options of XLA.
+    """
+
+    def __init__(self, options: Mapping[str, str | bool]) -> None:
+        self._options = dict(options)
+        self._waiting: queue.SimpleQueue[tuple[jax.stages.Lowered, Future[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="compiling")
+        self._thread.start()
+        # XLA's compiler must not be running while the interpreter takes its libraries down.
+        atexit.register(self._thread.join)
+
+    def add(self, lowered: jax.stages.Lowered) -> "Compiling":
+        """The compiled program, which is finished after those that were added before."""
+        future: Future[Any] = Future()
+        self._waiting.put((lowered, future))
+        return Compiling(future)
+
+    def close(self) -> None:
+        """No program is added any more."""
+        self._waiting.put(None)
+
+    def _work(self) -> None:
+        while (each := self._waiting.get()) is not None:
+            lowered, future = each
+            try:
+                future.set_result(lowered.compile(self._options))
+            except BaseException as error:
+                future.set_exception(error)
+            del each, lowered
+        atexit.unregister(self._thread.join)
+
+
+class Compiling:
+    """A program that may still be with the compiler; a call waits for it."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the compiled program."""
+        return self.compiled()(*args)
+
+    def compiled(self) -> Any:
+        """The compiled program; raises what the compiler raised."""
+        return self._future.result()
+
+    def is_done(self, seconds: float) -> bool:
+        """Whether the compiler has done with it, after so many seconds at most."""
+        return bool(wait([self._future], timeout=seconds).done)

@@ -57,6 +57,9 @@ class Input(NamedTuple):
     stacked: bool = False
 
 
+#: Shape and type of a seed.
+SEED = jax.ShapeDtypeStruct((), np.uint32)
+
 #: How devices compute a program: each the whole, each its share of a batch, each its share of stacked runs, or each a
 #: share of the results.
 Spread = Literal["everywhere", "batch", "runs", "results"]

@@ -3,7 +3,7 @@
 import functools
 from typing import TextIO
 
-from jdarts import data
+from jdarts import data, native
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.names import named_after
@@ -46,6 +46,7 @@ def search(
         # Devices that are not there are refused before the data are read.
         devices = Devices(config.parallelism.devices, config.parallelism.parallel)
         check_share(config.batches.batch_size, devices.count, "--batch-size")
+        native.build_for_images(config.precision)
         return search_task(config, images(), devices)
 
     return run(

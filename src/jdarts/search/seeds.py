@@ -5,7 +5,7 @@ import functools
 from pathlib import Path
 from typing import TextIO
 
-from jdarts import data
+from jdarts import data, native
 from jdarts.runs import CompiledPrograms, RunFolder, processes
 from jdarts.runs.batched import batched
 from jdarts.runs.devices import Devices, check_share
@@ -76,7 +76,9 @@ def _search_seeds(
 
 def _task(left: list[SearchConfig], config: SearchConfig, dataset: data.ImageDataset) -> SearchTask:
     """The searches that have not finished as one task."""
-    single = search_task(left[0], dataset, _devices(config, len(left)))
+    devices = _devices(config, len(left))
+    native.build_for_images(config.precision)
+    single = search_task(left[0], dataset, devices)
     seeds = [each.run.seed for each in left]
     named = ", ".join(map(str, seeds))
     together = batched(single, seeds, description=f"{len(seeds)} searches at once, seeds {named}: {single.description}")

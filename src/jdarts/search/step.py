@@ -11,6 +11,7 @@ import optax
 from jdarts import bilevel
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.microbatches import in_microbatches
+from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
 from jdarts.parallel import share_offset, sum_over
 from jdarts.relaxation import mean_entropy, mixture_entropies
@@ -144,11 +145,15 @@ def search_program(
     def training_model(axis_name: str | None) -> Supernet:
         return model.clone(axis_name=axis_name if synchronised else None)
 
+    @from_one_draw
+    def variables_of(key: jax.Array) -> Any:
+        images, alphas = jnp.zeros((1, *image_shape), jnp.float32), model.mixture.init(key, model.space, jnp.float32)
+        return model.init({"params": key, "noise": key}, images, alphas, train=True)
+
     def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, data_key = jax.random.split(jax.random.key(seed), 4)
         alphas = model.mixture.init(alpha_key, model.space, jnp.float32)
-        images = jnp.zeros((1, *image_shape), jnp.float32)
-        variables = model.init({"params": weight_key, "noise": weight_key}, images, alphas, train=True)
+        variables = variables_of(weight_key)
         state = bilevel.init_state(
             step_key,
             variables["params"],

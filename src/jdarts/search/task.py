@@ -22,7 +22,7 @@ from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import check_augmentation
 from jdarts.runs.memory import Saving, saved_by_estimator, saved_by_sharing
-from jdarts.runs.task import End, Evaluation, Functions, Input, Program, Task
+from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.search.config import SearchConfig, hypergradient_named
 from jdarts.search.images import SearchImages
 from jdarts.search.step import AVERAGED, Images, Rows, SearchProgram, SearchState, search_program
@@ -122,7 +122,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         mean=dataset.mean,
         std=dataset.std,
     )
-    template = jax.eval_shape(program.init, _SEED)
+    template = jax.eval_shape(program.init, SEED)
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
     of_images = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
     shapes = str(images.step_shapes()), len(images.train), len(images.valid)
@@ -222,7 +222,7 @@ def _programs(program: SearchProgram, images: SearchImages, template: SearchStat
     key, epoch = Input(template.data_key, stacked=True), Input(jax.ShapeDtypeStruct((), jnp.int32), split=None)
     batch = (Input(shapes, split=True) for shapes in images.evaluation_shapes())
     return {
-        "init": Program(program.init, (Input(_SEED, split=None),)),
+        "init": Program(program.init, (Input(SEED, split=None),)),
         "rows": Program(program.rows, (key, epoch)),
         "step": Program(program.step, (state, *inputs), "batch", donate=True),
         "evaluate": Program(program.evaluate, (state, *batch), "batch", before_steps=False),
@@ -254,6 +254,3 @@ def memory_savings(config: SearchConfig, devices: int) -> list[Saving]:
     if config.precision == "bfloat16":
         estimators = [each for each in estimators if "finite_difference" not in each[0]]
     return [*savings, *estimators, *saved_by_sharing(config.batches.batch_size, devices)]
-
-
-_SEED = jax.ShapeDtypeStruct((), jnp.uint32)

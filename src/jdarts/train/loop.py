@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from typing import TextIO
 
-from jdarts import data
+from jdarts import data, native
 from jdarts.data.streamed.dataset import LARGE, LargeDataset, open_large
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices
@@ -53,6 +53,7 @@ def train(
     def task() -> TrainTask:
         # Devices that are not there are refused before the data are read.
         devices = Devices(config.parallelism.devices, config.parallelism.parallel)
+        native.build_for_images("float32")
         return train_task(config, images(), devices)
 
     return run(

@@ -10,6 +10,7 @@ import optax
 
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.discrete import DiscreteNetwork
+from jdarts.nets.initial import from_one_draw
 from jdarts.ops.precision import wide_type
 from jdarts.parallel import device_key, mean_over, share_offset, sum_over
 from jdarts.runs.images import Batch
@@ -63,15 +64,13 @@ class TrainProgram(NamedTuple):
     """The pure functions of one training.
 
     Attributes:
-      variables: `key -> {'params': …, 'batch_stats': …}`, the network's at the start.
-      initial: `(variables, key) -> TrainState`, the state before the first step.
+      init: `seed, uint32 [] -> TrainState`, the state before the first step.
       step: `(state, batch, conditions, axis_name) -> (state, metrics)`; see `jdarts.parallel`.
       evaluate: `(state, images, labels, mask, axis_name) -> (sum of losses, number of right answers, number of labels among the
         five largest logits)` with running statistics, of the averaged weights where there are any.
     """
 
-    variables: Callable[[jax.Array], dict[str, Any]]
-    initial: Callable[[dict[str, Any], jax.Array], TrainState]
+    init: Callable[[Any], TrainState]
     step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
     evaluate: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
 
@@ -126,12 +125,15 @@ def train_program(
     """
     dtype = wide_type(model.dtype)
 
-    def variables(key: jax.Array) -> dict[str, Any]:
+    @from_one_draw
+    def variables_of(key: jax.Array) -> dict[str, Any]:
         images = jnp.zeros((1, *image_shape), dtype)
         made = model.init({"params": key, "noise": key}, images, train=False)
         return {"params": {}, "batch_stats": {}} | dict(made)
 
-    def initial(variables: dict[str, Any], key: jax.Array) -> TrainState:
+    def init(seed: Any) -> TrainState:
+        weight_key, key = jax.random.split(jax.random.key(seed))
+        variables = variables_of(weight_key)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             weights=variables["params"],
@@ -217,7 +219,7 @@ def train_program(
         larger = jnp.sum(logits > jnp.take_along_axis(logits, labels[:, None], axis=-1), axis=-1)
         return sum_over((loss, right, jnp.sum(mask & (larger < 5))), axis_name)
 
-    return TrainProgram(variables, initial, step, evaluate)
+    return TrainProgram(init, step, evaluate)
 
 
 def _averaged(average: Any, latest: Any, step: jax.Array, *, decay: float) -> Any:

@@ -16,11 +16,10 @@ from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.genotype import Genotype
 from jdarts.nets.auxiliary import WINDOW
 from jdarts.nets.discrete import AUXILIARY_STRIDE, DiscreteNetwork, auxiliary_windows
-from jdarts.nets.initial import initial_variables
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, check_augmentation, evaluation_shapes
 from jdarts.runs.memory import saved_by_sharing
-from jdarts.runs.task import End, Evaluation, Functions, Input, Program, Task
+from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import MemoryImages
 from jdarts.train.large_images import LargeImages
@@ -38,7 +37,6 @@ class TrainTask(Task[TrainState]):
       images: the images.
       genotype: the cells.
       network: what a checkpoint says of the network beside the cells.
-      variables: `key -> variables of the network`.
       conditions: what the steps of an epoch, counted from 0, have in common: learning rate and probability of a dropped path.
       test: whether the network is tested at the end.
     """
@@ -50,15 +48,8 @@ class TrainTask(Task[TrainState]):
     images: TrainingImages
     genotype: Genotype
     network: Mapping[str, Any]
-    variables: Callable[[jax.Array], dict[str, Any]]
     conditions: Callable[[int], tuple[float, float]]
     test: bool
-
-    def initial(self, functions: Functions) -> TrainState:
-        """The state before the first step."""
-        weight_key, key = jax.random.split(jax.random.key(self.seed))
-        variables = initial_variables(self.variables, weight_key)
-        return functions["initial"](*self.devices.whole((variables, key)))
 
     def inputs(self, functions: Functions, state: TrainState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
         """Images, labels, rows and conditions of each step."""
@@ -132,9 +123,7 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
     """
     images = train_images(config, dataset, devices)
     program = _program(config, images)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    seeds = jax.eval_shape(program.variables, key), key
-    template = jax.eval_shape(program.initial, *seeds)
+    template = jax.eval_shape(program.init, SEED)
     check_augmentation(images.augmentation, images.image_shape)
     return TrainTask(
         images=images,
@@ -145,18 +134,17 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
             "cells": config.size.cells,
             "auxiliary": config.auxiliary,
         },
-        variables=program.variables,
         conditions=lambda epoch: (config.learning_rate_in(epoch), config.drop_path_in(epoch)),
         test=config.test,
         options=config.loop,
-        seed=config.run.seed,
+        seed=np.uint32(config.run.seed),
         fingerprint=images.fingerprint,
         steps_per_epoch=images.steps_per_epoch,
         units_per_step=config.batches.batch_size,
         template=template,
         description=_description(config, images, _weights(template)),
         key=_key(config, images, devices),
-        programs=_programs(program, images, seeds, template, config.batches.batch_size),
+        programs=_programs(program, images, template, config.batches.batch_size),
         savings=saved_by_sharing(config.batches.batch_size, devices.count),
         devices=devices,
     )
@@ -198,7 +186,7 @@ def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
       InputError: too few images, or images of a size that the network cannot read.
     """
     images = train_images(config, dataset)
-    jax.eval_shape(_program(config, images).variables, jax.random.key(0))
+    jax.eval_shape(_program(config, images).init, SEED)
     check_augmentation(images.augmentation, images.image_shape)
 
 
@@ -268,7 +256,7 @@ def _key(config: TrainConfig, images: TrainingImages, devices: Devices) -> Any:
 
 
 def _programs(
-    program: TrainProgram, images: TrainingImages, seeds: tuple[Any, Any], template: TrainState, batch_size: int
+    program: TrainProgram, images: TrainingImages, template: TrainState, batch_size: int
 ) -> dict[str, Program]:
     number, in_batches = jax.ShapeDtypeStruct((), jnp.float32), not images.on_device
     conditions = Conditions(number, number, jax.ShapeDtypeStruct((), jnp.bool))
@@ -280,7 +268,7 @@ def _programs(
         return program.step(state, Batch(images, labels, rows), conditions, **axis)
 
     return {
-        "initial": Program(program.initial, tuple(map(Input, seeds))),
+        "init": Program(program.init, (Input(SEED, split=None),)),
         "step": Program(step, (Input(template), *of_step, Input(conditions)), "batch", donate=True),
         "evaluate": Program(program.evaluate, (Input(template), *scored), "batch", before_steps=False),
     }

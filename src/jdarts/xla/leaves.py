@@ -17,7 +17,7 @@ from jdarts import native
 from jdarts.xla.batching import axis_first, axis_size, define_batching, merge_axis, split_axis
 from jdarts.xla.jax_compat import Primitive, instantiate_zeros, primitive_jvps, primitive_transposes
 
-# With `mapped`, all arrays have a first axis of rows, one vector each: a vmapped axis.
+# The vector is [rows, n]. With `mapped` so many rows are a vmapped axis, the first one of every leaf; otherwise there is one.
 join_p = Primitive("join")
 part_p = Primitive("part")
 part_p.multiple_results = True
@@ -34,7 +34,7 @@ def join_leaves(leaves: Sequence[jax.Array]) -> jax.Array:
     Returns:
       A vector.
     """
-    return join_p.bind(*leaves, mapped=False)
+    return join_p.bind(*leaves, mapped=False).reshape(-1)
 
 
 def split_leaves(vector: jax.Array, shapes: Sequence[Shape]) -> list[jax.Array]:
@@ -44,7 +44,7 @@ def split_leaves(vector: jax.Array, shapes: Sequence[Shape]) -> list[jax.Array]:
       vector: as long as all the arrays together.
       shapes: those of the arrays, in order.
     """
-    return part_p.bind(vector, shapes=tuple(map(tuple, shapes)), mapped=False)
+    return part_p.bind(vector.reshape(1, -1), shapes=tuple(map(tuple, shapes)), mapped=False)
 
 
 def _of_shape(like: Any, shape: Shape) -> Any:
@@ -53,12 +53,13 @@ def _of_shape(like: Any, shape: Shape) -> Any:
 
 @join_p.def_abstract_eval
 def _join_shape(*leaves: Any, mapped: bool) -> Any:
-    return _of_shape(leaves[0], (*leaves[0].shape[:mapped], sum(math.prod(leaf.shape[mapped:]) for leaf in leaves)))
+    rows = leaves[0].shape[0] if mapped else 1
+    return _of_shape(leaves[0], (rows, sum(math.prod(leaf.shape[mapped:]) for leaf in leaves)))
 
 
 @part_p.def_abstract_eval
 def _part_shape(vector: Any, *, shapes: tuple[Shape, ...], mapped: bool) -> Any:
-    return [_of_shape(vector, (*vector.shape[:mapped], *shape)) for shape in shapes]
+    return [_of_shape(vector, (*vector.shape[: int(mapped)], *shape)) for shape in shapes]
 
 
 def _join_jvp(leaves: Any, tangents: Any, *, mapped: bool) -> Any:
@@ -79,24 +80,24 @@ def _part_transpose(cts: Any, _: Any, *, shapes: tuple[Shape, ...], mapped: bool
 
 
 def _join_in_jnp(*leaves: jax.Array, mapped: bool) -> jax.Array:
-    return jnp.concatenate([leaf.reshape(*leaf.shape[:mapped], -1) for leaf in leaves], axis=-1)
+    rows = leaves[0].shape[0] if mapped else 1
+    return jnp.concatenate([leaf.reshape(rows, math.prod(leaf.shape[mapped:])) for leaf in leaves], axis=1)
 
 
 def _part_in_jnp(vector: jax.Array, *, shapes: tuple[Shape, ...], mapped: bool) -> list[jax.Array]:
     places = itertools.pairwise(np.cumsum((0, *map(math.prod, shapes))).tolist())
-    rows = vector.shape[:mapped]
-    return [vector[..., begin:end].reshape(*rows, *shape) for (begin, end), shape in zip(places, shapes)]
+    rows = vector.shape[: int(mapped)]
+    return [vector[:, begin:end].reshape(*rows, *shape) for (begin, end), shape in zip(places, shapes)]
 
 
-def _define_batching(primitive: Primitive) -> None:
+def _define_batching(primitive: Primitive, *, takes_leaves: bool) -> None:
     def rule(operands: Sequence[Any], axes: Sequence[int | None], *, mapped: bool, **params: Any) -> tuple[Any, Any]:
         count = axis_size(operands, axes)
-        if not mapped:
-            first = [axis_first(a, axis, count) for a, axis in zip(operands, axes)]
-            out = primitive.bind(*first, mapped=True, **params)
-        else:
-            merged = [merge_axis(a, axis, count, 0) for a, axis in zip(operands, axes)]
-            out = primitive.bind(*merged, mapped=True, **params)
+        # The vmapped axis joins the rows; of leaves without rows it becomes the axis of rows.
+        has_rows = mapped or not takes_leaves
+        place = merge_axis if has_rows else lambda a, axis, count, _: axis_first(a, axis, count)
+        out = primitive.bind(*(place(a, axis, count, 0) for a, axis in zip(operands, axes)), mapped=True, **params)
+        if mapped or takes_leaves:
             out = jax.tree.map(lambda a: split_axis(a, count, 0), out)
         return out, jax.tree.map(lambda _: 0, out)
 
@@ -106,7 +107,7 @@ def _define_batching(primitive: Primitive) -> None:
 for _primitive, _jvp, _transpose in ((join_p, _join_jvp, _join_transpose), (part_p, _part_jvp, _part_transpose)):
     primitive_jvps[_primitive] = _jvp
     primitive_transposes[_primitive] = _transpose
-    _define_batching(_primitive)
+    _define_batching(_primitive, takes_leaves=_primitive is join_p)
 
 native.define_lowering(join_p, _join_in_jnp, ("mapped",), native_name="join")
 native.define_lowering(part_p, _part_in_jnp, ("shapes", "mapped"), native_name="part")

@@ -3,6 +3,7 @@
 import functools
 from typing import TextIO
 
+from jdarts import native
 from jdarts.data.text import TextCorpus, load_text
 from jdarts.language.search import summary
 from jdarts.language.search.config import LanguageSearchConfig
@@ -47,6 +48,7 @@ def search_language(
     def task() -> LanguageSearchTask:
         # Devices that are not there are refused before the text is read.
         devices = Devices(config.parallelism.devices, config.parallelism.parallel)
+        native.build_for_text()
         return language_search_task(config, text(), devices)
 
     return run(

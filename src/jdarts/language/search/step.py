@@ -14,6 +14,7 @@ from jdarts.language.search.config import Hypergradient, LanguageSearchConfig
 from jdarts.language.token_streams import StreamPosition, advance, next_segment, start_of_stream
 from jdarts.methods.method import method_named
 from jdarts.methods.penalties import penalised
+from jdarts.nets.initial import from_one_draw
 from jdarts.nets.language import LanguageModel, draw_masks
 from jdarts.nets.language_loss import Segment, language_loss, without_regularisation
 from jdarts.relaxation import mean_entropy, mixture_entropies
@@ -99,12 +100,16 @@ def search_program(
     weights_settings = dataclasses.asdict(config.weights)
     alpha_optimizer = config.alphas.optimizer()
 
+    @from_one_draw
+    def variables_of(key: jax.Array) -> Any:
+        hidden = jnp.zeros((config.batches.batch_size, config.width), dtype)
+        words = jnp.zeros((1, config.batches.batch_size), jnp.int32)
+        return model.init(key, words, hidden, method.mixture.init(key, config.space, dtype), train=True)
+
     def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, mask_key = jax.random.split(jax.random.key(seed), 4)
-        alphas = method.mixture.init(alpha_key, config.space, dtype)
+        alphas, variables = method.mixture.init(alpha_key, config.space, dtype), variables_of(weight_key)
         reading = start_of_stream(config.batches.batch_size, config.width, dtype)
-        words = jnp.zeros((1, config.batches.batch_size), jnp.int32)
-        variables = model.init(weight_key, words, reading.hidden, alphas, train=True)
         state = bilevel.init_state(
             step_key,
             variables["params"],

@@ -18,13 +18,13 @@ from jdarts.language.search.config import LanguageSearchConfig
 from jdarts.language.search.step import AVERAGED, SearchState, search_program
 from jdarts.language.search.summary import LanguageSearchResult
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
-from jdarts.language.shared import SEED, count_weights, evaluation_program, text_evaluation, text_savings, unigram
+from jdarts.language.shared import count_weights, evaluation_program, text_evaluation, text_savings, unigram
 from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
 from jdarts.methods.method import Method, method_named, named_method
 from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs.devices import Devices
 from jdarts.runs.memory import saved_by_estimator
-from jdarts.runs.task import End, Evaluation, Functions, Input, Program, Task
+from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.space import RecurrentSpace
 
 #: Memory of the steps beside their state in GB, by XLA's plan at 10,000 words, width 300, batch 64, segments of 35 words.

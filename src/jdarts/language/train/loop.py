@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import TextIO
 
+from jdarts import native
 from jdarts.data.text import TextCorpus, load_text
 from jdarts.language.settings import used_text
 from jdarts.language.train import summary
@@ -52,6 +53,7 @@ def train_language(
     def task() -> LanguageTrainTask:
         # Devices that are not there are refused before the text is read.
         devices = Devices(config.parallelism.devices, config.parallelism.parallel)
+        native.build_for_text()
         return language_train_task(config, text(), devices)
 
     return run(

@@ -13,6 +13,7 @@ import optax
 from jdarts import optimizers
 from jdarts.language.token_streams import StreamPosition, advance, next_segment, start_of_stream
 from jdarts.language.train.config import LanguageTrainConfig
+from jdarts.nets.initial import from_one_draw
 from jdarts.nets.language import LanguageModel, draw_masks, mean_loss, regularisation
 from jdarts.nets.language_loss import Segment, losses_of, share_of_segment
 from jdarts.parallel import mean_over, padded_share, sum_over
@@ -103,11 +104,16 @@ def train_program(
     def optimizer(learning_rate: Any) -> optax.GradientTransformation:
         return optimizers.recurrent_weight_optimizer(learning_rate, **dataclasses.asdict(config.weights))
 
+    reading = start_of_stream(config.batches.batch_size, state_width or config.width, dtype)
+
+    @from_one_draw
+    def weights_of(key: jax.Array) -> Any:
+        words = jnp.zeros((1, config.batches.batch_size), jnp.int32)
+        return model.init(key, words, reading.hidden, train=True)["params"]
+
     def init(seed: jax.Array) -> TrainState:
         weight_key, key = jax.random.split(jax.random.key(seed))
-        reading = start_of_stream(config.batches.batch_size, state_width or config.width, dtype)
-        words = jnp.zeros((1, config.batches.batch_size), jnp.int32)
-        weights: Any = model.init(weight_key, words, reading.hidden, train=True)["params"]
+        weights = weights_of(weight_key)
         zero, infinite = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, jnp.float32)
         return TrainState(
             step=zero,

@@ -15,7 +15,6 @@ from jdarts.data.text.streams import sizes
 from jdarts.genotype import RecurrentGenotype
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
 from jdarts.language.shared import (
-    SEED,
     count_weights,
     evaluation_program,
     perplexity,
@@ -28,7 +27,7 @@ from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import AVERAGED, TrainProgram, TrainState, evaluated_weights, train_program
 from jdarts.language.train.summary import LanguageTrainResult
 from jdarts.runs.devices import Devices
-from jdarts.runs.task import End, Evaluation, Functions, Input, Program, Task
+from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
