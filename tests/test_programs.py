@@ -1,0 +1,123 @@
+import io
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from jdarts.report import Progress
+from jdarts.runs.context import Context
+from jdarts.runs.interruption import Interrupted, Interruption
+from jdarts.runs.loop import Loop
+from jdarts.runs.programs import CompiledPrograms, Compiler
+
+
+class Traced:
+    """Stands for a traced program: its compiler waits for a permit, and fails with an error if there is one."""
+
+    def __init__(self, name="", *, error=None, log=None):
+        self.name, self.error, self.log = name, error, [] if log is None else log
+        self.permit = threading.Event()
+
+    def compile(self, options):
+        assert self.permit.wait(60)
+        self.log.append((self.name, options))
+        if self.error:
+            raise self.error
+        return lambda *args: (self.name, *args)
+
+
+def test_programs_are_compiled_in_the_order_in_which_they_are_added_while_the_caller_goes_on():
+    compiler, log = Compiler({"option": True}), []
+    traced = [Traced(name, log=log) for name in "abc"]
+    programs = [compiler.add(each) for each in traced]
+    compiler.close()
+    traced[2].permit.set()
+    assert not programs[2].is_done(seconds=0.05)
+    traced[1].permit.set()
+    traced[0].permit.set()
+    assert programs[2](1, 2) == ("c", 1, 2)
+    assert log == [(name, {"option": True}) for name in "abc"]
+    assert all(program.is_done(seconds=0) for program in programs)
+
+
+def test_an_error_of_the_compiler_is_raised_where_the_program_is_called_and_the_next_is_compiled():
+    compiler = Compiler({})
+    bad, good = Traced("bad", error=MemoryError("RESOURCE_EXHAUSTED")), Traced("good")
+    programs = [compiler.add(bad), compiler.add(good)]
+    compiler.close()
+    bad.permit.set()
+    good.permit.set()
+    with pytest.raises(MemoryError, match="RESOURCE_EXHAUSTED"):
+        programs[0]()
+    assert programs[1]() == ("good",)
+
+
+def test_the_interpreter_ends_after_its_compiler():
+    script = (
+        "import sys, time\n"
+        "from jdarts.runs.programs import Compiler\n"
+        "class Traced:\n"
+        "    def compile(self, options):\n"
+        "        time.sleep(1)\n"
+        "        print('compiled', flush=True)\n"
+        "compiler = Compiler({})\n"
+        "compiler.add(Traced())\n"
+        "compiler.close()\n"
+        "sys.exit(2)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "compiled\n", "")
+
+
+def loop_of(programs, interruption):
+    """A loop around traced programs; `evaluate` is not needed by steps."""
+
+    def program(name):
+        return SimpleNamespace(before_steps=name != "evaluate", lowered=lambda devices: programs[name])
+
+    task = SimpleNamespace(
+        programs={name: program(name) for name in programs},
+        compiler_options={},
+        devices=None,
+        largest="step",
+        runs=None,
+    )
+    loop = Loop(task, Context(SimpleNamespace(parts=()), interruption, CompiledPrograms()))
+    loop._display = Progress(
+        epochs=1, steps_per_epoch=1, batch_size=1, unit="images", first_step=0, title="run", stream=io.StringIO()
+    )
+    return loop
+
+
+def test_the_first_step_does_not_wait_for_what_it_does_not_need():
+    programs = {name: Traced(name) for name in ("evaluate", "init", "step")}
+    programs["init"].permit.set()
+    programs["step"].permit.set()
+    functions = loop_of(programs, Interruption())._compiled()
+    assert functions["step"]("x") == ("step", "x")
+    assert not functions["evaluate"].is_done(seconds=0.05)
+    programs["evaluate"].permit.set()
+    assert functions["evaluate"]("y") == ("evaluate", "y")
+
+
+def test_a_request_to_stop_is_heard_while_an_evaluation_waits_for_the_compiler(monkeypatch):
+    programs = {name: Traced(name) for name in ("step", "evaluate")}
+    programs["step"].permit.set()
+    loop = loop_of(programs, Interruption())
+    loop._functions = loop._compiled()
+    asked = []
+
+    def stop(state, step):
+        asked.append(step)
+        raise Interrupted(2)
+
+    monkeypatch.setattr(loop, "_stop_if_asked", stop)
+    with pytest.raises(Interrupted):
+        loop._wait_for_compiler(SimpleNamespace(step=7))
+    assert asked == [7]
+    programs["evaluate"].permit.set()
+    monkeypatch.undo()
+    loop._wait_for_compiler(SimpleNamespace(step=7))
+    assert loop._functions["evaluate"]() == ("evaluate",)
