@@ -7,8 +7,8 @@ from jdarts import zoo
 from jdarts.nets.discrete import cifar_network
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.language import LanguageModel
-from jdarts.nets.recurrent import init_recurrent_alphas
-from jdarts.nets.supernet import Supernet, init_alphas
+from jdarts.nets.supernet import Supernet
+from jdarts.relaxation import init_alphas
 from jdarts.space import recurrent_space, uniform_space
 
 SPACE, RECURRENT = uniform_space(nodes=1), recurrent_space(nodes=2)
@@ -28,7 +28,7 @@ def of_a_supernet(key):
 def of_a_language_model(key):
     network = LanguageModel(RECURRENT, 50, 8, jnp.float32)
     hidden, words = jnp.zeros((2, 8), jnp.float32), jnp.zeros((1, 2), jnp.int32)
-    return network.init(key, words, hidden, init_recurrent_alphas(key, RECURRENT, jnp.float32), train=True)
+    return network.init(key, words, hidden, init_alphas(key, RECURRENT, jnp.float32), train=True)
 
 
 NETWORKS = (of_a_discrete_network, of_a_supernet, of_a_language_model)

@@ -90,7 +90,13 @@ def every_primitive(x, kernels):
         mixture = jnp.tile(rows[0, :1], 2)
         return search_cell(mixture, matrices[0], matrices, jnp.tile(rows, 2), mask, mask, jnp.int32(1), (1,))[0].sum()
 
-    recurrent = jax.grad(losses, argnums=(0, 1))(rows, mask), jax.grad(cell)(rows)
+    recurrent = (
+        jax.grad(losses, argnums=(0, 1))(rows, mask),
+        *(
+            jax.jvp(function, (rows,), (rows,))
+            for function in (lambda rows: jax.grad(losses)(rows, mask), jax.grad(cell))
+        ),
+    )
     return (
         *(gradients(y), pull_back(change), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))),
         *(

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -77,14 +78,15 @@ def loop_of(programs, interruption):
     def program(name):
         return SimpleNamespace(before_steps=name != "evaluate", lowered=lambda devices: programs[name])
 
-    task = SimpleNamespace(
+    task: Any = SimpleNamespace(
         programs={name: program(name) for name in programs},
         compiler_options={},
         devices=None,
         largest="step",
         runs=None,
     )
-    loop = Loop(task, Context(SimpleNamespace(parts=()), interruption, CompiledPrograms()))
+    store: Any = SimpleNamespace(parts=())
+    loop: Any = Loop(task, Context(store, interruption, CompiledPrograms()))
     loop._display = Progress(
         epochs=1, steps_per_epoch=1, batch_size=1, unit="images", first_step=0, title="run", stream=io.StringIO()
     )

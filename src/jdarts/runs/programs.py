@@ -5,9 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, wait
-from typing import Any, TypeVar
-
-import jax
+from typing import Any, Protocol, TypeVar
 
 Functions = TypeVar("Functions")
 
@@ -25,6 +23,14 @@ class CompiledPrograms:
         return self._kept[key]
 
 
+class Traced(Protocol):
+    """A program that waits for a compiler, such as `jax.stages.Lowered`."""
+
+    def compile(self, options: dict[str, str | bool], /) -> Callable[..., Any]:
+        """Compiles it with options of XLA."""
+        ...
+
+
 class Compiler:
     """Compiles one traced program after the other in a thread, while the process traces others or takes steps.
 
@@ -34,16 +40,16 @@ class Compiler:
 
     def __init__(self, options: Mapping[str, str | bool]) -> None:
         self._options = dict(options)
-        self._waiting: queue.SimpleQueue[tuple[jax.stages.Lowered, Future[Any]] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[Traced, Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True, name="compiling")
         self._thread.start()
         # XLA's compiler must not be running while the interpreter takes its libraries down.
         atexit.register(self._thread.join)
 
-    def add(self, lowered: jax.stages.Lowered) -> "Compiling":
+    def add(self, program: Traced) -> "Compiling":
         """The compiled program, which is finished after those that were added before."""
         future: Future[Any] = Future()
-        self._waiting.put((lowered, future))
+        self._waiting.put((program, future))
         return Compiling(future)
 
     def close(self) -> None:
@@ -52,12 +58,12 @@ class Compiler:
 
     def _work(self) -> None:
         while (each := self._waiting.get()) is not None:
-            lowered, future = each
+            program, future = each
             try:
-                future.set_result(lowered.compile(self._options))
+                future.set_result(program.compile(self._options))
             except BaseException as error:
                 future.set_exception(error)
-            del each, lowered
+            del each, program
         atexit.unregister(self._thread.join)
 
 
