@@ -190,7 +190,7 @@ def test_two_windows_of_the_auxiliary_head_take_all_of_an_image(stride):
 
 def test_the_auxiliary_head_names_images_that_do_not_fit():
     network = cifar_network(zoo.DARTS_V2, channels=4, cells=20)
-    expected = "finds images of 8×8 at cell 13 of 20 2×2 large, and needs 4×4 or more; .*--no-auxiliary"
+    expected = "needs states of 4×4 or more, and images of 8×8 at cell 13 of 20 are 2×2 there; .*--no-auxiliary"
     with pytest.raises(InputError, match=expected):
         shapes_of(network, (1, 8, 8, 3), train=True)
 

@@ -285,11 +285,11 @@ WRONG = {
     "a quote": (("a'b", same), {}, "give a name of 2 to 40 small letters"),
     "no text": ((3, same), {}, "operation 3: give a name"),
     "a family": (("own", same), {"family": "blue"}, "family 'blue'; give one of convolution"),
-    "no stride": (("own", lambda x, weights, stride: x), {}, r"at stride 2; it must make float32 \(2, 4, 4, 4\)"),
+    "no stride": (("own", lambda x, weights, stride: x), {}, r"at stride 2; its output must be float32 \(2, 4, 4, 4\)"),
     "another type": (
         ("own", lambda x, weights, stride: same(x, weights, stride).astype(jnp.int32)),
         {},
-        r"operation own: makes int32 .* at stride 1; it must make float32",
+        r"operation own: maps float32 .* to int32 .* at stride 1; its output must be float32",
     ),
     "an empty weight": (
         ("own", same), {"weights": lambda channels, stride: {"w": (0, channels)}}, "weight w of shape",

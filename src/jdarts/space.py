@@ -15,7 +15,7 @@ CellKind = Literal["normal", "reduce"]
 CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
 
 #: Cells of the deepest network.
-MOST_CELLS = 256
+MAX_CELLS = 256
 
 #: The eight candidate operations of the paper's convolutional space, in the order of the reference implementation.
 DARTS_PRIMITIVES = (NONE, *(row.name for row in OPERATIONS.values() if row.in_paper))

@@ -18,7 +18,7 @@ from jdarts.xla.jax_compat import ClosedJaxpr, Jaxpr, Literal
 AUXILIARY = "auxiliary"
 #: Weights of batch norms and linear layers that no convolution or matrix product multiplies.
 _NO_KERNELS = ("scale", "bias")
-#: Operations that hand on a weight as it is, or in another order or a part of it.
+#: Operations that pass on a weight unchanged, reordered, or in part.
 _REARRANGE = frozenset(
     (
         "reshape",
@@ -57,7 +57,7 @@ def network_sizes(network: nn.Module, image_shape: tuple[int, int, int], *inputs
       inputs: what the network reads beside images, as shapes.
 
     Returns:
-      The size of each top-level part, in order of the computation; an auxiliary head, which is no part of the network in use,
+      The size of each top-level part, in order of the computation; an auxiliary head, which is not used for predictions,
       comes last and has no multiply-adds.
 
     Raises:
@@ -119,8 +119,8 @@ def _follow(jaxpr: Jaxpr, origins: list[str | None], counts: Counter[str]) -> li
         if part is None:
             continue
         if inner := _inner(equation):
-            handed_on = _follow(inner, from_parts, counts)
-            known |= {variable: origin for variable, origin in zip(equation.outvars, handed_on) if origin}
+            inner_origins = _follow(inner, from_parts, counts)
+            known |= {variable: origin for variable, origin in zip(equation.outvars, inner_origins) if origin}
         elif equation.primitive.name in _REARRANGE:
             known |= dict.fromkeys(equation.outvars, part)
         elif counter := _COUNTERS.get(equation.primitive.name):

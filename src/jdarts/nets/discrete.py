@@ -15,7 +15,7 @@ from jdarts.nets.discrete_cell import DiscreteCell
 from jdarts.nets.drop_path import drop_path_factors
 from jdarts.nets.layers import Convolution, check_image_size, checked_images, classifier, global_mean
 from jdarts.ops.precision import wide_type
-from jdarts.space import MOST_CELLS, cell_kinds
+from jdarts.space import MAX_CELLS, cell_kinds
 
 Stem = Literal["cifar", "imagenet"]
 STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
@@ -83,33 +83,33 @@ class DiscreteNetwork(nn.Module):
         _, height, width, _ = images.shape
         check_images_of(self, height, width)
         factors = self._drop_path_factors(images.shape[0], drop_path) if train else None
-        before, last, halved = self._read(images, train)
+        s0, s1, reduction_before = self._stem(images, train)
         channels, auxiliary = self.channels, None
         edges = 0
         for index, kind in enumerate(cell_kinds(self.cells)):
             channels *= 2 if kind == "reduce" else 1
-            cell = DiscreteCell(self.genotype, kind, channels, halved, self.axis_name, name=f"cell{index}")
+            cell = DiscreteCell(self.genotype, kind, channels, reduction_before, self.axis_name, name=f"cell{index}")
             count = len(getattr(self.genotype, kind))
-            kept = None if factors is None else factors[edges : edges + count]
-            before, last = last, cell(before, last, kept, train=train)
-            halved, edges = kind == "reduce", edges + count
+            cell_factors = None if factors is None else factors[edges : edges + count]
+            s0, s1 = s1, cell(s0, s1, cell_factors, train=train)
+            reduction_before, edges = kind == "reduce", edges + count
             if self.auxiliary and index == auxiliary_cell(self.cells) and (train or self.is_initializing()):
-                auxiliary = self._auxiliary_head(images)(last, train=train)
-        features = global_mean(last)
+                auxiliary = self._auxiliary_head(images)(s1, train=train)
+        features = global_mean(s1)
         logits = classifier(self.classes, features, name="classifier")(features)
         return logits, auxiliary if train else None
 
-    def _read(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, bool]:
-        """The stem: what the first cell reads, and whether the older of the two is twice as large."""
+    def _stem(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, bool]:
+        """Both inputs of the first cell, and whether the older one is twice as large."""
         if self.stem == "cifar":
             stem = Convolution(STEM_MULTIPLIER * self.channels, axis_name=self.axis_name, name="stem")
             state = stem(images, train=train)
             return state, state, False
         x = images
         for name, features in (("stem0", self.channels // 2), ("stem1", self.channels), ("stem2", self.channels)):
-            before, x = x, x if name == "stem0" else jax.nn.relu(x)
+            previous, x = x, x if name == "stem0" else jax.nn.relu(x)
             x = Convolution(features, stride=2, axis_name=self.axis_name, name=name)(x, train=train)
-        return before, x, True
+        return previous, x, True
 
     def _auxiliary_head(self, images: jax.Array) -> AuxiliaryHead:
         return AuxiliaryHead(
@@ -236,8 +236,8 @@ def check_network(network: DiscreteNetwork) -> None:
     for name in ("channels", "cells", "classes"):
         if getattr(network, name) < 1:
             raise InputError(f"{name} is {getattr(network, name)}; give 1 or more")
-    if network.cells > MOST_CELLS:
-        raise InputError(f"cells is {network.cells}; a network has at most {MOST_CELLS}")
+    if network.cells > MAX_CELLS:
+        raise InputError(f"cells is {network.cells}; a network has at most {MAX_CELLS}")
     if network.stem == "imagenet" and network.channels % 2:
         raise InputError(f"channels is {network.channels}; the ImageNet network halves it, so give an even number")
     joined = network.genotype.reduce_concat

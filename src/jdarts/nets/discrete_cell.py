@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from jdarts.genotype import Genotype
 from jdarts.nets.drop_path import drop_path
-from jdarts.nets.layers import NormalisedSum, Preprocess, begun
+from jdarts.nets.layers import NormalisedSum, Preprocess, first_part
 from jdarts.nets.stages import EdgeGroup, discrete_stages
 from jdarts.operations import implementation
-from jdarts.ops.candidates import Implementation, up_to_last_norms
+from jdarts.ops.candidates import Implementation, outputs_before_norm
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.space import CellKind
 
@@ -24,37 +24,37 @@ class DiscreteCell(nn.Module):
       genotype: both cells.
       kind: which of them.
       channels: channels of every state.
-      halved_before: whether the older input is twice as large as the newer one.
+      reduction_before: whether the older input is twice as large as the newer one.
       axis_name: a mapped axis for synchronised batch statistics.
     """
 
     genotype: Genotype
     kind: CellKind
     channels: int
-    halved_before: bool
+    reduction_before: bool
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, before: jax.Array, last: jax.Array, kept: jax.Array | None, *, train: bool) -> jax.Array:
+    def __call__(self, s0: jax.Array, s1: jax.Array, factors: jax.Array | None, *, train: bool) -> jax.Array:
         """Computes the cell.
 
         Args:
-          before: output of the cell before the last one, `[B, H, W, …]`.
-          last: output of the last cell.
-          kept: drop path's factors for the genotype's edges, `[edges, B]`; None where no path is dropped.
+          s0: output of the cell before the last one, `[B, H, W, …]`.
+          s1: output of the last cell.
+          factors: drop path's factors for the genotype's edges, `[edges, B]`; None where no path is dropped.
           train: True for batch statistics, False for running statistics.
 
         Returns:
           `[B, H', W', C · len(concat)]`.
         """
-        preprocess = Preprocess(self.channels, self.halved_before, self.axis_name, affine=True, name="preprocess")
-        states = list(preprocess(before, last, train=train))
+        preprocess = Preprocess(self.channels, self.reduction_before, self.axis_name, affine=True, name="preprocess")
+        states = list(preprocess(s0, s1, train=train))
         arrived: dict[int, list[jax.Array]] = {}
         for index, groups in enumerate(discrete_stages(self.genotype, self.kind)):
             if groups:
                 stride = 2 if self.kind == "reduce" and index == 0 else 1
                 stage = DiscreteStage(groups, stride, self.axis_name, name=f"stage{index}")
-                for node, term in stage(states, kept, train=train):
+                for node, term in stage(states, factors, train=train):
                     arrived.setdefault(node, []).append(term)
             first, *others = arrived.pop(index)
             states.append(sum(others, first))
@@ -75,12 +75,14 @@ class DiscreteStage(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, states: list[jax.Array], kept: jax.Array | None, *, train: bool) -> list[tuple[int, jax.Array]]:
+    def __call__(
+        self, states: list[jax.Array], factors: jax.Array | None, *, train: bool
+    ) -> list[tuple[int, jax.Array]]:
         """Computes what the stage adds to nodes.
 
         Args:
           states: all states so far, `[B, H, W, C]` each.
-          kept: as in `DiscreteCell`.
+          factors: as in `DiscreteCell`.
           train: as in `DiscreteCell`.
 
         Returns:
@@ -88,38 +90,41 @@ class DiscreteStage(nn.Module):
         """
         outputs = self._outputs(states, train)
         normalised = [output for output in outputs if output.operation.has_weights]
-        terms = self._normalised_terms(normalised, kept, train) if normalised else []
+        terms = self._normalised_terms(normalised, factors, train) if normalised else []
         for output in outputs:
             if output.operation.has_weights:
                 continue
             for row, edge, node in output.edges():
                 term = output.z[row]
-                terms.append((node, term if kept is None or output.operation.identity else drop_path(term, kept[edge])))
+                terms.append(
+                    (node, term if factors is None or output.operation.identity else drop_path(term, factors[edge]))
+                )
         return terms
 
     def _normalised_terms(
-        self, outputs: "list[_Output]", kept: jax.Array | None, train: bool
+        self, outputs: "list[_Output]", factors: jax.Array | None, train: bool
     ) -> list[tuple[int, jax.Array]]:
         """The terms that have a batch norm: one for each edge where paths are dropped, else one for each node."""
         edges = [(k, row, edge, node) for k, output in enumerate(outputs) for row, edge, node in output.edges()]
-        nodes = {(node if kept is None else edge): node for _, _, edge, node in edges}
+        nodes = {(node if factors is None else edge): node for _, _, edge, node in edges}
         places = {key: place for place, key in enumerate(nodes)}
-        routes = tuple((k, row, places[node if kept is None else edge], 0) for k, row, edge, node in edges)
+        routes = tuple((k, row, places[node if factors is None else edge], 0) for k, row, edge, node in edges)
         plan = Plan(routes, (1,) * len(places), len(outputs), self.axis_name)
         sums = NormalisedSum(plan, affine=True, name="last")([output.z for output in outputs], train=train)
         return [
-            (node, x[0] if kept is None else drop_path(x[0], kept[key])) for (key, node), x in zip(nodes.items(), sums)
+            (node, x[0] if factors is None else drop_path(x[0], factors[key]))
+            for (key, node), x in zip(nodes.items(), sums)
         ]
 
     def _outputs(self, states: list[jax.Array], train: bool) -> "list[_Output]":
-        """What the operations make of the states, before the last batch norm."""
+        """The operations' outputs before their last batch norm."""
 
         def normalise(stacks: list[jax.Array]) -> tuple[jax.Array, ...]:
             plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
             return NormalisedSum(plan, affine=True, name="middle")(stacks, train=train)
 
         parts = [
-            begun(
+            first_part(
                 self,
                 group.key,
                 implementation(group.name, self.stride),
@@ -130,12 +135,12 @@ class DiscreteStage(nn.Module):
         ]
         return [
             _Output(group, part.operation, z)
-            for group, part, z in zip(self.groups, parts, up_to_last_norms(parts, normalise))
+            for group, part, z in zip(self.groups, parts, outputs_before_norm(parts, normalise))
         ]
 
 
 class _Output(NamedTuple):
-    """What one operation makes of one source: rows of `z`, one for each edge or one for all of them."""
+    """The output of one operation on one source: rows of `z`, one for each edge or one for all of them."""
 
     group: EdgeGroup
     operation: Implementation

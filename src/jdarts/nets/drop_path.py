@@ -33,8 +33,8 @@ def drop_path_factors(
     if isinstance(probability, (int, float)) and not 0 <= probability < 1:
         raise InputError(f"drop path with probability {probability}; give a number from 0 to below 1")
     keep = 1 - jnp.asarray(probability, dtype)
-    kept = jax.random.bernoulli(key, keep, (*shape[:-1], shape[-1] * device_count(axis_name)))
-    return share(jnp.where(kept, 1 / keep, jnp.zeros((), dtype)), axis_name, axis=len(shape) - 1)
+    is_kept = jax.random.bernoulli(key, keep, (*shape[:-1], shape[-1] * device_count(axis_name)))
+    return share(jnp.where(is_kept, 1 / keep, jnp.zeros((), dtype)), axis_name, axis=len(shape) - 1)
 
 
 def drop_path(x: jax.Array, factors: jax.Array) -> jax.Array:

@@ -74,13 +74,13 @@ def draw_masks(
     shapes = ((vocabulary, 1), *[(batch, width)] * 4)
     drawn = []
     for index, (rate, shape) in enumerate(zip(rates, shapes)):
-        kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, shape) if rate else None
-        drawn.append(None if kept is None else kept.astype(dtype) / (1 - rate))
+        keep = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, shape) if rate else None
+        drawn.append(None if keep is None else keep.astype(dtype) / (1 - rate))
     return Masks(*drawn)
 
 
 class Prediction(NamedTuple):
-    """What a language model makes of a segment.
+    """The outputs of a language model on a segment.
 
     Attributes:
       logits: `[T, B, V]`; `jax.nn.log_softmax` makes log-probabilities of them.
@@ -131,10 +131,10 @@ class LanguageModel(nn.Module):
           tokens: words, integers `[T, B]`; padding may be any words.
           hidden: `[B, H]`, the hidden state before the first word; zeros at the start of a text.
           alphas: those of the mixture, for the paper's `[E, O]`, where the cell is a search space; None where it is a genotype.
-          train: for a search space, True for the statistics of the batch (and running statistics brought up to date, where
-            `batch_stats` is mutable), False for running statistics. Dropout depends on the masks alone.
-          masks: dropout masks; none where they are not given.
-          length: number of words before the padding, int32 `[]`; all `T` where it is not given. Padding changes neither
+          train: for a search space, True for the statistics of the batch, which update the running statistics if `batch_stats`
+            is mutable, and False for running statistics. Dropout depends on the masks alone.
+          masks: dropout masks; no dropout by default.
+          length: number of words before the padding, int32 `[]`; by default all `T`. Padding changes neither
             `hidden` nor statistics.
 
         Raises:
@@ -223,11 +223,11 @@ def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
 def output_losses(
     outputs: jax.Array, mask: jax.Array | None, embedding: jax.Array, bias: jax.Array, targets: jax.Array
 ) -> jax.Array:
-    """The `token_losses` of what a cell's outputs predict, without a multiplication by what dropout has made 0.
+    """The `token_losses` of what a cell's outputs predict, without multiplying activations that dropout sets to 0.
 
     Args:
       outputs: of the cell, before their dropout, `[T, B, H]`.
-      mask: of their dropout, `[B, H]`, a constant for derivatives; none where it is not given.
+      mask: of their dropout, `[B, H]`, a constant for derivatives; None for no dropout.
       embedding: `[V, H]`.
       bias: `[V]`.
       targets: integers `[T, B]`.
@@ -235,12 +235,12 @@ def output_losses(
     Returns:
       `[T, B]`.
     """
-    kept = jnp.ones(outputs.shape[1:], outputs.dtype) if mask is None else mask
-    return word_losses(dropped_product(outputs, embedding, kept), bias, targets)
+    mask = jnp.ones(outputs.shape[1:], outputs.dtype) if mask is None else mask
+    return word_losses(dropped_product(outputs, embedding, mask), bias, targets)
 
 
 def mean_loss(losses: jax.Array, length: jax.Array | None = None) -> jax.Array:
-    """The mean of `[T, B]` over the first `length` time steps; over all where it is not given."""
+    """The mean of `[T, B]` over the first `length` time steps; by default over all."""
     return _mean_over_time(losses, losses.shape[0] if length is None else length)
 
 
@@ -255,15 +255,15 @@ def regularisation(
       prediction: of a segment.
       activation: the rate α, a number or an array `[]`.
       temporal: the rate β.
-      length: number of time steps before the padding; all where it is not given.
+      length: number of time steps before the padding; by default all.
     """
     outputs = prediction.outputs
     length = jnp.asarray(outputs.shape[0] if length is None else length, jnp.int32)
     squares = jnp.mean(jnp.square(prediction.dropped), axis=-1)
-    changes = jnp.mean(jnp.square(outputs[1:] - outputs[:-1]), axis=-1)
-    # Rates are brought to the type of the outputs; a segment of one word has no change.
+    differences = jnp.mean(jnp.square(outputs[1:] - outputs[:-1]), axis=-1)
+    # Rates take the type of the outputs. A segment of one word has no difference.
     rates = (jnp.asarray(rate, outputs.dtype) for rate in (activation, temporal))
-    means = (_mean_over_time(squares, length), _mean_over_time(changes, length - 1))
+    means = (_mean_over_time(squares, length), _mean_over_time(differences, length - 1))
     return sum((rate * mean for rate, mean in zip(rates, means)), jnp.zeros((), outputs.dtype))
 
 

@@ -1,4 +1,4 @@
-"""What the search network and discrete networks share: batch norms, convolutions, the way into a cell, the classifier."""
+"""What the search network and discrete networks share: batch norms, convolutions, the preprocessing of a cell, the classifier."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdarts.errors import InputError
-from jdarts.ops.candidates import Begun, Implementation, Weights, factorized_reduce, initial_weights
+from jdarts.ops.candidates import Implementation, PartialOutput, Weights, factorized_reduce, initial_weights
 from jdarts.ops.norm import Affine, Moments, Plan, identity_plan, normalised_sum, running_moments
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.precision import wide_type
@@ -76,8 +76,8 @@ class NormalisedSum(nn.Module):
     """A sum of batch-normalised rows, with the running statistics of those rows.
 
     Attributes:
-      plan: which rows lead where.
-      affine: whether each row has a scale and a bias of its own after the normalisation.
+      plan: routes from rows of the inputs to rows of the results.
+      affine: whether each row has a scale and a bias after the normalisation.
     """
 
     plan: Plan
@@ -91,7 +91,7 @@ class NormalisedSum(nn.Module):
 
         Args:
           stacks: `[I_k, B, H, W, C]`.
-          weights: `[R]`, one per route; ones where it is not given.
+          weights: `[R]`, one per route; ones by default.
           train: True for the statistics of this batch, False for running statistics.
 
         Returns:
@@ -159,25 +159,25 @@ class Convolution(nn.Module):
 class Preprocess(nn.Module):
     """Brings both inputs of a cell to its channels: ReLU, 1×1 convolution, batch norm.
 
-    Where the cell before has halved the image, the older input is halved too, by a factorised reduction.
+    If the previous cell has halved the image, the older input is halved too, by a factorised reduction.
 
     Attributes:
       features: channels of the cell.
-      halved_before: whether the cell before has halved the image.
+      reduction_before: whether the previous cell is a reduction cell.
       axis_name: a mapped axis for synchronised batch statistics.
       affine: whether the batch norms have a scale and a bias.
     """
 
     features: int
-    halved_before: bool
+    reduction_before: bool
     axis_name: str | None
     affine: bool = False
 
     @nn.compact
-    def __call__(self, before: jax.Array, last: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, s0: jax.Array, s1: jax.Array, *, train: bool) -> jax.Array:
         """Returns the cell's sources, `[2, B, H, W, features]`."""
-        older, newer = jax.nn.relu(before)[None], jax.nn.relu(last)[None]
-        if self.halved_before:
+        older, newer = jax.nn.relu(s0)[None], jax.nn.relu(s1)[None]
+        if self.reduction_before:
             halves = (self._weight(name, older, self.features // 2) for name in ("even0", "odd0"))
             sources = (factorized_reduce(older, *halves), *pointwise([newer], [self._newer_weight(newer)]))
         else:
@@ -194,15 +194,15 @@ class Preprocess(nn.Module):
         return weight.astype(x.dtype)
 
 
-#: The random numbers of operations that draw some.
+#: Name of the random number stream of random operations and mixtures.
 OPERATION_KEY = "noise"
 
 
-def begun(module: nn.Module, name: str, operation: Implementation, edges: int, states: jax.Array) -> Begun:
-    """An operation on its sources, up to its first batch norm.
+def first_part(module: nn.Module, name: str, operation: Implementation, edges: int, states: jax.Array) -> PartialOutput:
+    """Runs an operation on its sources, up to its first batch norm.
 
     Args:
-      module: whose weights it has.
+      module: owns the weights.
       name: of the weights.
       operation: the operation.
       edges: number of edges `E`.
@@ -210,13 +210,13 @@ def begun(module: nn.Module, name: str, operation: Implementation, edges: int, s
     """
     weights = _operation_weights(module, name, operation, edges, states)
     drawn = (module.make_rng(OPERATION_KEY), edges) if operation.random else ()
-    return Begun(operation, weights, operation.first(states, weights, *drawn))
+    return PartialOutput(operation, weights, operation.first(states, weights, *drawn))
 
 
 def _operation_weights(
     module: nn.Module, name: str, operation: Implementation, edges: int, images: jax.Array
 ) -> Weights:
-    """A module's weights for an operation, stacked over so many edges, in the type of the images `[…, C]`."""
+    """A module's weights for an operation, stacked over its edges, in the type of the images `[…, C]`."""
     channels, wide = images.shape[-1], wide_type(images.dtype)
     if not operation.weights(channels):
         return {}

@@ -1,7 +1,7 @@
 """Recurrent cells over time, as pure functions: the search cell and discrete cells (paper section 2.1, appendix A.3).
 
-Both run over time in a loop. What the words of a segment give to state 0 is one matrix product for all time steps, outside
-the loop; in the loop the predecessors of a node are stacked into one product.
+Both run over time in a loop. The words of a segment enter state 0 by one matrix product for all time steps, outside the loop.
+In the loop, the predecessors of a node are stacked into one product.
 """
 
 from typing import NamedTuple
@@ -46,11 +46,11 @@ class CellMasks(NamedTuple):
 
 
 class CellOutputs(NamedTuple):
-    """What a cell makes of a segment.
+    """The outputs of a cell on a segment.
 
     Attributes:
       outputs: `[T, B, H]`, the hidden state after each word.
-      hidden: `[B, H]`, that after the last word.
+      hidden: `[B, H]`, the hidden state after the last word.
       moments: statistics of all batch norms of the search cell in the order of computation, `[T · (N + 1), H]`; None
         for a discrete cell.
     """
@@ -62,8 +62,8 @@ class CellOutputs(NamedTuple):
 
 def mixed_activations(space: RecurrentSpace) -> tuple[str, ...]:
     """The activations whose weights a search cell reads: those of the native kernel, then others that the space holds."""
-    held = {name for names in space.recurrent for name in names} - {NONE, *kernel.ACTIVATIONS}
-    return (*kernel.ACTIVATIONS, *(name for name in ACTIVATIONS if name in held))
+    others = {name for names in space.recurrent for name in names} - {NONE, *kernel.ACTIVATIONS}
+    return (*kernel.ACTIVATIONS, *(name for name in ACTIVATIONS if name in others))
 
 
 def activation_weights(space: RecurrentSpace, weights: jax.Array) -> jax.Array:
@@ -106,8 +106,8 @@ def search_cell(
       words: embedded words `[T, B, H]`.
       hidden: `[B, H]`, the state before the first word.
       masks: dropout masks.
-      running: statistics that normalise (evaluation), `[H]`; those of each batch where it is not given.
-      length: number of words before the padding, int32 `[]`; all `T` where it is not given.
+      running: running statistics for evaluation, `[H]`; by default those of each batch.
+      length: number of words before the padding, int32 `[]`; by default all `T`.
       axis_name: a mapped axis for synchronised batch statistics.
     """
     width = hidden.shape[-1]

@@ -42,12 +42,12 @@ def discrete_entries(network: DiscreteNetwork) -> Iterator[Entry]:
         yield from _convolution("stem0", "stem0.0", "stem0.1")
         yield from _convolution("stem1", "stem0.3", "stem0.4")
         yield from _convolution("stem2", "stem1.1", "stem1.2")
-    halved = network.stem == "imagenet"
+    reduction_before = network.stem == "imagenet"
     for index, kind in enumerate(cell_kinds(network.cells)):
-        yield from _preprocess(index, halved)
+        yield from _preprocess(index, reduction_before)
         for number, groups in enumerate(discrete_stages(network.genotype, kind)):
             yield from _stage(index, number, groups, kind)
-        halved = kind == "reduce"
+        reduction_before = kind == "reduce"
     yield from _classifier(("classifier",), "classifier")
     if network.auxiliary:
         head = "auxiliary_head.features"
@@ -84,15 +84,17 @@ def _classifier(path: tuple[str, ...], name: str) -> Iterator[Entry]:
     yield Entry(("params", *path, "bias"), (f"{name}.bias",), VECTOR, False)
 
 
-def _preprocess(index: int, halved: bool) -> Iterator[Entry]:
+def _preprocess(index: int, reduction_before: bool) -> Iterator[Entry]:
     path, theirs = (f"cell{index}", "preprocess"), f"cells.{index}.preprocess"
-    if halved:
+    if reduction_before:
         for name, layer in (("even0", "conv_1"), ("odd0", "conv_2")):
             yield Entry(("params", *path, name), (f"{theirs}0.{layer}.weight",), POINTWISE, True)
     else:
         yield Entry(("params", *path, "pointwise0"), (f"{theirs}0.op.1.weight",), POINTWISE, True)
     yield Entry(("params", *path, "pointwise1"), (f"{theirs}1.op.1.weight",), POINTWISE, True)
-    yield from norm_entries((*path, "norm"), [f"{theirs}0.bn" if halved else f"{theirs}0.op.2", f"{theirs}1.op.2"])
+    yield from norm_entries(
+        (*path, "norm"), [f"{theirs}0.bn" if reduction_before else f"{theirs}0.op.2", f"{theirs}1.op.2"]
+    )
 
 
 def _stage(index: int, number: int, groups: tuple[EdgeGroup, ...], kind: CellKind) -> Iterator[Entry]:
@@ -105,7 +107,7 @@ def _stage(index: int, number: int, groups: tuple[EdgeGroup, ...], kind: CellKin
         operation = OPERATIONS[group.name].reference
         if operation is None:
             raise InputError(
-                f"operation {group.name} has no layers in the reference implementation; weights of its names cannot be read"
+                f"operation {group.name} has no layers in the reference implementation, so its weights cannot be imported"
             )
         prefixes = [f"cells.{index}._ops.{edge}" for edge in group.edges]
         for ours, (layer, layout) in operation.weights.items():

@@ -1,4 +1,4 @@
-"""Edges of mixed and of discrete cells in the order of computation: stages of sources that are there at the same time."""
+"""Edges of mixed and of discrete cells in the order of computation: stages of sources that are available at the same time."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -50,7 +50,7 @@ class Stage(NamedTuple):
 
 
 class EdgeGroup(NamedTuple):
-    """The edges of a discrete cell that carry one operation away from one source: they are computed together.
+    """The edges of a discrete cell that carry one operation from one source: they are computed together.
 
     Attributes:
       name: the operation.

@@ -19,15 +19,15 @@ from jdarts.nets.layers import (
     Convolution,
     NormalisedSum,
     Preprocess,
-    begun,
     check_image_size,
     checked_images,
     classifier,
+    first_part,
     global_mean,
 )
 from jdarts.nets.stages import OperationEdges, Stage, stages
 from jdarts.operations import implementation
-from jdarts.ops.candidates import Begun, up_to_last_norms
+from jdarts.ops.candidates import PartialOutput, outputs_before_norm
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.relaxation import SOFTMAX, Alphas, Mixture
 from jdarts.relaxation import init_alphas as init_alphas
@@ -37,8 +37,8 @@ from jdarts.space import CellKind, SearchSpace, cell_kinds
 def supernet_compiler_options(*, remat: bool = False) -> dict[str, str | bool]:
     """Options for `jax.jit` that steps of a `Supernet` with `remat` need on CPUs; empty otherwise.
 
-    XLA removes early there the barriers of `jax.checkpoint`, and then merges what is computed again with what was computed
-    before: nothing would be saved.
+    There, XLA removes the barriers of `jax.checkpoint` early and then merges the recomputation with the first computation: no
+    memory would be saved.
 
     Args:
       remat: whether the network has `remat`.
@@ -52,8 +52,8 @@ class Supernet(nn.Module):
     Attributes:
       space: the search space.
       channels: channels `C` of the first cells; each reduction doubles them. The paper's 16.
-      cells: number of cells. The paper's 8. With 1 or 2 there are reduction cells alone: no gradient reaches the alphas of
-        the normal cell, and a genotype of them says nothing. Give 3 or more for a search.
+      cells: number of cells. The paper's 8. With 1 or 2, all are reduction cells: no gradient reaches the alphas of the normal
+        cell, whose genotype is then chance. Give 3 or more for a search.
       classes: number of classes.
       stem_multiplier: the stem has this times `C` channels.
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
@@ -80,8 +80,8 @@ class Supernet(nn.Module):
         Args:
           images: `[B, H, W, channels of the images]`, normalised, of the type of weights.
           alphas: those of the mixture; for the paper's `{'normal': [E, O], 'reduce': [E, O]}`.
-          train: True for the statistics of this batch (and running statistics brought up to date, where
-            `batch_stats` is mutable); False for running statistics.
+          train: True for the statistics of this batch, which update the running statistics if `batch_stats` is mutable; False for
+            running statistics.
 
         Returns:
           Logits `[B, classes]`.
@@ -99,15 +99,15 @@ class Supernet(nn.Module):
         weights = self.mixture.weights(alphas, self.space, key)
         stem = Convolution(self.stem_multiplier * self.channels, axis_name=self.axis_name, name="stem")
         states = stem(images, train=train)
-        before, last = states, states
+        s0, s1 = states, states
         cell_class = nn.remat(Cell, static_argnums=(4,)) if self.remat else Cell
-        channels, halved = self.channels, False
+        channels, reduction_before = self.channels, False
         for index, kind in enumerate(cell_kinds(self.cells)):
             channels *= 2 if kind == "reduce" else 1
-            cell = cell_class(self.space, kind, channels, halved, self.axis_name, name=f"cell{index}")
-            before, last = last, cell(before, last, weights[kind], train)
-            halved = kind == "reduce"
-        features = global_mean(last)
+            cell = cell_class(self.space, kind, channels, reduction_before, self.axis_name, name=f"cell{index}")
+            s0, s1 = s1, cell(s0, s1, weights[kind], train)
+            reduction_before = kind == "reduce"
+        features = global_mean(s1)
         return classifier(self.classes, features, name="classifier")(features)
 
 
@@ -117,31 +117,31 @@ class Cell(nn.Module):
     space: SearchSpace
     kind: CellKind
     channels: int
-    halved_before: bool
+    reduction_before: bool
     axis_name: str | None
 
     @nn.compact
-    def __call__(self, before: jax.Array, last: jax.Array, weights: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, s0: jax.Array, s1: jax.Array, weights: jax.Array, train: bool) -> jax.Array:
         """Computes the cell.
 
         Args:
-          before: output of the cell before the last one, `[B, H, W, …]`.
-          last: output of the last cell.
+          s0: output of the cell before the last one, `[B, H, W, …]`.
+          s1: output of the last cell.
           weights: mixture weights `[E, O]`.
           train: as in `Supernet`.
 
         Returns:
           `[B, H', W', C · len(concat)]`.
         """
-        read = Preprocess(self.channels, self.halved_before, self.axis_name, name="preprocess")(
-            before, last, train=train
+        sources = Preprocess(self.channels, self.reduction_before, self.axis_name, name="preprocess")(
+            s0, s1, train=train
         )
         nodes, unfinished = [], None
         for index, stage in enumerate(stages(self.space, self.kind)):
             stride = 2 if self.kind == "reduce" and index == 0 else 1
             mixed = SharedStage(stage, self.space.nodes - index, stride, self.axis_name, name=f"stage{index}")
-            read, unfinished = mixed(read, unfinished, weights, train=train)
-            nodes.append(read[0])
+            sources, unfinished = mixed(sources, unfinished, weights, train=train)
+            nodes.append(sources[0])
         return jnp.concatenate([nodes[state - INPUT_STATES] for state in self.space.concat], axis=-1)
 
 
@@ -161,7 +161,7 @@ class MixedStage(nn.Module):
 
         Args:
           states: the stage's sources `[S, B, H, W, C]`.
-          sums: what earlier stages have added up, a row for each unfinished node; None in the first stage.
+          sums: the sums of earlier stages, a row for each unfinished node; None in the first stage.
           weights: mixture weights `[E, O]` of the whole cell.
           train: as in `Supernet`.
 
@@ -188,29 +188,29 @@ class MixedStage(nn.Module):
         return finished, others[0] if others else None
 
     def _outputs(self, states: jax.Array, train: bool) -> "list[_Output]":
-        """What the operations make of the sources, before the last batch norm; those that have one come first."""
+        """The operations' outputs before their last batch norm; operations that have one come first."""
 
         def normalise(stacks: list[jax.Array]) -> tuple[jax.Array, ...]:
             plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
             return NormalisedSum(plan, name="middle")(stacks, train=train)
 
-        parts = [self._begun(group, states) for group in self.stage.operations]
-        stacks = up_to_last_norms([part for part, _ in parts], normalise)
+        parts = [self._first_part(group, states) for group in self.stage.operations]
+        stacks = outputs_before_norm([part for part, _ in parts], normalise)
         outputs = [
             _Output(group, rows, z, part.operation.normalised)
             for group, (part, rows), z in zip(self.stage.operations, parts, stacks)
         ]
         return sorted(outputs, key=lambda output: not output.normalised)
 
-    def _begun(self, group: OperationEdges, states: jax.Array) -> tuple[Begun, tuple[int, ...]]:
-        """An operation on its sources, and for each of its edges the row of what it makes."""
+    def _first_part(self, group: OperationEdges, states: jax.Array) -> tuple[PartialOutput, tuple[int, ...]]:
+        """The first part of an operation on its sources, and for each of its edges the row of the output."""
         operation = implementation(group.name, self.stride)
-        read = group.distinct_sources if operation.per_source or group.is_even else group.sources
-        if read != tuple(range(states.shape[0])):
-            states = states[np.array(read)]
+        sources = group.distinct_sources if operation.per_source or group.is_even else group.sources
+        if sources != tuple(range(states.shape[0])):
+            states = states[np.array(sources)]
         edges = range(len(group.edges))
-        rows = (read.index(source) for source in group.sources) if operation.per_source else edges
-        return begun(self, group.name, operation, len(edges), states), tuple(rows)
+        rows = (sources.index(source) for source in group.sources) if operation.per_source else edges
+        return first_part(self, group.name, operation, len(edges), states), tuple(rows)
 
     def _mixture_weights(self, groups: Sequence[OperationEdges], weights: jax.Array) -> jax.Array:
         """The mixture weights of the groups' edges, one after the other."""
@@ -228,7 +228,7 @@ SharedStage = nn.jit(MixedStage, static_argnames=("train",))
 
 
 class _Output(NamedTuple):
-    """What one operation makes on all its edges: rows of `z`, one for each edge or one for each source."""
+    """The output of one operation on all its edges: rows of `z`, one for each edge or one for each source."""
 
     group: OperationEdges
     rows: tuple[int, ...]
@@ -237,5 +237,5 @@ class _Output(NamedTuple):
 
 
 def _place(row: int) -> tuple[int, int]:
-    """Where a stage's sum for an unfinished node stands in its results: the first node is apart."""
+    """Which result of a stage has the sum of an unfinished node, and in which row: the first node is a result by itself."""
     return (0, 0) if row == 0 else (1, row - 1)

@@ -18,7 +18,7 @@ from jdarts.ops.separable import separable_conv
 
 Weights = Mapping[str, jax.Array]
 
-#: A person's operation on one edge: `(x [B, H, W, C], weights, stride) -> [B, H', W', C]`.
+#: A user's operation on one edge: `(x [B, H, W, C], weights, stride) -> [B, H', W', C]`.
 EdgeFunction = Callable[[jax.Array, Weights, int], jax.Array]
 
 
@@ -63,13 +63,13 @@ class Implementation(NamedTuple):
         return bool(self.weights(2))
 
 
-class Begun(NamedTuple):
-    """An operation that has been given its sources.
+class PartialOutput(NamedTuple):
+    """The output of an operation up to its first batch norm.
 
     Attributes:
       operation: the operation.
       weights: its weights, stacked over its edges.
-      first: what `Implementation.first` has made of the sources.
+      first: the output of `Implementation.first`.
     """
 
     operation: Implementation
@@ -77,17 +77,17 @@ class Begun(NamedTuple):
     first: jax.Array
 
 
-def up_to_last_norms(
-    begun: Sequence[Begun], normalise: Callable[[list[jax.Array]], Sequence[jax.Array]]
+def outputs_before_norm(
+    parts: Sequence[PartialOutput], normalise: Callable[[list[jax.Array]], Sequence[jax.Array]]
 ) -> list[jax.Array]:
-    """What operations make of their sources before the last batch norm of each, `[E, B, H', W', C]`.
+    """The outputs of operations before the last batch norm of each, `[E, B, H', W', C]`.
 
     Args:
-      begun: the operations.
-      normalise: the batch norms of the operations that have two, after the first part of each.
+      parts: their outputs up to the first batch norm.
+      normalise: applies the first batch norm to the outputs of operations that have two.
     """
-    stacks = [each.first for each in begun]
-    pending = [(n, each.operation.second, each.weights) for n, each in enumerate(begun) if each.operation.second]
+    stacks = [each.first for each in parts]
+    pending = [(n, each.operation.second, each.weights) for n, each in enumerate(parts) if each.operation.second]
     if pending:
         normalised = normalise([stacks[n] for n, _, _ in pending])
         for (n, second, weights), x in zip(pending, normalised):
@@ -142,7 +142,7 @@ def edge_by_edge(
     Args:
       function: what it computes on one edge.
       stride: 1 or 2.
-      weights: `(channels, stride) -> shapes` of its weights by name; none where it is not given. All axes of a shape but the
+      weights: `(channels, stride) -> shapes` of its weights by name; no weights by default. All axes of a shape but the
         last are the fan-in.
       normalised: as in `Implementation`.
     """
@@ -178,10 +178,10 @@ def check_edge_function(name: str, operation: Implementation, stride: int) -> No
             raise InputError(f"operation {name}: weight {weight} of shape {shape}; give axes of 1 or more")
     states = jax.ShapeDtypeStruct((1, 2, size, size, channels), jnp.float32)
     weights = {weight: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for weight, (shape, _) in shapes.items()}
-    found = jax.eval_shape(operation.first, states, weights)
+    output = jax.eval_shape(operation.first, states, weights)
     expected = (2, size // stride, size // stride, channels)
-    if found.shape[1:] != expected or found.dtype != states.dtype:
+    if output.shape[1:] != expected or output.dtype != states.dtype:
         raise InputError(
-            f"operation {name}: makes {found.dtype} {found.shape[1:]} of {states.dtype} {states.shape[1:]} at stride {stride}; "
-            f"it must make {states.dtype} {expected}"
+            f"operation {name}: maps {states.dtype} {states.shape[1:]} to {output.dtype} {output.shape[1:]} at stride {stride}; "
+            f"its output must be {states.dtype} {expected}"
         )

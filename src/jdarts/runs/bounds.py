@@ -5,7 +5,7 @@ import numbers
 from typing import Any, NamedTuple
 
 from jdarts.errors import InputError
-from jdarts.space import MOST_CELLS
+from jdarts.space import MAX_CELLS
 
 
 def option(name: str) -> str:
@@ -57,7 +57,7 @@ EPOCHS = Bounds(1, 1_000_000)
 
 #: Sizes of networks. A network of the largest does not fit any machine; its shapes can still be counted.
 CHANNELS = Bounds(1, 65_536)
-CELLS = Bounds(1, MOST_CELLS)
+CELLS = Bounds(1, MAX_CELLS)
 NODES = Bounds(1, 32)
 VOCABULARY = Bounds(1, 1_000_000_000)
 WIDTH = Bounds(1, 1_000_000)
