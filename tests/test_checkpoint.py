@@ -209,7 +209,7 @@ def test_find_says_what_is_missing(folder, tmp_path):
     with pytest.raises(InputError, match=r"nowhere does not exist; give a run's folder or a checkpoint in it"):
         checkpoint.find(tmp_path / "nowhere", [])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no whole checkpoint; a search writes one at the end of each epoch"):
+    with pytest.raises(InputError, match="holds no complete checkpoint; a search writes one at the end of each epoch"):
         checkpoint.find(tmp_path / "empty", [])
     (folder / "step_00000010" / checkpoint.RECORD).write_text(json.dumps({}))
     with pytest.raises(InputError, match=r"step_00000010 is damaged \(record.json is not as it was written\)"):

@@ -34,8 +34,8 @@ def test_defaults_of_a_part_are_those_of_the_kind_of_run():
 @pytest.mark.parametrize(
     ("name", "mend"),
     [
-        ("epocs", "epochs is meant?"),
-        ("learning-rate", "learning_rate is meant?"),
+        ("epocs", "did you mean epochs?"),
+        ("learning-rate", "did you mean learning_rate?"),
         ("xyz", "known are hypergradient, nodes"),
     ],
 )

@@ -73,7 +73,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(undisturbed, d
     assert (code, out) == (2, "")
     assert err == (
         f"error: checkpoint {last} is damaged (record.json is not as it was written); give another one, or the run's folder for "
-        "its newest whole checkpoint\n"
+        "its newest complete checkpoint\n"
     )
 
 
@@ -91,7 +91,7 @@ def test_what_is_no_search(derive, tmp_path):
     code, _, err = derive(tmp_path / "nowhere")
     assert (code, err) == (2, f"error: {tmp_path}/nowhere does not exist; give a run's folder or a checkpoint in it\n")
     code, _, err = derive(tmp_path)
-    expected = f"error: {tmp_path} holds no whole checkpoint; a search writes one at the end of each epoch\n"
+    expected = f"error: {tmp_path} holds no complete checkpoint; a search writes one at the end of each epoch\n"
     assert (code, err) == (2, expected)
     (tmp_path / "file").write_text("")
     assert derive(tmp_path / "file")[0] == 2

@@ -140,7 +140,7 @@ def test_the_command(command, tmp_path):
         (["DARTS_V2", "--image-size", "30"], "images of 30×30 are 15×15 at the reduction in cell 13 of 20"),
         (["DARTS_V2", "--cells", "0"], "error: --cells is 0; give 1 or more"),
         (["DARTS_V2", "--network", "imagenet", "--channels", "5"], "channels is 5; the ImageNet network halves it"),
-        (["."], "holds no whole checkpoint"),
+        (["."], "holds no complete checkpoint"),
         (["DARTS_V2", "--draw", "cells.bmp"], "give .svg, .png or .pdf"),
     ],
 )  # fmt: skip

@@ -90,7 +90,7 @@ def alone(shown):
     ],
 )
 def test_each_command_says_what_would_save_memory(shown, kind, options):
-    _, _, told = shown[kind][1].partition("warning: the step does not fit. What would help, by estimate:")
+    _, _, told = shown[kind][1].partition("warning: the step does not fit. These options would help, by estimate:")
     assert [line.split(":")[0].strip() for line in told.splitlines()[1:] if "saves about" in line] == options
 
 

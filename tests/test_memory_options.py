@@ -18,9 +18,9 @@ from jdarts import InputError
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import init_alphas
-from jdarts.runs.memory import StepMemory, in_words, memory_lines, saved_by_estimator, saved_by_sharing, step_memory
+from jdarts.runs.memory import StepMemory, cheaper_estimators, format_bytes, memory_lines, smaller_shares, step_memory
 from jdarts.search.step import supernet_loss
-from jdarts.search.task import memory_savings
+from jdarts.search.task import unused_memory_options
 from jdarts.space import uniform_space
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -64,10 +64,10 @@ def test_a_second_order_step_needs_the_memory_of_a_part():
         needs.append(step_memory(compiled))
     whole, part = needs
     assert whole is not None and part is not None
-    assert part.lasting == whole.lasting
-    assert part.passing < 0.5 * whole.passing
+    assert part.persistent == whole.persistent
+    assert part.temporary < 0.5 * whole.temporary
     # One map of the whole batch at least.
-    assert whole.passing > 8 * 512 * 512
+    assert whole.temporary > 8 * 512 * 512
 
 
 def test_microbatches_of_batch_norms_in_a_second_order_step():
@@ -184,32 +184,32 @@ def test_settings_that_do_not_fit_are_refused(changes, message):
 
 
 def test_what_is_said_of_the_memory():
-    need = StepMemory(lasting=1_000_000_000, passing=8_000_000_000)
+    need = StepMemory(persistent=1_000_000_000, temporary=8_000_000_000)
     assert memory_lines(need, None, []) == [
         "memory of a step by XLA's plan: 9.0 GB, of which 8.0 GB for feature maps and the like"
     ]
     assert len(memory_lines(need, 9_000_000_000, [("--remat", 0.25)])) == 1
     first, warning, *options = memory_lines(need, 4_000_000_000, [("--remat", 0.25), ("--microbatches 2", 0.5)])
-    assert first.endswith("; 4.0 GB are there")
+    assert first.endswith("; 4.0 GB are available")
     assert "does not fit" in warning
     assert options == [
         "  --remat: saves about 6.0 GB, leaves 3.0 GB, which fits",
-        "  --microbatches 2: saves about 4.0 GB, leaves 5.0 GB, which does not fit alone",
+        "  --microbatches 2: saves about 4.0 GB, leaves 5.0 GB, which alone does not fit",
     ]
-    assert [in_words(size) for size in (2.5e6, 64e6, 1.25e9)] == ["2.5 MB", "64 MB", "1.2 GB"]
+    assert [format_bytes(size) for size in (2.5e6, 64e6, 1.25e9)] == ["2.5 MB", "64 MB", "1.2 GB"]
 
 
 def test_options_that_would_save_memory():
-    assert saved_by_sharing(64, 1) == [("--batch-size 32", 0.5)]
+    assert smaller_shares(64, 1) == [("--batch-size 32", 0.5)]
     # The half, rounded to equal shares; no batch of less than two.
-    assert saved_by_sharing(18, 6) == [("--batch-size 6", 6 / 18)]
-    assert saved_by_sharing(2, 1) == []
+    assert smaller_shares(18, 6) == [("--batch-size 6", 6 / 18)]
+    assert smaller_shares(2, 1) == []
     shares = {"exact": 4.0, "finite_difference": 2.0, "first_order": 1.0}
-    assert saved_by_estimator("finite_difference", shares) == [("--hypergradient first_order", 0.5)]
-    assert saved_by_estimator("first_order", shares) == []
-    found = dict(memory_savings(config(None), 1))
+    assert cheaper_estimators("finite_difference", shares) == [("--hypergradient first_order", 0.5)]
+    assert cheaper_estimators("first_order", shares) == []
+    found = dict(unused_memory_options(config(None), 1))
     assert found["--microbatches 2"] == 0.5
     assert {"--precision bfloat16", "--hypergradient first_order"} < found.keys()
     # Options that do not go together with what is set are not named.
     made = config(None, precision="bfloat16", microbatches=64, remat=True)
-    assert memory_savings(made, 1)[0][0] == "--hypergradient first_order"
+    assert unused_memory_options(made, 1)[0][0] == "--hypergradient first_order"

@@ -76,7 +76,7 @@ def loop_of(programs, interruption):
     """A loop around traced programs; `evaluate` is not needed by steps."""
 
     def program(name):
-        return SimpleNamespace(before_steps=name != "evaluate", lowered=lambda devices: programs[name])
+        return SimpleNamespace(needed_for_first_step=name != "evaluate", lowered=lambda devices: programs[name])
 
     task: Any = SimpleNamespace(
         programs={name: program(name) for name in programs},

@@ -77,5 +77,5 @@ def test_nothing_of_the_kind(tmp_path):
         InputError, match=r"no genotype 'PCDARTZ'; did you mean PCDARTS\? Give a published cell \(NASNet, "
     ):
         find_genotype("PCDARTZ")
-    with pytest.raises(InputError, match="holds no whole checkpoint"):
+    with pytest.raises(InputError, match="holds no complete checkpoint"):
         find_genotype(str(tmp_path))

@@ -90,7 +90,7 @@ def test_a_changed_summary_is_refused_or_can_be_shown(kind, tmp_path):
             except InputError as error:
                 refused += 1
                 assert str(error).startswith(f"{folder.summary} is damaged (")
-                assert str(error).endswith("); remove it, and the same command ends the run again")
+                assert str(error).endswith("); remove it and start the same command again")
                 assert len(str(error)) < 1000
         fields = json.loads(content)
         del fields[name]

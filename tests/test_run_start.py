@@ -18,7 +18,7 @@ from jdarts import data
 from jdarts.errors import InputError
 from jdarts.pipeline import PipelineConfig, pipeline
 from jdarts.runs import memory, start
-from jdarts.runs.devices import MOST_ON_CPU, Devices
+from jdarts.runs.devices import MAX_ON_CPU, Devices
 from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig, search, search_seeds
 from jdarts.search.command import main
@@ -87,7 +87,7 @@ def test_the_paper_size_of_images_has_the_paper_s_head(shown, tmp_path):
 def test_the_pipeline_names_its_own_options(tmp_path):
     parts = {"search": SearchConfig(cells=3), "train": TrainConfig(cells=3, cutout=2)}
     config = PipelineConfig(dataset="digits", run_dir=tmp_path / "run", **parts)
-    with pytest.raises(InputError, match=r"4×4 or more; .*leave the head out by --train\.no-auxiliary"):
+    with pytest.raises(InputError, match=r"4×4 or more, .*leave the head out by --train\.no-auxiliary"):
         pipeline(config)
     with pytest.raises(InputError, match=r"^--search\.batch-size is 64, but .* give 32 or less"):
         pipeline(PipelineConfig(run_dir=tmp_path / "run"), dataset=images_of(32, 32, 1))
@@ -99,7 +99,7 @@ def test_the_pipeline_names_its_own_options(tmp_path):
     [
         (
             {"cutout": 16},
-            "--cutout is 16, and such a square blanks images of 8×8 whole, .*give 8 or less, or 0 for none",
+            "--cutout is 16, and such a square always blanks the whole of an image of 8×8; give 8 or less, or 0 for none",
         ),
         ({"padding": 8}, "--padding is 8, and crops of images of 8×8 would lie beside them; give 7 or less"),
     ],
@@ -115,7 +115,7 @@ def test_augmentation_that_leaves_nothing_of_an_image(changes, message, tmp_path
 @pytest.mark.parametrize("channels", [4096, 65536])
 def test_a_state_that_no_memory_holds(channels, tmp_path):
     with pytest.raises(
-        InputError, match=r"take \d+\.\d GB, and .* are there; give a smaller network: lower --channels"
+        InputError, match=r"take \d+\.\d GB, and .* are available; give a smaller network: lower --channels"
     ):
         search(SearchConfig(run_dir=tmp_path / "run", dataset="digits", cells=3, channels=channels))
     with pytest.raises(InputError, match=r"take .* GB, and .* --width or --vocabulary"):
@@ -134,13 +134,13 @@ def test_steps_that_cannot_be_counted(monkeypatch, tmp_path):
 
 def test_memory_that_runs_out_is_explained():
     python, xla = (
-        f"does not suffice \\({name}.*\\); give a smaller --batch" for name in ("MemoryError", "RESOURCE_EXHAUSTED")
+        f"out of memory \\({name}.*\\); give a smaller --batch" for name in ("MemoryError", "RESOURCE_EXHAUSTED")
     )
-    with pytest.raises(InputError, match=python), memory.exhaustion_explained():
+    with pytest.raises(InputError, match=python), memory.out_of_memory_as_input_error():
         raise MemoryError
-    with pytest.raises(InputError, match=xla), memory.exhaustion_explained():
+    with pytest.raises(InputError, match=xla), memory.out_of_memory_as_input_error():
         jnp.zeros((2**30, 2**30), jnp.int8).block_until_ready()
-    with pytest.raises(jax.errors.JaxRuntimeError), memory.exhaustion_explained():
+    with pytest.raises(jax.errors.JaxRuntimeError), memory.out_of_memory_as_input_error():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
@@ -173,8 +173,8 @@ def test_what_others_have_put_into_the_folder_stays(monkeypatch, tmp_path):
 
 
 def test_more_devices_than_a_cpu_can_be():
-    with pytest.raises(InputError, match=f"--devices is {MOST_ON_CPU + 1}, and XLA ends .*give {MOST_ON_CPU} or less"):
-        Devices(MOST_ON_CPU + 1)
+    with pytest.raises(InputError, match=f"--devices is {MAX_ON_CPU + 1}, and XLA ends .*give {MAX_ON_CPU} or less"):
+        Devices(MAX_ON_CPU + 1)
 
 
 @pytest.mark.parametrize(

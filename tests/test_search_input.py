@@ -189,7 +189,7 @@ def test_settings_without_effect_on_the_result_may_change(tmp_path):
 
 def test_a_folder_in_use(tmp_path, monkeypatch, capsys):
     folder = RunFolder(tmp_path / "run")
-    with folder.taken(config(folder.path).to_json(), {}):
+    with folder.lock(config(folder.path).to_json(), {}):
         err = refusal(folder.path, monkeypatch, capsys)
     expected = f"error: {folder.path} is in use by another process; wait for it, or choose another --run-dir\n"
     assert err == expected
@@ -288,7 +288,9 @@ def test_damaged_checkpoints_are_named_and_passed_over(quick, undisturbed, tmp_p
     _, shown = run(folder)
     lines = shown.splitlines()
     assert [line.startswith("skipped: checkpoint") for line in lines[:3]] == [True, True, False]
-    assert lines[2].startswith("no whole checkpoint is left, so the run starts from the beginning: searching on digits")
+    assert lines[2].startswith(
+        "no complete checkpoint is left, so the run starts from the beginning: searching on digits"
+    )
     assert_same_bits(folder, undisturbed)
 
 

@@ -19,7 +19,7 @@ __all__ = ["quick", "undisturbed", "user_settings"]
 
 IMPATIENT = """
 import small_search, jdarts.command, jdarts.runs.processes, jdarts.search.command
-jdarts.runs.processes.PATIENCE = 5
+jdarts.runs.processes.JOIN_TIMEOUT = 5
 jdarts.command.run_command(jdarts.search.command.main)
 """
 
@@ -114,15 +114,15 @@ def test_a_process_that_does_not_come(tmp_path, missing):
     process = start(tmp_path / "run", program=program, coordinator=coordinator(), num_processes=2, process_id=own)
     code, _, errors = finish(process, seconds=60)
     assert code == 2
-    assert "error: the processes of the run have not come together within 5 s" in errors
+    assert "error: the processes of the run have not connected within 5 s" in errors
     assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"coordinator": "host:1"}, "--coordinator, --num-processes and --process-id go together"),
-        ({"process_id": 1}, "--coordinator, --num-processes and --process-id go together"),
+        ({"coordinator": "host:1"}, "--coordinator, --num-processes and --process-id belong together"),
+        ({"process_id": 1}, "--coordinator, --num-processes and --process-id belong together"),
         ({"coordinator": "host", "num_processes": 2, "process_id": 0}, "--coordinator is host; .*HOST:PORT"),
         ({"coordinator": "host:1", "num_processes": 2, "process_id": 2}, "--process-id is 2 of 2; give 0 to 1"),
         ({"cluster": True, "process_id": 2}, "--cluster lets JAX find the other processes"),

@@ -125,7 +125,7 @@ def test_a_death_between_two_first_checkpoints_begins_again(together, programs, 
     assert not list((tmp_path / "seed2/checkpoints").glob("*"))
     _, shown = run_seeds(tmp_path, programs=programs, **FEW)
     assert shown.splitlines()[0] == f"skipped: checkpoint {first} has no counterpart of every seed"
-    assert "no whole checkpoint is left, so the run starts from the beginning" in shown
+    assert "no complete checkpoint is left, so the run starts from the beginning" in shown
     assert_each_same(tmp_path, together)
 
 

@@ -24,11 +24,11 @@ class DeriveConfig:
     """Prints the genotype that a search, finished or running, has found so far, and draws it.
 
     Attributes:
-      checkpoint: a run's folder, whose newest whole checkpoint is taken, or one checkpoint in it. A genotype, its name or a file
-        that holds one are taken as they are.
+      checkpoint: a search: its run folder, for the newest complete checkpoint, or one checkpoint in it; or a genotype: its
+        text, its name or a file that holds it.
       json: print JSON instead of the text form.
       draw: also draw the cells into this file (.svg, .png or .pdf).
-      edges_per_node: edges to keep for each node (default: what the search was told; recurrent cells keep 1).
+      edges_per_node: edges to keep for each node (default: the number that the search has set; recurrent cells keep 1).
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT", help_behavior_hint="")]

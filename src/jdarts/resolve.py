@@ -123,7 +123,7 @@ def search_record(text: str) -> Any | None:
     """The record of the search whose run folder or checkpoint this is; None for anything else.
 
     Raises:
-      InputError: a folder of a run without a whole checkpoint.
+      InputError: a folder of a run without a complete checkpoint.
     """
     record = _run_record(text)
     return record if "space" in record else None
@@ -132,7 +132,7 @@ def search_record(text: str) -> Any | None:
 def language_sizes(text: str) -> tuple[dict[str, int], bool] | None:
     """Vocabulary and width of the run on text whose folder or checkpoint this is, and whether that is a search.
 
-    None for anything else, and where no whole checkpoint tells.
+    None for anything else, and where no complete checkpoint tells.
     """
     try:
         record = _run_record(text)

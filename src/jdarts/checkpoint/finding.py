@@ -1,4 +1,4 @@
-"""The newest whole checkpoint of a folder, and the one that a path means."""
+"""The newest complete checkpoint of a folder, and the one that a path means."""
 
 from pathlib import Path
 
@@ -30,14 +30,14 @@ def newest(folder: Path, skipped: list[str], *, up_to: float = float("inf")) -> 
 
 
 def find(path: Path, skipped: list[str]) -> Checkpoint:
-    """The checkpoint that a path means: itself, or the newest whole one of a run's folder.
+    """The checkpoint that a path means: itself, or the newest complete one of a run's folder.
 
     Args:
       path: a run's folder, its folder of checkpoints, or one checkpoint.
       skipped: as in `newest`.
 
     Raises:
-      InputError: there is no such folder, no whole checkpoint in it, or the checkpoint is damaged.
+      InputError: there is no such folder, no complete checkpoint in it, or the checkpoint is damaged.
     """
     with readable(path):
         if not path.exists():
@@ -51,12 +51,12 @@ def find(path: Path, skipped: list[str]) -> Checkpoint:
             raise
         except InputError as error:
             raise InputError(
-                f"{error}; give another one, or the run's folder for its newest whole checkpoint"
+                f"{error}; give another one, or the run's folder for its newest complete checkpoint"
             ) from None
     else:
         folder = path
     found = newest(folder, skipped)
     if found is None:
         why = f": {skipped[-1]}" if skipped else "; a search writes one at the end of each epoch"
-        raise InputError(f"{path} holds no whole checkpoint{why}")
+        raise InputError(f"{path} holds no complete checkpoint{why}")
     return found

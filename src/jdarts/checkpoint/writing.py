@@ -89,7 +89,7 @@ def remove_half_written(folder: Path) -> None:
 
 
 def _put_in_place(aside: Path, target: Path) -> None:
-    """Gives a whole checkpoint its name; one of that name that was there before is whole until then."""
+    """Gives a complete checkpoint its name; one of that name that was there before is whole until then."""
     replaced = target.with_name(f"{ASIDE}replaced-{target.name}")
     if target.exists():
         _remove(replaced)

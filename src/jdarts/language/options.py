@@ -28,7 +28,7 @@ class TextData(Settings):
     dataset: str = "ptb"
     data_dir: Annotated[Path | None, Folder, WITHOUT_EFFECT] = None
     train_words: Annotated[int | None, Bounds(1, 1_000_000_000_000), Whole] = None
-    vocabulary: Annotated[int | None, VOCABULARY._replace(least=2), Whole] = None
+    vocabulary: Annotated[int | None, VOCABULARY._replace(minimum=2), Whole] = None
 
     def check(self) -> None:
         """As the base class, and a name that is none of a set."""

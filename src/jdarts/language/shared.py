@@ -11,7 +11,7 @@ import numpy as np
 from jdarts.data.text import TextCorpus, unigram_perplexity
 from jdarts.language.evaluation import carry_hidden, evaluation_function, evaluation_pieces, evaluation_shapes
 from jdarts.runs.devices import Devices
-from jdarts.runs.memory import Saving, saved_by_sharing
+from jdarts.runs.memory import MemoryOption, smaller_shares
 from jdarts.runs.task import Evaluation, Input, Program
 
 
@@ -61,13 +61,15 @@ def evaluation_program(
     """
     function = evaluation_function(model, batch_statistics=batch_statistics)
     inputs = (variables, alphas, *evaluation_shapes(bptt, columns, width))
-    spread = "everywhere" if columns % devices.count else "batch"
-    return Program(function, tuple(map(Input, inputs)), spread, before_steps=False)
+    spread = "replicated" if columns % devices.count else "batch"
+    return Program(function, tuple(map(Input, inputs)), spread, needed_for_first_step=False)
 
 
-def text_savings(savings: Sequence[Saving], *, batch_size: int, bptt: int, devices: Devices) -> list[Saving]:
+def text_memory_options(
+    memory_options: Sequence[MemoryOption], *, batch_size: int, bptt: int, devices: Devices
+) -> list[MemoryOption]:
     """What saves memory in a run on text: what is given, smaller batches, shorter segments."""
-    found = [*savings, *saved_by_sharing(batch_size, devices.count)]
+    found = [*memory_options, *smaller_shares(batch_size, devices.count)]
     shorter = bptt // 2
     if shorter >= 2:
         found.append((f"--bptt {shorter}", shorter / bptt))

@@ -45,7 +45,7 @@ class StreamPosition:
 def token_stream(words: np.ndarray, batch_size: int, *, size: int, devices: Devices | None = None) -> TokenStream:
     """Places a text on the device, or the whole of it on each of several, for segments of up to `size` rows."""
     rows = columns(words, batch_size)
-    return TokenStream((devices or Devices()).whole(padded(rows, size)), len(rows))
+    return TokenStream((devices or Devices()).replicate(padded(rows, size)), len(rows))
 
 
 def start_of_stream(batch_size: int, width: int, dtype: Any = jnp.float32) -> StreamPosition:

@@ -38,7 +38,7 @@ def load_language_model(path: str | Path) -> TrainedLanguageModel:
       path: a training's run folder, or one of its checkpoints.
 
     Raises:
-      InputError: there is no whole checkpoint, or it is not that of a training on text.
+      InputError: there is no complete checkpoint, or it is not that of a training on text.
     """
     saved = checkpoint.find(Path(path), [])
     try:

@@ -58,7 +58,7 @@ def pipeline(
     work = _Pipeline(config, folder, images, sys.stdout if stream is None else stream)
     if not folder.path.exists():
         work.check_images()
-    with folder.taken(settings, images().fingerprint):
+    with folder.lock(settings, images().fingerprint):
         result = PipelineResult(tuple(work.arms()), folder.path)
         folder.write_genotype(result.genotype)
         draw_cells(result.genotype, folder.path)

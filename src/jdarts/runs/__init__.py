@@ -1,4 +1,4 @@
-"""What every run of epochs shares: its folder, its loop, its images on the device, interruption and command line."""
+"""What all runs share: folder, loop, checkpoints, devices, images on the device, interruption and command line."""
 
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.interruption import Interrupted, Interruption

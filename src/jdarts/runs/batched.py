@@ -1,4 +1,4 @@
-"""Several runs of one task that differ in their seeds, as one task: a vmapped step over stacked states."""
+"""Runs that differ only in their seeds, as one task: a vmapped step over stacked states."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,34 +14,34 @@ AnyTask = TypeVar("AnyTask", bound=Task[Any])
 
 
 def batched(task: AnyTask, seeds: Sequence[int], *, description: str) -> AnyTask:
-    """The runs of several seeds as one task: the task itself, with vmapped programs and states that are stacked.
+    """The runs of several seeds as one task, with vmapped programs and stacked states.
 
-    Leaves of the state, metrics and evaluations have the runs as their first axis, which the devices share. What the task
-    says of one state (`record`, `result`, …) it says of the state of one of the runs, as `one` gives it.
+    The first axis of the state's leaves, metrics and evaluations is that of the runs; the devices share it. Methods of the
+    task that read one state (`record`, `result`, …) get the state of one run, from `one`.
 
     Args:
       task: the task of any of the seeds.
       seeds: the seeds.
-      description: what the runs say at their start.
+      description: the line that the display shows at the start.
     """
     runs = len(seeds)
     programs = {name: _batched(name, program, runs) for name, program in task.programs.items()}
     template = _stacked_shapes(task.template, runs)
-    places = Input(template, split=True), Input(jax.ShapeDtypeStruct((), jnp.int32), split=None)
+    inputs = Input(template, split=True), Input(jax.ShapeDtypeStruct((), jnp.int32), split=None)
     return dataclasses.replace(
         task,
         seed=np.array(seeds, np.uint32),
         template=template,
         description=description,
         key=(runs, task.key),
-        programs={**programs, "one": Program(one, places)},
+        programs={**programs, "one": Program(one, inputs)},
         runs=runs,
     )
 
 
-def one(state: Any, place: jax.Array) -> Any:
+def one(state: Any, index: jax.Array) -> Any:
     """The state of one of several stacked runs."""
-    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), state)
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), state)
 
 
 def stacked(*states: Any) -> Any:
@@ -56,9 +56,9 @@ def template_of_one(task: Task[Any]) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), task.template)
 
 
-def numbers_of_one(values: Mapping[str, Any], place: int) -> dict[str, float]:
-    """The numbers of one of several runs: of those that are `[runs]` its own, of the others all."""
-    return {name: float(value[place] if np.ndim(value) else value) for name, value in values.items()}
+def numbers_of_one(values: Mapping[str, Any], index: int) -> dict[str, float]:
+    """The numbers of one of several runs: its element of each `[runs]` array, and all numbers that the runs share."""
+    return {name: float(value[index] if np.ndim(value) else value) for name, value in values.items()}
 
 
 def _batched(name: str, program: Program, runs: int) -> Program:

@@ -1,4 +1,4 @@
-"""The numbers that a setting may be."""
+"""Bounds of the numbers in a configuration."""
 
 import math
 import numbers
@@ -14,35 +14,33 @@ def option(name: str) -> str:
 
 
 class Bounds(NamedTuple):
-    """The numbers that a setting may be: whole ones where the least is an `int`.
-
-    In the annotation of a field they are its bounds: `epochs: Annotated[int, Bounds(1, 1_000_000)] = 50`.
+    """The bounds of a setting, given in the annotation of its field: `epochs: Annotated[int, Bounds(1, 1_000_000)] = 50`.
 
     Attributes:
-      least: the smallest.
-      most: the largest.
-      wanted: what a message asks for in place of a smaller number.
-      wanted_less: what a message asks for in place of a larger one.
+      minimum: the smallest number; an `int` allows whole numbers only.
+      maximum: the largest number.
+      if_below: what the message for a smaller number asks for.
+      if_above: what the message for a larger number asks for.
     """
 
-    least: float
-    most: float
-    wanted: str = ""
-    wanted_less: str = ""
+    minimum: float
+    maximum: float
+    if_below: str = ""
+    if_above: str = ""
 
     def check(self, name: str, value: Any) -> None:
-        """Raises an `InputError` for a value of the option `name` that is none of these numbers."""
-        whole = isinstance(self.least, int)
+        """Raises an `InputError` if the value of the option `name` is outside the bounds."""
+        whole = isinstance(self.minimum, int)
         kind: Any = numbers.Integral if whole else numbers.Real
         if not isinstance(value, kind):
             raise InputError(f"{option(name)} is {value!r}; give a {'whole ' if whole else ''}number")
-        if not self.least <= value <= self.most:
-            raise InputError(f"{option(name)} is {_number_text(value)}; give {self._wanted_for(value)}")
+        if not self.minimum <= value <= self.maximum:
+            raise InputError(f"{option(name)} is {_number_text(value)}; give {self._advice_for(value)}")
 
-    def _wanted_for(self, value: Any) -> str:
-        if value > self.most or (self.wanted and value > 0):
-            return self.wanted_less or f"a number from {self.least} to {self.most}"
-        return self.wanted or f"{self.least} or more"
+    def _advice_for(self, value: Any) -> str:
+        if value > self.maximum or (self.if_below and value > 0):
+            return self.if_above or f"a number from {self.minimum} to {self.maximum}"
+        return self.if_below or f"{self.minimum} or more"
 
 
 #: Numbers that reach the arithmetic of a step are within the normal numbers of float32, their reciprocals too.
@@ -52,10 +50,10 @@ NOT_NEGATIVE = Bounds(0.0, _LARGEST, "0 or more")
 BELOW_ONE = Bounds(0.0, math.nextafter(1, 0), *("a number from 0 to below 1",) * 2)
 WITHIN_ONE = Bounds(_SMALLEST, math.nextafter(1, 0), *("a number between 0 and 1",) * 2)
 UP_TO_ONE = Bounds(_SMALLEST, 1.0, *("a number above 0, up to 1",) * 2)
-SEED = Bounds(0, 2**32 - 1, wanted_less="a number below 2^32")
+SEED = Bounds(0, 2**32 - 1, if_above="a number below 2^32")
 EPOCHS = Bounds(1, 1_000_000)
 
-#: Sizes of networks. A network of the largest does not fit any machine; its shapes can still be counted.
+#: Sizes of networks. The largest ones fit no machine, but their shapes can still be counted.
 CHANNELS = Bounds(1, 65_536)
 CELLS = Bounds(1, MAX_CELLS)
 NODES = Bounds(1, 32)

@@ -10,7 +10,7 @@ import tyro
 
 from jdarts.files.user_cache import cache_folder, private_folder
 from jdarts.runs.devices import provide_cpu_devices
-from jdarts.runs.interruption import Interrupted, leave_now
+from jdarts.runs.interruption import Interrupted, exit_now
 from jdarts.runs.processes import join, wait_for_others
 from jdarts.xla.allocator import keep_freed_memory
 from jdarts.xla.compilation_cache import check_kept_programs
@@ -24,19 +24,19 @@ _log = logging.getLogger(__name__)
 def run_from_command_line(
     start: Callable[[Config], Any], defaults: Config, *, prog: str, description: str | None = None
 ) -> int:
-    """Parses the command line over the defaults, and runs.
+    """Parses the command line over the defaults, and starts the run.
 
     Args:
-      start: what a configuration is given to.
+      start: starts the run of a configuration.
       defaults: the configuration that options change; its class has a method `check`.
       prog: the command as the help text shows it.
-      description: first lines of the help text; those of the class where it is not given.
+      description: first lines of the help text; by default those of the class.
 
     Returns:
       The exit code.
 
     Raises:
-      InputError: wrong settings, and what `start` raises, for `jdarts.command.run_command` to print.
+      InputError: wrong settings, or raised by `start`; `jdarts.command.run_command` prints it.
     """
     config: Any = tyro.cli(type(defaults), prog=prog, default=defaults, description=description)
     config.check()
@@ -52,19 +52,19 @@ def run_from_command_line(
     except Interrupted as interrupted:
         print(f"stopped by {interrupted}", file=sys.stderr)
         wait_for_others()
-        leave_now(interrupted.exit_code)
+        exit_now(interrupted.exit_code)
     return 0
 
 
-def prog_of(module: str, defaults: object | None) -> str:
-    """The command as the help text shows it: the module's, or the script's that brings defaults of its own."""
+def program_name(module: str, defaults: object | None) -> str:
+    """The command as the help text shows it: the module, or the script that has its own defaults."""
     return f"python -m {module}" if defaults is None else f"python {sys.argv[0]}"
 
 
 def keep_compiled_programs() -> None:
-    """Lets JAX keep compiled programs in the user's cache folder, unless its own settings name another place.
+    """Keeps JAX's compiled programs in the user's cache folder, unless JAX's settings name another folder.
 
-    They are kept in a folder that nobody else may write to, or not at all.
+    Only a folder that nobody else may write to is used.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         try:

@@ -1,4 +1,4 @@
-"""What surrounds a run, whatever its task is."""
+"""What a run needs besides its task."""
 
 import time
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from jdarts.runs.store import Store
 
 
 class Context(NamedTuple):
-    """What a run is given beside its task.
+    """What a run needs besides its task.
 
     Attributes:
-      store: where its checkpoints and logs live.
-      interruption: is asked after each step whether to stop.
+      store: its checkpoints and logs.
+      interruption: says after each step whether to stop.
       programs: compiled functions to share with other runs.
-      stream: where progress is shown; standard output where it is None.
+      stream: where progress is shown; None for standard output.
       clock: a monotonic clock in seconds.
     """
 

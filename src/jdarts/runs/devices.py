@@ -1,4 +1,4 @@
-"""The devices of a run: how its step is spread over them, and where its arrays lie."""
+"""The devices of a run: how they share its step, and where its arrays are placed."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,53 +18,53 @@ Parallel = Literal["jit", "pmap", "shard"]
 BatchStatistics = Literal["synchronised", "per_device"]
 
 
-#: Of 512, the threads of a CPU do not meet before XLA's time is up (jax 0.10).
-MOST_ON_CPU = 256
+#: With 512, the threads of a CPU do not all reach XLA's barrier before its timeout (jax 0.10).
+MAX_ON_CPU = 256
 
 
 class Devices:
     """The devices that share a run's batches.
 
     Args:
-      count: how many of each process.
-      parallel: how steps are spread over them.
+      count: number of devices of each process.
+      parallel: how they share a step.
 
     Attributes:
-      count: how many of all processes.
-      own: how many of this process.
-      parallel: as given.
+      count: number of devices of all processes.
+      local_count: number of devices of this process.
+      parallel: how they share a step.
 
     Raises:
       InputError: more devices than there are, or than can work together.
     """
 
     def __init__(self, count: int = 1, parallel: Parallel = "shard") -> None:
-        if count > MOST_ON_CPU and jax.default_backend() == "cpu":
+        if count > MAX_ON_CPU and jax.default_backend() == "cpu":
             raise InputError(
-                f"--devices is {count}, and XLA ends the process where more than {MOST_ON_CPU} devices of a CPU are to meet; "
-                f"give {MOST_ON_CPU} or less"
+                f"--devices is {count}, and XLA ends the process where more than {MAX_ON_CPU} devices of a CPU synchronise; "
+                f"give {MAX_ON_CPU} or less"
             )
         self.parallel = parallel
-        self.own = count
+        self.local_count = count
         self.count = count * jax.process_count()
         self._mesh = None
-        if not processes.alone():
+        if not processes.is_single_process():
             self._mesh = device_mesh(_of_each_process(count))
         elif count > 1:
             self._mesh = device_mesh(count)
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What compiled functions depend on."""
+        """What compiled functions depend on: a key for caches."""
         return self.count, self.parallel
 
     def step(self, step: Callable[..., Any], *, split: Sequence[bool], donate: bool = False) -> Any:
-        """A function of a state, whole on every device, and of inputs that are split or whole.
+        """A compiled function of a replicated state and of inputs that are split or replicated.
 
         Args:
-          step: `(state, *inputs, axis_name)` to results that are the same on all devices.
+          step: `(state, *inputs, axis_name)`; its results are the same on all devices.
           split: for each input whether it is split over the devices.
-          donate: whether the state's memory may be used again.
+          donate: whether the state's memory may be reused.
         """
         if self._mesh is None:
             return jit_step(step, donate=donate)
@@ -73,17 +73,17 @@ class Devices:
         return shard_step(step, self._mesh, split=split, donate=donate)
 
     def runs_step(self, step: Callable[..., Any], *, stacked: Sequence[bool], donate: bool = False) -> Any:
-        """A function of several runs' states, which the devices share as `split` gives them.
+        """A compiled function of the stacked states of several runs, placed by `split`: each device computes some of them.
 
         Args:
           step: `(state, *inputs, axis_name)` to results of one run.
-          stacked: for each input whether it has the runs as its first axis.
+          stacked: for each input whether its first axis is that of the runs.
           donate: as for `step`.
         """
         return vmap_step(step, self._mesh or 1, stacked=stacked, donate=donate)
 
-    def everywhere(self, function: Callable[..., Any], *, donate: bool = False) -> Any:
-        """A compiled function whose results every device has; `donate` as for `step`."""
+    def replicated(self, function: Callable[..., Any], *, donate: bool = False) -> Any:
+        """A compiled function with replicated results; `donate` as for `step`."""
         donated = (0,) if donate else ()
         if self._mesh is None:
             return jax.jit(function, donate_argnums=donated)
@@ -93,41 +93,41 @@ class Devices:
         """A compiled function whose results are split over the devices by their first axes."""
         return jax.jit(function) if self._mesh is None else jax.jit(function, out_shardings=self._sharding(split=True))
 
-    def whole(self, tree: Any) -> Any:
-        """The arrays, whole on every device."""
+    def replicate(self, tree: Any) -> Any:
+        """Places the whole arrays on every device."""
         return self._placed(tree, split=False)
 
     def split(self, tree: Any) -> Any:
-        """The arrays, split over the devices by their first axes."""
+        """Splits the arrays over the devices by their first axes."""
         return self._placed(tree, split=True)
 
     def shapes(self, tree: Any, *, split: bool) -> Any:
-        """Shapes and types with the place that `whole` or `split` gives."""
+        """Shapes and types with the sharding of `split` or `replicate`."""
         if self._mesh is None:
             return tree
         place = self._sharding(split=split)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
 
-    def rows(self, count: int) -> jax.Array:
-        """Places of a batch's images in each device's share of it, int32 `[count]`, split."""
+    def batch_rows(self, count: int) -> jax.Array:
+        """Rows of a batch's images within each device's share, int32 `[count]`, split."""
         return self.split(self.share(np.tile(np.arange(count // self.count, dtype=np.int32), self.count)))
 
     def share(self, batch: np.ndarray) -> np.ndarray:
-        """This process's share of a batch, which is all that `split` wants of it."""
-        if processes.alone():
+        """This process's share of a batch, as `split` takes it."""
+        if processes.is_single_process():
             return batch
         size = len(batch) // jax.process_count()
         return batch[jax.process_index() * size :][:size]
 
     def load(self, saved: checkpoint.Checkpoint, template: Any) -> Any:
-        """A checkpoint's arrays, whole on every device."""
+        """A checkpoint's arrays, replicated."""
         return checkpoint.load(saved, template, None if self._mesh is None else self._sharding(split=False))
 
     def _placed(self, tree: Any, *, split: bool) -> Any:
         if self._mesh is None:
             return jax.device_put(tree)
         place = self._sharding(split=split)
-        if processes.alone():
+        if processes.is_single_process():
             return jax.device_put(tree, place)
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(place, np.asarray(leaf)), tree)
 
@@ -147,14 +147,14 @@ def _of_each_process(count: int) -> list[Any]:
 
 
 def check_wrapper(devices: int, parallel: Parallel) -> None:
-    """Raises an `InputError` for a number of devices that is none, or devices that do not share one step."""
+    """Raises an `InputError` for less than one device, or for several devices with a wrapper that is for one."""
     _check_count(devices)
     if parallel == "jit" and devices > 1:
         raise InputError(f"--parallel jit is for one device, and --devices is {devices}; give pmap or shard")
 
 
 def check_share(count: int, devices: int, option: str) -> None:
-    """Raises an `InputError` for a count, set by an option, that so many devices do not share equally."""
+    """Raises an `InputError` if the devices cannot share a count, which an option sets, equally."""
     _check_count(devices)
     check_batch(count, devices, option)
 
@@ -165,10 +165,10 @@ def _check_count(devices: int) -> None:
 
 
 def provide_cpu_devices(count: int) -> None:
-    """Lets a process that computes on CPUs have so many devices, unless its environment says how many.
+    """Gives a process that computes on CPUs this number of devices, unless its environment sets the number.
 
-    To be called before JAX uses a device. Other devices than CPUs are not affected.
+    Call it before JAX uses a device. It affects only CPUs.
     """
-    own = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if count > 1 and not own and jax.config.values["jax_num_cpu_devices"] == -1:
+    is_set = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if count > 1 and not is_set and jax.config.values["jax_num_cpu_devices"] == -1:
         jax.config.update("jax_num_cpu_devices", count)

@@ -1,4 +1,4 @@
-"""The folder of one run: who owns it, what it was started with, where everything in it lies."""
+"""The folder of one run: its lock, its configuration and its files."""
 
 import contextlib
 import fcntl
@@ -19,7 +19,7 @@ from jdarts.runs import processes
 from jdarts.runs.bounds import option
 from jdarts.runs.settings import BEFORE
 
-#: What tells the data of a run from others, as JSON data.
+#: Identifies the data of a run, as JSON data.
 Fingerprint = Mapping[str, Any]
 
 CONFIG = "config.json"
@@ -29,13 +29,13 @@ SUMMARY = "summary.json"
 DATA = "data"
 #: Characters of a value in a message.
 _LONGEST = 80
-#: Runs without a fingerprint took every set in its own order.
+#: Runs without a fingerprint read every set in its stored order.
 _BEFORE_FINGERPRINTS = {"shuffled": True}
 GENOTYPES = "genotypes"
 
 
 class RunFolder:
-    """Paths below a run's folder, and the right to write there.
+    """The folder of a run: its paths, its lock, and writing below it.
 
     Args:
       path: the folder.
@@ -55,7 +55,7 @@ class RunFolder:
 
     @property
     def summary(self) -> Path:
-        """What a finished run has found; it is there when the run has ended, and not before."""
+        """The summary file, which exists only after the run has finished."""
         return self.path / SUMMARY
 
     @property
@@ -65,21 +65,21 @@ class RunFolder:
         Raises:
           InputError: the folder cannot be read.
         """
-        with _explained("read", self.path):
+        with _os_errors_as_input("read", self.path):
             return self.summary.exists()
 
     def check(self, config: Mapping[str, Any], data: Fingerprint | None = None) -> None:
-        """Checks that a run with this configuration may live here, and changes nothing.
+        """Checks that the folder is free for a run with this configuration, or belongs to it. Changes nothing.
 
         Args:
           config: the settings that decide the result, as JSON data.
-          data: the fingerprint of its data, where they are read already.
+          data: the fingerprint of its data, if they have been read.
 
         Raises:
           InputError: the folder belongs to a run with other settings or on other data, or to something else.
         """
         path = self.path
-        with _explained("read", path):
+        with _os_errors_as_input("read", path):
             if path.exists() and not path.is_dir():
                 raise InputError(f"{path} is a file; choose another --run-dir")
             if (path / CONFIG).exists():
@@ -88,11 +88,11 @@ class RunFolder:
                 raise InputError(f"{path} holds other files and no run; choose another --run-dir")
 
     @contextlib.contextmanager
-    def taken(self, config: Mapping[str, Any], data: Fingerprint) -> Iterator[None]:
-        """Takes the folder for this process, and makes it where it is missing; arguments as for `check`.
+    def lock(self, config: Mapping[str, Any], data: Fingerprint) -> Iterator[None]:
+        """Locks the folder for this process, and creates it if needed; arguments as for `check`.
 
-        What killed processes have left half-written is removed. Where an error ends a new run before its first step, what was
-        made here is removed.
+        Removes files that killed processes left half-written. If an error ends a new run before its first step, removes
+        everything that was created here.
 
         Raises:
           InputError: as `check`, or another process uses the folder, or it cannot be written.
@@ -101,7 +101,7 @@ class RunFolder:
             yield
             return
         made = [each for each in (self.path, *self.path.parents) if not each.exists()]
-        with _explained("write", self.path):
+        with _os_errors_as_input("write", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with self._locked() as lock:
             self.check(config, data)
@@ -116,17 +116,17 @@ class RunFolder:
                 yield
             except (InputError, OSError):
                 if begins and self._is_locked_by(lock):
-                    self._remove_begun(made)
+                    self._remove_unstarted(made)
                 raise
             finally:
                 self._lock = None
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
-        with _explained("write", self.path):
+        with _os_errors_as_input("write", self.path):
             lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
-            with _explained("lock", self.path / LOCK):
+            with _os_errors_as_input("lock", self.path / LOCK):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -144,15 +144,15 @@ class RunFolder:
             return False
 
     def check_unchanged(self) -> None:
-        """Checks, before something is written, that the folder is still the one that this process has taken.
+        """Checks, before a write, that the folder is still the one that this process has locked.
 
         Raises:
-          InputError: it was removed, renamed or replaced, or what marks it as this run's was.
+          InputError: the folder, its lock or its configuration was removed, renamed or replaced.
         """
         if self._lock is None:
             return
         mend = "put it back and start the same command again, or choose another --run-dir"
-        with _explained("read", self.path):
+        with _os_errors_as_input("read", self.path):
             if not self.path.is_dir():
                 raise InputError(f"{self.path} was removed or renamed while the run used it; {mend}")
             for name in (LOCK, CONFIG):
@@ -164,11 +164,11 @@ class RunFolder:
                 _check_same(self.path / CONFIG, self._settings, self._data)
                 raise InputError(f"{self.path / CONFIG} was changed while the run used it; {mend}")
 
-    def _remove_begun(self, made: list[Path]) -> None:
-        """Removes what the folder holds, and the folders that were made with it, if there is no step of a run in it."""
+    def _remove_unstarted(self, made: list[Path]) -> None:
+        """Removes the files of a run without a step, and the folders that were created for it."""
         with contextlib.suppress(OSError):
             entries = list(self.path.iterdir())
-            if all(map(_is_of_start, entries)):
+            if all(map(_precedes_first_step, entries)):
                 for entry in entries:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
                 for each in made:
@@ -176,7 +176,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Surrounds what writes below the folder by itself: `check_unchanged` explains its failure too.
+        """Surrounds other code that writes below the folder: `check_unchanged` also explains its failures.
 
         Raises:
           InputError: as for `check_unchanged`.
@@ -189,7 +189,7 @@ class RunFolder:
             raise
 
     def write_genotype(self, genotype: AnyGenotype, epoch: int | None = None) -> None:
-        """Writes a genotype: the one after an epoch, or the final one.
+        """Writes the genotype of an epoch, or the final one.
 
         Raises:
           InputError: the folder cannot be written, or the disk is full.
@@ -201,23 +201,23 @@ class RunFolder:
             self.write(f"{GENOTYPES}/epoch_{epoch:03d}.json", genotype.to_json() + "\n")
 
     def write(self, name: str, text: str) -> None:
-        """Writes a text file whole or not at all; of several processes, the first one does.
+        """Writes a text file atomically; only the coordinator does.
 
         Raises:
-          InputError: the folder is no longer there as it was taken, it cannot be written, or the disk is full.
+          InputError: the folder is no longer the one that was locked, it cannot be written, or the disk is full.
         """
         if not processes.is_coordinator():
             return
         self.check_unchanged()
         path = self.path / name
-        with _explained("write", path):
+        with _os_errors_as_input("write", path):
             if path.parent != self.path:
                 path.parent.mkdir(exist_ok=True)
             replace_text(path, text)
 
 
-def _is_of_start(entry: Path) -> bool:
-    """Whether this is what a run leaves in its folder before its first step."""
+def _precedes_first_step(entry: Path) -> bool:
+    """Whether a run writes this entry of its folder before its first step."""
     if entry.name == METRICS_FILE:
         return not entry.stat().st_size
     if entry.is_dir() and entry.name != TENSORBOARD_FOLDER:
@@ -226,7 +226,7 @@ def _is_of_start(entry: Path) -> bool:
 
 
 def _precedes_config(name: str) -> bool:
-    """Whether a file of this name is in a folder that has no configuration yet."""
+    """Whether a file of this name may exist before the configuration does."""
     return name == LOCK or is_temporary_name(name, CONFIG)
 
 
@@ -250,7 +250,8 @@ def _check_same(path: Path, config: Mapping[str, Any], data: Fingerprint | None)
     different = [name for name in {**before, **config} if before.get(name, missing) != config.get(name, missing)]
     if different:
         listed = ", ".join(
-            f"{option(name)} {_shown(before.get(name))} (now {_shown(config.get(name))})" for name in different[:4]
+            f"{option(name)} {_shortened(before.get(name))} (now {_shortened(config.get(name))})"
+            for name in different[:4]
         )
         raise InputError(
             f"{path.parent} was begun with other settings: {listed}; give the same settings to resume it, or choose "
@@ -265,19 +266,21 @@ def _check_data(path: Path, before: Any, data: Fingerprint) -> None:
         raise InputError(f"{path} is damaged; choose another --run-dir")
     different = [name for name in before if name in data and before[name] != data[name]]
     if different:
-        listed = ", ".join(f"{name} {_shown(before[name])} (now {_shown(data[name])})" for name in different[:4])
+        listed = ", ".join(
+            f"{name} {_shortened(before[name])} (now {_shortened(data[name])})" for name in different[:4]
+        )
         raise InputError(
             f"{path.parent} was begun with other data: {listed}; give the same data to resume it, or choose another --run-dir"
         )
 
 
-def _shown(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 @contextlib.contextmanager
-def _explained(what: str, path: Path) -> Iterator[None]:
+def _os_errors_as_input(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Parts of the configurations of searches and trainings on images."""
+"""Parts of the configurations of runs on images."""
 
 import dataclasses
 from pathlib import Path
@@ -18,17 +18,17 @@ class ImageData(Settings):
     """The images of a run.
 
     Attributes:
-      dataset: the images: digits, cifar10, cifar100, fashion_mnist or svhn. All but digits are to be prepared first
-        with `python -m jdarts.data prepare NAME`. Trainings also take imagenet2012 and imagenette, as tensorflow-datasets
+      dataset: the images: digits, cifar10, cifar100, fashion_mnist or svhn. For all but digits, first run
+        `python -m jdarts.data prepare NAME`. Trainings also take imagenet2012 and imagenette, as tensorflow-datasets
         prepares them.
-      data_dir: where prepared images lie (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
+      data_dir: folder of prepared images (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
     """
 
     dataset: str = "cifar10"
     data_dir: Annotated[Path | None, Folder, WITHOUT_EFFECT] = None
 
     def check(self) -> None:
-        """As the base class, and a name that is none of a set."""
+        """As the base class; also refuses a dataset that is not a plain name."""
         super().check()
         check_dataset_name(self.dataset)
 
@@ -38,11 +38,10 @@ class ImageBatches(Settings):
     """How a run reads its images.
 
     Attributes:
-      batch_size: images of a batch; a step of a search takes one to train weights and one to train alphas.
-      split_seed: seed of the split into the images of the weights and those of the alphas, or of the choice of the held-out
-        images; each part has its share of every class (default: the parts are as the set lies where its order has no pattern,
-        as CIFAR-10's; else 0).
-      images_on: where the images live. auto: on the device if they take at most a quarter of its memory.
+      batch_size: images of a batch; a step of a search reads one batch for the weights and one for the alphas.
+      split_seed: seed of the split into images for the weights and for the alphas, or into training and held-out images;
+        each part gets its share of every class (default: the stored order, if it has no pattern, as in CIFAR-10; else 0).
+      images_on: where the images are kept. auto: on the device if they take at most a quarter of its memory.
     """
 
     batch_size: Annotated[int, Bounds(2, 1_000_000)] = 64
@@ -52,10 +51,10 @@ class ImageBatches(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class ImageAugmentation(Settings):
-    """What training does to its images.
+    """How training images are augmented.
 
     Attributes:
-      padding: pixels put around an image before it is cropped at random.
+      padding: pixels added around an image before a random crop.
       flip: mirror half of the images.
       cutout: side of the square that is cut out of each image; 0 for none.
     """
@@ -65,17 +64,17 @@ class ImageAugmentation(Settings):
     cutout: Annotated[int, Bounds(0, 8192)] = 0
 
     def of(self, usual: Augmentation) -> Augmentation:
-        """The augmentation of images that usually have this one."""
+        """The augmentation `usual` of a data set, with the settings that are given."""
         return usual.changed(padding=self.padding, flip=self.flip, cutout=self.cutout)
 
 
 @dataclasses.dataclass(frozen=True)
 class LearningRate(Settings):
-    """The step size of the weights, which changes once an epoch.
+    """The learning rate of the weights, which changes once an epoch.
 
     Attributes:
-      learning_rate: step size of the weights in the first epoch.
-      learning_rate_min: where the cosine of the weights' step size would end after the last epoch.
+      learning_rate: learning rate of the weights in the first epoch.
+      learning_rate_min: the value that the cosine of the weights' learning rate would reach after the last epoch.
     """
 
     learning_rate: Annotated[float, POSITIVE] = 0.025

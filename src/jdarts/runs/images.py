@@ -1,4 +1,4 @@
-"""Image splits as steps and evaluations read them: whole on the device, or batches that the host gathers."""
+"""Image splits as steps and evaluations read them: all on the device, or batches that the host gathers."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -16,12 +16,12 @@ ImagesOn = Literal["auto", "device", "host"]
 
 
 class Batch(NamedTuple):
-    """What a step reads of one split: a whole split or some of its images, and the rows that make up the batch.
+    """The input of a step from one split: all of its images or some, and the rows of the batch.
 
     Attributes:
       images: uint8 `[N, H, W, C]`.
       labels: int32 `[N]`.
-      rows: int32 `[B]`, places in both.
+      rows: int32 `[B]`, indices into both.
     """
 
     images: Any
@@ -35,8 +35,8 @@ class StepImages:
     Args:
       split: the images.
       batch_size: images of a batch `B`.
-      on_device: whether the whole split lives on the device.
-      devices: those that share a batch; one where they are not given.
+      on_device: whether the whole split is on the device.
+      devices: those that share a batch; one by default.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class StepImages:
         self._split = split
         self._batch = batch_size
         self._devices = devices or Devices()
-        self._whole = self._devices.whole((split.images, split.labels)) if on_device else None
+        self._whole = self._devices.replicate((split.images, split.labels)) if on_device else None
 
     def shapes(self) -> Batch:
         """Shapes and types of `batch`, for the rows of one run."""
@@ -53,42 +53,44 @@ class StepImages:
         return batch_shapes(self._split.images.shape[1:], images=count, rows=self._batch)
 
     def batch(self, rows: jax.Array | np.ndarray) -> Batch:
-        """What one step reads.
+        """The input of one step.
 
         Args:
-          rows: int32 `[B]`, places in the split; or those of several runs, `[runs, B]`.
+          rows: int32 `[B]`, indices into the split; `[runs, B]` for several runs.
         """
         if self._whole is not None:
             images, labels = self._whole
             return Batch(
                 images,
                 labels,
-                self._devices.split(rows if processes.alone() else self._devices.share(np.asarray(rows))),
+                self._devices.split(rows if processes.is_single_process() else self._devices.share(np.asarray(rows))),
             )
         rows = np.asarray(rows)
         if rows.ndim == 1:
-            return gathered(*self._split[self._devices.share(rows)], len(rows), self._devices)
+            return place_batch(*self._split[self._devices.share(rows)], len(rows), self._devices)
         images, labels = self._split[self._devices.share(rows)]
         places = np.broadcast_to(np.arange(self._batch, dtype=np.int32), labels.shape)
         return Batch(*self._devices.split((images, labels, places)))
 
 
-def gathered(images: np.ndarray, labels: np.ndarray, count: int | None = None, devices: Devices | None = None) -> Batch:
-    """A batch whose images are already chosen, on its way to the devices.
+def place_batch(
+    images: np.ndarray, labels: np.ndarray, count: int | None = None, devices: Devices | None = None
+) -> Batch:
+    """Places a batch, whose images are already selected, on the devices.
 
     Args:
       images: uint8 `[B, H, W, C]`, or this process's share of them.
       labels: int32, likewise.
-      count: images of the batch `B`; those that are given where there is one process.
-      devices: those that share it; one where they are not given.
+      count: images of the batch `B`; by default the number of labels given.
+      devices: those that share it; one by default.
     """
     devices = devices or Devices()
     placed, placed_labels = devices.split((images, labels))
-    return Batch(placed, placed_labels, devices.rows(count or len(labels)))
+    return Batch(placed, placed_labels, devices.batch_rows(count or len(labels)))
 
 
 def check_augmentation(augmentation: data.Augmentation, image_shape: tuple[int, ...]) -> None:
-    """Checks that something is left of an image `(H, W, C)` after its augmentation.
+    """Checks that augmentation leaves a part of each image `(H, W, C)`.
 
     Raises:
       InputError: a square that blanks every image whole, or a crop that may lie beside the image.
@@ -96,7 +98,7 @@ def check_augmentation(augmentation: data.Augmentation, image_shape: tuple[int, 
     height, width = image_shape[:2]
     if augmentation.cutout // 2 >= max(height, width):
         raise InputError(
-            f"--cutout is {augmentation.cutout}, and such a square blanks images of {height}×{width} whole, wherever it lies; "
+            f"--cutout is {augmentation.cutout}, and such a square always blanks the whole of an image of {height}×{width}; "
             f"give {max(height, width)} or less, or 0 for none"
         )
     if augmentation.padding >= min(height, width):
@@ -107,7 +109,7 @@ def check_augmentation(augmentation: data.Augmentation, image_shape: tuple[int, 
 
 
 def batch_shapes(image_shape: tuple[int, ...], *, images: int, rows: int) -> Batch:
-    """Shapes and types of a `Batch` of so many images and rows."""
+    """Shapes and types of a `Batch`."""
     return Batch(
         jax.ShapeDtypeStruct((images, *image_shape), jnp.uint8),
         jax.ShapeDtypeStruct((images,), jnp.int32),
@@ -116,8 +118,8 @@ def batch_shapes(image_shape: tuple[int, ...], *, images: int, rows: int) -> Bat
 
 
 def fit_on_device(images_on: ImagesOn, *splits: data.ImageSplit) -> bool:
-    """Whether these splits are to live on the device: as said, or if they take at most a quarter of its memory."""
-    if images_on == "auto" and not processes.alone():
+    """Whether to place these splits on the device: as set, or for auto if they take at most a quarter of its memory."""
+    if images_on == "auto" and not processes.is_single_process():
         # Each process reads its share of every batch.
         return False
     if images_on != "auto":
@@ -127,7 +129,7 @@ def fit_on_device(images_on: ImagesOn, *splits: data.ImageSplit) -> bool:
 
 
 def shuffled_rows(key: jax.Array, count: int, *, steps: int, batch_size: int) -> jax.Array:
-    """Rows of all steps of an epoch; each row comes once before one comes again.
+    """Rows of all steps of an epoch. No row repeats before all others have been used.
 
     Args:
       key: random key of the epoch.
@@ -152,7 +154,7 @@ def evaluation_shapes(image_shape: tuple[int, ...], batch_size: int) -> tuple[ja
 
 
 def evaluation_batches(split: data.ImageSplit, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """A split in batches of one size; the last is filled up, and a mask says which images count."""
+    """A split in batches of one size; the last is padded, and a mask says which images count."""
     for start in range(0, len(split), batch_size):
         index = np.arange(start, start + batch_size)
         mask = index < len(split)

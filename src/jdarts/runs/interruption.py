@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request to stop after the present step."""
+"""SIGINT and SIGTERM as a request to stop after the current step."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, has saved what it had, and can be resumed."""
+    """A signal asked the run to stop; it has saved its state and can be resumed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -21,14 +21,14 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Remembers the first SIGINT or SIGTERM while it is entered; a second one ends the process at once.
+    """A context that remembers the first SIGINT or SIGTERM; a second one ends the process at once.
 
     Outside the main thread, where signals cannot be caught, it does nothing.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._stoppable = False
+        self._interruptible = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -44,11 +44,11 @@ class Interruption:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        # The system's own handling of the next signal ends the process even while a long step keeps Python waiting.
+        # The system's default action for the next signal ends the process even while a long step keeps Python waiting.
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
         self.signal = number
-        if self._stoppable:
+        if self._interruptible:
             raise Interrupted(number)
 
     def check(self) -> None:
@@ -57,24 +57,24 @@ class Interruption:
             raise Interrupted(self.signal)
 
     @contextlib.contextmanager
-    def stoppable(self) -> Iterator[None]:
-        """Marks work that leaves nothing behind, such as reading data: a signal stops it wherever it is.
+    def interruptible(self) -> Iterator[None]:
+        """Marks work that can be abandoned, such as reading data: a signal stops it at once.
 
         Raises:
           Interrupted: a signal came.
         """
-        self._stoppable = True
+        self._interruptible = True
         try:
             self.check()
             yield
         finally:
-            self._stoppable = False
+            self._interruptible = False
 
     def wait_for(self, work: Callable[[], Value]) -> Value:
         """Does work that cannot be stopped, such as a compilation, in a thread, so that signals are noticed.
 
         Raises:
-          Interrupted: a signal came; the work continues by itself; leave it behind with `leave_now`.
+          Interrupted: a signal came. The thread still works; `exit_now` ends the process without it.
         """
         values: list[Value] = []
         errors: list[BaseException] = []
@@ -86,7 +86,7 @@ class Interruption:
                 errors.append(error)
 
         thread = threading.Thread(target=run, daemon=True)
-        with self.stoppable():
+        with self.interruptible():
             thread.start()
             thread.join()
         if errors:
@@ -94,8 +94,8 @@ class Interruption:
         return values[0]
 
 
-def leave_now(code: int) -> None:
-    """Ends the process without waiting for threads: a compilation under way would hold it for minutes."""
+def exit_now(code: int) -> None:
+    """Ends the process without waiting for threads, such as a compilation that takes minutes more."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()

@@ -1,4 +1,4 @@
-"""The loop of every run: epochs of steps around a task, with everything that a run shows, saves and leaves behind."""
+"""The loop of every run: steps and epochs of a task, with display, logs, checkpoints and results."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +14,9 @@ from jdarts.report import Progress, draw_cells, draw_curves, read_metrics
 from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
 from jdarts.runs.context import Context
-from jdarts.runs.memory import start_lines
+from jdarts.runs.memory import step_memory_lines
 from jdarts.runs.programs import Compiler, Compiling
-from jdarts.runs.standing import Standing, best_name, read_standing
+from jdarts.runs.status import RunStatus, best_name, read_status
 from jdarts.runs.store import BEST, Log, Part
 from jdarts.runs.summaries import Summary, stop_text, write_summary
 from jdarts.runs.task import End, Evaluation, Functions, S, Task
@@ -24,26 +24,26 @@ from jdarts.xla.allocator import return_freed_memory
 
 
 class Loop(Generic[S]):
-    """One process's share of a run, or of several that are stacked.
+    """The loop of a run, or of several stacked runs, in one process.
 
     Args:
       task: what the run does.
-      context: what surrounds it.
+      context: what it needs besides.
     """
 
     def __init__(self, task: Task[S], context: Context) -> None:
         self._task = task
         self._context = context
         self._store = context.store
-        # How far each of the runs has come.
-        self._standings: list[Standing] = [Standing() for _ in self._store.parts]
-        # The checkpoint that holds the present state, if there is one.
+        # The progress of each run.
+        self._statuses: list[RunStatus] = [RunStatus() for _ in self._store.parts]
+        # The checkpoint of the current state, if there is one.
         self._saved: Path | None = None
         self._functions: Functions
         self._display: Progress
 
     def run(self) -> tuple[Summary[Any], ...]:
-        """Runs to the end, after the newest whole checkpoint if there is one.
+        """Runs to the end, from the newest complete checkpoint if there is one.
 
         Returns:
           The summary of each run.
@@ -56,11 +56,11 @@ class Loop(Generic[S]):
         skipped: list[str] = []
         found = store.newest(skipped)
         if found:
-            self._standings = [read_standing(each, task) for each in found]
-        self._earlier = [standing.seconds for standing in self._standings]
+            self._statuses = [read_status(each, task) for each in found]
+        self._earlier = [status.seconds for status in self._statuses]
         first_step = found[0].step if found else 0
-        # All have looked at the folder before one of them changes it.
-        if (processes.most(first_step), processes.most(-first_step)) != (first_step, -first_step):
+        # Every process reads the folder before any changes it.
+        if (processes.maximum(first_step), processes.maximum(-first_step)) != (first_step, -first_step):
             raise InputError(
                 f"the processes see different checkpoints in {store.path}; give a --run-dir that they share"
             )
@@ -72,7 +72,7 @@ class Loop(Generic[S]):
             unit=task.unit,
             first_step=first_step,
             title=task.noun,
-            stream=self._context.stream if processes.is_coordinator() else processes.silent(),
+            stream=self._context.stream if processes.is_coordinator() else processes.null_stream(),
         )
         store.check_unchanged()
         with self._display, store.open_log(first_step) as log:
@@ -83,7 +83,7 @@ class Loop(Generic[S]):
             self._functions = self._context.programs.get(task.key, self._compiled)
             return_freed_memory()
             step = self._functions[task.largest]
-            for text in start_lines(step, task.savings, devices=task.devices.own):
+            for text in step_memory_lines(step, task.memory_options, devices=task.devices.local_count):
                 self._display.message(text)
             state = store.load(found, task) if found else task.initial(self._functions)
             self._check_loaded(state, first_step)
@@ -93,17 +93,19 @@ class Loop(Generic[S]):
     def _first_line(self, first_step: int, *, lost: bool) -> str:
         if first_step:
             return f"resuming {self._store.path} after step {first_step:,}"
-        again = "no whole checkpoint is left, so the run starts from the beginning: " if lost else ""
+        again = "no complete checkpoint is left, so the run starts from the beginning: " if lost else ""
         return f"{again}{self._task.description}; run folder {self._store.path}"
 
     def _compiled(self) -> Functions:
         """The programs; the first step does not wait for those that it does not need."""
         task, interruption = self._task, self._context.interruption
-        first = [name for name, program in task.programs.items() if program.before_steps or name == task.largest]
+        first = [
+            name for name, program in task.programs.items() if program.needed_for_first_step or name == task.largest
+        ]
         compiler, programs = Compiler(task.compiler_options), {}
         with self._display.waiting("compiling the step"):
             try:
-                with interruption.stoppable():
+                with interruption.interruptible():
                     for name in sorted(task.programs, key=lambda name: name not in first):
                         programs[name] = compiler.add(task.programs[name].lowered(task.devices))
             finally:
@@ -114,29 +116,29 @@ class Loop(Generic[S]):
         """Waits for programs that are still being compiled, with a chance to stop."""
         for program in self._functions.values():
             while isinstance(program, Compiling) and not program.is_done(seconds=0.1):
-                if processes.alone():
+                if processes.is_single_process():
                     self._stop_if_asked(state, _number(state.step))
 
     def _check_loaded(self, state: S, first_step: int) -> None:
-        stopped = self._standings[0].stopped
+        stopped = self._statuses[0].stopped
         step = stopped.epoch * self._task.steps_per_epoch if stopped else first_step
         if _number(state.step) != step:
             raise InputError(
                 f"the checkpoint of step {first_step} in {self._store.path} holds step {_number(state.step)}; remove it to "
-                "resume from the one before, or choose another --run-dir"
+                "resume from an earlier one, or choose another --run-dir"
             )
 
     @property
     def _has_ended(self) -> bool:
-        standing = self._standings[0]
-        return standing.epochs_ended == self._task.options.epochs or standing.stopped is not None
+        status = self._statuses[0]
+        return status.epochs_ended == self._task.options.epochs or status.stopped is not None
 
     def _epochs(self, state: S, log: Log) -> tuple[S, dict[str, Any]]:
-        """All epochs that are still to be done: the state after them, and the numbers of its evaluation."""
+        """Runs the remaining epochs: the final state, and the numbers of its evaluation."""
         numbers: dict[str, Any] | None = None
         notes = self._task.notes(state)
         while not self._has_ended:
-            epoch = self._standings[0].epochs_ended
+            epoch = self._statuses[0].epochs_ended
             state = self._steps(state, epoch, log)
             numbers = self._evaluated(state)
             state = self._task.after_epoch(self._functions, state, numbers)
@@ -145,13 +147,13 @@ class Loop(Generic[S]):
             for text in self._task.messages(before, notes):
                 self._display.message(text)
             state = self._end_epoch(state, epoch + 1, numbers, log)
-        stopped = self._standings[0].stopped
-        if numbers is None or (stopped is not None and stopped.epoch < self._standings[0].epochs_ended):
+        stopped = self._statuses[0].stopped
+        if numbers is None or (stopped is not None and stopped.epoch < self._statuses[0].epochs_ended):
             numbers = self._evaluated(state)
         return state, numbers
 
     def _steps(self, state: S, epoch: int, log: Log) -> S:
-        """The steps of an epoch that are still to be done."""
+        """Runs the remaining steps of an epoch."""
         task, options = self._task, self._task.options
         start, end = epoch * task.steps_per_epoch, (epoch + 1) * task.steps_per_epoch
         done = _number(state.step)
@@ -163,18 +165,20 @@ class Loop(Generic[S]):
             done += 1
             values = None
             if done % options.log_every == 0 or done == start + 1 or done == end:
-                values = processes.fetched(dict(metrics))
+                values = processes.fetch(dict(metrics))
                 self._store.check_finite(state, self._task)
                 self._store.check_unchanged()
                 log.write(done, values)
-            self._display.step(done, None if values is None else _shown({name: values[name] for name in task.shown}))
-            # Several processes agree on when to stop and to save; that takes a moment, so that they do not ask at every step.
-            if not processes.alone() and values is None:
+            self._display.step(
+                done, None if values is None else _display_values({name: values[name] for name in task.shown})
+            )
+            # To stop or save together, several processes communicate, which takes time: they do it only at logged steps.
+            if not processes.is_single_process() and values is None:
                 continue
             self._stop_if_asked(state, done)
             due = self._context.clock() - self._last_save >= 60 * options.checkpoint_minutes
-            # The end of the epoch saves by itself.
-            if done < end and processes.most(int(due)):
+            # The end of the epoch saves anyway.
+            if done < end and processes.maximum(int(due)):
                 with self._display.pause("saving"):
                     self._save(state, done)
         return state
@@ -194,66 +198,68 @@ class Loop(Generic[S]):
         return numbers
 
     def _means(self, evaluation: Evaluation, state: S) -> np.ndarray:
-        """Means over all that the masks of the batches count, with a chance to stop after each batch."""
+        """Means over all examples in the masks of the batches, with a chance to stop after each batch."""
         sums, counted = np.zeros(()), 0
         for batch in evaluation.batches:
-            sums = sums + np.array(processes.fetched(evaluation.sums(*batch)), np.float64)
+            sums = sums + np.array(processes.fetch(evaluation.sums(*batch)), np.float64)
             counted += int(np.sum(batch[-1]))
-            if processes.alone():
+            if processes.is_single_process():
                 self._stop_if_asked(state, _number(state.step))
         return sums / counted
 
     def _end_epoch(self, state: S, epoch: int, numbers: Mapping[str, Any], log: Log) -> S:
-        """Writes what an epoch leaves behind, its checkpoint last; the state with which the run continues or ends."""
+        """Writes the results of an epoch, its checkpoint last; returns the state with which the run continues or ends."""
         task, step = self._task, epoch * self._task.steps_per_epoch
-        sums = processes.fetched(dict(state.sums))
+        sums = processes.fetch(dict(state.sums))
         means = {name: np.float64(sums[name]) / task.steps_per_epoch for name in task.shown if name in sums}
         numbers = means | dict(numbers)
         self._store.check_unchanged()
         log.write_epoch(step, {f"epoch/{name.replace('/', '_')}": value for name, value in numbers.items()}, epoch)
-        ended = [dataclasses.replace(standing, epochs_ended=epoch) for standing in self._standings]
-        for place, part, own in self._each(state):
+        ended = [dataclasses.replace(status, epochs_ended=epoch) for status in self._statuses]
+        for index, part, own in self._each(state):
             genotype = task.epoch_genotype(own)
             if genotype is not None:
                 part.folder.write_genotype(genotype, epoch)
-            ended[place] = self._with_best(ended[place], own, step, self._of_one(numbers, place), place)
-            ended[place] = self._with_decision(ended[place], own, self._of_one(numbers, place))
+            ended[index] = self._update_best(ended[index], own, step, self._of_one(numbers, index), index)
+            ended[index] = self._update_stop(ended[index], own, self._of_one(numbers, index))
         stopped = ended[0].stopped
         if stopped is not None and stopped.epoch < epoch:
-            state = self._rolled_back(stopped.epoch)
+            state = self._roll_back(stopped.epoch)
         with self._display.pause("saving"):
-            self._standings = ended
+            self._statuses = ended
             saved = self._save(state, step)
-        self._display.epoch_end(epoch, _shown(numbers))
+        self._display.epoch_end(epoch, _display_values(numbers))
         if stopped is not None:
             self._display.message(f"the {task.noun} stops after epoch {epoch}: {stop_text(stopped, epoch)}")
         self._saved = saved
         self._stop_if_asked(state, step)
         return state
 
-    def _with_best(self, standing: Standing, state: S, step: int, numbers: Mapping[str, float], place: int) -> Standing:
-        """Keeps the state of one run as the best one, if it is."""
+    def _update_best(
+        self, status: RunStatus, state: S, step: int, numbers: Mapping[str, float], index: int
+    ) -> RunStatus:
+        """Saves the state of one run as its best, if it is."""
         value = None if self._task.best is None else numbers.get(self._task.best)
         if self._task.best is None or value is None:
-            return standing
+            return status
         name = best_name(self._task.best)
-        if standing.best is not None and value <= standing.best[name]:
-            return standing
-        standing = dataclasses.replace(standing, best={"step": step, name: value})
+        if status.best is not None and value <= status.best[name]:
+            return status
+        status = dataclasses.replace(status, best={"step": step, name: value})
         with self._display.pause("saving"):
-            part = self._store.parts[place]
-            self._save_one(part.folder.path / BEST, part, state, step, standing, place=place, keep=1)
-        return standing
+            part = self._store.parts[index]
+            self._save_one(part.folder.path / BEST, part, state, step, status, index=index, keep=1)
+        return status
 
-    def _with_decision(self, standing: Standing, state: S, numbers: Mapping[str, float]) -> Standing:
-        """Adds an epoch to what a stopping rule reads, and what it decides."""
+    def _update_stop(self, status: RunStatus, state: S, numbers: Mapping[str, float]) -> RunStatus:
+        """Adds an epoch to the history, and the decision of the stopping rule on it."""
         rule = self._task.stopping
         if rule is None:
-            return standing
-        history = (*standing.history, Epoch(standing.epochs_ended, numbers, self._task.facts(state)))
-        return dataclasses.replace(standing, history=history, stopped=rule.decide(history))
+            return status
+        history = (*status.history, Epoch(status.epochs_ended, numbers, self._task.facts(state)))
+        return dataclasses.replace(status, history=history, stopped=rule.decide(history))
 
-    def _rolled_back(self, epoch: int) -> S:
+    def _roll_back(self, epoch: int) -> S:
         try:
             return self._store.load_at(epoch * self._task.steps_per_epoch, self._task)
         except InputError as error:
@@ -262,26 +268,26 @@ class Loop(Generic[S]):
             ) from None
 
     def _end(self, state: S, numbers: dict[str, Any]) -> tuple[Summary[Any], ...]:
-        """Tests, draws and summarises."""
+        """Tests, draws and writes the summaries."""
         task, found = self._task, []
-        best = self._standings[0].best
-        place_of_tested = checkpoint.FOLDER, self._standings[0].epochs_ended * task.steps_per_epoch
+        best = self._statuses[0].best
+        folder_and_step = checkpoint.FOLDER, self._statuses[0].epochs_ended * task.steps_per_epoch
         if best is not None:
-            place_of_tested = BEST, best["step"]
-        tested_at = str(checkpoint.path_of(Path(place_of_tested[0]), place_of_tested[1]))
+            folder_and_step = BEST, best["step"]
+        tested_at = str(checkpoint.path_of(Path(folder_and_step[0]), folder_and_step[1]))
         tested = state if best is None else self._load_best(tested_at)
         numbers = numbers | self._numbers(task.tests(self._functions, tested), state)
-        for place, part, own in self._each(state):
-            standing, folder = self._standings[place], part.folder
-            end = End(folder.path, self._seconds(place), standing.best, tested_at)
-            result = task.result(own, self._of_one(numbers, place), end)
+        for index, part, own in self._each(state):
+            status, folder = self._statuses[index], part.folder
+            end = End(folder.path, self._seconds(index), status.best, tested_at)
+            result = task.result(own, self._of_one(numbers, index), end)
             if processes.is_coordinator():
                 with self._display.pause("drawing"):
                     folder.write_genotype(result.genotype)
                     draw_cells(result.genotype, folder.path, title=part.title)
                     draw_curves(read_metrics(folder.path), folder.path / "curves.png")
-            steps = standing.epochs_ended * task.steps_per_epoch
-            found.append(Summary(result, standing.epochs_ended, steps, end.seconds, standing.stopped))
+            steps = status.epochs_ended * task.steps_per_epoch
+            found.append(Summary(result, status.epochs_ended, steps, end.seconds, status.stopped))
             write_summary(found[-1], folder)
         return tuple(found)
 
@@ -296,9 +302,9 @@ class Loop(Generic[S]):
         return self._store.load([found], self._task)
 
     def _stop_if_asked(self, state: S, step: int) -> None:
-        """Saves, says so and raises `Interrupted` if a signal has come, to any of the processes."""
+        """Saves the state, shows where, and raises `Interrupted` if any process has received a signal."""
         interruption = self._context.interruption
-        asked = processes.most(interruption.signal or 0)
+        asked = processes.maximum(interruption.signal or 0)
         if asked:
             interruption.signal = asked
             path = self._saved or self._save(state, step)
@@ -306,52 +312,52 @@ class Loop(Generic[S]):
             interruption.check()
 
     def _save(self, state: S, step: int) -> Path:
-        """Writes the checkpoints of a step: of one run its own, of several all theirs."""
+        """Writes a checkpoint of each run; returns its path, or the folder of several runs."""
         self._store.check_finite(state, self._task)
         path = self._store.path
         options = self._task.options
-        for place, part, own in self._each(state):
-            standing = self._standings[place]
-            kept = {"keep": options.keep_checkpoints, "spare": self._spare(standing)}
-            saved = self._save_one(part.folder.checkpoints, part, own, step, standing, place=place, **kept)
+        for index, part, own in self._each(state):
+            status = self._statuses[index]
+            kept = {"keep": options.keep_checkpoints, "spare": self._kept_for_rollback(status)}
+            saved = self._save_one(part.folder.checkpoints, part, own, step, status, index=index, **kept)
             path = saved if self._task.runs is None else path
         self._last_save = self._context.clock()
         return path
 
     def _save_one(
-        self, folder: Path, part: Part, state: S, step: int, standing: Standing, *, place: int, **kept: Any
+        self, folder: Path, part: Part, state: S, step: int, status: RunStatus, *, index: int, **kept: Any
     ) -> Path:
-        standing = dataclasses.replace(standing, seconds=self._seconds(place))
+        status = dataclasses.replace(status, seconds=self._seconds(index))
         with part.folder.writing():
-            record = standing.record(self._task, state, part.settings)
+            record = status.record(self._task, state, part.settings)
             return checkpoint.save(folder, step, state, record, **kept)
 
-    def _spare(self, standing: Standing) -> frozenset[int]:
-        """Steps whose checkpoints a stopping rule may still roll back to, after the next epoch at the earliest."""
-        if self._task.stopping is None or standing.stopped is not None:
+    def _kept_for_rollback(self, status: RunStatus) -> frozenset[int]:
+        """Steps of the checkpoints to which a stopping rule may roll back after the next epoch or a later one."""
+        if self._task.stopping is None or status.stopped is not None:
             return frozenset()
-        ended, per_epoch = standing.epochs_ended, self._task.steps_per_epoch
+        ended, per_epoch = status.epochs_ended, self._task.steps_per_epoch
         first = max(ended + 1 - self._task.stopping.reach, 1)
         return frozenset(epoch * per_epoch for epoch in range(first, ended + 1))
 
-    def _seconds(self, place: int) -> float:
-        """Time that a run has taken, the shares of earlier processes included."""
-        return self._earlier[place] + self._context.clock() - self._started
+    def _seconds(self, index: int) -> float:
+        """Time that a run has taken, including earlier processes."""
+        return self._earlier[index] + self._context.clock() - self._started
 
     def _each(self, state: S) -> Iterator[tuple[int, Part, S]]:
-        """The runs with their own states."""
-        for place, part in enumerate(self._store.parts):
-            yield place, part, state if self._task.runs is None else self._functions["one"](state, np.int32(place))
+        """Index, folder and state of each run."""
+        for index, part in enumerate(self._store.parts):
+            yield index, part, state if self._task.runs is None else self._functions["one"](state, np.int32(index))
 
-    def _of_one(self, numbers: Mapping[str, Any], place: int) -> dict[str, Any]:
-        return dict(numbers) if self._task.runs is None else numbers_of_one(numbers, place)
+    def _of_one(self, numbers: Mapping[str, Any], index: int) -> dict[str, Any]:
+        return dict(numbers) if self._task.runs is None else numbers_of_one(numbers, index)
 
 
 def _number(value: Any) -> int:
-    """A number that all runs of a batch of runs have in common."""
-    return int(np.max(processes.fetched(value)))
+    """A number that is the same for all stacked runs."""
+    return int(np.max(processes.fetch(value)))
 
 
-def _shown(values: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers for the display: means, where there is one for each of several runs."""
+def _display_values(values: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers for the display: means over several runs."""
     return {name: float(np.mean(value)) for name, value in values.items()}

@@ -14,21 +14,21 @@ Config = TypeVar("Config", bound=Any)
 
 
 def check_dataset_name(name: str) -> None:
-    """Raises an `InputError` for a data set's name that would lead out of the folder of all sets or of all runs."""
+    """Raises an `InputError` for a data set's name that is not a plain name, such as a path."""
     if not name.strip() or name in (".", "..") or set(name) & set("/\\\n\r\t"):
-        raise InputError(f"--dataset is {name!r}; give the name of a data set, not a place or an empty text")
+        raise InputError(f"--dataset is {name!r}; give the name of a data set, not a path or an empty text")
 
 
 def named_after(config: Config, data: Any, kind: type) -> Config:
-    """A configuration with the name of the data that are given beside it, if there are any.
+    """The configuration, with its dataset renamed to that of `data` if data are given.
 
     Args:
       config: the settings, with a field `dataset`.
       data: the images or the text, or None.
-      kind: the class that they must be of.
+      kind: the class that they must have.
 
     Raises:
-      InputError: they are something else.
+      InputError: the data have another class.
     """
     if data is None:
         return config
@@ -40,12 +40,12 @@ def named_after(config: Config, data: Any, kind: type) -> Config:
 
 
 def folder_name(name: str) -> str:
-    """A data set's name as a part of a folder's name: what is no letter, digit, dot, underscore or hyphen becomes a hyphen."""
+    """A data set's name within a folder's name: all but letters, digits, dots, underscores and hyphens become hyphens."""
     return re.sub(r"[^\w.-]+", "-", name)
 
 
 def genotype_label(genotype: str, published: Collection[str]) -> str:
-    """A name for folders: that of a published cell, of a file or a run's folder, or a digest of the text form."""
+    """A short name of a genotype for folders: of the published cell, file or run's folder, or a digest of the text form."""
     if (name := plain_text(genotype).strip()) in published:
         return name
     if is_genotype_text(genotype):

@@ -19,31 +19,31 @@ _Optional = tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")
 
 @dataclasses.dataclass(frozen=True)
 class Run(Settings):
-    """Which run it is.
+    """The identity of a run.
 
     Attributes:
-      run_dir: folder that gets everything the run leaves behind; the same command resumes the run of a folder (default: a
-        folder below runs that is named after the settings).
-      seed: seed of everything that is random.
+      run_dir: folder for all results of the run; the same command resumes the run of a folder (default: a folder below runs,
+        named after the settings).
+      seed: seed of all randomness.
     """
 
     run_dir: Annotated[Path | None, Folder, WITHOUT_EFFECT] = None
     seed: Annotated[int, SEED] = 0
 
     def folder(self, *words: str) -> Path:
-        """The run's folder: `run_dir`, or one below `runs` that is named after these words and the seed."""
+        """The run's folder: `run_dir`, or one below `runs` named after these words and the seed."""
         return self.run_dir or Path("runs") / "-".join([*words, f"seed{self.seed}"])
 
 
 @dataclasses.dataclass(frozen=True)
 class Loop(Settings):
-    """How long a run is, and what it keeps on the way.
+    """The length of a run, and its records and checkpoints.
 
     Attributes:
-      epochs: passes over the data that train the weights; about so many on text.
+      epochs: passes over the data that train the weights; on text the number is approximate.
       log_every: steps between two records in metrics.jsonl.
       checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
-      keep_checkpoints: checkpoints to leave on disk.
+      keep_checkpoints: number of checkpoints to keep on disk.
     """
 
     epochs: Annotated[int, EPOCHS] = 50
@@ -54,19 +54,19 @@ class Loop(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class Parallelism(Settings):
-    """How the steps of a process are spread over its devices.
+    """How the devices of a process share its steps.
 
     Attributes:
-      devices: devices that share each batch. The result does not depend on their number, up to rounding, unless batch
-        statistics are per_device.
-      parallel: how a step is spread over several devices: jax.pmap, or shard_map on a mesh. jit is for one.
+      devices: number of devices that share each batch. The result does not depend on it, up to rounding, unless
+        batch_statistics is per_device.
+      parallel: how several devices share a step: pmap (jax.pmap) or shard (shard_map on a mesh). jit is for one device.
     """
 
     devices: Annotated[int, Bounds(1, 65_536), WITHOUT_EFFECT] = 1
     parallel: Annotated[Parallel, WITHOUT_EFFECT] = "shard"
 
     def check(self) -> None:
-        """As the base class, and several devices under jit."""
+        """As the base class; also refuses several devices with jit."""
         super().check()
         check_wrapper(self.devices, self.parallel)
 
@@ -76,9 +76,9 @@ class BatchNorm(Settings):
     """How activations are normalised in training.
 
     Attributes:
-      batch_statistics: what normalises a batch on several devices. synchronised: the statistics of the whole batch;
-        per_device: each device its share by that share's own, as in the reference implementation; running statistics
-        are the mean of the devices'.
+      batch_statistics: the statistics that normalise a batch on several devices. synchronised: those of the whole batch;
+        per_device: each device uses those of its share, as in the reference implementation, and running statistics are
+        the mean over the devices.
     """
 
     batch_statistics: BatchStatistics = "synchronised"
@@ -90,10 +90,10 @@ class Processes(Settings):
 
     Attributes:
       cluster: this process is one of several that SLURM, Kubernetes, Open MPI or a Cloud TPU has started; JAX finds the
-        others. All share the run's folder; --devices are then those of each process.
-      coordinator: HOST:PORT of process 0, where no such system has started the processes.
-      num_processes: how many there are.
-      process_id: which of them this one is, from 0.
+        others. All share the run's folder; --devices is then the number of each process.
+      coordinator: HOST:PORT of process 0, for processes that no such system has started.
+      num_processes: number of processes.
+      process_id: number of this process, from 0.
     """
 
     cluster: Annotated[bool, WITHOUT_EFFECT] = False
@@ -102,7 +102,7 @@ class Processes(Settings):
     process_id: Annotated[int | None, Bounds(0, 65_535), Whole, WITHOUT_EFFECT] = None
 
     def check(self) -> None:
-        """As the base class, and an incomplete description of the processes."""
+        """As the base class; also refuses an incomplete description of the processes."""
         super().check()
         check_launch(self)
 
@@ -112,7 +112,7 @@ class AlphaOptimizer(Settings):
     """Adam for the alphas.
 
     Attributes:
-      alpha_learning_rate: Adam's step size for the alphas.
+      alpha_learning_rate: Adam's learning rate for the alphas.
       alpha_b1: decay of Adam's first moment.
       alpha_b2: decay of Adam's second moment.
       alpha_weight_decay: L2 penalty on the alphas, inside Adam.
@@ -132,11 +132,10 @@ class AlphaOptimizer(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class WeightOptimizer(Settings):
-    """What the weights' optimiser makes of a gradient.
+    """The optimiser of the weights.
 
     Attributes:
-      optimizer: the weights' optimiser. The other defaults are the paper's, which are for sgd: adamw wants a --learning-rate
-        of about 0.001.
+      optimizer: the weights' optimiser. The other defaults are the paper's for sgd; adamw needs a learning rate of about 0.001.
       momentum: momentum of sgd.
       b1: decay of the first moment of adamw.
       b2: decay of the second moment of adamw.

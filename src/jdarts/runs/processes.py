@@ -1,4 +1,4 @@
-"""A run of several processes, on one machine or many: how they find each other, agree, and end together."""
+"""A run of several processes, on one machine or many: how they connect, communicate and end together."""
 
 import contextlib
 import hashlib
@@ -14,20 +14,20 @@ import jax
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.runs.interruption import leave_now
+from jdarts.runs.interruption import exit_now
 from jdarts.runs.settings import flat
 from jdarts.xla.jax_compat import process_allgather
 
-#: Seconds to wait for the coordinator, and for a sign of life of another process.
-PATIENCE = 60
+#: Seconds to wait for the coordinator, and for a heartbeat of another process.
+JOIN_TIMEOUT = 60
 HEARTBEAT = 30
 
-#: Settings that each process may have for itself.
+#: Settings that may differ between processes.
 _OWN = ("process_id", "data_dir")
 
 
 class Launch(Protocol):
-    """What a configuration says of the processes of its run."""
+    """The settings of a configuration for the processes of its run."""
 
     @property
     def cluster(self) -> bool: ...  # noqa: D102
@@ -47,13 +47,14 @@ def check_launch(config: Launch) -> None:
     given = (config.coordinator, config.num_processes, config.process_id)
     if config.cluster and given != (None, None, None):
         raise InputError(
-            "--cluster lets JAX find the other processes; leave it out, or --coordinator and what goes with it"
+            "--cluster lets JAX find the other processes; leave it out, or leave out --coordinator, --num-processes and "
+            "--process-id"
         )
     if given == (None, None, None):
         return
     if config.coordinator is None or config.num_processes is None or config.process_id is None:
         raise InputError(
-            "--coordinator, --num-processes and --process-id go together; give all of them, or --cluster where SLURM, "
+            "--coordinator, --num-processes and --process-id belong together; give all of them, or --cluster if SLURM, "
             "Kubernetes, Open MPI or a Cloud TPU has started the processes"
         )
     host, _, port = config.coordinator.rpartition(":")
@@ -68,22 +69,22 @@ def check_launch(config: Launch) -> None:
 
 
 def join(config: Launch) -> None:
-    """Joins the other processes of the run, if there are any. To be called before JAX uses a device.
+    """Connects this process with the others of the run, if there are any. Call it before JAX uses a device.
 
-    Where they do not come together within `PATIENCE` seconds the process ends with a message.
+    If they are not all connected within `JOIN_TIMEOUT` seconds, the process ends with a message.
 
     Raises:
       InputError: no cluster is found, or the address cannot be used.
     """
     if not config.cluster and config.coordinator is None:
         return
-    found = config.coordinator or "what the cluster tells"
+    found = config.coordinator or "the address that the cluster gives"
     text = (
-        f"error: the processes of the run have not come together within {PATIENCE} s at {found}. Start all of them with the same "
-        "--coordinator, an address of process 0 that the others reach, and with the same --num-processes"
+        f"error: the processes of the run have not connected within {JOIN_TIMEOUT} s at {found}. Start all of them with the "
+        "same --coordinator, an address of process 0 that the others reach, and with the same --num-processes"
     )
-    # JAX's runtime would end the process by itself, with a trace of C++.
-    watch = threading.Timer(PATIENCE, _end, (text, 2))
+    # JAX's runtime itself would end the process with a C++ trace.
+    watch = threading.Timer(JOIN_TIMEOUT, _end, (text, 2))
     watch.daemon = True
     watch.start()
     try:
@@ -91,7 +92,7 @@ def join(config: Launch) -> None:
             config.coordinator,
             config.num_processes,
             config.process_id,
-            initialization_timeout=PATIENCE + HEARTBEAT,
+            initialization_timeout=JOIN_TIMEOUT + HEARTBEAT,
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=HEARTBEAT,
             cluster_detection_method=None if config.cluster else "deactivate",
@@ -108,23 +109,23 @@ def join(config: Launch) -> None:
 
 
 def is_coordinator() -> bool:
-    """Whether this process writes what a run leaves behind: process 0."""
+    """Whether this is process 0, which writes the files of a run."""
     return jax.process_index() == 0
 
 
-def alone() -> bool:
-    """Whether there is no other process."""
+def is_single_process() -> bool:
+    """Whether this process is the only one of the run."""
     return jax.process_count() == 1
 
 
-def most(number: int) -> int:
-    """The largest of the numbers of all processes, which all of them must ask for."""
-    return number if alone() else max(_gathered(np.array([number], np.int32))[:, 0].tolist())
+def maximum(number: int) -> int:
+    """The largest of the numbers of all processes; all must call it."""
+    return number if is_single_process() else max(_gathered(np.array([number], np.int32))[:, 0].tolist())
 
 
-def fetched(tree: Any) -> Any:
-    """The numbers of arrays, which all processes must ask for where each of them holds a part."""
-    if alone():
+def fetch(tree: Any) -> Any:
+    """Arrays on the host. If the processes share an array, all must call it."""
+    if is_single_process():
         return jax.device_get(tree)
 
     def whole(leaf: jax.Array) -> np.ndarray:
@@ -134,7 +135,7 @@ def fetched(tree: Any) -> Any:
 
 
 def check_same(config: Any) -> None:
-    """Checks that all processes run the same, down to what decides when they meet.
+    """Checks that all processes have the same settings, including those that decide when they communicate.
 
     Args:
       config: the configuration, a `Configuration`.
@@ -145,7 +146,7 @@ def check_same(config: Any) -> None:
     settings = {name: str(value) for name, value in flat(config).items() if name not in _OWN}
     _check_same(
         settings,
-        "was started with other settings than process 0; start all with the same command, but for --process-id",
+        "was started with other settings than process 0; start all with the same command, except for --process-id",
     )
 
 
@@ -153,7 +154,7 @@ def check_same_data(fingerprint: Mapping[str, Any]) -> None:
     """Checks that all processes have read the same data.
 
     Args:
-      fingerprint: what tells the data from others, as JSON data.
+      fingerprint: identifies the data, as JSON data.
 
     Raises:
       InputError: in every process, if one has read other data.
@@ -164,7 +165,7 @@ def check_same_data(fingerprint: Mapping[str, Any]) -> None:
 
 
 def _check_same(content: Mapping[str, Any], what: str) -> None:
-    if alone():
+    if is_single_process():
         return
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
     every = _gathered(np.frombuffer(digest, np.uint8).astype(np.int32))
@@ -174,19 +175,19 @@ def _check_same(content: Mapping[str, Any], what: str) -> None:
 
 
 @contextlib.contextmanager
-def ending_together() -> Iterator[None]:
-    """Work of several processes: an error in one ends it at once, which the others notice, and end with a message."""
+def fail_together() -> Iterator[None]:
+    """Surrounds work of several processes: an error ends its process at once; the others notice and end with a message."""
     try:
         yield
     except InputError as error:
-        if alone():
+        if is_single_process():
             raise
         _end(f"error: {error}", 2)
     except jax.errors.JaxRuntimeError as error:
-        if alone():
+        if is_single_process():
             raise
         _end(
-            f"error: another process of this run has ended, or is not to be reached ({_first_line(error)}). Start all of them "
+            f"error: another process of this run has ended or cannot be reached ({_first_line(error)}). Start all of them "
             "again: the run resumes after its newest checkpoint",
             1,
         )
@@ -194,19 +195,19 @@ def ending_together() -> Iterator[None]:
 
 def _end(text: str, code: int) -> None:
     print(text, file=sys.stderr, flush=True)
-    # Without the shutdown of JAX's runtime, which waits for those that are gone.
-    leave_now(code)
+    # This skips the shutdown of JAX's runtime, which would wait for the lost processes.
+    exit_now(code)
 
 
 def wait_for_others() -> None:
-    """Waits a while for the other processes to end, if there are any."""
-    if not alone():
+    """Waits for the other processes to end, if there are any, until a timeout."""
+    if not is_single_process():
         with contextlib.suppress(RuntimeError):
             jax.distributed.shutdown()
 
 
-def silent() -> Any:
-    """A stream for what only process 0 shows."""
+def null_stream() -> Any:
+    """A stream that drops its text, for processes other than the coordinator."""
     return open(os.devnull, "w", encoding="utf-8")
 
 

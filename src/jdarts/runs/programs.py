@@ -11,13 +11,13 @@ Functions = TypeVar("Functions")
 
 
 class CompiledPrograms:
-    """Keeps the compiled functions of runs, so that runs which differ in their seed alone are compiled once."""
+    """Keeps the compiled functions of runs, so that runs that differ only in their seeds compile once."""
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, Any] = {}
 
     def get(self, key: Hashable, compiled: Callable[[], Functions]) -> Functions:
-        """The functions of a key: those that were compiled for it before, or what `compiled` gives now."""
+        """The functions of a key; `compiled` makes them the first time."""
         if key not in self._kept:
             self._kept[key] = compiled()
         return self._kept[key]

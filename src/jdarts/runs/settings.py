@@ -1,7 +1,7 @@
-"""Settings in parts: dataclasses that belong to several configurations, and configurations that are made of them.
+"""Settings in parts: dataclasses that several configurations share, and configurations made of them.
 
-The names of all settings of a configuration are different, so that each is one word everywhere: an option of the command line,
-a keyword of the constructor and of `dataclasses.replace`, an entry of `config.json`.
+Each setting has one name in its configuration, however deep its part: as an option of the command line, a keyword of the
+constructor and of `dataclasses.replace`, and an entry of `config.json`.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ _Part = TypeVar("_Part")
 #: The type of a field that is a part: the command line leaves its name out of the options of its settings.
 Part = Annotated[_Part, tyro.conf.arg(name="")]
 
-#: Annotations of fields that the command line shows in a way of their own.
+#: Annotations that change how the command line shows a field.
 Folder = tyro.conf.arg(metavar="DIR", help_behavior_hint="")
 Whole = tyro.conf.arg(metavar="INT", help_behavior_hint="")
 FromDataset = tyro.conf.arg(help_behavior_hint="(default: what suits the images)")
@@ -30,7 +30,7 @@ FromDataset = tyro.conf.arg(help_behavior_hint="(default: what suits the images)
 #: Annotation of a setting that may differ between two starts of a run: the result does not depend on it.
 WITHOUT_EFFECT = "without effect on the result"
 
-#: What runs did before there was a setting for it: their `config.json` does not have these.
+#: Values of settings in runs whose `config.json` is older than the setting.
 BEFORE = {
     "b1": 0.9,
     "b2": 0.999,
@@ -50,10 +50,10 @@ BEFORE = {
 
 
 class Entry(NamedTuple):
-    """What the class of a configuration says of one setting.
+    """One setting of a configuration class.
 
     Attributes:
-      part: the field of the configuration whose part the setting belongs to; empty for one of the configuration's own.
+      part: the field that holds the setting's part; empty for a field of the configuration itself.
       kind: its type, without annotations.
       marks: the annotations.
     """
@@ -67,13 +67,13 @@ class Settings:
     """A dataclass of settings that belong together."""
 
     def check(self) -> None:
-        """Checks each value alone: numbers, words to choose from, texts and places.
+        """Checks each value alone: numbers, choices, texts and paths.
 
-        It is no part of the construction, where the command line would wrap its message.
+        The constructor does not call it, since the command line would wrap its message.
 
         Raises:
-          InputError: a number out of its bounds, no such word, or a text that no file system and no terminal takes. None
-            stands for a default, and passes.
+          InputError: a number out of its bounds, an unknown choice, or a text that no file system and no terminal takes.
+            None stands for a default, and passes.
         """
         for name, entry in entries(type(self)).items():
             if not entry.part:
@@ -81,17 +81,17 @@ class Settings:
 
 
 class Configuration(Settings):
-    """Settings in parts, and some of their own. Its classes are frozen dataclasses with `init=False`.
+    """A frozen dataclass with `init=False`, whose fields are settings or parts.
 
-    Settings of the parts are given by their names, as the others are: `SearchConfig(epochs=20)` and
-    `dataclasses.replace(config, epochs=20)`. They are read in their part: `config.loop.epochs`.
+    The constructor takes settings of the parts by name, as any other: `SearchConfig(epochs=20)`,
+    `dataclasses.replace(config, epochs=20)`. To read one, name its part: `config.loop.epochs`.
     """
 
     def __init__(self, **given: Any) -> None:
-        """Puts the configuration together.
+        """Builds the configuration.
 
         Args:
-          **given: settings, and whole parts, by name. A setting replaces that of its part; what is not given has its default.
+          **given: settings and parts by name. A setting replaces the one in its part; all others have their defaults.
 
         Raises:
           InputError: there is no such setting.
@@ -122,7 +122,7 @@ class Configuration(Settings):
 
 @functools.cache
 def entries(kind: type[Settings]) -> Mapping[str, Entry]:
-    """The settings of a class and of its parts, by name; those of configurations in it are their own."""
+    """The settings of a class and of its parts, by name, without those of nested configurations."""
     found: dict[str, Entry] = {}
     hints, annotated = get_type_hints(kind), get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
@@ -135,7 +135,7 @@ def entries(kind: type[Settings]) -> Mapping[str, Entry]:
 
 
 def flat(settings: Settings) -> dict[str, Any]:
-    """The values of a configuration and of its parts, by name, as its constructor takes them; without configurations in it."""
+    """The values of a configuration and its parts by name, as the constructor takes them; without nested configurations."""
     parts = entries(type(settings)).items()
     return {name: getattr(getattr(settings, entry.part) if entry.part else settings, name) for name, entry in parts}
 
@@ -148,13 +148,13 @@ def as_json(settings: Settings) -> dict[str, Any]:
 
 
 def _as_plain(value: Any) -> Any:
-    """A number of NumPy's as one of Python's."""
+    """A NumPy number as a Python number."""
     return value.item()
 
 
 def _unknown(kind: type, name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name[:80], known, n=1)
-    mend = f"{near[0]} is meant?" if near else f"known are {', '.join(known)}"
+    mend = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
     return f"{kind.__name__} has no setting {shortened(name)}; {mend}"
 
 
@@ -172,8 +172,8 @@ def _check_text(name: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        whole = False
+        is_valid = False
     else:
-        whole = "\0" not in text
-    if not whole:
+        is_valid = "\0" not in text
+    if not is_valid:
         raise InputError(f"{option(name)} is {text!a}; give a text in UTF-8 without zero bytes")

@@ -1,4 +1,4 @@
-"""How a run starts: from the beginning, after its newest checkpoint, or not at all where it has finished."""
+"""The start of a run: from the beginning, from its newest checkpoint, or not at all if it has finished."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from jdarts.runs.context import Context
 from jdarts.runs.folder import Fingerprint, RunFolder
 from jdarts.runs.interruption import Interruption
 from jdarts.runs.loop import Loop
-from jdarts.runs.memory import available_memory, check_state_fits, exhaustion_explained
+from jdarts.runs.memory import available_memory, check_state_fits, out_of_memory_as_input_error
 from jdarts.runs.programs import CompiledPrograms
 from jdarts.runs.store import Part, Store
 from jdarts.runs.summaries import Summary
@@ -18,7 +18,7 @@ from jdarts.runs.task import Task
 
 
 class Setting(Protocol):
-    """What the start of a run reads of its configuration."""
+    """The part of a configuration that the start of a run reads."""
 
     @property
     def folder(self) -> Path: ...  # noqa: D102
@@ -43,11 +43,11 @@ def run(
 
     Args:
       config: the settings.
-      task: reads the data, and gives what the run does.
-      noun: what messages call this kind of run.
-      fingerprint: reads the data, and gives their fingerprint; the folder of a run on other data is refused.
+      task: reads the data and returns the task of the run.
+      noun: the name of this kind of run in messages.
+      fingerprint: reads the data and returns their fingerprint; the folder of a run on other data is refused.
       finished: reads the summary of a finished run.
-      title: what is written above the drawings of its cells.
+      title: title of the drawings of its cells.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other runs of this process.
 
@@ -60,18 +60,18 @@ def run(
     """
     config.check()
     folder, settings = RunFolder(config.folder), config.to_json()
-    with processes.ending_together():
+    with processes.fail_together():
         processes.check_same(config)
         folder.check(settings)
         if folder.has_ended:
             remarks = check_finished(folder, settings, fingerprint)
-            found = finished(folder)
+            summary = finished(folder)
             ended = f"{folder.path} has finished; another --run-dir or --seed starts another {noun}"
-            show([ended, *found.lines(), *remarks], stream)
+            show([ended, *summary.lines(), *remarks], stream)
         else:
-            (found,) = begin(task, [Part(folder, settings, title)], stream, programs)
-            show(found.lines(), stream)
-        return found.result
+            (summary,) = begin(task, [Part(folder, settings, title)], stream, programs)
+            show(summary.lines(), stream)
+        return summary.result
 
 
 def begin(
@@ -83,7 +83,7 @@ def begin(
     """Starts or resumes runs that have not finished.
 
     Args:
-      task: as for `run`; of several runs, their `batched` task.
+      task: as for `run`; for several runs, their `batched` task.
       parts: the runs.
       stream: as for `run`.
       programs: as for `run`.
@@ -95,19 +95,19 @@ def begin(
       InputError: as for `run`.
       Interrupted: as for `run`.
     """
-    with Interruption() as interruption, exhaustion_explained():
-        with interruption.stoppable():
+    with Interruption() as interruption, out_of_memory_as_input_error():
+        with interruption.interruptible():
             prepared = task()
             check_size(prepared)
             processes.check_same_data(prepared.fingerprint)
         store = Store(parts)
         context = Context(store, interruption, programs or CompiledPrograms(), stream)
-        with store.taken(prepared.fingerprint), exhaustion_explained():
+        with store.lock(prepared.fingerprint), out_of_memory_as_input_error():
             return Loop(prepared, context).run()
 
 
 def check_size(task: Task[Any]) -> None:
-    """Checks, before the folder of a run is made, that its steps can be counted and its state held.
+    """Checks that a run's steps can be counted and its state held, before its folder is created.
 
     Raises:
       InputError: more steps than 32 bits count, or a state that is larger than the memory.
@@ -124,18 +124,18 @@ def check_size(task: Task[Any]) -> None:
 def check_finished(
     folder: RunFolder, settings: Mapping[str, Any], fingerprint: Callable[[], Fingerprint]
 ) -> tuple[str, ...]:
-    """Checks that a finished run is one of the data that its command reads.
+    """Checks that a finished run has the data of the present command.
 
     Args:
       folder: the run's folder.
       settings: the settings that decide the result, as JSON data.
-      fingerprint: reads the data, and gives their fingerprint.
+      fingerprint: reads the data and returns their fingerprint.
 
     Returns:
-      A remark that the data cannot be read any more, where that is so.
+      A remark if the data can no longer be read; else nothing.
 
     Raises:
-      InputError: the run is one of other data.
+      InputError: the run has other data.
     """
     try:
         data = fingerprint()
@@ -146,6 +146,6 @@ def check_finished(
 
 
 def show(lines: Sequence[str], stream: TextIO | None) -> None:
-    """Writes lines to a stream, standard output where it is None; only the coordinator does."""
+    """Writes lines to a stream, or to standard output if it is None; only the coordinator does."""
     if processes.is_coordinator():
         print(*lines, sep="\n", end="\n" if lines else "", file=stream, flush=True)

@@ -1,4 +1,4 @@
-"""What every jitted step keeps count of, and how evaluations score."""
+"""Sums and counts of every jitted step, and scores of evaluations."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ import optax
 
 
 def first_not_finite(before: jax.Array, finite: jax.Array, step: jax.Array) -> jax.Array:
-    """The first step at which something was not finite: `before` unless that is 0 and `finite` is false."""
+    """The first step with a value that is not finite: `before` if above 0, else `step` if `finite` is false, else 0."""
     return jnp.where((before > 0) | finite, before, step)
 
 
@@ -25,7 +25,7 @@ def right_answers(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def scores(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sum of the cross entropies and number of right answers over the images that a mask counts.
+    """Sum of the cross entropies and number of right answers over the images in the mask.
 
     Args:
       logits: `[B, K]`.

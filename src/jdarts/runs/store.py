@@ -1,4 +1,4 @@
-"""Where a run's checkpoints and logs live: one folder, or the folders of several runs that are stacked as one."""
+"""The checkpoints and logs of a run, in its folder, or of several stacked runs, in theirs."""
 
 import contextlib
 import shutil
@@ -22,13 +22,13 @@ BEST = "best"
 
 
 class Part(NamedTuple):
-    """One of the runs that a store holds.
+    """One run of a store.
 
     Attributes:
       folder: its folder.
       settings: the settings that decide its result, as JSON data.
-      title: what is written above its drawings; None for nothing.
-      name: what tells it from the other runs of the store.
+      title: title of its drawings; None for none.
+      name: its name among the runs of the store.
     """
 
     folder: RunFolder
@@ -45,12 +45,12 @@ class Log(Protocol):
         ...
 
     def write_epoch(self, step: int, values: Mapping[str, Any], number: int) -> None:
-        """Appends the numbers of an epoch, counted from 1, unless they are there."""
+        """Appends the numbers of an epoch, counted from 1, unless the file has them."""
         ...
 
 
 class Store:
-    """The folders of the runs that are one: of a single run, or of several, whose checkpoints belong together.
+    """The folder of a single run, or the folders of several stacked runs, whose checkpoints belong together.
 
     Args:
       parts: the runs, in the order in which their states are stacked.
@@ -62,25 +62,25 @@ class Store:
 
     @property
     def path(self) -> Path:
-        """The folder that messages name: that of the run, or that of the runs' folders."""
+        """The folder that messages name: that of the run, or the parent of several."""
         path = self.parts[0].folder.path
         return path if len(self.parts) == 1 else path.parent
 
     @contextlib.contextmanager
-    def taken(self, fingerprint: Fingerprint) -> Iterator[None]:
-        """Takes all folders for this process, as `RunFolder.taken`."""
+    def lock(self, fingerprint: Fingerprint) -> Iterator[None]:
+        """Locks all folders for this process, as `RunFolder.lock`."""
         with contextlib.ExitStack() as stack:
             for part in self.parts:
-                stack.enter_context(part.folder.taken(part.settings, fingerprint))
+                stack.enter_context(part.folder.lock(part.settings, fingerprint))
             yield
 
     def check_unchanged(self) -> None:
-        """Raises an `InputError` if a folder is no longer the one that the run began in."""
+        """Raises an `InputError` if a folder is no longer the one that was locked."""
         for part in self.parts:
             part.folder.check_unchanged()
 
     def newest(self, skipped: list[str]) -> tuple[checkpoint.Checkpoint, ...]:
-        """The newest whole checkpoints of one step, one of each run; none where the run starts from the beginning.
+        """The newest complete checkpoints of one step, one of each run; none if the run starts from the beginning.
 
         Args:
           skipped: as for `checkpoint.newest`.
@@ -90,7 +90,7 @@ class Store:
         """
         found = [checkpoint.newest(part.folder.checkpoints, skipped) for part in self.parts]
         newest = [each.step if each else 0 for each in found]
-        # A death between the checkpoints of one step leaves the ones before it in all folders.
+        # If the process died between the checkpoints of one step, all folders still have the earlier ones.
         while len(steps := {each.step if each else 0 for each in found}) > 1 and min(steps) > 0:
             found = [_up_to(min(steps), part, each, skipped) for part, each in zip(self.parts, found)]
         there = [each for each in found if each]
@@ -105,7 +105,7 @@ class Store:
         return tuple(there)
 
     def _stopped_between_first_checkpoints(self) -> bool:
-        """Whether the runs have run as one up to their first checkpoint: their logs then have the same steps."""
+        """Whether the runs were stacked up to their first checkpoint: their logs then have the same steps."""
         first, *others = (_logged_steps(part.folder) for part in self.parts)
         once = all(len(checkpoint.steps(part.folder.checkpoints)) <= 1 for part in self.parts)
         return once and bool(first) and all(steps == first for steps in others)
@@ -113,12 +113,12 @@ class Store:
     def _different_steps(self, steps: Sequence[int]) -> InputError:
         listed = ", ".join(f"{part.name} step {step:,}" for part, step in zip(self.parts, steps))
         return InputError(
-            f"the searches have reached different steps ({listed}) and cannot resume as one; resume each by --seed, or choose "
-            "another --run-dir"
+            f"the searches have reached different steps ({listed}) and cannot resume together; resume each with --seed, or "
+            "choose another --run-dir"
         )
 
     def remove_half_written(self) -> None:
-        """Removes checkpoints that an interruption has left unfinished."""
+        """Removes incomplete checkpoints."""
         if processes.is_coordinator():
             for part in self.parts:
                 checkpoint.remove_half_written(part.folder.checkpoints)
@@ -126,11 +126,11 @@ class Store:
 
     @contextlib.contextmanager
     def open_log(self, after_step: int) -> Iterator[Log]:
-        """Where the numbers of the run are written, without those after a step."""
+        """Opens the log of the run, and removes the numbers after a step from it."""
         if not processes.is_coordinator():
             yield _Logs([])
             return
-        # Before the logs are cut: with their steps, a later process recognises these checkpoints as belonging to nothing.
+        # Before the logs are cut: from the steps in them, a later process recognises these checkpoints as orphans.
         for each in self._without_counterpart:
             shutil.rmtree(each.path)
         with contextlib.ExitStack() as stack:
@@ -138,7 +138,7 @@ class Store:
             yield _Logs(logs)
 
     def load(self, found: Sequence[checkpoint.Checkpoint], task: Task[Any]) -> Any:
-        """The state of checkpoints of one step, where the compiled functions want it."""
+        """The state of checkpoints of one step, placed as the compiled functions take it."""
         template, devices = template_of_one(task), task.devices
         states = [devices.load(each, template) for each in found]
         return states[0] if task.runs is None else devices.split_results(stacked)(*states)
@@ -153,8 +153,8 @@ class Store:
         return self.load([checkpoint.read(path) for path in paths], task)
 
     def check_finite(self, state: Any, task: Task[Any]) -> None:
-        """Raises an `InputError` if something of a run was not finite at some step; it names the last good checkpoint."""
-        for part, step in zip(self.parts, np.atleast_1d(processes.fetched(state.not_finite_at))):
+        """Raises an `InputError` if a value of a run was not finite at some step; it names the last good checkpoint."""
+        for part, step in zip(self.parts, np.atleast_1d(processes.fetch(state.not_finite_at))):
             if step > 0:
                 kept = checkpoint.newest(part.folder.checkpoints, [])
                 last = f"the last good checkpoint is {kept.path}" if kept else "there is no checkpoint yet"
@@ -166,20 +166,20 @@ class Store:
 
 
 class _Logs:
-    """The metrics files of the runs; none where this process writes none."""
+    """The metrics files of the runs; none in processes other than the coordinator."""
 
     def __init__(self, logs: Sequence[Log]) -> None:
         self._logs = logs
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Appends to each file its run's numbers: `[runs]`, or one that all share."""
-        for place, log in enumerate(self._logs):
-            log.write(step, numbers_of_one(values, place))
+        """Appends to each file its run's numbers; each is `[runs]`, or one that all share."""
+        for index, log in enumerate(self._logs):
+            log.write(step, numbers_of_one(values, index))
 
     def write_epoch(self, step: int, values: Mapping[str, Any], number: int) -> None:
-        """Appends to each file its run's numbers of an epoch, unless they are there."""
-        for place, log in enumerate(self._logs):
-            log.write_epoch(step, numbers_of_one(values, place), number)
+        """Appends to each file its run's numbers of an epoch, unless the file has them."""
+        for index, log in enumerate(self._logs):
+            log.write_epoch(step, numbers_of_one(values, index), number)
 
 
 def _up_to(

@@ -1,4 +1,4 @@
-"""The summary of a run: written as its last file, and read when the finished run is started again."""
+"""The summary of a run: its last file, which a later start of the finished run reads."""
 
 import json
 from collections.abc import Callable
@@ -46,8 +46,8 @@ class Summary(NamedTuple, Generic[R]):
       result: the result.
       epochs: epochs of the run.
       steps: steps of the run.
-      seconds: time that the processes of the run have spent on it.
-      stopped: why a stopping rule has ended it, and with the state of which epoch; None where none has.
+      seconds: time that the processes of the run have taken.
+      stopped: why a stopping rule has ended it, and the epoch whose state is the result; None if none has.
     """
 
     result: R
@@ -67,13 +67,13 @@ class Summary(NamedTuple, Generic[R]):
 
 
 def stop_text(stop: Stop, ended: int) -> str:
-    """Why a run has stopped after so many epochs, in words."""
+    """Why a run has stopped after `ended` epochs."""
     rolled_back = f"; the result is that of epoch {stop.epoch}" if stop.epoch < ended else ""
     return f"{stop.reason}{rolled_back}"
 
 
 def read_stop(fields: Fields) -> Stop | None:
-    """The field `stopped` of a summary or of a checkpoint's record, if there is one; a `ValueError` where it is damaged."""
+    """The field `stopped` of a summary or of a checkpoint's record, or None; a `ValueError` if it is damaged."""
     if not fields.has("stopped"):
         return None
     stopped = Fields(fields.get("stopped"))
@@ -99,7 +99,7 @@ def read_summary(folder: RunFolder, kind: type[AnyGenotype], parse: Callable[[Fi
 
     Args:
       folder: the run's folder.
-      kind: of which genotypes the run is.
+      kind: type of the run's genotypes.
       parse: builds a result from the data of `Result.to_json` and the genotype.
 
     Raises:
@@ -117,6 +117,4 @@ def read_summary(folder: RunFolder, kind: type[AnyGenotype], parse: Callable[[Fi
         stopped = read_stop(fields)
         return Summary(result, fields.count("epochs"), fields.count("steps"), fields.seconds("seconds"), stopped)
     except ValueError as error:
-        raise InputError(
-            f"{folder.summary} is damaged ({error}); remove it, and the same command ends the run again"
-        ) from None
+        raise InputError(f"{folder.summary} is damaged ({error}); remove it and start the same command again") from None

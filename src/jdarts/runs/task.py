@@ -1,4 +1,4 @@
-"""What one kind of run does: data and pure functions, around which `jdarts.runs.loop` puts everything that all runs share."""
+"""The task of a run: data and pure functions. Everything that all runs share is in `jdarts.runs.loop`."""
 
 import abc
 import dataclasses
@@ -13,7 +13,7 @@ from jdarts.genotype import AnyGenotype
 from jdarts.methods.stopping import StoppingRule
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import Fingerprint
-from jdarts.runs.memory import Saving
+from jdarts.runs.memory import MemoryOption
 from jdarts.runs.options import Loop
 from jdarts.runs.summaries import Result
 
@@ -22,12 +22,12 @@ Functions = Mapping[str, Callable[..., Any]]
 
 
 class State(Protocol):
-    """What the loop reads of a run's state, a pytree.
+    """The part of a run's state, a pytree, that the loop reads.
 
     Attributes:
-      step: int32 `[]`, steps that were done.
-      sums: sums of metrics over the steps of the present epoch.
-      not_finite_at: int32 `[]`, the first step at which something was not finite; 0 while there is none.
+      step: int32 `[]`, number of steps done.
+      sums: sums of metrics over the steps of the current epoch.
+      not_finite_at: int32 `[]`, the first step with a value that is not finite; 0 if there is none.
     """
 
     @property
@@ -48,8 +48,8 @@ class Input(NamedTuple):
 
     Attributes:
       shapes: shapes and types, a pytree.
-      split: whether the devices share its first axis, rather than each holding all of it; None leaves it to the compiler.
-      stacked: whether it has a leading axis of runs where several runs are one.
+      split: whether it is split over the devices by its first axis; else it is replicated. None leaves it to the compiler.
+      stacked: whether it has a leading axis of runs when several runs are stacked.
     """
 
     shapes: Any
@@ -60,9 +60,9 @@ class Input(NamedTuple):
 #: Shape and type of a seed.
 SEED = jax.ShapeDtypeStruct((), np.uint32)
 
-#: How devices compute a program: each the whole, each its share of a batch, each its share of stacked runs, or each a
-#: share of the results.
-Spread = Literal["everywhere", "batch", "runs", "results"]
+#: What each device computes of a program: all of it, its share of a batch, its share of stacked runs, or its share of the
+#: results.
+Spread = Literal["replicated", "batch", "runs", "results"]
 
 
 class Program(NamedTuple):
@@ -72,18 +72,18 @@ class Program(NamedTuple):
       function: takes the inputs; with `spread="batch"` also `axis_name`, as `jdarts.parallel` says.
       inputs: its arguments in order; of a step the state is the first.
       spread: how the devices compute it.
-      donate: whether the memory of the first input may be used again.
-      before_steps: whether the first step waits for it.
+      donate: whether the memory of the first input may be reused.
+      needed_for_first_step: whether the first step waits for it.
     """
 
     function: Callable[..., Any]
     inputs: tuple[Input, ...]
-    spread: Spread = "everywhere"
+    spread: Spread = "replicated"
     donate: bool = False
-    before_steps: bool = True
+    needed_for_first_step: bool = True
 
     def lowered(self, devices: Devices) -> jax.stages.Lowered:
-        """The program traced for these devices."""
+        """Traces the program for these devices."""
         _, *rest = self.inputs
         if self.spread == "batch":
             wrapped = devices.step(self.function, split=[bool(each.split) for each in rest], donate=self.donate)
@@ -92,7 +92,7 @@ class Program(NamedTuple):
         elif self.spread == "results":
             wrapped = devices.split_results(self.function)
         else:
-            wrapped = devices.everywhere(self.function, donate=self.donate)
+            wrapped = devices.replicated(self.function, donate=self.donate)
         return wrapped.lower(*(_placed(each, devices) for each in self.inputs))
 
 
@@ -101,13 +101,13 @@ def _placed(each: Input, devices: Devices) -> Any:
 
 
 class Evaluation(NamedTuple):
-    """A mean over examples, which the loop takes batch by batch.
+    """A mean over examples, which the loop computes batch by batch.
 
     Attributes:
-      doing: what the display says meanwhile.
-      sums: one batch `(examples, labels, mask)` to sums over what the mask counts.
+      doing: what the display shows meanwhile.
+      sums: from one batch `(examples, labels, mask)` to sums over the examples in the mask.
       batches: the batches.
-      numbers: the means to numbers by names such as `evaluation/loss`.
+      numbers: from the means to numbers by names such as `evaluation/loss`.
     """
 
     doing: str
@@ -117,13 +117,13 @@ class Evaluation(NamedTuple):
 
 
 class End(NamedTuple):
-    """What a run knows at its end beside its state.
+    """Facts at the end of a run, besides its state.
 
     Attributes:
       folder: the run's folder.
-      seconds: time that the processes of the run have spent on it.
-      best: of the best epoch, where one is kept, its `step` and the number that makes it the best.
-      checkpoint: place of the checkpoint that the tests have read, below the run's folder.
+      seconds: time that the processes of the run have taken.
+      best: `step` and score of the best epoch; None if the run keeps none.
+      checkpoint: path of the tested checkpoint, below the run's folder.
     """
 
     folder: Path
@@ -134,29 +134,29 @@ class End(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task(abc.ABC, Generic[S]):
-    """One kind of run on its data. A kind of run is a subclass with fields of its own; `runs` of them may be stacked as one.
+    """One kind of run on its data. Each kind is a subclass with more fields; several runs may be stacked (`runs`).
 
     Attributes:
-      noun: what messages call this kind of run.
+      noun: the name of this kind of run in messages.
       unit: what the speed on the display counts.
-      shown: the metrics of a step that the live display shows, in order; those of `State.sums` among them.
-      best: the number of an evaluation whose largest value marks the best epoch, which is then kept; None for none.
+      shown: the metrics of a step on the live display, in order; `State.sums` has some of them.
+      best: the number of an evaluation that is largest in the best epoch, whose state is kept; None to keep none.
       largest: the program whose memory the run reports at its start.
       options: epochs, records and checkpoints.
       seed: uint32 `[]`, seed of the initial state, or `[runs]`.
-      fingerprint: what tells the data of the run from others.
+      fingerprint: identifies the data of the run.
       steps_per_epoch: steps of an epoch.
       units_per_step: how many of `unit` a step reads.
       template: shapes and types of the state.
-      description: what a new run says at its start.
+      description: the line that a new run shows at its start.
       key: what the compiled programs depend on.
       programs: the programs in the order in which they are needed, `step` among them.
       compiler_options: options of XLA for the programs.
-      savings: options of the command line that would save memory.
+      memory_options: options of the command line that would save memory.
       devices: the devices that compute it.
       stopping: the rule that may end the run early; None for none.
-      runs: how many runs are stacked: all leaves of the state, metrics and evaluations have them as their first axis. None
-        for one that is not stacked.
+      runs: number of stacked runs, the first axis of all leaves of the state, metrics and evaluations; None for a single run
+        without that axis.
     """
 
     noun: ClassVar[str]
@@ -175,7 +175,7 @@ class Task(abc.ABC, Generic[S]):
     key: Hashable
     programs: Mapping[str, Program]
     compiler_options: Mapping[str, str | bool] = dataclasses.field(default_factory=dict)
-    savings: Sequence[Saving] = ()
+    memory_options: Sequence[MemoryOption] = ()
     devices: Devices
     stopping: StoppingRule | None = None
     runs: int | None = None
@@ -186,43 +186,43 @@ class Task(abc.ABC, Generic[S]):
 
     @abc.abstractmethod
     def inputs(self, functions: Functions, state: S, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
-        """What the steps of an epoch take besides the state, from place `first` of the epoch on."""
+        """The inputs of an epoch's steps besides the state, from the step with index `first` on."""
 
     def step(self, functions: Functions, state: S, inputs: tuple[Any, ...]) -> tuple[S, Mapping[str, Any]]:
-        """One step with what `inputs` gave: the new state and metrics."""
+        """One step on an element of `inputs`: the new state and metrics."""
         return functions["step"](state, *inputs)
 
     def evaluations(self, functions: Functions, state: S) -> Sequence[Evaluation]:
-        """What is evaluated after each epoch."""
+        """The evaluations after each epoch."""
         return ()
 
     def after_epoch(self, functions: Functions, state: S, numbers: Mapping[str, float]) -> S:
-        """The state with which the next epoch begins, after an epoch's evaluation."""
+        """The state for the next epoch, after an epoch's evaluation."""
         del functions, numbers
         return state
 
     def notes(self, state: S) -> Mapping[str, Any]:
-        """What of a state is worth a message when it changes from one epoch to the next."""
+        """Facts of a state that may lead to a message when they change between epochs."""
         return {}
 
     def messages(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[str]:
-        """What is said of the notes of two epochs that follow each other."""
+        """The messages on the notes of two consecutive epochs."""
         return ()
 
     def tests(self, functions: Functions, state: S) -> Sequence[Evaluation]:
-        """What is evaluated once, at the end of the run, with the best state where one is kept."""
+        """The evaluations at the end of the run, of the best state if one is kept."""
         return ()
 
     def epoch_genotype(self, state: S) -> AnyGenotype | None:
-        """The genotype that an epoch leaves behind; None for none."""
+        """The genotype after an epoch; None for none."""
         return None
 
     @abc.abstractmethod
     def record(self, state: S) -> dict[str, Any]:
-        """What a checkpoint of one run holds for readers beside the arrays, in JSON data."""
+        """The record of one run's checkpoint, which readers need without the arrays, as JSON data."""
 
     def facts(self, state: S) -> dict[str, Any]:
-        """What a stopping rule reads of one run's epoch beside its numbers, in JSON data."""
+        """Facts of one run's epoch that a stopping rule reads besides its numbers, as JSON data."""
         return {}
 
     @abc.abstractmethod
@@ -232,11 +232,11 @@ class Task(abc.ABC, Generic[S]):
         Args:
           state: the state at the end.
           numbers: of the last evaluation and of the tests.
-          end: the rest of what is known at the end.
+          end: folder, time and checkpoint.
         """
 
     def placed(self, batch: Sequence[np.ndarray]) -> Any:
-        """A batch of an evaluation on the devices: they share it, or each holds all of it where they share the runs."""
+        """Places a batch of an evaluation on the devices: split, or replicated if they share the runs."""
         if self.runs is not None:
-            return self.devices.whole(batch)
+            return self.devices.replicate(batch)
         return self.devices.split([self.devices.share(each) for each in batch])

@@ -71,7 +71,7 @@ class SearchConfig(Configuration):
     hypergradient: Hypergradient = "exact"
     nodes: Annotated[int, NODES] = 4
     operations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPERATION ...")] = DARTS_PRIMITIVES
-    edges_per_node: Annotated[int, Bounds(1, 1 + NODES.most)] = 2
+    edges_per_node: Annotated[int, Bounds(1, 1 + NODES.maximum)] = 2
     train_fraction: Annotated[float, WITHIN_ONE] = 0.5
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS", help_behavior_hint=""), WITHOUT_EFFECT] = None
     stop: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
@@ -167,8 +167,8 @@ class SearchConfig(Configuration):
             first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
             if last < first:
                 raise InputError(f"--seeds is {self.seeds}; give seeds such as 0-3 or 0,2,5")
-            if len(seeds) + last - first >= _MOST_SEEDS:
-                raise InputError(f"--seeds is {self.seeds}; give {_MOST_SEEDS} seeds or less, such as 0-3 or 0,2,5")
+            if len(seeds) + last - first >= _MAX_SEEDS:
+                raise InputError(f"--seeds is {self.seeds}; give {_MAX_SEEDS} seeds or less, such as 0-3 or 0,2,5")
             seeds += range(first, last + 1)
         alone = dataclasses.replace(self, seeds=None, devices=1)
         return tuple(
@@ -192,7 +192,7 @@ class SearchConfig(Configuration):
 
 
 #: Searches that run as one.
-_MOST_SEEDS = 1024
+_MAX_SEEDS = 1024
 
 
 def hypergradient_named(name: Hypergradient, virtual_optimizer: Any) -> bilevel.HypergradientFn:

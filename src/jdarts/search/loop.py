@@ -22,7 +22,7 @@ def search(
 ) -> SearchResult:
     """Searches for a pair of cells, or resumes one that was interrupted.
 
-    The run's folder decides: a new one starts a run, one with checkpoints resumes after the newest whole one and ends
+    The run's folder decides: a new one starts a run, one with checkpoints resumes after the newest complete one and ends
     with the same bits as an undisturbed run on the same kind of device, a finished one is only reported.
 
     Args:

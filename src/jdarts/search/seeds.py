@@ -16,7 +16,7 @@ from jdarts.search import summary
 from jdarts.search.config import SearchConfig
 from jdarts.search.loop import title
 from jdarts.search.summary import SearchResult, SeedsSummary
-from jdarts.search.task import SearchTask, memory_savings, search_task
+from jdarts.search.task import SearchTask, search_task, unused_memory_options
 
 
 def search_seeds(
@@ -45,7 +45,7 @@ def search_seeds(
     """
     config.check()
     config = named_after(config, dataset, data.ImageDataset)
-    with processes.ending_together():
+    with processes.fail_together():
         processes.check_same(config)
         return _search_seeds(config, dataset, stream, programs)
 
@@ -82,7 +82,7 @@ def _task(left: list[SearchConfig], config: SearchConfig, dataset: data.ImageDat
     seeds = [each.run.seed for each in left]
     named = ", ".join(map(str, seeds))
     together = batched(single, seeds, description=f"{len(seeds)} searches at once, seeds {named}: {single.description}")
-    return dataclasses.replace(together, savings=memory_savings(left[0], 1))
+    return dataclasses.replace(together, memory_options=unused_memory_options(left[0], 1))
 
 
 def _devices(config: SearchConfig, left: int) -> Devices:

@@ -21,7 +21,7 @@ from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import check_augmentation
-from jdarts.runs.memory import Saving, saved_by_estimator, saved_by_sharing
+from jdarts.runs.memory import MemoryOption, cheaper_estimators, smaller_shares
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.search.config import SearchConfig, hypergradient_named
 from jdarts.search.images import SearchImages
@@ -52,7 +52,7 @@ class SearchTask(Task[SearchState]):
     def inputs(self, functions: Functions, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
         """Images and rows of each step."""
         rows = functions["rows"](state.data_key, np.int32(epoch))
-        if not self.images.on_device or not processes.alone():
+        if not self.images.on_device or not processes.is_single_process():
             rows = jax.device_get(rows)
         for place in range(first, self.steps_per_epoch):
             yield self.images.step_inputs(rows, place)
@@ -146,7 +146,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         key=(SearchTask.noun, settings, of_images, shapes, devices.key),
         programs=_programs(program, images, template),
         compiler_options=supernet_compiler_options(remat=config.remat),
-        savings=memory_savings(config, devices.count),
+        memory_options=unused_memory_options(config, devices.count),
         devices=devices,
         stopping=stopping_rule(config.stop),
     )
@@ -225,7 +225,7 @@ def _programs(program: SearchProgram, images: SearchImages, template: SearchStat
         "init": Program(program.init, (Input(SEED, split=None),)),
         "rows": Program(program.rows, (key, epoch)),
         "step": Program(program.step, (state, *inputs), "batch", donate=True),
-        "evaluate": Program(program.evaluate, (state, *batch), "batch", before_steps=False),
+        "evaluate": Program(program.evaluate, (state, *batch), "batch", needed_for_first_step=False),
     }
 
 
@@ -233,24 +233,24 @@ def _programs(program: SearchProgram, images: SearchImages, template: SearchStat
 _OF_ESTIMATORS = {"exact": 1.76, "finite_difference": 0.65, "first_order": 0.64}
 
 
-def memory_savings(config: SearchConfig, devices: int) -> list[Saving]:
+def unused_memory_options(config: SearchConfig, devices: int) -> list[MemoryOption]:
     """Options that a search does not use yet, and that would save memory.
 
     Args:
       config: the settings.
       devices: how many share a batch.
     """
-    savings: list[Saving] = []
+    memory_options: list[MemoryOption] = []
     if not config.remat:
         # Kept are the outputs of all cells, and the maps inside of one at a time.
-        savings.append(("--remat", min(1.0, 2 / config.size.cells)))
+        memory_options.append(("--remat", min(1.0, 2 / config.size.cells)))
     share = config.batches.batch_size // devices
     parts = next((n for n in range(2, share // 2 + 1) if share % (n * config.microbatches) == 0), None)
     if parts and share // (parts * config.microbatches) >= 2:
-        savings.append((f"--microbatches {parts * config.microbatches}", 1 / parts))
+        memory_options.append((f"--microbatches {parts * config.microbatches}", 1 / parts))
     if config.precision == "float32" and config.hypergradient != "finite_difference":
-        savings.append(("--precision bfloat16", 0.5))
-    estimators = saved_by_estimator(config.hypergradient, _OF_ESTIMATORS)
+        memory_options.append(("--precision bfloat16", 0.5))
+    estimators = cheaper_estimators(config.hypergradient, _OF_ESTIMATORS)
     if config.precision == "bfloat16":
         estimators = [each for each in estimators if "finite_difference" not in each[0]]
-    return [*savings, *estimators, *saved_by_sharing(config.batches.batch_size, devices)]
+    return [*memory_options, *estimators, *smaller_shares(config.batches.batch_size, devices)]

@@ -11,7 +11,7 @@ from jdarts.data.streamed.views import ColorJitter
 from jdarts.data.streamed.workers import DecodedBatch, EvaluationViews, TrainingViews, check_workers, decoded_batches
 from jdarts.errors import InputError
 from jdarts.runs.devices import Devices
-from jdarts.runs.images import Batch, batch_shapes, gathered
+from jdarts.runs.images import Batch, batch_shapes, place_batch
 from jdarts.train.images import EvaluationBatches
 
 
@@ -107,7 +107,7 @@ class LargeImages:
             if self._next * self._batch == len(self._views):
                 # That was the last one: the workers end.
                 self._stream = iter(())
-            yield gathered(images, labels, devices=self._devices)
+            yield place_batch(images, labels, devices=self._devices)
 
     def valid_batches(self) -> EvaluationBatches:
         """The held-out images, in batches of one size with a mask of those that count."""

@@ -24,7 +24,7 @@ def train(
 ) -> TrainResult:
     """Trains a network of a genotype's cells, or resumes one that was interrupted.
 
-    The run's folder decides: a new one starts a run, one with checkpoints resumes after the newest whole one and ends
+    The run's folder decides: a new one starts a run, one with checkpoints resumes after the newest complete one and ends
     with the same bits as an undisturbed run on the same kind of device, a finished one is only reported.
 
     The test images are read once, at the end, and choose nothing.

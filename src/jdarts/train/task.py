@@ -18,7 +18,7 @@ from jdarts.nets.auxiliary import WINDOW
 from jdarts.nets.discrete import AUXILIARY_STRIDE, DiscreteNetwork, auxiliary_windows
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, check_augmentation, evaluation_shapes
-from jdarts.runs.memory import saved_by_sharing
+from jdarts.runs.memory import smaller_shares
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import MemoryImages
@@ -145,7 +145,7 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
         description=_description(config, images, _weights(template)),
         key=_key(config, images, devices),
         programs=_programs(program, images, template, config.batches.batch_size),
-        savings=saved_by_sharing(config.batches.batch_size, devices.count),
+        memory_options=smaller_shares(config.batches.batch_size, devices.count),
         devices=devices,
     )
 
@@ -270,7 +270,7 @@ def _programs(
     return {
         "init": Program(program.init, (Input(SEED, split=None),)),
         "step": Program(step, (Input(template), *of_step, Input(conditions)), "batch", donate=True),
-        "evaluate": Program(program.evaluate, (Input(template), *scored), "batch", before_steps=False),
+        "evaluate": Program(program.evaluate, (Input(template), *scored), "batch", needed_for_first_step=False),
     }
 
 

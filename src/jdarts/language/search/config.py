@@ -75,4 +75,4 @@ class LanguageSearchConfig(LanguageConfig):
         return self.run.folder("search", folder_name(self.text.dataset), self.hypergradient)
 
 
-_TWO_OR_MORE = COLUMNS._replace(least=2)
+_TWO_OR_MORE = COLUMNS._replace(minimum=2)

@@ -25,7 +25,7 @@ def search_language(
     """Searches for a recurrent cell, or resumes one that was interrupted.
 
     The weights learn on the training text, the alphas on the validation text. The run's folder decides: a new one starts
-    a run, one with checkpoints resumes after the newest whole one and ends with the same bits as an undisturbed run on the
+    a run, one with checkpoints resumes after the newest complete one and ends with the same bits as an undisturbed run on the
     same kind of device, a finished one is only reported.
 
     Args:

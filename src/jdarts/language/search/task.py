@@ -18,12 +18,12 @@ from jdarts.language.search.config import LanguageSearchConfig
 from jdarts.language.search.step import AVERAGED, SearchState, search_program
 from jdarts.language.search.summary import LanguageSearchResult
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
-from jdarts.language.shared import count_weights, evaluation_program, text_evaluation, text_savings, unigram
+from jdarts.language.shared import count_weights, evaluation_program, text_evaluation, text_memory_options, unigram
 from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
 from jdarts.methods.method import Method, method_named, named_method
 from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs.devices import Devices
-from jdarts.runs.memory import saved_by_estimator
+from jdarts.runs.memory import cheaper_estimators
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.space import RecurrentSpace
 
@@ -171,8 +171,8 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
             "step": Program(program.step, tuple(map(Input, inputs)), "batch", donate=True),
             "evaluate": evaluate,
         },
-        savings=text_savings(
-            saved_by_estimator(config.hypergradient, _OF_ESTIMATORS),
+        memory_options=text_memory_options(
+            cheaper_estimators(config.hypergradient, _OF_ESTIMATORS),
             batch_size=config.batches.batch_size,
             bptt=config.batches.bptt,
             devices=devices,

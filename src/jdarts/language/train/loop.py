@@ -26,7 +26,7 @@ def train_language(
     """Trains a language model of a recurrent cell, or resumes one that was interrupted.
 
     The weights with the lowest validation loss are the result. The run's folder decides: a new one starts a run, one with
-    checkpoints resumes after the newest whole one and ends with the same bits as an undisturbed run on the same kind of
+    checkpoints resumes after the newest complete one and ends with the same bits as an undisturbed run on the same kind of
     device, a finished one is only reported. The test text is read once, at the end, and chooses nothing.
 
     Args:

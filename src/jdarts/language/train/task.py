@@ -19,7 +19,7 @@ from jdarts.language.shared import (
     evaluation_program,
     perplexity,
     text_evaluation,
-    text_savings,
+    text_memory_options,
     unigram,
 )
 from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
@@ -201,7 +201,9 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
             **_programs(program, template, words, rows_of_segments),
             **{_evaluation_name(each): evaluate(columns=each) for each in columns[: 1 + config.test]},
         },
-        savings=text_savings((), batch_size=config.batches.batch_size, bptt=config.batches.bptt, devices=devices),
+        memory_options=text_memory_options(
+            (), batch_size=config.batches.batch_size, bptt=config.batches.bptt, devices=devices
+        ),
         devices=devices,
     )
 
@@ -216,7 +218,7 @@ def _programs(
         _step_name(size): Program(functools.partial(program.step, size=size), inputs, "batch", donate=True)
         for size in rows_of_segments
     }
-    end_epoch = Program(program.end_epoch, (Input(template), loss), donate=True, before_steps=False)
+    end_epoch = Program(program.end_epoch, (Input(template), loss), donate=True, needed_for_first_step=False)
     return {"init": Program(program.init, (Input(SEED, split=None),)), **steps, "end_epoch": end_epoch}
 
 

@@ -1,4 +1,4 @@
-"""How far a run has come: what the record of a checkpoint says of it beside the arrays."""
+"""The progress of a run, in the record of each checkpoint."""
 
 import dataclasses
 import importlib.metadata
@@ -17,15 +17,15 @@ _PACKAGES = ("jdarts", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nu
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
-    """How far a run has come.
+class RunStatus:
+    """The progress of a run.
 
     Attributes:
-      epochs_ended: epochs that have ended.
+      epochs_ended: number of finished epochs.
       seconds: time that the run has taken.
-      best: of the best epoch, where one is kept, its `step` and the number that makes it the best.
-      history: the epochs that have ended, where a stopping rule reads them.
-      stopped: why a stopping rule has ended the run; None where none has.
+      best: `step` and score of the best epoch; None if the run keeps none, or has none yet.
+      history: the finished epochs, if a stopping rule reads them.
+      stopped: why a stopping rule has ended the run; None if none has.
     """
 
     epochs_ended: int = 0
@@ -59,14 +59,14 @@ class Standing:
         return record | {"versions": {name: importlib.metadata.version(name) for name in _PACKAGES}}
 
 
-def read_standing(found: checkpoint.Checkpoint, task: Task[Any]) -> Standing:
-    """How far a run has come by the record of a checkpoint.
+def read_status(found: checkpoint.Checkpoint, task: Task[Any]) -> RunStatus:
+    """Reads the progress of a run from the record of a checkpoint.
 
     Raises:
-      InputError: something is missing or of another kind.
+      InputError: a field is missing or has another type.
     """
     try:
-        return _standing(Fields(found.record), found.step, task)
+        return _status(Fields(found.record), found.step, task)
     except ValueError as error:
         raise InputError(
             f"{found.path} does not hold what this run needs ({checkpoint.RECORD}: {error}); remove it to resume from "
@@ -74,7 +74,7 @@ def read_standing(found: checkpoint.Checkpoint, task: Task[Any]) -> Standing:
         ) from None
 
 
-def _standing(record: Fields, step: int, task: Task[Any]) -> Standing:
+def _status(record: Fields, step: int, task: Task[Any]) -> RunStatus:
     ended, per_epoch = record.count("epochs_ended"), task.steps_per_epoch
     if not ended * per_epoch <= step <= min(ended + 1, task.options.epochs) * per_epoch:
         raise ValueError(f"{ended} epochs of {per_epoch} steps have not ended at step {step}")
@@ -86,7 +86,7 @@ def _standing(record: Fields, step: int, task: Task[Any]) -> Standing:
     history: tuple[Epoch, ...] = ()
     if task.stopping is not None and ended:
         history = tuple(_epoch(Fields(each)) for each in _listed(record.get("history"), ended))
-    return Standing(ended, record.seconds("seconds"), best, history, read_stop(record))
+    return RunStatus(ended, record.seconds("seconds"), best, history, read_stop(record))
 
 
 def best_name(number: str) -> str:
