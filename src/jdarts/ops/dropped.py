@@ -1,8 +1,8 @@
-"""Products of thinned-out activations with a large matrix: what predicts words from the outputs of a recurrent cell.
+"""Products of activations after dropout with a large matrix, which predict words from the outputs of a recurrent cell.
 
-The dropout mask of a stream is the same at all time steps, so that the columns of the matrix that it drops need not be multiplied
-at all, on the way there and back: at the paper's rate of 0.75 that is three quarters of the arithmetic. Three functions, each
-linear in both arguments and each a transpose of the others, so that derivatives of every order and in both modes stay within:
+The dropout mask of a stream is the same at all time steps, so the columns of the matrix that it drops need no multiplication in
+the forward and in the backward pass: three quarters of the arithmetic at the paper's rate of 0.75. There are three functions,
+each linear in both arguments and a transpose of the others, so derivatives of every order and in both modes stay within them:
 
     product:  y = (x ∘ m) · Eᵀ        pull:  x = (q · E) ∘ m        outer:  E = Σ q ⊗ (x ∘ m)
 

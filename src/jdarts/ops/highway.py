@@ -1,4 +1,4 @@
-"""The mixture of highway updates that a node of a recurrent search cell is, and its derivatives, natively on CPUs.
+"""The mixture of highway updates in a node of a recurrent search cell, and its derivatives, natively on CPUs.
 
 XLA computes a node's functions again in each of its consumers, and the derivatives of one node within those of the next; one
 kernel for each of the value, its derivative and the derivative of that reads and writes every array once.
@@ -58,8 +58,8 @@ def _second(*arguments: Any) -> Any:
 
 def mixed_highway_in_jnp(weights: jax.Array, states: jax.Array, gates: jax.Array, candidates: jax.Array) -> jax.Array:
     """`mixed_highway` in operations of JAX, with derivatives in both modes."""
-    mixed, kept = _mixed(weights, _activations(candidates)), _total(weights) * states
-    return jnp.sum(kept + jax.nn.sigmoid(gates) * (mixed - kept), axis=0)
+    mixed, weighted = _mixed(weights, _activations(candidates)), _total(weights) * states
+    return jnp.sum(weighted + jax.nn.sigmoid(gates) * (mixed - weighted), axis=0)
 
 
 def _backward_in_jnp(weights: Any, states: Any, gates: Any, candidates: Any, cotangent: Any) -> Any:
@@ -110,7 +110,9 @@ def _check(weights: Any, states: Any, gates: Any, candidates: Any) -> None:
     same = states.ndim == 3 and states.shape == gates.shape == candidates.shape and weights.shape == expected
     if not same or len({array.dtype for array in (weights, states, gates, candidates)}) > 1:
         given = ", ".join(f"{array.dtype} {array.shape}" for array in (weights, states, gates, candidates))
-        raise InputError(f"mixed_highway: given {given}; give weights [P, {len(ACTIVATIONS)}] and three [P, B, H]")
+        raise InputError(
+            f"mixed_highway: the arrays are {given}; give weights [P, {len(ACTIVATIONS)}] and three [P, B, H]"
+        )
 
 
 @mixed_highway_p.def_abstract_eval

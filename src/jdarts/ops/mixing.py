@@ -1,13 +1,13 @@
-"""Sums and products of stacked feature maps along routes: what mixed cells and batch norms are made of.
+"""Sums and products of stacked feature maps along routes, from which mixed cells and batch norms are computed.
 
 A *stack* is a feature map with a leading axis of rows, `[I, B, H, W, C]`. A *route* `(k, i, q, j)` leads from row `i` of input
-stack `k` to row `j` of output stack `q`; input stack −1 (`ONES`) stands for a feature map of ones. With one weight per route
+stack `k` to row `j` of output stack `q`; input stack −1 (`ONES`) is a feature map of ones. With one weight per route
 and channel,
 
     combine:   out_q[j] = Σ_{routes to (q, j)} weights[r] · x_k[i]        products:   out[r] = Σ_{B,H,W} x_k[i] · y_q[j].
 
 Both are bilinear and each other's transposes, so derivatives of every order and in both modes stay within the two. Every
-map is read and written once however many routes there are. Weights and sums over pixels are of the maps' `wide_type`.
+map is read and written once, however many routes it is on. Weights and sums over pixels are of the maps' `wide_type`.
 """
 
 import itertools
@@ -31,7 +31,7 @@ from jdarts.xla.jax_compat import (
     primitive_jvps,
     primitive_transposes,
 )
-from jdarts.xla.tangents import no_change
+from jdarts.xla.tangents import zero_tangent
 
 Route = tuple[int, int, int, int]
 Routes = tuple[Route, ...]
@@ -103,10 +103,10 @@ def moments(xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
 
 def _moments_jvp(xs: Any, tangents: Any) -> Any:
     mean, variance = moments_p.bind(*xs)
-    changes = [instantiate_zeros(tangent) for tangent in tangents]
+    dxs = [instantiate_zeros(tangent) for tangent in tangents]
     rows = [(k, i) for k, x in enumerate(xs) for i in range(x.shape[0])]
     sums = products(
-        xs, changes, routes=(*((ONES, 0, k, i) for k, i in rows), *((k, i, k, i) for k, i in rows))
+        xs, dxs, routes=(*((ONES, 0, k, i) for k, i in rows), *((k, i, k, i) for k, i in rows))
     ) / math.prod(xs[0].shape[1:-1])
     of_mean, of_square = sums[: len(rows)], sums[len(rows) :]
     return [mean, variance], [of_mean, 2 * (of_square - mean * of_mean)]
@@ -188,24 +188,24 @@ def _routes_of(tables: Sequence[Any], routes: Routes) -> list[Routes]:
 def _combine_jvp(primals: Any, tangents: Any, *, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
     weights, xs = primals[:tables], primals[tables:]
     of_weights, of_xs = tangents[:tables], tangents[tables:]
-    moving = [k for k, tangent in enumerate(of_xs) if not isinstance(tangent, Zero)]
-    # The changes of stacks follow the stacks themselves, which only changes of weights read.
-    stacks = [] if all(isinstance(change, Zero) for change in of_weights) else list(xs)
-    # One call with a table for each operand that changes: every map of the change is written once.
-    changed: list[jax.Array] = []
-    longer: list[Route] = []
-    for table, change, its_routes in zip(weights, of_weights, _routes_of(weights, routes)):
-        if not isinstance(change, Zero):
-            changed.append(change)
-            longer += its_routes
-        kept = [r for r, route in enumerate(its_routes) if route[0] in moving]
+    active = [k for k, tangent in enumerate(of_xs) if not isinstance(tangent, Zero)]
+    # The tangents of stacks follow the stacks themselves, which are operands only where weights have tangents.
+    stacks = [] if all(isinstance(tangent, Zero) for tangent in of_weights) else list(xs)
+    # One call with a table for each operand that has a tangent: every map of the result's tangent is written once.
+    factors: list[jax.Array] = []
+    out_routes: list[Route] = []
+    for table, tangent, its_routes in zip(weights, of_weights, _routes_of(weights, routes)):
+        if not isinstance(tangent, Zero):
+            factors.append(tangent)
+            out_routes += its_routes
+        kept = [r for r, route in enumerate(its_routes) if route[0] in active]
         if kept:
-            changed.append(_picked(table, kept))
-            longer += (_redirected(its_routes[r], 0, len(stacks) + moving.index(its_routes[r][0])) for r in kept)
+            factors.append(_picked(table, kept))
+            out_routes += (_redirected(its_routes[r], 0, len(stacks) + active.index(its_routes[r][0])) for r in kept)
     outs = combine_p.bind(*primals, tables=tables, routes=routes, sizes=sizes)
-    if not changed:
-        return outs, [no_change(out) for out in outs]
-    return outs, list(_combine(changed, [*stacks, *(of_xs[k] for k in moving)], tuple(longer), sizes))
+    if not factors:
+        return outs, [zero_tangent(out) for out in outs]
+    return outs, list(_combine(factors, [*stacks, *(of_xs[k] for k in active)], tuple(out_routes), sizes))
 
 
 def _combine_transpose(cts: Any, *operands: Any, tables: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
@@ -213,7 +213,7 @@ def _combine_transpose(cts: Any, *operands: Any, tables: int, routes: Routes, si
     live = [q for q, ct in enumerate(cts) if not isinstance(ct, Zero)]
     stacks = [cts[q] for q in live]
     known = [k for k, x in enumerate(xs) if not is_undefined_primal(x)]
-    wanted = [k for k, x in enumerate(xs) if is_undefined_primal(x)]
+    needed = [k for k, x in enumerate(xs) if is_undefined_primal(x)]
     factors, back, forth, rows_of = [], [], [], []
     for table, its_routes in zip(weights, _routes_of(weights, routes)):
         if is_undefined_primal(table):
@@ -224,14 +224,14 @@ def _combine_transpose(cts: Any, *operands: Any, tables: int, routes: Routes, si
             ]
             rows_of.append(kept)
         else:
-            kept = [r for r, (k, _, q, _) in enumerate(its_routes) if k in wanted and q in live]
-            back += [(live.index(q), j, wanted.index(k), i) for k, i, q, j in (its_routes[r] for r in kept)]
+            kept = [r for r, (k, _, q, _) in enumerate(its_routes) if k in needed and q in live]
+            back += [(live.index(q), j, needed.index(k), i) for k, i, q, j in (its_routes[r] for r in kept)]
             factors.append(_picked(table, kept))
     of_xs: Sequence[Any] = ()
-    if wanted and back:
-        of_xs = _combine(factors, stacks, tuple(back), [xs[k].aval.shape[0] for k in wanted])
-    elif wanted:
-        of_xs = [Zero(xs[k].aval) for k in wanted]
+    if needed and back:
+        of_xs = _combine(factors, stacks, tuple(back), [xs[k].aval.shape[0] for k in needed])
+    elif needed:
+        of_xs = [Zero(xs[k].aval) for k in needed]
     of_weights = []
     if forth:
         found, start = products([xs[k] for k in known], stacks, routes=tuple(forth)), 0
@@ -242,7 +242,7 @@ def _combine_transpose(cts: Any, *operands: Any, tables: int, routes: Routes, si
     grads = iter(of_weights)
     return [
         *(next(grads, None) if is_undefined_primal(table) else None for table in weights),
-        *(of_xs[wanted.index(k)] if k in wanted else None for k in range(len(xs))),
+        *(of_xs[needed.index(k)] if k in needed else None for k in range(len(xs))),
     ]
 
 
@@ -256,45 +256,44 @@ def _products_jvp(primals: Any, tangents: Any, *, num_x: int, routes: Routes) ->
     xs, ys = primals[:num_x], primals[num_x:]
     of_xs, of_ys = tangents[:num_x], tangents[num_x:]
     parts = []
-    for side, (moving_xs, moving_ys) in enumerate(((of_xs, ys), (xs, of_ys))):
-        changes = (moving_xs, moving_ys)[side]
-        moving = [n for n, tangent in enumerate(changes) if not isinstance(tangent, Zero)]
-        if not moving:
+    for side, side_tangents in enumerate((of_xs, of_ys)):
+        active = [n for n, tangent in enumerate(side_tangents) if not isinstance(tangent, Zero)]
+        if not active:
             continue
-        kept = [r for r, route in enumerate(routes) if route[2 * side] in moving]
-        shorter = tuple(_redirected(routes[r], 2 * side, moving.index(routes[r][2 * side])) for r in kept)
-        stacks = [changes[n] for n in moving]
+        kept = [r for r, route in enumerate(routes) if route[2 * side] in active]
+        kept_routes = tuple(_redirected(routes[r], 2 * side, active.index(routes[r][2 * side])) for r in kept)
+        stacks = [side_tangents[n] for n in active]
         pair = (stacks, ys) if side == 0 else (xs, stacks)
-        parts.append(_placed(products(*pair, routes=shorter), kept, len(routes)))
+        parts.append(_placed(products(*pair, routes=kept_routes), kept, len(routes)))
     return products(xs, ys, routes=routes), sum(parts[1:], parts[0])
 
 
 def _products_transpose(ct: Any, *operands: Any, num_x: int, routes: Routes) -> Any:
     xs, ys = operands[:num_x], operands[num_x:]
     if any(is_undefined_primal(x) for x in xs):
-        wanted = [k for k, x in enumerate(xs) if is_undefined_primal(x)]
-        kept = [r for r, route in enumerate(routes) if route[0] in wanted]
-        back = tuple((q, j, wanted.index(k), i) for k, i, q, j in (routes[r] for r in kept))
-        sizes = [xs[k].aval.shape[0] for k in wanted]
+        needed = [k for k, x in enumerate(xs) if is_undefined_primal(x)]
+        kept = [r for r, route in enumerate(routes) if route[0] in needed]
+        back = tuple((q, j, needed.index(k), i) for k, i, q, j in (routes[r] for r in kept))
+        sizes = [xs[k].aval.shape[0] for k in needed]
         grads = combine(_picked(ct, kept), ys, routes=back, sizes=sizes)
-        return [grads[wanted.index(k)] if k in wanted else None for k in range(num_x)] + [None] * len(ys)
-    wanted = [q for q, y in enumerate(ys) if is_undefined_primal(y)]
-    kept = [r for r, route in enumerate(routes) if route[2] in wanted]
-    forth = tuple((*routes[r][:2], wanted.index(routes[r][2]), routes[r][3]) for r in kept)
-    avals = [ys[q].aval for q in wanted]
+        return [grads[needed.index(k)] if k in needed else None for k in range(num_x)] + [None] * len(ys)
+    needed = [q for q, y in enumerate(ys) if is_undefined_primal(y)]
+    kept = [r for r, route in enumerate(routes) if route[2] in needed]
+    forth = tuple((*routes[r][:2], needed.index(routes[r][2]), routes[r][3]) for r in kept)
+    avals = [ys[q].aval for q in needed]
     if xs:
         grads = combine(_picked(ct, kept), xs, routes=forth, sizes=[aval.shape[0] for aval in avals])
     else:
         grads = [_filled(aval, _picked(ct, kept), forth, q) for q, aval in enumerate(avals)]
-    return [None] * num_x + [grads[wanted.index(q)] if q in wanted else None for q in range(len(ys))]
+    return [None] * num_x + [grads[needed.index(q)] if q in needed else None for q in range(len(ys))]
 
 
 def _filled(aval: Any, rows: jax.Array, routes: Routes, stack: int) -> jax.Array:
     """A stack that is constant over its images: each row the sum of the given rows that lead to it."""
-    leads = np.zeros((aval.shape[0], len(routes)))
+    incidence = np.zeros((aval.shape[0], len(routes)))
     for r, (_, _, q, j) in enumerate(routes):
-        leads[j, r] += q == stack
-    constants = jnp.matmul(jnp.asarray(leads, rows.dtype), rows, precision="highest")
+        incidence[j, r] += q == stack
+    constants = jnp.matmul(jnp.asarray(incidence, rows.dtype), rows, precision="highest")
     middle = (1,) * (len(aval.shape) - 2)
     return jnp.broadcast_to(constants.reshape(aval.shape[0], *middle, -1), aval.shape).astype(aval.dtype)
 

@@ -4,8 +4,9 @@ For tangents dx of stacks x, in one function that is linear in dx,
 
     out_q[j] = Σ_{routes to (q, j)} weights[r] · dx_k[i]      sums = Σ_{B,H,W} dx_k[i],  Σ_{B,H,W} x_k[i] · dx_k[i].
 
-A `combine` and a `products` compute the same. The transpose of the function is one `combine` for all cotangents of a stack,
-where theirs would write a map each and add them: so the backward pass of a batch norm reads and writes every map once.
+A `combine` and a `products` compute the same. The transpose of this function is one `combine` for all cotangents of a stack,
+where the two transposes would write a map each and add them. So the backward pass of a batch norm reads and writes every map
+once.
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ def mixing_tangents(
 
     Args:
       weights: `[R, C]`, one row per route.
-      xs: stacks `[I_k, …, C]`: those whose sums over pixels are wanted.
+      xs: stacks `[I_k, …, C]`: those whose sums over pixels are needed.
       dxs: tangents of these stacks, and then of others.
       routes: `R` routes from rows of `dxs`.
       sizes: number of rows `J_q` of each result.
@@ -62,8 +63,8 @@ def _in_two_calls(
     """The results by one `combine` and one `products`."""
     xs, dxs = stacks[:num_x], stacks[num_x:]
     rows = _own_rows(xs)
-    wanted = (*((ONES, 0, k, i) for k, i in rows), *((k, i, k, i) for k, i in rows))
-    sums = products(xs, dxs[:num_x], routes=wanted)
+    sum_routes = (*((ONES, 0, k, i) for k, i in rows), *((k, i, k, i) for k, i in rows))
+    sums = products(xs, dxs[:num_x], routes=sum_routes)
     return [*combine(weights, dxs, routes=routes, sizes=sizes), sums[: len(rows)], sums[len(rows) :]]
 
 
@@ -74,10 +75,10 @@ def _shapes(*operands: Any, **params: Any) -> Any:
 
 def _jvp(primals: Any, tangents: Any, *, num_x: int, **params: Any) -> Any:
     outs = mixing_tangents_p.bind(*primals, num_x=num_x, **params)
-    fixed, moving = primals[: 1 + num_x], tangents[1 + num_x :]
+    fixed, dx_tangents = primals[: 1 + num_x], tangents[1 + num_x :]
     parts = []
-    if any(not isinstance(tangent, Zero) for tangent in moving):
-        parts.append(mixing_tangents_p.bind(*fixed, *map(instantiate_zeros, moving), num_x=num_x, **params))
+    if any(not isinstance(tangent, Zero) for tangent in dx_tangents):
+        parts.append(mixing_tangents_p.bind(*fixed, *map(instantiate_zeros, dx_tangents), num_x=num_x, **params))
     if any(not isinstance(tangent, Zero) for tangent in tangents[: 1 + num_x]):
 
         def of_fixed(*fixed: jax.Array) -> list[jax.Array]:
@@ -89,28 +90,28 @@ def _jvp(primals: Any, tangents: Any, *, num_x: int, **params: Any) -> Any:
 
 def _transpose(cts: Any, weights: Any, *stacks: Any, num_x: int, routes: Routes, sizes: tuple[int, ...]) -> Any:
     xs, dxs = stacks[:num_x], stacks[num_x:]
-    wanted = [k for k, dx in enumerate(dxs) if is_undefined_primal(dx)]
+    needed = [k for k, dx in enumerate(dxs) if is_undefined_primal(dx)]
     *of_outs, of_tangents, of_products = cts
     live = [q for q, ct in enumerate(of_outs) if not isinstance(ct, Zero)]
-    kept = [r for r, (k, _, q, _) in enumerate(routes) if k in wanted and q in live]
+    kept = [r for r, (k, _, q, _) in enumerate(routes) if k in needed and q in live]
     factors = [weights[jnp.array(kept)] if kept != list(range(len(routes))) else weights] if kept else []
-    back = [(live.index(q), j, wanted.index(k), i) for k, i, q, j in (routes[r] for r in kept)]
-    places = [(n, k, i) for n, (k, i) in enumerate(_own_rows(xs)) if k in wanted]
+    back = [(live.index(q), j, needed.index(k), i) for k, i, q, j in (routes[r] for r in kept)]
+    places = [(n, k, i) for n, (k, i) in enumerate(_own_rows(xs)) if k in needed]
     for ct, source in ((of_products, len(live)), (of_tangents, None)):
         if isinstance(ct, Zero) or not places:
             continue
         rows = [n for n, _, _ in places]
         factors.append(ct if len(rows) == ct.shape[0] else ct[jnp.array(rows)])
         for _, k, i in places:
-            back.append((ONES, 0, wanted.index(k), i) if source is None else (source + k, i, wanted.index(k), i))
+            back.append((ONES, 0, needed.index(k), i) if source is None else (source + k, i, needed.index(k), i))
     maps = [*(of_outs[q] for q in live), *xs]
     if factors and maps:
         grads = combine(
-            jnp.concatenate(factors), maps, routes=tuple(back), sizes=[dxs[k].aval.shape[0] for k in wanted]
+            jnp.concatenate(factors), maps, routes=tuple(back), sizes=[dxs[k].aval.shape[0] for k in needed]
         )
     else:
-        grads = [Zero(dxs[k].aval) for k in wanted]
-    return [None] * (1 + num_x) + [grads[wanted.index(k)] if k in wanted else None for k in range(len(dxs))]
+        grads = [Zero(dxs[k].aval) for k in needed]
+    return [None] * (1 + num_x) + [grads[needed.index(k)] if k in needed else None for k in range(len(dxs))]
 
 
 def _batched(operands: Any, axes: Any, **params: Any) -> Any:

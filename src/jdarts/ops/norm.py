@@ -32,19 +32,19 @@ class Moments(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """What follows a normalisation: a scale and a bias per row and channel, `[N, C]`."""
+    """The scale and the bias after a normalisation, per row and channel, `[N, C]`."""
 
     scale: jax.Array
     bias: jax.Array
 
 
 class Plan(NamedTuple):
-    """Which rows lead where: everything about a normalised sum that is not an array.
+    """The routes of a normalised sum: everything about it that is not an array.
 
     Attributes:
       routes: routes from rows of the inputs to rows of the results.
       sizes: rows of each result.
-      normalised: the number of input stacks that are batch-normalised; they come first, the others follow.
+      normalised: the number of input stacks that are batch-normalised; these are the first ones.
       axis_name: a mapped axis over which batches are spread, for synchronised statistics; None for each device's own.
     """
 
@@ -68,7 +68,7 @@ def normalised_sum(
       stacks: `[I_k, B, H, W, C]`; the first `plan.normalised` of them are normalised over B, H and W.
       plan: routes and sizes.
       running: statistics to use instead of the batch's (evaluation), `[N, C]`.
-      affine: scale and bias of every normalised row, `[N, C]`; none where it is not given.
+      affine: scale and bias of every normalised row, `[N, C]`; None for neither.
 
     Returns:
       The results `[J_q, B, H, W, C]`, and the statistics that were used, `[N, C]` for the `N` normalised rows in order.
@@ -84,7 +84,7 @@ def normalised_sum(
 
 
 def identity_plan(sizes: Sequence[int], axis_name: str | None = None) -> Plan:
-    """The plan of a plain batch norm: every row of every stack leads to itself."""
+    """The plan of a plain batch norm: a route from every row of every stack to the same row of the result."""
     routes = tuple((k, i, k, i) for k, size in enumerate(sizes) for i in range(size))
     return Plan(routes, tuple(sizes), len(sizes), axis_name)
 
@@ -116,7 +116,7 @@ def _rows(stacks: Sequence[jax.Array], plan: Plan) -> tuple[int, ...]:
 def _factors(
     weights: jax.Array, affine: Affine | None, local: Moments, plan: Plan, rows: tuple[int, ...]
 ) -> tuple[jax.Array, Moments]:
-    """Small arithmetic: a factor per route and a constant per normalised route, `[R + N, C]`, and the statistics used."""
+    """Small arrays: a factor per route and a constant per normalised route, `[R + N, C]`, and the statistics used."""
     used = _synchronised(local, plan.axis_name)
     scale = lax.rsqrt(used.variance + EPSILON)
     if affine is not None:
@@ -142,8 +142,10 @@ def _factors(
         table = _matmul(picks, table)
     if plain.any():
         table = table + jnp.asarray(plain, table.dtype)
-    again = weights[: len(normalised)] if normalised == list(range(len(normalised))) else weights[np.array(normalised)]
-    return jnp.concatenate([weights, again])[:, None] * table, used
+    repeated = (
+        weights[: len(normalised)] if normalised == list(range(len(normalised))) else weights[np.array(normalised)]
+    )
+    return jnp.concatenate([weights, repeated])[:, None] * table, used
 
 
 def _normalised_routes(plan: Plan) -> list[int]:
@@ -181,7 +183,7 @@ def _batch_normalised_sum(
 
 
 @_batch_normalised_sum.defjvp
-def _change(plan: Plan, primals: tuple, tangents: tuple) -> tuple:
+def _batch_normalised_sum_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple:
     weights, affine, stacks = primals
     of_weights, of_affine, of_stacks = tangents
     rows, routes = _rows(stacks, plan), len(plan.routes)
@@ -190,14 +192,14 @@ def _change(plan: Plan, primals: tuple, tangents: tuple) -> tuple:
     def small(weights: jax.Array, affine: Affine | None, local: Moments) -> tuple[jax.Array, Moments]:
         return _factors(weights, affine, local, plan, rows)
 
-    (factors, used), pushed = jax.linearize(small, weights, affine, local)
-    own, of_sums, of_products = mixing_tangents(
+    (factors, used), push_forward = jax.linearize(small, weights, affine, local)
+    direct, of_sums, of_products = mixing_tangents(
         factors[:routes], stacks[: plan.normalised], of_stacks, routes=plan.routes, sizes=plan.sizes
     )
     count = math.prod(stacks[0].shape[1:-1])
     of_mean = of_sums / count
     of_local = Moments(of_mean, 2 * (of_products / count - local.mean * of_mean))
-    of_factors, of_used = pushed(of_weights, of_affine, of_local)
-    through = _combined(of_factors, stacks, plan)
+    of_factors, of_used = push_forward(of_weights, of_affine, of_local)
+    through_factors = _combined(of_factors, stacks, plan)
     outs = _combined(factors, stacks, plan), used
-    return outs, (tuple(a + b for a, b in zip(own, through)), of_used)
+    return outs, (tuple(a + b for a, b in zip(direct, through_factors)), of_used)

@@ -6,7 +6,7 @@ Two primitives, each bilinear and the transpose of the other:
     pointwise gradient   G(x, y) → w = xᵀ · y       transposes: P(y, wᵀ) in x, P(x, w) in y
 
 Each works on several stacks `[E_k, B, H, W, C_k]` at once, one matrix for every edge. Several products may be added up to one
-result: the change of a product, dx · w + x · dw, is one call that writes its maps once.
+result: the tangent of a product, dx · w + x · dw, is one call that writes its maps once.
 """
 
 import math
@@ -27,7 +27,7 @@ from jdarts.xla.jax_compat import (
     primitive_jvps,
     primitive_transposes,
 )
-from jdarts.xla.tangents import no_change
+from jdarts.xla.tangents import zero_tangent
 
 pointwise_p = Primitive("pointwise")
 pointwise_p.multiple_results = True
@@ -43,7 +43,7 @@ def pointwise(
     Args:
       xs: stacks `[E_k, …, C_k]`.
       weights: for each stack `[E_k, C_k, D_k]`.
-      transposed: whether the weights are given as `[E_k, D_k, C_k]`.
+      transposed: whether the weights are `[E_k, D_k, C_k]`.
 
     Returns:
       For each stack `[E_k, …, D_k]`.
@@ -60,7 +60,7 @@ def sum_of_products(xs: Sequence[jax.Array], weights: Sequence[jax.Array], *, tr
 
 
 def pointwise_gradient(xs: Sequence[jax.Array], ys: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-    """Sums over all pixels of the outer products of two stacks: what `pointwise` is in its weights, transposed.
+    """Sums over all pixels of the outer products of two stacks: the transpose of `pointwise` in its weights.
 
     Args:
       xs: stacks `[E_k, …, C_k]`.
@@ -76,7 +76,7 @@ def pointwise_gradient(xs: Sequence[jax.Array], ys: Sequence[jax.Array]) -> tupl
 
 
 def _halves(operands: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-    """The stacks, and what belongs to each of them."""
+    """The stacks, and the second factor of each."""
     return operands[: len(operands) // 2], operands[len(operands) // 2 :]
 
 
@@ -98,9 +98,9 @@ def _pointwise_shape(*operands: Any, sums: tuple[int, ...], transposed: bool) ->
     for x, w, sum_ in zip(*_halves(operands), sums, strict=True):
         channels = w.shape[-1 if transposed else 1] if len(w.shape) == 3 else None
         if len(x.shape) < 2 or (x.shape[0], x.shape[-1]) != (w.shape[0], channels):
-            wanted = "[E, D, C]" if transposed else "[E, C, D]"
+            expected = "[E, D, C]" if transposed else "[E, C, D]"
             raise InputError(
-                f"pointwise: images {list(x.shape)} are [E, …, C] and need weights {wanted}; got {list(w.shape)}"
+                f"pointwise: images {list(x.shape)} are [E, …, C] and need weights {expected}; got {list(w.shape)}"
             )
         out = x.update(shape=(*x.shape[:-1], w.shape[1 if transposed else -1]))
         if outs.setdefault(sum_, out).shape != out.shape:
@@ -133,9 +133,9 @@ def _pointwise_jvp(primals: Any, tangents: Any, *, sums: tuple[int, ...], transp
         for side in (0, 1)
         if not isinstance(tangents[side * count + k], Zero)
     ]
-    moving = sorted({q for _, q in pairs})
-    changes = _sums_of_products([pair for pair, _ in pairs], [moving.index(q) for _, q in pairs], transposed)
-    return outs, [changes[moving.index(q)] if q in moving else no_change(out) for q, out in enumerate(outs)]
+    active = sorted({q for _, q in pairs})
+    out_tangents = _sums_of_products([pair for pair, _ in pairs], [active.index(q) for _, q in pairs], transposed)
+    return outs, [out_tangents[active.index(q)] if q in active else zero_tangent(out) for q, out in enumerate(outs)]
 
 
 def _sums_of_products(pairs: Sequence[Any], sums: Sequence[int], transposed: bool) -> list[Any]:
@@ -147,37 +147,37 @@ def _sums_of_products(pairs: Sequence[Any], sums: Sequence[int], transposed: boo
 
 def _pointwise_gradient_jvp(primals: Any, tangents: Any) -> Any:
     outs = pointwise_gradient_p.bind(*primals)
-    changes: list[Any] = [no_change(out) for out in outs]
+    out_tangents: list[Any] = [zero_tangent(out) for out in outs]
     count = len(outs)
     for side in (0, 1):
-        moving = [k for k in range(count) if not isinstance(tangents[side * count + k], Zero)]
-        if not moving:
+        active = [k for k in range(count) if not isinstance(tangents[side * count + k], Zero)]
+        if not active:
             continue
-        pair = [[primals[n * count + k] for k in moving] for n in (0, 1)]
-        pair[side] = [tangents[side * count + k] for k in moving]
-        for k, change in zip(moving, pointwise_gradient(*pair)):
-            changes[k] = add_tangents(changes[k], change)
-    return outs, changes
+        pair = [[primals[n * count + k] for k in active] for n in (0, 1)]
+        pair[side] = [tangents[side * count + k] for k in active]
+        for k, tangent in zip(active, pointwise_gradient(*pair)):
+            out_tangents[k] = add_tangents(out_tangents[k], tangent)
+    return outs, out_tangents
 
 
-def _wanted(cts: Sequence[Any], operands: Sequence[Any]) -> list[int]:
-    """The stacks whose operand is to be differentiated and whose result has a cotangent."""
+def _needed(cts: Sequence[Any], operands: Sequence[Any]) -> list[int]:
+    """The indices of operands whose cotangents JAX asks for and whose results have one."""
     pairs = enumerate(zip(cts, operands))
     return [k for k, (ct, a) in pairs if is_undefined_primal(a) and not isinstance(ct, Zero)]
 
 
-def _picked(wanted: Sequence[int], *lists: Sequence[Any]) -> list[list[Any]]:
-    return [[values[k] for k in wanted] for values in lists]
+def _picked(needed: Sequence[int], *lists: Sequence[Any]) -> list[list[Any]]:
+    return [[values[k] for k in needed] for values in lists]
 
 
-def _spread(wanted: Sequence[int], values: Sequence[Any], count: int) -> list[Any]:
-    return [values[wanted.index(k)] if k in wanted else None for k in range(count)]
+def _spread(needed: Sequence[int], values: Sequence[Any], count: int) -> list[Any]:
+    return [values[needed.index(k)] if k in needed else None for k in range(count)]
 
 
 def _pointwise_transpose(cts: Any, *operands: Any, sums: tuple[int, ...], transposed: bool) -> Any:
     xs, weights = _halves(operands)
     cts = [cts[q] for q in sums]
-    of_x, of_w = _wanted(cts, xs), _wanted(cts, weights)
+    of_x, of_w = _needed(cts, xs), _needed(cts, weights)
     grads = pointwise(*_picked(of_x, cts, weights), transposed=not transposed) if of_x else []
     pair = _picked(of_w, cts, xs) if transposed else _picked(of_w, xs, cts)
     return [
@@ -189,12 +189,12 @@ def _pointwise_transpose(cts: Any, *operands: Any, sums: tuple[int, ...], transp
 def _pointwise_gradient_transpose(cts: Any, *operands: Any) -> Any:
     xs, ys = _halves(operands)
     if any(is_undefined_primal(x) for x in xs):
-        wanted = _wanted(cts, xs)
-        grads = pointwise(*_picked(wanted, ys, cts), transposed=True) if wanted else []
-        return [*_spread(wanted, grads, len(xs)), *[None] * len(ys)]
-    wanted = _wanted(cts, ys)
-    grads = pointwise(*_picked(wanted, xs, cts)) if wanted else []
-    return [*[None] * len(xs), *_spread(wanted, grads, len(ys))]
+        needed = _needed(cts, xs)
+        grads = pointwise(*_picked(needed, ys, cts), transposed=True) if needed else []
+        return [*_spread(needed, grads, len(xs)), *[None] * len(ys)]
+    needed = _needed(cts, ys)
+    grads = pointwise(*_picked(needed, xs, cts)) if needed else []
+    return [*[None] * len(xs), *_spread(needed, grads, len(ys))]
 
 
 primitive_jvps[pointwise_p] = _pointwise_jvp
@@ -203,8 +203,8 @@ primitive_transposes[pointwise_p] = _pointwise_transpose
 primitive_transposes[pointwise_gradient_p] = _pointwise_gradient_transpose
 
 
-# Batching: the vmapped axis joins the edges, as the slower of the two; with matrices that all its elements share it
-# join the images.
+# Batching: the vmapped axis joins the edges, as the slower of the two. Where all its elements share the
+# matrices, it joins the images.
 
 
 def _define_batching(primitive: Primitive, shared_matrices: bool) -> None:

@@ -1,7 +1,7 @@
 """3×3 pools of stacked images, with padding 1 and stride 1 or 2.
 
-The maximum is three primitives: `max_pool` tells which of a window's nine pixels is the largest, and two functions,
-linear in their image and each other's transposes, follow that choice:
+The maximum is three primitives: `max_pool` also gives the place of the largest of a window's nine pixels; two functions,
+linear in their image and each other's transposes, use that place:
 
     max_pool       M(x) → y, places     derivative: G(dx, places)
     pool_gather    G(x, places) → y     transpose in x: S(y, places)
@@ -25,7 +25,7 @@ from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.depthwise.primitives import equally_varying
 from jdarts.xla.batching import batch_by_first_axes
 from jdarts.xla.jax_compat import Primitive, Zero, defjvp, primitive_jvps, primitive_transposes
-from jdarts.xla.tangents import no_change
+from jdarts.xla.tangents import zero_tangent
 
 WINDOW = 3
 
@@ -194,10 +194,10 @@ def _scatter_aval(y: Any, places: Any, *, stride: int, height: int, width: int) 
 
 def _max_pool_jvp(primals: Any, tangents: Any, *, stride: int) -> Any:
     y, places = max_pool(*primals, stride=stride)
-    change = tangents[0]
-    if isinstance(change, Zero):
-        return (y, places), (no_change(y), no_change(places))
-    return (y, places), (pool_gather(change, places, stride=stride), no_change(places))
+    x_tangent = tangents[0]
+    if isinstance(x_tangent, Zero):
+        return (y, places), (zero_tangent(y), zero_tangent(places))
+    return (y, places), (pool_gather(x_tangent, places, stride=stride), zero_tangent(places))
 
 
 def _gather_transpose(ct: Any, x: Any, places: Any, *, stride: int) -> Any:
@@ -214,8 +214,8 @@ def _scatter_transpose(ct: Any, y: Any, places: Any, *, stride: int, height: int
 
 
 primitive_jvps[max_pool_p] = _max_pool_jvp
-defjvp(pool_gather_p, lambda change, x, places, **params: pool_gather(change, places, **params), None)
-defjvp(pool_scatter_p, lambda change, y, places, **params: pool_scatter(change, places, **params), None)
+defjvp(pool_gather_p, lambda x_tangent, x, places, **params: pool_gather(x_tangent, places, **params), None)
+defjvp(pool_scatter_p, lambda x_tangent, y, places, **params: pool_scatter(x_tangent, places, **params), None)
 primitive_transposes[pool_gather_p] = _gather_transpose
 primitive_transposes[pool_scatter_p] = _scatter_transpose
 

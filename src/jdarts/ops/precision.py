@@ -1,4 +1,4 @@
-"""Which type goes with which: feature maps may be narrower than weights, statistics and sums over pixels."""
+"""Types that belong together: feature maps may be narrower than weights, statistics and sums over pixels."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What recurrent cells are made of: highway updates, batch norm over a batch of states, and the loop over time."""
+"""Parts of recurrent cells: highway updates, batch norm over a batch of states, and the loop over time."""
 
 import itertools
 import math
@@ -52,7 +52,7 @@ def normalise_states(states: jax.Array, running: Moments | None = None, axis_nam
 
     Args:
       states: `[B, H]`.
-      running: statistics to use instead of the batch's (evaluation), `[H]`.
+      running: running statistics for evaluation, `[H]`; by default those of the batch.
       axis_name: a mapped axis over which the batch is spread, for the statistics of all of it; None for each device's own.
     """
     if running is None:
@@ -77,15 +77,15 @@ def over_time(
     """Runs a cell over the words of a segment.
 
     Args:
-      states_of: from the hidden state `[B, H]` and the input's product `[B, 2H]`, the next hidden state and anything else.
+      states_of: from the hidden state `[B, H]` and the input's product `[B, 2H]`, the next hidden state and other results.
       projected: products of the words with the input matrix `[T, B, 2H]`.
       recurrent: matrix of the hidden state `[H, 2H]`.
       hidden: the state before the first word, `[B, H]`.
       mask: dropout mask `[B, H]` of the hidden state where it enters the product.
-      length: number of words before the padding; all `T` where it is not given.
+      length: number of words before the padding; by default all `T`.
 
     Returns:
-      Outputs `[T, B, H]`, the hidden state after the last word, and the rest, stacked.
+      Outputs `[T, B, H]`, the hidden state after the last word, and the other results, stacked.
     """
 
     def step(hidden: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, Any]]:
@@ -128,7 +128,7 @@ def mixed_cell(
       more: activations beside those of the kernel.
       running: as in `normalise_states`.
       axis_name: as in `normalise_states`.
-      highways: computes what `mixed_highway` does.
+      highways: `mixed_highway`, or a function that computes the same.
 
     Returns:
       Outputs `[T, B, H]`, the hidden state after the last word, and the statistics of the norms `[T · (N + 1), H]`.
@@ -136,7 +136,7 @@ def mixed_cell(
     starts = np.cumsum([0, *range(1, matrices.shape[0] + 1)])
     rows = [mixture[start:stop] for start, stop in itertools.pairwise(starts)]
     width = hidden.shape[-1]
-    # Gate and candidate apart: what joins their derivatives again would be copied at every step.
+    # Separate matrices for gate and candidate: joining their derivatives would copy them at every step.
     nodes = [(node[:, :width], node[:, width:]) for node in matrices]
 
     def states_of(hidden: jax.Array, words: jax.Array) -> tuple[jax.Array, Moments]:
@@ -165,7 +165,7 @@ def product(x: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """`x` times a mask of its last axes; `x` where there is none."""
+    """`x` times a mask of its last axes; `x` itself without a mask."""
     return x if mask is None else x * jnp.expand_dims(mask, range(x.ndim - mask.ndim))
 
 
@@ -186,10 +186,10 @@ def running_moments_over_time(running: Moments, batches: Moments, batch_size: in
     length = length.astype(jnp.int32)
     later = (length - 1 - jnp.arange(batches.mean.shape[0], dtype=jnp.int32)).astype(running.mean.dtype)
     shares = jnp.where(later >= 0, MOMENTUM * (1 - MOMENTUM) ** jnp.maximum(later, 0), jnp.zeros_like(later))
-    kept = (1 - MOMENTUM) ** length.astype(running.mean.dtype)
+    old_share = (1 - MOMENTUM) ** length.astype(running.mean.dtype)
 
     def average(old: jax.Array, new: jax.Array) -> jax.Array:
-        return kept * old + jnp.matmul(shares, new, precision="highest")
+        return old_share * old + jnp.matmul(shares, new, precision="highest")
 
     unbiased = batches.variance * (batch_size / max(batch_size - 1, 1))
     return Moments(average(running.mean, batches.mean), average(running.variance, unbiased))

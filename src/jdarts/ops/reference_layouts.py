@@ -7,11 +7,11 @@ import numpy as np
 
 
 class Layout(NamedTuple):
-    """How an array stands in PyTorch.
+    """The layout of an array in PyTorch.
 
     Attributes:
-      shape: its shape there, from the shape that it has here.
-      convert: the array from there, as it stands here.
+      shape: from its shape in jdarts to that in PyTorch.
+      convert: from the array of PyTorch to that of jdarts.
     """
 
     shape: Callable[[tuple[int, ...]], tuple[int, ...]]
@@ -28,10 +28,10 @@ VECTOR = Layout(lambda s: s, lambda a: a)
 
 
 class ReferenceLayers(NamedTuple):
-    """The layers of an operation, by the names that they have below it.
+    """The layers of an operation, by their names relative to it.
 
     Attributes:
-      weights: layer and layout of every weight of ours.
+      weights: layer and layout of each weight in jdarts.
       last: the last batch norm.
       middle: the first batch norm of two.
     """

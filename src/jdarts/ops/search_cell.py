@@ -1,9 +1,9 @@
 """The recurrent search cell over time with the statistics of each batch, and its derivatives, natively on CPUs.
 
 A loop of XLA spends as much time on copies, slices and small matrix products one at a time as on arithmetic. Here the whole
-segment is one function and its derivative another, which adds the matrices' gradients up as it goes. The tangents of each are one
-function more, at about twice the cost: a product of second derivatives with a vector costs as much as two gradients. What is
-beyond (the derivative of a gradient in reverse mode, third derivatives) is taken of the same cell in operations of JAX.
+segment is one function and its derivative another, which accumulates the gradients of the matrices. The tangents of each are one
+function more, at about twice the cost: a product of second derivatives with a vector costs as much as two gradients. Other
+derivatives (that of a gradient in reverse mode, third derivatives) are those of the same cell in operations of JAX.
 """
 
 import functools
@@ -27,7 +27,7 @@ from jdarts.xla.jax_compat import (
     primitive_jvps,
     primitive_transposes,
 )
-from jdarts.xla.tangents import define_jvp_by, no_change
+from jdarts.xla.tangents import define_jvp_by, zero_tangent
 
 search_cell_p = Primitive("search_cell")
 backward_p = Primitive("search_cell_backward")
@@ -37,10 +37,10 @@ backward_tangent_p = Primitive("search_cell_backward_tangent")
 # Operands of `search_cell_p`: those that have derivatives, then mask and length.
 _FLOATS = 5
 _INPUTS = 7
-# Its results: those that a caller sees, then what is kept for the derivatives.
+# Its results: those of the public function, then the residuals for the derivatives.
 _RESULTS = 4
 _KEPT = 3
-# Operands of `backward_p`: inputs, outputs, what is kept, and cotangents of the results.
+# Operands of `backward_p`: inputs, outputs, residuals, and cotangents of the results.
 _COTANGENTS = slice(_INPUTS + 1 + _KEPT, _INPUTS + 1 + _KEPT + _RESULTS)
 
 
@@ -84,36 +84,38 @@ def search_cell(
 def _cell_jvp(primals: Any, tangents: Any, *, concat: tuple[int, ...]) -> Any:
     results = search_cell_p.bind(*primals, concat=concat)
     if all(isinstance(tangent, Zero) for tangent in tangents[:_FLOATS]):
-        return results, list(map(no_change, results))
+        return results, list(map(zero_tangent, results))
     kept = results[_RESULTS:]
-    changes = tangent_p.bind(*primals, results[0], *kept, *map(instantiate_zeros, tangents[:_FLOATS]), concat=concat)
-    return results, changes
+    out_tangents = tangent_p.bind(
+        *primals, results[0], *kept, *map(instantiate_zeros, tangents[:_FLOATS]), concat=concat
+    )
+    return results, out_tangents
 
 
 def _tangent_transpose(cotangents: Any, *operands: Any, concat: tuple[int, ...]) -> Any:
-    known, wanted = operands[:-_FLOATS], list(map(is_undefined_primal, operands[-_FLOATS:]))
-    # What is kept has no cotangent: `_backward_tangent_transpose` gives all of it to the inputs.
+    known, needed = operands[:-_FLOATS], list(map(is_undefined_primal, operands[-_FLOATS:]))
+    # Residuals have no cotangents: `_backward_tangent_transpose` gives their share to the inputs.
     given = map(instantiate_zeros, cotangents[:_RESULTS])
     of_mixture, of_projected, of_hidden, *of_matrices = backward_p.bind(
-        *known, *given, concat=concat, of_matrices=wanted[1] or wanted[2], of_states=False
+        *known, *given, concat=concat, of_matrices=needed[1] or needed[2], of_states=False
     )
     found = (of_mixture, *(of_matrices or (None, None)), of_projected, of_hidden)
-    return [*(None for _ in known), *_those(wanted, found)]
+    return [*(None for _ in known), *_only(needed, found)]
 
 
 def _backward_jvp(primals: Any, tangents: Any, *, concat: tuple[int, ...], of_matrices: bool, of_states: bool) -> Any:
     if all(isinstance(tangent, Zero) for tangent in tangents):
         results = backward_p.bind(*primals, concat=concat, of_matrices=of_matrices, of_states=of_states)
-        return results, list(map(no_change, results))
+        return results, list(map(zero_tangent, results))
     *results, states = backward_p.bind(*primals, concat=concat, of_matrices=of_matrices, of_states=True)
-    moving = [*tangents[:_FLOATS], *tangents[_INPUTS:]]
-    changes = backward_tangent_p.bind(
-        *primals, states, *map(instantiate_zeros, moving), concat=concat, of_matrices=of_matrices
+    in_tangents = [*tangents[:_FLOATS], *tangents[_INPUTS:]]
+    out_tangents = backward_tangent_p.bind(
+        *primals, states, *map(instantiate_zeros, in_tangents), concat=concat, of_matrices=of_matrices
     )
     if of_states:
-        # Only `backward_tangent_p` reads them, and its derivative computes them from the inputs.
-        return [*results, states], [*changes, no_change(states)]
-    return results, changes
+        # Only `backward_tangent_p` reads the states, and its derivative computes them from the inputs.
+        return [*results, states], [*out_tangents, zero_tangent(states)]
+    return results, out_tangents
 
 
 def _backward_tangent_transpose(cotangents: Any, *operands: Any, concat: tuple[int, ...], of_matrices: bool) -> Any:
@@ -124,17 +126,17 @@ def _backward_tangent_transpose(cotangents: Any, *operands: Any, concat: tuple[i
 
     _, pull_back = jax.vjp(function, known[:_FLOATS], known[_COTANGENTS])
     of_floats, of_given = pull_back(list(map(instantiate_zeros, cotangents)))
-    # Outputs and what is kept follow from the inputs, and count with them.
+    # Outputs and residuals are functions of the inputs, whose cotangents include theirs.
     found = [*of_floats, *(None for _ in range(1 + _KEPT)), *of_given]
-    return [*(None for _ in known), *_those(map(is_undefined_primal, linear), found)]
+    return [*(None for _ in known), *_only(map(is_undefined_primal, linear), found)]
 
 
-def _those(wanted: Any, found: Any) -> list[Any]:
-    return [one if is_wanted else None for is_wanted, one in zip(wanted, found)]
+def _only(needed: Any, cotangents: Any) -> list[Any]:
+    return [cotangent if is_needed else None for is_needed, cotangent in zip(needed, cotangents)]
 
 
 def _without_unused_matrices(used: Sequence[bool], equation: Any) -> Any:
-    """Leaves the tangents of the matrices' gradients out where nobody reads them."""
+    """Leaves out the tangents of the matrices' gradients if nothing reads them."""
     if not any(used):
         return [False] * len(equation.invars), None
     if not equation.params["of_matrices"] or any(used[3:]):
@@ -180,22 +182,22 @@ def _backward_in_jnp(*operands: Any, concat: tuple[int, ...], of_matrices: bool,
 
 def _tangent_in_jnp(*operands: Any, concat: tuple[int, ...]) -> list[jax.Array]:
     others = operands[_FLOATS:_INPUTS]
-    _, changes = jax.jvp(
+    _, out_tangents = jax.jvp(
         lambda *floats: _cell_of_floats(floats, others, concat), operands[:_FLOATS], operands[-_FLOATS:]
     )
     kept = operands[_INPUTS + 1 : _INPUTS + 1 + _KEPT]
-    return [*changes, *map(jnp.zeros_like, kept)]
+    return [*out_tangents, *map(jnp.zeros_like, kept)]
 
 
 def _backward_tangent_in_jnp(*operands: Any, concat: tuple[int, ...], of_matrices: bool) -> list[jax.Array]:
-    others, moving = operands[_FLOATS:_INPUTS], operands[_COTANGENTS.stop + 1 :]
+    others, in_tangents = operands[_FLOATS:_INPUTS], operands[_COTANGENTS.stop + 1 :]
 
     def function(*arguments: Any) -> Any:
         return _backward_of_floats(arguments[:_FLOATS], others, arguments[_FLOATS:], concat, of_matrices)
 
     primals = (*operands[:_FLOATS], *operands[_COTANGENTS])
-    _, changes = jax.jvp(function, primals, (*moving[:_FLOATS], *moving[-_RESULTS:]))
-    return changes
+    _, out_tangents = jax.jvp(function, primals, (*in_tangents[:_FLOATS], *in_tangents[-_RESULTS:]))
+    return out_tangents
 
 
 # Shapes.
@@ -208,7 +210,7 @@ def _shapes(
     del mixture, recurrent, mask, length
     steps, batch, _ = projected.shape
     nodes, width, _ = matrices.shape
-    # Rows of what is kept are filled up to whole vectors, of at most 64 bytes.
+    # Rows of residuals are filled up to whole vectors, of at most 64 bytes.
     lanes = 64 // projected.dtype.itemsize
     filled = -(-width // lanes) * lanes
     rows = batch * (1 + nodes * (nodes + 1) // 2)

@@ -2,16 +2,16 @@
 
     separable   y = (x * kernels) · matrix
 
-is linear in each of its three factors. What lies between the two convolutions is as large as the result; nobody keeps it: the
-native functions make it a few rows at a time, again on the way back. Three primitives:
+is linear in each of its three factors. The result of the first convolution is as large as y, and is never kept: the
+native functions compute it a few rows at a time, and again in the backward pass. Three primitives:
 
     separable        Σ_terms (x * kernels) · matrix               y from images x
     separable back   Σ_terms (y · matrixᵀ) *ᵀ kernels             x from images y: its transpose in x
-    separable pull   what x, kernels and matrix of one product are multiplied with: all three transposes in one pass
+    separable pull   the cotangents of x, kernels and matrix of one product: all three transposes in one pass
 
-A term names its factors by number, since terms share them: the change of a product has three terms, (dx, k, w), (x, dk, w) and
-(x, k, dw), and is one call that writes its maps once. As in `depthwise`, a gate of the shape of x may stand before it, a
-constant to differentiation: with x itself it is a ReLU.
+A term has its factors by number, since terms share them: the tangent of a product has three terms, (dx, k, w), (x, dk, w) and
+(x, k, dw), and is one call that writes its maps once. As in `depthwise`, x may have a gate of its shape, a constant for
+derivatives: x itself as the gate makes a ReLU.
 """
 
 import math
@@ -27,7 +27,7 @@ from jdarts.ops.depthwise import primitives as depthwise
 from jdarts.ops.pointwise import pointwise_gradient, sum_of_products
 from jdarts.xla.batching import batch_by_first_axes
 from jdarts.xla.jax_compat import Primitive, Zero, is_undefined_primal, primitive_jvps, primitive_transposes
-from jdarts.xla.tangents import no_change
+from jdarts.xla.tangents import zero_tangent
 
 separable_p = Primitive("separable")
 separable_back_p = Primitive("separable_back")
@@ -46,8 +46,8 @@ class Term(NamedTuple):
 Terms = tuple[Term, ...]
 #: The only term of a single product.
 ONE = Term(0, 0, 0)
-#: The terms of its change, in which one factor is replaced by its change, number 1.
-CHANGES = (Term(1, 0, 0), Term(0, 1, 0), Term(0, 0, 1))
+#: The terms of its tangent, in each of which one factor is replaced by its tangent, number 1.
+TANGENT_TERMS = (Term(1, 0, 0), Term(0, 1, 0), Term(0, 0, 1))
 
 
 def separable_conv(
@@ -61,7 +61,7 @@ def separable_conv(
 ) -> jax.Array:
     """Convolves every source with each of its kernels, channel by channel, and every pixel of that with a matrix.
 
-    The same as `pointwise([depthwise_conv(x, kernels)], [matrices])`, which keeps what lies between.
+    The same as `pointwise([depthwise_conv(x, kernels)], [matrices])`, which keeps the result of the first convolution.
 
     Args:
       x: images `[S, B, H, W, C]`.
@@ -101,7 +101,7 @@ def _factors(operands: Sequence[Any], terms: Terms, gated: bool) -> Factors:
 
 
 def _bind(primitive: Primitive, factors: Factors, terms: Terms, **geometry: int) -> Any:
-    """Binds the terms of factors that they use."""
+    """Binds a primitive for terms, with the factors that they use."""
     used = [sorted({term[kind] for term in terms}) for kind in range(3)]
     operands = [factors[kind][number] for kind in range(3) for number in used[kind]]
     gated = factors.gate is not None
@@ -110,11 +110,11 @@ def _bind(primitive: Primitive, factors: Factors, terms: Terms, **geometry: int)
     return primitive.bind(*operands, terms=renumbered, gated=gated, **geometry)
 
 
-# In the functions of which it is made.
+# By the functions of the two convolutions.
 
 
 def _middle(x: Any, kernels: Any, gate: Any, **geometry: int) -> jax.Array:
-    """What lies between the two convolutions, `[S·T, B, H', W', C]`."""
+    """The result of the first convolution, `[S·T, B, H', W', C]`."""
     y = depthwise.forward(x, kernels, gate=gate, **geometry)
     return y.reshape(math.prod(y.shape[:2]), *y.shape[2:])
 
@@ -126,13 +126,13 @@ def _mixed_back(ys: Sequence[Any], matrices: Sequence[Any], targets: int) -> jax
 
 
 def _of_kernels(x: Any, ys: Sequence[Any], matrices: Sequence[Any], gate: Any, kernels: Any, **geometry: int) -> Any:
-    """What the kernels are multiplied with."""
+    """The cotangent of the kernels."""
     _, targets, size, _, _ = kernels.shape
     return depthwise.kernel_gradient(x, _mixed_back(ys, matrices, targets), gate=gate, size=size, **geometry)
 
 
 def _of_matrices(x: Any, kernels: Any, y: Any, gate: Any, **geometry: int) -> jax.Array:
-    """What the matrices are multiplied with."""
+    """The cotangent of the matrices."""
     return pointwise_gradient([_middle(x, kernels, gate, **geometry)], [y])[0]
 
 
@@ -206,19 +206,19 @@ def _pull_shape(*operands: Any, **params: Any) -> Any:
 
 
 def _sums_jvp(primitive: Primitive, primals: Any, tangents: Any, *, terms: Terms, gated: bool, **geometry: int) -> Any:
-    """Each term is replaced by one for each of its factors that changes."""
+    """Each term gives one for each of its factors that has a tangent."""
     out = primitive.bind(*primals, terms=terms, gated=gated, **geometry)
     fixed, moving = _factors(primals, terms, gated), _factors(tangents, terms, gated)
     images, kernels, matrices = ([*fixed[kind], *moving[kind]] for kind in range(3))
-    changed = [
-        Term(*(number + len(fixed[kind]) * (kind == changing) for kind, number in enumerate(term)))
+    tangent_terms = [
+        Term(*(number + len(fixed[kind]) * (kind == active) for kind, number in enumerate(term)))
         for term in terms
-        for changing in range(3)
-        if not isinstance(moving[changing][term[changing]], Zero)
+        for active in range(3)
+        if not isinstance(moving[active][term[active]], Zero)
     ]
-    if not changed:
-        return out, no_change(out)
-    return out, _bind(primitive, Factors(images, kernels, matrices, fixed.gate), tuple(changed), **geometry)
+    if not tangent_terms:
+        return out, zero_tangent(out)
+    return out, _bind(primitive, Factors(images, kernels, matrices, fixed.gate), tuple(tangent_terms), **geometry)
 
 
 def _pull_jvp(primals: Any, tangents: Any, **geometry: int) -> Any:
@@ -228,7 +228,7 @@ def _pull_jvp(primals: Any, tangents: Any, **geometry: int) -> Any:
     open_where = gate[0] if gate else None
     height, width = x.shape[2:4]
     both = Factors([y, of_y], [kernels, of_kernels], [matrices, of_matrices], open_where)
-    terms = tuple(changed for changed, change in zip(CHANGES, (of_y, of_kernels, of_matrices)) if change is not None)
+    terms = tuple(term for term, tangent in zip(TANGENT_TERMS, (of_y, of_kernels, of_matrices)) if tangent is not None)
     mixing = [(a, b) for a, b in ((of_y, matrices), (y, of_matrices)) if a is not None and b is not None]
     to_kernels, to_matrices = [], []
     if mixing:
@@ -241,12 +241,12 @@ def _pull_jvp(primals: Any, tangents: Any, **geometry: int) -> Any:
         to_matrices.append(_of_matrices(x, of_kernels, y, open_where, **geometry))
     if of_y is not None:
         to_matrices.append(_of_matrices(x, kernels, of_y, open_where, **geometry))
-    changes = [
+    out_tangents = [
         _bind(separable_back_p, both, terms, height=height, width=width, **geometry) if terms else None,
         _sum(to_kernels) if to_kernels else None,
         _sum(to_matrices) if to_matrices else None,
     ]
-    return outs, [no_change(out) if change is None else change for out, change in zip(outs, changes)]
+    return outs, [zero_tangent(out) if tangent is None else tangent for out, tangent in zip(outs, out_tangents)]
 
 
 def _unknown(values: Sequence[Any]) -> list[int]:
@@ -290,15 +290,15 @@ def _separable_transpose(ct: Any, *operands: Any, terms: Terms, gated: bool, **g
 
 
 def _one_product(terms: Terms, unknown: Sequence[Sequence[int]]) -> Term | None:
-    """The known factors of a product of which the terms are the whole change: those of (dx, k, w), (x, dk, w), (x, k, dw)."""
+    """The known factors of a product whose tangent the terms are, (dx, k, w), (x, dk, w) and (x, k, dw); None for other terms."""
     if len(terms) != 3 or any(len(numbers) != 1 for numbers in unknown):
         return None
     known: list[set[int]] = [{term[kind] for term in terms} - set(unknown[kind]) for kind in range(3)]
     if any(len(numbers) != 1 for numbers in known):
         return None
     product = Term(*(numbers.pop() for numbers in known))
-    wanted = {Term(*(unknown[kind][0] if kind == n else product[kind] for kind in range(3))) for n in range(3)}
-    return product if set(terms) == wanted else None
+    expected = {Term(*(unknown[kind][0] if kind == n else product[kind] for kind in range(3))) for n in range(3)}
+    return product if set(terms) == expected else None
 
 
 def _pull(x: Any, kernels: Any, matrices: Any, y: Any, gate: Any, **geometry: int) -> Any:
@@ -331,7 +331,7 @@ def _back_transpose(
 def _pull_transpose(cts: Any, x: Any, kernels: Any, matrices: Any, y: Any, *gate: Any, **geometry: int) -> Any:
     """In y alone, in which all three results are linear."""
     factors = Factors([x, cts[0]], [kernels, cts[1]], [matrices, cts[2]], gate[0] if gate else None)
-    terms = tuple(changed for changed, ct in zip(CHANGES, cts) if not isinstance(ct, Zero))
+    terms = tuple(term for term, ct in zip(TANGENT_TERMS, cts) if not isinstance(ct, Zero))
     of_y = _bind(separable_p, factors, terms, **geometry) if terms else Zero(y.aval)
     return [None, None, None, of_y, *[None] * len(gate)]
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jdarts import native
 from jdarts.xla.batching import define_batching
 from jdarts.xla.jax_compat import Primitive, Zero, instantiate_zeros, primitive_jvps, primitive_transposes
-from jdarts.xla.tangents import define_jvp_by, no_change
+from jdarts.xla.tangents import define_jvp_by, zero_tangent
 
 losses_p = Primitive("word_losses")
 tangent_p = Primitive("word_losses_tangent")
@@ -39,9 +39,9 @@ def _losses_jvp(primals: Any, tangents: Any) -> Any:
     of_logits, of_bias, _ = tangents
     losses, probabilities = losses_p.bind(*primals)
     if isinstance(of_logits, Zero) and isinstance(of_bias, Zero):
-        return [losses, probabilities], [no_change(losses), no_change(probabilities)]
-    moving = instantiate_zeros(of_logits), instantiate_zeros(of_bias)
-    return [losses, probabilities], tangent_p.bind(*moving, probabilities, primals[2])
+        return [losses, probabilities], [zero_tangent(losses), zero_tangent(probabilities)]
+    in_tangents = instantiate_zeros(of_logits), instantiate_zeros(of_bias)
+    return [losses, probabilities], tangent_p.bind(*in_tangents, probabilities, primals[2])
 
 
 def _tangent_transpose(cotangents: Any, logits: Any, bias: Any, probabilities: Any, targets: Any) -> Any:
@@ -68,15 +68,15 @@ def _pull_jvp(primals: Any, tangents: Any) -> Any:
     if not isinstance(of_cotangents, Zero):
         terms.append(pull_p.bind(probabilities, of_cotangents, targets))
     if not terms:
-        return results, list(map(no_change, results))
+        return results, list(map(zero_tangent, results))
     return results, [sum(parts[1:], parts[0]) for parts in zip(*terms)]
 
 
 def _pull_transpose(given: Any, probabilities: Any, cotangents: Any, targets: Any) -> Any:
     del cotangents
     of_logits, of_bias = map(instantiate_zeros, given)
-    moved = _minus_target(probabilities, targets)
-    return None, jnp.sum((of_logits + of_bias[None, None]) * moved, axis=-1), None
+    gradients = _minus_target(probabilities, targets)
+    return None, jnp.sum((of_logits + of_bias[None, None]) * gradients, axis=-1), None
 
 
 def _is_target(probabilities: jax.Array, targets: jax.Array) -> jax.Array:
@@ -98,10 +98,10 @@ def _losses_in_jnp(logits: jax.Array, bias: jax.Array, targets: jax.Array) -> li
 def _tangent_in_jnp(
     logits: jax.Array, bias: jax.Array, probabilities: jax.Array, targets: jax.Array
 ) -> list[jax.Array]:
-    changes = logits + bias[None, None]
-    mean = jnp.sum(probabilities * changes, axis=-1)
-    chosen = jnp.sum(jnp.where(_is_target(changes, targets), changes, jnp.zeros_like(changes)), axis=-1)
-    return [mean - chosen, probabilities * (changes - mean[..., None])]
+    tangents = logits + bias[None, None]
+    mean = jnp.sum(probabilities * tangents, axis=-1)
+    chosen = jnp.sum(jnp.where(_is_target(tangents, targets), tangents, jnp.zeros_like(tangents)), axis=-1)
+    return [mean - chosen, probabilities * (tangents - mean[..., None])]
 
 
 def _pull_in_jnp(probabilities: jax.Array, cotangents: jax.Array, targets: jax.Array) -> list[jax.Array]:

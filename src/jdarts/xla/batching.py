@@ -1,4 +1,4 @@
-"""Batching rules: a vmapped axis joins an axis that an array has anyway, so that a batched primitive stays a single call."""
+"""Batching rules: a vmapped axis joins another axis of the array, so that a batched primitive stays a single call."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ def axis_size(operands: Sequence[Any], axes: Sequence[int | None]) -> int:
 
 
 def axis_first(a: Any, mapped: int | None, count: int) -> jax.Array:
-    """The array with its vmapped axis first; repeated so often where it has none."""
+    """The array with its vmapped axis first; repeated `count` times if it has none."""
     return jnp.broadcast_to(a, (count, *a.shape)) if mapped is None else jnp.moveaxis(a, mapped, 0)
 
 
 def map_in_turn(bind: Callable[..., Any], operands: Sequence[Any], axes: Sequence[int | None]) -> Any:
-    """Binds a primitive for one element of the vmapped axis after the other, where each has work enough for all cores.
+    """Binds a primitive for the elements of the vmapped axis one after another, for primitives that keep all cores busy.
 
     The axis is the first one of the results.
     """
@@ -31,7 +31,7 @@ def map_in_turn(bind: Callable[..., Any], operands: Sequence[Any], axes: Sequenc
 
 
 def define_batching(primitive: Primitive, rule: Callable[..., tuple[Any, Any]]) -> None:
-    """Batches a primitive by a rule for a vmapped axis of length 1 or more; along one of length 0 the results are empty.
+    """Batches a primitive by a rule for a vmapped axis of length 1 or more; for one of length 0 the results are empty.
 
     Args:
       primitive: the primitive.
@@ -80,5 +80,5 @@ def merge_axis(a: Any, mapped: int | None, count: int, axis: int) -> jax.Array:
 
 
 def split_axis(a: jax.Array, count: int, axis: int) -> jax.Array:
-    """`merge_axis`, taken back: the vmapped axis is axis number `axis` of the result."""
+    """Reverses `merge_axis`: the vmapped axis is axis number `axis` of the result."""
     return a.reshape(*a.shape[:axis], count, a.shape[axis] // count, *a.shape[axis + 1 :])

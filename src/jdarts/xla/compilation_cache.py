@@ -1,6 +1,6 @@
-"""Checks the programs that JAX keeps in a folder: one that is damaged is removed, so that JAX puts a new one in its place.
+"""Checks the programs in JAX's compilation cache, and removes damaged ones, so that JAX replaces them.
 
-JAX itself keeps what it cannot read, and compiles again at each start.
+Without this, JAX keeps a damaged program and compiles it again at each start.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class CheckedPrograms(CacheInterface):
         self._path = folder_of_programs(store)
 
     def get(self, key: str) -> bytes | None:
-        """The program of a key; None where there is none, and where it is damaged, which removes it."""
+        """The program of a key; None if there is none, or if it is damaged, in which case it is removed."""
         try:
             content = self._store.get(key)
         except OSError as error:
@@ -43,11 +43,11 @@ class CheckedPrograms(CacheInterface):
         return None
 
     def put(self, key: str, value: bytes) -> None:
-        """Keeps a program; one that another process has kept meanwhile stays, with its checksum."""
+        """Stores a program, unless another process has stored it meanwhile."""
         if self._program(key).exists():
             return
         self._store.put(key, value)
-        # Written without more ado, since there are thousands: one that is cut costs a compilation and nothing else.
+        # Not written atomically, since there are thousands: a truncated one costs one compilation.
         with contextlib.suppress(OSError):
             self._checksum(key).write_text(_sha256(value))
 
@@ -56,7 +56,7 @@ class CheckedPrograms(CacheInterface):
             expected = self._checksum(key).read_text()
         except (OSError, UnicodeDecodeError):
             return _unreadable(content)
-        return None if expected == _sha256(content) else "its checksum is another"
+        return None if expected == _sha256(content) else "its checksum differs"
 
     def _program(self, key: str) -> Path:
         return self._path / f"{key}-cache"
@@ -66,7 +66,7 @@ class CheckedPrograms(CacheInterface):
 
 
 def check_kept_programs() -> None:
-    """Lets JAX check every program that it takes from the folder of compiled programs, now and later."""
+    """Makes JAX check every program that it reads from its compilation cache, now and later."""
     wrap_compilation_cache(_checked)
 
 
@@ -79,7 +79,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _unreadable(content: bytes) -> str | None:
-    """Why a program without a checksum cannot be read: one of other programs, or of a process that was killed."""
+    """Why a program without a checksum, as other programs or a killed process leave it, cannot be read; None if it can."""
     try:
         size = program_size(content)
     except UNREADABLE_PROGRAM as error:

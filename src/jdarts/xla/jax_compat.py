@@ -1,7 +1,7 @@
 """Every name of JAX that JAX's compatibility policy does not cover; no other file imports one.
 
 The policy (https://docs.jax.dev/en/latest/api_compatibility.html) leaves out `jax._src`, `jax.core`, `jax.interpreters`,
-`jax.experimental`, `jax.extend`, `jax.lib` and `jax.example_libraries`: a release may rename or remove what is there. Every name
+`jax.experimental`, `jax.extend`, `jax.lib` and `jax.example_libraries`: a release may rename or remove their names. Every name
 below is in 0.10.1 and in 0.12.0.1; a comment says what differs.
 """
 
@@ -75,7 +75,7 @@ __all__ = [
 # JAX compresses programs with the package `zstandard`, or with `compression.zstd` of Python 3.14, where it has one of them.
 _ZSTANDARD = (getattr(compilation_cache, name, None) for name in ("zstd", "zstandard"))
 #: The level of XLA's log at which nothing but the end of the process is written. JAX sets the level at its import, by the
-#: environment's TF_CPP_MIN_LOG_LEVEL, which has a value from then on.
+#: environment's TF_CPP_MIN_LOG_LEVEL, which always has a value after that.
 _FATAL = 3
 #: What reading a damaged program raises.
 UNREADABLE_PROGRAM = (zlib.error, EOFError, ValueError, *(package.ZstdError for package in _ZSTANDARD if package))
@@ -100,13 +100,13 @@ def wrap_compilation_cache(wrap: Callable[[CacheInterface], CacheInterface]) -> 
     """Puts a store around JAX's own store of compiled programs: the one in use, and those that JAX opens later.
 
     Args:
-      wrap: gives the store that takes the place of one; it may be given a store that it gave before.
+      wrap: from a store to its replacement; it may get a store that it has returned before.
     """
     make = compilation_cache.get_file_cache
 
     def make_wrapped(path: str) -> tuple[CacheInterface, str] | None:
-        made = make(path)
-        return made if made is None else (wrap(made[0]), made[1])
+        opened = make(path)
+        return opened if opened is None else (wrap(opened[0]), opened[1])
 
     compilation_cache.get_file_cache = make_wrapped
     if compilation_cache._cache is not None:
@@ -116,8 +116,8 @@ def wrap_compilation_cache(wrap: Callable[[CacheInterface], CacheInterface]) -> 
 def silence_loading_of_programs() -> None:
     """Keeps XLA's log quiet while JAX loads a program for CPUs from its compilation cache, and at no other time.
 
-    In 0.10.1 XLA logs at great length that a program does not fit the very machine that compiled it (openxla/xla#44565);
-    0.12.0.1 does not. What goes wrong there raises an error, which JAX reports.
+    In 0.10.1 XLA logs long and wrong warnings that a program does not fit the machine that compiled it (openxla/xla#44565);
+    0.12.0.1 does not. A real failure raises an error, which JAX reports.
     """
     load = compilation_cache.get_executable_and_time
     if hasattr(load, "__wrapped__"):
@@ -137,7 +137,7 @@ def silence_loading_of_programs() -> None:
 
 
 def reset_compilation_cache() -> None:
-    """Lets JAX open its store of compiled programs again."""
+    """Makes JAX open its store of compiled programs again."""
     compilation_cache.reset_cache()
 
 
@@ -154,12 +154,12 @@ def is_for_export(context: LoweringRuleContext) -> bool:
 def define_dead_code_rule(
     primitive: Primitive, rule: Callable[[Sequence[bool], JaxprEqn], tuple[list[bool], JaxprEqn | None]]
 ) -> None:
-    """Says what JAX leaves of an equation when it takes out of a program what nobody reads.
+    """Defines what JAX keeps of an equation when it removes dead code.
 
     Args:
       primitive: the equation's primitive.
-      rule: is given which results are read, and the equation; returns which operands are read, and the equation that takes its
-        place, None where it is left out.
+      rule: `(which results are read, the equation) -> (which operands are read, the equation that replaces it)`; None removes
+        the equation.
     """
-    # In 0.12.0.1 a rule is given one argument more between the two.
+    # In 0.12.0.1 a rule gets one more argument between the two.
     dce_rules[primitive] = lambda used, *others: rule(used, others[-1])

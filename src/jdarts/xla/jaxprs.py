@@ -1,4 +1,4 @@
-"""What a traced function holds."""
+"""Questions about traced functions."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from jdarts.xla.jax_compat import Jaxpr, JaxprEqn, jaxprs_in_params
 
 
 def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """The equations of a traced function, and those of all that it calls, loops over and chooses from."""
+    """The equations of a traced function, and those of all functions that it calls, in loops and conditionals too."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):
@@ -17,13 +17,13 @@ def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
 
 
 def has_forward_mode(function: Callable, *args: Any) -> bool:
-    """Whether nothing in a function has a derivative that is written for reverse mode alone (`jax.custom_vjp`).
+    """Whether a function has a forward mode: nothing in it is a `jax.custom_vjp`, which is for reverse mode alone.
 
     The function is traced, not run.
 
     Args:
       function: a function of pytrees of arrays.
-      *args: what it is given.
+      *args: its arguments.
     """
     traced = jax.make_jaxpr(function)(*args).jaxpr
     return not any("custom_vjp" in equation.primitive.name for equation in equations(traced))

@@ -1,7 +1,7 @@
-"""Outlined calls: parts of a large step that are traced once, and that XLA compiles for CPUs to a graph each.
+"""Outlined calls: parts of a large step that are traced once, and that XLA compiles to separate graphs for CPUs.
 
-A program for CPUs is a list of kernels, and loading it takes time with the square of the list's length, since XLA compares every
-kernel with every earlier one of its list. A call that XLA does not inline has a list of its own.
+A program for CPUs is a list of kernels, and loading it takes time that grows with the square of the list's length, since XLA
+compares every kernel with every earlier one in the list. A call that XLA does not inline has a separate list.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def outlined(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
 
     def call(*operands: Any) -> Any:
         leaves, structure = jax.tree.flatten(compiled(*operands))
-        # On one result, XLA's attribute is an attribute of the call that makes it.
+        # XLA takes the attribute of one result as an attribute of the call.
         marked = [set_xla_metadata(leaf, inlineable="false") for leaf in leaves[:1]]
         return jax.tree.unflatten(structure, [*marked, *leaves[1:]])
 

@@ -8,8 +8,8 @@ import jax
 from jdarts.xla.jax_compat import Primitive, Zero, primitive_jvps
 
 
-def no_change(out: Any) -> Zero:
-    """The tangent of a result that does not change."""
+def zero_tangent(out: Any) -> Zero:
+    """The zero tangent of a result."""
     return Zero(jax.typeof(out).to_tangent_aval())
 
 
@@ -22,13 +22,13 @@ def define_jvp_by(primitive: Primitive, function: Callable[..., Any]) -> None:
     """
 
     def jvp(primals: Any, tangents: Any, **params: Any) -> Any:
-        moving = [n for n, tangent in enumerate(tangents) if not isinstance(tangent, Zero)]
+        active = [n for n, tangent in enumerate(tangents) if not isinstance(tangent, Zero)]
 
-        def of_moving(*arguments: Any) -> Any:
-            known = dict(zip(moving, arguments))
+        def of_active(*arguments: Any) -> Any:
+            known = dict(zip(active, arguments))
             return function(*(known.get(n, primal) for n, primal in enumerate(primals)), **params)
 
-        _, changes = jax.jvp(of_moving, [primals[n] for n in moving], [tangents[n] for n in moving])
-        return primitive.bind(*primals, **params), changes
+        _, out_tangents = jax.jvp(of_active, [primals[n] for n in active], [tangents[n] for n in active])
+        return primitive.bind(*primals, **params), out_tangents
 
     primitive_jvps[primitive] = jvp

@@ -1,6 +1,6 @@
-"""Arithmetic of whole pytrees. Large ones are computed with as one vector, where leaf by leaf would be hundreds of kernels.
+"""Arithmetic on whole pytrees. Large ones are handled as one vector; leaf by leaf, they would be hundreds of kernels.
 
-XLA compiles every such kernel, repeats a sum of scalars in each of those that use it, and takes time with the square of
+XLA compiles every such kernel, repeats a sum of scalars in each kernel that uses it, and takes time that grows with the square of
 their number to compile a program and to load it from a cache.
 """
 
@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from jdarts.xla.leaves import join_leaves, split_leaves
 
-#: A pytree of so many leaves is large.
+#: A pytree of this many leaves or more is large.
 MANY = 64
 
 
@@ -31,11 +31,11 @@ def sum_of_squares(tree: Any) -> jax.Array:
 
 def all_finite(tree: Any) -> jax.Array:
     """Whether no entry of any leaf is NaN or infinite; bool `[]`."""
-    of_a_type: dict[Any, list[Any]] = {}
+    by_type: dict[Any, list[Any]] = {}
     for leaf in jax.tree.leaves(tree):
-        of_a_type.setdefault(jnp.result_type(leaf), []).append(leaf)
-    found = [jnp.all(jnp.isfinite(_vector(leaves))) for leaves in of_a_type.values()]
-    return functools.reduce(jnp.logical_and, found, jnp.array(True))
+        by_type.setdefault(jnp.result_type(leaf), []).append(leaf)
+    finite = [jnp.all(jnp.isfinite(_vector(leaves))) for leaves in by_type.values()]
+    return functools.reduce(jnp.logical_and, finite, jnp.array(True))
 
 
 def map_entries(function: Callable[..., jax.Array], tree: Any, *others: Any) -> Any:
@@ -66,10 +66,10 @@ def apply_updates(tree: Any, updates: Any, step: jax.Array | float = 1.0) -> Any
 
 
 def as_vector(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The optimiser of all weights as one vector, where they are a large pytree; the same updates.
+    """An optimiser that handles all weights as one vector if they are a large pytree; its updates are the same.
 
-    Checkpoints hold its state. So that the state's layout depends on the types of the weights alone, it is that of one vector
-    for every pytree of one type, large or not.
+    Checkpoints hold its state. If all weights have one type, the state has the layout for one vector, large pytree or not: the
+    layout depends on the types alone.
 
     Args:
       optimizer: treats all entries of the weights alike, wherever they are.
@@ -84,7 +84,7 @@ def as_vector(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
             return _tree(vector, updates), state
         if not _has_one_type(updates):
             return optimizer.update(updates, state, params)
-        # The state of a tree has a tree wherever that of a vector has a vector.
+        # The state for a tree has trees where that for a vector has vectors.
         of_leaves = jax.eval_shape(optimizer.init, updates)
         updates, found = optimizer.update(updates, jax.tree.map(_like, state, of_leaves), params)
         return updates, jax.tree.map(lambda old, new: new if _is_same(old, new) else _vector(new), state, found)
@@ -92,8 +92,8 @@ def as_vector(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     return optax.GradientTransformation(init, update)
 
 
-def _like(entry: jax.Array, wanted: Any) -> Any:
-    return entry if _is_same(entry, wanted) else _tree(entry, wanted)
+def _like(entry: jax.Array, target: Any) -> Any:
+    return entry if _is_same(entry, target) else _tree(entry, target)
 
 
 def _is_same(entry: jax.Array, other: Any) -> bool:

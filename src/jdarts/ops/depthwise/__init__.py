@@ -16,12 +16,12 @@ def depthwise_conv(
     dilation: int = 1,
     rectified: bool = False,
 ) -> jax.Array:
-    """Convolve every source with each of its kernels, channel by channel.
+    """Convolves every source with each of its kernels, channel by channel.
 
     y[s, t] is the depthwise cross-correlation of x[s] with kernels[s, t], with zeros for dilation·(k-1)/2
     pixels around the image on every side (PyTorch's padding; XLA's "SAME" differs at stride 2).
 
-    On a CPU, for float32 and float64, a C++ kernel computes it: built at first use with the machine's C++
+    On a CPU, for float32 and float64, a C++ kernel computes it: built on first use by the machine's C++
     compiler (`$CXX`, or c++, g++, clang++) and cached in `$XDG_CACHE_HOME/jdarts` (`~/.cache/jdarts`).
     Without a compiler, for other types, on other backends, or with `JDARTS_NATIVE=0` in the environment
     when a function is lowered, XLA's grouped convolution does.
@@ -31,7 +31,7 @@ def depthwise_conv(
         kernels: [S, T, k, k, C], k odd, of the same floating type as x.
         stride: 1 or 2.
         dilation: 1 or 2.
-        rectified: Whether the ReLU of x is convolved; it costs no memory and next to no time of its own.
+        rectified: Whether the ReLU of x is convolved; it costs no memory and next to no time.
 
     Returns:
         y [S, T, B, H', W', C] with H' = ceil(H / stride), W' = ceil(W / stride).

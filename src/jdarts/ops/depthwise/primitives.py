@@ -6,9 +6,9 @@ Each is the transpose of the others, so that every order and mode of differentia
     input gradient   X(y, k) → x    transposes: F(x, k) in y, K(x, y) in k
     kernel gradient  K(x, y) → k    transposes: X(y, k) in x, F(x, k) in y
 
-The first two add up several terms, images with kernels of their own: the change of a convolution, F(dx, k) + F(x, dk), is one
-call that writes its maps once. Each may have a gate g of the shape of x, a constant to differentiation: x stands for 0 where
-g is 0 or below. With x itself for a gate, F is the convolution of a ReLU, and the same gate stands in its derivatives.
+The first two add up several terms, each with its images and kernels: the tangent of a convolution, F(dx, k) + F(x, dk), is one
+call that writes its maps once. Each may have a gate g of the shape of x, a constant for derivatives: x counts as 0 where g is 0
+or below. With x itself as the gate, F is the convolution of a ReLU, and its derivatives have the same gate.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from jdarts.errors import InputError
 from jdarts.ops.depthwise import lax_path
 from jdarts.xla.batching import axis_size, define_batching, merge_axis, split_axis
 from jdarts.xla.jax_compat import Primitive, Zero, is_undefined_primal, primitive_jvps, primitive_transposes
-from jdarts.xla.tangents import no_change
+from jdarts.xla.tangents import zero_tangent
 
 forward_p = Primitive("depthwise_conv")
 input_gradient_p = Primitive("depthwise_conv_input_gradient")
@@ -55,7 +55,7 @@ def _bind(primitive: Primitive, firsts: Sequence[Any], seconds: Sequence[Any], g
 
 
 def equally_varying(*operands: Any) -> list[Any]:
-    """Inside `shard_map`, mark all operands as varying over the same mesh axes; `lax` does so by itself."""
+    """Inside `shard_map`, marks all operands as varying over the same mesh axes, as `lax` does for its operations."""
     varying = [jax.typeof(a).mat.varying for a in operands]
     together = frozenset().union(*varying)
     return [jax.lax.pcast(a, tuple(sorted(together - own, key=str)), to="varying") for a, own in zip(operands, varying)]
@@ -71,7 +71,7 @@ def _parts(operands: Sequence[Any], gated: bool) -> tuple[Sequence[Any], Sequenc
 
 
 def _check_geometry(name: str, x: tuple, y: tuple, kernels: tuple, stride: int, dilation: int) -> None:
-    """Refuse shapes that do not belong together."""
+    """Checks that shapes belong together."""
     if stride not in (1, 2) or dilation not in (1, 2):
         raise InputError(f"{name}: stride and dilation must be 1 or 2, got {stride=} and {dilation=}.")
     if len(kernels) != 5 or kernels[2] != kernels[3] or kernels[2] % 2 == 0:
@@ -138,7 +138,7 @@ def _kernel_gradient_check(x: Any, y: Any, gate: Any, *, stride: int, dilation: 
 
 @lru_cache(maxsize=1024)
 def out_avals(function: Callable, operands: tuple[Any, ...], params: tuple[tuple[str, Any], ...]) -> Any:
-    """Shapes, types, shardings and varying mesh axes of what a function makes of operands; each is traced once."""
+    """Shapes, types, shardings and varying mesh axes of a function's results; each function is traced once."""
     return jax.make_jaxpr(partial(function, **dict(params)))(*operands).out_avals
 
 
@@ -159,7 +159,7 @@ def _define_aval(primitive: Primitive, check: Callable, function: Callable) -> N
 
 
 def _open(gate: Any, x: jax.Array) -> jax.Array:
-    """x where the gate is open; a gate that is no number is."""
+    """x where the gate is open, else 0. A gate of NaN is open."""
     return x if gate is None else jnp.where(gate <= 0, jnp.zeros_like(x), x)
 
 
@@ -201,17 +201,17 @@ def _jvp(primitive: Primitive, primals: Any, tangents: Any, *, gated: bool, **pa
         if not any(isinstance(factor, Zero) for factor in pair)
     ]
     if not pairs:
-        return out, no_change(out)
+        return out, zero_tangent(out)
     if primitive is kernel_gradient_p:
-        changes = [_bind(primitive, [a], [b], gate, **params) for a, b in pairs]
-        return out, sum(changes[1:], changes[0])
+        out_tangents = [_bind(primitive, [a], [b], gate, **params) for a, b in pairs]
+        return out, sum(out_tangents[1:], out_tangents[0])
     return out, _bind(primitive, [a for a, _ in pairs], [b for _, b in pairs], gate, **params)
 
 
 def _transpose(
     in_first: Callable, in_second: Callable, ct: Any, *operands: Any, gated: bool, **params: Any
 ) -> list[Any]:
-    """`in_first` and `in_second` are one term's transposes, of its cotangent, both factors and the gate."""
+    """Transposes a sum; `in_first` and `in_second` transpose one term, given its cotangent, both factors and the gate."""
     firsts, seconds, gate = _parts(operands, gated)
 
     def of(term: int, factor: int) -> Any:
@@ -264,10 +264,10 @@ for _primitive, _in_first, _in_second in (
     primitive_transposes[_primitive] = partial(_transpose, _in_first, _in_second)
 
 
-# Batching. The result inherits the images B and the targets T of an operand, unless the function sums over
-# them. A vmapped axis of some operands joins such an inherited axis, if there is one; otherwise the sources S.
+# Batching. The result has the images B and the targets T of an operand, unless the function sums over them. A vmapped
+# axis of some operands joins such a shared axis, if there is one; otherwise the sources S.
 
-# Of each array its axis of images and its axis of targets, if it has one.
+# The axes of images and of targets of each array; None where it has none.
 _AXES: Mapping[str, tuple[int | None, int | None]] = MappingProxyType({"x": (1, None), "k": (None, 1), "y": (2, 1)})
 
 
