@@ -6,9 +6,9 @@ one step of the weight optimiser. With Δ(g) the update that this optimiser make
     w′ = w + Δ(∇w L_train(w, α)),   v = ∂L_val(w′, α)/∂w′,   u = (∂Δ/∂g)ᵀ v,
     d/dα L_val(w′(α), α) = ∂L_val(w′, α)/∂α + ∇²αw L_train(w, α) · u.
 
-`u` is one `jax.vjp` through `optimizer.update`, so momentum, weight decay, clipping and schedules are all differentiated as
-they are; for plain SGD it is −ξv and the formula is the paper's equation 7. The estimators differ in the last product. Of an
-optimiser that reads the value of the loss too, with s the derivative of its update by that value, they add s · ∂αL_train(w, α).
+`u` is one `jax.vjp` through `optimizer.update`, so momentum, weight decay, clipping and schedules are all differentiated; for
+plain SGD it is −ξv and the formula is the paper's equation 7. The estimators differ in the last product. If the optimiser also
+reads the value of the loss, they add s · ∂αL_train(w, α), where s is the derivative of its update by that value.
 """
 
 from jdarts.bilevel.estimators import exact, finite_difference, first_order, unrolled

@@ -31,19 +31,19 @@ def exact(*, virtual_optimizer: optax.GradientTransformation | None = None) -> H
     """The exact hypergradient of one unrolled step, to rounding (paper equation 6, no finite difference).
 
     The product ∇²αw L_train(w, α)·u pushes `u` forward through the training gradient as a function of w. That gradient is
-    computed once: it serves the virtual step too. Where the loss holds a `jax.custom_vjp`, which has no forward mode, the
-    product pulls `u` back through the gradient as a function of α instead: the same, slower.
+    computed once, also for the virtual step. If the loss holds a `jax.custom_vjp`, which has no forward mode, the product pulls
+    `u` back through the gradient as a function of α instead, which is slower and gives the same.
 
     Args:
-      virtual_optimizer: makes the virtual step instead of the weight optimiser. It is given the weight optimiser's state, so
-        the two must have the same state structure: put `optax.identity()` in place of a stage that is to be left out.
+      virtual_optimizer: makes the virtual step instead of the weight optimiser. It gets the weight optimiser's state, so the two
+        must have the same state structure: put `optax.identity()` in place of a stage to leave out.
     """
 
     def estimate(problem: Problem) -> Estimate:
         optimizer = _virtual_optimizer(problem, virtual_optimizer)
         training, product = _signal_and_product(problem, _reads_value(problem, optimizer))
-        look = _look_ahead(problem, training, optimizer)
-        return look.estimate(problem, product(look.direction))
+        virtual = _virtual_step(problem, training, optimizer)
+        return virtual.estimate(problem, product(virtual.direction))
 
     return estimate
 
@@ -77,8 +77,8 @@ def finite_difference(
                 )
         optimizer = _virtual_optimizer(problem, virtual_optimizer)
         training = outlined(partial(_signal, problem.train_loss, _reads_value(problem, optimizer)), problem)
-        look = _look_ahead(problem, training(problem.weights, problem.alphas), optimizer)
-        direction = look.direction.gradient
+        virtual = _virtual_step(problem, training(problem.weights, problem.alphas), optimizer)
+        direction = virtual.direction.gradient
         norm = global_norm(direction)
         vanishes = norm == 0
         scale = epsilon / jnp.where(vanishes, jnp.ones_like(norm), norm)
@@ -88,8 +88,8 @@ def finite_difference(
         def alpha_gradient(step: jax.Array) -> PyTree:
             return by_alphas(apply_updates(problem.weights, direction, step), problem.alphas)
 
-        # Twice, not in a loop: XLA's convolutions are naive inside loops on CPUs. One after the other, by adding 0: they would
-        # not share their memory otherwise.
+        # Two calls, not a loop: XLA's convolutions are slow inside loops on CPUs. Adding 0 orders them, so that they share
+        # their memory.
         plus = alpha_gradient(scale)
         nothing = sum((0 * jnp.sum(leaf).astype(scale.dtype) for leaf in jax.tree.leaves(plus)), jnp.zeros_like(scale))
         implicit = jax.tree.map(
@@ -99,9 +99,9 @@ def finite_difference(
             plus,
             alpha_gradient(nothing - scale),
         )
-        if look.direction.value is not None:
-            implicit = _added(implicit, look.direction.value, by_alphas(problem.weights, problem.alphas))
-        return look.estimate(problem, implicit, {"difference_step": scale})
+        if virtual.direction.value is not None:
+            implicit = _added(implicit, virtual.direction.value, by_alphas(problem.weights, problem.alphas))
+        return virtual.estimate(problem, implicit, {"difference_step": scale})
 
     return estimate
 
@@ -144,7 +144,7 @@ def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation 
         for place, (pull_signal, pull_step) in reversed(list(enumerate(pulls))):
             given = (of_weights, of_state)
             of_signal, of_state, around = pulled_back(pull_step, given)
-            # What leads back to before the first step has no use.
+            # Cotangents of the state before the first step are not used.
             finite &= stays_finite(given, (of_signal, of_state, around) if place else of_signal)
             through, of_alphas = pull_signal(of_signal)
             of_weights = jax.tree.map(jnp.add, around, through)
@@ -160,7 +160,7 @@ def _signal(loss: Callable[[PyTree, PyTree], jax.Array], with_value: bool, weigh
 
 
 def _signal_and_product(problem: Problem, with_value: bool) -> tuple[Signal, Callable[[Signal], PyTree]]:
-    """The training gradient ∇w, and `u ↦ ∇²αw L_train · u`, which goes on from the gradient's passes."""
+    """The training gradient ∇w, and `u ↦ ∇²αw L_train · u`, which reuses the passes of the gradient."""
     if not has_forward_mode(problem.train_loss, problem.weights, problem.alphas):
         signal, pull = jax.vjp(partial(_signal, problem.train_loss, with_value, problem.weights), problem.alphas)
         return signal, lambda direction: pull(direction)[0]
@@ -182,7 +182,7 @@ def _added(tree: PyTree, factor: jax.Array, other: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: a + factor.astype(b.dtype) * b, tree, other)
 
 
-class _LookAhead(NamedTuple):
+class _VirtualStep(NamedTuple):
     """The validation loss at the virtual weights, and its gradients."""
 
     valid_loss: jax.Array
@@ -195,16 +195,16 @@ class _LookAhead(NamedTuple):
         self, problem: Problem, implicit: PyTree, diagnostics: Mapping[str, jax.Array] | None = None
     ) -> Estimate:
         direct, implicit = problem.average((self.direct, implicit))
-        found = {
+        norms = {
             "direct_norm": global_norm(direct),
             "implicit_norm": global_norm(implicit),
             "optimizer_slope_finite": self.slope_finite,
         }
         gradient = jax.tree.map(jnp.add, direct, implicit)
-        return Estimate(gradient, self.valid_loss, self.metrics, {**found, **(diagnostics or {})})
+        return Estimate(gradient, self.valid_loss, self.metrics, {**norms, **(diagnostics or {})})
 
 
-def _look_ahead(problem: Problem, training: Signal, optimizer: optax.GradientTransformation) -> _LookAhead:
+def _virtual_step(problem: Problem, training: Signal, optimizer: optax.GradientTransformation) -> _VirtualStep:
     """Takes the virtual step w′ = w + Δ(g) and pulls the validation gradient at w′ back to `u`."""
 
     def step(signal: Signal) -> PyTree:
@@ -216,7 +216,7 @@ def _look_ahead(problem: Problem, training: Signal, optimizer: optax.GradientTra
     (loss, metrics), (at_weights, direct) = validation(virtual_weights, problem.alphas)
     given = problem.average(at_weights)
     (direction,) = pulled_back(pull_back, given)
-    return _LookAhead(loss, metrics, direct, direction, stays_finite(given, direction))
+    return _VirtualStep(loss, metrics, direct, direction, stays_finite(given, direction))
 
 
 def _reads_value(problem: Problem, optimizer: optax.GradientTransformation) -> bool:

@@ -1,4 +1,4 @@
-"""The bilevel problem of one step, and what an estimator of its hypergradient returns."""
+"""The bilevel problem of one step, and the result of an estimator of its hypergradient."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -26,7 +26,7 @@ class LossFn(Protocol):
 
 
 class Problem(NamedTuple):
-    """One step's problem, as an estimator sees it: batches, keys and model state are bound already.
+    """One step's problem, as an estimator sees it: batches, keys and model state are bound.
 
     Attributes:
       weights: `w`.
@@ -48,7 +48,7 @@ class Problem(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What an estimator returns.
+    """The result of an estimator.
 
     Attributes:
       gradient: estimate of `d/dα L_val(w′(α), α)`, a pytree like the alphas, the mean over devices.

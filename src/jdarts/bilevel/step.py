@@ -1,4 +1,4 @@
-"""One bilevel step as a pure function, and the state that it carries on."""
+"""One bilevel step as a pure function, and its state."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,16 +19,16 @@ from jdarts.xla.trees import all_finite, apply_updates, global_norm
 
 
 class BilevelState(flax.struct.PyTreeNode):
-    """Everything that a search carries from step to step, as one pytree.
+    """Everything that a search passes from step to step, as one pytree.
 
     Attributes:
       step: int32 `[]`, steps taken.
       weights: pytree of network weights `w`.
       alphas: pytree of architecture parameters `α`.
-      model_state: pytree that the loss carries along without a gradient (running statistics); `()` if there is none.
+      model_state: pytree that the loss updates without a gradient (running statistics); `()` if there is none.
       weight_opt_state: state of the weight optimiser.
       alpha_opt_state: state of the alpha optimiser.
-      key: the run's PRNG key; step `i` draws from `fold_in(key, i)`, so nothing depends on how often a process started.
+      key: the run's PRNG key; step `i` draws from `fold_in(key, i)`, so interrupting and resuming the run changes nothing.
     """
 
     step: jax.Array
@@ -55,12 +55,12 @@ def init_state(
       key: the run's PRNG key, typed (`jax.random.key`) or raw.
       weights: pytree of floating-point arrays.
       alphas: pytree of floating-point arrays, none of them among the weights.
-      model_state: pytree that the loss carries along without a gradient.
+      model_state: pytree that the loss updates without a gradient.
       weight_optimizer: minimises the training loss.
       alpha_optimizer: minimises the validation loss.
 
     Raises:
-      InputError: weights or alphas hold something that no gradient can move, or an optimiser does not fit them.
+      InputError: weights or alphas hold something that has no gradient, or an optimiser does not fit them.
     """
     for name, tree in (("weights", weights), ("alphas", alphas)):
         for path, leaf in jax.tree.leaves_with_path(tree):
@@ -93,7 +93,7 @@ def _opt_state(optimizer: optax.GradientTransformation, params: PyTree, whose: s
 
 
 def _separate(tree: PyTree) -> PyTree:
-    """The same arrays, none of them twice: a step that is given the state to keep (`donate_argnums`) writes over each once."""
+    """The same arrays, none of them twice: a step to which the state is donated (`donate_argnums`) overwrites each once."""
     seen: set[int] = set()
 
     def own(leaf: Any) -> Any:
@@ -109,7 +109,7 @@ def _separate(tree: PyTree) -> PyTree:
 
 
 def _place(array: jax.Array) -> int:
-    """Where the numbers of an array are; of one that is traced or spread over devices, which object it is."""
+    """The address of an array's numbers; for an array that is traced or spread over devices, that of the object."""
     if isinstance(array, Tracer) or len(array.devices()) > 1 or jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         return id(array)
     return array.unsafe_buffer_pointer()
@@ -129,16 +129,16 @@ def bilevel_step(
     """One step of DARTS: α from the validation batch, then w from the training batch at the new α (paper algorithm 1).
 
     Pure: wrap it in `jax.jit`, `vmap`, `pmap`, `shard_map` or `scan` as you like. Every pass on the training batch uses one
-    key, so noise in the loss is the same in all of them; on several devices each has noise of its own. The model state that is
-    kept is that of the weight step; what the other passes make of it is dropped.
+    key, so noise in the loss is the same in all of them, and differs between devices. The new model state is that of the weight
+    step; those of the other passes are dropped.
 
     Args:
       state: the state; not changed.
       train_batch: pytree given to `loss_fn` for the training loss.
       valid_batch: pytree given to `loss_fn` for the validation loss.
       loss_fn: `(weights, alphas, model_state, batch, key) -> (loss, (model_state, metrics))`.
-      weight_optimizer: the optimiser that `init_state` was given.
-      alpha_optimizer: the optimiser that `init_state` was given.
+      weight_optimizer: as for `init_state`.
+      alpha_optimizer: as for `init_state`.
       hypergradient: `first_order()`, `finite_difference()`, `exact()` (the default) or `unrolled()`, or your own function
         from a `Problem` to an `Estimate`.
       axis_name: the mapped axis under `pmap` or `shard_map(..., check_vma=False)`: losses, gradients, products, metrics and
@@ -148,15 +148,15 @@ def bilevel_step(
       The new state, and metrics: `train/loss` (at the new α, before the weight step), `valid/loss` (at w′),
       `weights/gradient_norm`, `hypergradient/norm`, `hypergradient/finite` (False where an entry of the hypergradient is NaN or
       infinite), the estimator's own under `hypergradient/…`, and those of `loss_fn` under `train/…` and `valid/…`. Estimators
-      that look ahead give `hypergradient/optimizer_slope_finite`, which is False where it is the derivative of the weight
-      optimiser's update that is not finite.
+      that make a virtual step give `hypergradient/optimizer_slope_finite`: False if the derivative of the weight optimiser's
+      update is not finite.
 
     Raises:
-      InputError: `loss_fn` does not return what it must, a virtual optimiser's state does not fit, or an optimiser asks for
-        what is not there. The optimisers are given value and gradient of their loss, the weights' one in its own step the loss
-        as a function of the weights too (`value_fn`).
+      InputError: `loss_fn` returns something else, a virtual optimiser's state does not fit, or an optimiser needs other
+        arguments than there are: value and gradient of its loss, and for the weight optimiser in the weight step also the loss as
+        a function of the weights (`value_fn`).
     """
-    # Noise in the loss, such as dropout, is each device's own.
+    # Noise in the loss, such as dropout, differs between devices.
     step_key = device_key(jax.random.fold_in(state.key, state.step), axis_name)
     train_key, valid_key = jax.random.split(step_key)
 
@@ -180,9 +180,9 @@ def bilevel_step(
         average=average,
     )
     estimate = (exact() if hypergradient is None else hypergradient)(problem)
-    of_alphas = Signal(estimate.gradient, average(estimate.valid_loss))
+    alpha_signal = Signal(estimate.gradient, average(estimate.valid_loss))
     updates, alpha_opt_state = make_update(
-        alpha_optimizer, of_alphas, state.alpha_opt_state, state.alphas, whose="alpha"
+        alpha_optimizer, alpha_signal, state.alpha_opt_state, state.alphas, whose="alpha"
     )
     alphas = apply_updates(state.alphas, updates)
 
@@ -228,7 +228,7 @@ def _checked_loss(result: Any) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
     except (TypeError, ValueError):
         raise InputError(
             f"loss_fn returned {type(result).__name__}; it must return (loss, (model_state, metrics)), with () and {{}} "
-            "where there are none"
+            "for none"
         ) from None
     if not isinstance(metrics, Mapping):
         raise InputError(f"loss_fn returned metrics of type {type(metrics).__name__}; they must be a dict")

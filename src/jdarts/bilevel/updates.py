@@ -17,7 +17,7 @@ PyTree = Any
 
 
 class Signal(NamedTuple):
-    """What an optimiser makes an update from.
+    """The inputs of an optimiser's update.
 
     Attributes:
       gradient: of the loss, a pytree like the parameters.
@@ -39,19 +39,19 @@ def make_update(
 ) -> tuple[PyTree, optax.OptState]:
     """The update that an optimiser makes, and its new state.
 
-    Optimisers with extra arguments (`optax.GradientTransformationExtraArgs`) are given the value of the loss, if there is one,
-    the gradient, and the functions.
+    Optimisers with extra arguments (`optax.GradientTransformationExtraArgs`) get the value of the loss, if there is one, the
+    gradient, and the functions.
 
     Args:
       optimizer: the optimiser.
       signal: gradient and value of the loss.
       opt_state: the optimiser's state.
-      params: what is updated.
+      params: the parameters to update.
       whose: "weight" or "alpha", for messages.
       **functions: losses as functions of the parameters, by the names of optax's arguments.
 
     Raises:
-      InputError: the optimiser asks for what is not there.
+      InputError: the optimiser needs other arguments.
     """
     extras = {"grad": signal.gradient, **functions}
     if signal.value is not None:
@@ -67,7 +67,7 @@ def make_update(
 
 
 def reads_value(optimizer: optax.GradientTransformation, opt_state: optax.OptState, params: PyTree) -> bool:
-    """Whether the updates of an optimiser depend on the value of the loss, and not on its gradient alone."""
+    """Whether the updates of an optimiser depend on the value of the loss, not only on its gradient."""
     if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
         return False
     value = jax.ShapeDtypeStruct((), jnp.result_type(jax.tree.leaves(params)[0]))
@@ -81,16 +81,16 @@ def reads_value(optimizer: optax.GradientTransformation, opt_state: optax.OptSta
 def pulled_back(pull: Callable[..., Any], cotangents: PyTree) -> Any:
     """Cotangents through an update, in which 0 times a slope that is not finite is 0.
 
-    In the reverse mode of JAX 0 · ∞ is NaN. An optimiser meets it in the branch of a `where` that it does not take (the first
-    steps of `optax.radam`) and at the square root of 0 (`optax.adam` at a gradient of 0). The slopes are numbers that `pull`
-    holds. Those that are not finite become 0, and then a huge number: where the result stays, they count for nothing.
+    In the reverse mode of JAX 0 · ∞ is NaN. It occurs in the branch of a `where` that an optimiser does not take (the first steps
+    of `optax.radam`) and at the square root of 0 (`optax.adam` at a gradient of 0). `pull` holds the slopes. Those that are not
+    finite are replaced by 0, and in a second computation by a huge number: if both results agree, these slopes do not matter.
 
     Args:
       pull: the second result of `jax.vjp`.
       cotangents: of the results of the function.
 
     Returns:
-      The cotangents of the arguments, NaN where a slope that is not finite counts.
+      The cotangents of the arguments, NaN where a slope that is not finite matters.
 
     Raises:
       InputError: the function has no reverse mode.
@@ -113,7 +113,7 @@ def pulled_back(pull: Callable[..., Any], cotangents: PyTree) -> Any:
         return jnp.where(same, a, jnp.full_like(a, jnp.nan))
 
     try:
-        # Numbers of each leaf's own, so that no two cancel.
+        # A different number for each leaf, so that no two cancel.
         first, second = with_slopes(lambda *_: 0.0), with_slopes(lambda place, largest: largest**0.5 / (1 + place))
     except ValueError as error:
         raise InputError(
@@ -129,7 +129,7 @@ def pulled_back(pull: Callable[..., Any], cotangents: PyTree) -> Any:
 
 
 def stays_finite(given: PyTree, pulled: PyTree) -> jax.Array:
-    """Whether what was pulled back is finite, if what was given is; bool `[]`."""
+    """Whether the cotangents that were pulled back are finite, if the given ones are; bool `[]`."""
     before, after = ([leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)] for tree in (given, pulled))
     return all_finite(after) | ~all_finite(before)
 
@@ -142,7 +142,7 @@ def no_cotangents(tree: PyTree) -> PyTree:
 
 
 def _accepted(update: Callable[..., Any], extras: dict[str, Any]) -> dict[str, Any]:
-    """The extra arguments that a function has places for."""
+    """The extra arguments that a function has parameters for."""
     parameters = inspect.signature(update).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return extras
