@@ -212,13 +212,13 @@ def test_find_says_what_is_missing(folder, tmp_path):
     with pytest.raises(InputError, match="holds no complete checkpoint; a search writes one at the end of each epoch"):
         checkpoint.find(tmp_path / "empty", [])
     (folder / "step_00000010" / checkpoint.RECORD).write_text(json.dumps({}))
-    with pytest.raises(InputError, match=r"step_00000010 is damaged \(record.json is not as it was written\)"):
+    with pytest.raises(InputError, match=r"step_00000010 is damaged \(record.json has changed since it was written\)"):
         checkpoint.find(folder / "step_00000010", [])
 
 
 def test_a_file_in_the_place_of_the_checkpoints_is_an_input_error(tmp_path):
     (tmp_path / "checkpoints").write_text("")
-    with pytest.raises(InputError, match="checkpoints is a file, and checkpoints lie in a folder of this name"):
+    with pytest.raises(InputError, match="checkpoints is a file, but checkpoints need a folder of this name"):
         checkpoint.newest(tmp_path / "checkpoints", [])
 
 

@@ -67,13 +67,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(undisturbed, d
     (last / checkpoint.RECORD).write_text("{}")
     code, out, err = derive(folder)
     assert code == 0
-    assert err == f"skipped: checkpoint {last} is damaged (record.json is not as it was written)\n"
+    assert err == f"skipped: checkpoint {last} is damaged (record.json has changed since it was written)\n"
     assert parse_genotype(out) == parse_genotype((undisturbed / "genotypes/epoch_001.json").read_text())
     code, out, err = derive(last)
     assert (code, out) == (2, "")
     assert err == (
-        f"error: checkpoint {last} is damaged (record.json is not as it was written); give another one, or the run's folder for "
-        "its newest complete checkpoint\n"
+        f"error: checkpoint {last} is damaged (record.json has changed since it was written); give another one, or the "
+        "run's folder for its newest complete checkpoint\n"
     )
 
 

@@ -278,7 +278,7 @@ def test_damaged_checkpoints_are_named_and_passed_over(quick, undisturbed, tmp_p
     _, shown = run(folder)
     assert shown.splitlines()[:3] == [
         f"skipped: checkpoint {folder}/checkpoints/.incomplete-step_00000015 is half-written",
-        f"skipped: checkpoint {last} is damaged (record.json is not as it was written)",
+        f"skipped: checkpoint {last} is damaged (record.json has changed since it was written)",
         f"resuming {folder} after step 5",
     ]
     assert_same_bits(folder, undisturbed)

@@ -148,7 +148,9 @@ def test_damaged_files_at_the_end_are_named(undisturbed, tmp_path):
     (folder / "summary.json").unlink()
     (best,) = (folder / "best").iterdir()
     (best / checkpoint.RECORD).write_text("{}")
-    with pytest.raises(InputError, match=rf"checkpoint {best} is damaged \(record.json is not as it was written\)"):
+    with pytest.raises(
+        InputError, match=rf"checkpoint {best} is damaged \(record.json has changed since it was written\)"
+    ):
         run(folder)
 
 

@@ -1,4 +1,4 @@
-"""What every command does around its work: errors for people, exit codes, interruptions."""
+"""The frame of every command: error messages, exit codes, interruptions."""
 
 import contextlib
 import io
@@ -16,9 +16,8 @@ EXIT_WRONG_INPUT = 2
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command and exits: 0 or what it returns, 2 for a wrong input, 130 after Ctrl-C.
 
-    A wrong input, and an output or file that fails, is printed to standard error as one short message, without a
-    traceback. A reader of the output that has gone, as in `… | head -1`, ends the command silently with 141, as shells
-    tell it.
+    It prints wrong input, and failures of the output or of a file, to standard error as one short message without a
+    traceback. If the reader of the output closes it, as in `… | head -1`, the command ends silently with 141, the usual code.
     """
     _show_every_text()
     try:
@@ -39,7 +38,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 def _show_every_text() -> None:
-    """Lets the streams write what they cannot encode, such as an argument's bytes that are no UTF-8, as escapes."""
+    """Makes the streams write characters that they cannot encode, such as bytes of arguments that are not UTF-8, as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -56,7 +55,7 @@ def _tell(text: str) -> None:
 
 
 def _give_up_failing_streams() -> None:
-    """Lets streams that cannot be written drop what they hold: the interpreter would complain of them at its end."""
+    """Makes streams that cannot be written drop their text; otherwise the interpreter would print errors at its exit."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

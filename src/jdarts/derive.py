@@ -15,13 +15,13 @@ from jdarts.genotype import AnyGenotype
 from jdarts.report import draw_genotype
 from jdarts.resolve import find_any_genotype, is_genotype, is_place
 
-#: Characters of what is given that a message shows.
-_LONGEST_SHOWN = 80
+#: Characters of an argument that a message shows.
+_MAX_QUOTED = 80
 
 
 @dataclasses.dataclass(frozen=True)
 class DeriveConfig:
-    """Prints the genotype that a search, finished or running, has found so far, and draws it.
+    """Prints the genotype of a search, finished or running, and draws it.
 
     Attributes:
       checkpoint: a search: its run folder, for the newest complete checkpoint, or one checkpoint in it; or a genotype: its
@@ -47,36 +47,36 @@ def main() -> None:
 
 
 def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
-    """The genotype, and what a drawing of it is called."""
+    """The genotype, and the title of its drawing."""
     if is_genotype(str(config.checkpoint)):
         if config.edges_per_node is not None:
             raise InputError("--edges-per-node is for checkpoints of searches; a genotype has its edges, leave it out")
         return find_any_genotype(str(config.checkpoint)), None
     skipped: list[str] = []
-    if len(str(config.checkpoint)) > _LONGEST_SHOWN and not is_place(str(config.checkpoint)):
+    if len(str(config.checkpoint)) > _MAX_QUOTED and not is_place(str(config.checkpoint)):
         raise InputError(
-            f"{str(config.checkpoint)[:_LONGEST_SHOWN]!r}… is no run's folder, checkpoint or genotype; give one"
+            f"{str(config.checkpoint)[:_MAX_QUOTED]!r}… is no run's folder, checkpoint or genotype; give one"
         )
     try:
-        found = checkpoint.find(config.checkpoint, skipped)
+        search = checkpoint.find(config.checkpoint, skipped)
     except OSError as error:
-        shown = str(config.checkpoint)[:_LONGEST_SHOWN]
+        shown = str(config.checkpoint)[:_MAX_QUOTED]
         raise InputError(
             f"{shown!r} is no run's folder, checkpoint or genotype ({error.strerror or error}); give one"
         ) from None
     for message in skipped:
         print(f"skipped: {message}", file=sys.stderr)
-    if _cells_of(found.record) in (1, 2):
+    if _cells_of(search.record) in (1, 2):
         print(
-            "warning: this search had no normal cell, since its network had 1 or 2 cells alone; the one that is shown is "
-            "chance: search with --cells 3 or more",
+            "warning: this search had no normal cell, since its network had only 1 or 2 cells; the normal cell below is "
+            "random: search with --cells 3 or more",
             file=sys.stderr,
         )
-    return genotype_of(found.record, edges_per_node=config.edges_per_node), f"step {found.step:,}"
+    return genotype_of(search.record, edges_per_node=config.edges_per_node), f"step {search.step:,}"
 
 
 def _cells_of(record: Any) -> Any:
-    """Number of cells of the network that a record is of; None where it does not say."""
+    """Number of cells of the network in a record; None if it has none."""
     config = record.get("config") if isinstance(record, dict) else None
     return config.get("cells") if isinstance(config, dict) else None
 

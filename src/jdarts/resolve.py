@@ -1,4 +1,4 @@
-"""Where a genotype is found: by the name of a published cell, as text, in a file, or in the folder of a run."""
+"""Resolves a genotype: the name of a published cell, a text, a file, or the folder of a run."""
 
 import difflib
 import errno
@@ -15,11 +15,11 @@ from jdarts.genotype.text import is_genotype_text, plain_text
 
 #: The final genotype in a run's folder.
 GENOTYPE_FILE = "genotype.json"
-#: Bytes of the largest file in which a genotype is looked for: logs of long searches.
-_LARGEST_FILE = 16_000_000
-#: Characters of the longest path that a system takes.
-_LONGEST_PATH = 4096
-_LONGEST_SHOWN = 80
+#: Bytes of the largest file that is searched for a genotype, such as the log of a long search.
+_MAX_FILE_SIZE = 16_000_000
+#: Characters of the longest path that a system accepts.
+_MAX_PATH = 4096
+_MAX_QUOTED = 80
 _FORMS: Mapping[type[AnyGenotype], str] = {
     Genotype: "Genotype(normal=[…], …)",
     RecurrentGenotype: "Genotype(recurrent=[…], concat=…)",
@@ -29,7 +29,7 @@ G = TypeVar("G", Genotype, RecurrentGenotype)
 
 
 def find_genotype(text: str, kind: type[G] = Genotype) -> G:
-    """The genotype that a person means.
+    """Resolves a genotype.
 
     Args:
       text: the name of a published cell in `jdarts.zoo`; the text form or the JSON form; a file that holds one of them, as a
@@ -40,22 +40,22 @@ def find_genotype(text: str, kind: type[G] = Genotype) -> G:
     Raises:
       InputError: nothing of this kind, or what is there is not such a genotype.
     """
-    return cast(G, _found(text, published_cells(kind), kind))
+    return cast(G, _genotype_from(text, published_cells(kind), kind))
 
 
 def find_any_genotype(text: str) -> AnyGenotype:
-    """The genotype that a person means, of convolutional or of recurrent cells.
+    """Resolves a genotype of convolutional or of recurrent cells.
 
     Args:
-      text: as for `find_genotype`; a name that published cells of both kinds have means the convolutional one.
+      text: as for `find_genotype`; if published cells of both kinds have the name, it is the convolutional one.
 
     Raises:
-      InputError: there is nothing, or what is there is no genotype.
+      InputError: the text is not a genotype, or nothing is found.
     """
-    return _found(text, {**zoo.RECURRENT_CELLS, **zoo.CELLS}, None)
+    return _genotype_from(text, {**zoo.RECURRENT_CELLS, **zoo.CELLS}, None)
 
 
-def _found(text: str, published: Mapping[str, AnyGenotype], kind: type[AnyGenotype] | None) -> AnyGenotype:
+def _genotype_from(text: str, published: Mapping[str, AnyGenotype], kind: type[AnyGenotype] | None) -> AnyGenotype:
     name = plain_text(text).strip()
     if name in published:
         return published[name]
@@ -64,20 +64,20 @@ def _found(text: str, published: Mapping[str, AnyGenotype], kind: type[AnyGenoty
         return _in_folder(place, kind) if place.is_dir() else _in_file(place, kind, member)
     if is_genotype_text(text):
         return parse_genotype(text, kind)
-    near = difflib.get_close_matches(name, published, n=1) if len(name) <= _LONGEST_SHOWN else None
+    near = difflib.get_close_matches(name, published, n=1) if len(name) <= _MAX_QUOTED else None
     guess = f"did you mean {near[0]}? " if near else ""
     form = " or ".join(form for each, form in _FORMS.items() if kind in (each, None))
     raise InputError(
-        f"no genotype {_shown(text)}; {guess}Give a published cell ({', '.join(published)}), a file, a run's folder, or "
+        f"no genotype {_quoted(text)}; {guess}Give a published cell ({', '.join(published)}), a file, a run's folder, or "
         f"the text form {form}"
     )
 
 
 def is_genotype(text: str) -> bool:
-    """Whether this means a genotype itself, the name of a published one or a file that may hold one, and no run's folder.
+    """Whether a text is a genotype, the name of a published one or a file that may hold one, and not a run's folder.
 
     Raises:
-      InputError: what is there may not be looked at.
+      InputError: the file or folder cannot be accessed.
     """
     place, _ = _place(text)
     if place is not None:
@@ -86,21 +86,21 @@ def is_genotype(text: str) -> bool:
 
 
 def is_place(text: str) -> bool:
-    """Whether this is a file or a folder that exists.
+    """Whether a text is the path of an existing file or folder.
 
     Raises:
-      InputError: what is there may not be looked at.
+      InputError: the file or folder cannot be accessed.
     """
     return _place(text)[0] is not None
 
 
 def _place(text: str) -> tuple[Path | None, str | None]:
-    """The file or folder that is meant, and the name or line in a file, as in `genotypes.py:DARTS_V2`; None for anything else.
+    """The file or folder of a text, and the name or line in a file, as in `genotypes.py:DARTS_V2`; None for anything else.
 
     Raises:
-      InputError: what is there may not be looked at.
+      InputError: the file or folder cannot be accessed.
     """
-    if not text or len(text) > _LONGEST_PATH or "\0" in text or "\n" in text:
+    if not text or len(text) > _MAX_PATH or "\0" in text or "\n" in text:
         return None, None
     outer, _, member = text.rpartition(":")
     try:
@@ -120,19 +120,19 @@ def published_cells(kind: type[G]) -> Mapping[str, G]:
 
 
 def search_record(text: str) -> Any | None:
-    """The record of the search whose run folder or checkpoint this is; None for anything else.
+    """The record of a search, from its run folder or checkpoint; None for anything else.
 
     Raises:
-      InputError: a folder of a run without a complete checkpoint.
+      InputError: the run's folder has no complete checkpoint.
     """
     record = _run_record(text)
     return record if "space" in record else None
 
 
 def language_sizes(text: str) -> tuple[dict[str, int], bool] | None:
-    """Vocabulary and width of the run on text whose folder or checkpoint this is, and whether that is a search.
+    """Vocabulary and width of a run on text, from its folder or checkpoint, and whether it is a search.
 
-    None for anything else, and where no complete checkpoint tells.
+    None for anything else, and without a complete checkpoint.
     """
     try:
         record = _run_record(text)
@@ -148,7 +148,7 @@ def language_sizes(text: str) -> tuple[dict[str, int], bool] | None:
 
 
 def _run_record(text: str) -> dict[str, Any]:
-    """The record of the newest checkpoint of a run; empty where this is no folder of a run."""
+    """The record of the newest checkpoint of a run; empty if the text is not the folder of a run."""
     place, _ = _place(text)
     if text in zoo.CELLS or text in zoo.RECURRENT_CELLS or place is None or not place.is_dir():
         return {}
@@ -170,15 +170,15 @@ def _in_file(path: Path, kind: type[AnyGenotype] | None, name: str | None) -> An
         raise InputError(f"{path} is neither a file nor a run's folder; give one of them")
     try:
         with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
+            content = file.read(_MAX_FILE_SIZE + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    if len(content) > _LARGEST_FILE:
+    if len(content) > _MAX_FILE_SIZE:
         raise InputError(
-            f"{path} has more than {_LARGEST_FILE:,} bytes; give a file of the lines that hold the genotype"
+            f"{path} has more than {_MAX_FILE_SIZE:,} bytes; give a file of the lines that hold the genotype"
         )
     try:
-        # A log may hold bytes that are no text; a genotype has none.
+        # A log may hold bytes that are not text; a genotype does not.
         return parse_genotype(content.decode(errors="replace"), kind, name=name)
     except InputError as error:
         more = f"; give {path}:NAME or {path}:LINE" if "name the one that is meant" in str(error) else ""
@@ -193,5 +193,5 @@ def _of_kind(genotype: AnyGenotype, path: Path, kind: type[AnyGenotype] | None) 
     return genotype
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…")
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _MAX_QUOTED else f"{text[: _MAX_QUOTED - 1]}…")

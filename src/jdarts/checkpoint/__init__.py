@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or are not there: written aside, sealed with checksums, then renamed.
+"""Checkpoints, written atomically: to a temporary folder, then sealed with checksums, then renamed.
 
-A checkpoint is a folder `step_00000390` that holds the arrays, written by Orbax, `record.json`, what a reader needs
-without the arrays, and `SHA256SUMS` over all of them. A folder that its checksums do not fit is damaged.
+A checkpoint is a folder `step_00000390` with the arrays, written by Orbax, `record.json`, which readers need without the
+arrays, and `SHA256SUMS` over all of them. A folder whose checksums do not match is damaged.
 """
 
 from jdarts.checkpoint.arrays import load, load_all

@@ -1,4 +1,4 @@
-"""A checkpoint's arrays, which Orbax writes and reads."""
+"""A checkpoint's arrays, written and read by Orbax."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ def write_arrays(folder: Path, tree: Any) -> None:
 
     Raises:
       OSError: the folder cannot be written.
-      ValueError: the same, from the library beneath Orbax.
+      ValueError: the same, from a library that Orbax uses.
     """
     from orbax.checkpoint import v1 as ocp
 
@@ -28,33 +28,33 @@ def write_arrays(folder: Path, tree: Any) -> None:
         ocp.save(str((folder / ARRAYS).absolute()), tree)
 
 
-def load(checkpoint: Checkpoint, template: Any, place: jax.sharding.Sharding | None = None) -> Any:
+def load(checkpoint: Checkpoint, template: Any, sharding: jax.sharding.Sharding | None = None) -> Any:
     """Reads a checkpoint's arrays.
 
     Args:
-      checkpoint: which one.
+      checkpoint: the checkpoint.
       template: pytree of arrays or `jax.ShapeDtypeStruct`, of the structure that was saved. For a vector the checkpoint
-        may hold a pytree, the numbers of whose leaves in order are those of the vector.
-      place: where to put them; the default device where it is not given. Those who save and load need not agree on it.
+        may hold a pytree, whose leaves, in order, are concatenated.
+      sharding: sharding of the loaded arrays; by default they are on the default device. It may differ from the saved one.
 
     Raises:
-      InputError: the arrays are of another structure, shape or type.
+      InputError: the arrays have another structure, shape or type.
     """
     from orbax.checkpoint import v1 as ocp
 
-    place = _default_place() if place is None else place
+    sharding = _default_sharding() if sharding is None else sharding
     try:
         with _orbax_silenced():
             arrays = str((checkpoint.path / ARRAYS).absolute())
             saved: Any = ocp.metadata(arrays).metadata
             stored = jax.tree.map_with_path(lambda path, leaf: _as_stored(saved, path, leaf), template)
-            abstract = _placed(stored, place)
-            # Before Orbax begins: an error amid its reads leaves the others of them unfinished.
+            abstract = _with_sharding(stored, sharding)
+            # Before Orbax reads: an error during its reads would leave the others unfinished.
             _check_shapes(saved, abstract)
-            wanted = _by_name(abstract)
-            # In the structure that was saved: parts of a state that hold no array may have come or gone since.
-            found = _by_name(ocp.load(arrays, jax.tree.map_with_path(lambda path, _: wanted[_name(path)], saved)))
-            loaded = jax.tree.map_with_path(lambda path, _: found[_name(path)], stored)
+            needed = _by_name(abstract)
+            # Read in the saved structure: parts of a state without arrays may differ.
+            read = _by_name(ocp.load(arrays, jax.tree.map_with_path(lambda path, _: needed[_name(path)], saved)))
+            loaded = jax.tree.map_with_path(lambda path, _: read[_name(path)], stored)
             return jax.tree.map(_joined, template, loaded)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(
@@ -64,7 +64,7 @@ def load(checkpoint: Checkpoint, template: Any, place: jax.sharding.Sharding | N
 
 
 def load_all(checkpoint: Checkpoint) -> Any:
-    """Reads all arrays of a checkpoint onto the default device, as nested dictionaries, whatever they are.
+    """Reads all arrays of a checkpoint onto the default device, as nested dictionaries, without a template.
 
     Raises:
       InputError: the arrays cannot be read.
@@ -75,22 +75,22 @@ def load_all(checkpoint: Checkpoint) -> Any:
         with _orbax_silenced():
             arrays = str((checkpoint.path / ARRAYS).absolute())
             saved: Any = ocp.metadata(arrays).metadata
-            return ocp.load(arrays, _placed(saved, _default_place()))
+            return ocp.load(arrays, _with_sharding(saved, _default_sharding()))
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{checkpoint.path} cannot be read ({reason_of(error)})") from error
 
 
-def _default_place() -> jax.sharding.Sharding:
+def _default_sharding() -> jax.sharding.Sharding:
     (device,) = jnp.zeros(()).devices()
     return jax.sharding.SingleDeviceSharding(device)
 
 
-def _placed(tree: Any, place: jax.sharding.Sharding) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
+def _with_sharding(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
 def _as_stored(saved: Any, path: Any, leaf: Any) -> Any:
-    """The shapes that a checkpoint holds for a leaf of a template: one, or for a vector those of a pytree of as many numbers."""
+    """The stored shapes of a leaf of a template: its own, or for a vector those of a pytree with the same number of elements."""
     if len(leaf.shape) != 1:
         return leaf
     for name in _name(path).split("/"):
@@ -104,19 +104,21 @@ def _as_stored(saved: Any, path: Any, leaf: Any) -> Any:
     return jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, leaf.dtype), saved)
 
 
-def _joined(leaf: Any, found: Any) -> Any:
+def _joined(leaf: Any, stored: Any) -> Any:
     """The array of a leaf of a template."""
-    return found if isinstance(found, jax.Array) else jnp.concatenate([a.reshape(-1) for a in jax.tree.leaves(found)])
+    return (
+        stored if isinstance(stored, jax.Array) else jnp.concatenate([a.reshape(-1) for a in jax.tree.leaves(stored)])
+    )
 
 
-def _check_shapes(saved: Any, wanted: Any) -> None:
-    """Compares names and shapes; Orbax describes a key by the numbers that it is made of."""
-    there = _shapes(saved)
-    here = _shapes(jax.eval_shape(lambda tree: jax.tree.map(_numbers, tree), wanted))
-    for name in sorted({*there, *here}):
-        if there.get(name) != here.get(name):
-            found, needed = (str(shapes.get(name, "missing")) for shapes in (there, here))
-            raise ValueError(f"{name} is {found} there, {needed} here")
+def _check_shapes(saved: Any, abstract: Any) -> None:
+    """Compares names and shapes; for Orbax a PRNG key has the shape of its key data."""
+    stored = _shapes(saved)
+    needed = _shapes(jax.eval_shape(lambda tree: jax.tree.map(_key_data, tree), abstract))
+    for name in sorted({*stored, *needed}):
+        if stored.get(name) != needed.get(name):
+            there, here = (str(shapes.get(name, "missing")) for shapes in (stored, needed))
+            raise ValueError(f"{name} is {there} there, {here} here")
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -131,13 +133,13 @@ def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _numbers(leaf: jax.Array) -> jax.Array:
+def _key_data(leaf: jax.Array) -> jax.Array:
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 @contextlib.contextmanager
 def _orbax_silenced() -> Iterator[None]:
-    """Keeps Orbax from logging the tracebacks of its threads: the error that follows them says it all."""
+    """Keeps Orbax from logging the tracebacks of its threads: the error that follows has the same information."""
     logger = logging.getLogger("absl")
     before = logger.disabled
     logger.disabled = True

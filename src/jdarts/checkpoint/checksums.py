@@ -10,11 +10,11 @@ from jdarts.checkpoint.folders import CHECKSUMS
 
 
 class OtherChecksums(ValueError):
-    """`SHA256SUMS` is not as it is written with a checkpoint."""
+    """`SHA256SUMS` does not have the form in which checkpoints are written."""
 
 
 def checksums_of(folder: Path) -> str:
-    """The text of `SHA256SUMS`, as `sha256sum` writes it, from the files that are there."""
+    """The text of `SHA256SUMS`, as `sha256sum` writes it, for the files of a folder."""
     lines = []
     for path in sorted(_files(folder)):
         if path != folder / CHECKSUMS:
@@ -32,7 +32,7 @@ def by_name(text: str) -> dict[str, str]:
     """
     pairs = [line.split("  ", 1) for line in text.splitlines()]
     if not text.endswith("\n") or any(len(pair) != 2 for pair in pairs):
-        raise OtherChecksums(f"{CHECKSUMS} is not as it was written")
+        raise OtherChecksums(f"{CHECKSUMS} has changed since it was written")
     return {name: digest for digest, name in pairs}
 
 

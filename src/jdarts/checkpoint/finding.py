@@ -1,4 +1,4 @@
-"""The newest complete checkpoint of a folder, and the one that a path means."""
+"""Finds the newest complete checkpoint of a folder, and the checkpoint of a path."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from jdarts.errors import InputError
 
 
 def newest(folder: Path, skipped: list[str], *, up_to: float = float("inf")) -> Checkpoint | None:
-    """The newest checkpoint that is whole.
+    """The newest complete checkpoint.
 
     Args:
       folder: folder of the run's checkpoints.
-      skipped: gets one message for each half-written or damaged checkpoint that was passed over.
-      up_to: the largest step that counts.
+      skipped: receives one message for each half-written or damaged checkpoint that is skipped.
+      up_to: the largest step to consider.
 
     Raises:
       UnreadableError: the folder, or a checkpoint that may be the newest, cannot be read.
@@ -30,7 +30,7 @@ def newest(folder: Path, skipped: list[str], *, up_to: float = float("inf")) -> 
 
 
 def find(path: Path, skipped: list[str]) -> Checkpoint:
-    """The checkpoint that a path means: itself, or the newest complete one of a run's folder.
+    """The checkpoint at a path, or the newest complete one of a run's folder.
 
     Args:
       path: a run's folder, its folder of checkpoints, or one checkpoint.
@@ -55,8 +55,8 @@ def find(path: Path, skipped: list[str]) -> Checkpoint:
             ) from None
     else:
         folder = path
-    found = newest(folder, skipped)
-    if found is None:
+    checkpoint = newest(folder, skipped)
+    if checkpoint is None:
         why = f": {skipped[-1]}" if skipped else "; a search writes one at the end of each epoch"
         raise InputError(f"{path} holds no complete checkpoint{why}")
-    return found
+    return checkpoint

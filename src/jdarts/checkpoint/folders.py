@@ -1,4 +1,4 @@
-"""Where checkpoints lie and what they are called, and what of them a process can read."""
+"""Folders and names of checkpoints, and the difference between a damaged one and one that cannot be read."""
 
 import contextlib
 import errno
@@ -14,49 +14,49 @@ FOLDER = "checkpoints"
 RECORD = "record.json"
 ARRAYS = "arrays"
 CHECKSUMS = "SHA256SUMS"
-#: What the name of a checkpoint begins with while it is written.
-ASIDE = ".incomplete-"
+#: Prefix of a checkpoint's name until it is complete.
+INCOMPLETE = ".incomplete-"
 _NAME = re.compile(r"step_(\d+)")
-#: What the system says of files that are missing, of the wrong kind or on a bad part of a disk.
+#: System errors for files that are missing, of the wrong type or on a bad part of a disk.
 _DAMAGES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EIO)
 
 
 class UnreadableError(InputError):
-    """A checkpoint that may be whole, but that this process cannot read: passing it over would lose what it holds."""
+    """A checkpoint that this process cannot read, but that may be complete: to skip it would lose its steps."""
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies in a folder of checkpoints, if it is there."""
+    """The path of a step's checkpoint in a folder of checkpoints."""
     return folder / f"step_{step:08d}"
 
 
 def step_of(path: Path) -> int | None:
-    """The step that a checkpoint's name says; None where the name is not one of a checkpoint."""
+    """The step in a checkpoint's name; None if it is not the name of a checkpoint."""
     match = _NAME.fullmatch(path.resolve().name)
     return int(match[1]) if match else None
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps of the checkpoints in a folder, whole or damaged, the newest first."""
+    """Steps of the checkpoints in a folder, complete or damaged, the newest first."""
     return [step for step, _ in newest_first(folder)]
 
 
 def newest_first(folder: Path, up_to: float = float("inf")) -> list[tuple[int, Path]]:
-    """Steps and paths of the checkpoints in a folder, whole or damaged, up to a step."""
-    found = [(int(match[1]), folder / match[0]) for name in _names(folder) if (match := _NAME.fullmatch(name))]
-    return sorted((entry for entry in found if entry[0] <= up_to), reverse=True)
+    """Steps and paths of the checkpoints in a folder, complete or damaged, up to a step; the newest first."""
+    entries = [(int(match[1]), folder / match[0]) for name in _names(folder) if (match := _NAME.fullmatch(name))]
+    return sorted((entry for entry in entries if entry[0] <= up_to), reverse=True)
 
 
 def half_written(folder: Path) -> list[Path]:
-    """What interrupted writes have left behind in a folder of checkpoints."""
-    return [folder / name for name in _names(folder) if name.startswith(ASIDE)]
+    """The incomplete checkpoints of interrupted writes in a folder of checkpoints."""
+    return [folder / name for name in _names(folder) if name.startswith(INCOMPLETE)]
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder.
+    """Whether a path is a folder.
 
     Raises:
-      UnreadableError: the system does not say.
+      UnreadableError: the system refuses to look.
     """
     with readable(path):
         try:
@@ -67,7 +67,7 @@ def is_folder(path: Path) -> bool:
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Raises an `UnreadableError` for what the process cannot read, and leaves the system's own errors for what is damaged."""
+    """Raises an `UnreadableError` for files that the process cannot read, and passes on system errors for damaged ones."""
     try:
         yield
     except OSError as error:
@@ -80,7 +80,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """An error in a few words: of the system, of Orbax or of its libraries."""
+    """A short text for an error of the system, of Orbax or of its libraries."""
     if isinstance(error, OSError) and error.strerror:
         return f"{Path(error.filename).name}: {error.strerror}" if error.filename else error.strerror
     if code := re.search(r"os_error_code='(\d+)'", str(error)):
@@ -89,7 +89,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _names(folder: Path) -> list[str]:
-    """Names of what lies in a folder; none where there is no folder."""
+    """Names of the entries of a folder; none if it does not exist."""
     with readable(folder):
         try:
             return os.listdir(folder)
@@ -97,5 +97,5 @@ def _names(folder: Path) -> list[str]:
             return []
         except NotADirectoryError:
             raise UnreadableError(
-                f"{folder} is a file, and checkpoints lie in a folder of this name; move it away and start the same command again"
+                f"{folder} is a file, but checkpoints need a folder of this name; move it away and start the same command again"
             ) from None

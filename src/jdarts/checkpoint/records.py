@@ -1,4 +1,4 @@
-"""A checkpoint's record, after its checksums: what readers need without the arrays."""
+"""Reads a checkpoint's record, which readers need without the arrays, and verifies its checksums."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +14,12 @@ FORMAT = 2
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint on disk whose checksums were found right.
+    """A checkpoint on disk with verified checksums.
 
     Attributes:
       path: its folder.
       step: the step after which it was written.
-      record: what was stored beside the arrays.
+      record: JSON data stored with the arrays.
     """
 
     path: Path
@@ -40,14 +40,14 @@ def read(path: Path) -> Checkpoint:
     try:
         with readable(path):
             expected = by_name((path / CHECKSUMS).read_text(encoding="utf-8"))
-            found = by_name(checksums_of(path))
+            actual = by_name(checksums_of(path))
     except (OSError, UnicodeDecodeError, OtherChecksums) as error:
         raise _damaged(path, reason_of(error)) from error
-    for name in sorted({*expected, *found}):
-        if name not in found:
+    for name in sorted({*expected, *actual}):
+        if name not in actual:
             raise _damaged(path, f"{name} is missing")
-        if expected.get(name) != found[name]:
-            raise _damaged(path, f"{name} is not as it was written")
+        if expected.get(name) != actual[name]:
+            raise _damaged(path, f"{name} has changed since it was written")
     try:
         with readable(path):
             record = parse_json((path / RECORD).read_bytes())

@@ -1,4 +1,4 @@
-"""Writing a checkpoint, so that a reader finds all of it or nothing."""
+"""Writes checkpoints atomically: a reader finds all of one or nothing."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ import jax
 
 from jdarts.checkpoint.arrays import write_arrays
 from jdarts.checkpoint.checksums import checksums_of
-from jdarts.checkpoint.folders import ASIDE, CHECKSUMS, RECORD, half_written, newest_first, path_of, reason_of
+from jdarts.checkpoint.folders import CHECKSUMS, INCOMPLETE, RECORD, half_written, newest_first, path_of, reason_of
 from jdarts.errors import InputError
 from jdarts.xla.jax_compat import sync_global_devices
 
@@ -29,16 +29,16 @@ def save(
 ) -> Path:
     """Writes a checkpoint, then removes older ones.
 
-    A reader never sees a part of it: whatever interrupts the writing, the checkpoint is there or it is not. Where several
-    processes hold the arrays all of them must call it; process 0 does what is to be done once.
+    Whatever interrupts the writing, a reader sees the complete checkpoint or none. If several processes hold the arrays, all
+    of them must call it; process 0 does the work that is done once.
 
     Args:
-      folder: folder of the run's checkpoints; made where it is missing.
-      step: the step after which the tree was taken.
-      tree: pytree of arrays, typed PRNG keys included.
+      folder: folder of the run's checkpoints; created if it is missing.
+      step: the step of the tree.
+      tree: pytree of arrays, including typed PRNG keys.
       record: JSON data to be read without the arrays.
-      keep: number of checkpoints up to this step to leave. Later ones, which only a run that went back has, stay.
-      spare: steps whose checkpoints stay besides.
+      keep: number of checkpoints up to this step to keep. Later ones, which only a run that went back has, stay.
+      spare: steps whose checkpoints also stay.
 
     Returns:
       The checkpoint's folder.
@@ -47,7 +47,7 @@ def save(
       InputError: the folder cannot be written, or the disk is full.
     """
     target = path_of(folder, step)
-    aside = folder / f"{ASIDE}{target.name}"
+    aside = folder / f"{INCOMPLETE}{target.name}"
     try:
         with contextlib.ExitStack() as stack:
             is_first = jax.process_index() == 0
@@ -55,14 +55,14 @@ def save(
                 folder.mkdir(parents=True, exist_ok=True)
                 _remove(aside)
                 aside.mkdir()
-                made = stack.enter_context(_held(aside))
+                created = stack.enter_context(_open_folder(aside))
             _wait_for_all("folder")
             write_arrays(aside, tree)
             _wait_for_all("arrays")
             if not is_first:
                 _wait_for_all("sealed")
                 return target
-            if not os.path.samestat(made, aside.stat()):
+            if not os.path.samestat(created, aside.stat()):
                 _remove_stray(aside)
                 raise FileNotFoundError(errno.ENOENT, "it was removed or replaced meanwhile", str(folder))
             _write_through(aside / RECORD, json.dumps(record, indent=1) + "\n")
@@ -70,7 +70,7 @@ def save(
             _put_in_place(aside, target)
             _wait_for_all("sealed")
     except (OSError, ValueError) as error:
-        # Orbax reports a full disk as a ValueError of the library beneath it.
+        # Orbax reports a full disk as a ValueError of a library that it uses.
         _remove(aside)
         raise InputError(
             f"cannot write checkpoint {target}: {reason_of(error)}; free some space or mend the folder, and "
@@ -83,14 +83,14 @@ def save(
 
 
 def remove_half_written(folder: Path) -> None:
-    """Removes what an interrupted `save` has left behind."""
+    """Removes the incomplete checkpoints of an interrupted `save`."""
     for path in half_written(folder):
         _remove(path)
 
 
 def _put_in_place(aside: Path, target: Path) -> None:
-    """Gives a complete checkpoint its name; one of that name that was there before is whole until then."""
-    replaced = target.with_name(f"{ASIDE}replaced-{target.name}")
+    """Gives a complete checkpoint its name; an earlier one of that name stays complete until then."""
+    replaced = target.with_name(f"{INCOMPLETE}replaced-{target.name}")
     if target.exists():
         _remove(replaced)
         target.rename(replaced)
@@ -100,7 +100,7 @@ def _put_in_place(aside: Path, target: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Removes a folder, or what has taken its place."""
+    """Removes a folder, or a file or link in its place."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     else:
@@ -108,7 +108,7 @@ def _remove(path: Path) -> None:
 
 
 def _remove_stray(aside: Path) -> None:
-    """Removes what Orbax has written into a new folder in place of one that was removed, and the empty folders around it."""
+    """Removes a folder that Orbax created in place of one that was removed, and the empty folders around it."""
     shutil.rmtree(aside, ignore_errors=True)
     with contextlib.suppress(OSError):
         aside.parent.rmdir()
@@ -128,8 +128,8 @@ def _write_through(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[os.stat_result]:
-    """What tells a folder from every other while it is held: without, a new one may get the number of a removed one."""
+def _open_folder(folder: Path) -> Iterator[os.stat_result]:
+    """The identity of a folder, kept open: otherwise a new folder may get the inode number of a removed one."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         yield os.fstat(descriptor)

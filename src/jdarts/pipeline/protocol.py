@@ -91,7 +91,7 @@ class _Pipeline:
                 check_images(config, self.images())
 
     def arms(self) -> list[Arm]:
-        arms = [self._arm("search", [self._found(*each) for each in self._searches()])]
+        arms = [self._arm("search", [self._candidate(*each) for each in self._searches()])]
         if self.config.num_random_cells:
             arms.append(self._arm("random", self._drawn()))
         return arms
@@ -109,7 +109,7 @@ class _Pipeline:
             found.append((config.run.seed, ended.result.genotype, ended.result.valid_accuracy, ended.seconds))
         return found
 
-    def _found(self, seed: int, genotype: Genotype, accuracy: float, seconds: float) -> Candidate:
+    def _candidate(self, seed: int, genotype: Genotype, accuracy: float, seconds: float) -> Candidate:
         what = f"selection among {self.config.searches} searches, seed {seed}"
         brief = self._brief(genotype, self.config.folder / "selection" / f"search{seed}", what)
         return Candidate(seed, genotype, accuracy, brief, seconds)
