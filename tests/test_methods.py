@@ -13,7 +13,7 @@ from jdarts.derivation import derive_genotype, genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.methods import method, mixtures, penalties
-from jdarts.methods.method import method_named, named_method
+from jdarts.methods.method import method_by_name, method_fields
 from jdarts.methods.mixtures import MIXTURES
 from jdarts.methods.penalties import penalised
 from jdarts.relaxation import (
@@ -94,7 +94,7 @@ def test_alphas_of_any_tree_come_back_from_json():
 
 @pytest.mark.parametrize("content", [None, {}, "x", 3.0, [["a"]], [[1.0], [1.0, 2.0]], {"normal": None}, [[True]]])
 def test_alphas_that_are_no_numbers_are_refused(content):
-    with pytest.raises(InputError, match="cell are no table of numbers"):
+    with pytest.raises(InputError, match="cell are not a table of numbers"):
         alphas_from_json(content)
 
 
@@ -112,17 +112,17 @@ def own_method(monkeypatch):
     squares = lambda alphas, weights, space: sum(jnp.sum(w**2) for w in weights.values())  # noqa: E731
     monkeypatch.setattr(method, "MIXTURES", {**mixtures.MIXTURES, "tilted": tilted})
     monkeypatch.setattr(method, "PENALTIES", {**penalties.PENALTIES, "squares": squares})
-    return method_named("tilted+squares")
+    return method_by_name("tilted+squares")
 
 
 def test_a_record_is_derived_by_the_mixture_of_its_method(own_method):
     space = SearchSpace(normal=(("skip_connect", "noise"),) * 2, reduce=(("skip_connect", "noise"),) * 2)
     alphas = {kind: np.array([[3.0, 1.0], [1.0, 2.0]]) for kind in ("normal", "reduce")}
     record = {"space": dataclasses.asdict(space), "alphas": alphas_to_json(alphas), "edges_per_node": 1}
-    own = genotype_of(record | named_method(own_method))
+    own = genotype_of(record | method_fields(own_method))
     assert isinstance(own, Genotype)
     assert own.normal == (("noise", 0),)
-    assert named_method(method_named("darts")) == {}
+    assert method_fields(method_by_name("darts")) == {}
     found = derive_genotype(alphas, space, edges_per_node=1)
     assert found == genotype_of(record)
     assert found.normal == (("skip_connect", 0),)
@@ -153,4 +153,4 @@ def test_a_penalty_is_part_of_the_loss_of_the_alphas(own_method):
 )
 def test_methods_that_are_not_there_are_refused(own_method, name):
     with pytest.raises(InputError, match="give darts or tilted, and squares after a"):
-        method_named(name)
+        method_by_name(name)

@@ -308,7 +308,7 @@ def test_rows_that_cannot_be_are_refused_and_leave_nothing(arguments, named, wor
 def test_activations_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="activation relu: the name is taken"):
         jdarts.register_activation("relu", jnp.tanh)
-    with pytest.raises(InputError, match="activation total: makes float32"):
+    with pytest.raises(InputError, match="activation total: maps float32"):
         jdarts.register_activation("total", jnp.sum)
     assert "total" not in ACTIVATIONS
 

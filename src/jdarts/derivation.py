@@ -6,9 +6,18 @@ import numpy as np
 
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
-from jdarts.methods.method import DARTS, method_named
+from jdarts.methods.method import DARTS, method_by_name
 from jdarts.operations import NONE
-from jdarts.relaxation import RECURRENT, SOFTMAX, Alphas, Mixture, Space, alphas_from_json, held, operations_of
+from jdarts.relaxation import (
+    RECURRENT,
+    SOFTMAX,
+    Alphas,
+    Mixture,
+    Space,
+    alphas_from_json,
+    candidate_mask,
+    operations_of,
+)
 from jdarts.space import CellKind, RecurrentSpace, SearchSpace
 
 
@@ -24,7 +33,7 @@ def derive_genotype(
       alphas: `{'normal': [E, O], 'reduce': [E, O]}`, architecture parameters before the softmax.
       space: the search space that they belong to.
       edges_per_node: edges kept for each node; all where a node has fewer. The paper keeps 2 in convolutional cells.
-      mixture: whose alphas they are; it says how strong an operation is.
+      mixture: the mixture of the alphas; it defines how strong an operation is.
 
     Returns:
       The genotype.
@@ -69,13 +78,13 @@ def sample_genotype(space: SearchSpace, seed: int, *, edges_per_node: int = 2) -
       edges_per_node: edges kept for each node; the paper keeps 2 in convolutional cells.
 
     Raises:
-      InputError: fewer than one edge per node, or a seed that 32 bits do not hold.
+      InputError: fewer than one edge per node, or a seed of more than 32 bits.
     """
     if edges_per_node < 1:
         raise InputError(f"{edges_per_node} edges per node; give 1 or more (the paper keeps 2)")
     if not 0 <= seed < 2**32:
         raise InputError(f"seed is {seed}; give a number from 0 to below 2^32")
-    # numpy promises the numbers of RandomState for ever, those of default_rng it does not.
+    # NumPy guarantees the numbers of RandomState in all versions, but not those of default_rng.
     draws = np.random.RandomState(seed)
     return Genotype(
         normal=_drawn(draws, space, "normal", edges_per_node),
@@ -92,7 +101,7 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotyp
     Args:
       record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, its method
         under `method` where that is not DARTS, and for convolutional cells `edges_per_node`.
-      edges_per_node: edges to keep for each node; what the search was told where it is not given.
+      edges_per_node: edges to keep for each node; by default as in the search.
 
     Raises:
       InputError: the record is not that of a search, or more than one edge for each node of a recurrent cell.
@@ -103,7 +112,7 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotyp
     if "alphas" not in record or type(count) is not int:
         raise InputError("the checkpoint is not that of a search for cells: its alphas or edges per node are missing")
     count = count if edges_per_node is None else edges_per_node
-    alphas, mixture = alphas_from_json(record["alphas"]), method_named(record.get("method", DARTS)).mixture
+    alphas, mixture = alphas_from_json(record["alphas"]), method_by_name(record.get("method", DARTS)).mixture
     if isinstance(space, SearchSpace):
         return derive_genotype(alphas, space, edges_per_node=count, mixture=mixture)
     if count != 1:
@@ -124,7 +133,7 @@ def space_of(record: Any) -> SearchSpace | RecurrentSpace:
         return RecurrentSpace(**fields) if "recurrent" in fields else SearchSpace(**fields)
     except TypeError:
         raise InputError(
-            "the checkpoint is not that of a search for cells (its space is no lists of operations)"
+            "the checkpoint is not that of a search for cells (its space is not lists of operations)"
         ) from None
 
 
@@ -140,7 +149,7 @@ def _derived(alphas: Alphas, space: Space, edges_per_node: int, mixture: Mixture
 def _strongest(
     strengths: np.ndarray, space: Space, kind: str, operations: tuple[tuple[str, ...], ...], edges_per_node: int
 ) -> Cell:
-    if not np.all(np.isfinite(strengths[held(operations)])):
+    if not np.all(np.isfinite(strengths[candidate_mask(operations)])):
         raise InputError(f"the alphas of the {kind} cell are not all finite; use an earlier checkpoint of the search")
     chosen = [_strongest_operation(row, names) for row, names in zip(strengths, operations)]
     cell = []

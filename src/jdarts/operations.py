@@ -1,8 +1,8 @@
 """The operations that cells are made of, in one table; recurrent cells' activations in a second.
 
-Search spaces, genotypes, networks, drawings and the import of weights read these tables. A row is all that an operation needs;
-a program adds rows of its own by `register_operation` and `register_activation`. Multiply-adds need no entry: they are counted
-in the network's program.
+Search spaces, genotypes, networks, drawings and the import of weights read these tables. A row holds all that an operation
+needs; `register_operation` and `register_activation` add rows. Multiply-adds need no entry: they are counted in the network's
+program.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 from jdarts.ops.recurrent import sigmoid
 from jdarts.ops.reference_layouts import ACROSS, DEPTHWISE, DOWN, POINTWISE, ReferenceLayers
 
-#: What drawings colour alike.
+#: The operations of a family have one colour in drawings.
 Family = Literal["convolution", "pool", "skip", "smooth", "rectifier", "other"]
 
 #: An edge that adds nothing. It may be a candidate in a search and is never in a genotype.
@@ -43,10 +43,10 @@ class Operation:
 
     Attributes:
       name: in genotypes, spaces and files.
-      implement: what it computes at stride 1 or 2.
-      family: whose colour it has in drawings.
-      reference: its layers in the reference implementation; None where that has no weights of it.
-      aliases: what other programs call it, as in Katib's genotypes.
+      implement: from a stride, 1 or 2, to the computation.
+      family: for the colour in drawings.
+      reference: its layers in the reference implementation; None if it has no weights there.
+      aliases: its names in other programs, such as Katib.
       searchable: whether a search space may hold it.
       in_paper: whether the paper's space holds it.
     """
@@ -67,7 +67,7 @@ class Activation:
     Attributes:
       name: in genotypes and spaces.
       function: of arrays of any shape, element by element.
-      family: whose colour it has in drawings.
+      family: for the colour in drawings.
       in_paper: whether the paper's space holds it.
     """
 
@@ -220,14 +220,14 @@ _activations = {
     )
 }
 
-#: The convolutional operations by name, those that a program has registered included.
+#: The convolutional operations by name, including registered ones.
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(_operations)
-#: The activations by name, those that a program has registered included.
+#: The activations by name, including registered ones.
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(_activations)
 
 
 def implementation(name: str, stride: int) -> Implementation:
-    """What the operation of this name computes at stride 1 or 2.
+    """The computation of an operation at stride 1 or 2.
 
     Raises:
       InputError: an unknown name or another stride.
@@ -258,26 +258,26 @@ def register_operation(
     family: Family = "other",
     searchable: bool = True,
 ) -> Operation:
-    """Adds an operation of one's own to the table, for as long as the program runs.
+    """Adds an operation to the table, until the program ends.
 
-    Genotypes, search spaces, networks of both kinds, drawings and counts then know it. A run's folder and a checkpoint hold the
-    name alone: a program that reads them registers the operation first.
+    Genotypes, search spaces, networks of both kinds, drawings and counts then know it. Run folders and checkpoints hold only its
+    name: a program that reads them must register the operation first.
 
     Args:
       name: a new name of small letters, digits and underscores.
-      function: `(x [B, H, W, C], weights, stride) -> [B, H / stride, W / stride, C]`, of one edge. A batch norm follows it where
-        it has weights, and in the search network unless `normalised` is False; a ReLU before it is the function's own.
-      weights: `(channels, stride) -> {name: shape}` of the weights; none where it is not given. They start uniformly within
+      function: `(x [B, H, W, C], weights, stride) -> [B, H / stride, W / stride, C]`, of one edge. A batch norm follows if it
+        has weights, and in the search network unless `normalised` is False. No ReLU precedes it: the function applies its own.
+      weights: `(channels, stride) -> {name: shape}` of the weights; no weights by default. They start uniformly within
         ±1/√n, with n the product of all axes but the last.
       normalised: whether a batch norm follows in the search network.
-      family: whose colour it has in drawings.
+      family: for the colour in drawings.
       searchable: whether a search space may hold it.
 
     Returns:
       The row.
 
     Raises:
-      InputError: a name that is taken or no name, an unknown family, or a function that makes arrays of another shape or type.
+      InputError: an invalid or taken name, an unknown family, or a function whose results have another shape or type.
     """
     _check_new(name, family, OPERATIONS, "operation")
 
@@ -294,27 +294,27 @@ def register_operation(
 def register_activation(
     name: str, function: Callable[[jax.Array], jax.Array], *, family: Family = "other"
 ) -> Activation:
-    """Adds an activation of one's own for recurrent cells, for as long as the program runs.
+    """Adds an activation for recurrent cells, until the program ends.
 
-    A search with such an activation runs in operations of XLA, without the native kernel of whole cells.
+    A search with such an activation uses XLA's operations instead of the native kernel of whole cells.
 
     Args:
       name: as for `register_operation`.
       function: of an array of any shape, element by element.
-      family: whose colour it has in drawings.
+      family: for the colour in drawings.
 
     Returns:
       The row.
 
     Raises:
-      InputError: a name that is taken or no name, an unknown family, or a function that makes an array of another shape or type.
+      InputError: an invalid or taken name, an unknown family, or a function whose result has another shape or type.
     """
     _check_new(name, family, ACTIVATIONS, "activation")
     states = jax.ShapeDtypeStruct((2, 3), jnp.float32)
-    found = jax.eval_shape(function, states)
-    if (found.shape, found.dtype) != (states.shape, states.dtype):
+    output = jax.eval_shape(function, states)
+    if (output.shape, output.dtype) != (states.shape, states.dtype):
         raise InputError(
-            f"activation {name}: makes {found.dtype} {found.shape} of {states.dtype} {states.shape}; give one that keeps both"
+            f"activation {name}: maps {states.dtype} {states.shape} to {output.dtype} {output.shape}; give one that keeps both"
         )
     row = Activation(name, function, family)
     _activations[name] = row

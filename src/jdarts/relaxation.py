@@ -1,7 +1,7 @@
 """The continuous relaxation: what alphas mean, for convolutional and recurrent cells alike (paper section 2.2).
 
 Alphas are any pytree of arrays; DARTS has one table `[E, O]` for each kind of cell: a row for each edge, a column for each of its
-candidate operations. A `Mixture` says how they become weights of the operations, and how operations rank when cells are derived.
+candidate operations. A `Mixture` defines how they become weights of the operations, and how operations rank in the derivation.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ class Mixture:
     """How alphas become weights of an edge's operations.
 
     Attributes:
-      name: for messages.
+      name: of the mixture, for messages.
       init: `(key, space, dtype) -> alphas` at the start.
-      weights: `(alphas, space, key) -> {kind: [E, O]}`, what the search network multiplies the operations by; 0 in columns that
-        an edge's list does not have. Without a key, None, a random mixture gives the mean of what it draws.
+      weights: `(alphas, space, key) -> {kind: [E, O]}`, factors of the operations in the search network; 0 in columns that an
+        edge's list does not have. For a key of None, a random mixture gives the mean of its draws.
       strengths: `(alphas, space) -> {kind: [E, O]}` in float64 on the host: how strong each operation of each edge is. Derivation
-        compares them within an edge, and the strongest ones of a node's edges.
+        compares the operations of an edge, and then the strongest operations of a node's edges.
       random: whether `weights` draws random numbers in training.
     """
 
@@ -67,23 +67,23 @@ def init_alphas(key: jax.Array, space: Space, dtype: Any = jnp.float32) -> Alpha
     return {kind: table(k, space.operations(kind)) for kind, k in zip(CELL_KINDS, keys)}
 
 
-def tables(alphas: Alphas, space: Space) -> dict[str, Any]:
-    """The tables of alphas by kind of cell; those of a recurrent cell may be one bare table.
+def alpha_tables(alphas: Alphas, space: Space) -> dict[str, Any]:
+    """The tables of alphas by kind of cell; a recurrent cell may have its table without a dictionary.
 
     Raises:
       InputError: a table is missing or of another shape.
     """
-    found = alphas if isinstance(alphas, Mapping) else {RECURRENT: alphas}
+    by_kind = alphas if isinstance(alphas, Mapping) else {RECURRENT: alphas}
     for kind, operations in operations_of(space).items():
         expected = (len(operations), max(map(len, operations)))
-        shape = np.shape(found[kind]) if kind in found else "none"
+        shape = np.shape(by_kind[kind]) if kind in by_kind else "none"
         if shape != expected:
             raise InputError(f"the alphas of the {kind} cell have shape {shape}; this space needs {expected}")
-    return {kind: found[kind] for kind in operations_of(space)}
+    return {kind: by_kind[kind] for kind in operations_of(space)}
 
 
-def held(operations: tuple[tuple[str, ...], ...]) -> np.ndarray:
-    """Which columns of a table each edge's list has, `[E, O]`."""
+def candidate_mask(operations: tuple[tuple[str, ...], ...]) -> np.ndarray:
+    """Whether a column of a table stands for a candidate of the edge: bool `[E, O]`; shorter lists leave columns unused."""
     lengths = np.array([len(names) for names in operations])
     return np.arange(lengths.max())[None, :] < lengths[:, None]
 
@@ -105,30 +105,30 @@ def softmax_weights(alphas: Alphas, space: Space, key: jax.Array | None = None) 
     del key
     operations = operations_of(space)
     return {
-        kind: jax.nn.softmax(table, axis=-1, where=held(operations[kind]))
-        for kind, table in tables(alphas, space).items()
+        kind: jax.nn.softmax(table, axis=-1, where=candidate_mask(operations[kind]))
+        for kind, table in alpha_tables(alphas, space).items()
     }
 
 
 def softmax_strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
     """The logarithms of the softmax weights, in float64.
 
-    They rank as the weights do, and tell apart weights that would both round to 0.
+    They rank as the weights do, and differ even where two weights round to 0.
 
     Raises:
       InputError: alphas of another shape.
     """
     operations = operations_of(space)
 
-    def log_weights(table: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        rows = np.where(kept, table, -np.inf)
+    def log_weights(table: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        rows = np.where(mask, table, -np.inf)
         with np.errstate(invalid="ignore"):
             rows = rows - rows.max(axis=-1, keepdims=True)
             return rows - np.log(np.exp(rows).sum(axis=-1, keepdims=True))
 
     return {
-        kind: log_weights(np.asarray(table, np.float64), held(operations[kind]))
-        for kind, table in tables(alphas, space).items()
+        kind: log_weights(np.asarray(table, np.float64), candidate_mask(operations[kind]))
+        for kind, table in alpha_tables(alphas, space).items()
     }
 
 
@@ -162,15 +162,15 @@ def alphas_to_json(alphas: Alphas) -> Any:
 
 
 def alphas_from_json(content: Any, dtype: Any = np.float64, *, name: str = RECURRENT) -> Alphas:
-    """Alphas from the JSON data that `alphas_to_json` makes: arrays, in dictionaries as there.
+    """Alphas from the JSON data that `alphas_to_json` makes: arrays, in the same dictionaries.
 
     Args:
       content: the data.
       dtype: of the arrays.
-      name: what a message calls them.
+      name: the kind of cell in messages.
 
     Raises:
-      InputError: a part is no table of numbers.
+      InputError: a part is not a table of numbers.
     """
     if isinstance(content, Mapping) and content:
         return {name: alphas_from_json(part, dtype, name=name) for name, part in content.items()}
@@ -179,5 +179,5 @@ def alphas_from_json(content: Any, dtype: Any = np.float64, *, name: str = RECUR
     except (ValueError, TypeError, OverflowError):
         values = np.asarray(None)
     if not isinstance(content, list) or values.dtype.kind not in "iuf":
-        raise InputError(f"the alphas of the {name} cell are no table of numbers; use another checkpoint")
+        raise InputError(f"the alphas of the {name} cell are not a table of numbers; use another checkpoint")
     return values.astype(dtype)

@@ -1,4 +1,4 @@
-"""Search spaces as data: which operations each edge may hold, how many nodes, what is concatenated."""
+"""Search spaces as data: the candidate operations of each edge, the number of nodes, the states of the output."""
 
 import dataclasses
 import difflib
@@ -14,7 +14,7 @@ from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS, searchable_activati
 CellKind = Literal["normal", "reduce"]
 CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
 
-#: Cells of the deepest network.
+#: The number of cells of the deepest network.
 MAX_CELLS = 256
 
 #: The eight candidate operations of the paper's convolutional space, in the order of the reference implementation.
@@ -183,10 +183,10 @@ def recurrent_space(
 
 
 def check_operations(names: Iterable[str], known: Sequence[str]) -> None:
-    """Checks the names of candidate operations, as a person gives them.
+    """Checks the names of candidate operations, from --operations.
 
     Raises:
-      InputError: a name that is not known; the message has the nearest one that is.
+      InputError: an unknown name; the message has the nearest known one.
     """
     for name in names:
         if name not in known:
@@ -196,7 +196,7 @@ def check_operations(names: Iterable[str], known: Sequence[str]) -> None:
 
 
 def check_mixture(names: Sequence[str]) -> None:
-    """Checks that the candidates of an edge are a mixture, whose weights the alphas decide.
+    """Checks that an edge has several candidates, so that its alphas matter.
 
     Raises:
       InputError: a single operation.
@@ -226,7 +226,7 @@ def cell_kinds(num_cells: int) -> tuple[CellKind, ...]:
 
 
 def _num_nodes(edges: int, first: int) -> int:
-    """How many nodes have `edges` edges in all, if the first has `first` of them and each other one more."""
+    """The number of nodes with `edges` edges in all, if the first has `first` edges and each later one has one more."""
     nodes, filled = 0, 0
     while filled < edges:
         filled += first + nodes

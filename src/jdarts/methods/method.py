@@ -19,7 +19,7 @@ class Method:
     Attributes:
       name: part of a run's identity.
       mixture: how alphas become weights of the operations, and how operations rank when cells are derived.
-      penalties: what is added to the alphas' loss, by name.
+      penalties: terms of the alphas' loss, by name.
     """
 
     name: str = DARTS
@@ -27,8 +27,8 @@ class Method:
     penalties: Mapping[str, Penalty] = dataclasses.field(default_factory=dict, hash=False)
 
 
-def method_named(name: object) -> Method:
-    """The method of a name: that of a mixture, then penalties, joined by `+` as in `darts+PENALTY`.
+def method_by_name(name: object) -> Method:
+    """The method with a name: a mixture, then penalties, joined by `+` as in `darts+PENALTY`.
 
     Raises:
       InputError: there is no such mixture or penalty, or one is named twice.
@@ -42,6 +42,6 @@ def method_named(name: object) -> Method:
     return Method(_JOINT.join(parts), MIXTURES[mixture], {each: PENALTIES[each] for each in penalties})
 
 
-def named_method(method: Method) -> dict[str, str]:
-    """A method's name as a field of a checkpoint's record; no field for DARTS."""
+def method_fields(method: Method) -> dict[str, str]:
+    """The fields of a checkpoint's record that name a method; none for DARTS."""
     return {} if method.name == DARTS else {"method": method.name}

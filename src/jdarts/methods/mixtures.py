@@ -1,8 +1,8 @@
-"""How alphas become weights of the operations: one row a mixture, by the name of the method that has brought it."""
+"""How alphas become weights of the operations: one row for each mixture, by the name of the method that introduced it."""
 
 from collections.abc import Mapping
 
 from jdarts.relaxation import SOFTMAX, Mixture
 
-#: A new mixture is a row here; `jdarts.relaxation.Mixture` says what it is made of.
+#: A new mixture is a row here; `jdarts.relaxation.Mixture` lists its parts.
 MIXTURES: Mapping[str, Mixture] = {"darts": SOFTMAX}

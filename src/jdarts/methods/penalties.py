@@ -1,4 +1,4 @@
-"""What a method adds to the alphas' loss: one row a penalty.
+"""What a method adds to the alphas' loss: one row for each penalty.
 
 A penalty is a pure function `(alphas, weights {kind: [E, O]}, space) -> scalar`. It is part of the validation loss in the step of
 the alphas alone, and depends on nothing but the alphas: its gradient is added to the hypergradient, whatever the estimator is.
@@ -25,7 +25,7 @@ def penalised(
 
     Args:
       hypergradient: the estimator of the validation loss.
-      penalties: by name; each is shown as `hypergradient/penalty_NAME`.
+      penalties: by name; each is the metric `hypergradient/penalty_NAME`.
       mixture: how the alphas become weights; the penalties see its mean.
       space: the search space.
     """
@@ -37,15 +37,15 @@ def penalised(
 def _with_penalty(
     hypergradient: HypergradientFn, name: str, penalty: Penalty, mixture: Mixture, space: Space
 ) -> HypergradientFn:
-    def value(alphas: Alphas) -> jax.Array:
+    def penalty_of(alphas: Alphas) -> jax.Array:
         return penalty(alphas, mixture.weights(alphas, space, None), space)
 
     def estimate(problem: Problem) -> Estimate:
-        found = hypergradient(problem)
-        added, gradient = jax.value_and_grad(value)(problem.alphas)
-        return found._replace(
-            gradient=jax.tree.map(jnp.add, found.gradient, gradient),
-            diagnostics={**found.diagnostics, f"penalty_{name}": added},
+        of_loss = hypergradient(problem)
+        value, gradient = jax.value_and_grad(penalty_of)(problem.alphas)
+        return of_loss._replace(
+            gradient=jax.tree.map(jnp.add, of_loss.gradient, gradient),
+            diagnostics={**of_loss.diagnostics, f"penalty_{name}": value},
         )
 
     return estimate

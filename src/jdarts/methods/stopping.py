@@ -1,7 +1,6 @@
 """When a run ends early: a rule is a pure function of the epochs that have ended.
 
-Every row of `RULES` is a rule that a search can be given by name (`--stop NAME`). None of them is the default: without a rule a
-run does all its epochs.
+Every row of `RULES` is a rule for `--stop NAME` of a search. By default there is no rule, and a run does all its epochs.
 """
 
 import dataclasses
@@ -13,12 +12,12 @@ from jdarts.operations import OPERATIONS
 
 
 class Epoch(NamedTuple):
-    """What a rule knows of an epoch that has ended.
+    """What a rule knows about an epoch.
 
     Attributes:
       number: which epoch, counted from 1.
       numbers: means over its steps and results of its evaluation, by names such as `valid/loss` and `evaluation/accuracy`.
-      facts: what the kind of run adds, as JSON data; searches give `genotype`, and `alphas` as nested lists.
+      facts: further JSON data of the kind of run; searches give `genotype`, and `alphas` as nested lists.
     """
 
     number: int
@@ -77,7 +76,7 @@ RULES: Mapping[str, Callable[[], StoppingRule]] = {"skip_connections": skip_conn
 
 
 def stopping_rule(name: str | None) -> StoppingRule | None:
-    """The rule of a name; None for None.
+    """The rule with a name; None for None.
 
     Raises:
       InputError: there is no such rule.

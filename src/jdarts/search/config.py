@@ -9,7 +9,7 @@ import tyro
 
 from jdarts import bilevel
 from jdarts.errors import InputError
-from jdarts.methods.method import DARTS, method_named
+from jdarts.methods.method import DARTS, method_by_name
 from jdarts.methods.stopping import stopping_rule
 from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds
@@ -118,7 +118,7 @@ class SearchConfig(Configuration):
                 "--precision bfloat16 and --hypergradient finite_difference do not go together: the difference of two gradients "
                 "over 2ε drowns in the rounding of 8 bits of mantissa; give --hypergradient exact"
             )
-        method_named(self.method)
+        method_by_name(self.method)
         check_operations(self.operations, searchable_operations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
         self._check_choice()

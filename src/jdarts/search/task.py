@@ -13,7 +13,7 @@ import numpy as np
 from jdarts import data, optimizers
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
-from jdarts.methods.method import Method, method_named, named_method
+from jdarts.methods.method import Method, method_by_name, method_fields
 from jdarts.methods.penalties import penalised
 from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
@@ -83,7 +83,7 @@ class SearchTask(Task[SearchState]):
             "space": dataclasses.asdict(self.space),
             "alphas": alphas_to_json(state.bilevel.alphas),
             "edges_per_node": self.edges_per_node,
-            **named_method(self.method),
+            **method_fields(self.method),
         }
 
     def facts(self, state: SearchState) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         images=images,
         space=config.space,
         edges_per_node=config.edges_per_node,
-        method=method_named(config.method),
+        method=method_by_name(config.method),
         options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=images.fingerprint,
@@ -173,7 +173,7 @@ def program_of(
     weight_settings = dataclasses.asdict(config.weights)
     # The reference implementation does not clip in the virtual step.
     virtual_optimizer = optimizers.weight_optimizer(rate, **{**weight_settings, "clip": None})
-    method = method_named(config.method)
+    method = method_by_name(config.method)
     hypergradient = hypergradient_named(config.hypergradient, virtual_optimizer)
     return search_program(
         Supernet(

@@ -8,7 +8,7 @@ import tyro
 
 from jdarts.language.options import COLUMNS, TextBatches
 from jdarts.language.settings import LanguageConfig
-from jdarts.methods.method import DARTS, method_named
+from jdarts.methods.method import DARTS, method_by_name
 from jdarts.operations import searchable_activations
 from jdarts.runs.bounds import NODES
 from jdarts.runs.names import folder_name
@@ -59,7 +59,7 @@ class LanguageSearchConfig(LanguageConfig):
         _TWO_OR_MORE.check("batch_size", self.batches.batch_size)
         if self.evaluation_statistics == "batch":
             _TWO_OR_MORE.check("evaluation_batch_size", self.batches.evaluation_batch_size)
-        method_named(self.method)
+        method_by_name(self.method)
         check_operations(self.operations, searchable_activations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the text was read)
         check_mixture(self.operations)

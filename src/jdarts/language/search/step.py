@@ -12,7 +12,7 @@ from jdarts import bilevel, optimizers
 from jdarts.data.text import TextSegment
 from jdarts.language.search.config import Hypergradient, LanguageSearchConfig
 from jdarts.language.token_streams import StreamPosition, advance, next_segment, start_of_stream
-from jdarts.methods.method import method_named
+from jdarts.methods.method import method_by_name
 from jdarts.methods.penalties import penalised
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.language import LanguageModel, draw_masks
@@ -95,7 +95,7 @@ def search_program(
       steps_per_epoch: steps after which the sums begin anew.
       dtype: type of weights, alphas and computation.
     """
-    method = method_named(config.method)
+    method = method_by_name(config.method)
     model = LanguageModel(config.space, vocabulary, config.width, dtype, mixture=method.mixture)
     weights_settings = dataclasses.asdict(config.weights)
     alpha_optimizer = config.alphas.optimizer()

@@ -20,7 +20,7 @@ from jdarts.language.search.summary import LanguageSearchResult
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
 from jdarts.language.shared import count_weights, evaluation_program, text_evaluation, text_memory_options, unigram
 from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
-from jdarts.methods.method import Method, method_named, named_method
+from jdarts.methods.method import Method, method_by_name, method_fields
 from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs.devices import Devices
 from jdarts.runs.memory import cheaper_estimators
@@ -93,7 +93,7 @@ class LanguageSearchTask(Task[SearchState]):
             "space": dataclasses.asdict(self.space),
             "alphas": alphas_to_json(state.bilevel.alphas),
             "network": dict(self.network),
-            **named_method(self.method),
+            **method_fields(self.method),
         }
 
     def facts(self, state: SearchState) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
         corpus=corpus,
         streams=streams,
         space=config.space,
-        method=method_named(config.method),
+        method=method_by_name(config.method),
         bptt=config.batches.bptt,
         evaluated=functools.partial(text_evaluation, **size),
         network={"width": config.width, "vocabulary": vocabulary},
