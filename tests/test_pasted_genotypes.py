@@ -309,7 +309,7 @@ def test_a_text_that_is_no_file_is_never_a_file_name(text, derive):
 @pytest.mark.parametrize("genotype", [zoo.DARTS_V2, zoo.ENAS])
 def test_none_is_explained(genotype):
     first = (genotype.normal if isinstance(genotype, Genotype) else genotype.recurrent)[0][0]
-    with pytest.raises(InputError, match=r"operation 'none' in .*: none means that there is no edge"):
+    with pytest.raises(InputError, match=r"operation 'none' in .*: none means no edge"):
         parse_genotype(str(genotype).replace(first, "none", 1))
 
 

@@ -72,7 +72,7 @@ __all__ = [
     "zoo",
 ]
 
-#: Rooms that the core does not need, imported when they are asked for.
+#: Packages that the core does not need, imported at their first use.
 _ROOMS = ("checkpoint", "data", "nets", "trained")
 
 

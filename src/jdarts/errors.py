@@ -1,4 +1,4 @@
-"""The one kind of error that is meant for people, and how its messages show values."""
+"""The one kind of error whose message is for people, and how messages show values."""
 
 
 class InputError(ValueError):

@@ -144,7 +144,7 @@ DARTS_V2_RECURRENT = RecurrentGenotype(
     concat=(1, 2, 3, 4, 5, 6, 7, 8),
 )  # fmt: skip
 
-#: Every convolutional cell of this zoo by name. Aliases that the field uses stand beside the name: `DARTS` is `DARTS_V2`.
+#: Every convolutional cell of this zoo by name. It includes aliases that the field uses: `DARTS` is `DARTS_V2`.
 CELLS = MappingProxyType(
     {
         "NASNet": NASNet,

@@ -1,4 +1,4 @@
-"""Discrete cells: frozen validated data with text and JSON forms that read back."""
+"""Discrete cells: frozen validated data, with text and JSON forms and their readers."""
 
 from jdarts.genotype.checks import INPUT_STATES, Cell, nodes_of, num_states
 from jdarts.genotype.convolutional import Genotype

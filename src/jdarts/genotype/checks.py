@@ -1,4 +1,4 @@
-"""What a discrete cell must be: every value checked, and what is wrong shown with the mend."""
+"""Checks of discrete cells, whose messages show the wrong value and how to mend it."""
 
 from collections.abc import Collection, Iterable, Mapping, Set
 from numbers import Integral
@@ -9,7 +9,7 @@ from jdarts.operations import NONE, OPERATIONS
 
 INPUT_STATES = 2
 
-_MOST_EDGES = 1000
+_MAX_EDGES = 1000
 
 Edge = tuple[str, int]
 Cell = tuple[Edge, ...]
@@ -48,7 +48,7 @@ def checked_cell(kind: str, edges: object, edges_per_node: int, operations: Coll
 
 
 def check_source(kind: str, edge: Edge, state: int) -> None:
-    """Checks that an edge that leads to a state comes from an earlier one."""
+    """Checks that the source of an edge to a state is an earlier state."""
     name, source = edge
     if not 0 <= source < state:
         raise InputError(
@@ -58,16 +58,16 @@ def check_source(kind: str, edge: Edge, state: int) -> None:
 
 
 def checked_edge(kind: str, edge: object, operations: Collection[str]) -> Edge:
-    """A pair of an operation, by our name, and a whole number."""
+    """A pair of an operation, by its name in jdarts, and a whole number."""
     pair = checked_sequence(f"an edge of {kind}", edge)
     if len(pair) != 2:
         raise InputError(f"genotype: {shown(edge)} in {kind} is not a pair (operation, source)")
     name, source = pair
-    name = _own_name(name) if isinstance(name, str) else name
+    name = _canonical_name(name) if isinstance(name, str) else name
     if isinstance(name, str) and name == NONE:
         raise InputError(
             f"genotype: unknown operation 'none' in {kind}; known are {', '.join(list(operations)[:2])}, …: none means "
-            "that there is no edge, and every edge of a cell carries an operation"
+            "no edge, and every edge of a cell has an operation"
         )
     if not isinstance(name, str) or name not in operations:
         raise InputError(f"genotype: unknown operation {shown(name, 24)} in {kind}; known are {', '.join(operations)}")
@@ -86,8 +86,8 @@ def checked_concat(name: str, concat: object, states: int) -> tuple[int, ...]:
     return tuple(int(index) for index in indices)
 
 
-def nodes_given(edges: object) -> list[list[Any]] | None:
-    """The edges of each node, where each node has a list of its own; None where all edges stand in one list."""
+def edges_by_node(edges: object) -> list[list[Any]] | None:
+    """The edges of each node, if each node has a separate list; None if one list has all edges."""
     if not isinstance(edges, (list, tuple)) or not edges or not all(_is_node(node) for node in edges):
         return None
     return [list(node) for node in edges]
@@ -98,15 +98,15 @@ def _is_node(value: object) -> bool:
 
 
 def checked_edges(kind: str, edges: object) -> list[Any]:
-    """The edges of a cell, of a number that a cell may have."""
+    """The edges of a cell, not more than a cell may have."""
     edges = checked_sequence(kind, edges)
-    if len(edges) > _MOST_EDGES:
-        raise InputError(f"genotype: {kind} has {len(edges):,} edges; a cell has at most {_MOST_EDGES:,}")
+    if len(edges) > _MAX_EDGES:
+        raise InputError(f"genotype: {kind} has {len(edges):,} edges; a cell has at most {_MAX_EDGES:,}")
     return edges
 
 
 def checked_sequence(what: str, value: object) -> list[Any]:
-    """The values of a sequence that has an order."""
+    """The values of an ordered sequence."""
     if isinstance(value, (str, bytes, Mapping, Set)) or not isinstance(value, Iterable):
         raise InputError(f"genotype: {what} is {shown(value)}; expected a list")
     return list(value)
@@ -118,11 +118,11 @@ def is_index(value: object) -> bool:
 
 
 def concat_text(concat: tuple[int, ...]) -> str:
-    """States as the reference implementation prints them: a range where they are one."""
-    run = range(concat[0], concat[-1] + 1)
-    return repr(run) if tuple(run) == concat else repr(list(concat))
+    """States as the reference implementation prints them: consecutive ones as a range."""
+    states = range(concat[0], concat[-1] + 1)
+    return repr(states) if tuple(states) == concat else repr(list(concat))
 
 
-def _own_name(name: str) -> str:
-    """Our name of an operation that another program, as Katib, calls otherwise."""
+def _canonical_name(name: str) -> str:
+    """The name in jdarts of an operation that has another name in another program, such as Katib."""
     return next((row.name for row in OPERATIONS.values() if name in row.aliases), name)

@@ -10,15 +10,15 @@ from jdarts.genotype.checks import (
     checked_cell,
     checked_concat,
     concat_text,
+    edges_by_node,
     is_index,
-    nodes_given,
     num_states,
 )
 from jdarts.operations import OPERATIONS
 
 
 class _NotGiven(int):
-    """The default number of edges of a node; a list for each node tells another one."""
+    """The default number of edges per node; a separate list for each node overrides it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Genotype:
 
     States are numbered as in the paper's code: 0 is the output of the cell before the last one, 1 that of the last
     cell, 2 and up are the nodes. Node `i` has `min(edges_per_node, i + 2)` consecutive entries, each an operation and
-    the state that it reads. Sequences of any kind are accepted and stored as tuples; so are the entries of each node in a
-    sequence of their own, as pt.darts and Katib print them, and Katib's names of operations.
+    the state that it reads. Sequences of any kind are accepted and stored as tuples. A
+    separate sequence for each node, as pt.darts and Katib print them, and Katib's names of operations are accepted too.
 
     Attributes:
       normal: edges of the normal cell, `((operation, source), …)`.
@@ -53,15 +53,15 @@ class Genotype:
             raise InputError(
                 f"genotype: edges_per_node is {shown(self.edges_per_node)}; give a whole number of 1 or more"
             )
-        nodes = {kind: nodes_given(getattr(self, kind)) for kind in ("normal", "reduce")}
+        nodes = {kind: edges_by_node(getattr(self, kind)) for kind in ("normal", "reduce")}
         sizes = {kind: [len(node) for node in given] for kind, given in nodes.items() if given is not None}
         if sizes and isinstance(self.edges_per_node, _NotGiven):
             object.__setattr__(self, "edges_per_node", max(map(max, sizes.values())))
         object.__setattr__(self, "edges_per_node", int(self.edges_per_node))
-        for kind, found in sizes.items():
-            if found != [min(self.edges_per_node, INPUT_STATES + node) for node in range(len(found))]:
+        for kind, counts in sizes.items():
+            if counts != [min(self.edges_per_node, INPUT_STATES + node) for node in range(len(counts))]:
                 raise InputError(
-                    f"genotype: {kind} has nodes of {shown(found)[1:-1]} edges; give each {self.edges_per_node}, or as many as "
+                    f"genotype: {kind} has nodes of {shown(counts)[1:-1]} edges; give each {self.edges_per_node}, or as many as "
                     "there are states before it"
                 )
         for kind, given in nodes.items():

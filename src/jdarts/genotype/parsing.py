@@ -1,4 +1,4 @@
-"""Genotypes from their text and JSON forms, whatever stands around them; nothing is ever evaluated."""
+"""Genotypes from their text and JSON forms, within any other text; nothing is ever evaluated."""
 
 import dataclasses
 import json
@@ -9,26 +9,26 @@ from jdarts.errors import InputError, shortened, shown
 from jdarts.genotype.convolutional import Genotype
 from jdarts.genotype.recurrent import RecurrentGenotype
 from jdarts.genotype.text import (
-    LONGEST,
+    MAX_CHARACTERS,
     NotPlain,
     Pasted,
-    alias_in,
+    alias_target,
     arguments_of,
-    is_meant,
+    has_genotype_syntax,
     pasted_genotypes,
     pasted_in_line,
     plain_text,
 )
 
-#: Characters of the calls of one text that are read, and of the names of them in a message.
-_MOST_READ, _LONGEST_LIST = 1_000_000, 100
+#: The most characters: of all calls that are read from one text, and of their names in a message.
+_MAX_READ, _MAX_LIST = 1_000_000, 100
 
 AnyGenotype = Genotype | RecurrentGenotype
 G = TypeVar("G", Genotype, RecurrentGenotype)
 
-#: What an error calls each kind of genotype.
+#: The name of each kind of genotype in messages.
 _KINDS = {Genotype: "a convolutional cell", RecurrentGenotype: "a recurrent cell"}
-_KINDS_BUT = {Genotype: RecurrentGenotype, RecurrentGenotype: Genotype}
+_OTHER_KINDS = {Genotype: RecurrentGenotype, RecurrentGenotype: Genotype}
 _ALL_FIELDS = tuple(field.name for kind in _KINDS for field in dataclasses.fields(kind))
 
 
@@ -38,8 +38,8 @@ def genotype_from_json(text: str) -> AnyGenotype:
     Raises:
       InputError: not JSON, or not the JSON of a genotype.
     """
-    if len(text) > LONGEST:
-        raise InputError(f"genotype: its JSON has {len(text):,} characters; a genotype has at most {LONGEST:,}")
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(f"genotype: its JSON has {len(text):,} characters; a genotype has at most {MAX_CHARACTERS:,}")
     try:
         fields = json.loads(text, object_pairs_hook=_once_each)
     except json.JSONDecodeError as error:
@@ -65,13 +65,13 @@ def parse_genotype(text: str, kind: type[AnyGenotype] | None = None, *, name: st
     Args:
       text: `Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…)` or
         `Genotype(recurrent=[('tanh', 0), …], concat=range(1, 9))`, as the reference implementation prints them, or the JSON
-        object of `to_json`, or a dictionary of its fields. Other text may stand around it, as in a log or a `genotypes.py`;
-        quotes around all of it, NumPy's way of printing numbers and a list for each node are read too.
-      kind: the kind of genotype that is wanted, `Genotype` or `RecurrentGenotype`; either where it is not given.
-      name: which one is meant where the text holds several: what it is assigned to, or the number of its line.
+        object of `to_json`, or a dictionary of its fields. Other text may surround it, as in a log or a `genotypes.py`;
+        quotes around all of it, numbers as NumPy prints them and a list for each node are read too.
+      kind: the expected kind, `Genotype` or `RecurrentGenotype`; by default either.
+      name: selects one of several in the text: the name that it is assigned to, or the number of its line.
 
     Raises:
-      InputError: anything else; the message says what was found.
+      InputError: the text holds no such genotype; the message says what it holds.
     """
     plain = plain_text(text)
     genotype = _from_text(plain, kind, name)
@@ -94,7 +94,7 @@ def _from_text(text: str, kind: type[AnyGenotype] | None, name: str | None) -> A
     if len(found) > 1:
         raise InputError(f"genotype: several are given, {_places(found)}; name the one that is meant")
     for genotype in found:
-        # A text stands for what cannot be read as one: that is said of it.
+        # A text is a genotype with an error, which is raised here.
         read = _from_call(genotype) if isinstance(genotype, str) else genotype
         if read is not None:
             return read
@@ -104,21 +104,21 @@ def _from_text(text: str, kind: type[AnyGenotype] | None, name: str | None) -> A
 
 
 def _named(text: str, name: str) -> list[Pasted]:
-    """The genotypes of a name, or those in a line."""
-    wanted = name
+    """The genotypes with a name, or those in a line."""
+    requested = name
     for _ in range(3):
-        wanted = alias_in(text, wanted) or wanted
-    if wanted.isdecimal() and len(wanted) < 10:
-        pasted = pasted_in_line(text, int(wanted))
+        requested = alias_target(text, requested) or requested
+    if requested.isdecimal() and len(requested) < 10:
+        pasted = pasted_in_line(text, int(requested))
     else:
-        pasted = [each for each in pasted_genotypes(text) if each.name == wanted]
+        pasted = [each for each in pasted_genotypes(text) if each.name == requested]
     if not pasted:
         raise InputError(f"genotype: there is none with the name or in the line {shown(name)}; give one that is there")
     return pasted
 
 
 def _distinct(pasted: list[Pasted], kind: type[AnyGenotype] | None) -> dict[AnyGenotype | str, Pasted]:
-    """The genotypes of a kind that differ, each where it is first given; those with an error by their text."""
+    """The different genotypes of a kind, each at its first place; those with an error as their text."""
     found: dict[AnyGenotype | str, Pasted] = {}
     texts: dict[str, Pasted] = {}
     for each in pasted:
@@ -127,27 +127,27 @@ def _distinct(pasted: list[Pasted], kind: type[AnyGenotype] | None) -> dict[AnyG
     characters = 0
     for text, each in texts.items():
         characters += len(text)
-        if characters > _MOST_READ:
+        if characters > _MAX_READ:
             if len(found) > 1:
                 break
             raise InputError(
-                f"genotype: the text is too long, with genotypes of more than {_MOST_READ:,} characters; name the one that is "
+                f"genotype: the text is too long, with genotypes of more than {_MAX_READ:,} characters; name the one that is "
                 "meant by its line, or give it alone"
             )
         try:
             genotype = _from_call(text)
         except InputError:
             genotype = None
-        if genotype is None and is_meant(text, _ALL_FIELDS):
-            # It is damaged and may be the one that is meant.
+        if genotype is None and has_genotype_syntax(text, _ALL_FIELDS):
+            # It is damaged, and may be the one that the person means.
             genotype = text
-        if genotype is not None and (kind is None or not isinstance(genotype, _KINDS_BUT[kind])):
+        if genotype is not None and (kind is None or not isinstance(genotype, _OTHER_KINDS[kind])):
             found.setdefault(genotype, each)
     return found
 
 
 def _places(found: Mapping[AnyGenotype | str, Pasted]) -> str:
-    """Names of genotypes in a text, or their lines where several have one name."""
+    """Names of genotypes in a text, or their lines if several have one name."""
     names = [each.name for each in found.values()]
     if None in names or len(set(names)) < len(names):
         names = [str(each.line) for each in found.values()]
@@ -157,11 +157,11 @@ def _places(found: Mapping[AnyGenotype | str, Pasted]) -> str:
 
 def _list(names: list[str]) -> str:
     text = ", ".join(names)
-    return text if len(text) <= _LONGEST_LIST else f"{', '.join(names[:4])[:_LONGEST_LIST]}, …, {names[-1][:40]}"
+    return text if len(text) <= _MAX_LIST else f"{', '.join(names[:4])[:_MAX_LIST]}, …, {names[-1][:40]}"
 
 
 def _from_call(text: str) -> AnyGenotype | None:
-    """The genotype of a call; None where the text is no call."""
+    """The genotype of a call; None if the text is not a call."""
     try:
         arguments = arguments_of(text)
     except NotPlain as error:
@@ -170,18 +170,18 @@ def _from_call(text: str) -> AnyGenotype | None:
         raise InputError(f"genotype: {field} is {shortened(error.source)!r}; expected a plain list or number") from None
     if arguments is None:
         return None
-    function, values, named = arguments
-    by_position = len(values) == len(_fields(RecurrentGenotype)) and not named
+    function, values, by_name = arguments
+    by_position = len(values) == len(_fields(RecurrentGenotype)) and not by_name
     recurrent = function == RecurrentGenotype.__name__ or by_position
-    kind = RecurrentGenotype if recurrent else _kind_with(dict(named))
+    kind = RecurrentGenotype if recurrent else _kind_with(dict(by_name))
     known = _fields(kind)
     if len(values) > len(known):
         raise InputError(f"genotype: {len(values)} values; give {', '.join(known)}")
-    return _from_fields(_once_each([*zip(known, values), *named]), kind)
+    return _from_fields(_once_each([*zip(known, values), *by_name]), kind)
 
 
 def _fields(kind: type[AnyGenotype]) -> dict[str, bool]:
-    """The fields of a genotype in order, and whether each must be given."""
+    """The fields of a genotype in order, and whether each is required."""
     return {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(kind)}
 
 

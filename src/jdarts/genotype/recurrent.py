@@ -11,7 +11,7 @@ from jdarts.genotype.checks import (
     checked_edge,
     checked_edges,
     concat_text,
-    nodes_given,
+    edges_by_node,
 )
 from jdarts.operations import ACTIVATIONS
 
@@ -20,11 +20,11 @@ from jdarts.operations import ACTIVATIONS
 class RecurrentGenotype:
     """A discrete recurrent cell, as in the reference implementation (paper sections 2.1 and 3.1.2).
 
-    State 0 is made of the input and the last hidden state; node `i` reads one of the states 0 to `i` and makes state
+    State 0 is computed from the input and the last hidden state; node `i` reads one of the states 0 to `i` and makes state
     `i + 1`. Sequences of any kind are accepted and stored as tuples.
 
     Attributes:
-      recurrent: the activation and the state that it reads of every node, `((activation, state), …)`.
+      recurrent: for every node its activation and the state that it reads, `((activation, state), …)`.
       concat: states whose mean is the cell's output, and the next hidden state.
 
     Raises:
@@ -35,7 +35,7 @@ class RecurrentGenotype:
     concat: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        nodes = nodes_given(self.recurrent)
+        nodes = edges_by_node(self.recurrent)
         if any(len(node) > 1 for node in nodes or ()):
             raise InputError("genotype: recurrent has a node of several edges; give each node one")
         edges = self.recurrent if nodes is None else [edge for node in nodes for edge in node]

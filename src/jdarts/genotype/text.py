@@ -11,35 +11,35 @@ from typing import Any, NamedTuple
 from jdarts.errors import InputError
 from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS
 
-#: Characters of the longest text that is taken for a genotype.
-LONGEST = 2_000_000
-#: Characters of it that are not part of a quoted text; the paper's have 360, with a value on each line 2,000.
-_LONGEST_CODE = 50_000
-#: Genotypes that are read from one text, and characters before each in which its name is looked for.
-_MOST_GENOTYPES, _NAME_BEFORE = 50_000, 100
+#: The most characters of a text that may be a genotype.
+MAX_CHARACTERS = 2_000_000
+#: The most characters of it outside quotes; the paper's have 360, or 2,000 with each value on a separate line.
+_MAX_CODE = 50_000
+#: The most genotypes in one text, and the characters before each in which its name is looked for.
+_MAX_GENOTYPES, _NAME_BEFORE = 50_000, 100
 
 _FIELD = r"(?:normal|normal_concat|reduce|reduce_concat|recurrent|concat|edges_per_node)"
 _CALL = r"(?:Recurrent)?Genotype\s{0,9}\("
-#: A dictionary or an object of JSON, in the text of a log perhaps, with a genotype's field in front.
+#: A dictionary or a JSON object, perhaps within a log, that begins with a genotype's field.
 _FIELDS = rf"\bdict\s{{0,9}}\(\s{{0,99}}{_FIELD}\s{{0,9}}=|\{{\s{{0,99}}\\{{0,8}}[\"']{_FIELD}\\{{0,8}}[\"']\s{{0,9}}:"
-#: The name of an operation with a size, whether it is known or not.
+#: The name of an operation with a size, known or unknown.
 _SIZED = r"[a-z_]{3,30}(?:_?[1-9]x[1-9]){1,2}"
-#: A quoted text ends with its line where nothing else ends it, so that no character is read twice.
+#: A quoted text without an end ends with its line, so that no character is read twice.
 _QUOTED = r"""'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?"""
 _INSIDE = rf"[(){{}}]|\\.|#[^\n]*|{_QUOTED}"
 _IN_CALL, _IN_FIELDS = (re.compile(rf"(?P<next>{start})|{_INSIDE}") for start in (_CALL, f"{_CALL}|{_FIELDS}"))
 _TEXTS = re.compile(_QUOTED)
 _ESCAPED_QUOTE = re.compile(r"\\{1,8}(['\"])")
-#: What stands before a genotype: the name that it is assigned to, the module that the class is taken from.
+#: The text before a genotype: the name that it is assigned to, the module of the class.
 _BEFORE = re.compile(
     r"(?<!\w)(?:(\w{1,60})\\{0,8}[\"']?\s{0,9}(?::[^=\n\"']{0,60})?[=:]\s{0,9}\\{0,8}[\"']?)?(?:\w{1,60}\s?\.\s?){0,3}$"
 )
 _ENDS_BEFORE = ("=", ":", ".", '"', "'")
 _DEFINITION = re.compile(r"(?:class|def)\s{1,9}$")
-#: Colours of a terminal, and a web page's names of quotes and spaces.
+#: Colour codes of terminals, and the entities of quotes and spaces in web pages.
 _COLOURS = re.compile(r"\x1b\[[0-9;]{0,40}[A-Za-z]")
 _ENTITIES = re.compile(r"&(?:(#39|#x27|apos)|(quot|#34|#x22)|nbsp|#160);")
-#: What word processors and web pages make of quotes and spaces.
+#: Quotes and spaces as word processors and web pages change them.
 _TYPOGRAPHY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " ", "\ufeff": " "})
 _QUOTES = ("'", '"', "`")
 #: Calls that print numbers and lists: NumPy's and PyTorch's.
@@ -50,9 +50,9 @@ class Pasted(NamedTuple):
     """A genotype in a text.
 
     Attributes:
-      name: what it is assigned to; None where there is no name.
+      name: the name that it is assigned to, or None.
       line: where it begins, from 1.
-      text: the call, or the dictionary of fields; None where it is cut off.
+      text: the call, or the dictionary of fields; None if it is cut off.
     """
 
     name: str | None
@@ -61,21 +61,21 @@ class Pasted(NamedTuple):
 
 
 class Arguments(NamedTuple):
-    """What a genotype's call is given.
+    """The arguments of a genotype's call.
 
     Attributes:
       function: the name that is called, without its module.
       values: by position.
-      named: by name; `**` for what is unpacked.
+      by_name: by name; `**` for unpacked ones.
     """
 
     function: str
     values: list[Any]
-    named: list[tuple[str, Any]]
+    by_name: list[tuple[str, Any]]
 
 
 class NotPlain(ValueError):
-    """A value in a call is not plain lists, numbers and texts.
+    """A value in a call is not made of plain lists, numbers and texts.
 
     Attributes:
       name: of the argument; None for one by position.
@@ -114,12 +114,12 @@ def _patterns_of(names: tuple[str, ...]) -> _Patterns:
 
 
 def is_genotype_text(text: str) -> bool:
-    """Whether this is meant as a genotype itself, not as a name or a place."""
+    """Whether a text is a genotype itself, and not a name or a path."""
     return plain_text(text).lstrip().startswith(("{", "[")) or bool(_patterns().start.search(plain_text(text)))
 
 
 def plain_text(text: str) -> str:
-    """A text with typewriter's quotes and spaces, without colours and without quotes around all of it."""
+    """A text with ASCII quotes and spaces, without colours and without quotes around all of it."""
     text = _COLOURS.sub("", text.translate(_TYPOGRAPHY))
     text = _ENTITIES.sub(lambda found: "'" if found[1] else '"' if found[2] else " ", text)
     for _ in range(3):
@@ -127,7 +127,7 @@ def plain_text(text: str) -> str:
         if len(inner) < 2 or inner[0] not in _QUOTES or inner[-1] != inner[0]:
             break
         try:
-            quoted = inner[0] != "`" and len(inner) <= LONGEST
+            quoted = inner[0] != "`" and len(inner) <= MAX_CHARACTERS
             text = str(ast.literal_eval(_parsed(inner))) if quoted else inner[1:-1]
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             text = inner[1:-1]
@@ -135,13 +135,13 @@ def plain_text(text: str) -> str:
 
 
 def pasted_genotypes(text: str) -> Iterator[Pasted]:
-    """The genotypes in a text, in order: whole ones, those that the next one or the end of the text cuts off, and pieces.
+    """The genotypes in a text, in order: complete ones, ones that the next one or the end of the text cuts off, and pieces.
 
     Raises:
       InputError: there are too many.
     """
     end, line, counted = 0, 1, 0
-    for _ in range(_MOST_GENOTYPES):
+    for _ in range(_MAX_GENOTYPES):
         opened = _patterns().start.search(text, end)
         if opened is None:
             return
@@ -149,12 +149,12 @@ def pasted_genotypes(text: str) -> Iterator[Pasted]:
         if opened["call"] and _DEFINITION.search(before):
             end = opened.end()
             continue
-        end, whole = (opened.end(), False) if opened["edges"] else _closed(text, opened)
+        end, complete = (opened.end(), False) if opened["edges"] else _closed(text, opened)
         line, counted = line + text.count("\n", counted, start), start
-        named = _BEFORE.search(before) if before.rstrip().endswith(_ENDS_BEFORE) else None
-        yield Pasted(named[1] if named else None, line, text[start:end] if whole else None)
+        name = _BEFORE.search(before) if before.rstrip().endswith(_ENDS_BEFORE) else None
+        yield Pasted(name[1] if name else None, line, text[start:end] if complete else None)
     raise InputError(
-        f"genotype: the text is too long, with more than {_MOST_GENOTYPES:,} genotypes; name the one that is meant by its line, "
+        f"genotype: the text is too long, with more than {_MAX_GENOTYPES:,} genotypes; name the one that is meant by its line, "
         "or give it alone"
     )
 
@@ -168,8 +168,8 @@ def pasted_in_line(text: str, line: int) -> list[Pasted]:
     return [each._replace(line=line) for each in found]
 
 
-def is_meant(text: str, fields: tuple[str, ...]) -> bool:
-    """Whether what cannot be read is a genotype with an error; alphas and the class, in a text about it, are none."""
+def has_genotype_syntax(text: str, fields: tuple[str, ...]) -> bool:
+    """Whether a text that cannot be read is a genotype with an error, and not alphas or a mention of the class."""
     plain = "".join(text.split())
     if plain.startswith(("{", "dict(")):
         return (
@@ -179,20 +179,20 @@ def is_meant(text: str, fields: tuple[str, ...]) -> bool:
     return "[" in plain or "((" in plain or any(f"{field}=" in plain for field in fields)
 
 
-def alias_in(text: str, name: str) -> str | None:
-    """What a name is set to in a text, where that is another name, as in `DARTS = DARTS_V2`."""
-    found = re.search(rf"^{re.escape(name)}\s{{0,9}}=\s{{0,9}}(\w{{1,60}})\s*$", text, re.MULTILINE)
-    return found[1] if found else None
+def alias_target(text: str, name: str) -> str | None:
+    """The other name that a text assigns to a name, as in `DARTS = DARTS_V2`; None if there is none."""
+    match = re.search(rf"^{re.escape(name)}\s{{0,9}}=\s{{0,9}}(\w{{1,60}})\s*$", text, re.MULTILINE)
+    return match[1] if match else None
 
 
 def arguments_of(call: str) -> Arguments | None:
-    """The arguments of a call as plain values; None where the text is no call of a genotype.
+    """The arguments of a call as plain values; None if the text is not a call of a genotype.
 
     Raises:
       NotPlain: an argument is anything but lists, numbers and texts.
     """
     call = _ESCAPED_QUOTE.sub(r"\1", call)
-    if len(_TEXTS.sub("", call)) > _LONGEST_CODE:
+    if len(_TEXTS.sub("", call)) > _MAX_CODE:
         return None
     try:
         node = _parsed(call).body
@@ -206,16 +206,16 @@ def arguments_of(call: str) -> Arguments | None:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         return None
     values = [_field(None, place, value, call) for place, value in enumerate(node.args)]
-    named = [
+    by_name = [
         (keyword.arg or "**", _field(keyword.arg, 0, keyword.value, call) if keyword.arg else None)
         for keyword in node.keywords
     ]
-    return Arguments(node.func.id, values, named)
+    return Arguments(node.func.id, values, by_name)
 
 
 def _parsed(text: str) -> ast.Expression:
     with warnings.catch_warnings():
-        # Python warns of how damaged texts are written, as `1if 1`, and would print them.
+        # Python warns about the syntax of damaged texts, such as `1if 1`, and would print them.
         warnings.simplefilter("ignore")
         return ast.parse(text, mode="eval")
 
@@ -225,12 +225,12 @@ def _closed(text: str, opened: re.Match[str]) -> tuple[int, bool]:
     left, right = "{}" if opened[0].startswith("{") else "()"
     depth = 1
     inside = _IN_CALL if opened["call"] else _IN_FIELDS
-    for found in inside.finditer(text, opened.start() + opened[0].index(left) + 1):
-        if found["next"]:
-            return found.start(), False
-        depth += (found[0] == left) - (found[0] == right)
+    for match in inside.finditer(text, opened.start() + opened[0].index(left) + 1):
+        if match["next"]:
+            return match.start(), False
+        depth += (match[0] == left) - (match[0] == right)
         if depth == 0:
-            return found.end(), True
+            return match.end(), True
     return len(text), False
 
 
@@ -242,11 +242,11 @@ def _field(name: str | None, place: int, node: ast.expr, call: str) -> Any:
 
 
 def _listed(node: ast.expr) -> Any:
-    """A plain value, or a list that is written as a range or a set."""
+    """A plain value, or a list written as a range or a set."""
     match node:
         case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
             bounds = [_value(argument) for argument in arguments]
-            # A range of a cell's states is short; a long one would only fill the memory.
+            # A range of a cell's states is short. A long one would only fill the memory.
             if not all(type(bound) is int and 0 <= bound <= 1000 for bound in bounds):
                 raise ValueError
             return tuple(range(*bounds))
