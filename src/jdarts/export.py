@@ -14,7 +14,7 @@ from jdarts.resolve import find_genotype
 from jdarts.trained.imported import import_weights, infer_network, read_state_dict
 from jdarts.trained.loading import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
 
-#: What ImageNet's images are normalised with, in the reference implementation and elsewhere.
+#: The normalisation of ImageNet's images, in the reference implementation and elsewhere.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _NUMBER = tyro.conf.arg(metavar="INT", help_behavior_hint="")
 _PER_CHANNEL = tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
@@ -24,18 +24,18 @@ _PER_CHANNEL = tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
 class ExportConfig:
     """Writes a trained network as one file: plain arrays (.npz) or a StableHLO program (.stablehlo).
 
-    Both classify raw images, uint8 [B, H, W, C]: the normalisation is part of them. `jdarts.load(FILE)` reads both; the
+    Both classify raw images, uint8 [B, H, W, C], and contain their normalisation. `jdarts.load(FILE)` reads both; the
     program runs in any process with jax, for any number of images, on CPU, GPU and TPU.
 
-    The options after --out are for checkpoints of PyTorch alone, a state_dict of quark0/darts as .pt or .npz. It is read
-    without PyTorch and without running what is in the file.
+    The options after --out are only for checkpoints of PyTorch: a state_dict of quark0/darts as .pt or .npz. It is read
+    without PyTorch, and no code in the file runs.
 
     Attributes:
-      source: a training's run folder, of which the best checkpoint is taken, or the newest; one of its checkpoints; an
-        exported .npz; or a checkpoint of PyTorch.
+      source: the run folder of a training, for its best checkpoint, or else the newest; one of its checkpoints; an exported
+        .npz; or a checkpoint of PyTorch.
       out: the file to write, .npz or .stablehlo.
       genotype: the cells of a PyTorch checkpoint: the name of a published cell, a file, a run's folder, or the text form.
-      network: cifar or imagenet; read off the checkpoint where it is not given, like the next three.
+      network: cifar or imagenet (default for this and the next three: inferred from the checkpoint).
       channels: channels of the first cells.
       cells: number of cells.
       classes: number of classes.
@@ -84,13 +84,13 @@ def main() -> None:
 
 
 def _trained(config: ExportConfig) -> TrainedNetwork:
-    """The network that is to be exported."""
+    """The network to export."""
     if config.genotype is not None:
         return _from_pytorch(config)
-    told = [field.name for field in dataclasses.fields(config)[3:] if getattr(config, field.name) is not None]
-    if told:
+    given = [field.name for field in dataclasses.fields(config)[3:] if getattr(config, field.name) is not None]
+    if given:
         raise InputError(
-            f"--{told[0].replace('_', '-')} is for checkpoints of PyTorch, with --genotype; other networks know their own"
+            f"--{given[0].replace('_', '-')} is for checkpoints of PyTorch, with --genotype; other networks need no such option"
         )
     if config.source.suffix in (".pt", ".pth", ".tar"):
         raise InputError(f"{config.source} does not name its cells; give --genotype, as in --genotype DARTS_V2")
@@ -108,7 +108,7 @@ def _from_pytorch(config: ExportConfig) -> TrainedNetwork:
         cells=config.cells,
         classes=config.classes,
     )
-    # The head is for training alone.
+    # The auxiliary head is for training only.
     network = network.clone(auxiliary=False)
     variables = import_weights(network, arrays)
     stem = variables["params"]["stem" if network.stem == "cifar" else "stem0"]["kernel"]

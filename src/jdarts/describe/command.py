@@ -26,14 +26,14 @@ _OPTIONAL = tyro.conf.arg(metavar="INT", help_behavior_hint="")
 
 @dataclasses.dataclass(frozen=True)
 class DescribeConfig:
-    """Shows a genotype's cells, and how large a network of them is.
+    """Shows a genotype's cells, and the size of a network of them.
 
-    For convolutional cells that is weights and multiply-adds: those of convolutions and linear layers for one image, without
-    the auxiliary head. For recurrent cells it is the weights of a language model, its embedding counted once.
+    For convolutional cells the size is weights and multiply-adds; the latter are those of convolutions and linear layers for one
+    image, without the auxiliary head. For recurrent cells it is the weights of a language model, whose embedding counts once.
 
     Attributes:
-      genotype: the name of a published cell, a file, the folder of a run, or the text form. A name that published cells of
-        both kinds have means the convolutional one, unless the network is one of recurrent cells.
+      genotype: the name of a published cell, a file, the folder of a run, or the text form. A name of published
+        cells of both kinds means the convolutional one, unless the network is for recurrent cells.
       network: cifar, the paper's network for CIFAR-10; imagenet, the one for ImageNet; search, the search network with all
         operations on every edge: that of the search whose run folder is given, else the paper's with as many nodes. For
         recurrent cells: ptb, the paper's language model for Penn Treebank; wikitext2, the one for WikiText-2; search-ptb,
@@ -69,49 +69,49 @@ class DescribeConfig:
     width: Annotated[int | None, _OPTIONAL] = None
 
     def given(self, names: tuple[str, ...]) -> dict[str, int]:
-        """Those of these options that were given."""
+        """The values of those options that are set."""
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 def main() -> None:
     """Parses the command line and prints the description."""
     config = tyro.cli(DescribeConfig, prog="python -m jdarts.describe")
-    found = _described(config)
+    description = _described(config)
     if config.draw is not None:
-        draw_genotype(found.genotype, config.draw)
-    print(json.dumps(found.to_json(), indent=1) if config.json else found.to_text())
+        draw_genotype(description.genotype, config.draw)
+    print(json.dumps(description.to_json(), indent=1) if config.json else description.to_text())
 
 
 def _described(config: DescribeConfig) -> Description | RecurrentDescription:
     genotype = _genotype(config)
     recurrent = isinstance(genotype, RecurrentGenotype)
     sizes, searched = (recurrent and language_sizes(config.genotype)) or ({}, False)
-    own = ("search-ptb" if searched else "ptb") if recurrent else "cifar"
-    network = config.network or own
+    default = ("search-ptb" if searched else "ptb") if recurrent else "cifar"
+    network = config.network or default
     for name in config.given(_OF_IMAGES if recurrent else _OF_TEXT):
         raise InputError(
             f"{option(name)} is for networks of {_CELLS[not recurrent]} cells, the {network} network is one of "
             f"{_CELLS[recurrent]} cells; leave {option(name)} out"
         )
     if isinstance(genotype, RecurrentGenotype):
-        # A network that is not the run's own is the paper's.
-        known = sizes if network == own else {}
+        # Another network than that of the run is the paper's.
+        known = sizes if network == default else {}
         return describe_recurrent(genotype, cast(RecurrentKind, network), **{**known, **config.given(_OF_TEXT)})
     space = None
     if network == "search" and (record := search_record(config.genotype)):
-        found = space_of(record)
-        space = found if isinstance(found, SearchSpace) else None
+        searched_space = space_of(record)
+        space = searched_space if isinstance(searched_space, SearchSpace) else None
     return describe(genotype, cast(Kind, network), space=space, **config.given(_OF_IMAGES))
 
 
 def _genotype(config: DescribeConfig) -> AnyGenotype:
-    """The genotype, of the kind that the network is made of."""
+    """The genotype, of the kind that the network needs."""
     if config.network is None:
         return find_any_genotype(config.genotype)
     wants_recurrent = config.network in get_args(RecurrentKind)
     published = zoo.RECURRENT_CELLS if wants_recurrent else zoo.CELLS
-    found = published.get(config.genotype) or find_any_genotype(config.genotype)
-    is_recurrent = isinstance(found, RecurrentGenotype)
+    genotype = published.get(config.genotype) or find_any_genotype(config.genotype)
+    is_recurrent = isinstance(genotype, RecurrentGenotype)
     if is_recurrent != wants_recurrent:
         *others, last = get_args(RecurrentKind if is_recurrent else Kind)
         raise InputError(
@@ -119,4 +119,4 @@ def _genotype(config: DescribeConfig) -> AnyGenotype:
             f"{config.network} network is one of {_CELLS[wants_recurrent]} cells; give --network {', '.join(others)} or "
             f"{last}, or leave it out"
         )
-    return found
+    return genotype

@@ -60,7 +60,8 @@ class Description:
             "params_auxiliary": total(self.parts, auxiliary=True).weights if self.has_auxiliary else None,
             "multiply_adds": size.multiply_adds,
             "parts": {
-                part: {"params": own.weights, "multiply_adds": own.multiply_adds} for part, own in self.parts.items()
+                part: {"params": part_size.weights, "multiply_adds": part_size.multiply_adds}
+                for part, part_size in self.parts.items()
             },
             "genotype": json.loads(self.genotype.to_json()),
         }
@@ -76,10 +77,10 @@ class Description:
             [
                 part.replace("cell", "cell ") if part in kinds else part,
                 kinds.get(part, ""),
-                own.weights,
-                own.multiply_adds,
+                part_size.weights,
+                part_size.multiply_adds,
             ]
-            for part, own in self.parts.items()
+            for part, part_size in self.parts.items()
         ]
         return "\n\n".join(
             [
@@ -103,7 +104,7 @@ def describe(
     image_channels: int = 3,
     space: SearchSpace | None = None,
 ) -> Description:
-    """Counts a network's weights and multiply-adds; what is not given is the paper's. Nothing is compiled.
+    """Counts a network's weights and multiply-adds, by default those of the paper's network. Nothing is compiled.
 
     Args:
       genotype: the cells.
@@ -113,30 +114,30 @@ def describe(
       classes: number of classes.
       image_size: height and width of the images.
       image_channels: channels of the images.
-      space: of the search network; the paper's operations on as many nodes as the genotype has, where it is not given.
+      space: of the search network; by default the paper's operations on as many nodes as the genotype has.
 
     Raises:
-      InputError: settings that make no network.
+      InputError: invalid settings.
     """
-    given = {"channels": channels, "cells": cells, "classes": classes, "image_size": image_size}
-    for name, value in (given | {"image_channels": image_channels}).items():
+    optional = {"channels": channels, "cells": cells, "classes": classes, "image_size": image_size}
+    for name, value in (optional | {"image_channels": image_channels}).items():
         if value is not None:
             _BOUNDS[name].check(name, value)
-    settings: Any = {name: given[name] for name in ("channels", "cells", "classes") if given[name] is not None}
+    settings: Any = {name: optional[name] for name in ("channels", "cells", "classes") if optional[name] is not None}
     inputs = ()
     if network == "search":
         space = space or _space_around(genotype)
-        made: Any = Supernet(space, **settings)
+        model: Any = Supernet(space, **settings)
         size = image_size or 32
         shapes = {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in CELL_KINDS}
         inputs = (shapes,)
     else:
-        made = _DISCRETE[network](genotype, **settings)
+        model = _DISCRETE[network](genotype, **settings)
         size = image_size or (32 if network == "cifar" else 224)
-        made = made.clone(auxiliary=auxiliary_head_reads(made, size))
+        model = model.clone(auxiliary=auxiliary_head_reads(model, size))
     shape = (size, size, image_channels)
-    parts = network_sizes(made, shape, *inputs)
-    return Description(genotype, network, made.channels, made.cells, made.classes, shape, parts)
+    parts = network_sizes(model, shape, *inputs)
+    return Description(genotype, network, model.channels, model.cells, model.classes, shape, parts)
 
 
 _BOUNDS = {

@@ -85,7 +85,7 @@ def describe_recurrent(
     vocabulary: int | None = None,
     width: int | None = None,
 ) -> RecurrentDescription:
-    """Counts a language model's weights; what is not given is the paper's. Nothing is compiled.
+    """Counts a language model's weights, by default those of the paper's model. Nothing is compiled.
 
     Args:
       genotype: the cell.
