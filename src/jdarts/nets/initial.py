@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jdarts.xla.jax_compat import define_prng_impl
 from jdarts.xla.leaves import split_leaves
@@ -41,12 +42,14 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
 
     @functools.cache
     def described() -> tuple[list[_Leaf], Any]:
-        # What is found is the same for every key, so a program that draws holds it as constants.
-        with jax.ensure_compile_time_eval():
-            shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
-            firsts = jax.jit(lambda key: jax.tree.map(lambda leaf: leaf.reshape(-1)[0], init(key)))
-            bounds = [jax.tree.leaves(jax.device_get(firsts(_extreme_key(ones)))) for ones in (0, 1)]
-        leaves, structure = jax.tree.flatten(shapes)
+        def firsts(bits: jax.Array) -> Any:
+            drawn = init(jax.random.wrap_key_data(bits, impl=_EXTREMES))
+            return jax.tree.map(lambda leaf: leaf.reshape(-1)[0], drawn)
+
+        # Compiled before it is called, since a call in a program that is being traced would become part of that program.
+        compiled = jax.jit(firsts).lower(jax.ShapeDtypeStruct((1,), np.uint32)).compile()
+        bounds = [jax.tree.leaves(jax.device_get(compiled(np.full(1, ones, np.uint32)))) for ones in (0, 1)]
+        leaves, structure = jax.tree.flatten(jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))))
         return [_Leaf(leaf.shape, leaf.dtype, *each) for leaf, *each in zip(leaves, *bounds)], structure
 
     def draw(key: jax.Array) -> Any:
@@ -83,7 +86,3 @@ _EXTREMES = define_prng_impl(
     name="extremes",
     tag="extremes",
 )
-
-
-def _extreme_key(ones: int) -> jax.Array:
-    return jax.random.wrap_key_data(jnp.full(1, ones, jnp.uint32), impl=_EXTREMES)
