@@ -21,6 +21,7 @@ from jdarts.runs.store import BEST, Log, Part
 from jdarts.runs.summaries import Summary, stop_text, write_summary
 from jdarts.runs.task import End, Evaluation, Functions, S, Task
 from jdarts.xla.allocator import return_freed_memory
+from jdarts.xla.tracing import without_garbage_collection
 
 
 class Loop(Generic[S]):
@@ -105,7 +106,7 @@ class Loop(Generic[S]):
         compiler, programs = Compiler(task.compiler_options), {}
         with self._display.waiting("compiling the step"):
             try:
-                with interruption.interruptible():
+                with interruption.interruptible(), without_garbage_collection():
                     for name in sorted(task.programs, key=lambda name: name not in first):
                         programs[name] = compiler.add(task.programs[name].lowered(task.devices))
             finally:

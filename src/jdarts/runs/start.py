@@ -15,6 +15,7 @@ from jdarts.runs.programs import CompiledPrograms
 from jdarts.runs.store import Part, Store
 from jdarts.runs.summaries import Summary
 from jdarts.runs.task import Task
+from jdarts.xla.tracing import without_garbage_collection
 
 
 class Setting(Protocol):
@@ -96,7 +97,7 @@ def begin(
       Interrupted: as for `run`.
     """
     with Interruption() as interruption, out_of_memory_as_input_error():
-        with interruption.interruptible():
+        with interruption.interruptible(), without_garbage_collection():
             prepared = task()
             check_size(prepared)
             processes.check_same_data(prepared.fingerprint)
