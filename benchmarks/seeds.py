@@ -30,7 +30,7 @@ from jdarts.report import formatting
 from jdarts.search import SearchConfig
 from jdarts.search.config import Hypergradient
 from jdarts.search.step import Images, Rows
-from jdarts.search.task import program_of
+from jdarts.search.task import program_from_config
 from jdarts.xla.allocator import keep_freed_memory, return_freed_memory
 
 README = Path(__file__).resolve().parent / "README.md"
@@ -84,7 +84,7 @@ class Steps:
             hypergradient=hypergradient,
         )
         count, shape = 4 * config.batch, (config.image_size, config.image_size, 3)
-        program = program_of(
+        program = program_from_config(
             settings,
             image_shape=shape,
             classes=config.size.classes,

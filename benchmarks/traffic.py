@@ -25,7 +25,7 @@ from jdarts import optim, parallel
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
 from jdarts.relaxation import init_alphas
-from jdarts.search.config import Hypergradient, hypergradient_named
+from jdarts.search.config import Hypergradient, hypergradient_by_name
 from jdarts.search.step import supernet_loss
 from jdarts.xla.jaxprs import equations
 
@@ -106,7 +106,7 @@ def _search(config: Traffic, *, synchronised: bool) -> tuple[Any, Any]:
         return jdarts.init_state(jax.random.key(2), variables["params"], alphas, variables["batch_stats"], **optimizers)
 
     def step(state: Any, train: Any, valid: Any, *, axis_name: str | None) -> Any:
-        hypergradient = hypergradient_named(config.hypergradient, virtual)
+        hypergradient = hypergradient_by_name(config.hypergradient, virtual)
         loss = supernet_loss(network(axis_name))
         return functools.partial(jdarts.bilevel_step, loss_fn=loss, hypergradient=hypergradient, **optimizers)(
             state, train, valid, axis_name=axis_name

@@ -32,7 +32,7 @@ from jdarts.search.step import supernet_loss
 from jdarts.space import CELL_KINDS
 from jdarts.train import TrainConfig
 from jdarts.train.step import Conditions
-from jdarts.train.task import program_of
+from jdarts.train.task import program_from_config
 
 SPACE = jdarts.uniform_space(("none", "dil_conv_3x3"), nodes=1)
 BATCH, STEPS = 16, 5
@@ -141,7 +141,7 @@ def image_training():
     edges = (("dil_conv_3x3", 0), ("max_pool_3x3", 1))
     model = cifar_network(jdarts.Genotype(edges, (2,), edges, (2,)), channels=2, cells=1, classes=3, auxiliary=False)
     seen = {"image_shape": (8, 8, 1), "augmentation": Augmentation(padding=1, cutout=2), "mean": (0.4,), "std": (0.3,)}
-    return program_of(TrainConfig(), model.clone(dtype=jnp.float64), **seen)
+    return program_from_config(TrainConfig(), model.clone(dtype=jnp.float64), **seen)
 
 
 def image_training_differences():

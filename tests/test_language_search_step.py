@@ -80,7 +80,7 @@ def test_all_passes_of_a_step_share_their_masks(monkeypatch):
     _, step, _ = exact = made(hypergradient="exact", dropouth=0.5, dropout=0.5)
     state = exact[0].init(jnp.uint32(1))
     _, found = step(state)
-    monkeypatch.setattr(step_module, "hypergradient_named", lambda *args, **kwargs: bilevel.unrolled(1))
+    monkeypatch.setattr(step_module, "hypergradient_by_name", lambda *args, **kwargs: bilevel.unrolled(1))
     _, expected = made(hypergradient="exact", dropouth=0.5, dropout=0.5)[1](state)
     np.testing.assert_allclose(found["hypergradient/norm"], expected["hypergradient/norm"], rtol=1e-4)
     np.testing.assert_allclose(found["valid/loss"], expected["valid/loss"], rtol=1e-5)

@@ -10,14 +10,14 @@ from small_search import config, quick, run
 from jdarts import data
 from jdarts.report import read_metrics
 from jdarts.search.step import AVERAGED, Rows
-from jdarts.search.task import program_of, search_images
+from jdarts.search.task import program_from_config, search_images
 
 __all__ = ["quick", "user_settings"]
 
 
 def program(train, valid, **changes):
     """Functions of a search over made-up counts of images; nothing is compiled before it is called."""
-    return program_of(
+    return program_from_config(
         config(None, **changes),
         image_shape=(8, 8, 1),
         classes=10,

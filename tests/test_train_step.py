@@ -11,7 +11,7 @@ from jdarts import data, zoo
 from jdarts.nets.discrete import cifar_network
 from jdarts.runs.images import Batch
 from jdarts.train.step import Conditions, cross_entropy, network_variables
-from jdarts.train.task import program_of as training_program
+from jdarts.train.task import program_from_config as training_program
 
 SHAPE = (8, 8, 1)
 

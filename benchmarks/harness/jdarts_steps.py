@@ -12,7 +12,7 @@ from jdarts import bilevel, optim
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import init_alphas
-from jdarts.search.config import hypergradient_named
+from jdarts.search.config import hypergradient_by_name
 from jdarts.search.step import supernet_loss
 from jdarts.space import uniform_space
 from jdarts.xla.allocator import keep_freed_memory, return_freed_memory
@@ -63,7 +63,7 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
             loss_fn=loss_fn,
             weight_optimizer=weight_optimizer,
             alpha_optimizer=alpha_optimizer,
-            hypergradient=hypergradient_named(
+            hypergradient=hypergradient_by_name(
                 "exact" if setup.step == "exact_remat" else setup.step, optim.weight_optimizer(rate, clip=None)
             ),
         )

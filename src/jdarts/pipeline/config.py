@@ -24,7 +24,7 @@ RANDOM_PER_SEARCH = 6
 
 @contextlib.contextmanager
 def options_of(part: str) -> Iterator[None]:
-    """Names options in messages as the pipeline's command line has them: `--search.epochs` for `--epochs`."""
+    """Renames options in messages to those of the pipeline's command line: `--search.epochs` for `--epochs`."""
     config = {"search": SearchConfig, "train": TrainConfig}[part]
     own = {option(name)[2:] for name in entries(config).keys() - _SHARED}
 
@@ -39,22 +39,22 @@ def options_of(part: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True, init=False)
 class PipelineConfig(Configuration):
-    """Settings of the paper's protocol: several searches, the best cell chosen, trained in full (section 3).
+    """Settings of the paper's protocol: several searches, then selection and full training of the best cells (section 3).
 
-    Each search's cells are trained briefly and validated on images that this training has not seen. The cells with the
+    The cells of each search are trained briefly and validated on images that this training has not seen. The cells with the
     best validation accuracy are trained in full, several times, and tested. The defaults are the paper's for CIFAR-10.
     The folder of all runs, where --run-dir names none, is runs/pipeline-DATASET-seedSEED.
 
     Attributes:
-      searches: number of searches, which differ in their seeds.
-      select_epochs: epochs of the brief trainings that choose among cells.
+      searches: number of searches, which differ only in their seeds.
+      select_epochs: epochs of the brief trainings that select the cells.
       select_fraction: share of the training images that validate the brief trainings.
-      repeats: full trainings of the chosen cells, which differ in their seeds.
-      baseline: random adds random search: cells drawn from the same space, chosen and trained in the same way. It may be
-        added to a pipeline that has finished.
-      random_cells: cells that it draws (default: 6 for each search, which cost the same in the paper).
-      data: the images, of searches and trainings.
-      run: which pipeline it is; its seed is that of the first search, the first full training and the brief trainings.
+      repeats: number of full trainings of the selected cells, which differ only in their seeds.
+      baseline: random adds random search: cells drawn from the same space, selected and trained in the same way. You can add
+        it to a finished pipeline.
+      random_cells: number of random cells (default: 6 for each search, which cost the same in the paper).
+      data: the images of searches and trainings.
+      run: folder and seed; the seed is that of the first search, the first full training and the brief trainings.
       parallelism: the devices of every run.
       search: settings of the searches.
       train: settings of the trainings.
@@ -76,16 +76,16 @@ class PipelineConfig(Configuration):
         """Checks every value that can be checked without the data.
 
         Raises:
-          InputError: a value out of its range, or one that belongs to the pipeline and was given to a part of it.
+          InputError: a value out of its range, or a setting of a part that the pipeline itself sets.
         """
         super().check()
         runs = max(self.searches, self.repeats, self.num_random_cells)
         if self.run.seed + runs > 2**32:
             raise InputError(f"--seed is {self.run.seed}; give a number below {2**32 - runs + 1}")
         own = flat(self)
-        for part, taken in _TAKEN.items():
+        for part, excluded in _PIPELINE_SETTINGS.items():
             given, usual = flat(getattr(self, part)), flat(type(getattr(self, part))())
-            for name, instead in taken.items():
+            for name, instead in excluded.items():
                 if given[name] not in (usual[name], own.get(name, usual[name])):
                     raise InputError(f"{option(f'{part}.{name}')} has no effect within a pipeline; {instead}")
         with options_of("search"):
@@ -101,7 +101,7 @@ class PipelineConfig(Configuration):
 
     @property
     def num_random_cells(self) -> int:
-        """Cells that random search draws; 0 without that baseline."""
+        """Number of cells that random search draws; 0 without that baseline."""
         if self.baseline == "none":
             return 0
         return RANDOM_PER_SEARCH * self.searches if self.random_cells is None else self.random_cells
@@ -112,7 +112,7 @@ class PipelineConfig(Configuration):
         return dataclasses.replace(self.search, **self._common(self.folder / "searches" / f"seed{seed}", seed))
 
     def brief_config(self, genotype: str, folder: Path) -> TrainConfig:
-        """The settings of the training that validates some cells."""
+        """The settings of the brief training that validates cells."""
         return dataclasses.replace(
             self.train,
             genotype=genotype,
@@ -123,15 +123,15 @@ class PipelineConfig(Configuration):
         )
 
     def full_config(self, genotype: str, number: int, folder: Path) -> TrainConfig:
-        """The settings of a full training of the chosen cells, counted from 0."""
+        """The settings of a full training of the selected cells, counted from 0."""
         return dataclasses.replace(self.train, genotype=genotype, **self._common(folder, self.run.seed + number))
 
     def to_json(self) -> dict[str, Any]:
-        """The settings that decide the result, as JSON data; those of the parts under names such as `train.epochs`."""
+        """The settings that decide the result, as JSON data; those of the parts have names such as `train.epochs`."""
         content = as_json(self)
-        for part, taken in _TAKEN.items():
+        for part, excluded in _PIPELINE_SETTINGS.items():
             settings = getattr(self, part).to_json()
-            content |= {f"{part}.{name}": value for name, value in settings.items() if name not in taken}
+            content |= {f"{part}.{name}": value for name, value in settings.items() if name not in excluded}
         return content
 
     def _common(self, folder: Path, seed: int) -> dict[str, Any]:
@@ -146,11 +146,11 @@ _SHARED = {
     "devices": "give --devices",
     "parallel": "give --parallel",
 }
-#: Settings of the parts that the pipeline fills in itself, with what to give in their place.
-_TAKEN = {
+#: Settings of the parts that the pipeline itself sets, each with what to give instead.
+_PIPELINE_SETTINGS = {
     "search": _SHARED
     | {
-        "seeds": "--searches says how many there are, and --seed is that of the first",
+        "seeds": "--searches is their number, and --seed is the seed of the first",
         **dict.fromkeys(
             ("cluster", "coordinator", "num_processes", "process_id"),
             "it runs in one process, with any number of --devices",

@@ -1,4 +1,4 @@
-"""The paper's protocol as one run of runs, each of which resumes where it was interrupted."""
+"""The paper's protocol: one run of several runs, each of which resumes after an interruption."""
 
 import dataclasses
 import functools
@@ -30,14 +30,14 @@ TABLE = "table.txt"
 def pipeline(
     config: PipelineConfig, *, dataset: data.ImageDataset | None = None, stream: TextIO | None = None
 ) -> PipelineResult:
-    """Searches several times, chooses cells by a brief training of each, trains the chosen ones in full and tests them.
+    """Searches several times, selects cells by a brief training of each, trains the best ones in full and tests them.
 
-    The folder decides: what has ended in it is not done again, what was interrupted resumes, and the whole ends as an
-    undisturbed pipeline does. Searches share one compiled program, as full trainings do.
+    The folder decides: finished runs in it are not repeated, interrupted ones resume, and the result is that of an undisturbed
+    pipeline. The searches share one compiled program; so do the full trainings.
 
     Args:
       config: the settings.
-      dataset: the images, where they are not one of `jdarts.data.NAMES`.
+      dataset: images that are not one of `jdarts.data.NAMES`.
       stream: where progress and the table are shown; standard output by default.
 
     Returns:
@@ -52,7 +52,7 @@ def pipeline(
     settings = config.to_json()
     folder = RunFolder(config.folder)
     folder.check(settings)
-    # Devices that are not there are refused before the data are read.
+    # Missing devices are refused before the data are read.
     Devices(config.parallelism.devices, config.parallelism.parallel)
     images = functools.cache(lambda: dataset or data.load(config.data.dataset, config.data.data_dir))
     work = _Pipeline(config, folder, images, sys.stdout if stream is None else stream)
@@ -64,24 +64,24 @@ def pipeline(
         draw_cells(result.genotype, folder.path)
         folder.write(TABLE, f"{result.table()}\n")
         folder.write(SUMMARY, json.dumps(result.to_json(), indent=1) + "\n")
-    work.tell(f"\n{result.table()}\n\nnetwork: {result.arms[0].trainings[0].folder}; table: {folder.path / TABLE}")
+    work.show(f"\n{result.table()}\n\nnetwork: {result.arms[0].trainings[0].folder}; table: {folder.path / TABLE}")
     return result
 
 
 @dataclasses.dataclass(frozen=True)
 class _Pipeline:
-    """One process's share of a pipeline."""
+    """A pipeline in this process."""
 
     config: PipelineConfig
     folder: RunFolder
     images: Callable[[], data.ImageDataset]
     stream: TextIO | None
 
-    def tell(self, text: str) -> None:
+    def show(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
 
     def check_images(self) -> None:
-        """Refuses images that one of the runs could not read, before the searches have taken their time."""
+        """Refuses images that do not fit one of the runs, before the searches start."""
         search_config = self.config.search_config(0)
         with options_of("search"):
             search_images(search_config, self.images())
@@ -103,7 +103,7 @@ class _Pipeline:
             config = self.config.search_config(number)
             if not RunFolder(config.folder).has_ended:
                 self.folder.check_unchanged()
-                self.tell(f"\nsearch {number + 1} of {self.config.searches}, seed {config.run.seed}")
+                self.show(f"\nsearch {number + 1} of {self.config.searches}, seed {config.run.seed}")
                 search.search(config, dataset=self.images(), stream=self.stream, programs=programs)
             ended = search_summary.read(RunFolder(config.folder))
             found.append((config.run.seed, ended.result.genotype, ended.result.valid_accuracy, ended.seconds))
@@ -128,7 +128,7 @@ class _Pipeline:
         return self._trained(self.config.brief_config(str(genotype), folder), what, CompiledPrograms())
 
     def _arm(self, name: str, candidates: list[Candidate]) -> Arm:
-        """Chooses the candidate with the best validation accuracy, the first among equals, and trains it in full."""
+        """Selects the candidate with the best validation accuracy, the first among equals, and trains it in full."""
         chosen = max(range(len(candidates)), key=lambda place: candidates[place].valid_accuracy)
         programs, repeats = CompiledPrograms(), self.config.repeats
         trainings = []
@@ -142,6 +142,6 @@ class _Pipeline:
     def _trained(self, config: TrainConfig, what: str, programs: CompiledPrograms) -> TrainResult:
         if not RunFolder(config.folder).has_ended:
             self.folder.check_unchanged()
-            self.tell(f"\n{what}")
+            self.show(f"\n{what}")
             train.train(config, dataset=self.images(), stream=self.stream, programs=programs)
         return train_summary.read(RunFolder(config.folder)).result

@@ -1,4 +1,4 @@
-"""What a pipeline has found, as numbers and as one table."""
+"""The result of a pipeline, as numbers and as a table."""
 
 import json
 import statistics
@@ -41,8 +41,8 @@ class Arm(NamedTuple):
     Attributes:
       name: `search` or `random`.
       candidates: all cells, in the order of their seeds.
-      chosen: index of the chosen ones.
-      trainings: results of the full trainings of the chosen cells.
+      chosen: index of the selected cells.
+      trainings: results of the full trainings of the selected cells.
     """
 
     name: str
@@ -107,10 +107,10 @@ class Arm(NamedTuple):
 
 
 class PipelineResult(NamedTuple):
-    """What a pipeline has found.
+    """The result of a pipeline.
 
     Attributes:
-      arms: the searches, and the baseline where it was asked for.
+      arms: the searches, and the baseline if there is one.
       folder: the pipeline's folder.
     """
 
@@ -119,7 +119,7 @@ class PipelineResult(NamedTuple):
 
     @property
     def genotype(self) -> Genotype:
-        """The cells that the searches have found."""
+        """The selected cells of the searches."""
         return self.arms[0].genotype
 
     def table(self) -> str:

@@ -38,30 +38,30 @@ class SearchConfig(Configuration):
     A run's folder, where --run-dir names none, is runs/search-DATASET-HYPERGRADIENT-seedSEED.
 
     Attributes:
-      hypergradient: how the alphas see the weights' step. exact and finite_difference are second order; first_order
-        leaves the step out.
-      nodes: nodes of a cell.
+      hypergradient: estimator of the alphas' gradient through the weights' step. exact and finite_difference are second
+        order; first_order ignores the step.
+      nodes: number of nodes of a cell.
       operations: candidate operations of every edge.
-      edges_per_node: edges that derivation keeps for each node.
+      edges_per_node: number of edges that derivation keeps for each node.
       train_fraction: share of the training set that trains weights; the rest trains alphas.
-      seeds: seeds of several searches that run as one, such as 0-3 or 0,2,5. Each has a folder of its own and finds what it
-        finds alone; --run-dir is then the folder of their folders. The --devices of all processes share the searches, not the
-        batches.
+      seeds: seeds of several searches that run at once, such as 0-3 or 0,2,5. Each has its own folder and the result of a
+        single search; --run-dir is then the parent of their folders. The --devices of all processes share the searches, not
+        the batches.
       stop: rule that may end the search early, by its name in `jdarts.methods.stopping.RULES` (default: none).
       precision: type of the feature maps. With bfloat16, weights, batch statistics and losses stay float32.
       remat: compute the feature maps of a cell again in the backward pass instead of keeping them: less memory, more
         time.
-      microbatches: parts of a batch that a step takes one after the other, in the memory of one. Each part is normalised by
-        its own batch statistics, so that the result is not quite that of the whole batch.
+      microbatches: number of parts of a batch, which a step computes one after the other in the memory of one. Each part is
+        normalised by its own batch statistics, so the result differs a little from that of the whole batch.
       method: search method: a mixture of `jdarts.methods.mixtures`, then penalties of `jdarts.methods.penalties`, joined by +.
       data: the images.
-      run: which run it is.
-      loop: how long it is, and what it keeps on the way.
-      batches: how it reads its images.
-      augmentation: what it does to them.
-      size: the size of the supernet.
+      run: folder and seed.
+      loop: epochs, logs and checkpoints.
+      batches: size and order of the batches.
+      augmentation: augmentation of the images.
+      size: size of the supernet.
       weights: the weights' optimiser.
-      rate: the weights' step size.
+      rate: the weights' learning rate.
       alphas: the alphas' optimiser.
       norm: how activations are normalised.
       parallelism: the devices of a process.
@@ -107,7 +107,7 @@ class SearchConfig(Configuration):
         self._check_microbatches()
         if stopping_rule(self.stop) and self.seeds is not None:
             raise InputError(
-                f"--stop {self.stop} may end each search after an epoch of its own, and --seeds runs all to the same one; "
+                f"--stop {self.stop} may end each search after a different epoch, but --seeds runs all for the same number; "
                 "leave one of the two out"
             )
         several = self.processes.cluster or self.processes.coordinator is not None
@@ -115,19 +115,19 @@ class SearchConfig(Configuration):
             raise InputError(f"--parallel {self.parallelism.parallel} is for one process; give shard")
         if self.precision == "bfloat16" and self.hypergradient == "finite_difference":
             raise InputError(
-                "--precision bfloat16 and --hypergradient finite_difference do not go together: the difference of two gradients "
-                "over 2ε drowns in the rounding of 8 bits of mantissa; give --hypergradient exact"
+                "--precision bfloat16 does not work with --hypergradient finite_difference: the difference of two gradients "
+                "is lost in the rounding to 8 bits of mantissa; give --hypergradient exact"
             )
-        method_by_name(self.method)
+        method_by_name(self.method)  # An unknown method is refused here.
         check_operations(self.operations, searchable_operations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
         self._check_choice()
 
     def _check_choice(self) -> None:
-        """Refuses settings under which some alphas decide nothing, and a genotype would show what chance has made of them."""
+        """Refuses settings that leave some alphas untrained, since that part of the genotype would be random."""
         if "normal" not in cell_kinds(self.size.cells):
             raise InputError(
-                f"--cells is {self.size.cells}, and networks of 1 or 2 cells have reduction cells alone: nothing would teach the "
+                f"--cells is {self.size.cells}, and networks of 1 or 2 cells have only reduction cells: nothing would train the "
                 "alphas of the normal cell; give 3 or more"
             )
         check_mixture(self.operations)
@@ -156,7 +156,7 @@ class SearchConfig(Configuration):
         check_share(len(listed), self.parallelism.devices, "--seeds")
 
     def of_each_seed(self) -> "tuple[SearchConfig, ...]":
-        """The searches that `seeds` names, each as it is alone.
+        """The configurations of the searches in `seeds`, each for a single search.
 
         Raises:
           InputError: seeds that are not a list such as 0-3 or 0,2,5.
@@ -183,7 +183,7 @@ class SearchConfig(Configuration):
 
     @property
     def folder(self) -> Path:
-        """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
+        """The run's folder. The same settings give the same folder, so the same command resumes its run."""
         return self.run.folder("search", folder_name(self.data.dataset), self.hypergradient)
 
     def to_json(self) -> dict[str, Any]:
@@ -191,11 +191,11 @@ class SearchConfig(Configuration):
         return as_json(self)
 
 
-#: Searches that run as one.
+#: Largest number of searches that run at once.
 _MAX_SEEDS = 1024
 
 
-def hypergradient_named(name: Hypergradient, virtual_optimizer: Any) -> bilevel.HypergradientFn:
+def hypergradient_by_name(name: Hypergradient, virtual_optimizer: Any) -> bilevel.HypergradientFn:
     """The estimator of this name, with the optimiser of the virtual step."""
     if name == "first_order":
         return bilevel.first_order()

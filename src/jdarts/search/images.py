@@ -1,4 +1,4 @@
-"""The two halves of a training set, as steps and evaluation read them."""
+"""The two halves of a training set, for the weights and for the alphas, as steps and evaluation read them."""
 
 from collections.abc import Iterator
 
@@ -18,18 +18,18 @@ class SearchImages:
 
     Args:
       dataset: the images.
-      devices: those that share a batch; one where they are not given.
+      devices: those that share a batch; one by default.
       batch_size: images of a batch.
-      train_fraction: share of the training images that the weights learn from.
+      train_fraction: share of the training images that trains the weights.
       split_seed: seed of the split; None for the default of the set.
       cells: cells of the network, whose reductions the images must fit.
-      images_on: where the images are to live.
+      images_on: where to keep the images.
 
     Attributes:
       train: the weights' half.
       valid: the alphas' half.
-      on_device: whether the images live on the device.
-      fingerprint: what tells the set from others.
+      on_device: whether the images are on the device.
+      fingerprint: identifies the set.
 
     Raises:
       InputError: a half has less than a batch or lacks a class that the other has, or the size of the images does not
@@ -71,26 +71,26 @@ class SearchImages:
 
     def step_shapes(self) -> tuple[Images, Rows]:
         """Shapes and types of `step_inputs`."""
-        return _together(*(half.shapes() for half in self._halves))
+        return _step_inputs(*(half.shapes() for half in self._halves))
 
-    def step_inputs(self, rows: Rows, place: int) -> tuple[Images, Rows]:
-        """What one step reads.
+    def step_inputs(self, rows: Rows, index: int) -> tuple[Images, Rows]:
+        """The inputs of one step.
 
         Args:
-          rows: rows of all steps of an epoch, `[steps, B]`; or those of several runs, `[runs, steps, B]`: so are then the
-            rows that are returned, and the images where the host gathers them.
-          place: which of the steps.
+          rows: rows of all steps of an epoch, `[steps, B]`; for several runs `[runs, steps, B]`. The returned rows, and images
+            that the host gathers, then also have the axis of the runs.
+          index: index of the step.
         """
-        return _together(*(half.batch(chosen[..., place, :]) for half, chosen in zip(self._halves, rows)))
+        return _step_inputs(*(half.batch(chosen[..., index, :]) for half, chosen in zip(self._halves, rows)))
 
     def evaluation_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Shapes and types of `evaluation_batches`: images, labels, mask."""
         return evaluation_shapes(self.valid.images.shape[1:], self._batch)
 
     def evaluation_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The alphas' half in batches of one size; the last is filled up, and a mask says which images count."""
+        """The alphas' half in batches of one size; the last is padded, and a mask says which images count."""
         return evaluation_batches(self.valid, self._batch)
 
 
-def _together(train: Batch, valid: Batch) -> tuple[Images, Rows]:
+def _step_inputs(train: Batch, valid: Batch) -> tuple[Images, Rows]:
     return Images(train.images, train.labels, valid.images, valid.labels), Rows(train.rows, valid.rows)

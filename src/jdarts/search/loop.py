@@ -20,15 +20,14 @@ def search(
     stream: TextIO | None = None,
     programs: CompiledPrograms | None = None,
 ) -> SearchResult:
-    """Searches for a pair of cells, or resumes one that was interrupted.
+    """Searches for a pair of cells, or resumes an interrupted search.
 
-    The run's folder decides: a new one starts a run, one with checkpoints resumes after the newest complete one and ends
-    with the same bits as an undisturbed run on the same kind of device, a finished one is only reported.
+    The run's folder decides. A new folder starts a run. A folder with checkpoints resumes from the newest complete one, and
+    ends with the same bits as an undisturbed run on the same kind of device. A finished run is only reported.
 
     Args:
       config: the settings.
-      dataset: the images, where they are not one of `jdarts.data.NAMES`; its name then stands in place of
-        `config.data.dataset`.
+      dataset: images that are not one of `jdarts.data.NAMES`; their name then replaces `config.data.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other searches of this process.
 
@@ -43,7 +42,7 @@ def search(
     images = functools.cache(lambda: dataset or data.load(config.data.dataset, config.data.data_dir))
 
     def task() -> SearchTask:
-        # Devices that are not there are refused before the data are read.
+        # Missing devices are refused before the data are read.
         devices = Devices(config.parallelism.devices, config.parallelism.parallel)
         check_share(config.batches.batch_size, devices.count, "--batch-size")
         native.build_for_images(config.precision)
@@ -62,5 +61,5 @@ def search(
 
 
 def title(config: SearchConfig) -> str:
-    """What is written above the drawings of a search's cells."""
+    """The title of the drawings of a search's cells."""
     return f"{config.data.dataset}, seed {config.run.seed}"

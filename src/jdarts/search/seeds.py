@@ -1,4 +1,4 @@
-"""Several searches that differ in their seeds, as one run: one vmapped step, a folder for each."""
+"""Several searches that differ only in their seeds, run at once: one vmapped step, a folder for each."""
 
 import dataclasses
 import functools
@@ -26,9 +26,9 @@ def search_seeds(
     stream: TextIO | None = None,
     programs: CompiledPrograms | None = None,
 ) -> tuple[SearchResult, ...]:
-    """Runs the searches of several seeds at once, each with the result that it has alone, up to rounding.
+    """Runs the searches of several seeds at once. Each has the result of a single search, up to rounding.
 
-    Each folder is that of the search alone, so that either way of running resumes what the other has started.
+    Each folder is that of a single search, so either way of running resumes the other.
 
     Args:
       config: the settings, with `seeds`.
@@ -53,40 +53,40 @@ def search_seeds(
 def _search_seeds(
     config: SearchConfig, dataset: data.ImageDataset | None, stream: TextIO | None, programs: CompiledPrograms | None
 ) -> tuple[SearchResult, ...]:
-    every = [(each, RunFolder(each.folder)) for each in config.of_each_seed()]
-    for each, folder in every:
+    searches = [(each, RunFolder(each.folder)) for each in config.of_each_seed()]
+    for each, folder in searches:
         folder.check(each.to_json())
     images = functools.cache(lambda: dataset or data.load(config.data.dataset, config.data.data_dir))
-    found: dict[Path, summary.SearchSummary] = {}
+    summaries: dict[Path, summary.SearchSummary] = {}
     remarks: list[str] = []
-    for each, folder in every:
+    for each, folder in searches:
         if folder.has_ended:
             remarks += check_finished(folder, each.to_json(), lambda: images().fingerprint)
-            found[folder.path] = summary.read(folder)
-    show([*(f"{path} has finished" for path in found), *remarks], stream)
-    left = [(each, folder) for each, folder in every if folder.path not in found]
+            summaries[folder.path] = summary.read(folder)
+    show([*(f"{path} has finished" for path in summaries), *remarks], stream)
+    left = [(each, folder) for each, folder in searches if folder.path not in summaries]
     if left:
         parts = [Part(folder, each.to_json(), title(each), f"seed {each.run.seed}") for each, folder in left]
         for ended in begin(lambda: _task([each for each, _ in left], config, images()), parts, stream, programs):
-            found[ended.result.folder] = ended
-    together = SeedsSummary(tuple(found[folder.path] for _, folder in every))
-    show(together.lines(), stream)
-    return together.result
+            summaries[ended.result.folder] = ended
+    combined = SeedsSummary(tuple(summaries[folder.path] for _, folder in searches))
+    show(combined.lines(), stream)
+    return combined.result
 
 
 def _task(left: list[SearchConfig], config: SearchConfig, dataset: data.ImageDataset) -> SearchTask:
-    """The searches that have not finished as one task."""
+    """One task for the searches that have not finished."""
     devices = _devices(config, len(left))
     native.build_for_images(config.precision)
     single = search_task(left[0], dataset, devices)
     seeds = [each.run.seed for each in left]
-    named = ", ".join(map(str, seeds))
-    together = batched(single, seeds, description=f"{len(seeds)} searches at once, seeds {named}: {single.description}")
-    return dataclasses.replace(together, memory_options=unused_memory_options(left[0], 1))
+    listed = ", ".join(map(str, seeds))
+    stacked = batched(single, seeds, description=f"{len(seeds)} searches at once, seeds {listed}: {single.description}")
+    return dataclasses.replace(stacked, memory_options=unused_memory_options(left[0], 1))
 
 
 def _devices(config: SearchConfig, left: int) -> Devices:
-    """Those that share so many searches; one of each process where all cannot do so equally, as some seeds have finished."""
+    """The devices for `left` searches; one of each process if they cannot share the rest equally, as some seeds have finished."""
     devices = Devices(config.parallelism.devices)
     if left % devices.count:
         devices = Devices(1)

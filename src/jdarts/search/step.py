@@ -1,4 +1,4 @@
-"""One step of a search on images, one program: rows and augmentation drawn, bilevel step taken, metrics added up."""
+"""One step of a search on images as one program: augmentation, the bilevel step, metrics. Also the programs around it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,14 +24,14 @@ AVERAGED = ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy")
 
 @flax.struct.dataclass
 class SearchState:
-    """All that a search carries along; a checkpoint holds this and nothing else.
+    """The whole state of a search, as a checkpoint stores it.
 
     Attributes:
       bilevel: weights, alphas, optimiser states, running statistics, step and key.
-      data_key: key that batches and augmentation are drawn from.
-      sums: sums of the metrics over the steps of the present epoch.
+      data_key: key of batches and augmentation.
+      sums: sums of the metrics over the steps of the current epoch.
       not_finite_at: int32 `[]`, the first step with a loss, a gradient, a weight or an alpha that is not
-        finite; 0 while there is none.
+        finite; 0 if there is none.
     """
 
     bilevel: bilevel.BilevelState
@@ -41,7 +41,7 @@ class SearchState:
 
     @property
     def step(self) -> jax.Array:
-        """Steps that were done, int32 `[]`."""
+        """Number of steps done, int32 `[]`."""
         return self.bilevel.step
 
 
@@ -62,7 +62,7 @@ class Images(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows of the images that make up batches, int32 `[…, B]` each."""
+    """Rows of the images of batches, int32 `[…, B]` each."""
 
     train: Any
     valid: Any
@@ -77,7 +77,7 @@ class SearchProgram(NamedTuple):
       step: `(state, images, rows of one step, axis_name) -> (state, metrics)`; see `jdarts.parallel`.
       evaluate: `(state, images, labels, mask, axis_name) -> (sum of losses, number of right answers)` with running
         statistics.
-      learning_rate: the weights' schedule, of the step.
+      learning_rate: the weights' schedule, a function of the step.
     """
 
     init: Callable[[jax.Array], SearchState]
@@ -103,7 +103,7 @@ def supernet_loss(model: Supernet, *, train: bool = True) -> bilevel.LossFn:
         accuracy = jnp.mean(right_answers(logits, labels).astype(logits.dtype))
         return jnp.mean(losses), (changed["batch_stats"], {"accuracy": accuracy})
 
-    # Traced once, however many passes of a step ask for it.
+    # Under jit all passes of a step share one trace.
     return jax.jit(loss_fn)
 
 
@@ -125,20 +125,22 @@ def search_program(
 ) -> SearchProgram:
     """Builds the functions of a search on images.
 
+    A search method has two ways in: the mixture of `model`, and penalties in `hypergradient`.
+
     Args:
-      model: the supernet.
+      model: the supernet; its mixture also makes the initial alphas and the entropies in the metrics.
       image_shape: `(H, W, C)`.
       counts: images of the weights' half and of the alphas' half.
       batch_size: images of a batch.
-      augmentation: what training does to its images.
+      augmentation: augmentation of the training images.
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
-      rate: the weights' learning rate, of the step.
+      rate: the weights' learning rate, a function of the step.
       weight_optimizer: optimiser of the weights.
       alpha_optimizer: optimiser of the alphas.
-      hypergradient: how the alphas see the weights' step.
-      synchronised: whether the batch statistics are those of the whole batch, on several devices.
-      microbatches: parts of a batch that a step takes one after the other.
+      hypergradient: estimator of the alphas' gradient, with penalties if there are any.
+      synchronised: whether several devices use the batch statistics of the whole batch.
+      microbatches: number of parts of a batch, which a step computes one after the other.
     """
     steps_per_epoch = counts[0] // batch_size
 
@@ -174,7 +176,7 @@ def search_program(
         state: SearchState, images: Images, rows: Rows, *, axis_name: str | None = None
     ) -> tuple[SearchState, dict[str, jax.Array]]:
         number = state.bilevel.step
-        # Epochs fold non-negative numbers into the data key; the complement keeps augmentation apart from them.
+        # `rows` folds the epoch into the data key. The complement of the step is never an epoch, so the keys differ.
         keys = jax.random.split(jax.random.fold_in(state.data_key, ~number.astype(jnp.uint32)))
 
         def batch(key: jax.Array, pixels: jax.Array, labels: jax.Array, chosen: jax.Array) -> Any:

@@ -1,4 +1,4 @@
-"""The result of a search, and its form in the summary file."""
+"""The result of a search, as text and in the summary file."""
 
 from collections import Counter
 from collections.abc import Sequence

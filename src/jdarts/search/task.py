@@ -1,4 +1,4 @@
-"""What a search on images does: its task, and the one place that makes it from a configuration."""
+"""The task of a search on images, and the one place that builds it from a configuration."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from jdarts.runs.devices import Devices
 from jdarts.runs.images import check_augmentation
 from jdarts.runs.memory import MemoryOption, cheaper_estimators, smaller_shares
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
-from jdarts.search.config import SearchConfig, hypergradient_named
+from jdarts.search.config import SearchConfig, hypergradient_by_name
 from jdarts.search.images import SearchImages
 from jdarts.search.step import AVERAGED, Images, Rows, SearchProgram, SearchState, search_program
 from jdarts.search.summary import SearchResult
@@ -38,7 +38,7 @@ class SearchTask(Task[SearchState]):
       images: the two halves of the images.
       space: the search space.
       edges_per_node: edges that derivation keeps for each node.
-      method: what the alphas mean.
+      method: the search method; derivation uses its mixture.
     """
 
     noun = "search"
@@ -54,8 +54,8 @@ class SearchTask(Task[SearchState]):
         rows = functions["rows"](state.data_key, np.int32(epoch))
         if not self.images.on_device or not processes.is_single_process():
             rows = jax.device_get(rows)
-        for place in range(first, self.steps_per_epoch):
-            yield self.images.step_inputs(rows, place)
+        for index in range(first, self.steps_per_epoch):
+            yield self.images.step_inputs(rows, index)
 
     def evaluations(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
         """Loss and accuracy on the alphas' half with running statistics, without augmentation."""
@@ -69,7 +69,7 @@ class SearchTask(Task[SearchState]):
         return (Evaluation("evaluating", sums, self.images.evaluation_batches(), numbers),)
 
     def epoch_genotype(self, state: SearchState) -> Genotype:
-        """The genotype that the alphas give."""
+        """The genotype of the present alphas."""
         return derive_genotype(
             alphas_on_host(state.bilevel.alphas),
             self.space,
@@ -78,7 +78,7 @@ class SearchTask(Task[SearchState]):
         )
 
     def record(self, state: SearchState) -> dict[str, Any]:
-        """What deriving a genotype needs."""
+        """The record for `jdarts.derive`: search space, alphas and method."""
         return {
             "space": dataclasses.asdict(self.space),
             "alphas": alphas_to_json(state.bilevel.alphas),
@@ -100,7 +100,7 @@ class SearchTask(Task[SearchState]):
 
 
 def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devices) -> SearchTask:
-    """The task of a search.
+    """Builds the task of a search.
 
     Args:
       config: the settings.
@@ -113,7 +113,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
     images = search_images(config, dataset, devices)
     augmentation = config.augmentation.of(dataset.augmentation)
     check_augmentation(augmentation, dataset.image_shape)
-    program = program_of(
+    program = program_from_config(
         config,
         image_shape=dataset.image_shape,
         classes=dataset.num_classes,
@@ -124,7 +124,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
     )
     template = jax.eval_shape(program.init, SEED)
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
-    of_images = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
+    image_settings = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
     shapes = str(images.step_shapes()), len(images.train), len(images.valid)
     weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(template.bilevel.weights))
     return SearchTask(
@@ -143,7 +143,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
             f"alphas; {config.size.cells} cell{'s' if config.size.cells > 1 else ''}, {weights:,} weights, hypergradient "
             f"{config.hypergradient}"
         ),
-        key=(SearchTask.noun, settings, of_images, shapes, devices.key),
+        key=(SearchTask.noun, settings, image_settings, shapes, devices.key),
         programs=_programs(program, images, template),
         compiler_options=supernet_compiler_options(remat=config.remat),
         memory_options=unused_memory_options(config, devices.count),
@@ -152,17 +152,25 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
     )
 
 
-def program_of(
-    config: SearchConfig, *, image_shape: tuple[int, int, int], classes: int, counts: tuple[int, int], **of_images: Any
+def program_from_config(
+    config: SearchConfig,
+    *,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    counts: tuple[int, int],
+    **image_settings: Any,
 ) -> SearchProgram:
-    """The functions of a search.
+    """Builds the functions of a search from its settings.
+
+    The method enters here: its mixture becomes part of the supernet, its penalties are added to the estimate of the
+    hypergradient.
 
     Args:
       config: the settings.
       image_shape: `(H, W, C)`.
       classes: number of classes.
       counts: images of the weights' half and of the alphas' half.
-      of_images: augmentation, mean and standard deviation, as for `search_program`.
+      image_settings: augmentation, mean and standard deviation, as for `search_program`.
     """
     rate = optimizers.epoch_cosine(
         config.rate.learning_rate,
@@ -174,7 +182,7 @@ def program_of(
     # The reference implementation does not clip in the virtual step.
     virtual_optimizer = optimizers.weight_optimizer(rate, **{**weight_settings, "clip": None})
     method = method_by_name(config.method)
-    hypergradient = hypergradient_named(config.hypergradient, virtual_optimizer)
+    hypergradient = hypergradient_by_name(config.hypergradient, virtual_optimizer)
     return search_program(
         Supernet(
             config.space,
@@ -194,12 +202,12 @@ def program_of(
         hypergradient=penalised(hypergradient, method.penalties, method.mixture, config.space),
         synchronised=config.norm.batch_statistics == "synchronised",
         microbatches=config.microbatches,
-        **of_images,
+        **image_settings,
     )
 
 
 def search_images(config: SearchConfig, dataset: data.ImageDataset, devices: Devices | None = None) -> SearchImages:
-    """The images of a search; arguments as for `search_task`.
+    """Splits the images of a search; arguments as for `search_task`.
 
     Raises:
       InputError: images that do not fit the settings.
@@ -229,20 +237,20 @@ def _programs(program: SearchProgram, images: SearchImages, template: SearchStat
     }
 
 
-#: Memory of the steps beside their state in GiB, by XLA's plan at the paper's size with batches of 16.
-_OF_ESTIMATORS = {"exact": 1.76, "finite_difference": 0.65, "first_order": 0.64}
+#: Temporary memory of a step in GiB by estimator, from XLA's plan at the paper's size with batches of 16.
+_ESTIMATOR_MEMORY = {"exact": 1.76, "finite_difference": 0.65, "first_order": 0.64}
 
 
 def unused_memory_options(config: SearchConfig, devices: int) -> list[MemoryOption]:
-    """Options that a search does not use yet, and that would save memory.
+    """Options that would save memory and that a search does not use yet.
 
     Args:
       config: the settings.
-      devices: how many share a batch.
+      devices: number of devices that share a batch.
     """
     memory_options: list[MemoryOption] = []
     if not config.remat:
-        # Kept are the outputs of all cells, and the maps inside of one at a time.
+        # This keeps the outputs of all cells, and the feature maps inside one cell at a time.
         memory_options.append(("--remat", min(1.0, 2 / config.size.cells)))
     share = config.batches.batch_size // devices
     parts = next((n for n in range(2, share // 2 + 1) if share % (n * config.microbatches) == 0), None)
@@ -250,7 +258,7 @@ def unused_memory_options(config: SearchConfig, devices: int) -> list[MemoryOpti
         memory_options.append((f"--microbatches {parts * config.microbatches}", 1 / parts))
     if config.precision == "float32" and config.hypergradient != "finite_difference":
         memory_options.append(("--precision bfloat16", 0.5))
-    estimators = cheaper_estimators(config.hypergradient, _OF_ESTIMATORS)
+    estimators = cheaper_estimators(config.hypergradient, _ESTIMATOR_MEMORY)
     if config.precision == "bfloat16":
         estimators = [each for each in estimators if "finite_difference" not in each[0]]
     return [*memory_options, *estimators, *smaller_shares(config.batches.batch_size, devices)]

@@ -31,30 +31,29 @@ class TrainConfig(Configuration):
 
     Attributes:
       genotype: the cells to train: the name of a published cell, a search's run folder, a file, or the text form.
-      network: the cells' surroundings: cifar for small images, or imagenet, whose stem halves the images three times.
-      auxiliary: add a second classifier at 2/3 of the depth, for training alone. It fits images of any size that are 4×4 or
-        larger there.
+      network: the network around the cells: cifar for small images, or imagenet, whose stem halves the images three times.
+      auxiliary: add a second classifier at 2/3 of the depth, for training only. Feature maps there must be 4×4 or larger.
       auxiliary_weight: weight of its loss.
-      drop_path: probability of a dropped path at the end; it grows from 0 in proportion to the epochs.
-      schedule: how the step size falls, once an epoch: as a cosine to learning_rate_min, or by a constant factor.
+      drop_path: probability of a dropped path at the end; it grows linearly from 0 over the epochs.
+      schedule: how the learning rate falls, once an epoch: as a cosine to learning_rate_min, or by a constant factor.
       learning_rate_decay: the constant factor.
       label_smoothing: share of a label that is spread evenly over all classes, in training.
-      image_size: side of the images that are cut out of the pictures of imagenet2012 and imagenette (default: 224).
-      color_jitter: how far their brightness, contrast, saturation and hue are changed; four numbers, 0 for not at all.
-      ema_decay: decay of a running average of the weights, which is then evaluated in their place; 0 for none.
-      validation_fraction: share of the training images that is held out. With it the best epoch by validation
-        accuracy is tested; without it all images train, and the last epoch is tested.
+      image_size: side of the crops of the pictures of imagenet2012 and imagenette (default: 224).
+      color_jitter: strength of random changes of their brightness, contrast, saturation and hue: four numbers, 0 for none.
+      ema_decay: decay of a running average of the weights, which evaluations use in their place; 0 for none.
+      validation_fraction: share of the training images that is held out. With it, the best epoch by validation accuracy is
+        tested; without it, all images train, and the last epoch is tested.
       test: test the network, once, at the end.
-      workers: processes that decode the pictures of imagenet2012 and imagenette (default: one for each processor, 16 at
+      workers: number of processes that decode the pictures of imagenet2012 and imagenette (default: one for each processor, 16 at
         the most); 0 decodes them in the process that trains.
       data: the images.
-      run: which run it is.
-      loop: how long it is, and what it keeps on the way.
-      batches: how it reads its images.
-      augmentation: what it does to them.
-      size: the size of the network.
+      run: folder and seed.
+      loop: epochs, logs and checkpoints.
+      batches: size and order of the batches.
+      augmentation: augmentation of the images.
+      size: size of the network.
       weights: the weights' optimiser.
-      rate: the weights' step size.
+      rate: the weights' learning rate.
       norm: how activations are normalised.
       parallelism: the devices.
     """
@@ -109,24 +108,24 @@ class TrainConfig(Configuration):
 
     @property
     def side(self) -> int:
-        """Side of the images that are cut out of large pictures."""
+        """Side of the crops of large pictures."""
         return _SIDE if self.image_size is None else self.image_size
 
     @property
     def worker_count(self) -> int:
-        """Processes that decode large pictures."""
+        """Number of processes that decode large pictures."""
         return min(16, os.cpu_count() or 1) if self.workers is None else self.workers
 
     @property
     def cell(self) -> Genotype:
-        """The genotype that is meant."""
+        """The genotype of the setting."""
         return find_genotype(self.genotype)
 
     def model(self, classes: int) -> DiscreteNetwork:
-        """The network for so many classes.
+        """The network for a number of classes.
 
         Raises:
-          InputError: settings that make no network.
+          InputError: the settings do not fit together.
         """
         make = cifar_network if self.network == "cifar" else imagenet_network
         return make(
@@ -135,11 +134,11 @@ class TrainConfig(Configuration):
 
     @property
     def folder(self) -> Path:
-        """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
+        """The run's folder. The same settings give the same folder, so the same command resumes its run."""
         return self.run.folder("train", folder_name(self.data.dataset), genotype_label(self.genotype, zoo.CELLS))
 
     def learning_rate_in(self, epoch: int) -> float:
-        """The step size of an epoch, counted from 0."""
+        """The learning rate of an epoch, counted from 0."""
         if self.schedule == "exponential":
             return self.rate.learning_rate * self.learning_rate_decay**epoch
         return float(
@@ -151,9 +150,9 @@ class TrainConfig(Configuration):
         return self.drop_path * epoch / self.loop.epochs
 
     def to_json(self) -> dict[str, Any]:
-        """The settings that decide the result, as JSON data; the genotype in its text form, wherever it came from."""
+        """The settings that decide the result, as JSON data; the genotype is always in its text form."""
         return as_json(self) | {"genotype": str(self.cell)}
 
 
-#: What the paper's ImageNet networks read.
+#: The image size of the paper's ImageNet networks.
 _SIDE = 224

@@ -1,4 +1,4 @@
-"""The images of a training: what steps and evaluations read of a set in memory."""
+"""The images of a training, from a set in memory, as steps and evaluations read them."""
 
 import functools
 from collections.abc import Iterator
@@ -20,24 +20,24 @@ class MemoryImages:
 
     Args:
       dataset: the images.
-      devices: those that share a batch; one where they are not given.
+      devices: those that share a batch; one by default.
       batch_size: images of a batch.
       validation_fraction: share of the training images that is held out.
       split_seed: seed of the choice of the held-out images; None for the default of the set.
-      augmentation: what a step does to its images.
-      images_on: where the training images are to live.
+      augmentation: augmentation of the training images.
+      images_on: where to keep the training images.
 
     Attributes:
-      on_device: whether the training images live on the device, whole.
-      train_count: images that train.
-      valid_count: images that are held out.
-      test_count: images of the test set.
+      on_device: whether all training images are on the device.
+      train_count: number of images that train.
+      valid_count: number of held-out images.
+      test_count: number of test images.
       image_shape: `(H, W, C)`.
       class_names: one name per label.
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
-      augmentation: what a step does to its images.
-      fingerprint: what tells the set from others.
+      augmentation: augmentation of the training images.
+      fingerprint: identifies the set.
 
     Raises:
       InputError: a held-out part without images or without a class that the others have, or fewer training images than a batch.
@@ -56,8 +56,8 @@ class MemoryImages:
     ) -> None:
         self._batch = batch_size
         self.fingerprint = dataset.fingerprint
-        # The whole set, with the held-out images at its end that no step takes: trainings with and without them then
-        # read arrays of one shape.
+        # The whole set, with the held-out images at its end, which no step reads: trainings with and without them then have
+        # arrays of one shape.
         whole, self.train_count = dataset.train, len(dataset.train)
         if validation_fraction:
             whole, self.train_count = dataset.arranged(fraction=1 - validation_fraction, seed=split_seed)
@@ -95,14 +95,14 @@ class MemoryImages:
 
         Args:
           key: the state's key.
-          epoch: which epoch, counted from 0.
-          first: the place of the first batch that is wanted.
+          epoch: the epoch, counted from 0.
+          first: index of the first batch to return.
         """
         rows = self._rows(key, np.int32(epoch))
         if not self.on_device:
             rows = jax.device_get(rows)
-        for place in range(first, self.steps_per_epoch):
-            yield self._images.batch(rows[place])
+        for index in range(first, self.steps_per_epoch):
+            yield self._images.batch(rows[index])
 
     def valid_batches(self) -> EvaluationBatches:
         """The held-out images, as `evaluation_batches` gives them."""

@@ -1,4 +1,4 @@
-"""The images of a training on a set that no memory holds: batches that worker processes decode."""
+"""The images of a training on a set that does not fit in memory: batches that worker processes decode."""
 
 from collections.abc import Iterator
 
@@ -16,22 +16,22 @@ from jdarts.train.images import EvaluationBatches
 
 
 class LargeImages:
-    """An image set on disk; methods and attributes are those of `MemoryImages`.
+    """An image set on disk, with the methods and attributes of `MemoryImages`.
 
-    The order of the images, and the random part of each, follow from the seed, the epoch and the place in it, whatever
-    the number of workers and wherever a run begins.
+    The order of the images and their random changes depend on the seed, the epoch and the index in it, but not on the number
+    of workers or on where a run begins.
 
     Args:
       dataset: the images.
-      devices: those that share a batch; one where they are not given.
+      devices: those that share a batch; one by default.
       batch_size: images of a batch.
       validation_fraction: share of the training images that is held out.
-      augmentation: what a step does to its images.
+      augmentation: augmentation of the training images.
       epochs: passes over the training images.
-      side: side of the images that are cut out of the pictures.
-      color_jitter: how far brightness, contrast, saturation and hue are changed.
-      workers: processes that decode the pictures.
-      seed: seed of the order of the images and of their random part.
+      side: side of the crops of the pictures.
+      color_jitter: strength of changes of brightness, contrast, saturation and hue.
+      workers: number of processes that decode the pictures.
+      seed: seed of the order of the images and of their random changes.
 
     Raises:
       InputError: grain is not installed, a held-out part without images, or fewer training images than a batch.
@@ -83,7 +83,7 @@ class LargeImages:
             jitter=ColorJitter(*color_jitter),
             seed=seed,
         )
-        # One stream runs through all epochs, so that workers start once.
+        # One stream covers all epochs, so that workers start once.
         self._stream: Iterator[DecodedBatch] = iter(())
         self._next: int | None = None
 
@@ -97,7 +97,7 @@ class LargeImages:
         return batch_shapes(self.image_shape, images=self._batch, rows=self._batch)
 
     def epoch(self, key: jax.Array, epoch: int, first: int) -> Iterator[Batch]:
-        """The batches of an epoch; arguments as for `MemoryImages.epoch`, of which the key has no effect."""
+        """The batches of an epoch; arguments as for `MemoryImages.epoch`. The key has no effect."""
         for number in range(epoch * self.steps_per_epoch + first, (epoch + 1) * self.steps_per_epoch):
             if self._next != number:
                 start = number * self._batch
@@ -105,16 +105,16 @@ class LargeImages:
             images, labels = next(self._stream)
             self._next = number + 1
             if self._next * self._batch == len(self._views):
-                # That was the last one: the workers end.
+                # After the last batch the workers end.
                 self._stream = iter(())
             yield place_batch(images, labels, devices=self._devices)
 
     def valid_batches(self) -> EvaluationBatches:
-        """The held-out images, in batches of one size with a mask of those that count."""
+        """The held-out images, in batches of one size with a mask of the images that count."""
         return self._evaluation(self._train, self.train_count, self.valid_count)
 
     def test_batches(self) -> EvaluationBatches:
-        """The test images, in batches of one size with a mask of those that count."""
+        """The test images, in batches of one size with a mask of the images that count."""
         return self._evaluation(self._test, 0, self.test_count)
 
     def _evaluation(self, split: LargeSplit, first: int, count: int) -> EvaluationBatches:

@@ -22,17 +22,16 @@ def train(
     stream: TextIO | None = None,
     programs: CompiledPrograms | None = None,
 ) -> TrainResult:
-    """Trains a network of a genotype's cells, or resumes one that was interrupted.
+    """Trains a network of a genotype's cells, or resumes an interrupted training.
 
-    The run's folder decides: a new one starts a run, one with checkpoints resumes after the newest complete one and ends
-    with the same bits as an undisturbed run on the same kind of device, a finished one is only reported.
+    The run's folder decides. A new folder starts a run. A folder with checkpoints resumes from the newest complete one, and
+    ends with the same bits as an undisturbed run on the same kind of device. A finished run is only reported.
 
-    The test images are read once, at the end, and choose nothing.
+    The test images are read once, at the end, and influence no choice.
 
     Args:
       config: the settings.
-      dataset: the images, where they are not one of `jdarts.data.NAMES`; its name then stands in place of
-        `config.data.dataset`.
+      dataset: images that are not one of `jdarts.data.NAMES`; their name then replaces `config.data.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other trainings of this process.
 
@@ -45,13 +44,13 @@ def train(
     """
     config.check()
     config = named_after(config, dataset, data.ImageDataset)
-    # The genotype itself in place of where it is found, which may change during the run.
+    # The genotype itself, since the file or folder that holds it may change during the run.
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
     images = functools.cache(lambda: dataset or _load(config))
 
     def task() -> TrainTask:
-        # Devices that are not there are refused before the data are read.
+        # Missing devices are refused before the data are read.
         devices = Devices(config.parallelism.devices, config.parallelism.parallel)
         native.build_for_images("float32")
         return train_task(config, images(), devices)

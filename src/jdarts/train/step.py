@@ -1,4 +1,4 @@
-"""One step of a training, one program: augmentation drawn, loss with auxiliary head, SGD, running average, counts."""
+"""One step of a training as one program: augmentation, loss with auxiliary head, optimiser, running average, metrics."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,18 +22,17 @@ AVERAGED = ("train/loss", "train/accuracy")
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a training carries along; a checkpoint holds this and nothing else.
+    """The whole state of a training, as a checkpoint stores it.
 
     Attributes:
-      step: int32 `[]`, steps that were done.
+      step: int32 `[]`, number of steps done.
       weights: the network's `params`.
       model_state: the network's `batch_stats`.
       optimizer_state: state of the weights' optimiser.
       average: running averages of weights and model state, `{'params': …, 'batch_stats': …}`; empty without them.
-      key: key that everything random is drawn from.
-      sums: sums of the metrics over the steps of the present epoch.
-      not_finite_at: int32 `[]`, the first step with a loss, a gradient or a weight that is not finite; 0 while
-        there is none.
+      key: key of all randomness.
+      sums: sums of the metrics over the steps of the current epoch.
+      not_finite_at: int32 `[]`, the first step with a loss, a gradient or a weight that is not finite; 0 if there is none.
     """
 
     step: jax.Array
@@ -47,7 +46,7 @@ class TrainState:
 
 
 class Conditions(NamedTuple):
-    """What changes with the epochs, as scalars, so that one program serves every schedule.
+    """The scalars that change with the epochs, as inputs, so that one program serves every schedule.
 
     Attributes:
       learning_rate: float32.
@@ -76,12 +75,12 @@ class TrainProgram(NamedTuple):
 
 
 def epoch_key(key: jax.Array, epoch: jax.Array) -> jax.Array:
-    """The key that the order of an epoch's images is drawn from."""
+    """The key of the order of an epoch's images."""
     return jax.random.fold_in(jax.random.fold_in(key, 0), epoch)
 
 
 def network_variables(state: TrainState) -> dict[str, Any]:
-    """The network's variables as they are evaluated: the running averages, or the weights where there are none."""
+    """The network's variables for evaluation: the running averages, or the weights without averages."""
     return state.average or {"params": state.weights, "batch_stats": state.model_state}
 
 
@@ -113,7 +112,7 @@ def train_program(
     Args:
       model: the network.
       image_shape: `(H, W, C)`.
-      augmentation: what training does to its images.
+      augmentation: augmentation of the training images.
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
       optimizer: the weights' optimiser at a learning rate.
@@ -121,7 +120,7 @@ def train_program(
       label_smoothing: share of a label that is spread evenly over all classes.
       auxiliary_weight: weight of the auxiliary head's loss.
       ema_decay: decay of a running average of the weights; 0 for none.
-      synchronised: whether the batch statistics are those of the whole batch, on several devices.
+      synchronised: whether several devices use the batch statistics of the whole batch.
     """
     dtype = wide_type(model.dtype)
 
@@ -154,7 +153,7 @@ def train_program(
         key: jax.Array,
         axis_name: str | None,
     ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
-        # The operation `noise` is each device's own; paths are dropped as on one device.
+        # The operation `noise` has a different key on each device; paths are dropped as on one device.
         keys = jax.random.split(key)
         statistics_axis = axis_name if synchronised else None
         network = model.clone(axis_name=statistics_axis, batch_axis=axis_name)
@@ -223,7 +222,7 @@ def train_program(
 
 
 def _averaged(average: Any, latest: Any, step: jax.Array, *, decay: float) -> Any:
-    """`average + (1 − d) · (latest − average)`, with a smaller d in the first steps: that average knows little yet."""
+    """`average + (1 − d) · (latest − average)`, with a smaller d in the first steps, while the average is of few steps."""
     if not average:
         return average
     steps = step.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""The result of a training, and its form in the summary file."""
+"""The result of a training, as text and in the summary file."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,15 +15,15 @@ class TrainResult(NamedTuple):
     Attributes:
       genotype: the cells.
       weights: number of the network's weights, without the auxiliary head.
-      tested: which weights the accuracies belong to, `last` or `best`.
-      checkpoint: the checkpoint that holds them, below the run's folder.
+      tested: the weights that the accuracies belong to, `last` or `best`.
+      checkpoint: the checkpoint of these weights, below the run's folder.
       train_accuracy: of the last epoch's steps, with augmentation and dropped paths, 0 to 1.
       valid_accuracy: on the held-out images, 0 to 1; None without them.
-      test_accuracy: on the test images, 0 to 1; None where the test was left out.
+      test_accuracy: on the test images, 0 to 1; None without a test.
       test_top5_accuracy: share of the test images whose label is among the five largest logits, 0 to 1; None for fewer
-        than 100 classes, and where the test was left out.
-      test_loss: mean cross entropy on the test images; None where the test was left out.
-      seconds: time that the processes of the run have spent on it.
+        than 100 classes or without a test.
+      test_loss: mean cross entropy on the test images; None without a test.
+      seconds: time that the processes of the run have taken.
       folder: the run's folder.
     """
 

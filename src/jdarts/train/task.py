@@ -1,4 +1,4 @@
-"""What a training on images does: its task, and the one place that makes it from a configuration."""
+"""The task of a training on images, and the one place that builds it from a configuration."""
 
 import dataclasses
 import json
@@ -36,8 +36,8 @@ class TrainTask(Task[TrainState]):
     Attributes:
       images: the images.
       genotype: the cells.
-      network: what a checkpoint says of the network beside the cells.
-      conditions: what the steps of an epoch, counted from 0, have in common: learning rate and probability of a dropped path.
+      network: settings of the network besides the cells, for the record of a checkpoint.
+      conditions: learning rate and probability of a dropped path of an epoch, counted from 0.
       test: whether the network is tested at the end.
     """
 
@@ -111,7 +111,7 @@ class TrainTask(Task[TrainState]):
 
 
 def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, devices: Devices) -> TrainTask:
-    """The task of a training.
+    """Builds the task of a training.
 
     Args:
       config: the settings.
@@ -180,7 +180,7 @@ def train_images(
 
 
 def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
-    """Checks that images fit a training, long before it begins.
+    """Checks that images fit a training, without starting it.
 
     Raises:
       InputError: too few images, or images of a size that the network cannot read.
@@ -190,13 +190,13 @@ def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
     check_augmentation(images.augmentation, images.image_shape)
 
 
-def program_of(config: TrainConfig, model: DiscreteNetwork, **of_images: Any) -> TrainProgram:
-    """The functions of a training.
+def program_from_config(config: TrainConfig, model: DiscreteNetwork, **image_settings: Any) -> TrainProgram:
+    """Builds the functions of a training from its settings.
 
     Args:
       config: the settings.
       model: the network.
-      of_images: shape, augmentation, mean and standard deviation of the images, as for `train_program`.
+      image_settings: shape, augmentation, mean and standard deviation of the images, as for `train_program`.
     """
 
     def optimizer(learning_rate: Any) -> optax.GradientTransformation:
@@ -210,12 +210,12 @@ def program_of(config: TrainConfig, model: DiscreteNetwork, **of_images: Any) ->
         auxiliary_weight=config.auxiliary_weight,
         ema_decay=config.ema_decay,
         synchronised=config.norm.batch_statistics == "synchronised",
-        **of_images,
+        **image_settings,
     )
 
 
 def _program(config: TrainConfig, images: TrainingImages) -> TrainProgram:
-    return program_of(
+    return program_from_config(
         config,
         config.model(len(images.class_names)),
         image_shape=images.image_shape,
@@ -235,7 +235,7 @@ def _description(config: TrainConfig, images: TrainingImages, weights: int) -> s
 
 
 def _head_note(config: TrainConfig, images: TrainingImages) -> str:
-    """The windows of the auxiliary head, where the size of the images makes them others than the paper's."""
+    """The windows of the auxiliary head, if the image size makes them different from the paper's."""
     stem, cells = config.network, config.size.cells
     sides = [auxiliary_windows(stem, cells, side) for side in images.image_shape[:2]]
     if all(side == (WINDOW, AUXILIARY_STRIDE[stem]) for side in sides):
@@ -249,10 +249,10 @@ def _key(config: TrainConfig, images: TrainingImages, devices: Devices) -> Any:
     settings = config.to_json()
     for name in ("seed", "epochs", "validation_fraction", "test", *_SCHEDULED):
         del settings[name]
-    # Of the probability the program knows no more than whether there is one.
+    # The program depends only on whether there is a probability of a dropped path.
     settings["drop_path"] = bool(config.drop_path)
-    of_images = (images.mean, images.std, len(images.class_names), images.augmentation)
-    return TrainTask.noun, json.dumps(settings, sort_keys=True), of_images, str(images.step_shapes()), devices.key
+    image_settings = (images.mean, images.std, len(images.class_names), images.augmentation)
+    return TrainTask.noun, json.dumps(settings, sort_keys=True), image_settings, str(images.step_shapes()), devices.key
 
 
 def _programs(
@@ -274,7 +274,7 @@ def _programs(
     }
 
 
-#: From so many classes on, five guesses say something.
+#: Smallest number of classes for which the accuracy of five guesses is reported.
 _MANY_CLASSES = 100
 
 #: Settings that reach the compiled step as numbers.
@@ -282,7 +282,7 @@ _SCHEDULED = ("learning_rate", "learning_rate_min", "learning_rate_decay", "sche
 
 
 def _weights(state: TrainState) -> int:
-    """Number of weights without the auxiliary head, which is no part of the network in use."""
+    """Number of weights without the auxiliary head, which serves only training."""
     return sum(
         math.prod(leaf.shape)
         for name, module in state.weights.items()

@@ -66,7 +66,7 @@ class SearchProgram(NamedTuple):
     step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
 
 
-def hypergradient_named(name: Hypergradient, rate: jax.Array, **settings: Any) -> bilevel.HypergradientFn:
+def hypergradient_by_name(name: Hypergradient, rate: jax.Array, **settings: Any) -> bilevel.HypergradientFn:
     """The estimator of this name, with the optimiser of the virtual step at this step size."""
     if name == "first_order":
         return bilevel.first_order()
@@ -162,7 +162,7 @@ def search_program(
         train = network_input(keys[0], pieces[0], state.train.hidden, regularised=True)
         valid = network_input(keys[1], pieces[1], state.valid.hidden, regularised=False)
         rate = config.learning_rate * pieces[0].length.astype(jnp.float32) / config.batches.bptt
-        hypergradient = hypergradient_named(config.hypergradient, rate, **weights_settings)
+        hypergradient = hypergradient_by_name(config.hypergradient, rate, **weights_settings)
         if config.hypergradient == "reference":
             hypergradient = without_regularisation(
                 hypergradient, loss_fn=loss_fn, model_state=state.bilevel.model_state, train=train

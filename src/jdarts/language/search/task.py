@@ -28,7 +28,7 @@ from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, T
 from jdarts.space import RecurrentSpace
 
 #: Memory of the steps beside their state in GB, by XLA's plan at 10,000 words, width 300, batch 64, segments of 35 words.
-_OF_ESTIMATORS = {"exact": 2.56, "finite_difference": 0.37, "reference": 0.39, "first_order": 0.34}
+_ESTIMATOR_MEMORY = {"exact": 2.56, "finite_difference": 0.37, "reference": 0.39, "first_order": 0.34}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
             "evaluate": evaluate,
         },
         memory_options=text_memory_options(
-            cheaper_estimators(config.hypergradient, _OF_ESTIMATORS),
+            cheaper_estimators(config.hypergradient, _ESTIMATOR_MEMORY),
             batch_size=config.batches.batch_size,
             bptt=config.batches.bptt,
             devices=devices,
