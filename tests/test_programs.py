@@ -1,3 +1,4 @@
+import gc
 import io
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from jdarts.runs.context import Context
 from jdarts.runs.interruption import Interrupted, Interruption
 from jdarts.runs.loop import Loop
 from jdarts.runs.programs import CompiledPrograms, Compiler
+from jdarts.xla.tracing import without_garbage_collection
 
 
 class Traced:
@@ -72,11 +74,30 @@ def test_the_interpreter_ends_after_its_compiler():
     assert (done.returncode, done.stdout, done.stderr) == (2, "compiled\n", "")
 
 
+def test_garbage_collection_is_as_before_after_a_pause():
+    assert gc.isenabled()
+    with pytest.raises(KeyboardInterrupt), without_garbage_collection():
+        assert not gc.isenabled()
+        raise KeyboardInterrupt
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with without_garbage_collection():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
 def loop_of(programs, interruption):
     """A loop around traced programs; `evaluate` is not needed by steps."""
 
     def program(name):
-        return SimpleNamespace(needed_for_first_step=name != "evaluate", lowered=lambda devices: programs[name])
+        def lowered(devices):
+            assert not gc.isenabled()
+            return programs[name]
+
+        return SimpleNamespace(needed_for_first_step=name != "evaluate", lowered=lowered)
 
     task: Any = SimpleNamespace(
         programs={name: program(name) for name in programs},
