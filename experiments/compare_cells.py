@@ -24,7 +24,7 @@ import tyro
 from jdarts import RecurrentGenotype, zoo
 from jdarts.command import run_command
 from jdarts.data.text import load_text, segment_lengths, unigram_perplexity
-from jdarts.data.text.streams import sizes
+from jdarts.data.text.streams import compiled_sizes
 from jdarts.errors import InputError
 from jdarts.language.evaluation import carry_hidden, evaluation_function, evaluation_pieces
 from jdarts.language.options import COLUMNS, ROWS
@@ -175,7 +175,7 @@ class Trainer:
         self.train_config.check()
         check_holds_segment(corpus, "train", batch_size=config.batch_size, bptt=config.bptt)
         vocabulary = len(corpus.vocabulary)
-        self.sizes = sizes(bptt=config.bptt, varied=False)
+        self.sizes = compiled_sizes(bptt=config.bptt, varied=False)
         self.stream = token_stream(corpus.train, config.batch_size, size=self.sizes[-1])
         # 9·H·M + 4·M weights with the biases of the gates, beside the 20·H² of a cell of 8 nodes.
         cells = round(20 * config.width**2 / (9 * config.width + 4))

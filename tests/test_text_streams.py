@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jdarts.data.text import columns, segment, segment_lengths
-from jdarts.data.text.streams import following, mean_length, padded, sizes
+from jdarts.data.text.streams import compiled_sizes, mean_length, next_start, padded
 from jdarts.errors import InputError
 
 
@@ -43,7 +43,7 @@ def test_a_pass_reads_every_word_once_but_a_last_single_row():
         while not again:
             length = min(7, rows - 1 - row)
             told += range(row + 1, row + 1 + length)
-            place, again = following(jnp.int32(row), jnp.int32(length), rows=rows)
+            place, again = next_start(jnp.int32(row), jnp.int32(length), rows=rows)
             row = int(place)
         assert row == 0
         assert told in (list(range(1, rows)), list(range(1, rows - 1)))
@@ -71,7 +71,7 @@ def test_lengths_depend_on_seed_and_epoch_alone():
 @pytest.mark.parametrize("bptt", [2, 6, 20, 35, 100])
 def test_every_length_fits_a_compiled_shape(bptt):
     for varied in (False, True):
-        shapes = sizes(bptt=bptt, varied=varied)
+        shapes = compiled_sizes(bptt=bptt, varied=varied)
         assert list(shapes) == sorted(set(shapes))
         assert segment_lengths(0, 0, 1000, bptt=bptt, varied=varied).max() <= shapes[-1]
         assert len(shapes) <= 4

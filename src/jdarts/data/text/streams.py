@@ -80,7 +80,7 @@ def segment(stream: jax.Array, start: jax.Array, length: jax.Array, *, size: int
     return TextSegment(cut[:-1], cut[1:], jnp.minimum(length, rows - 1 - start).astype(jnp.int32))
 
 
-def following(start: jax.Array, length: jax.Array, *, rows: int) -> tuple[jax.Array, jax.Array]:
+def next_start(start: jax.Array, length: jax.Array, *, rows: int) -> tuple[jax.Array, jax.Array]:
     """The first row of the next segment, and whether the stream starts again there.
 
     A single remaining row is not read, as in the reference code.
@@ -126,7 +126,7 @@ def mean_length(*, bptt: int) -> float:
     return (1 - HALVED) * bptt + HALVED * bptt / 2
 
 
-def sizes(*, bptt: int, varied: bool) -> tuple[int, ...]:
+def compiled_sizes(*, bptt: int, varied: bool) -> tuple[int, ...]:
     """The row counts of the compiled shapes, shortest first: one, or one every ten rows if lengths vary."""
     if not varied:
         return (bptt,)

@@ -27,13 +27,13 @@ class LanguageSearchConfig(LanguageConfig):
     A run's folder, where --run-dir names none, is runs/search-DATASET-HYPERGRADIENT-seedSEED.
 
     Attributes:
-      hypergradient: how the alphas see the weights' step. exact: the derivative of the step that is taken;
-        finite_difference: the paper's estimate, the clip coefficient held constant; reference: the same as the authors'
-        code computes it; first_order leaves the step out.
-      nodes: nodes of the cell.
+      hypergradient: estimator of the alphas' gradient through the weights' step. exact: the derivative of that step;
+        finite_difference: the paper's estimate, with a constant clip coefficient; reference: the same estimate, as the
+        authors' code computes it; first_order ignores the step.
+      nodes: number of nodes of the cell.
       operations: candidate operations of every edge.
-      evaluation_statistics: what normalises the cell in evaluation. running: as in the authors' code, one set for all nodes and
-        positions, which fits none of them well; batch: those of the columns that are read side by side.
+      evaluation_statistics: statistics that normalise the cell in evaluation. running: as in the authors' code, one set for all
+        nodes and positions, which fits none of them well; batch: those of the parallel columns.
       alphas: the alphas' optimiser.
       norm: how activations are normalised.
       method: search method: a mixture of `jdarts.methods.mixtures`, then penalties of `jdarts.methods.penalties`, joined by +.
@@ -49,13 +49,13 @@ class LanguageSearchConfig(LanguageConfig):
     method: str = DARTS
 
     def check(self) -> None:
-        """As the base class, and an impossible space.
+        """As the base class; also refuses an impossible space.
 
         Raises:
           InputError: a value out of its range.
         """
         super().check()
-        # Batch norm takes statistics over the columns.
+        # Batch norm computes statistics over the columns.
         _TWO_OR_MORE.check("batch_size", self.batches.batch_size)
         if self.evaluation_statistics == "batch":
             _TWO_OR_MORE.check("evaluation_batch_size", self.batches.evaluation_batch_size)
@@ -71,7 +71,7 @@ class LanguageSearchConfig(LanguageConfig):
 
     @property
     def folder(self) -> Path:
-        """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
+        """The run's folder. The same settings give the same folder, so the same command resumes its run."""
         return self.run.folder("search", folder_name(self.text.dataset), self.hypergradient)
 
 

@@ -22,16 +22,16 @@ def search_language(
     stream: TextIO | None = None,
     programs: CompiledPrograms | None = None,
 ) -> LanguageSearchResult:
-    """Searches for a recurrent cell, or resumes one that was interrupted.
+    """Searches for a recurrent cell, or resumes an interrupted search.
 
-    The weights learn on the training text, the alphas on the validation text. The run's folder decides: a new one starts
-    a run, one with checkpoints resumes after the newest complete one and ends with the same bits as an undisturbed run on the
-    same kind of device, a finished one is only reported.
+    The weights learn on the training text, the alphas on the validation text.
+
+    The run's folder decides. A new folder starts a run. A folder with checkpoints resumes from the newest complete one, and
+    ends with the same bits as an undisturbed run on the same kind of device. A finished run is only reported.
 
     Args:
       config: the settings.
-      corpus: the text, where it is not one that `jdarts.data.load_text` finds by name; its own name then stands in place
-        of `config.text.dataset`.
+      corpus: a text that `jdarts.data.load_text` does not find by name; its name then replaces `config.text.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other searches of this process.
 
@@ -46,7 +46,7 @@ def search_language(
     text = functools.cache(lambda: used_text(config, corpus or load_text(config.text.dataset, config.text.data_dir)))
 
     def task() -> LanguageSearchTask:
-        # Devices that are not there are refused before the text is read.
+        # Missing devices are refused before the text is read.
         devices = Devices(config.parallelism.devices, config.parallelism.parallel)
         native.build_for_text()
         return language_search_task(config, text(), devices)

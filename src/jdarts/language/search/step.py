@@ -1,4 +1,4 @@
-"""One step of a search on text, one program: segments cut, masks drawn, bilevel step taken, hidden states carried on."""
+"""One step of a search on text as one program: segments, dropout masks, the bilevel step, hidden states."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,16 +26,16 @@ AVERAGED = ("train/loss", "valid/loss")
 
 @flax.struct.dataclass
 class SearchState:
-    """All that a search carries along; a checkpoint holds this and nothing else.
+    """The whole state of a search, as a checkpoint stores it.
 
     Attributes:
       bilevel: weights, alphas, optimiser states, running statistics, step and key.
-      train: where the weights' text is read on.
-      valid: where the alphas' text is read on.
-      mask_key: key that dropout masks are drawn from.
-      sums: sums of the metrics over the steps of the present epoch.
+      train: position in the weights' text.
+      valid: position in the alphas' text.
+      mask_key: key of the dropout masks.
+      sums: sums of the metrics over the steps of the current epoch.
       not_finite_at: int32 `[]`, the first step with a loss, a gradient, a weight or an alpha that is not
-        finite; 0 while there is none.
+        finite; 0 if there is none.
     """
 
     bilevel: bilevel.BilevelState
@@ -47,7 +47,7 @@ class SearchState:
 
     @property
     def step(self) -> jax.Array:
-        """Steps that were done, int32 `[]`."""
+        """Number of steps done, int32 `[]`."""
         return self.bilevel.step
 
 
@@ -57,8 +57,8 @@ class SearchProgram(NamedTuple):
     Attributes:
       model: the network.
       init: `seed, uint32 [] -> SearchState`.
-      step: `(state, train words, valid words, length, axis_name) -> (state, metrics)`; the words as a `TokenStream` holds
-        them. On several devices each has all inputs and takes its share of the columns; see `jdarts.parallel`.
+      step: `(state, train words, valid words, length, axis_name) -> (state, metrics)`, with the words of a `TokenStream`.
+        Each of several devices gets all inputs and uses its share of the columns; see `jdarts.parallel`.
     """
 
     model: LanguageModel
@@ -92,7 +92,7 @@ def search_program(
       config: the settings.
       vocabulary: rows of the embedding table.
       rows: rows of the weights' text and of the alphas' text, in columns.
-      steps_per_epoch: steps after which the sums begin anew.
+      steps_per_epoch: steps after which the sums restart.
       dtype: type of weights, alphas and computation.
     """
     method = method_by_name(config.method)
@@ -182,7 +182,7 @@ def search_program(
         finite = metrics["hypergradient/finite"] & all_finite(
             (metrics["train/loss"], metrics["valid/loss"], new.weights, new.alphas, new.model_state, hidden)
         )
-        # What is shown is the loss that perplexity is made of; the penalties stand beside it.
+        # The loss on the display is the one of the perplexity; the penalties have their own metric.
         metrics["train/penalty"] = metrics["train/loss"] - metrics["train/nll"]
         for name in ("train", "valid"):
             metrics[f"{name}/loss"] = metrics.pop(f"{name}/nll")

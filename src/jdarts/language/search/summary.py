@@ -1,4 +1,4 @@
-"""The result of a search on text, and its form in the summary file."""
+"""The result of a search on text, as text and in the summary file."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +18,10 @@ class LanguageSearchResult(NamedTuple):
     Attributes:
       genotype: the discrete cell.
       alphas: architecture parameters at the end; those of the paper's mixture are `[E, O]`.
-      valid_perplexity: of the supernet on the whole validation text, which the alphas have learnt on.
-      valid_unigram_perplexity: of a unigram model there.
-      test_perplexity: of the supernet on the whole test text, which nothing was learnt on.
-      test_unigram_perplexity: of a unigram model there.
+      valid_perplexity: of the supernet on the whole validation text, which has trained the alphas.
+      valid_unigram_perplexity: of a unigram model on the validation text.
+      test_perplexity: of the supernet on the whole test text, which has trained nothing.
+      test_unigram_perplexity: of a unigram model on the test text.
       folder: the run's folder.
     """
 

@@ -1,4 +1,4 @@
-"""What a search on text does: its task, and the one place that makes it from a configuration."""
+"""The task of a search on text, and the one place that builds it from a configuration."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ from jdarts.runs.memory import cheaper_estimators
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.space import RecurrentSpace
 
-#: Memory of the steps beside their state in GB, by XLA's plan at 10,000 words, width 300, batch 64, segments of 35 words.
+#: Temporary memory of a step in GB by estimator, from XLA's plan at 10,000 words, width 300, batch 64, segments of 35 words.
 _ESTIMATOR_MEMORY = {"exact": 2.56, "finite_difference": 0.37, "reference": 0.39, "first_order": 0.34}
 
 
@@ -39,10 +39,10 @@ class LanguageSearchTask(Task[SearchState]):
       corpus: the text.
       streams: the weights' and the alphas' text on the devices.
       space: the search space.
-      method: what the alphas mean.
+      method: the search method; derivation uses its mixture.
       bptt: rows of a segment.
-      evaluated: makes the evaluation of a text: `(doing, name, function, words) -> Evaluation`.
-      network: what a checkpoint says of the network.
+      evaluated: builds the evaluation of a text: `(doing, name, function, words) -> Evaluation`.
+      network: settings of the network, for the record of a checkpoint.
     """
 
     noun = "search"
@@ -84,11 +84,11 @@ class LanguageSearchTask(Task[SearchState]):
         return self.evaluated(doing, name, function, words)
 
     def epoch_genotype(self, state: SearchState) -> RecurrentGenotype:
-        """The genotype that the alphas give."""
+        """The genotype of the present alphas."""
         return derive_recurrent_genotype(alphas_on_host(state.bilevel.alphas), self.space, mixture=self.method.mixture)
 
     def record(self, state: SearchState) -> dict[str, Any]:
-        """What deriving a genotype needs, and the network."""
+        """The record for `jdarts.derive` (search space, alphas and method), and the network."""
         return {
             "space": dataclasses.asdict(self.space),
             "alphas": alphas_to_json(state.bilevel.alphas),
@@ -115,7 +115,7 @@ class LanguageSearchTask(Task[SearchState]):
 
 
 def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devices: Devices) -> LanguageSearchTask:
-    """The task of a search on text.
+    """Builds the task of a search on text.
 
     Args:
       config: the settings.

@@ -26,9 +26,9 @@ class LanguageTrainConfig(LanguageConfig):
     Attributes:
       genotype: the cell to train: the name of a published cell (DARTS_V1, DARTS_V2, ENAS), a search's run folder, a
         file, or the text form.
-      patience: epochs of which none is the best before weights are averaged from then on (NT-ASGD's trigger).
-      rollbacks: how often a training may go back to its best weights after something was not finite, before it stops.
-      test_batch_size: columns in which the validation and the test text are evaluated at the end.
+      patience: epochs without a new best one after which averaging of the weights starts (NT-ASGD's trigger).
+      rollbacks: how often a training may return to its best weights after a value that is not finite, before it stops.
+      test_batch_size: number of parallel columns of the validation and the test text at the end.
       test: test the network, once, at the end.
     """
 
@@ -43,7 +43,7 @@ class LanguageTrainConfig(LanguageConfig):
     dropped: Part[Dropout] = Dropout(dropoute=0.1)
 
     def check(self) -> None:
-        """As the base class, and a genotype that cannot be found.
+        """As the base class; also refuses a genotype that cannot be found.
 
         Raises:
           InputError: a value out of its range.
@@ -53,15 +53,15 @@ class LanguageTrainConfig(LanguageConfig):
 
     @property
     def cell(self) -> RecurrentGenotype:
-        """The genotype that is meant."""
+        """The genotype of the setting."""
         return find_genotype(self.genotype, RecurrentGenotype)
 
     @property
     def folder(self) -> Path:
-        """The run's folder. The same settings give the same folder, so that the same command goes on with its run."""
+        """The run's folder. The same settings give the same folder, so the same command resumes its run."""
         label = genotype_label(self.genotype, zoo.RECURRENT_CELLS)
         return self.run.folder("train", folder_name(self.text.dataset), label)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings that decide the result, as JSON data; the genotype in its text form, wherever it came from."""
+        """The settings that decide the result, as JSON data; the genotype is always in its text form."""
         return super().to_json() | {"genotype": str(self.cell)}

@@ -23,16 +23,17 @@ def train_language(
     stream: TextIO | None = None,
     programs: CompiledPrograms | None = None,
 ) -> LanguageTrainResult:
-    """Trains a language model of a recurrent cell, or resumes one that was interrupted.
+    """Trains a language model of a recurrent cell, or resumes an interrupted training.
 
-    The weights with the lowest validation loss are the result. The run's folder decides: a new one starts a run, one with
-    checkpoints resumes after the newest complete one and ends with the same bits as an undisturbed run on the same kind of
-    device, a finished one is only reported. The test text is read once, at the end, and chooses nothing.
+    The weights with the lowest validation loss are the result. The test text is read once, at the end, and influences no
+    choice.
+
+    The run's folder decides. A new folder starts a run. A folder with checkpoints resumes from the newest complete one, and
+    ends with the same bits as an undisturbed run on the same kind of device. A finished run is only reported.
 
     Args:
       config: the settings.
-      corpus: the text, where it is not one that `jdarts.data.load_text` finds by name; its own name then stands in place
-        of `config.text.dataset`.
+      corpus: a text that `jdarts.data.load_text` does not find by name; its name then replaces `config.text.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other trainings of this process.
 
@@ -45,13 +46,13 @@ def train_language(
     """
     config.check()
     config = named_after(config, corpus, TextCorpus)
-    # The genotype itself in place of where it is found, which may change during the run.
+    # The genotype itself, since the file or folder that holds it may change during the run.
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
     text = functools.cache(lambda: used_text(config, corpus or load_text(config.text.dataset, config.text.data_dir)))
 
     def task() -> LanguageTrainTask:
-        # Devices that are not there are refused before the text is read.
+        # Missing devices are refused before the text is read.
         devices = Devices(config.parallelism.devices, config.parallelism.parallel)
         native.build_for_text()
         return language_train_task(config, text(), devices)

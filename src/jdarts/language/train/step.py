@@ -1,4 +1,4 @@
-"""One step of a training on text, and what happens between epochs: NT-ASGD's averages and the way back to the best."""
+"""One step of a training on text, and the end of an epoch: NT-ASGD's averages and the return to the best weights."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,25 +24,25 @@ AVERAGED = ("train/loss",)
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a training carries along; a checkpoint holds this and nothing else.
+    """The whole state of a training, as a checkpoint stores it.
 
     Attributes:
-      step: int32 `[]`, steps that were done.
+      step: int32 `[]`, number of steps done.
       weights: the network's `params`.
       optimizer_state: of the weights' optimiser; it begins again where the weights go back to the best ones.
       average: mean of the weights over the steps since averaging began; the weights themselves before that.
       averaged: int32 `[]`, number of those steps.
       averaging: bool `[]`, whether weights are averaged.
-      reading: where the training text is read on.
-      key: key that dropout masks are drawn from.
-      best: the weights that were evaluated best, averaged or not.
-      best_loss: float32 `[]`, their validation loss; infinite while nothing was evaluated.
+      reading: position in the training text.
+      key: key of the dropout masks.
+      best: the weights with the lowest validation loss, averaged or not.
+      best_loss: float32 `[]`, their validation loss; infinite before the first evaluation.
       recent: float32 `[patience]`, validation losses of the last epochs, infinite before the first.
       lowest: float32 `[]`, the lowest of all losses before those.
-      returns: int32 `[]`, how often the weights went back to the best ones.
-      sums: sums of the metrics over the steps of the present epoch.
-      not_finite_at: int32 `[]`, the step at which something was not finite once more than the training may go back; 0
-        while there is none.
+      returns: int32 `[]`, how often the weights have returned to the best ones.
+      sums: sums of the metrics over the steps of the current epoch.
+      not_finite_at: int32 `[]`, the step with a value that is not finite after the last return that is allowed; 0 if there is
+        none.
     """
 
     step: jax.Array
@@ -159,17 +159,17 @@ def train_program(
             prediction: Any = model.apply(
                 {"params": weights}, own.tokens, own.hidden, train=True, masks=own.masks, length=own.length
             )
-            told = mean_loss(losses_of(prediction, weights, own), own.length)
+            nll = mean_loss(losses_of(prediction, weights, own), own.length)
             penalty = regularisation(
                 prediction,
                 activation=config.penalties.activation,
                 temporal=config.penalties.temporal,
                 length=own.length,
             )
-            return told + penalty, (told, prediction.hidden)
+            return nll + penalty, (nll, prediction.hidden)
 
-        (total, (told, hidden)), gradient = jax.value_and_grad(loss, has_aux=True)(state.weights)
-        total, told, gradient = mean_over((total, told, gradient), axis_name)
+        (total, (nll, hidden)), gradient = jax.value_and_grad(loss, has_aux=True)(state.weights)
+        total, nll, gradient = mean_over((total, nll, gradient), axis_name)
         hidden = sum_over(padded_share(hidden, axis_name), axis_name)
         rate = config.learning_rate * piece.length.astype(jnp.float32) / config.batches.bptt
         updates, optimizer_state = optimizer(rate).update(gradient, state.optimizer_state, state.weights)
@@ -177,25 +177,25 @@ def train_program(
         norm = optax.tree.norm(gradient)
         finite = all_finite((total, norm, weights, optimizer_state, hidden))
 
-        def kept(new: Any, old: Any) -> Any:
+        def keep_if_finite(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
         done = state.step + 1
         averaged = jnp.where(state.averaging, jnp.where(finite, state.averaged + 1, 1), 0).astype(jnp.int32)
-        new_weights = kept(weights, state.best)
-        metrics = {"train/loss": told, "train/penalty": total - told}
+        new_weights = keep_if_finite(weights, state.best)
+        metrics = {"train/loss": nll, "train/penalty": total - nll}
         returns = state.returns + (~finite).astype(jnp.int32)
         after = advance(state.reading, piece.length, hidden, rows=rows)
         new = state.replace(
             step=done,
             weights=new_weights,
-            optimizer_state=kept(optimizer_state, optimizer(rate).init(new_weights)),
+            optimizer_state=keep_if_finite(optimizer_state, optimizer(rate).init(new_weights)),
             average=_running_mean(state.average, new_weights, averaged),
             averaged=averaged,
-            reading=StreamPosition(after.row, kept(after.hidden, jnp.zeros_like(hidden))),
+            reading=StreamPosition(after.row, keep_if_finite(after.hidden, jnp.zeros_like(hidden))),
             returns=returns,
             sums=epoch_sums(
-                state.sums, kept(metrics, jax.tree.map(jnp.zeros_like, metrics)), starts_epoch=starts_epoch
+                state.sums, keep_if_finite(metrics, jax.tree.map(jnp.zeros_like, metrics)), starts_epoch=starts_epoch
             ),
             not_finite_at=first_not_finite(state.not_finite_at, returns <= config.rollbacks, done),
         )
@@ -207,12 +207,12 @@ def train_program(
 
 
 def evaluated_weights(state: TrainState) -> Any:
-    """The weights that an evaluation reads: the averages, which are the weights themselves while nothing is averaged."""
+    """The weights for evaluation: the averages, which equal the weights before averaging begins."""
     return state.average
 
 
 def end_epoch(state: TrainState, loss: jax.Array) -> TrainState:
-    """Notes an epoch's validation loss: the best weights are kept, and averaging may begin.
+    """Records an epoch's validation loss: updates the best weights, and may begin averaging.
 
     NT-ASGD (Merity et al. 2018): averaging begins when the loss is higher than the lowest one that lies more than
     `patience` epochs back; it never ends.
@@ -232,7 +232,7 @@ def end_epoch(state: TrainState, loss: jax.Array) -> TrainState:
 
 
 def _running_mean(average: Any, latest: Any, count: jax.Array) -> Any:
-    """The mean of `count` weights from that of all but the latest; the latest itself where none are counted."""
+    """The mean of `count` weights from the mean of all but the latest; the latest itself if `count` is 0 or 1."""
     share = 1 / jnp.maximum(count, 1).astype(jnp.float32)
     return jax.tree.map(
         lambda old, new: jnp.where(count <= 1, new, old + share.astype(old.dtype) * (new - old)), average, latest

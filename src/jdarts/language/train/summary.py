@@ -16,13 +16,13 @@ class LanguageTrainResult(NamedTuple):
       genotype: the cell.
       weights: number of the network's weights.
       averaged: whether weights were averaged.
-      returns: how often the training went back to its best weights because something was not finite.
+      returns: how often the training returned to its best weights because a value was not finite.
       best_perplexity: the lowest of the epochs' perplexities on the validation text.
       valid_perplexity: of the best weights on the validation text in `test_batch_size` columns; None without the test.
-      test_perplexity: of the best weights on the test text; None where the test was left out.
+      test_perplexity: of the best weights on the test text; None without a test.
       valid_unigram_perplexity: of a unigram model on the validation text.
       test_unigram_perplexity: of a unigram model on the test text.
-      seconds: time that the processes of the run have spent on it.
+      seconds: time that the processes of the run have taken.
       folder: the run's folder.
     """
 

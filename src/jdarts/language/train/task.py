@@ -1,4 +1,4 @@
-"""What a training on text does: its task, and the one place that makes it from a configuration."""
+"""The task of a training on text, and the one place that builds it from a configuration."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.data.text import TextCorpus, segment_lengths
-from jdarts.data.text.streams import sizes
+from jdarts.data.text.streams import compiled_sizes
 from jdarts.genotype import RecurrentGenotype
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
 from jdarts.language.shared import (
@@ -38,11 +38,11 @@ class LanguageTrainTask(Task[TrainState]):
       corpus: the text.
       words: the training text on the devices.
       genotype: the cell.
-      network: what a checkpoint says of the network beside the cell.
-      sizes: rows of the compiled segments, in rising order.
+      network: settings of the network besides the cell, for the record of a checkpoint.
+      sizes: rows of the compiled segments, in ascending order.
       bptt: rows of a segment of usual length.
-      columns: columns in which texts are evaluated, after an epoch and at the end.
-      evaluated: makes the evaluation of a text: `(doing, name, function, words, columns=…) -> Evaluation`.
+      columns: number of parallel columns in evaluations, after an epoch and at the end.
+      evaluated: builds the evaluation of a text: `(doing, name, function, words, columns=…) -> Evaluation`.
       test: whether the network is tested at the end.
     """
 
@@ -101,21 +101,21 @@ class LanguageTrainTask(Task[TrainState]):
         return self.evaluated(doing, name, function, words, columns=columns)
 
     def after_epoch(self, functions: Functions, state: TrainState, numbers: Mapping[str, float]) -> TrainState:
-        """Notes the validation loss: the best weights are kept, and averaging may begin."""
+        """Records the validation loss: updates the best weights, and may begin averaging."""
         return functions["end_epoch"](state, np.float32(numbers["valid/loss"]))
 
     def notes(self, state: TrainState) -> Mapping[str, Any]:
-        """Whether weights are averaged, and how often they went back to the best ones."""
+        """Whether weights are averaged, and how often they have returned to the best ones."""
         return {"averaging": bool(state.averaging), "returns": int(state.returns)}
 
     def messages(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[str]:
-        """Says when averaging begins and when weights went back."""
-        said = []
+        """Messages on the start of averaging and on returns to the best weights."""
+        messages = []
         if after["averaging"] and not before["averaging"]:
-            said.append("the validation loss has stopped falling: weights are averaged from here on")
+            messages.append("the validation loss has stopped falling: averaging of the weights starts")
         if after["returns"] > before["returns"]:
-            said.append(f"something was not finite: back to the best weights, {after['returns']} times so far")
-        return said
+            messages.append(f"a value was not finite: back to the best weights, {after['returns']} times so far")
+        return messages
 
     def record(self, state: TrainState) -> dict[str, Any]:
         """Cell, network and words."""
@@ -146,7 +146,7 @@ class LanguageTrainTask(Task[TrainState]):
 
 
 def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices: Devices) -> LanguageTrainTask:
-    """The task of a training on text.
+    """Builds the task of a training on text.
 
     Args:
       config: the settings.
@@ -157,9 +157,9 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
       InputError: a text that does not fit the settings.
     """
     vocabulary = table_rows(config, corpus)
-    rows_of_segments = sizes(bptt=config.batches.bptt, varied=True)
+    segment_rows = compiled_sizes(bptt=config.batches.bptt, varied=True)
     check_holds_segment(corpus, "train", batch_size=config.batches.batch_size, bptt=config.batches.bptt)
-    words = token_stream(corpus.train, config.batches.batch_size, size=rows_of_segments[-1], devices=devices)
+    words = token_stream(corpus.train, config.batches.batch_size, size=segment_rows[-1], devices=devices)
     check_can_be_evaluated(config, corpus, "valid", "evaluation_batch_size")
     if config.test:
         for split in ("valid", "test"):
@@ -179,12 +179,12 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
         words=words,
         genotype=config.cell,
         network={"width": config.width, "vocabulary": vocabulary},
-        sizes=tuple(rows_of_segments),
+        sizes=tuple(segment_rows),
         bptt=config.batches.bptt,
         columns=columns,
         evaluated=functools.partial(text_evaluation, **size),
         test=config.test,
-        largest=_step_name(max(rows_of_segments)),
+        largest=_step_name(max(segment_rows)),
         options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=corpus.fingerprint,
@@ -198,7 +198,7 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
         ),
         key=(LanguageTrainTask.noun, json.dumps(settings, sort_keys=True), vocabulary, words.rows, devices.key),
         programs={
-            **_programs(program, template, words, rows_of_segments),
+            **_programs(program, template, words, segment_rows),
             **{_evaluation_name(each): evaluate(columns=each) for each in columns[: 1 + config.test]},
         },
         memory_options=text_memory_options(
@@ -209,14 +209,14 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
 
 
 def _programs(
-    program: TrainProgram, template: TrainState, words: TokenStream, rows_of_segments: Sequence[int]
+    program: TrainProgram, template: TrainState, words: TokenStream, segment_rows: Sequence[int]
 ) -> dict[str, Program]:
     number, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool)
     inputs = tuple(map(Input, (template, words.shape(), number, flag)))
     loss = Input(jax.ShapeDtypeStruct((), jnp.float32))
     steps = {
         _step_name(size): Program(functools.partial(program.step, size=size), inputs, "batch", donate=True)
-        for size in rows_of_segments
+        for size in segment_rows
     }
     end_epoch = Program(program.end_epoch, (Input(template), loss), donate=True, needed_for_first_step=False)
     return {"init": Program(program.init, (Input(SEED, split=None),)), **steps, "end_epoch": end_epoch}
