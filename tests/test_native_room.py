@@ -63,7 +63,7 @@ def compiler(library, tmp_path, monkeypatch):
 def unregistered(monkeypatch):
     """As in a process that has not used the native kernel yet."""
     monkeypatch.setattr(libraries, "_loading", {})
-    libraries._say_without.cache_clear()
+    libraries._warn_without_library.cache_clear()
 
 
 def every_primitive(x, kernels):

@@ -1,4 +1,4 @@
-"""Native kernels for CPUs, compiled at first use; XLA's own operations where that is not possible."""
+"""Native kernels for CPUs, compiled on first use; XLA's own operations if they cannot be compiled."""
 
 from jdarts.native.libraries import build_for_images, build_for_text
 from jdarts.native.rules import define_lowering, is_native_here, lowering

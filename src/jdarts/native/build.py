@@ -1,4 +1,4 @@
-"""Native libraries: compiled at first use for this machine, and kept in the user's cache folder."""
+"""Native libraries: compiled for this machine on first use, and kept in the user's cache folder."""
 
 import contextlib
 import ctypes
@@ -35,8 +35,8 @@ class Library(NamedTuple):
     """A native library.
 
     Attributes:
-      name: begins the name of its file.
-      sources: files of the kernel folder, each compiled by a process.
+      name: the start of its file's name.
+      sources: files of the kernel folder, each compiled by a separate process.
       number: the type of its numbers, `float` or `double`.
     """
 
@@ -46,12 +46,12 @@ class Library(NamedTuple):
 
 
 def load_library(library: Library) -> ctypes.CDLL:
-    """Load a native library from the cache folder, after building it there if need be.
+    """Loads a native library from the cache folder, after building it there if necessary.
 
-    A cached file is named after what it was built from (sources, jaxlib, compiler, flags, processor) and
-    after its own contents, so a stale or damaged one is never loaded, and neither is one that another user
-    may have put there. Where the cache folder cannot be written or others have a hand in it, the library is
-    built in a temporary folder for this process alone.
+    The name of a cached file depends on its inputs (sources, jaxlib, compiler, flags, processor) and on its
+    content, so a stale or damaged one is never loaded, nor one that another user may have put there. If the
+    cache folder cannot be written or belongs to others, the library is built in a temporary folder for this
+    process alone.
 
     Raises:
         BuildError: if there is no compiler, it fails, or its result cannot be loaded.
@@ -68,18 +68,18 @@ def load_library(library: Library) -> ctypes.CDLL:
 
 
 def _cached(compiler: list[str], library: Library, key: str) -> Path:
-    """The library in the cache folder; built there in a folder that is locked and then moved, if there is none."""
+    """The library in the cache folder; if there is none, it is built in a locked folder there and then moved."""
     folder = private_folder(cache_folder())
-    for workshop in folder.glob("build-*"):
-        # A build that runs now keeps its own.
-        with contextlib.suppress(OSError), abandoned_folder(workshop):
+    for build_folder in folder.glob("build-*"):
+        # A running build keeps its folder locked.
+        with contextlib.suppress(OSError), abandoned_folder(build_folder):
             pass
     for path in sorted(folder.glob(f"{key}-*.so")):
         if is_private_file(path) and path.name == _file_name(key, path):
             return path
         remove(path)
-    with locked_folder(folder, "build-") as workshop:
-        built = _compile(compiler, library, workshop)
+    with locked_folder(folder, "build-") as build_folder:
+        built = _compile(compiler, library, build_folder)
         built.chmod(0o700)
         path = folder / _file_name(key, built)
         os.replace(built, path)
@@ -92,11 +92,11 @@ def find_compiler() -> list[str]:
     Raises:
         BuildError: if there is none.
     """
-    chosen = shlex.split(os.environ.get("CXX", ""))
-    for command in [chosen] if chosen else [["c++"], ["g++"], ["clang++"]]:
+    configured = shlex.split(os.environ.get("CXX", ""))
+    for command in [configured] if configured else [["c++"], ["g++"], ["clang++"]]:
         if shutil.which(command[0]):
             return command
-    raise BuildError(f"no C++ compiler ({' '.join(chosen) or 'c++, g++, clang++'}) found; set CXX to name one")
+    raise BuildError(f"no C++ compiler ({' '.join(configured) or 'c++, g++, clang++'}) found; set CXX to name one")
 
 
 def _run(command: list[str]) -> str:
@@ -105,7 +105,7 @@ def _run(command: list[str]) -> str:
 
 
 def _run_together(commands: list[list[str]]) -> list[str]:
-    """What commands print that run at the same time."""
+    """The outputs of commands that run at the same time."""
     started: list[subprocess.Popen[str]] = []
     try:
         started.extend(map(_started, commands))
@@ -126,7 +126,7 @@ def _started(command: list[str]) -> subprocess.Popen[str]:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            process_group=0,  # Ctrl-C stops the run, and is no error of the compiler
+            process_group=0,  # Ctrl-C stops the run, not the compiler
         )
     except OSError as error:
         raise BuildError(f"{command[0]} did not run: {error}") from error
@@ -175,7 +175,7 @@ def _load(path: Path) -> ctypes.CDLL:
 
 
 def _key(compiler: list[str], library: Library) -> str:
-    """The beginning of the names of the library's files: what it is and what it is built from."""
+    """The start of the names of the library's files: its name, its type of numbers, and a digest of its inputs."""
     parts = [path.name.encode() + path.read_bytes() for path in sorted(_SOURCES.iterdir())]
     parts += [repr(part).encode() for part in (compiler, _FLAGS, library, metadata.version("jaxlib"), _processor())]
     parts.append(_run([*compiler, "--version"]).encode())
@@ -184,13 +184,13 @@ def _key(compiler: list[str], library: Library) -> str:
 
 
 def _processor() -> str:
-    """What `-march=native` depends on, as far as the system tells."""
+    """The properties of the processor that `-march=native` depends on, as far as the system shows them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
         lines = []
-    told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
-    return "\n".join([platform.machine(), platform.processor(), *sorted(told)])
+    features = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
+    return "\n".join([platform.machine(), platform.processor(), *sorted(features)])
 
 
 def _file_name(key: str, path: Path) -> str:

@@ -1,7 +1,7 @@
-"""The libraries of native functions, and how their functions become known to XLA.
+"""The libraries of native functions, and the registration of their functions with XLA.
 
-There is one library for each kind of network, and each type of numbers, since their compilation takes seconds. A library is
-built when a program needs it, or earlier, while the process does something else.
+Each kind of network and each type of numbers has a separate library, since compiling one takes seconds. A library is built when a
+program needs it, or earlier, while the process does something else.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ from jdarts.native.build import BuildError, Library, load_library
 
 _log = logging.getLogger(__name__)
 
-#: The types of numbers that there are native functions for, by the name that C++ gives them.
+#: The types of numbers of native functions, with their names in C++.
 NUMBERS: Mapping[Any, str] = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 IMAGES, RECURRENT, LEAVES = "images", "recurrent", "leaves"
@@ -32,11 +32,11 @@ _SOURCES = {
 
 _lock = threading.Lock()
 _loading: dict[Library, Future[ctypes.CDLL | None]] = {}
-_known: set[str] = set()
+_registered: set[str] = set()
 
 
 def build_for_images(precision: Any) -> None:
-    """Begins to build, in the background, what programs of networks for images are about to need on a CPU.
+    """Starts building, in the background, the libraries that programs of networks for images need on a CPU.
 
     Args:
       precision: the type of feature maps; that of weights is float32.
@@ -45,42 +45,42 @@ def build_for_images(precision: Any) -> None:
 
 
 def build_for_text() -> None:
-    """Begins to build, in the background, what programs of networks for text are about to need on a CPU."""
+    """Starts building, in the background, the libraries that programs of networks for text need on a CPU."""
     _build_early((RECURRENT, np.dtype(np.float32)), (LEAVES, np.dtype(np.float32)))
 
 
-def is_switched_off() -> bool:
+def is_disabled() -> bool:
     """Whether the environment asks for XLA's own operations."""
     return os.environ.get("JDARTS_NATIVE") == "0"
 
 
 def _build_early(*libraries: tuple[str, np.dtype]) -> None:
-    if jax.default_backend() == "cpu" and not is_switched_off():
+    if jax.default_backend() == "cpu" and not is_disabled():
         for name, dtype in libraries:
             if dtype in NUMBERS:
                 _loaded(name, dtype)
 
 
-def make_known(function: str, name: str, dtype: np.dtype) -> bool:
-    """Lets XLA know a function, after its library is built.
+def register_function(function: str, name: str, dtype: np.dtype) -> bool:
+    """Registers a function with XLA, after its library is built.
 
     Args:
-      function: one of the library's.
+      function: a function of the library.
       name: the library.
       dtype: the type of its numbers.
 
     Returns:
-      Whether there is the library.
+      Whether the library exists.
     """
     library = _loaded(name, dtype).result()
     if library is None:
         return False
-    known_as = target(function, dtype)
+    target_name = target(function, dtype)
     with _lock:
-        if known_as not in _known:
+        if target_name not in _registered:
             capsule = jax.ffi.pycapsule(getattr(library, f"jdarts_{function}"))
-            jax.ffi.register_ffi_target(known_as, capsule, platform="cpu")
-            _known.add(known_as)
+            jax.ffi.register_ffi_target(target_name, capsule, platform="cpu")
+            _registered.add(target_name)
     return True
 
 
@@ -90,7 +90,7 @@ def target(function: str, dtype: np.dtype) -> str:
 
 
 def _loaded(name: str, dtype: np.dtype) -> Future[ctypes.CDLL | None]:
-    """A library, or None where it cannot be built."""
+    """A library, or None if it cannot be built."""
     library = Library(name, _SOURCES[name], NUMBERS[dtype])
     with _lock:
         if library not in _loading:
@@ -110,10 +110,10 @@ def _load(library: Library) -> ctypes.CDLL | None:
     try:
         return load_library(library)
     except BuildError as error:
-        _say_without(str(error))
+        _warn_without_library(str(error))
         return None
 
 
 @functools.cache
-def _say_without(reason: str) -> None:
+def _warn_without_library(reason: str) -> None:
     _log.warning("XLA's own operations take the place of the native kernels, many times slower on a CPU: %s", reason)

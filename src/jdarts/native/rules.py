@@ -1,4 +1,4 @@
-"""How the primitives are lowered to the native functions for CPUs, where there are some."""
+"""The lowering of primitives to native functions for CPUs, where there is one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.native.libraries import IMAGES, LEAVES, NUMBERS, RECURRENT, is_switched_off, make_known, target
+from jdarts.native.libraries import IMAGES, LEAVES, NUMBERS, RECURRENT, is_disabled, register_function, target
 from jdarts.xla.jax_compat import (
     LoweringRule,
     LoweringRuleContext,
@@ -22,19 +22,19 @@ from jdarts.xla.jax_compat import (
 def lowering(function: str, dtype: Any) -> LoweringRule | None:
     """The native lowering rule of a primitive, called with its operands and parameters.
 
-    None where XLA's own operations are to be used: for other types than float32 and float64, with
-    `JDARTS_NATIVE=0` in the environment, and where the function's library cannot be built (which is logged once). Waits
-    for a library that is being built.
+    None if XLA's own operations take its place: for other types than float32 and float64, with `JDARTS_NATIVE=0` in the
+    environment, and if the function's library cannot be built (which is logged once). Waits for a library that is being
+    built.
     """
     dtype = np.dtype(dtype)
-    if dtype not in NUMBERS or is_switched_off():
+    if dtype not in NUMBERS or is_disabled():
         return None
     library = next(name for name, rules in _RULES.items() if function in rules)
-    return _RULES[library][function] if make_known(function, library, dtype) else None
+    return _RULES[library][function] if register_function(function, library, dtype) else None
 
 
 def is_native_here(function: str, dtype: Any) -> bool:
-    """Whether programs for the default device have a native function: to choose between two forms of a computation."""
+    """Whether programs for the default device have a native function, for the choice between two forms of a computation."""
     return jax.default_backend() == "cpu" and lowering(function, dtype) is not None
 
 
@@ -46,16 +46,16 @@ def define_lowering(
     native_name: str,
     on_cpu: Callable | None = None,
 ) -> None:
-    """Evaluates and lowers a primitive: natively on a CPU where that is possible, through a function of arrays elsewhere.
+    """Evaluates and lowers a primitive: by the native function on a CPU if possible, else by a function of arrays.
 
-    Programs that `jax.export` exports, for CPUs or others, hold operations of JAX alone.
+    Programs that `jax.export` exports hold only operations of JAX, for CPUs too.
 
     Args:
       primitive: the primitive; its operands and parameters are those of the function.
-      function: what it computes, in operations of JAX.
+      function: computes the same in operations of JAX.
       statics: names of the parameters.
       native_name: the native function that computes the same.
-      on_cpu: takes the place of `function` on a CPU without the native one; `function` itself where it is not given.
+      on_cpu: takes the place of `function` on a CPU without the native one; by default `function`.
     """
 
     def bind(*operands: Any, **params: Any) -> Any:
@@ -68,7 +68,7 @@ def define_lowering(
     def rule(ctx: LoweringRuleContext, *operands: Any, **params: Any) -> Any:
         chosen = None
         if is_for_cpus_alone(ctx):
-            # An exported program runs where the native library is not.
+            # An exported program may run where there is no native library.
             if not is_for_export(ctx):
                 chosen = _native_rule(native_name, ctx.avals_in)
             chosen = chosen or without_native
@@ -79,7 +79,7 @@ def define_lowering(
 
 
 def _native_rule(function: str, operands: Sequence[Any]) -> LoweringRule | None:
-    """The native rule where all numbers have one type that it knows."""
+    """The native rule, if all numbers have one type that it supports."""
     types = _number_types(operands)
     return lowering(function, types.pop()) if len(types) == 1 else None
 
@@ -121,7 +121,7 @@ def _kernel_gradient(
 
 
 def _chunks(sources: int, batch: int, height: int) -> int:
-    """The number of partial sums of a kernel gradient: work for 64 threads, and the same for any number."""
+    """The number of partial sums of a kernel gradient: enough for 64 threads, whatever their number is."""
     return max(1, min(-(-64 // max(1, sources)), batch * -(-height // 8)))
 
 
@@ -172,7 +172,7 @@ def _pool(function: str) -> LoweringRule:
 
 
 def _in_place(function: str, result: int) -> LoweringRule:
-    """A function with a result that takes the place of the first operand, where that is not needed any more."""
+    """A function with a result that reuses the memory of the first operand, if nothing else reads it."""
 
     def rule(ctx: LoweringRuleContext, *operands: Any) -> Any:
         return _call(ctx, function, *operands, aliases={0: result})
@@ -181,8 +181,8 @@ def _in_place(function: str, result: int) -> LoweringRule:
 
 
 def _search_cell(function: str) -> LoweringRule:
-    def rule(ctx: LoweringRuleContext, *operands: Any, concat: tuple[int, ...], **asked_for: bool) -> Any:
-        del asked_for
+    def rule(ctx: LoweringRuleContext, *operands: Any, concat: tuple[int, ...], **needed: bool) -> Any:
+        del needed
         return _call(ctx, function, *operands, concat=np.array(concat, np.int64))
 
     return rule

@@ -1,7 +1,7 @@
 """The leaves of a large pytree as one vector, and back: one call each.
 
-In XLA's own operations taking a vector apart is a kernel for every leaf, and since each begins at a place of its own no two are
-alike: hundreds to compile, and time to load a program that grows with the square of their number.
+In XLA's own operations, splitting a vector is a kernel for every leaf, and no two are alike since each starts at another offset:
+they are hundreds to compile, and a program takes time to load that grows with the square of their number.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from jdarts import native
 from jdarts.xla.batching import axis_first, axis_size, define_batching, merge_axis, split_axis
 from jdarts.xla.jax_compat import Primitive, instantiate_zeros, primitive_jvps, primitive_transposes
 
-# The vector is [rows, n]. With `mapped` so many rows are a vmapped axis, the first one of every leaf; otherwise there is one.
+# The vector is [rows, n]. With `mapped` the rows are a vmapped axis, the first one of every leaf; otherwise there is one row.
 join_p = Primitive("join")
 part_p = Primitive("part")
 part_p.multiple_results = True
@@ -38,7 +38,7 @@ def join_leaves(leaves: Sequence[jax.Array]) -> jax.Array:
 
 
 def split_leaves(vector: jax.Array, shapes: Sequence[Shape]) -> list[jax.Array]:
-    """`join_leaves`, taken back.
+    """Reverses `join_leaves`.
 
     Args:
       vector: as long as all the arrays together.

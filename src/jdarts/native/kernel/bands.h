@@ -25,7 +25,7 @@ struct Bands {
 struct BandBuffer {};
 struct OtherBuffer {};
 
-// The layout of a padded copy: rows of `planes` planes of pixels, `left` of them filling before the image.
+// The layout of a padded copy: rows of `planes` planes of pixels, `left` of them padding before the image.
 template <typename T>
 struct Padding {
   Padding(Index width, Index left, Index planes, Index channels, T filling = T(0))
@@ -40,8 +40,8 @@ struct Padding {
     if (row * sizeof(T) % 4096 == 0) row += lanes;  // rows 4 KiB apart would compete for the same cache lines
   }
 
-  // Copies `count` rows from `first` on, through a gate of the image's shape where there is one; rows outside the image are
-  // filling.
+  // Copies `count` rows from `first` on, through a gate of the image's shape if there is one; rows outside the image are
+  // padding.
   template <typename From>
   void copy(const From* image, Index height, Index width, Index first, Index count, T* out,
             const From* gate = nullptr) const {

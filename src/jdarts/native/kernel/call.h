@@ -1,4 +1,4 @@
-// What every function of the library makes of a custom call of XLA for CPUs.
+// Custom calls of XLA for CPUs, as the functions of the library get them.
 #pragma once
 
 #include <string_view>
@@ -12,19 +12,19 @@ namespace {
 namespace ffi = xla::ffi;
 using jdarts::Index;
 
-// The type of all numbers: float or double. Each has a library of its own.
+// The type of all numbers: float or double. Each has a separate library.
 using T = JDARTS_TYPE;
 using Shape = ffi::AnyBuffer::Dimensions;
 using Integers = ffi::Span<const int64_t>;
 
-// The product of all dimensions but the first: the values of one row.
+// The product of all dimensions but the first: the number of values in a row.
 inline Index row_length(Shape shape) {
   Index length = 1;
   for (size_t n = 1; n < shape.size(); ++n) length *= shape[n];
   return length;
 }
 
-// Operands, results and attributes of a call. The rules in Python give each function the ones that it reads.
+// Operands, results and attributes of a call. The rules in Python set those that each function reads.
 struct Call {
   ffi::ThreadPool pool;
   ffi::RemainingArgs operands;
@@ -42,9 +42,9 @@ struct Call {
   const V* read(Index n) const {
     return operand(n).reinterpret_data<V>();
   }
-  // Operand n; null where there are not so many.
+  // Operand n; null if there are fewer operands.
   const T* read_if_given(Index n) const { return n < num_operands() ? read(n) : nullptr; }
-  // Where result n goes.
+  // The memory of result n.
   template <typename V = T>
   V* written(Index n) const {
     ffi::AnyBuffer buffer = result(n);

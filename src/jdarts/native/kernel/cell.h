@@ -19,7 +19,7 @@ namespace jdarts {
 // Sizes of a cell. Rows of products belong to state 0, then to the predecessors of node 1, of node 2, …, a batch each.
 struct Cell {
   Index steps, batch, width, nodes;
-  Index length;                // steps that the hidden state is carried over
+  Index length;                // steps before the padding
   const std::int64_t* concat;  // states whose mean is the output
   Index outputs;               // how many
 
@@ -38,7 +38,7 @@ constexpr Index filled(Index width) {
 constexpr double kNormEpsilon = 1e-5;
 constexpr Index kUnitRows = 4 * kTileRows;  // rows of a unit of work
 
-// What the cell is given. Products of the words with the input matrix are ready.
+// The inputs of the cell, among them the products of the words with the input matrix.
 template <typename T>
 struct CellInputs {
   const T* mixture;    // [E, F]
@@ -54,7 +54,7 @@ struct CellInputs {
   const T* rates(Index state) const { return mixture + state * (state - 1) / 2 * kActivations; }
 };
 
-// What is kept for the derivative, rows filled up: normalised states, gates and candidates, scales of the norms.
+// Residuals for the derivative, rows filled up: normalised states, gates and candidates, scales of the norms.
 template <typename T, typename Value = T>
 struct CellKept {
   Value* states;    // [T, 1 + N, B, W]
@@ -62,7 +62,7 @@ struct CellKept {
   Value* scales;    // [T, 1 + N, W]
 };
 
-// Memory that lasts from call to call, cut into arrays.
+// Memory that is kept between calls, cut into arrays.
 template <typename T, typename Purpose>
 class Arena {
  public:

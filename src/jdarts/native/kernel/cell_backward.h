@@ -1,6 +1,6 @@
 // The derivative of the recurrent search cell over all time steps, from the last to the first.
 //
-// Products lead back to the states, column by column; gradients of the matrices are added up as the time steps pass.
+// Cotangents of products pass to the states, column by column; the gradients of the matrices are sums over the time steps.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace jdarts {
 
-// Cotangents of what `search_cell` gives.
+// Cotangents of the results of `search_cell`.
 template <typename T>
 struct CellCotangents {
   const T* outputs;    // [T, B, H]
@@ -18,7 +18,7 @@ struct CellCotangents {
   const T* variances;  // the same
 };
 
-// Where cotangents of the inputs go; those of the matrices, and of the normalised states, only where they are asked for.
+// The memory for cotangents of the inputs; null for the matrices and for the normalised states if they are not needed.
 template <typename T>
 struct CellGradients {
   T *mixture, *projected, *hidden;
@@ -26,7 +26,7 @@ struct CellGradients {
   T* states = nullptr;  // [T, 1 + N, B, W]
 };
 
-// Sums that an edge's gradients of the mixture are made of: one that all activations share, then one for each.
+// Sums for an edge's gradients of the mixture: one that all activations share, then one for each.
 constexpr int kMixtureTerms = 1 + kActivations;
 
 // Adds them up over the columns of vectors.
@@ -131,7 +131,7 @@ void search_cell_backward(const Cell& cell, const CellInputs<T>& in, const T* ou
             store(masked_hidden + b * W + h, load_first(hidden + b * H + h, count) * kept_ones);
           }
         }
-        // Through the norm.
+        // The derivative of the norm.
         const T *state = states + i * B * W + h, *change = changes + i * B * W + h;
         const Index norm = t * (N + 1) + i;
         const Vector<T> scale = load(kept.scales + norm * W + h);
@@ -178,7 +178,7 @@ void search_cell_backward(const Cell& cell, const CellInputs<T>& in, const T* ou
           for (int k = 0; k < terms; ++k) total_of[k] += sum_of<T>(sum[k]);
         }
       });
-      // Back through the products, to the states and the hidden state.
+      // The derivative of the products, for the states and the hidden state.
       const Index count = cell.rows_of(i), groups = (count + kUnitRows - 1) / kUnitRows;
       team.run(groups * panels, [&](Index unit) {
         const Index first = unit % panels * panel, m = unit / panels * kUnitRows;

@@ -1,7 +1,7 @@
-// How the recurrent search cell and its derivative change along tangents of what they are given: a pass over time each.
+// Tangents of the recurrent search cell and of its derivative: one pass over time each.
 //
-// Each reads what the pass itself kept, so that no function is applied again to what it was applied to, and the two products of a
-// tangent, x' · W + x · W', are one of twice the depth. Names that begin with `d_` are tangents.
+// Each reads the residuals of the pass itself, so that no function is evaluated again. The two products of a tangent,
+// x' · W + x · W', are one of twice the depth. Names that begin with `d_` are tangents.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace jdarts {
 
-// The tangents of outputs, last, means, variances and what is kept, from those of the inputs; a mask has none.
+// The tangents of outputs, last, means, variances and residuals, from those of the inputs; a mask has none.
 template <typename T, typename Pool>
 void search_cell_tangent(const Cell& cell, const CellInputs<T>& in, const T* outputs, const CellKept<T, const T>& kept,
                          const CellInputs<T>& d_in, T* d_outputs, T* d_last, T* d_means, T* d_variances,
@@ -131,7 +131,7 @@ void search_cell_tangent(const Cell& cell, const CellInputs<T>& in, const T* out
   for (Index b = 0; b < B; ++b) std::copy_n(d_hidden + b * W, H, d_last + b * H);
 }
 
-// What `search_cell_backward` was given and gave, or the tangents of that.
+// The inputs of `search_cell_backward`, or their tangents.
 template <typename T>
 struct CellPass {
   CellInputs<T> in;
@@ -140,7 +140,8 @@ struct CellPass {
   CellCotangents<T> of;
 };
 
-// The tangents of what `search_cell_backward` gives, from those of what it was given; `changes` are its own.
+// The tangents of the results of `search_cell_backward`, from those of its inputs; `changes` are its cotangents of the normalised
+// states.
 template <typename T, typename Pool>
 void search_cell_backward_tangent(const Cell& cell, const CellPass<T>& x, const T* changes, const CellPass<T>& dx,
                                   const CellGradients<T>& to, Pool& pool) {
@@ -224,7 +225,7 @@ void search_cell_backward_tangent(const Cell& cell, const CellPass<T>& x, const 
             store(d_masked_hidden + b * W + h, load_first(d_hidden + b * H + h, count) * kept_ones);
           }
         }
-        // Through the norm.
+        // The derivative of the norm.
         const T *state = states + i * B * W + h, *d_state = d_states + i * B * W + h;
         const T *change = changes + first_state + i * B * W + h, *d_change = d_changes + i * B * W + h;
         const Index norm = t * (N + 1) + i;
@@ -302,7 +303,7 @@ void search_cell_backward_tangent(const Cell& cell, const CellPass<T>& x, const 
           for (int k = 0; k < terms; ++k) total_of[k] += sum_of<T>(sum[k]);
         }
       });
-      // Back through the products, to the states and the hidden state.
+      // The derivative of the products, for the states and the hidden state.
       const Index count = cell.rows_of(i), groups = (count + kUnitRows - 1) / kUnitRows;
       team.run(groups * panels, [&](Index unit) {
         const Index first = unit % panels * panel, m = unit / panels * kUnitRows;

@@ -1,7 +1,7 @@
 // Sums along routes: out[q][j] = Σ weights[r] · x[k][i] over the routes r = (k, i, q, j), with one weight per channel.
 //
 // A row of a stack is read as one flat array of pixels × channels. Work is cut into blocks of that array: while a block of
-// the rows that several routes read is in the cache, every route is served. Results too large for any cache pass by it.
+// the rows that several routes read is in the cache, every route is served. Results too large for any cache bypass the caches.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace jdarts {
 
-// What one route adds: x times a weight per channel.
+// The term of one route: x times a weight per channel.
 template <typename T>
 struct Term {
   const T* x;
@@ -27,7 +27,7 @@ struct Sum {
   Index begin, end;
 };
 
-// How a sum meets what stands in its place: written over it, written past the caches, or added.
+// How a sum is stored: written, written past the caches, or added to the values there.
 enum class Write { kOver, kPast, kOnto };
 
 // out = constant + Σ of kTerms terms, or out += Σ, over whole vectors. With kOnePhase every vector begins at the same

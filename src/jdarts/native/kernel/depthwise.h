@@ -1,6 +1,6 @@
 // The three functions over whole arrays: x [S, B, H, W, C], kernels [S, T, k, k, C], y [S, T, B, H', W', C]. The first two
-// add up several terms, images with kernels of their own. With a gate [S, B, H, W, C], x stands for 0 where the gate
-// is 0 or below: a ReLU before the convolution, which costs no pass over memory of its own.
+// add up several terms, each with its images and kernels. With a gate [S, B, H, W, C], x counts as 0 where the gate
+// is 0 or below: a ReLU before the convolution, which costs no separate pass over memory.
 //
 // Work is cut into bands of rows of one image. A band's input is copied with its zero padding to a buffer of the
 // thread, so that the tiles need no bounds checks; at stride 2 the even columns come before the odd ones, so that
@@ -31,7 +31,7 @@ struct Geometry {
 };
 
 // Which rows a tile combines: tile row r is output row r * out, and reads input rows (r * stride + i) * in.
-// With dilation, rows of one parity are to each other as undilated rows are.
+// With dilation, the rows of one parity are like rows without dilation.
 struct RowSteps {
   explicit RowSteps(const Geometry& g)
       : out(g.dilation / std::gcd(g.stride, g.dilation)),
@@ -189,7 +189,7 @@ void input_gradient(const Geometry& g, const Terms<T>& ys, const Terms<T>& kerne
   });
 }
 
-// What one target's kernel is multiplied with, summed over bands: sums over rows of the products of y with x under each tap.
+// The gradient of one target's kernel, summed over bands: sums over rows of the products of y with x under each tap.
 template <typename T>
 struct Gathering {
   explicit Gathering(const Geometry& g, const Padding<T>& padding, const Index* shift)

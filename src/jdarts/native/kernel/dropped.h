@@ -1,4 +1,4 @@
-// Products of activations that a dropout mask has thinned out with a large matrix, and the losses of what they predict.
+// Products of activations after dropout with a large matrix, and the losses of their predictions.
 //
 // A mask belongs to a stream of the batch and is the same at all time steps: only the columns that it keeps are multiplied. Sums
 // are taken in an order that does not depend on the number of threads.
@@ -37,7 +37,7 @@ struct KeptColumns {
   const std::int32_t* of(Index b) const { return places.data() + starts[b]; }
 };
 
-// What the masks keep of activations [T, B, H], as a matrix [T, count] for each stream.
+// The columns of activations [T, B, H] that the masks keep, as a matrix [T, count] for each stream.
 template <typename T>
 std::vector<T> kept_activations(const Streams& s, const KeptColumns& columns, const T* x, const T* mask) {
   // Tiles read past the last row.
@@ -133,7 +133,7 @@ void dropped_pull(const Streams& s, const T* q, const T* mask, const T* matrix, 
             inner_products<T, count(), kCount>(rows + t * apart, apart, from, length, sums + t * filled + j, filled);
             t += count();
           };
-          // In equal parts, lest a few rows are left.
+          // In equal parts, so that no small part remains.
           const Index left = s.steps - t, part = (left + parts(left) - 1) / parts(left);
           if (part == kRowCount)
             take(std::integral_constant<int, kRowCount>());
@@ -207,7 +207,7 @@ void word_losses(Index rows, Index words, const T* logits, const T* bias, const 
     const bool known = targets[r] >= 0 && targets[r] < words;
     const T chosen = known ? to[targets[r]] : T(0);
     if (std::isinf(most)) {
-      // As the logarithm of a sum of exponentials has it.
+      // As in `jax.nn.logsumexp`.
       T total = most;
       for (n = 0; n < words; ++n) total = std::isnan(to[n]) ? to[n] : total;
       for (n = 0; n < words; ++n) to[n] = std::exp(to[n] - total);

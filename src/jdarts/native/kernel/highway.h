@@ -102,7 +102,7 @@ JDARTS_INLINE T total(const T* q) {
   return (q[0] + q[1]) + (q[2] + q[3]);
 }
 
-// Some of a vector, for the end of an array.
+// A part of a vector, for the end of an array.
 template <typename T>
 JDARTS_INLINE Vector<T> load_first(const T* p, Index count) {
   if (count >= Simd<T>::lanes) return load(p);
@@ -202,8 +202,8 @@ void mixed_highway_backward(Index predecessors, Index length, const T* weights, 
   join_sums(sums, blocks, predecessors, of_weights);
 }
 
-// From cotangents of what `mixed_highway_backward` gives, those of its arguments; `d` stands for its cotangent, `t_…` for
-// the cotangents of its results and `of_…` for what is asked for.
+// From cotangents of the results of `mixed_highway_backward`, those of its arguments; `d` is its cotangent argument, `t_…` are
+// the cotangents of its results, `of_…` the results here.
 template <typename T, typename Pool>
 void mixed_highway_second(Index predecessors, Index length, const T* weights, const T* states, const T* gates,
                           const T* candidates, const T* d, const T* t_weights, const T* t_states, const T* t_gates,

@@ -24,7 +24,7 @@ jdarts::Terms<T> terms_of(const Call& call, Index first, Index count) {
   return terms;
 }
 
-// The operands are images, as many kernels, and the gate where there is one.
+// The operands are images, as many kernels, and the gate if there is one.
 void depthwise_forward(Call& call) {
   const Index terms = call.num_operands() / 2;
   jdarts::forward<T>(geometry(call.shape(0), call.shape(terms), call), terms_of(call, 0, terms),
@@ -114,7 +114,7 @@ void pointwise_gradient(Call& call) {
   jdarts::pointwise_gradient<T>(edges, call.pool);
 }
 
-// The operands are images, kernels and matrices, as many as the terms name, and the gate where there is one.
+// The operands are images, kernels and matrices, as many as the terms use, and the gate if there is one.
 jdarts::Separable<T> separable_of(const Call& call, Shape x) {
   const Integers numbers = call.integers("terms");
   const auto* first = reinterpret_cast<const jdarts::Triple*>(numbers.begin());
@@ -143,7 +143,7 @@ void separable_back(Call& call) {
                             call.pool);
 }
 
-// The operands are x, kernels, matrices, y and the gate where there is one.
+// The operands are x, kernels, matrices, y and the gate if there is one.
 void separable_pull(Call& call) {
   jdarts::separable_back<T>({geometry(call.shape(0), call.shape(1), call), call.shape(2).back(), {{0, 0, 0}},
                              terms_of(call, 3, 1), terms_of(call, 1, 1), terms_of(call, 2, 1), call.read_if_given(4)},

@@ -7,7 +7,7 @@
 
 namespace {
 
-// All arrays have so many rows.
+// The memory and the row size of an array of `rows` rows.
 jdarts::Part part_of(const ffi::AnyBuffer& buffer, Index rows) {
   return {static_cast<char*>(buffer.untyped_data()), rows ? Index(buffer.size_bytes()) / rows : 0};
 }

@@ -8,7 +8,7 @@
 
 namespace jdarts {
 
-// A matrix that takes part: its memory, and the bytes of one of its rows.
+// One of the matrices: its memory, and the bytes of one of its rows.
 struct Part {
   char* data;
   Index bytes;

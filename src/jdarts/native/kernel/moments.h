@@ -2,7 +2,7 @@
 //
 // Within a block, sums of the deviations from the block's first pixels and of their squares, in T; blocks and chunks are
 // joined in double and in a fixed order (Chan, Golub and LeVeque's pairwise update). So nothing cancels where the mean is
-// large beside the deviation.
+// much larger than the deviation.
 #pragma once
 
 #include <algorithm>

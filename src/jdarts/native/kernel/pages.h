@@ -1,5 +1,5 @@
-// Large pages for the memory that XLA takes anew in every execution: to fault it in by pages of 4 KiB costs about as
-// much time as to compute what goes there.
+// Large pages for the memory that XLA allocates in every execution: its page faults, by pages of 4 KiB, take about as
+// much time as the computation of its arrays.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ struct Range {
   bool holds(Range other) const { return from <= other.from && other.to <= to; }
 };
 
-// The memory of this process around a range: all that is mapped without a gap, writable and of no file. The range itself where
+// The memory of this process around a range: all that is mapped without a gap, writable and not of a file; the range itself if
 // none is found. The heap alone may be several mappings, between which a program's arrays lie in any order.
 inline Range memory_around(Range range) {
   Range joined;
@@ -40,12 +40,12 @@ inline Range memory_around(Range range) {
 }
 
 // Asks for large pages around a large result that is about to be written, in all the memory that it is part of: XLA keeps all
-// intermediate arrays of a program together. Nothing changes where the system has no large pages to give.
+// intermediate arrays of a program together. Nothing changes if the system has no large pages.
 inline void prefer_large_pages(void* start, std::size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr std::uintptr_t kPage = 4096, kLarge = 2 << 20;
   if (bytes < kLarge) return;
-  // To read the list of mappings takes half a millisecond, so some memories are remembered: one for each device's programs.
+  // Reading the list of mappings takes half a millisecond, so some ranges are remembered: one for each device's programs.
   static std::mutex mutex;
   static Range known[16];
   static unsigned oldest;
@@ -57,7 +57,7 @@ inline void prefer_large_pages(void* start, std::size_t bytes) {
     around = known + oldest++ % std::size(known);
     known[around - known] = memory_around(result);
   }
-  // Said again for every result: the next execution's memory may lie at the same addresses.
+  // Repeated for every result: the next execution's memory may lie at the same addresses.
   madvise(reinterpret_cast<void*>(around->from), around->to - around->from, MADV_HUGEPAGE);
 #endif
 }

@@ -1,4 +1,4 @@
-// Work shared between the calling thread and a thread pool that may be busy, or may never run what it is given.
+// Work shared between the calling thread and a thread pool that may be busy, or may never run its tasks.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,8 @@ namespace jdarts {
 
 using Index = std::ptrdiff_t;
 
-// Memory of a thread that grows to the largest request and is used again by the next call.
-// Each Purpose (a tag type) has a buffer of its own.
+// Memory of a thread that grows to the largest request and that the next call reuses.
+// Each Purpose (a tag type) has a separate buffer.
 template <typename T, typename Purpose>
 T* thread_buffer(Index count) {
   struct Free {
@@ -31,8 +31,8 @@ T* thread_buffer(Index count) {
   return buffer.get();
 }
 
-// `parallel_for` with its work as a function and what that is called with, so that the code of the work is compiled once, and
-// not once for each of the threads that may come to it.
+// `parallel_for` with its work as a function and its argument, so that the code of the work is compiled once, and not once for
+// each place that calls it.
 template <typename Pool>
 void share_out(Pool& pool, Index threads, Index units, void (*call)(const void*, Index), const void* work) {
   struct Shared {
@@ -67,7 +67,7 @@ void share_out(Pool& pool, Index threads, Index units, void (*call)(const void*,
 // Calls work(unit) once for each unit in [0, units), in any order, on at most `threads` threads, and returns when all
 // are done.
 //
-// The caller takes units too, and waits only for units that another thread has begun. A helper that the pool starts
+// The caller takes units too, and waits only for units that another thread has started. A helper that the pool starts
 // late finds nothing left and touches only the shared counters, so the pool may run it at any time or block.
 template <typename Pool, typename Work>
 void parallel_for(Pool& pool, Index threads, Index units, const Work& work) {

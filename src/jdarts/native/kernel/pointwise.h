@@ -126,7 +126,7 @@ void for_vectors(Index columns, const Run& run) {
   }
 }
 
-// The pixels of an edge from `begin` to `end` times the packed matrices. With `past`, results that fill whole lines pass by the
+// The pixels of an edge from `begin` to `end` times the packed matrices. With `past`, results that fill whole lines bypass the
 // caches; `stores_are_done` must follow.
 template <typename T>
 void multiply(const Edge<T>& edge, Index begin, Index end, const T* packed, bool past) {
@@ -139,12 +139,12 @@ void multiply(const Edge<T>& edge, Index begin, Index end, const T* packed, bool
   });
 }
 
-// A piece of an edge's pixels.
+// A part of an edge's pixels.
 struct Piece {
   Index edge, begin, end;
 };
 
-// The sums of every edge; with `transposed` every w is stored [out, in]. Results of `past_bytes` together pass by the caches where
+// The sums of every edge; with `transposed` every w is stored [out, in]. Results of `past_bytes` together bypass the caches where
 // they fill whole lines.
 template <typename T, typename Pool>
 void pointwise(const std::vector<Edge<T>>& edges, bool transposed, Pool& pool, Index past_bytes = kPastCacheBytes) {

@@ -1,5 +1,5 @@
-// Maxima over 3×3 windows and which of the nine pixels they come from, and the two linear functions of that choice: to take
-// the chosen pixels of another image, and to give values back to the chosen pixels. x [images, H, W, C], y [images, H', W', C].
+// Maxima over 3×3 windows and their places among the nine pixels, and the two linear functions that use the places: to gather
+// the pixels of another image there, and to scatter values to the pixels there. x [images, H, W, C], y [images, H', W', C].
 //
 // As in the depthwise functions, bands of rows are copied with their padding, so that a row is one flat array.
 #pragma once
@@ -112,7 +112,7 @@ void pool_gather(const Windows& g, const T* x, const uint8_t* places, T* y, Pool
   });
 }
 
-// A place whose windows reach the pixels of one parity: what it adds to them starts `shift` values before or after.
+// A place whose windows reach the pixels of one parity: the values that it adds to them start `shift` values before or after.
 template <typename T>
 struct Tap {
   Index shift;

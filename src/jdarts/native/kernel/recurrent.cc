@@ -8,7 +8,7 @@
 
 namespace {
 
-// Of the highway functions' second operand [P, …].
+// Sizes of the highway functions' second operand [P, …].
 Index predecessors(const Call& call) { return call.shape(1)[0]; }
 Index length(const Call& call) { return row_length(call.shape(1)); }
 
@@ -43,7 +43,7 @@ jdarts::CellInputs<T> cell_inputs(const Call& call, Index n = 0) {
   return {call.read(n), call.read(n + 1), call.read(n + 2), call.read(n + 3), call.read(n + 4), call.read(5)};
 }
 
-// What is kept, from operand n on: states, products, scales.
+// Residuals, from operand n on: states, products, scales.
 jdarts::CellKept<T, const T> cell_kept(const Call& call, Index n) {
   return {call.read(n), call.read(n + 1), call.read(n + 2)};
 }
@@ -53,8 +53,8 @@ jdarts::CellCotangents<T> cell_cotangents(const Call& call, Index n) {
   return {call.read(n), call.read(n + 1), call.read(n + 2), call.read(n + 3)};
 }
 
-// Results: cotangents of mixture, projected and hidden; where they are asked for, of recurrent and matrices; where they are
-// asked for, of the normalised states.
+// Results: cotangents of mixture, projected and hidden; if needed, of recurrent and matrices; if needed, of the normalised
+// states.
 jdarts::CellGradients<T> cell_gradients(const Call& call) {
   jdarts::CellGradients<T> to = {call.written(0), call.written(1), call.written(2)};
   if (call.num_results() > 4) to.recurrent = call.written(3), to.matrices = call.written(4);
@@ -62,20 +62,20 @@ jdarts::CellGradients<T> cell_gradients(const Call& call) {
   return to;
 }
 
-// Results: outputs, last, means, variances, and what is kept.
+// Results: outputs, last, means, variances, and residuals.
 void search_cell(Call& call) {
   const jdarts::CellKept<T> kept = {call.written(4), call.written(5), call.written(6)};
   jdarts::search_cell<T>(cell_of(call), cell_inputs(call), call.written(0), call.written(1), call.written(2),
                          call.written(3), kept, call.pool);
 }
 
-// Further operands: outputs, what is kept, cotangents.
+// Further operands: outputs, residuals, cotangents.
 void search_cell_backward(Call& call) {
   jdarts::search_cell_backward<T>(cell_of(call), cell_inputs(call), call.read(7), cell_kept(call, 8),
                                   cell_cotangents(call, 11), cell_gradients(call), call.pool);
 }
 
-// Further operands: outputs, what is kept, tangents of the arguments. Results: tangents of the results of `search_cell`.
+// Further operands: outputs, residuals, tangents of the arguments. Results: tangents of the results of `search_cell`.
 void search_cell_tangent(Call& call) {
   const jdarts::CellKept<T> kept = {call.written(4), call.written(5), call.written(6)};
   jdarts::search_cell_tangent<T>(cell_of(call), cell_inputs(call), call.read(7), cell_kept(call, 8), cell_inputs(call, 11),
@@ -83,7 +83,7 @@ void search_cell_tangent(Call& call) {
 }
 
 // Further operands than those of `search_cell_backward`: its cotangents of the normalised states; tangents of the arguments,
-// outputs, what is kept, and cotangents. Results: tangents of its results but for the normalised states.
+// outputs, residuals, and cotangents. Results: tangents of its results except the normalised states.
 void search_cell_backward_tangent(Call& call) {
   const jdarts::CellPass<T> pass = {cell_inputs(call), call.read(7), cell_kept(call, 8), cell_cotangents(call, 11)};
   const jdarts::CellPass<T> tangents = {cell_inputs(call, 16), call.read(21), cell_kept(call, 22),

@@ -48,7 +48,7 @@ struct Steps {
   Index length, classes, count;
 };
 
-// What a core's own cache holds of what is read several times.
+// The part of a core's cache for data that is read several times.
 constexpr Index kCacheBytes = 1 << 18;
 
 // Bytes of a row's block where `reused` rows are read several times. Long blocks suit the processor's prefetching.

@@ -2,11 +2,11 @@
 // [S, T, k, k, C] and matrices [S·T, C, D],
 //
 //   separable        y [S·T, B, H', W', D] = Σ_terms (x * kernels) · matrix
-//   separable_back   x = Σ_terms (y · matrixᵀ) *ᵀ kernels, and what x, kernels and matrix of one term are multiplied with
+//   separable_back   x = Σ_terms (y · matrixᵀ) *ᵀ kernels, and the cotangents of x, kernels and matrix of one term
 //
-// What lies between the two convolutions is as large as all results together. It is never stored: a few rows of it are made in
-// the nearest cache and used at once. Images, kernels and matrices of the terms are given by number, since terms share them.
-// As in depthwise.h, x stands for 0 where a gate is 0 or below.
+// The result of the first convolution is as large as all results together. It is never stored: a few rows are computed in the
+// nearest cache and used at once. A term has its images, kernels and matrices by number, since terms share them. As in
+// depthwise.h, x counts as 0 where a gate is 0 or below.
 #pragma once
 
 #include <vector>
@@ -74,7 +74,7 @@ constexpr Index kTargetsAtOnce = 2;
 struct MiddleBuffer {};
 struct ResultBuffer {};
 
-// Rows of what lies in the middle, of up to kTargetsAtOnce targets, as far apart as fill whole vectors.
+// Rows of the first convolution's result, of up to kTargetsAtOnce targets, whole vectors apart.
 template <typename T>
 struct Middle {
   Middle(const Separable<T>& f, const Padding<T>& padding, const Periodic<T>& periodic, const Index* shift)
@@ -170,7 +170,7 @@ void separable(const Separable<T>& f, T* y, Pool& pool, Index past_bytes = kPast
   });
 }
 
-// Where the transposes go; null for what is not asked for. The kernels' and the matrix's need `image`, the x of a single term.
+// The memory of the transposes; null for those not needed. Those of kernels and matrix need `image`, the x of a single term.
 template <typename T>
 struct SeparableGradients {
   T* x;
@@ -211,7 +211,7 @@ struct Planes {
   Index row, plane;
 };
 
-// One call of `separable_back`: what is the same for all bands, and what is done with one.
+// One call of `separable_back`: the data that all bands share, and the work on one band.
 template <typename T>
 class Back {
  public:
@@ -233,7 +233,7 @@ class Back {
         gathering(g, x_padding, shift + g.size) {}
 
   bool weights() const { return to.image != nullptr; }
-  // Of one edge, the sums that its kernel and its matrix (rows of whole vectors) are made of.
+  // The sums of one edge for its kernel and its matrix (rows of whole vectors).
   Index of_edge() const { return g.kernel() + g.channels * matrix_row; }
 
   Bands bands(Index wanted) const {
@@ -263,7 +263,7 @@ class Back {
   }
 
  private:
-  // A slot is one kernel of one target; what is transposed by it is a sum over the terms that share the kernel.
+  // A slot is one kernel of one target; its operand is a sum over the terms that share the kernel.
   Index slots() const { return g.targets * Index(sums.size()); }
   const T* kernel_of(Index slot, Index source) const {
     const Index number = sums[slot % sums.size()].common, target = slot / sums.size();
@@ -309,7 +309,7 @@ class Back {
     }
   }
 
-  // Adds what `count` slots give to the rows of x.
+  // Adds the contributions of `count` slots to the rows of x.
   void add_to_planes(Index slot, Index count, Index source, Index begin, Index rows, const T* in, Index padded,
                      const Planes<T>& planes, T* result) const {
     const Index k = g.size, tap = periodic.period;

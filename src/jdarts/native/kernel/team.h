@@ -1,4 +1,4 @@
-// Many short phases of work one after the other, for threads that stay together from the first to the last.
+// Many short phases of work, one after another, by a team of threads.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,8 @@ namespace jdarts {
 
 // Helpers from a thread pool wait for the next phase without sleeping, so that a phase may be as short as some microseconds.
 //
-// As with `parallel_for`, the caller takes units too and waits only for units that another thread has begun: a helper that the
-// pool starts late, or never, is not missed.
+// As with `parallel_for`, the caller takes units too and waits only for units that another thread has started: it does not
+// need a helper that the pool starts late, or never.
 class Team {
  public:
   template <typename Pool>
@@ -43,11 +43,11 @@ class Team {
 
  private:
   struct Shared {
-    // The phase in the upper half, units that nobody has taken in the lower: a unit is taken in the phase that it is of.
+    // The phase in the upper half, the units left in the lower half: a thread can take a unit only in its phase.
     std::atomic<std::uint64_t> open{0};
     std::atomic<Index> done{0};
     std::atomic<bool> closed{false};
-    // Read by those who have taken a unit alone, and not written before it is done.
+    // Only threads that have taken a unit read these; they change only after that unit is done.
     void (*call)(const void*, Index) = nullptr;
     const void* work = nullptr;
 
@@ -64,7 +64,7 @@ class Team {
     void help() {
       for (int turns = 0; !closed.load(std::memory_order_acquire); ++turns) take() ? void(turns = 0) : rest(turns);
     }
-    // Longer waits leave the processor to others.
+    // Longer waits yield the processor to other threads.
     static void rest(int turns) {
       if (turns > 2000) return std::this_thread::yield();
 #if defined(__x86_64__) || defined(__i386__)
