@@ -108,7 +108,7 @@ def tilted_strengths(alphas, space):
 @pytest.fixture
 def own_method(monkeypatch):
     """A mixture that ranks the other way round, and a penalty on the squares of the weights."""
-    tilted = dataclasses.replace(MIXTURES["darts"], name="tilted", strengths=tilted_strengths)
+    tilted = dataclasses.replace(MIXTURES["darts"], strengths=tilted_strengths)
     squares = lambda alphas, weights, space: sum(jnp.sum(w**2) for w in weights.values())  # noqa: E731
     monkeypatch.setattr(method, "MIXTURES", {**mixtures.MIXTURES, "tilted": tilted})
     monkeypatch.setattr(method, "PENALTIES", {**penalties.PENALTIES, "squares": squares})

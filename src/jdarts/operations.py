@@ -190,6 +190,9 @@ _DILATED = ReferenceLayers(_ROUND, last="op.3")
 _HALVES = ReferenceLayers({"even": ("conv_1", POINTWISE), "odd": ("conv_2", POINTWISE)}, last="bn")
 _FACTORIZED = ReferenceLayers({"across": ("1", ACROSS), "down": ("2", DOWN)}, last="3")
 
+# A new operation is a row here. `edge_by_edge` makes one from a function of a single edge; a faster one is an `Implementation`
+# over stacked edges, as jdarts/ops/candidates.py describes. `in_paper` rows stay in the order of the reference implementation,
+# which is that of alphas in checkpoints. tests/test_operations.py checks every row.
 _operations = {
     row.name: row
     for row in (
@@ -210,6 +213,7 @@ _operations = {
         Operation("noise", _noise, "other"),
     )
 }
+# A new activation is a row here; the native kernel of whole cells has those of the paper alone.
 _activations = {
     row.name: row
     for row in (

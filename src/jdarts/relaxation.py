@@ -27,7 +27,6 @@ class Mixture:
     """How alphas become weights of an edge's operations.
 
     Attributes:
-      name: of the mixture, for messages.
       init: `(key, space, dtype) -> alphas` at the start.
       weights: `(alphas, space, key) -> {kind: [E, O]}`, factors of the operations in the search network; 0 in columns that an
         edge's list does not have. For a key of None, a random mixture gives the mean of its draws.
@@ -36,7 +35,6 @@ class Mixture:
       random: whether `weights` draws random numbers in training.
     """
 
-    name: str
     init: Callable[[jax.Array, Space, Any], Alphas]
     weights: Callable[[Alphas, Space, jax.Array | None], dict[str, jax.Array]]
     strengths: Callable[[Alphas, Space], dict[str, np.ndarray]]
@@ -133,7 +131,7 @@ def softmax_strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
 
 
 #: The paper's mixture.
-SOFTMAX = Mixture("softmax", init_alphas, softmax_weights, softmax_strengths)
+SOFTMAX = Mixture(init_alphas, softmax_weights, softmax_strengths)
 
 
 def mixture_entropies(weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:

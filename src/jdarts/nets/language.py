@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jdarts.errors import InputError
 from jdarts.genotype import RecurrentGenotype
-from jdarts.nets.layers import OPERATION_KEY, uniform
+from jdarts.nets.layers import NOISE_STREAM, uniform
 from jdarts.nets.recurrent import CellMasks, CellWeights, activation_weights, discrete_cell, search_cell
 from jdarts.ops.dropped import dropped_product
 from jdarts.ops.norm import Moments
@@ -163,7 +163,7 @@ class LanguageModel(nn.Module):
             mean = self.variable("batch_stats", "mean", jnp.zeros, (width,), self.dtype)
             variance = self.variable("batch_stats", "variance", jnp.ones, (width,), self.dtype)
             running = Moments(mean.value, variance.value)
-            key = self.make_rng(OPERATION_KEY) if train and self.mixture.random else None
+            key = self.make_rng(NOISE_STREAM) if train and self.mixture.random else None
             of_operations = self.mixture.weights(alphas, self.cell, key)[RECURRENT]
             mixture = activation_weights(self.cell, of_operations)
             result = search_cell(

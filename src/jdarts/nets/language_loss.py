@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jdarts.bilevel import Estimate, HypergradientFn, LossFn, Problem
 from jdarts.nets.language import LanguageModel, Masks, Prediction, mean_loss, output_losses, regularisation
-from jdarts.nets.layers import OPERATION_KEY
+from jdarts.nets.layers import NOISE_STREAM
 from jdarts.parallel import device_count, padded_share, share
 from jdarts.space import RecurrentSpace
 
@@ -53,7 +53,7 @@ def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | 
         batch = share_of_segment(batch, axis_name)
         variables = {"params": weights, "batch_stats": model_state} if searched else {"params": weights}
         inputs = (variables, batch.tokens, batch.hidden, alphas)
-        rngs = {OPERATION_KEY: key} if model.mixture.random else {}
+        rngs = {NOISE_STREAM: key} if model.mixture.random else {}
         prediction, changed = model.apply(
             *inputs,
             train=train,

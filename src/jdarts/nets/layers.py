@@ -194,8 +194,8 @@ class Preprocess(nn.Module):
         return weight.astype(x.dtype)
 
 
-#: Name of the random number stream of random operations and mixtures.
-OPERATION_KEY = "noise"
+#: The random number stream (`rngs` of flax) of random operations and mixtures.
+NOISE_STREAM = "noise"
 
 
 def first_part(module: nn.Module, name: str, operation: Implementation, edges: int, states: jax.Array) -> PartialOutput:
@@ -209,7 +209,7 @@ def first_part(module: nn.Module, name: str, operation: Implementation, edges: i
       states: the sources `[S, B, H, W, C]`.
     """
     weights = _operation_weights(module, name, operation, edges, states)
-    drawn = (module.make_rng(OPERATION_KEY), edges) if operation.random else ()
+    drawn = (module.make_rng(NOISE_STREAM), edges) if operation.random else ()
     return PartialOutput(operation, weights, operation.first(states, weights, *drawn))
 
 

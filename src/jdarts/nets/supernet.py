@@ -15,7 +15,7 @@ import numpy as np
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES
 from jdarts.nets.layers import (
-    OPERATION_KEY,
+    NOISE_STREAM,
     Convolution,
     NormalisedSum,
     Preprocess,
@@ -95,7 +95,7 @@ class Supernet(nn.Module):
                 raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
         images = checked_images(images, self.dtype)
         check_image_size(images.shape[1], images.shape[2], self.cells)
-        key = self.make_rng(OPERATION_KEY) if train and self.mixture.random else None
+        key = self.make_rng(NOISE_STREAM) if train and self.mixture.random else None
         weights = self.mixture.weights(alphas, self.space, key)
         stem = Convolution(self.stem_multiplier * self.channels, axis_name=self.axis_name, name="stem")
         states = stem(images, train=train)

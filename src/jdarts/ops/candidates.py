@@ -1,6 +1,6 @@
-"""How the operations of `jdarts.operations` compute: each over a stack of edges at once (reference: paper section 3.1.1).
+"""The computation of the operations of `jdarts.operations`: each over a stack of edges at once (paper section 3.1.1).
 
-An operation maps stacked sources to stacked outputs *before* its last batch norm: the mixed cell folds that norm and the
+An `Implementation` maps stacked sources to stacked outputs *before* its last batch norm: the mixed cell folds that norm and the
 mixture weight into one factor per edge and channel. Weights are stacked over edges, ordered by source, so that `S` sources
 with `T` edges each are `E = S·T` edges; an operation whose output does not depend on the target has `E = S`.
 """
@@ -37,8 +37,8 @@ class Implementation(NamedTuple):
     """An operation at one stride.
 
     Attributes:
-      first: `(states, weights) -> [E, B, H', W', C]`, from the sources `[S, B, H, W, C]` up to the first batch norm. A random
-        operation takes a key and the number of edges `E` too.
+      first: `(states, weights) -> [E, B, H', W', C]`, from the sources `[S, B, H, W, C]` up to the first batch norm; for a random
+        operation `(states, weights, key, E)`.
       second: `(x, weights) -> [E, B, H', W', C]`, from the ReLU after the first batch norm up to the second; None for
         an operation that has one batch norm or none.
       weights: shapes of the weights per edge, by name, for `C` channels.
