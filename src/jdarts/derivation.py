@@ -32,7 +32,7 @@ def derive_genotype(
     Args:
       alphas: `{'normal': [E, O], 'reduce': [E, O]}`, architecture parameters before the softmax.
       space: the search space that they belong to.
-      edges_per_node: edges kept for each node; all where a node has fewer. The paper keeps 2 in convolutional cells.
+      edges_per_node: edges kept for each node, or all if a node has fewer. The paper keeps 2 in convolutional cells.
       mixture: the mixture of the alphas; it defines how strong an operation is.
 
     Returns:
@@ -69,7 +69,7 @@ def derive_recurrent_genotype(
 def sample_genotype(space: SearchSpace, seed: int, *, edges_per_node: int = 2) -> Genotype:
     """Draws a pair of cells such as a search in this space might derive: the baseline of every search (paper section 3.3).
 
-    Every node keeps `edges_per_node` of its edges, all where it has fewer; every kept edge carries one of its operations
+    Every node keeps `edges_per_node` of its edges, or all if it has fewer; every kept edge carries one of its operations
     other than `none`. Both are drawn uniformly and without regard to the other edges.
 
     Args:
@@ -100,7 +100,7 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotyp
 
     Args:
       record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, its method
-        under `method` where that is not DARTS, and for convolutional cells `edges_per_node`.
+        under `method` unless it is DARTS, and for convolutional cells `edges_per_node`.
       edges_per_node: edges to keep for each node; by default as in the search.
 
     Raises:

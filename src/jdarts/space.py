@@ -34,7 +34,7 @@ class SearchSpace:
     Attributes:
       normal: operations per edge of the normal cell, `E` tuples of names. Lists may differ in length.
       reduce: operations per edge of the reduction cell, `E` tuples of names.
-      concat: states concatenated into a cell's output; all nodes where it is empty.
+      concat: states concatenated into a cell's output; all nodes if it is empty.
 
     Raises:
       InputError: a number of edges that is not 2 + 3 + …, an unknown or repeated operation, an edge that has nothing
@@ -92,7 +92,7 @@ def uniform_space(
     Args:
       primitives: candidate operations; the default is the paper's eight.
       nodes: number of nodes `N` of a cell.
-      concat: states concatenated into a cell's output; all nodes where it is empty.
+      concat: states concatenated into a cell's output; all nodes if it is empty.
 
     Raises:
       InputError: no node, or what `SearchSpace` refuses.
@@ -118,7 +118,7 @@ class RecurrentSpace:
 
     Attributes:
       recurrent: operations per edge, `E` tuples of names. Lists may differ in length.
-      concat: states whose mean is the cell's output; all nodes where it is empty.
+      concat: states whose mean is the cell's output; all nodes if it is empty.
 
     Raises:
       InputError: a number of edges that is not 1 + 2 + …, an unknown or repeated operation, an edge that has nothing
@@ -172,7 +172,7 @@ def recurrent_space(
     Args:
       primitives: candidate operations; the default is the paper's five.
       nodes: number of nodes `N`, state 0 not counted.
-      concat: states whose mean is the cell's output; all nodes where it is empty.
+      concat: states whose mean is the cell's output; all nodes if it is empty.
 
     Raises:
       InputError: no node, or what `RecurrentSpace` refuses.

@@ -48,7 +48,7 @@ class Description:
         return "auxiliary" in self.parts
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON data. `params_auxiliary` is the number with the auxiliary head, null where there is none."""
+        """As JSON data. `params_auxiliary` is the number with the auxiliary head, null if there is none."""
         size = total(self.parts)
         return {
             "network": self.network,

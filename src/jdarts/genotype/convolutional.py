@@ -86,7 +86,7 @@ class Genotype:
     def to_json(self) -> str:
         """The JSON form: an object with `normal`, `normal_concat`, `reduce`, `reduce_concat`.
 
-        `edges_per_node` is written only where it differs from the paper's 2.
+        `edges_per_node` is written only if it differs from the paper's 2.
         """
         fields = dataclasses.asdict(self)
         if self.edges_per_node == 2:

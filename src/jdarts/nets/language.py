@@ -130,7 +130,7 @@ class LanguageModel(nn.Module):
         Args:
           tokens: words, integers `[T, B]`; padding may be any words.
           hidden: `[B, H]`, the hidden state before the first word; zeros at the start of a text.
-          alphas: those of the mixture, for the paper's `[E, O]`, where the cell is a search space; None where it is a genotype.
+          alphas: those of the mixture, for the paper's `[E, O]`, if the cell is a search space; None for a genotype.
           train: for a search space, True for the statistics of the batch, which update the running statistics if `batch_stats`
             is mutable, and False for running statistics. Dropout depends on the masks alone.
           masks: dropout masks; no dropout by default.

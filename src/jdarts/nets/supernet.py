@@ -166,7 +166,7 @@ class MixedStage(nn.Module):
           train: as in `Supernet`.
 
         Returns:
-          The finished node `[1, B, H', W', C]`, and the sums of the others; None where there are none.
+          The finished node `[1, B, H', W', C]`, and the sums of the others, or None if there are none.
         """
         outputs = self._outputs(states, train)
         stacks = [output.z for output in outputs]

@@ -267,7 +267,7 @@ for _primitive, _in_first, _in_second in (
 # Batching. The result has the images B and the targets T of an operand, unless the function sums over them. A vmapped
 # axis of some operands joins such a shared axis, if there is one; otherwise the sources S.
 
-# The axes of images and of targets of each array; None where it has none.
+# The axes of images and of targets of each array; None if it has none.
 _AXES: Mapping[str, tuple[int | None, int | None]] = MappingProxyType({"x": (1, None), "k": (None, 1), "y": (2, 1)})
 
 
