@@ -1,1 +1,1 @@
-"""Language models of recurrent cells: the search for a cell and its training, each a room with a command of its own."""
+"""Language models of recurrent cells: search for a cell and training, each with its own command."""

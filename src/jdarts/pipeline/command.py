@@ -9,7 +9,7 @@ def main(defaults: PipelineConfig | None = None, description: str | None = None)
     """Parses the command line over the defaults, and runs the protocol.
 
     Args:
-      defaults: the configuration that options change; the paper's for CIFAR-10 where it is not given.
+      defaults: the configuration that options change; by default the paper's for CIFAR-10.
       description: first lines of the help text.
 
     Returns:

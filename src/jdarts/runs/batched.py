@@ -64,7 +64,7 @@ def numbers_of_one(values: Mapping[str, Any], index: int) -> dict[str, float]:
 def _batched(name: str, program: Program, runs: int) -> Program:
     function = program.function
     if name == "init":
-        # One after the other: a vmapped program that draws so many arrays takes the compiler minutes.
+        # In sequence: a vmapped program that draws this many arrays takes minutes to compile.
         seeds = Input(np.zeros(runs, np.uint32), split=None)
         return program._replace(function=lambda seeds: jax.lax.map(function, seeds), inputs=(seeds,), spread="results")
     if program.spread == "batch":

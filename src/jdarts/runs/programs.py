@@ -82,5 +82,5 @@ class Compiling:
         return self._future.result()
 
     def is_done(self, seconds: float) -> bool:
-        """Whether the compiler has done with it, after so many seconds at most."""
+        """Whether the compiler has finished it; waits for at most this number of seconds."""
         return bool(wait([self._future], timeout=seconds).done)

@@ -9,7 +9,7 @@ def main(defaults: LanguageSearchConfig | None = None, description: str | None =
     """Parses the command line over the defaults, and searches.
 
     Args:
-      defaults: the configuration that options change; the paper's where it is not given.
+      defaults: the configuration that options change; by default the paper's.
       description: first lines of the help text.
 
     Returns:

@@ -9,7 +9,7 @@ def main(defaults: LanguageTrainConfig | None = None, description: str | None = 
     """Parses the command line over the defaults, and trains.
 
     Args:
-      defaults: the configuration that options change; the paper's for Penn Treebank where it is not given.
+      defaults: the configuration that options change; by default the paper's for Penn Treebank.
       description: first lines of the help text.
 
     Returns:

@@ -95,8 +95,8 @@ def train_program(
       config: the settings.
       vocabulary: rows of the embedding table.
       rows: rows of the training text, in columns.
-      model: a network that is called as a `LanguageModel` is; that of the configured cell where it is not given.
-      state_width: numbers of one of its hidden states; the configured width where it is not given.
+      model: a network that is called as a `LanguageModel` is; by default that of the configured cell.
+      state_width: size of one of its hidden states; by default the configured width.
       dtype: type of weights and computation.
     """
     model = model or LanguageModel(config.cell, vocabulary, config.width, dtype)
