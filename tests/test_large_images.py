@@ -180,7 +180,7 @@ def undisturbed(quick, data_dir, tmp_path_factory):
     return folder
 
 
-def test_a_training_that_dies_goes_on_with_the_same_images(undisturbed, data_dir, tmp_path, monkeypatch):
+def test_a_training_that_dies_resumes_with_the_same_images(undisturbed, data_dir, tmp_path, monkeypatch):
     die_at(monkeypatch, checkpoint, "save", 4)
     with pytest.raises(Died):
         trained(tmp_path / "run", data_dir, checkpoint_minutes=1e-9)
