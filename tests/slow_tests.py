@@ -45,7 +45,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_pure_under_jit_vmap_and_scan",
         "test_two_devices_take_the_step_of_one_with_the_whole_batch",
     ),
-    "test_checkpoint.py": ("test_a_death_at_any_file_operation_leaves_a_whole_checkpoint",),
+    "test_checkpoint.py": ("test_a_death_at_any_file_operation_leaves_a_complete_checkpoint",),
     "test_damaged_records.py": (),
     "test_depthwise.py": (
         "test_agrees_with_plain_loops",

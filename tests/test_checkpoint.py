@@ -119,7 +119,7 @@ def test_damaged_newer_checkpoints_do_not_push_out_good_ones(folder):
 # Orbax leaves files open where it dies.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("step", [20, 30])
-def test_a_death_at_any_file_operation_leaves_a_whole_checkpoint(step, folder, monkeypatch):
+def test_a_death_at_any_file_operation_leaves_a_complete_checkpoint(step, folder, monkeypatch):
     """Saving step 30, or step 20 once more, dies before its 1st, 2nd, … operation until it gets through."""
     operations = [(os, "fsync"), (os, "open"), (shutil, "rmtree"), (pathlib.Path, "mkdir"), (pathlib.Path, "rename")]
     operations += [(pathlib.Path, "open")]

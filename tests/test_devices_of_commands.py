@@ -103,7 +103,7 @@ def test_a_training_on_two_devices_finds_what_one_finds(alone, programs, changes
 @pytest.mark.parametrize(
     "kind, parallel", [("train", "shard"), ("language search", "pmap"), ("language train", "shard")]
 )
-def test_a_run_on_two_devices_goes_on_with_one(alone, programs, kind, parallel, tmp_path, monkeypatch):
+def test_a_run_on_two_devices_resumes_with_one(alone, programs, kind, parallel, tmp_path, monkeypatch):
     settings = {**BRIEF[kind], "programs": programs[kind]}
     with monkeypatch.context() as patch:
         small_runs.die_at(patch, small_runs.checkpoint, "save", 3 if kind == "train" else 2)

@@ -80,7 +80,7 @@ def test_a_death_between_two_files_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("kind", RUN)
-def test_a_killed_run_goes_on_to_the_same_bits(kind, undisturbed, programs, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(kind, undisturbed, programs, tmp_path):
     folder = tmp_path / "run"
     process = start(folder, kind, **EVERY_STEP)
     read_until(process, "epoch 1/")

@@ -77,7 +77,7 @@ def test_hidden_states_are_carried_from_segment_to_segment(made):
     assert np.abs(once.reading.hidden).max() > 0
 
 
-def test_the_text_begins_anew_with_hidden_states_of_zero(made):
+def test_the_text_restarts_with_hidden_states_of_zero(made):
     _, program, step = made
     state, rows = program.init(np.uint32(0)), []
     for _ in range(4):

@@ -108,7 +108,7 @@ def test_a_death_anywhere_changes_nothing(owner, name, call, undisturbed, tmp_pa
     assert_same_end(tmp_path / "run", undisturbed)
 
 
-def test_a_killed_pipeline_goes_on_to_the_same_end(undisturbed, tmp_path):
+def test_a_killed_pipeline_resumes_to_the_same_end(undisturbed, tmp_path):
     folder = tmp_path / "run"
     for shown in ("search 2 of 2", "selection among 2 searches, seed 4", "full training 2 of 2"):
         process = small_runs.start((small_pipeline.__file__,), options(folder))

@@ -102,7 +102,7 @@ def test_a_run_stops_at_the_first_write_when_its_folder_is_changed(change, step,
     assert content(tmp_path) == ({} if change == "without metrics.jsonl" and step < 5 else left)
 
 
-def test_a_renamed_run_goes_on_under_either_name(run, undisturbed, tmp_path, monkeypatch):
+def test_a_renamed_run_resumes_under_either_name(run, undisturbed, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         after_step(patch, 7, lambda: folder.rename(tmp_path / "elsewhere"))

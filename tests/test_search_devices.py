@@ -35,7 +35,7 @@ def test_per_device_statistics_are_another_search(undisturbed, tmp_path):
     assert abs(found - expected) > 1e-4
 
 
-def test_a_search_goes_on_with_another_number_of_devices(undisturbed, tmp_path, monkeypatch):
+def test_a_search_resumes_with_another_number_of_devices(undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         small_runs.die_at(patch, small_runs.checkpoint, "save", 2)
         with pytest.raises(small_runs.Died):

@@ -321,7 +321,7 @@ def test_an_output_that_fails_ends_the_command_once(output, code, message):
     assert (ended.returncode, ended.stderr) == (code, message)
 
 
-def test_a_search_whose_reader_goes_away_leaves_a_run_that_goes_on(quick, undisturbed, tmp_path):
+def test_a_search_whose_reader_goes_away_leaves_a_run_that_resumes(quick, undisturbed, tmp_path):
     process = start(tmp_path / "run")
     read_until(process, "searching on digits")
     process.stdout.close()
@@ -331,7 +331,7 @@ def test_a_search_whose_reader_goes_away_leaves_a_run_that_goes_on(quick, undist
     assert_same_bits(tmp_path / "run", undisturbed)
 
 
-def test_the_loss_of_a_terminal_file_is_told(quick, tmp_path, capsys):
+def test_the_loss_of_a_terminal_file_is_reported(quick, tmp_path, capsys):
     class Full(io.StringIO):
         def write(self, text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

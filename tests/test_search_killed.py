@@ -9,7 +9,7 @@ from small_search import assert_same_bits, run, start
 __all__ = ["user_settings"]
 
 
-def test_a_killed_search_goes_on_to_the_same_bits(user_settings, tmp_path):
+def test_a_killed_search_resumes_to_the_same_bits(user_settings, tmp_path):
     """It saves after every step, so that a kill falls into a save as likely as between two."""
     folder = tmp_path / "killed"
     command = {"program": ("-m", "jdarts.search"), "checkpoint_minutes": 1e-9}

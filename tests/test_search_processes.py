@@ -69,7 +69,7 @@ def test_seeds_that_the_processes_do_not_share_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_when_one_is_killed_the_other_ends_and_one_alone_goes_on(quick, tmp_path):
+def test_when_one_is_killed_the_other_ends_and_one_alone_resumes(quick, tmp_path):
     folder = tmp_path / "run"
     both = start_both(folder, epochs=30)
     read_until(both[0], "epoch  2")

@@ -231,7 +231,7 @@ def test_a_finished_run_is_reported_without_its_data(undisturbed, tmp_path, monk
     assert again.folder == copy
 
 
-def test_a_copied_run_goes_on_elsewhere(undisturbed, tmp_path, monkeypatch):
+def test_a_copied_run_resumes_elsewhere(undisturbed, tmp_path, monkeypatch):
     die_at(monkeypatch, checkpoint, "save", 3)
     with pytest.raises(Died):
         run(tmp_path / "run", **EVERY_STEP)

@@ -59,7 +59,7 @@ def test_a_death_between_two_files_loses_and_doubles_nothing(
         assert getattr(result, key) == expected[key]
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(undisturbed, tmp_path):
+def test_a_killed_training_resumes_to_the_same_bits(undisturbed, tmp_path):
     folder = tmp_path / "run"
     for shown in ("compiling the step:", "epoch 1/3"):
         process = start(folder, **EVERY_STEP)
