@@ -8,7 +8,7 @@ ARGS ?=
 DATASET ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text lint test test-fast test-newest torture clean
+.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text lint test test-fast test-newest torture mutation clean
 
 help:
 	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
@@ -30,6 +30,7 @@ help:
 	@echo "make test-fast       those of its tests that take no time, of every room"
 	@echo "make test-newest     the same with the newest JAX, in $(NEWEST) (PYTHON=$(PYTHON)); ARGS=tests/test_bilevel.py for one file"
 	@echo "make torture         1,000 kills of tiny runs, each resumed to its end and compared; ARGS=\"--kills 50 --seed 1\""
+	@echo "make mutation        break each public function of the core once, and look whether a test notices; ARGS=\"--only bilevel\""
 	@echo "make clean           remove $(VENV), $(NEWEST) and caches; runs/ stays"
 
 $(READY): pyproject.toml
@@ -103,6 +104,9 @@ test-newest:
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
 	$(NEWEST)/bin/python -m pip list | grep -E '^(jax|jaxlib|flax|optax|chex) '
 	$(NEWEST)/bin/python -m pytest $(DISTRIBUTED) $(ARGS)
+
+mutation: $(READY)
+	$(BIN)/python tests/mutation_testing.py $(ARGS)
 
 torture: $(READY)
 	$(BIN)/python tests/torture.py $(ARGS)

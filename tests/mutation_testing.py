@@ -27,13 +27,14 @@ SOURCE = ROOT / "src" / "jdarts"
 
 #: Rooms of the core below src/jdarts, and the tests that ought to notice, the quickest first.
 ROOMS: dict[str, tuple[str, ...]] = {
-    "bilevel": ("test_bilevel.py", "test_optimizers.py", "test_toy.py", "test_language_search_step.py"),
+    "bilevel": ("test_bilevel.py", "test_optimizers.py", "test_toy.py", "test_fixture_hypergradient.py"),
     "derivation": ("test_derivation.py", "test_recurrent_genotype.py", "test_sampling.py", "test_derive_command.py"),
+    "relaxation": ("test_methods.py", "test_derivation.py", "test_supernet.py", "test_search_step.py"),
     "genotype": ("test_genotype.py", "test_recurrent_genotype.py", "test_pasted_genotypes.py"),
     "ops/mixing": ("test_mixing.py", "test_native_mixing.py", "test_plain_supernet.py"),
     "ops/norm": ("test_mixing.py", "test_plain_supernet.py"),
-    "optimizers": ("test_optim.py", "test_optimizers.py"),
-    "checkpoint": ("test_checkpoint.py", "test_search_resume.py"),
+    "optimizers": ("test_optim.py", "test_optimizers.py", "test_language_train_step.py"),
+    "checkpoint": ("test_checkpoint.py", "test_search_resume.py", "test_derive_command.py"),
 }
 
 #: Seconds after which the tests of a break count as failed: it may loop for ever.
