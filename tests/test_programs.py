@@ -32,10 +32,10 @@ class Traced:
 
 
 def test_programs_are_compiled_in_the_order_in_which_they_are_added_while_the_caller_goes_on():
-    compiler, log = Compiler({"option": True}), []
+    log = []
     traced = [Traced(name, log=log) for name in "abc"]
-    programs = [compiler.add(each) for each in traced]
-    compiler.close()
+    with Compiler({"option": True}) as compiler:
+        programs = [compiler.add(each) for each in traced]
     traced[2].permit.set()
     assert not programs[2].is_done(seconds=0.05)
     traced[1].permit.set()
@@ -46,10 +46,9 @@ def test_programs_are_compiled_in_the_order_in_which_they_are_added_while_the_ca
 
 
 def test_an_error_of_the_compiler_is_raised_where_the_program_is_called_and_the_next_is_compiled():
-    compiler = Compiler({})
     bad, good = Traced("bad", error=MemoryError("RESOURCE_EXHAUSTED")), Traced("good")
-    programs = [compiler.add(bad), compiler.add(good)]
-    compiler.close()
+    with Compiler({}) as compiler:
+        programs = [compiler.add(bad), compiler.add(good)]
     bad.permit.set()
     good.permit.set()
     with pytest.raises(MemoryError, match="RESOURCE_EXHAUSTED"):
@@ -65,13 +64,35 @@ def test_the_interpreter_ends_after_its_compiler():
         "    def compile(self, options):\n"
         "        time.sleep(1)\n"
         "        print('compiled', flush=True)\n"
-        "compiler = Compiler({})\n"
-        "compiler.add(Traced())\n"
-        "compiler.close()\n"
+        "with Compiler({}) as compiler:\n"
+        "    compiler.add(Traced())\n"
         "sys.exit(2)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "compiled\n", "")
+
+
+def test_an_error_ends_the_compiler_and_drops_what_waits():
+    first, second = Traced("first"), Traced("second")
+    first.permit.set()
+    with pytest.raises(BrokenPipeError), Compiler({}) as compiler:
+        assert compiler.add(first)() == ("first",)
+        blocking = Traced("blocking")
+        compiler.add(blocking)
+        compiler.add(second)
+        raise BrokenPipeError
+    blocking.permit.set()
+    compiler._thread.join(timeout=60)
+    assert not compiler._thread.is_alive()
+    assert second.log == []
+
+
+def test_a_display_that_fails_leaves_no_compiler():
+    """An error between two parts of a run would otherwise keep the process from ending."""
+    script = "import sys\nfrom jdarts.runs.programs import Compiler\nwith Compiler({}):\n    raise BrokenPipeError\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("BrokenPipeError")
 
 
 def test_garbage_collection_is_as_before_after_a_pause():

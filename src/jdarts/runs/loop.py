@@ -103,14 +103,15 @@ class Loop(Generic[S]):
         first = [
             name for name, program in task.programs.items() if program.needed_for_first_step or name == task.largest
         ]
-        compiler, programs = Compiler(task.compiler_options), {}
+        programs: Functions = {}
         with self._display.waiting("compiling the step"):
-            try:
-                with interruption.interruptible(), without_garbage_collection():
-                    for name in sorted(task.programs, key=lambda name: name not in first):
-                        programs[name] = compiler.add(task.programs[name].lowered(task.devices))
-            finally:
-                compiler.close()
+            with (
+                Compiler(task.compiler_options) as compiler,
+                interruption.interruptible(),
+                without_garbage_collection(),
+            ):
+                for name in sorted(task.programs, key=lambda name: name not in first):
+                    programs[name] = compiler.add(task.programs[name].lowered(task.devices))
             return programs | interruption.wait_for(lambda: {name: programs[name].compiled() for name in first})
 
     def _wait_for_compiler(self, state: S) -> None:

@@ -5,7 +5,8 @@ import queue
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, wait
-from typing import Any, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 Functions = TypeVar("Functions")
 
@@ -34,17 +35,18 @@ class Traced(Protocol):
 class Compiler:
     """Compiles one traced program after the other in a thread, while the process traces others or takes steps.
 
+    A context within which programs are added. The thread ends after the last of them; an error in the context drops those
+    that still wait.
+
     Args:
       options: options of XLA.
     """
 
     def __init__(self, options: Mapping[str, str | bool]) -> None:
         self._options = dict(options)
+        self._dropped = False
         self._waiting: queue.SimpleQueue[tuple[Traced, Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True, name="compiling")
-        self._thread.start()
-        # XLA's compiler must not be running while the interpreter takes its libraries down.
-        atexit.register(self._thread.join)
 
     def add(self, program: Traced) -> "Compiling":
         """The compiled program, which is finished after those that were added before."""
@@ -52,13 +54,23 @@ class Compiler:
         self._waiting.put((program, future))
         return Compiling(future)
 
-    def close(self) -> None:
-        """No program is added any more."""
+    def __enter__(self) -> Self:
+        self._thread.start()
+        # XLA's compiler must not be running while the interpreter takes its libraries down.
+        atexit.register(self._thread.join)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._dropped = error is not None
         self._waiting.put(None)
 
     def _work(self) -> None:
         while (each := self._waiting.get()) is not None:
             program, future = each
+            if self._dropped:
+                continue
             try:
                 future.set_result(program.compile(self._options))
             except BaseException as error:
