@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import jdarts
+from jdarts.bilevel.updates import reads_value
 from jdarts.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -182,3 +183,39 @@ def test_a_slope_that_is_infinite_is_named(estimator):
     new, metrics = step(moved, jnp.asarray([1.0, 1.0]))
     assert metrics["hypergradient/optimizer_slope_finite"]
     assert_finite(new, metrics)
+
+
+def test_slopes_by_the_state_before_the_first_step_do_not_count():
+    """The state before a step is no function of the alphas: its slope, here infinite, reaches nothing."""
+
+    def update(gradient, state, params=None):
+        del params
+        return jax.tree.map(lambda g, s: -0.1 * (g + jnp.sqrt(s)), gradient, state), state
+
+    optimizer = optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)
+
+    def loss(weights, alphas, model_state, batch, key):
+        del key
+        return jnp.sum(batch * (weights - alphas) ** 2), (model_state, {})
+
+    optimizers = {"weight_optimizer": optimizer, "alpha_optimizer": optax.sgd(0.1)}
+    state = jdarts.init_state(jax.random.key(0), jnp.asarray([0.5, 0.7]), jnp.asarray([1.0, 2.0]), **optimizers)
+    for hypergradient, finite in ((jdarts.unrolled(1), True), (jdarts.exact(), True), (jdarts.unrolled(2), False)):
+        _, metrics = jdarts.bilevel_step(
+            state, jnp.ones(2), jnp.ones(2), loss_fn=loss, hypergradient=hypergradient, **optimizers
+        )
+        assert metrics["hypergradient/optimizer_slope_finite"] == finite
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: optax.sgd(0.1), False),
+        (lambda: optax.with_extra_args_support(optax.sgd(0.1)), False),
+        (lambda: optax.polyak_sgd(), True),
+        (lambda: optax.chain(optax.clip(1.0), optax.polyak_sgd()), True),
+    ],
+)
+def test_optimisers_that_read_the_value_are_told_from_others(make, expected):
+    weights = jnp.asarray([0.5, 0.7])
+    assert reads_value(make(), make().init(weights), weights) is expected
