@@ -78,7 +78,7 @@ def damaged_texts(text: str, count: int, seed: int = 0) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def bounded(seconds: float = 2.0, size: int = 2**30) -> Iterator[None]:
+def bounded(seconds: float = 10.0, size: int = 2**30) -> Iterator[None]:
     """Fails where the block takes longer, of this process's time, or more memory: an allocation beyond is a MemoryError."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -258,7 +258,7 @@ def test_damage_is_named(data_dir, tmp_path, monkeypatch, capsys):
     assert f"error: {train} is missing; prepare it, in an environment" in refusal(monkeypatch, capsys, given)
     (info,) = copy.rglob("dataset_info.json")
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    assert "is prepared as tfrecord, which cannot be read in any order" in refusal(monkeypatch, capsys, given)
+    assert "is prepared as tfrecord, which does not allow random access" in refusal(monkeypatch, capsys, given)
     assert not (tmp_path / "run").exists()
 
 
@@ -318,5 +318,5 @@ def test_without_grain(data_dir, tmp_path, monkeypatch, capsys):
 
 
 def test_no_search_on_them():
-    with pytest.raises(InputError, match="imagenet2012 does not fit into memory; networks are trained on it with"):
+    with pytest.raises(InputError, match="imagenet2012 does not fit into memory; train a network on it with"):
         data.load("imagenet2012")

@@ -299,7 +299,7 @@ def test_a_damaged_summary_is_named(quick, undisturbed, tmp_path):
     shutil.copytree(undisturbed, folder)
     (folder / "summary.json").write_text("{}")
     with pytest.raises(
-        InputError, match=r"summary.json is damaged \(genotype is missing\); remove it, and the same command ends"
+        InputError, match=r"summary.json is damaged \(genotype is missing\); remove it and start the same command again"
     ):
         run(folder)
 
