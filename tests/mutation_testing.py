@@ -157,11 +157,12 @@ def _swap(operator: ast.AST, field: str, place: int | None) -> tuple[str, str, i
 
 
 def _running(function: ast.FunctionDef) -> Iterator[ast.AST]:
-    """The nodes of a function that run: no annotations, no texts of errors."""
+    """The nodes of a function that run and matter: no annotations, no texts of errors, no axis that may have two numbers."""
     waiting: list[ast.AST] = [*function.body]
     while waiting:
         node = waiting.pop(0)
-        if isinstance(node, ast.Raise) or _is_text(node) or isinstance(node, ast.JoinedStr):
+        is_axis = isinstance(node, ast.keyword) and node.arg == "axis"
+        if isinstance(node, (ast.Raise, ast.JoinedStr)) or _is_text(node) or is_axis:
             continue
         yield node
         for name, value in ast.iter_fields(node):
