@@ -188,9 +188,9 @@ def test_a_slope_that_is_infinite_is_named(estimator):
 def test_slopes_by_the_state_before_the_first_step_do_not_count():
     """The state before a step is no function of the alphas: its slope, here infinite, reaches nothing."""
 
-    def update(gradient, state, params=None):
+    def update(updates, state, params=None):
         del params
-        return jax.tree.map(lambda g, s: -0.1 * (g + jnp.sqrt(s)), gradient, state), state
+        return jax.tree.map(lambda g, s: -0.1 * (g + jnp.sqrt(s)), updates, state), state
 
     optimizer = optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)
 
