@@ -100,11 +100,16 @@ def start(program, settings) -> Any:
     )
 
 
-def read_until(process: Any, text):
-    """The line of a process's output that holds a text; those before it are dropped."""
-    for line in process.stdout:
-        if text in line:
-            return line
+def read_until(process: Any, text, seconds=300):
+    """The line of a process's output that holds a text; those before it are dropped. A process that hangs is killed."""
+    watch = threading.Timer(seconds, process.kill)
+    watch.start()
+    try:
+        for line in process.stdout:
+            if text in line:
+                return line
+    finally:
+        watch.cancel()
     raise AssertionError(f"{text!r} was not shown; errors: {process.stderr.read()}")
 
 
