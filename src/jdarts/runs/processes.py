@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -21,6 +22,9 @@ from jdarts.xla.jax_compat import process_allgather
 #: Seconds to wait for the coordinator, and for a heartbeat of another process.
 JOIN_TIMEOUT = 60
 HEARTBEAT = 30
+
+#: Seconds for which process 0 outlives its error.
+_GRACE = 2.0
 
 #: Settings that may differ between processes.
 _OWN = ("process_id", "data_dir")
@@ -182,7 +186,11 @@ def fail_together() -> Iterator[None]:
     except InputError as error:
         if is_single_process():
             raise
-        _end(f"error: {error}", 2)
+        # Usually all processes refuse the same. When process 0 ends, JAX's runtime aborts those that have not said so yet.
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if is_coordinator():
+            time.sleep(_GRACE)
+        exit_now(2)
     except jax.errors.JaxRuntimeError as error:
         if is_single_process():
             raise
