@@ -13,6 +13,7 @@ from jdarts.derive import main as derive_main
 from jdarts.describe.command import main as describe_main
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype, parse_genotype
+from jdarts.genotype.text import plain_text
 from jdarts.resolve import find_any_genotype, find_genotype
 from jdarts.runs.names import genotype_label
 
@@ -355,3 +356,10 @@ def test_damaged_texts_are_read_or_refused(tmp_path):
                 except InputError as error:
                     assert len(str(error)) < 500
                     str(error).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("''", ""), ("'a'", "a"), ("'", "'"), ("\"'b'\"", "b"), ("'a\"", "'a\"")]
+)
+def test_quotes_around_a_text_are_left_out(text, expected):
+    assert plain_text(text) == expected
