@@ -279,9 +279,9 @@ def test_synchronised_statistics_are_those_of_the_whole_batch():
 
 
 def test_running_statistics_take_a_tenth_of_each_batch():
-    running = Moments(jnp.zeros((1, 2)), jnp.ones((1, 2)))
+    running = Moments(jnp.full((1, 2), 2.0), jnp.ones((1, 2)))
     batch = Moments(jnp.ones((1, 2)), jnp.full((1, 2), 3.0))
     after = running_moments(running, batch, count=4)
-    np.testing.assert_allclose(after.mean, 0.1, rtol=1e-12)
+    np.testing.assert_allclose(after.mean, 0.9 * 2 + 0.1, rtol=1e-12)
     np.testing.assert_allclose(after.variance, 0.9 + 0.1 * 3 * 4 / 3, rtol=1e-12)
     assert identity_plan((2, 1)).routes == ((0, 0, 0, 0), (0, 1, 0, 1), (1, 0, 1, 0))
