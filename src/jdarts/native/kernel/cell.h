@@ -101,6 +101,22 @@ JDARTS_INLINE Vector<T> tanh_of(Vector<T> x) {
   return x < T(0) ? -t : t;
 }
 
+// `count` rows times packed panels `[panels, depth, panel]`: `sink(row, column, sum)` gets each vector of the products, whose
+// rows are `width` long.
+template <typename T, typename Sink>
+void multiply_panels(Team& team, const T* rows, Index stride, Index count, const T* packed, Index depth, Index width,
+                     const Sink& sink) {
+  constexpr Index lanes = Simd<T>::lanes, panel = kPanel<T>;
+  const Index panels = panels_of<T>(width), groups = (count + kUnitRows - 1) / kUnitRows;
+  team.run(groups * panels, [&](Index unit) {
+    const Index first = unit % panels * panel, m = unit / panels * kUnitRows;
+    const Left<T> a = {rows + m * stride, stride, 1};
+    const Right<T> b = {packed + unit % panels * depth * panel, panel};
+    multiply<false>(a, b, std::min(kUnitRows, count - m), depth, first + lanes < width ? 2 : 1,
+                    [&](Index r, int v, Vector<T> sum) { sink(m + r, first + v * lanes, sum); });
+  });
+}
+
 template <typename T, typename Pool>
 void search_cell(const Cell& cell, const CellInputs<T>& in, T* outputs, T* last, T* means, T* variances,
                  const CellKept<T>& kept, Pool& pool) {
@@ -134,16 +150,8 @@ void search_cell(const Cell& cell, const CellInputs<T>& in, T* outputs, T* last,
     T* states = kept.states + t * (N + 1) * B * W;
     for (Index i = 0; i <= N; ++i) {
       T* products = kept.products + (t * cell.rows() + cell.first_row(i)) * 2 * W;
-      const Index rows = cell.rows_of(i), groups = (rows + kUnitRows - 1) / kUnitRows;
-      team.run(groups * panels, [&](Index unit) {
-        const Index first = unit % panels * panel, m = unit / panels * kUnitRows;
-        const Left<T> a = {(i == 0 ? masked_hidden : masked) + m * W, W, 1};
-        const Right<T> b = {packed + (i * panels + unit % panels) * H * panel, panel};
-        T* to = products + m * 2 * W + first;
-        const int vectors = first + lanes < 2 * W ? 2 : 1;
-        multiply<false>(a, b, std::min(kUnitRows, rows - m), H, vectors,
-                        [&](Index r, int v, Vector<T> sum) { store(to + r * 2 * W + v * lanes, sum); });
-      });
+      multiply_panels(team, i == 0 ? masked_hidden : masked, W, cell.rows_of(i), packed + i * packed_size, H, 2 * W,
+                      [&](Index row, Index column, Vector<T> sum) { store(products + row * 2 * W + column, sum); });
       team.run(columns, [&](Index unit) {
         struct Raw {};
         const Index h = unit * lanes, count = std::min(lanes, H - h);

@@ -179,17 +179,12 @@ void search_cell_backward(const Cell& cell, const CellInputs<T>& in, const T* ou
         }
       });
       // The derivative of the products, for the states and the hidden state.
-      const Index count = cell.rows_of(i), groups = (count + kUnitRows - 1) / kUnitRows;
-      team.run(groups * panels, [&](Index unit) {
-        const Index first = unit % panels * panel, m = unit / panels * kUnitRows;
-        const Right<T> b = {packed + (i * panels + unit % panels) * 2 * W * panel, panel};
-        T* back = (i == 0 ? carried : changes) + first;
-        multiply<false>(Left<T>{rows + m * 2 * W, 2 * W, 1}, b, std::min(kUnitRows, count - m), 2 * W,
-                        first + lanes < W ? 2 : 1, [&](Index r, int v, Vector<T> sum) {
-                          T* at = back + (m + r) * W + v * lanes;
-                          store(at, load(at) + sum * load(mask + (m + r) % B * W + first + v * lanes));
-                        });
-      });
+      T* back = i == 0 ? carried : changes;
+      multiply_panels(team, rows, 2 * W, cell.rows_of(i), packed + i * packed_size, 2 * W, W,
+                      [&](Index row, Index column, Vector<T> sum) {
+                        T* at = back + row * W + column;
+                        store(at, load(at) + sum * load(mask + row % B * W + column));
+                      });
     }
     if (!matrices) continue;
     team.run((N + 1) * wide, [&](Index unit) {

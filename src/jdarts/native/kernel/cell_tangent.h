@@ -54,16 +54,8 @@ void search_cell_tangent(const Cell& cell, const CellInputs<T>& in, const T* out
       const Index place = (t * cell.rows() + cell.first_row(i)) * 2 * W;
       const T* products = kept.products + place;
       T* d_products = d_kept.products + place;
-      const Index rows = cell.rows_of(i), groups = (rows + kUnitRows - 1) / kUnitRows;
-      team.run(groups * panels, [&](Index unit) {
-        const Index first = unit % panels * panel, m = unit / panels * kUnitRows;
-        const Left<T> a = {(i == 0 ? masked_hidden : masked) + m * 2 * W, 2 * W, 1};
-        const Right<T> b = {packed + (i * panels + unit % panels) * 2 * W * panel, panel};
-        T* to = d_products + m * 2 * W + first;
-        const int vectors = first + lanes < 2 * W ? 2 : 1;
-        multiply<false>(a, b, std::min(kUnitRows, rows - m), 2 * W, vectors,
-                        [&](Index r, int v, Vector<T> sum) { store(to + r * 2 * W + v * lanes, sum); });
-      });
+      multiply_panels(team, i == 0 ? masked_hidden : masked, 2 * W, cell.rows_of(i), packed + i * packed_size, 2 * W, 2 * W,
+                      [&](Index row, Index column, Vector<T> sum) { store(d_products + row * 2 * W + column, sum); });
       team.run(columns, [&](Index unit) {
         struct Raw {};
         const Index h = unit * lanes, count = std::min(lanes, H - h);
@@ -304,17 +296,12 @@ void search_cell_backward_tangent(const Cell& cell, const CellPass<T>& x, const 
         }
       });
       // The derivative of the products, for the states and the hidden state.
-      const Index count = cell.rows_of(i), groups = (count + kUnitRows - 1) / kUnitRows;
-      team.run(groups * panels, [&](Index unit) {
-        const Index first = unit % panels * panel, m = unit / panels * kUnitRows;
-        const Right<T> b = {packed + (i * panels + unit % panels) * 4 * W * panel, panel};
-        T* back = (i == 0 ? d_carried : d_changes) + first;
-        multiply<false>(Left<T>{rows + m * 4 * W, 4 * W, 1}, b, std::min(kUnitRows, count - m), 4 * W,
-                        first + lanes < W ? 2 : 1, [&](Index r, int v, Vector<T> sum) {
-                          T* at = back + (m + r) * W + v * lanes;
-                          store(at, load(at) + sum * load(mask + (m + r) % B * W + first + v * lanes));
-                        });
-      });
+      T* back = i == 0 ? d_carried : d_changes;
+      multiply_panels(team, rows, 4 * W, cell.rows_of(i), packed + i * packed_size, 4 * W, W,
+                      [&](Index row, Index column, Vector<T> sum) {
+                        T* at = back + row * W + column;
+                        store(at, load(at) + sum * load(mask + row % B * W + column));
+                      });
     }
     if (!matrices) continue;
     team.run((N + 1) * wide, [&](Index unit) {
