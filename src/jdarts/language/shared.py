@@ -1,11 +1,10 @@
-"""The common parts of the tasks of searches and trainings on text: evaluations of whole texts, programs, counts."""
+"""The common parts of the tasks of searches and trainings on text: evaluations of whole texts, and programs."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 
 from jdarts.data.text import TextCorpus, unigram_perplexity
@@ -84,8 +83,3 @@ def unigram(corpus: TextCorpus, split: str) -> float:
 def perplexity(loss: float) -> float:
     """The perplexity of a mean loss in nats. Losses above 700 count as 700, since their perplexity overflows."""
     return math.exp(min(loss, 700.0))
-
-
-def count_weights(weights: Any) -> int:
-    """Number of weights in a pytree."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights))

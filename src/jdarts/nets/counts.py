@@ -48,6 +48,11 @@ class Size(NamedTuple):
     multiply_adds: int
 
 
+def count_weights(weights: Any) -> int:
+    """Number of weights in a pytree of arrays or shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights))
+
+
 def network_sizes(network: nn.Module, image_shape: tuple[int, int, int], *inputs: Any) -> dict[str, Size]:
     """Sizes of a network by its parts; nothing is computed or compiled.
 

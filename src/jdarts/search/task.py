@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from jdarts.genotype import Genotype
 from jdarts.methods.method import Method, method_by_name, method_fields
 from jdarts.methods.penalties import penalised
 from jdarts.methods.stopping import stopping_rule
+from jdarts.nets.counts import count_weights
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs import processes
@@ -126,7 +126,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
     image_settings = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
     shapes = str(images.step_shapes()), len(images.train), len(images.valid)
-    weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(template.bilevel.weights))
+    weights = count_weights(template.bilevel.weights)
     return SearchTask(
         images=images,
         space=config.space,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from jdarts import data, optimizers
 from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.genotype import Genotype
 from jdarts.nets.auxiliary import WINDOW
+from jdarts.nets.counts import AUXILIARY, count_weights
 from jdarts.nets.discrete import AUXILIARY_STRIDE, DiscreteNetwork, auxiliary_windows
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, check_augmentation, evaluation_shapes
@@ -121,10 +121,7 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
     Raises:
       InputError: images that do not fit the settings.
     """
-    images = train_images(config, dataset, devices)
-    program = _program(config, images)
-    template = jax.eval_shape(program.init, SEED)
-    check_augmentation(images.augmentation, images.image_shape)
+    images, program, template = _fitted(config, dataset, devices)
     return TrainTask(
         images=images,
         genotype=config.cell,
@@ -185,9 +182,18 @@ def check_images(config: TrainConfig, dataset: data.ImageDataset) -> None:
     Raises:
       InputError: too few images, or images of a size that the network cannot read.
     """
-    images = train_images(config, dataset)
-    jax.eval_shape(_program(config, images).init, SEED)
+    _fitted(config, dataset, None)
+
+
+def _fitted(
+    config: TrainConfig, dataset: data.ImageDataset | LargeDataset, devices: Devices | None
+) -> tuple[TrainingImages, TrainProgram, TrainState]:
+    """Images, program, and shapes of the state; raises an `InputError` for images that do not fit the settings."""
+    images = train_images(config, dataset, devices)
+    program = _program(config, images)
+    template = jax.eval_shape(program.init, SEED)
     check_augmentation(images.augmentation, images.image_shape)
+    return images, program, template
 
 
 def program_from_config(config: TrainConfig, model: DiscreteNetwork, **image_settings: Any) -> TrainProgram:
@@ -283,9 +289,4 @@ _SCHEDULED = ("learning_rate", "learning_rate_min", "learning_rate_decay", "sche
 
 def _weights(state: TrainState) -> int:
     """Number of weights without the auxiliary head, which serves only training."""
-    return sum(
-        math.prod(leaf.shape)
-        for name, module in state.weights.items()
-        if name != "auxiliary"
-        for leaf in jax.tree.leaves(module)
-    )
+    return count_weights({name: module for name, module in state.weights.items() if name != AUXILIARY})

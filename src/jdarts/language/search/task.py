@@ -18,9 +18,10 @@ from jdarts.language.search.config import LanguageSearchConfig
 from jdarts.language.search.step import AVERAGED, SearchState, search_program
 from jdarts.language.search.summary import LanguageSearchResult
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
-from jdarts.language.shared import count_weights, evaluation_program, text_evaluation, text_memory_options, unigram
+from jdarts.language.shared import evaluation_program, text_evaluation, text_memory_options, unigram
 from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
 from jdarts.methods.method import Method, method_by_name, method_fields
+from jdarts.nets.counts import count_weights
 from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs.devices import Devices
 from jdarts.runs.memory import cheaper_estimators

@@ -15,7 +15,6 @@ from jdarts.data.text.streams import compiled_sizes
 from jdarts.genotype import RecurrentGenotype
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
 from jdarts.language.shared import (
-    count_weights,
     evaluation_program,
     perplexity,
     text_evaluation,
@@ -26,6 +25,7 @@ from jdarts.language.token_streams import TokenStream, steps_per_pass, token_str
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import AVERAGED, TrainProgram, TrainState, evaluated_weights, train_program
 from jdarts.language.train.summary import LanguageTrainResult
+from jdarts.nets.counts import count_weights
 from jdarts.runs.devices import Devices
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 
