@@ -187,10 +187,7 @@ def fail_together() -> Iterator[None]:
         if is_single_process():
             raise
         # Usually all processes refuse the same. When process 0 ends, JAX's runtime aborts those that have not said so yet.
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        if is_coordinator():
-            time.sleep(_GRACE)
-        exit_now(2)
+        _end(f"error: {error}", 2, linger=_GRACE if is_coordinator() else 0.0)
     except jax.errors.JaxRuntimeError as error:
         if is_single_process():
             raise
@@ -201,8 +198,10 @@ def fail_together() -> Iterator[None]:
         )
 
 
-def _end(text: str, code: int) -> None:
+def _end(text: str, code: int, *, linger: float = 0.0) -> None:
+    """Prints a message, and ends the process after so many seconds."""
     print(text, file=sys.stderr, flush=True)
+    time.sleep(linger)
     # This skips the shutdown of JAX's runtime, which would wait for the lost processes.
     exit_now(code)
 
