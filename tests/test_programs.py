@@ -87,8 +87,8 @@ def test_an_error_ends_the_compiler_and_drops_what_waits():
     assert second.log == []
 
 
-def test_a_display_that_fails_leaves_no_compiler():
-    """An error between two parts of a run would otherwise keep the process from ending."""
+def test_an_error_before_the_first_program_ends_the_process():
+    """Nothing else would end the thread, for which the interpreter waits."""
     script = "import sys\nfrom jdarts.runs.programs import Compiler\nwith Compiler({}):\n    raise BrokenPipeError\n"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
