@@ -183,3 +183,10 @@ def test_each_optimizer_can_be_chosen():
 
 def test_the_module_has_two_names():
     assert all(getattr(optim, name) is getattr(optimizers, name) for name in optim.__all__)
+
+
+def test_the_state_of_the_weights_optimizer_is_one_vector():
+    """Checkpoints hold it in this form, however many weights there are."""
+    weights = {"a": jnp.ones(3), "b": jnp.ones((2, 2))}
+    momenta = [leaf.shape for leaf in jax.tree.leaves(weight_optimizer(0.1).init(weights)) if leaf.ndim]
+    assert momenta == [(7,)]
