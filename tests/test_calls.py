@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from jdarts.xla.outlined import outlined
+from jdarts.xla.platform import compiling_for
 
 
 def cubes(x):
@@ -52,3 +53,11 @@ def test_programs_for_cpus_keep_the_call():
     x = jnp.ones(3)
     programs = [str(jax.jit(function).lower(x).compile().as_text()) for function in (with_a_call, inlined)]
     assert [" call(" in program for program in programs] == [True, False]
+
+
+def test_programs_for_other_platforms_have_no_such_call():
+    x = jnp.ones(3)
+    with compiling_for("gpu"):
+        # JAX keeps the trace of `with_a_call` for CPUs.
+        program = str(jax.jit(lambda x: with_a_call(x)).lower(x).compile().as_text())
+    assert " call(" not in program

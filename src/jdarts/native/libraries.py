@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jdarts.native.build import BuildError, Library, load_library
+from jdarts.xla.platform import target_platform
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def is_disabled() -> bool:
 
 
 def _build_early(*libraries: tuple[str, np.dtype]) -> None:
-    if jax.default_backend() == "cpu" and not is_disabled():
+    if target_platform() == "cpu" and not is_disabled():
         for name, dtype in libraries:
             if dtype in NUMBERS:
                 _loaded(name, dtype)

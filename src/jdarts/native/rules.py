@@ -17,6 +17,7 @@ from jdarts.xla.jax_compat import (
     lower_fun,
     register_lowering,
 )
+from jdarts.xla.platform import target_platform
 
 
 def lowering(function: str, dtype: Any) -> LoweringRule | None:
@@ -34,8 +35,8 @@ def lowering(function: str, dtype: Any) -> LoweringRule | None:
 
 
 def is_native_here(function: str, dtype: Any) -> bool:
-    """Whether programs for the default device have a native function, for the choice between two forms of a computation."""
-    return jax.default_backend() == "cpu" and lowering(function, dtype) is not None
+    """Whether programs for the target platform have a native function, for the choice between two forms of a computation."""
+    return target_platform() == "cpu" and lowering(function, dtype) is not None
 
 
 def define_lowering(

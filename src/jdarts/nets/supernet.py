@@ -32,6 +32,7 @@ from jdarts.ops.norm import Plan, identity_plan
 from jdarts.relaxation import SOFTMAX, Alphas, Mixture
 from jdarts.relaxation import init_alphas as init_alphas
 from jdarts.space import CellKind, SearchSpace, cell_kinds
+from jdarts.xla.platform import target_platform
 
 
 def supernet_compiler_options(*, remat: bool = False) -> dict[str, str | bool]:
@@ -43,7 +44,7 @@ def supernet_compiler_options(*, remat: bool = False) -> dict[str, str | bool]:
     Args:
       remat: whether the network has `remat`.
     """
-    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if remat and jax.default_backend() == "cpu" else {}
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if remat and target_platform() == "cpu" else {}
 
 
 class Supernet(nn.Module):

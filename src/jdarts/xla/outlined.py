@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from jdarts.xla.jax_compat import Tracer, set_xla_metadata
+from jdarts.xla.platform import target_platform
 
 
 def outlined(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
@@ -22,7 +23,7 @@ def outlined(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
         return function
     compiled = jax.jit(function)
-    if jax.default_backend() != "cpu":
+    if target_platform() != "cpu":
         return compiled
 
     def call(*operands: Any) -> Any:
