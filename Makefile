@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NEWEST := .venv-newest
+AOT := .venv-aot
 ARGS ?=
 DATASET ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text lint test test-fast test-newest torture mutation clean
+.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text aot lint test test-fast test-newest torture mutation clean
 
 help:
 	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
@@ -25,13 +26,14 @@ help:
 	@echo "make toy             the bilevel problem of the paper's Figure 2, with a picture"
 	@echo "make bench           steps of jdarts and of a PyTorch DARTS side by side; options in ARGS=\"--quick\""
 	@echo "make bench-text      the same for the recurrent search; ARGS=--write puts the table into benchmarks/README.md"
+	@echo "make aot             environments that compile for an H100 and for TPUs without one (PYTHON=$(PYTHON)): $(AOT)-h100, $(AOT)-tpu"
 	@echo "make lint            ruff and pyright"
 	@echo "make test            the test suite"
 	@echo "make test-fast       those of its tests that take no time, of every room"
 	@echo "make test-newest     the same with the newest JAX, in $(NEWEST) (PYTHON=$(PYTHON)); ARGS=tests/test_bilevel.py for one file"
 	@echo "make torture         1,000 kills of tiny runs, each resumed to its end and compared; ARGS=\"--kills 50 --seed 1\""
 	@echo "make mutation        break each public function of the core once, and look whether a test notices; ARGS=\"--only bilevel\""
-	@echo "make clean           remove $(VENV), $(NEWEST) and caches; runs/ stays"
+	@echo "make clean           remove $(VENV), $(NEWEST), $(AOT)-* and caches; runs/ stays"
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here; name a Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
@@ -84,6 +86,15 @@ bench-text: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmark]'
 	$(BIN)/python benchmarks/recurrent.py $(ARGS)
 
+# JAX's plugins for targets that are not here have to be of the version of JAX that $(VENV) has.
+aot: $(READY)
+	@version=$$($(BIN)/python -c 'import jax; print(jax.__version__)') || exit; \
+	for target in h100:cuda13 tpu:tpu; do \
+		name=$(AOT)-$${target%%:*}; \
+		test -x $$name/bin/python || $(PYTHON) -m venv $$name || exit; \
+		$$name/bin/python -m pip install --quiet --editable . "jax[$${target##*:}]==$$version" || exit; \
+	done
+
 lint: $(READY)
 	$(BIN)/ruff check src experiments benchmarks tests
 	$(BIN)/ruff format --check src experiments benchmarks tests
@@ -112,4 +123,4 @@ torture: $(READY)
 	$(BIN)/python tests/torture.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(NEWEST) .pytest_cache .ruff_cache .hypothesis .jax_cache build dist src/*.egg-info
+	rm -rf $(VENV) $(NEWEST) $(AOT)-h100 $(AOT)-tpu .pytest_cache .ruff_cache .hypothesis .jax_cache build dist src/*.egg-info

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jdarts import bilevel, optim
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
+from jdarts.parallel import mean_over
 from jdarts.relaxation import init_alphas
 from jdarts.search.config import hypergradient_by_name
 from jdarts.search.step import supernet_loss
@@ -21,30 +22,43 @@ from jdarts.xla.trees import apply_updates
 from .setup import Setup, Size
 
 
-def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
-    """Compiles the step of a setup.
+class StepProgram(NamedTuple):
+    """A step, and what it starts from.
 
-    Returns:
-      A function that takes one step and waits for its end, and seconds and bytes of the compilation: `trace_s`, `compile_s`
-      and `temporary_bytes`, which is what the program asks for beside its arguments and results.
+    Attributes:
+      step: `(state, train, valid, *, axis_name=None) -> (state, metrics)`, as `jdarts.parallel` takes it; over devices, batch
+        statistics are synchronised.
+      start: draws the state and both batches.
+      compiler_options: for `jax.stages.Lowered.compile`.
     """
-    keep_freed_memory()
+
+    step: Callable[..., tuple[Any, Any]]
+    start: Callable[[], tuple[Any, Any, Any]]
+    compiler_options: dict[str, Any]
+
+    def shapes(self) -> tuple[Any, Any, Any]:
+        """Shapes and types of what `start` draws; no array is made."""
+        return jax.eval_shape(self.start)
+
+
+def step_program(setup: Setup) -> StepProgram:
+    """The step of a setup, before it is traced."""
     size = setup.size
     remat = setup.step == "exact_remat"
-    model = Supernet(uniform_space(nodes=size.nodes), size.channels, size.cells, size.classes, remat=remat)
+    dtype = jnp.dtype(setup.dtype)
+    model = Supernet(uniform_space(nodes=size.nodes), size.channels, size.cells, size.classes, remat=remat, dtype=dtype)
     rate = 0.025
     weight_optimizer, alpha_optimizer = optim.weight_optimizer(rate), optim.alpha_optimizer()
-    loss_fn = supernet_loss(model)
-    state = _initial(model, size, weight_optimizer, alpha_optimizer)
-    train, valid = _batches(size)
 
-    def weight_step(state: bilevel.BilevelState, train: Any, _: Any) -> tuple[bilevel.BilevelState, Any]:
+    def weight_step(state: bilevel.BilevelState, train: Any, _: Any, *, axis_name: str | None = None) -> Any:
+        loss_fn = supernet_loss(model.clone(axis_name=axis_name))
         key = jax.random.fold_in(state.key, state.step)
 
         def loss_of(weights: Any) -> Any:
             return loss_fn(weights, state.alphas, state.model_state, train, key)
 
         (loss, (model_state, _)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.weights)
+        loss, model_state, gradient = mean_over((loss, model_state, gradient), axis_name)
         updates, opt_state = weight_optimizer.update(gradient, state.weight_opt_state, state.weights)
         new = state.replace(
             step=state.step + 1,
@@ -54,25 +68,42 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
         )
         return new, loss
 
-    def search_step(state: bilevel.BilevelState, train: Any, valid: Any) -> tuple[bilevel.BilevelState, Any]:
+    def search_step(state: bilevel.BilevelState, train: Any, valid: Any, *, axis_name: str | None = None) -> Any:
         assert setup.step != "weight"
         return bilevel.bilevel_step(
             state,
             train,
             valid,
-            loss_fn=loss_fn,
+            loss_fn=supernet_loss(model.clone(axis_name=axis_name)),
             weight_optimizer=weight_optimizer,
             alpha_optimizer=alpha_optimizer,
             hypergradient=hypergradient_by_name(
                 "exact" if setup.step == "exact_remat" else setup.step, optim.weight_optimizer(rate, clip=None)
             ),
+            axis_name=axis_name,
         )
 
+    return StepProgram(
+        weight_step if setup.step == "weight" else search_step,
+        lambda: (_initial(model, size, weight_optimizer, alpha_optimizer), *_batches(size)),
+        supernet_compiler_options(remat=remat),
+    )
+
+
+def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
+    """Compiles the step of a setup.
+
+    Returns:
+      A function that takes one step and waits for its end, and seconds and bytes of the compilation: `trace_s`, `compile_s`
+      and `temporary_bytes`, which is what the program asks for beside its arguments and results.
+    """
+    keep_freed_memory()
+    program = step_program(setup)
+    state, train, valid = program.start()
     start = time.perf_counter()
-    step = weight_step if setup.step == "weight" else search_step
-    lowered = jax.jit(step, donate_argnums=0).lower(state, train, valid)
+    lowered = jax.jit(program.step, donate_argnums=0).lower(state, train, valid)
     traced = time.perf_counter()
-    compiled = lowered.compile(supernet_compiler_options(remat=remat))
+    compiled = lowered.compile(program.compiler_options)
     facts = {"trace_s": traced - start, "compile_s": time.perf_counter() - traced}
     analysis = compiled.memory_analysis()
     if analysis is not None:
@@ -90,18 +121,25 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
 def _initial(model: Supernet, size: Size, weight_optimizer: Any, alpha_optimizer: Any) -> bilevel.BilevelState:
     key = jax.random.key(0)
     alphas = init_alphas(key, model.space)
-    images = jnp.zeros((1, size.image_size, size.image_size, 3))
-    draw = from_one_draw(lambda key: model.init({"params": key, "noise": key}, images, alphas, train=True))
+
+    def init(key: jax.Array) -> Any:
+        # Weights depend on the shapes alone; traced alphas and images of outside have no place in a function that is compiled.
+        images = jnp.zeros((1, size.image_size, size.image_size, 3))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), alphas)
+        return model.init({"params": key, "noise": key}, images, zeros, train=True)
+
+    draw = from_one_draw(init)
     variables = jax.jit(draw)(key)
     optimizers = {"weight_optimizer": weight_optimizer, "alpha_optimizer": alpha_optimizer}
     start = jax.jit(functools.partial(bilevel.init_state, **optimizers))
     return start(key, variables["params"], alphas, variables["batch_stats"])
 
 
-def _batches(size: Size) -> list[tuple[jax.Array, jax.Array]]:
+def _batches(size: Size) -> tuple[Any, Any]:
     shape = (size.batch, size.image_size, size.image_size, 3)
     keys = jax.random.split(jax.random.key(1), 4)
-    return [
+    train, valid = (
         (jax.random.normal(images, shape), jax.random.randint(labels, (size.batch,), 0, size.classes))
         for images, labels in (keys[:2], keys[2:])
-    ]
+    )
+    return train, valid

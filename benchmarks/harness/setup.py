@@ -7,6 +7,7 @@ from typing import Literal, get_args
 Side = Literal["jdarts", "pytorch"]
 Step = Literal["weight", "first_order", "finite_difference", "exact", "exact_remat"]
 Layout = Literal["channels_last", "contiguous"]
+Dtype = Literal["float32", "bfloat16"]
 
 SIDES: tuple[Side, ...] = get_args(Side)
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -32,6 +33,11 @@ class Size:
     image_size: int = 32
     classes: int = 10
 
+    @property
+    def smallest_map(self) -> int:
+        """Numbers of the smallest feature map of a batch: four times the first channels on a sixteenth of the pixels."""
+        return self.batch * self.channels * self.image_size**2 // 4
+
     def __str__(self) -> str:
         return (
             f"C={self.channels}, {self.cells} cells of {self.nodes} nodes, batch {self.batch}, "
@@ -49,6 +55,7 @@ class Setup:
       size: of network and batch.
       layout: PyTorch's memory format.
       threads: PyTorch's number of threads; XLA takes all cores.
+      dtype: type of jdarts' feature maps.
     """
 
     side: Side
@@ -56,6 +63,7 @@ class Setup:
     size: Size
     layout: Layout = "channels_last"
     threads: int = 1
+    dtype: Dtype = "float32"
 
     @property
     def name(self) -> str:

@@ -14,7 +14,10 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Search:
-    """A network, its alphas and both optimisers. Every method asks autograd for no more than it uses."""
+    """A network, its alphas and both optimisers. Every method asks autograd for no more than it uses.
+
+    With `capturable`, a CUDA graph can hold the steps.
+    """
 
     def __init__(
         self,
@@ -28,6 +31,7 @@ class Search:
         alpha_learning_rate: float = 3e-4,
         alpha_betas: tuple[float, float] = (0.5, 0.999),
         alpha_weight_decay: float = 1e-3,
+        capturable: bool = False,
     ) -> None:
         self.network = network
         self.weights = list(network.parameters())
@@ -39,7 +43,12 @@ class Search:
         for weight in self.weights:
             self.sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         self.adam = torch.optim.Adam(
-            self.alphas, lr=alpha_learning_rate, betas=alpha_betas, weight_decay=alpha_weight_decay, foreach=True
+            self.alphas,
+            lr=alpha_learning_rate,
+            betas=alpha_betas,
+            weight_decay=alpha_weight_decay,
+            foreach=True,
+            capturable=capturable,
         )
 
     @property
@@ -88,12 +97,14 @@ class Search:
 
         gradients = torch.autograd.grad(self.loss(valid), (*self.alphas, *self.weights), materialize_grads=True)
         direct, direction = gradients[: len(self.alphas)], gradients[len(self.alphas) :]
-        epsilon = 0.01 / float(torch.nn.utils.get_total_norm(direction, foreach=True))
+        # An array of the device: reading it would let the host wait in the middle of a step.
+        epsilon = 0.01 / torch.nn.utils.get_total_norm(direction, foreach=True)
+        change = torch._foreach_mul(direction, epsilon)
 
         differences = []
         for sign in (1, -1):
             torch._foreach_copy_(values, kept)
-            torch._foreach_add_(values, direction, alpha=sign * epsilon)
+            torch._foreach_add_(values, change, alpha=sign)
             differences.append(torch.autograd.grad(self.loss(train), self.alphas, materialize_grads=True))
         torch._foreach_copy_(values, kept)
         return tuple(

@@ -1,0 +1,60 @@
+"""The kernels that a profile of some steps shows."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.profiler import ProfileData
+
+
+def longest_kernels(
+    take: Callable[[], object], wait: Callable[[], object], *, steps: int = 3, count: int = 10
+) -> dict[str, Any]:
+    """Profiles a few steps.
+
+    Args:
+      take: starts a step.
+      wait: waits until it is done.
+      steps: how many.
+      count: of how many kernels to tell.
+
+    Returns:
+      `kernels`, a list of name, milliseconds a step and calls a step, the longest first; `kernel_ms`, the time of all of them a
+      step, and `kernels_run`, their number a step.
+    """
+    take()
+    wait()
+    with tempfile.TemporaryDirectory(prefix="jdarts-profile-") as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(steps):
+                take()
+            wait()
+        times, calls = kernel_times(next(Path(folder).rglob("*.xplane.pb")))
+    longest = [
+        {"name": name, "ms": nanoseconds / 1e6 / steps, "calls": round(calls[name] / steps, 1)}
+        for name, nanoseconds in times.most_common(count)
+    ]
+    return {
+        "kernels": longest,
+        "kernel_ms": sum(times.values()) / 1e6 / steps,
+        "kernels_run": sum(calls.values()) / steps,
+    }
+
+
+def kernel_times(path: Path) -> tuple[Counter[str], Counter[str]]:
+    """Nanoseconds and calls by the name of the kernel, from a profile's file; of a CPU, by the name of the operation."""
+    times: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    planes = list(ProfileData.from_file(str(path)).planes)
+    of_devices = [plane for plane in planes if plane.name.startswith("/device:")]
+    for plane in of_devices or [plane for plane in planes if plane.name == "/host:CPU"]:
+        for line in plane.lines:
+            if not (line.name.startswith("Stream") if of_devices else "XLA" in line.name):
+                continue
+            for event in line.events:
+                times[event.name] += int(event.duration_ns)
+                calls[event.name] += 1
+    return times, calls

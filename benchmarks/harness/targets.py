@@ -1,0 +1,120 @@
+"""Compiles steps for accelerators that are not there, by JAX's plugins for them."""
+
+import importlib.util
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jdarts.errors import InputError
+
+#: An H100 SXM5 as XLA describes it (openxla/xla#25919).
+_H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024  threads_per_warp: 32
+  shared_memory_per_block: 49152  shared_memory_per_core: 233472  shared_memory_per_block_optin: 232448
+  threads_per_core_limit: 2048  core_count: 132  fpus_per_core: 128
+  block_dim_limit_x: 2147483647  block_dim_limit_y: 65535  block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000  l2_cache_size: 52428800  clock_rate_ghz: 1.98  device_memory_size: 84929347584
+  cuda_compute_capability { major: 9 }
+  registers_per_core_limit: 65536  registers_per_block_limit: 65536
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 7 }
+runtime_version { major: 13 minor: 0 patch: 0 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+
+#: The name of the card; any other target is a topology of TPUs, such as `v5e:2x2`.
+H100 = "h100"
+
+
+class Target(NamedTuple):
+    """What a program is compiled for.
+
+    Attributes:
+      platform: as `jax.default_backend` names it on such a machine.
+      devices: descriptions of the devices.
+    """
+
+    platform: str
+    devices: list[Any]
+
+
+class Compilation(NamedTuple):
+    """A compiled program, and the seconds of tracing and compiling it."""
+
+    program: Any
+    trace_s: float
+    compile_s: float
+
+
+def environment(target: str) -> Mapping[str, str]:
+    """Variables that the process needs before JAX starts its backends: no device is asked for, and the host is the CPU."""
+    variables = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TPU_SKIP_MDS_QUERY": "1",
+    }
+    if target == H100:
+        # Choosing between algorithms needs a device.
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
+        variables["XLA_FLAGS"] = flags.strip()
+    return variables
+
+
+def check_plugin(target: str) -> None:
+    """Checks that JAX's plugin for a target is installed.
+
+    Raises:
+      InputError: it is not.
+    """
+    module = "jax_cuda13_plugin" if target == H100 else "libtpu"
+    if importlib.util.find_spec(module) is None:
+        python = f".venv-aot-{H100 if target == H100 else 'tpu'}/bin/python"
+        raise InputError(f"compiling for {target} needs {module}, which is not installed; make aot, then use {python}")
+
+
+def describe_target(target: str) -> Target:
+    """The devices of a target.
+
+    Args:
+      target: `h100`, or a topology of TPUs that the plugin knows.
+
+    Raises:
+      InputError: an unknown topology.
+    """
+    from jax.experimental import topologies
+
+    if target == H100:
+        found = topologies.get_topology_desc(platform="cuda", target_config=_H100, topology="1x1x1")
+        return Target("gpu", list(found.devices))
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=target)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"--target {target}: {reason[:200]}; give {H100} or a topology such as v5e:2x2") from error
+    return Target("tpu", list(found.devices))
+
+
+def compile_for(devices: list[Any], step: Any, shapes: Any, options: Mapping[str, Any]) -> Compilation:
+    """Compiles a jitted function with whole arguments on every device.
+
+    Args:
+      devices: of a target.
+      step: under `jax.jit`.
+      shapes: its arguments, pytrees of `jax.ShapeDtypeStruct`.
+      options: of the compiler.
+    """
+    import jax
+    import numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    sharding = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())
+    placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+    start = time.perf_counter()
+    lowered = step.lower(*placed)
+    traced = time.perf_counter()
+    program = lowered.compile(dict(options) or None)
+    return Compilation(program, traced - start, time.perf_counter() - traced)

@@ -1,0 +1,148 @@
+"""The measurement of an accelerator: its parts, their processes, and its tables."""
+
+import dataclasses
+import json
+
+import accelerator
+import pytest
+from device.parts import Part, all_parts, chosen_parts
+from device.report import report, step_floor
+from device.runner import Runner, read_records
+from harness.counts import step_bytes, step_flops
+from harness.setup import Size
+
+from jdarts.errors import InputError
+
+CEILINGS = {
+    "part": "ceilings",
+    "kind": "ceilings",
+    "device": "a card",
+    "driver": "1.2",
+    "python": "3.12",
+    "versions": {"jax": "0.0"},
+    "copy_bytes_s": 1e12,
+    "float32_flops": 1e12,
+    "tf32_flops": 1e13,
+    "bfloat16_flops": 1e14,
+}
+
+
+def test_names_are_different_and_come_back_from_text():
+    parts = all_parts(fixtures=True)
+    assert len({part.name for part in parts}) == len(parts)
+    assert [Part.from_json(part.to_json()) for part in parts] == parts
+
+
+def test_a_beginning_chooses_parts_in_their_order():
+    names = [part.name for part in chosen_parts(["torch/weight", "step/exact"], [], quick=False, fixtures=False)]
+    assert names[:2] == ["step/exact/float32/64", "step/exact/tf32/64"]
+    assert all(name.startswith(("torch/weight", "step/exact")) for name in names)
+
+
+def test_native_functions_on_and_off_are_parts_of_jdarts_alone():
+    parts = chosen_parts(
+        ["ceilings", "step/exact/float32/64", "torch/weight/eager"], ["on", "off"], quick=False, fixtures=False
+    )
+    assert [part.name for part in parts] == [
+        "ceilings",
+        "step/exact/float32/64/native-on",
+        "step/exact/float32/64/native-off",
+        "torch/weight/eager/64",
+    ]
+
+
+def test_quick_runs_every_kind_on_a_tiny_network():
+    parts = chosen_parts([], [], quick=True, fixtures=True)
+    assert {part.kind for part in parts} == {part.kind for part in all_parts(fixtures=True)}
+    assert all(part.size.channels <= 4 and part.size.image_size == 8 and part.size.cells == 1 for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "steps/exact"], "--only steps/exact: no part begins so"),
+        (["--seconds", "0"], "--seconds is 0"),
+        (["--jobs", "0"], "--jobs is 0"),
+        (["--fixtures", "no/such/folder"], "no file search_c4_l4.npz"),
+    ],
+)
+def test_wrong_options_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        accelerator.main(arguments)
+
+
+def test_one_part_from_its_process_to_the_tables(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    accelerator.main(["--quick", "--only", "ceilings", "step/weight", "--seconds", "100", "--jobs", "2"])
+    lines = [json.loads(line) for line in (tmp_path / "runs" / "accelerator.jsonl").read_text().splitlines()]
+    assert [line["part"] for line in lines] == ["ceilings", "step/weight/float32/4"]
+    ceilings, step = lines
+    assert ceilings["copy_bytes_s"] > 1e8 and ceilings["float32_flops"] > 1e8
+    assert 0 < step["min_s"] <= step["median_s"] <= step["max_s"]
+    assert step["trace_s"] > 0 and step["compile_s"] > 0 and step["launches"] > 10
+    assert any((tmp_path / "runs" / "programs").iterdir())
+    printed = capsys.readouterr().out
+    assert "| weight step | 4 | float32 |" in printed and "GB/s in a large copy" in printed
+    assert "Without a result" not in printed
+
+
+def test_a_part_that_is_not_ready_in_time_is_a_line_and_no_end(tmp_path):
+    flags = {"quick": True, "seconds": 0.1, "fixtures": None}
+    out, told = tmp_path / "x.jsonl", []
+    slow = dataclasses.replace(chosen_parts(["step/weight"], [], quick=True, fixtures=False)[0], prepare_s=0.1)
+    runner = Runner(out, seconds=30, jobs=1, programs=tmp_path / "programs", flags=flags, tell=told.append)
+    runner.run([slow])
+    records = read_records(out)
+    assert "not ready" in records[slow.name]["error"]
+    assert "* `step/weight/float32/4`: not ready" in report(records)
+
+
+def test_a_later_failure_does_not_replace_a_result(tmp_path):
+    out = tmp_path / "x.jsonl"
+    records = [
+        {"part": "a", "median_s": 1.0},
+        {"part": "a", "error": "lost"},
+        {"part": "b", "error": "lost"},
+        {"part": "b"},
+    ]
+    out.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert read_records(out) == {"a": {"part": "a", "median_s": 1.0}, "b": {"part": "b"}}
+
+
+def test_the_floor_of_a_step():
+    size = Size(batch=64)
+    moved, computed = step_bytes("exact", size) / 1e12, step_flops("exact", size) / 1e12
+    assert computed > moved
+    assert step_floor("exact", "float32", size, CEILINGS) == (pytest.approx(computed), "arithmetic")
+    assert step_floor("exact", "tf32", size, CEILINGS) == (pytest.approx(moved), "memory")
+    assert step_floor("exact", "bfloat16", size, CEILINGS) == (pytest.approx(moved / 2), "memory")
+    assert step_floor("exact", "tf32", size, {}) is None
+
+
+def record(part, **facts):
+    return {"part": part.name, **json.loads(part.to_json()), **facts}
+
+
+def test_the_tables_compare_with_pytorch_and_with_one_search():
+    times = {"median_s": 0.1, "min_s": 0.1, "max_s": 0.1, "queued_s": 0.09}
+    one = Part("step", "first_order", "tf32")
+    many = Part("seeds", "first_order", "tf32", seeds=16)
+    theirs = Part("torch", "first_order", "tf32")
+    records = {
+        "ceilings": CEILINGS,
+        **{
+            part.name: record(part, **{**times, "median_s": seconds})
+            for part, seconds in ((one, 0.1), (many, 0.8), (theirs, 0.3))
+        },
+    }
+    text = report(records)
+    step = next(line for line in text.splitlines() if line.startswith("| first-order step | 64 | TF32"))
+    assert "| 3.00 |" in step
+    assert next(line for line in text.splitlines() if "| 16 |" in line).endswith("| 0.50 |")
+
+
+def test_the_projection_of_a_search():
+    searched = Part("search", "exact", "tf32")
+    facts = {"median_s": 0.1, "steps_taken": 500, "evaluation_s": 6.0, "search_s": 19_500 * 0.1 + 50 * 6}
+    text = report({searched.name: record(searched, **facts)})
+    assert "from 500 measured steps" in text and "37 min 30 s" in text
