@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = parser().parse_args(arguments)
     check(config)
     fixtures = config.fixtures is not None
-    parts = chosen_parts(config.only, config.native, quick=config.quick, fixtures=fixtures)
+    parts = chosen_parts(config.only, config.native, quick=config.quick, fixtures=fixtures, patience=config.patience)
     if config.list:
         print("\n".join(part.name for part in parts))
         return
@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = config.out.resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     programs = config.programs or folder / "programs"
-    Runner(config.out, seconds=config.seconds, jobs=config.jobs, programs=programs, flags=flags, tell=tell).run(parts)
+    if not config.tables:
+        runner = Runner(config.out, seconds=config.seconds, jobs=config.jobs, programs=programs, flags=flags, tell=tell)
+        runner.run(parts)
     text = report(read_records(config.out))
     print(f"\n{text}\n", flush=True)
     if config.write:
@@ -73,11 +75,15 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--list", action="store_true", help="print the names of the parts, and measure nothing")
     made.add_argument(
-        "--jobs", type=int, default=max(2, (os.cpu_count() or 2) // 2), help="parts to compile side by side"
+        "--jobs", type=int, default=max(2, 3 * (os.cpu_count() or 2) // 4), help="parts to compile side by side"
     )
+    made.add_argument("--patience", type=float, default=1.0, help="multiplies the time limits of the parts")
     made.add_argument("--native", nargs="+", default=[], choices=get_args(Native), help="native functions of jdarts")
     made.add_argument("--fixtures", type=Path, help="folder of the reference implementation's numbers, to compare with")
     made.add_argument("--quick", action="store_true", help="a tiny network in place of all sizes")
+    made.add_argument(
+        "--tables", action="store_true", help="print the tables of the file that is there, measure nothing"
+    )
     made.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
     return made
 
@@ -88,9 +94,11 @@ def check(config: argparse.Namespace) -> None:
     Raises:
       InputError: a number below 1, no reference numbers, or no place for the tables.
     """
-    for name in ("seconds", "jobs"):
-        if getattr(config, name) < 1:
-            raise InputError(f"--{name} is {getattr(config, name)}; give 1 or more")
+    for name, least in (("seconds", 1), ("jobs", 1), ("patience", 0.1)):
+        if not getattr(config, name) >= least:
+            raise InputError(f"--{name} is {getattr(config, name)}; give {least} or more")
+    if config.tables and not config.out.is_file():
+        raise InputError(f"--tables reads {config.out}, and there is no such file")
     if config.fixtures is not None and not any(config.fixtures.rglob("search_c4_l4.npz")):
         raise InputError(f"--fixtures {config.fixtures}: there is no file search_c4_l4.npz below it")
     if config.write:

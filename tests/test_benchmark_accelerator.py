@@ -34,25 +34,28 @@ def test_names_are_different_and_come_back_from_text():
 
 
 def test_a_beginning_chooses_parts_in_their_order():
-    names = [part.name for part in chosen_parts(["torch/weight", "step/exact"], [], quick=False, fixtures=False)]
+    names = [part.name for part in chosen_parts(["torch/weight", "step/exact"])]
     assert names[:2] == ["step/exact/float32/64", "step/exact/tf32/64"]
     assert all(name.startswith(("torch/weight", "step/exact")) for name in names)
 
 
 def test_native_functions_on_and_off_are_parts_of_jdarts_alone():
-    parts = chosen_parts(
-        ["ceilings", "step/exact/float32/64", "torch/weight/eager"], ["on", "off"], quick=False, fixtures=False
-    )
+    parts = chosen_parts(["ceilings", "step/exact/float32/64", "torch/weight/eager"], ["on", "off"])
     assert [part.name for part in parts] == [
         "ceilings",
         "step/exact/float32/64/native-on",
         "step/exact/float32/64/native-off",
-        "torch/weight/eager/64",
+        "torch/weight/eager/tf32/64",
     ]
 
 
+def test_patience_multiplies_both_time_limits():
+    (part,) = chosen_parts(["ceilings"], patience=3)
+    assert (part.prepare_s, part.measure_s) == (180, 120)
+
+
 def test_quick_runs_every_kind_on_a_tiny_network():
-    parts = chosen_parts([], [], quick=True, fixtures=True)
+    parts = chosen_parts([], quick=True, fixtures=True)
     assert {part.kind for part in parts} == {part.kind for part in all_parts(fixtures=True)}
     assert all(part.size.channels <= 4 and part.size.image_size == 8 and part.size.cells == 1 for part in parts)
 
@@ -63,6 +66,8 @@ def test_quick_runs_every_kind_on_a_tiny_network():
         (["--only", "steps/exact"], "--only steps/exact: no part begins so"),
         (["--seconds", "0"], "--seconds is 0"),
         (["--jobs", "0"], "--jobs is 0"),
+        (["--patience", "0"], "--patience is 0"),
+        (["--tables", "--out", "no/such/file"], "no such file"),
         (["--fixtures", "no/such/folder"], "no file search_c4_l4.npz"),
     ],
 )
@@ -75,8 +80,9 @@ def test_one_part_from_its_process_to_the_tables(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     accelerator.main(["--quick", "--only", "ceilings", "step/weight", "--seconds", "100", "--jobs", "2"])
     lines = [json.loads(line) for line in (tmp_path / "runs" / "accelerator.jsonl").read_text().splitlines()]
-    assert [line["part"] for line in lines] == ["ceilings", "step/weight/float32/4"]
-    ceilings, step = lines
+    assert [line["part"] for line in lines] == ["ceilings"] * 2 + ["step/weight/float32/4"] * 2
+    ceilings, step = (line for line in lines if "error" not in line)
+    assert lines[2]["compile_s"] == step["compile_s"]
     assert ceilings["copy_bytes_s"] > 1e8 and ceilings["float32_flops"] > 1e8
     assert 0 < step["min_s"] <= step["median_s"] <= step["max_s"]
     assert step["trace_s"] > 0 and step["compile_s"] > 0 and step["launches"] > 10
@@ -89,7 +95,7 @@ def test_one_part_from_its_process_to_the_tables(tmp_path, monkeypatch, capsys):
 def test_a_part_that_is_not_ready_in_time_is_a_line_and_no_end(tmp_path):
     flags = {"quick": True, "seconds": 0.1, "fixtures": None}
     out, told = tmp_path / "x.jsonl", []
-    slow = dataclasses.replace(chosen_parts(["step/weight"], [], quick=True, fixtures=False)[0], prepare_s=0.1)
+    slow = dataclasses.replace(chosen_parts(["step/weight"], quick=True)[0], prepare_s=0.1)
     runner = Runner(out, seconds=30, jobs=1, programs=tmp_path / "programs", flags=flags, tell=told.append)
     runner.run([slow])
     records = read_records(out)
@@ -146,3 +152,11 @@ def test_the_projection_of_a_search():
     facts = {"median_s": 0.1, "steps_taken": 500, "evaluation_s": 6.0, "search_s": 19_500 * 0.1 + 50 * 6}
     text = report({searched.name: record(searched, **facts)})
     assert "from 500 measured steps" in text and "37 min 30 s" in text
+
+
+def test_tables_of_an_earlier_file_need_no_measurement(tmp_path, capsys):
+    out = tmp_path / "x.jsonl"
+    out.write_text(json.dumps(CEILINGS) + "\n")
+    accelerator.main(["--tables", "--out", str(out)])
+    assert "a card, driver 1.2" in capsys.readouterr().out
+    assert out.read_text() == json.dumps(CEILINGS) + "\n"

@@ -30,7 +30,8 @@ class Part:
     Attributes:
       kind: what it is.
       step: which step; of fixtures, seeds and searches too.
-      precision: `float32` for products of full precision, `tf32` for JAX's default on GPUs, `bfloat16` for such feature maps.
+      precision: `float32` for products of full precision, `tf32` for JAX's default on GPUs, `bfloat16` for such feature maps of
+        jdarts.
       size: of network and batch.
       recurrent: size of a recurrent search.
       seeds: how many searches one step advances.
@@ -62,7 +63,7 @@ class Part:
             "seeds": (self.step, self.precision, f"C{self.size.channels}", self.seeds),
             "search": (self.step, self.precision),
             "recurrent": (self.step,),
-            "torch": (self.step, self.variant, self.size.batch),
+            "torch": (self.step, self.variant, self.precision, self.size.batch),
             "torch_recurrent": (self.step,),
         }
         native = () if self.native is None else (f"native-{self.native}",)
@@ -94,13 +95,14 @@ def all_parts(*, fixtures: bool) -> list[Part]:
     searching: tuple[Precision, ...] = ("float32", "tf32")
     return [
         Part("ceilings", prepare_s=60),
-        *(Part("step", "exact", precision, wave=1) for precision in searching),
+        *(Part("step", "exact", precision, wave=1, prepare_s=280) for precision in searching),
         *(Part("step", "finite_difference", precision, wave=1) for precision in searching),
         Part("torch", "finite_difference", "tf32", wave=1, prepare_s=60),
         *(Part("step", step, precision, wave=1) for step in steps for precision in searching),
         *(Part("torch", step, "tf32", wave=1, prepare_s=60) for step in steps),
         Part("again", wave=2, prepare_s=90),
         *(Part("fixtures", wave=3) for _ in range(fixtures)),
+        Part("torch", "finite_difference", "float32", wave=3, prepare_s=60),
         *(Part("step", step, "bfloat16", wave=3) for step in ("exact", "weight", "first_order")),
         *(Part("seeds", "exact", "tf32", DIGITS, seeds=seeds, wave=3, prepare_s=150) for seeds in (1, 4, 16)),
         *(Part("seeds", "first_order", "tf32", seeds=seeds, wave=3, prepare_s=150) for seeds in (4, 16)),
@@ -117,7 +119,14 @@ def all_parts(*, fixtures: bool) -> list[Part]:
     ]
 
 
-def chosen_parts(only: Sequence[str], native: Sequence[Native], *, quick: bool, fixtures: bool) -> list[Part]:
+def chosen_parts(
+    only: Sequence[str],
+    native: Sequence[Native] = (),
+    *,
+    quick: bool = False,
+    fixtures: bool = False,
+    patience: float = 1,
+) -> list[Part]:
     """The parts of a run.
 
     Args:
@@ -125,6 +134,7 @@ def chosen_parts(only: Sequence[str], native: Sequence[Native], *, quick: bool, 
       native: whether to measure jdarts with native functions, without, or both; as the environment says where it is empty.
       quick: a tiny network in place of all sizes.
       fixtures: whether there are reference numbers.
+      patience: what the time limits are multiplied with.
 
     Raises:
       InputError: a beginning that no part has.
@@ -141,9 +151,10 @@ def chosen_parts(only: Sequence[str], native: Sequence[Native], *, quick: bool, 
             (p.kind, p.step, p.variant, p.seeds > 1, p.precision * (p.step == "exact")): p for p in reversed(kept)
         }
         kept = [_small(part) for part in kept if part in unlike.values()]
+    limits = [{"prepare_s": patience * part.prepare_s, "measure_s": patience * part.measure_s} for part in kept]
     return [
-        dataclasses.replace(part, native=choice)
-        for part in kept
+        dataclasses.replace(part, native=choice, **limit)
+        for part, limit in zip(kept, limits)
         for choice in (native if native and part.kind != "ceilings" and not part.is_torch else (None,))
     ]
 

@@ -52,7 +52,8 @@ def kernel_times(path: Path) -> tuple[Counter[str], Counter[str]]:
     of_devices = [plane for plane in planes if plane.name.startswith("/device:")]
     for plane in of_devices or [plane for plane in planes if plane.name == "/host:CPU"]:
         for line in plane.lines:
-            if not (line.name.startswith("Stream") if of_devices else "XLA" in line.name):
+            # Streams of GPUs, operations of TPUs, threads of CPUs.
+            if not (line.name.startswith(("Stream", "XLA Ops")) if of_devices else "XLA" in line.name):
                 continue
             for event in line.events:
                 times[event.name] += int(event.duration_ns)

@@ -58,7 +58,7 @@ def steps_table(records: Records) -> str:
     for record in _of_kind(records, "step"):
         size = Size(**record["size"])
         floor = step_floor(record["step"], record["precision"], size, records.get("ceilings", {}))
-        theirs = records.get(f"torch/{record['step']}/eager/{size.batch}", {}).get("median_s")
+        theirs = records.get(f"torch/{record['step']}/eager/{record['precision']}/{size.batch}", {}).get("median_s")
         rows.append(
             [
                 _step_name(record),
@@ -92,10 +92,17 @@ def torch_table(records: Records) -> str:
     """Times of PyTorch's steps, in every way to run them."""
     found = _of_kind(records, "torch")
     rows = [
-        [STEP_NAMES[r["step"]], str(r["size"]["batch"]), r["variant"], _time(r), _gib(r.get("peak_bytes"))]
-        for r in found
+        [
+            STEP_NAMES[each["step"]],
+            str(each["size"]["batch"]),
+            _PRECISIONS[each["precision"]],
+            each["variant"],
+            _time(each),
+            _gib(each.get("peak_bytes")),
+        ]
+        for each in found
     ]
-    return tables.table(["", "batch", "run as", "time", "peak memory"], rows) if rows else ""
+    return tables.table(["", "batch", "precision", "run as", "time", "peak memory"], rows) if rows else ""
 
 
 def programs_table(records: Records) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,8 @@ class Subject:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "device.subject", part.to_json(), json.dumps(flags)],
             env=_environment(part, cache),
+            # torch.compile starts processes of its own, which have to end with this one.
+            start_new_session=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -67,8 +70,9 @@ class Subject:
             self._process.stdin.flush()
 
     def close(self) -> None:
-        """Ends the process."""
-        self._process.kill()
+        """Ends the process and those that it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
@@ -157,7 +161,8 @@ class Runner:
                 subject.close()
                 self._write(subject.part, facts)
                 continue
-            self._tell(f"{subject.part.name}: ready after {time.monotonic() - subject.start:.0f} s")
+            # The machine may be lost before the time is known.
+            self._write(subject.part, {**facts, "error": "prepared and not measured"})
             yield subject, facts
 
     def _left(self) -> float:

@@ -20,7 +20,7 @@ def prepare_torch(part: Part) -> tuple[Callable[[], object], Callable[[], object
     Raises:
       InputError: a CUDA graph is asked for where there is no CUDA.
     """
-    _use_device()
+    _use_device(part)
     on_cuda = torch.cuda.is_available()
     if part.variant == "graph" and not on_cuda:
         raise InputError("PyTorch sees no CUDA here, and a CUDA graph needs it")
@@ -43,7 +43,7 @@ def prepare_recurrent(part: Part) -> tuple[Callable[[], object], Callable[[], ob
     """A step of the recurrent search, and what waits for its end."""
     from harness.recurrent_steps import prepare_torch
 
-    _use_device()
+    _use_device(part)
     take = prepare_torch(part.step, part.recurrent, threads=1)
     take()
     return take, torch.cuda.synchronize if torch.cuda.is_available() else _nothing
@@ -57,12 +57,12 @@ def facts() -> dict[str, Any]:
     return found
 
 
-def _use_device() -> None:
-    """Lets new arrays lie on the card, with cuDNN's search for algorithms, and TF32 as jdarts has by default."""
+def _use_device(part: Part) -> None:
+    """Lets new arrays lie on the card, with cuDNN's search for algorithms, and TF32 if the part is measured with it."""
     if torch.cuda.is_available():
         torch.set_default_device("cuda")
         torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = part.precision == "tf32"
 
 
 def _as_graph(take: Callable[[], object]) -> Callable[[], object]:

@@ -241,11 +241,7 @@ def _launches(name: str, computations: Computations, *, in_loop: bool) -> Iterat
             continue
         body = computations.get(each.called.get("calls", ("",))[0], ())
         moves = each.opcode in MOVES or (each.opcode == "fusion" and _only_moves(body))
-        arrays = _update_in_place(body) if each.opcode == "fusion" else None
-        if each.opcode == "copy-start":
-            # Its tuple holds the destination, the source and a context.
-            arrays = each.arrays[:1]
-        yield Launch(_kind(each, moves), each.arrays if arrays is None else arrays, moves, in_loop, _origin(each.line))
+        yield Launch(_kind(each, moves), _written(each, body, computations[name]), moves, in_loop, _origin(each.line))
 
 
 def _inner(each: Instruction) -> tuple[tuple[str, ...], bool]:
@@ -277,16 +273,26 @@ def _only_moves(body: Sequence[Instruction]) -> bool:
     return bool(opcodes & MOVES) and opcodes <= _BESIDE_MOVES and bool(opcodes - {"broadcast"} & MOVES)
 
 
-def _update_in_place(body: Sequence[Instruction]) -> tuple[Array, ...] | None:
-    """What a fusion writes whose result is an update of a part of its operand; None for other fusions."""
-    by_name = {each.name: each for each in body}
-    root = next((each for each in body if each.root), None)
-    while root is not None and root.opcode == "bitcast" and root.operands:
-        root = by_name.get(root.operands[0])
-    if root is None or root.opcode != "dynamic-update-slice" or len(root.operands) < 2:
-        return None
-    update = by_name.get(root.operands[1])
-    return None if update is None else update.arrays
+def _written(each: Instruction, body: Sequence[Instruction], beside: Sequence[Instruction]) -> tuple[Array, ...]:
+    """The arrays that an instruction writes: of an update in place, the update.
+
+    Args:
+      each: the instruction.
+      body: of a fusion.
+      beside: the instructions of its computation.
+    """
+    if each.opcode == "copy-start":
+        # Its tuple holds the destination, the source and a context.
+        return each.arrays[:1]
+    root, among = each, beside
+    if each.opcode == "fusion" and body:
+        root, among = next((inner for inner in body if inner.root), each), body
+    by_name = {other.name: other for other in among}
+    while root.opcode == "bitcast" and root.operands and root.operands[0] in by_name:
+        root = by_name[root.operands[0]]
+    if root.opcode == "dynamic-update-slice" and len(root.operands) > 1 and root.operands[1] in by_name:
+        return by_name[root.operands[1]].arrays
+    return each.arrays
 
 
 def _origin(line: str) -> str:
