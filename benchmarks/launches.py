@@ -156,7 +156,8 @@ def launches_table(compilation: targets.Compilation, summary: hlo.Summary) -> st
         ["**launches**", f"**{summary.count:,}**", f"**{_gb(summary.bytes)}**"],
         *_kinds(summary),
         [f"launches that write less than {hlo.SMALL // 1000} kB", f"{summary.small:,}", ""],
-        ["transposes, concatenations, pads, slices, copies of feature maps", "", _gb(summary.moved)],
+        ["transposes, concatenations, pads, slices, copies of feature maps, nothing computed", "", _gb(summary.moved)],
+        ["the same, together with those at the end of something computed", "", _gb(summary.placed)],
     ]
     if summary.loops:
         rows.append([f"in the bodies of {summary.loops} loops, each counted once", f"{summary.in_loops:,}", ""])

@@ -110,6 +110,23 @@ def test_moved_bytes_are_those_of_large_arrays_that_nothing_is_computed_for():
     assert hlo.summarise(TEXT, map_numbers=MAP + 1).moved == 0
 
 
+def test_what_is_computed_and_then_transposed_counts_as_placed_alone():
+    text = TEXT.replace(
+        "ROOT %transpose.1 = f32[8,64]{1,0} transpose(f32[64,8]{1,0} %param_0.1)",
+        "%tanh.4 = f32[64,8]{1,0} tanh(%param_0.1)\n  %transpose.1 = f32[8,64]{1,0} transpose(%tanh.4)\n"
+        "  ROOT %bitcast.4 = f32[8,64]{1,0} bitcast(%transpose.1)",
+    )
+    before, after = hlo.summarise(TEXT, map_numbers=MAP), hlo.summarise(text, map_numbers=MAP)
+    assert before.placed == before.moved == 3 * 4 * MAP
+    assert (after.moved, after.placed) == (2 * 4 * MAP, 3 * 4 * MAP)
+
+
+def test_an_update_in_place_outside_a_fusion_writes_the_update():
+    call = "ROOT %call.1 = f32[64,8]{1,0} call(%x), to_apply=%called"
+    update = "%row = f32[1,8]{1,0} slice(%x)\n  ROOT %up = f32[64,8]{1,0} dynamic-update-slice(%x, %row, %b, %b)"
+    assert hlo.summarise(TEXT.replace(call, update)).written["dynamic-update-slice"] == 4 * 8
+
+
 def test_the_launches_of_a_loop_count_once():
     summary = hlo.summarise(TEXT)
     assert (summary.loops, summary.in_loops) == (1, 2)

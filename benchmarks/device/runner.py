@@ -196,6 +196,9 @@ def _environment(part: Part, cache: Path) -> dict[str, str]:
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_BENCHMARKS), os.environ.get("PYTHONPATH")))),
     }
+    platforms = environment.get("JAX_PLATFORMS")
+    if platforms and "cpu" not in platforms:
+        environment["JAX_PLATFORMS"] = f"{platforms},cpu"
     if part.native is not None:
         environment["JDARTS_NATIVE"] = {"on": "1", "off": "0"}[part.native]
     return environment

@@ -15,8 +15,10 @@ from typing import Any
 from jdarts.errors import InputError
 
 from .measured import ceilings, device_facts, timed
-from .parts import QUICK, Part
+from .parts import Part
 
+#: Of a search's steps.
+_SEARCH_SECONDS = 40.0
 READY, FACTS, REFUSED = "READY ", "FACTS ", "REFUSED "
 
 
@@ -41,7 +43,7 @@ def prepare(
 
     Args:
       part: what to measure.
-      quick: whether the ceilings are of small arrays.
+      quick: whether the ceilings are of small arrays, and a search is measured for no more seconds than others.
       seconds: of steps, for each time.
       fixtures: a folder of reference numbers.
 
@@ -63,8 +65,10 @@ def prepare(
         assert fixtures is not None
         return {}, prepare_fixtures(Path(fixtures))
     if part.kind == "search":
-        searching, measure_search = programs.prepare_search(part)
-        return searching.facts, lambda: measure_search(seconds if part.size.channels <= QUICK.channels else 40)
+        from .whole_search import prepare_search
+
+        facts, measure_search = prepare_search(part)
+        return facts, lambda: measure_search(seconds if quick else _SEARCH_SECONDS)
     ways = {"seeds": programs.prepare_seeds, "recurrent": programs.prepare_recurrent}
     ready = ways.get(part.kind, programs.prepare_step)(part)
 

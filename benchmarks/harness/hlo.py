@@ -39,6 +39,8 @@ MOVES = frozenset(
         "gather",
     ]
 )
+#: Moves that a launch may end in after it has computed.
+_REARRANGEMENTS = MOVES - {"broadcast", "gather", "dynamic-update-slice"}
 #: What may lie beside moves in a fusion that computes nothing: values that cost nothing to make.
 _BESIDE_MOVES = _FREE | MOVES | frozenset(("iota", "convert", "compare", "select", "and", "or", "not", "clamp"))
 _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
@@ -89,6 +91,7 @@ class Launch(NamedTuple):
         else the operation.
       arrays: what it writes; of an update in place, the update.
       moves: whether it computes nothing.
+      placed: of what it writes, arrays that a move makes, after whatever is computed before.
       in_loop: whether it is part of a loop, and so launched once a trip.
       origin: the operation of JAX that it comes from.
     """
@@ -96,6 +99,7 @@ class Launch(NamedTuple):
     kind: str
     arrays: tuple[Array, ...]
     moves: bool
+    placed: tuple[Array, ...]
     in_loop: bool
     origin: str
 
@@ -113,6 +117,7 @@ class Summary(NamedTuple):
       small: number of launches that write less than `SMALL` bytes.
       written: bytes by kind.
       moved: bytes that launches write that compute nothing, in arrays of at least the size of a feature map.
+      placed: the same with launches that compute first, and then transpose, join, pad or cut.
       loops: number of loops.
       in_loops: launches inside loops.
       collectives: arrays and bytes that devices exchange, by operation.
@@ -122,6 +127,7 @@ class Summary(NamedTuple):
     small: int
     written: Mapping[str, int]
     moved: int
+    placed: int
     loops: int
     in_loops: int
     collectives: Mapping[str, tuple[int, int]]
@@ -156,12 +162,16 @@ def summarise(text: str, *, map_numbers: int = 0) -> Summary:
     written: Counter[str] = Counter()
     for launch in found:
         written[launch.kind] += launch.bytes
-    moving = [array for launch in found if launch.moves for array in launch.arrays]
+
+    def large(arrays: Iterable[Array]) -> int:
+        return sum(array.bytes for array in arrays if array.numbers >= map_numbers)
+
     return Summary(
         launches=dict(count.most_common()),
         small=sum(launch.bytes < SMALL for launch in found),
         written=dict(written.most_common()),
-        moved=sum(array.bytes for array in moving if array.numbers >= map_numbers),
+        moved=sum(large(launch.arrays) for launch in found if launch.moves),
+        placed=sum(large(launch.arrays if launch.moves else launch.placed) for launch in found),
         loops=sum(each.opcode == "while" for each in _reached(entry, computations)),
         in_loops=sum(launch.in_loop for launch in found),
         collectives=_collectives(_reached(entry, computations)),
@@ -241,7 +251,14 @@ def _launches(name: str, computations: Computations, *, in_loop: bool) -> Iterat
             continue
         body = computations.get(each.called.get("calls", ("",))[0], ())
         moves = each.opcode in MOVES or (each.opcode == "fusion" and _only_moves(body))
-        yield Launch(_kind(each, moves), _written(each, body, computations[name]), moves, in_loop, _origin(each.line))
+        yield Launch(
+            kind=_kind(each, moves),
+            arrays=_written(each, body, computations[name]),
+            moves=moves,
+            placed=_placed(each, body),
+            in_loop=in_loop,
+            origin=_origin(each.line),
+        )
 
 
 def _inner(each: Instruction) -> tuple[tuple[str, ...], bool]:
@@ -288,11 +305,27 @@ def _written(each: Instruction, body: Sequence[Instruction], beside: Sequence[In
     if each.opcode == "fusion" and body:
         root, among = next((inner for inner in body if inner.root), each), body
     by_name = {other.name: other for other in among}
-    while root.opcode == "bitcast" and root.operands and root.operands[0] in by_name:
-        root = by_name[root.operands[0]]
+    root = _behind_bitcasts(root, by_name)
     if root.opcode == "dynamic-update-slice" and len(root.operands) > 1 and root.operands[1] in by_name:
         return by_name[root.operands[1]].arrays
     return each.arrays
+
+
+def _placed(each: Instruction, body: Sequence[Instruction]) -> tuple[Array, ...]:
+    """The results of a fusion that a move other than an update in place makes."""
+    root = next((inner for inner in body if inner.root), None)
+    if root is None:
+        return ()
+    by_name = {inner.name: inner for inner in body}
+    parts = [by_name.get(name, root) for name in root.operands] if root.opcode == "tuple" else [root]
+    made_by = [_behind_bitcasts(part, by_name).opcode for part in parts]
+    return tuple(array for array, opcode in zip(each.arrays, made_by) if opcode in _REARRANGEMENTS)
+
+
+def _behind_bitcasts(each: Instruction, by_name: Mapping[str, Instruction]) -> Instruction:
+    while each.opcode == "bitcast" and each.operands and each.operands[0] in by_name:
+        each = by_name[each.operands[0]]
+    return each
 
 
 def _origin(line: str) -> str:
