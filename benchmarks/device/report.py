@@ -131,7 +131,7 @@ def seeds_table(records: Records) -> str:
         size, alone = record["size"], _one_search(record, records)
         ratio = f"{record['median_s'] / (record['seeds'] * alone):.2f}" if alone else ""
         network = f"C={size['channels']}, {size['cells']} cells, {size['image_size']}×{size['image_size']}"
-        rows.append([f"{STEP_NAMES[record['step']]}, {network}", str(record["seeds"]), _time(record), ratio])
+        rows.append([f"{_step_name(record)}, {network}", str(record["seeds"]), _time(record), ratio])
     return tables.table(["", "searches", "time", "time / searches × one"], rows) if rows else ""
 
 
@@ -180,7 +180,7 @@ def search_line(record: Record) -> str:
     """The projection of a whole search."""
     return (
         f"**The paper's second-order search, {SEARCH_STEPS:,} steps and {SEARCH_EPOCHS} evaluations, projected from "
-        f"{record['steps_taken']} measured steps with augmentation ({_PRECISIONS[record['precision']]}): "
+        f"{record['steps_taken']} measured steps with augmentation ({_PRECISIONS[record['precision']]}{_native(record)}): "
         f"{formatting.duration(record['search_s'])}**, at {formatting.step_time(record['median_s'])} a step and "
         f"{formatting.step_time(record['evaluation_s'])} an evaluation."
     )
@@ -207,8 +207,11 @@ def _of_kind(records: Records, kind: str) -> Sequence[Record]:
 
 
 def _step_name(record: Record) -> str:
-    native = f", native functions {record['native']}" if record.get("native") else ""
-    return STEP_NAMES[record["step"]] + native
+    return STEP_NAMES[record["step"]] + _native(record)
+
+
+def _native(record: Record) -> str:
+    return f", native functions {record['native']}" if record.get("native") else ""
 
 
 def _time(record: Record) -> str:
