@@ -153,17 +153,21 @@ def launches_table(compilation: targets.Compilation, summary: hlo.Summary) -> st
     rows = [
         ["trace", f"{compilation.trace_s:.1f} s", ""],
         ["compile", f"{compilation.compile_s:.1f} s", ""],
-        ["**launches**", f"**{summary.count:,}**", f"**{_gb(summary.bytes)}**"],
+        ["**launches**", f"**{summary.count:,}**", f"**{_bytes(summary.bytes)}**"],
         *_kinds(summary),
         [f"launches that write less than {hlo.SMALL // 1000} kB", f"{summary.small:,}", ""],
-        ["transposes, concatenations, pads, slices, copies of feature maps, nothing computed", "", _gb(summary.moved)],
-        ["the same, together with those at the end of something computed", "", _gb(summary.placed)],
+        [
+            "transposes, concatenations, pads, slices, copies of feature maps, nothing computed",
+            "",
+            _bytes(summary.moved),
+        ],
+        ["the same, together with those at the end of something computed", "", _bytes(summary.placed)],
     ]
     if summary.loops:
         rows.append([f"in the bodies of {summary.loops} loops, each counted once", f"{summary.in_loops:,}", ""])
-    rows += [[f"arrays in `{name}`", f"{count:,}", _gb(size)] for name, (count, size) in summary.collectives.items()]
+    rows += [[f"arrays in `{name}`", f"{count:,}", _bytes(size)] for name, (count, size) in summary.collectives.items()]
     if memory is not None:
-        rows.append(["temporary memory", "", _gb(memory.temp_size_in_bytes)])
+        rows.append(["temporary memory", "", _bytes(memory.temp_size_in_bytes)])
     return tables.table(["", "number", "bytes written"], rows)
 
 
@@ -171,11 +175,13 @@ def _kinds(summary: hlo.Summary) -> list[list[str]]:
     names = list(summary.launches)
     rest = names[SHOWN_KINDS:] if len(names) > SHOWN_KINDS + 1 else []
     rows = [
-        [f"… `{name}`", f"{summary.launches[name]:,}", _gb(summary.written[name])] for name in names if name not in rest
+        [f"… `{name}`", f"{summary.launches[name]:,}", _bytes(summary.written[name])]
+        for name in names
+        if name not in rest
     ]
     if rest:
         counts = [_sum(each, rest) for each in (summary.launches, summary.written)]
-        rows.append([f"… {len(rest)} other kinds", f"{counts[0]:,}", _gb(counts[1])])
+        rows.append([f"… {len(rest)} other kinds", f"{counts[0]:,}", _bytes(counts[1])])
     return rows
 
 
@@ -183,8 +189,8 @@ def _sum(values: Mapping[str, int], names: Sequence[str]) -> int:
     return sum(values[name] for name in names)
 
 
-def _gb(size: float) -> str:
-    return f"{size / 1e9:.2f} GB"
+def _bytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 if __name__ == "__main__":

@@ -97,9 +97,17 @@ def test_bytes_are_those_of_all_results():
     assert written["copy-start"] == 4 * MAP
 
 
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("pred", 16), ("s8", 16), ("bf16", 32), ("f8e4m3fn", 16), ("f64", 128), ("c64", 128), ("u4", 8)]
+)
+def test_bytes_of_types(dtype, size):
+    text = f"ENTRY %main (x: {dtype}[4,4]) -> {dtype}[4,4] {{\n  ROOT %y = {dtype}[4,4]{{1,0}} negate(%x)\n}}"
+    assert hlo.summarise(text).bytes == size
+
+
 def test_small_launches_are_those_below_the_limit():
-    summary = hlo.summarise(TEXT.replace("[64,8]", "[64,8000]"))
-    large = [launch for launch in hlo.launches(TEXT.replace("[64,8]", "[64,8000]")) if launch.bytes >= hlo.SMALL]
+    summary = hlo.summarise(TEXT.replace("[64,8]", "[64,400]"))
+    large = [launch for launch in hlo.launches(TEXT.replace("[64,8]", "[64,400]")) if launch.bytes >= hlo.SMALL]
     assert summary.small == summary.count - len(large) == 4
 
 
@@ -125,6 +133,13 @@ def test_an_update_in_place_outside_a_fusion_writes_the_update():
     call = "ROOT %call.1 = f32[64,8]{1,0} call(%x), to_apply=%called"
     update = "%row = f32[1,8]{1,0} slice(%x)\n  ROOT %up = f32[64,8]{1,0} dynamic-update-slice(%x, %row, %b, %b)"
     assert hlo.summarise(TEXT.replace(call, update)).written["dynamic-update-slice"] == 4 * 8
+
+
+def test_an_update_in_place_may_end_in_another_name_for_its_memory():
+    update = "dynamic-update-slice(%param_0.3, %negate.1, %param_2.3, %zero)"
+    line = f"ROOT %dynamic-update-slice.1 = f32[100,64]{{1,0}} {update}"
+    text = TEXT.replace(line, f"{line[5:]}\n  ROOT %bitcast.8 = f32[6400]{{0}} bitcast(%dynamic-update-slice.1)")
+    assert text != TEXT and hlo.summarise(text).written == hlo.summarise(TEXT).written
 
 
 def test_the_launches_of_a_loop_count_once():
