@@ -100,9 +100,13 @@ def compiled_step(
     memory = compiled.memory_analysis()
     if memory is not None:
         facts["temporary_bytes"] = memory.temp_size_in_bytes
-    summary = hlo.summarise(compiled.as_text(), map_numbers=size.smallest_map)
-    facts |= {"launches": summary.count, "written_bytes": summary.bytes, "moved_bytes": summary.moved}
-    return compiled, facts | {"launches_by_kind": summary.launches}
+    text = compiled.as_text()
+    # A backend may not keep the text of a program that it has loaded.
+    if text:
+        summary = hlo.summarise(text, map_numbers=size.smallest_map)
+        facts |= {"launches": summary.count, "written_bytes": summary.bytes, "moved_bytes": summary.moved}
+        facts |= {"launches_by_kind": summary.launches}
+    return compiled, facts
 
 
 def peak_bytes() -> int | None:
