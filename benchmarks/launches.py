@@ -15,14 +15,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import jax
 import tyro
 from harness import hlo, tables, targets
+from harness.jdarts_steps import step_program
 from harness.limits import cores
 from harness.setup import STEP_NAMES, Dtype, Setup, Size, Step
 
+from jdarts import parallel
 from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
+from jdarts.xla.platform import compiling_for
 
 README = Path(__file__).resolve().parent / "README.md"
 Compiled = Literal["weight", "first_order", "finite_difference", "exact", "exact_remat", "pmap_exact", "shard_exact"]
@@ -108,12 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def compile_step(config: Launches) -> targets.Compilation:
     """The compiled step."""
-    import jax
-    from harness.jdarts_steps import step_program
-
-    from jdarts import parallel
-    from jdarts.xla.platform import compiling_for
-
+    # The host has no other device, or leaves it alone.
+    jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     target = targets.describe_target(config.target)
     manner, _, name = (

@@ -6,7 +6,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
 from jdarts.errors import InputError
+from jdarts.xla.jax_compat import get_topology_desc
 
 #: An H100 SXM5 as XLA describes it (openxla/xla#25919).
 _H100 = """
@@ -50,12 +55,13 @@ class Compilation(NamedTuple):
 
 
 def environment(target: str) -> Mapping[str, str]:
-    """Variables that the process needs before JAX starts its backends: no device is asked for, and the host is the CPU."""
+    """Variables that the process needs before JAX starts its backends: no device is asked for."""
     variables = {
-        "JAX_PLATFORMS": "cpu",
         "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
         "CUDA_VISIBLE_DEVICES": "-1",
         "TPU_SKIP_MDS_QUERY": "1",
+        # Nothing of a TPU is taken, so several processes may compile.
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     }
     if target == H100:
         # Choosing between algorithms needs a device.
@@ -85,14 +91,12 @@ def describe_target(target: str) -> Target:
     Raises:
       InputError: an unknown topology.
     """
-    from jax.experimental import topologies
-
     if target == H100:
-        found = topologies.get_topology_desc(platform="cuda", target_config=_H100, topology="1x1x1")
+        found = get_topology_desc(platform="cuda", target_config=_H100, topology="1x1x1")
         return Target("gpu", list(found.devices))
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=target)
-    except Exception as error:
+        found = get_topology_desc(platform="tpu", topology_name=target)
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"--target {target}: {reason[:200]}; give {H100} or a topology such as v5e:2x2") from error
     return Target("tpu", list(found.devices))
@@ -107,10 +111,6 @@ def compile_for(devices: list[Any], step: Any, shapes: Any, options: Mapping[str
       shapes: its arguments, pytrees of `jax.ShapeDtypeStruct`.
       options: of the compiler.
     """
-    import jax
-    import numpy as np
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
     sharding = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())
     placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
     start = time.perf_counter()

@@ -18,6 +18,7 @@ from jax._src.compilation_cache_interface import CacheInterface
 from jax._src.lib import utils  # pyright: ignore[reportPrivateImportUsage]
 from jax.core import Tracer
 from jax.experimental.multihost_utils import process_allgather, sync_global_devices
+from jax.experimental.topologies import get_topology_desc
 from jax.experimental.xla_metadata import set_xla_metadata
 
 # In 0.12.0.1 `ClosedJaxpr` is another name of `Jaxpr`, which holds its constants itself.
@@ -53,6 +54,7 @@ __all__ = [
     "define_prng_impl",
     "defjvp",
     "folder_of_programs",
+    "get_topology_desc",
     "instantiate_zeros",
     "is_for_cpus_alone",
     "is_for_export",
