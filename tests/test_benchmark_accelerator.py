@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
+from collections import Counter
 
 import accelerator
+import jax
+import jax.numpy as jnp
 import pytest
 from device.parts import Part, all_parts, chosen_parts
+from device.profile import by_kind, longest_kernels
 from device.report import report, step_floor
 from device.runner import Runner, read_records
 from harness.counts import step_bytes, step_flops
@@ -152,6 +156,27 @@ def test_the_projection_of_a_search():
     facts = {"median_s": 0.1, "steps_taken": 500, "evaluation_s": 6.0, "search_s": 19_500 * 0.1 + 50 * 6}
     text = report({searched.name: record(searched, **facts)})
     assert "from 500 measured steps" in text and "37 min 30 s" in text
+
+
+def test_the_profile_of_a_program(tmp_path):
+    product = jax.jit(lambda x: jnp.tanh(x @ x) @ x)
+    results = [jnp.ones((64, 64), jnp.float32)]
+
+    def take():
+        results[:] = [product(results[0])]
+
+    found = longest_kernels(take, lambda: jax.block_until_ready(results), steps=4, count=3)
+    assert 1 <= len(found["kernels"]) <= 3 and found["kernels"][0]["ms"] >= found["kernels"][-1]["ms"] > 0
+    assert found["kernel_ms"] >= sum(each["ms"] for each in found["kernels"]) * 0.999
+    assert found["kernels_run"] >= 2
+
+
+def test_kernels_of_one_kind_differ_in_numbers_alone():
+    assert by_kind(Counter({"loop_add_fusion_12": 1, "loop_add_fusion": 2, "dot.3.1": 4, "sm90_gemm_f32": 8})) == {
+        "loop_add_fusion": 3,
+        "dot": 4,
+        "sm90_gemm_f32": 8,
+    }
 
 
 def test_tables_of_an_earlier_file_need_no_measurement(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The kernels that a profile of some steps shows."""
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -22,8 +23,8 @@ def longest_kernels(
       count: of how many kernels to tell.
 
     Returns:
-      `kernels`, a list of name, milliseconds a step and calls a step, the longest first; `kernel_ms`, the time of all of them a
-      step, and `kernels_run`, their number a step.
+      `kernels`, a list of name, milliseconds a step and calls a step, the longest first; `kinds`, the same of kernels whose names
+      differ in their numbers alone; `kernel_ms`, the time of all of them a step, and `kernels_run`, their number a step.
     """
     take()
     wait()
@@ -33,15 +34,27 @@ def longest_kernels(
                 take()
             wait()
         times, calls = kernel_times(next(Path(folder).rglob("*.xplane.pb")))
-    longest = [
-        {"name": name, "ms": nanoseconds / 1e6 / steps, "calls": round(calls[name] / steps, 1)}
-        for name, nanoseconds in times.most_common(count)
-    ]
+
+    def longest(times: Counter[str], calls: Counter[str]) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "ms": nanoseconds / 1e6 / steps, "calls": round(calls[name] / steps, 1)}
+            for name, nanoseconds in times.most_common(count)
+        ]
+
     return {
-        "kernels": longest,
+        "kernels": longest(times, calls),
+        "kinds": longest(by_kind(times), by_kind(calls)),
         "kernel_ms": sum(times.values()) / 1e6 / steps,
         "kernels_run": sum(calls.values()) / steps,
     }
+
+
+def by_kind(numbers: Counter[str]) -> Counter[str]:
+    """Sums over names that differ in the number at their end alone: `loop_add_fusion_12`, `add.3`."""
+    found: Counter[str] = Counter()
+    for name, number in numbers.items():
+        found[re.sub(r"([._]\d+)+$", "", name)] += number
+    return found
 
 
 def kernel_times(path: Path) -> tuple[Counter[str], Counter[str]]:
@@ -56,6 +69,9 @@ def kernel_times(path: Path) -> tuple[Counter[str], Counter[str]]:
             if not (line.name.startswith(("Stream", "XLA Ops")) if of_devices else "XLA" in line.name):
                 continue
             for event in line.events:
+                if event.name.startswith(("ThunkExecutor", "end: ")):
+                    # Of a CPU: what holds the operations, and their ends.
+                    continue
                 times[event.name] += int(event.duration_ns)
                 calls[event.name] += 1
     return times, calls

@@ -165,15 +165,20 @@ def kernels_table(records: Records) -> str:
     if record is None:
         return ""
     total = record["kernel_ms"]
-    rows = [
-        [f"`{each['name'][:80]}`", f"{each['ms']:.3f}", f"{100 * each['ms'] / total:.0f} %", f"{each['calls']:g}"]
-        for each in record["kernels"]
-    ]
+
+    def table(title: str, found: Sequence[Record]) -> str:
+        rows = [
+            [f"`{each['name'][:80]}`", f"{each['ms']:.3f}", f"{100 * each['ms'] / total:.0f} %", f"{each['calls']:g}"]
+            for each in found
+        ]
+        return tables.table([title, "ms", "share", "calls"], rows)
+
     summary = (
         f"{_step_name(record)} in {_PRECISIONS[record['precision']]}: {record['kernels_run']:,.0f} kernels and copies a step, "
         f"{total:.1f} ms on the device."
     )
-    return f"{summary}\n\n{tables.table(['', 'ms', 'share', 'calls'], rows)}"
+    single, alike = table("kernel", record["kernels"]), table("kernels of one kind", record["kinds"])
+    return f"{summary}\n\n{single}\n\n{alike}"
 
 
 def search_line(record: Record) -> str:
