@@ -11,18 +11,21 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 
 from jdarts.files.locked_folders import abandoned_folder, locked_folder
 from jdarts.files.user_cache import cache_folder, is_private_file, private_folder, remove
 
-_SOURCES = Path(__file__).parent / "kernel"
 _FLAGS = ("-O3", "-std=c++17", "-fPIC", "-DNDEBUG")
+_LINKED = ("-ldl",)
 _TIMEOUT_S = 600
+
+Loaded = TypeVar("Loaded")
 
 _log = logging.getLogger(__name__)
 
@@ -36,19 +39,28 @@ class Library(NamedTuple):
 
     Attributes:
       name: the start of its file's name.
-      sources: files of the kernel folder, each compiled by a separate process.
-      number: the type of its numbers, `float` or `double`.
+      sources: files of the folder, each compiled by a separate process.
+      number: the type of its numbers, in C++.
+      folder: where its sources are, in the folder of this file.
+      options: further options of the compiler.
     """
 
     name: str
     sources: tuple[str, ...]
     number: str
+    folder: str = "kernel"
+    options: tuple[str, ...] = ()
+
+    @property
+    def source_folder(self) -> Path:
+        """The folder of its sources."""
+        return Path(__file__).parent / self.folder
 
 
 def load_library(library: Library) -> ctypes.CDLL:
     """Loads a native library from the cache folder, after building it there if necessary.
 
-    The name of a cached file depends on its inputs (sources, jaxlib, compiler, flags, processor) and on its
+    The name of the file depends on its inputs (sources, jaxlib, compiler, flags, processor) and on its
     content, so a stale or damaged one is never loaded, nor one that another user may have put there. If the
     cache folder cannot be written or belongs to others, the library is built in a temporary folder for this
     process alone.
@@ -57,32 +69,42 @@ def load_library(library: Library) -> ctypes.CDLL:
         BuildError: if there is no compiler, it fails, or its result cannot be loaded.
     """
     compiler = find_compiler()
-    key = _key(compiler, library)
+    return kept_file(_key(compiler, library), lambda folder: _compile(compiler, library, folder), _load)
+
+
+def kept_file(key: str, make: Callable[[Path], Path], load: Callable[[Path], Loaded]) -> Loaded:
+    """Loads a file from the cache folder, after making it there if necessary.
+
+    Args:
+      key: the start of its name, with a digest of all that it depends on.
+      make: makes the file in a folder.
+      load: reads it.
+    """
     try:
-        path = _cached(compiler, library, key)
+        path = _kept(key, make)
     except OSError as error:
         _log.warning("the native kernels are built for this process alone: no cache folder (%s)", error)
         with tempfile.TemporaryDirectory(prefix="jdarts-") as folder:
-            return _load(_compile(compiler, library, Path(folder)))
-    return _load(path)
+            return load(make(Path(folder)))
+    return load(path)
 
 
-def _cached(compiler: list[str], library: Library, key: str) -> Path:
-    """The library in the cache folder; if there is none, it is built in a locked folder there and then moved."""
+def _kept(key: str, make: Callable[[Path], Path]) -> Path:
+    """The file in the cache folder; if there is none, it is made in a locked folder there and then moved."""
     folder = private_folder(cache_folder())
     for build_folder in folder.glob("build-*"):
         # A running build keeps its folder locked.
         with contextlib.suppress(OSError), abandoned_folder(build_folder):
             pass
-    for path in sorted(folder.glob(f"{key}-*.so")):
+    for path in sorted(folder.glob(f"{key}-*")):
         if is_private_file(path) and path.name == _file_name(key, path):
             return path
         remove(path)
     with locked_folder(folder, "build-") as build_folder:
-        built = _compile(compiler, library, build_folder)
-        built.chmod(0o700)
-        path = folder / _file_name(key, built)
-        os.replace(built, path)
+        made = make(build_folder)
+        made.chmod(0o700)
+        path = folder / _file_name(key, made)
+        os.replace(made, path)
     return path
 
 
@@ -151,16 +173,16 @@ def _compile(compiler: list[str], library: Library, folder: Path) -> Path:
         # Some compilers do not know the option for some processors.
         objects = _compile_sources(compiler, library, folder)
     path = folder / f"{library.name}.so"
-    _run([*compiler, "-shared", *map(str, objects), "-o", str(path)])
+    _run([*compiler, "-shared", *map(str, objects), "-o", str(path), *_LINKED])
     return path
 
 
 def _compile_sources(compiler: list[str], library: Library, folder: Path) -> list[Path]:
-    flags = [*_FLAGS, f"-DJDARTS_TYPE={library.number}", f"-isystem{jax.ffi.include_dir()}"]
+    flags = [*_FLAGS, *library.options, f"-DJDARTS_TYPE={library.number}", f"-isystem{jax.ffi.include_dir()}"]
     objects = [folder / f"{source}.o" for source in library.sources]
     _run_together(
         [
-            [*compiler, *flags, "-c", str(_SOURCES / source), "-o", str(path)]
+            [*compiler, *flags, "-c", str(library.source_folder / source), "-o", str(path)]
             for source, path in zip(library.sources, objects)
         ]
     )
@@ -176,7 +198,7 @@ def _load(path: Path) -> ctypes.CDLL:
 
 def _key(compiler: list[str], library: Library) -> str:
     """The start of the names of the library's files: its name, its type of numbers, and a digest of its inputs."""
-    parts = [path.name.encode() + path.read_bytes() for path in sorted(_SOURCES.iterdir())]
+    parts = [path.name.encode() + path.read_bytes() for path in sorted(library.source_folder.iterdir())]
     parts += [repr(part).encode() for part in (compiler, _FLAGS, library, metadata.version("jaxlib"), _processor())]
     parts.append(_run([*compiler, "--version"]).encode())
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
@@ -194,4 +216,4 @@ def _processor() -> str:
 
 
 def _file_name(key: str, path: Path) -> str:
-    return f"{key}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.so"
+    return f"{key}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}{path.suffix}"

@@ -1,4 +1,4 @@
-"""The lowering of primitives to native functions for CPUs, where there is one."""
+"""The lowering of primitives to native functions, where there is one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdarts.native.gpu import is_emulated
+from jdarts.native.gpu_rules import gpu_rule
 from jdarts.native.libraries import IMAGES, LEAVES, NUMBERS, RECURRENT, is_disabled, register_function, target
 from jdarts.xla.jax_compat import (
     LoweringRule,
@@ -14,6 +16,7 @@ from jdarts.xla.jax_compat import (
     Primitive,
     is_for_cpus_alone,
     is_for_export,
+    is_for_gpus_alone,
     lower_fun,
     register_lowering,
 )
@@ -47,9 +50,9 @@ def define_lowering(
     native_name: str,
     on_cpu: Callable | None = None,
 ) -> None:
-    """Evaluates and lowers a primitive: by the native function on a CPU if possible, else by a function of arrays.
+    """Evaluates and lowers a primitive: by the native function on a CPU or GPU if possible, else by a function of arrays.
 
-    Programs that `jax.export` exports hold only operations of JAX, for CPUs too.
+    Programs that `jax.export` exports hold only operations of JAX.
 
     Args:
       primitive: the primitive; its operands and parameters are those of the function.
@@ -67,13 +70,15 @@ def define_lowering(
     without_native = elsewhere if on_cpu is None else lower_fun(on_cpu, multiple_results=many)
 
     def rule(ctx: LoweringRuleContext, *operands: Any, **params: Any) -> Any:
-        chosen = None
-        if is_for_cpus_alone(ctx):
-            # An exported program may run where there is no native library.
-            if not is_for_export(ctx):
+        chosen, on_cpus = None, is_for_cpus_alone(ctx)
+        # An exported program may run where there is no native library.
+        if not is_for_export(ctx):
+            if is_for_gpus_alone(ctx) or (on_cpus and is_emulated()):
+                chosen = gpu_rule(native_name, ctx, params)
+            elif on_cpus:
                 chosen = _native_rule(native_name, ctx.avals_in)
-            chosen = chosen or without_native
-        return (chosen or elsewhere)(ctx, *operands, **params)
+        chosen = chosen or (without_native if on_cpus else elsewhere)
+        return chosen(ctx, *operands, **params)
 
     primitive.def_impl(jax.jit(bind, static_argnames=statics))
     register_lowering(primitive, rule)

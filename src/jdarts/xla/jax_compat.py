@@ -58,6 +58,7 @@ __all__ = [
     "instantiate_zeros",
     "is_for_cpus_alone",
     "is_for_export",
+    "is_for_gpus_alone",
     "is_undefined_primal",
     "jaxprs_in_params",
     "lower_fun",
@@ -146,6 +147,11 @@ def reset_compilation_cache() -> None:
 def is_for_cpus_alone(context: LoweringRuleContext) -> bool:
     """Whether the program that a primitive is lowered for runs on CPUs and on nothing else."""
     return tuple(context.platforms or context.module_context.platforms) == ("cpu",)
+
+
+def is_for_gpus_alone(context: LoweringRuleContext) -> bool:
+    """Whether the program that a primitive is lowered for runs on NVIDIA's GPUs and on nothing else."""
+    return tuple(context.platforms or context.module_context.platforms) == ("cuda",)
 
 
 def is_for_export(context: LoweringRuleContext) -> bool:

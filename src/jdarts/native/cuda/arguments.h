@@ -1,0 +1,97 @@
+// The arguments of the device functions, as host and device see them.
+#pragma once
+
+namespace jdarts_cuda {
+namespace {
+
+// x [S, B, H, W, C], kernels [S, T, k, k, C], y [S, T, B, H', W', C].
+struct Geometry {
+  int sources, targets, batch, height, width, channels, out_height, out_width, size, stride, dilation, pad;
+};
+
+// result = Σ over terms. `maps` are x for the convolution and y for the gradient of images.
+struct ConvolutionArguments {
+  Geometry geometry;
+  int terms;
+  const void* maps[8];
+  const void* kernels[8];
+  const void* gate;
+  void* result;
+};
+
+struct KernelGradientArguments {
+  Geometry geometry;
+  const void* x;
+  const void* y;
+  const void* gate;
+  void* partials;  // [chunks, S, T, k, k, C] of the wide type
+  int chunks;
+};
+
+// out = Σ of the chunks of `partials` [chunks, length].
+struct SumArguments {
+  const void* partials;
+  void* out;
+  int chunks;
+  int length;
+  int narrow;  // whether the result has the type of maps
+};
+
+// Stacks [rows, length] with C channels.
+struct Stacks {
+  const void* data[32];
+};
+
+// The table has (stack, row, begin, end) of each row of results, and after those (stack, row, row of weights) of each term.
+// Stack −1 is all ones.
+struct CombineArguments {
+  Stacks xs;
+  Stacks outs;
+  const void* weights;
+  const int* table;
+  int rows;
+  int channels;
+  long long length;
+};
+
+// The table has (stack of x, row, stack of y, row) of each route.
+struct ProductsArguments {
+  Stacks xs;
+  Stacks ys;
+  const int* table;
+  void* partials;  // [chunks, routes, C] of the wide type
+  int routes, chunks, channels;
+  long long pixels;
+};
+
+// The table has (stack, row) of each row.
+struct MomentsArguments {
+  Stacks xs;
+  const int* table;
+  void* partials;  // [chunks, rows, C, 2]: mean and sum of squared deviations of each chunk
+  void* mean;
+  void* variance;
+  int rows, chunks, channels;
+  long long pixels;
+};
+
+// x [images, H, W, C], y and places [images, H', W', C].
+struct PoolArguments {
+  const void* from;
+  void* to;
+  const unsigned char* places;
+  unsigned char* new_places;
+  int images, height, width, channels, out_height, out_width, stride;
+};
+
+// Some of the leaves of a vector [rows, total]: leaf n is [rows, size of it] and begins at begins[n].
+struct LeavesArguments {
+  void* leaves[128];
+  long long begins[129];
+  void* vector;
+  long long total;
+  int count, rows;
+};
+
+}  // namespace
+}  // namespace jdarts_cuda

@@ -1,0 +1,5 @@
+// All device functions, for one type of maps.
+#include "depthwise.cuh"
+#include "leaves.cuh"
+#include "pool.cuh"
+#include "routes.cuh"

@@ -1,0 +1,125 @@
+// Runs device functions on a CPU, for tests: the threads of a block in turn, each until its end or the next barrier.
+#pragma once
+
+#include <ucontext.h>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#define __device__
+#define __shared__ static thread_local
+#define JDARTS_KERNEL(name, Arguments) void name(const Arguments a)
+
+namespace jdarts_cuda::emulation {
+namespace {
+
+struct Index3 {
+  unsigned x, y, z;
+};
+
+// The threads of the block that runs.
+struct Block {
+  ucontext_t scheduler;
+  std::vector<ucontext_t> threads;
+  std::vector<std::unique_ptr<char[]>> stacks;
+  std::vector<char> ended;
+  unsigned running = 0;
+};
+
+thread_local Block* block = nullptr;
+
+}  // namespace
+}  // namespace jdarts_cuda::emulation
+
+static thread_local jdarts_cuda::emulation::Index3 blockIdx, threadIdx, blockDim, gridDim;
+
+static void __syncthreads() {
+  auto* block = jdarts_cuda::emulation::block;
+  swapcontext(&block->threads[block->running], &block->scheduler);
+}
+
+static float __uint_as_float(unsigned bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
+static unsigned __float_as_uint(float x) {
+  unsigned bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+
+namespace jdarts_cuda::emulation {
+namespace {
+
+// What the threads of a launch run, behind a type that makecontext can pass.
+struct Work {
+  virtual void run() = 0;
+  virtual ~Work() = default;
+};
+thread_local Work* work = nullptr;
+
+inline void run_thread() {
+  work->run();
+  block->ended[block->running] = 1;
+  swapcontext(&block->threads[block->running], &block->scheduler);
+}
+
+inline void run_with_barriers(unsigned count) {
+  constexpr size_t kStack = 1 << 16;
+  static thread_local Block own;
+  block = &own;
+  while (own.stacks.size() < count) own.stacks.emplace_back(new char[kStack]);
+  own.threads.resize(count);
+  own.ended.assign(count, 0);
+  for (unsigned n = 0; n < count; ++n) {
+    getcontext(&own.threads[n]);
+    own.threads[n].uc_stack.ss_sp = own.stacks[n].get();
+    own.threads[n].uc_stack.ss_size = kStack;
+    own.threads[n].uc_link = nullptr;
+    makecontext(&own.threads[n], run_thread, 0);
+  }
+  for (bool some = true; some;) {
+    some = false;
+    for (unsigned n = 0; n < count; ++n) {
+      if (own.ended[n]) continue;
+      some = true;
+      own.running = n;
+      threadIdx = {n, 0, 0};
+      swapcontext(&own.scheduler, &own.threads[n]);
+    }
+  }
+}
+
+template <typename Arguments>
+void launch(void (*kernel)(Arguments), Index3 grid, unsigned threads, const Arguments& arguments, bool has_barriers) {
+  struct Call : Work {
+    void (*kernel)(Arguments);
+    const Arguments* arguments;
+    void run() override { kernel(*arguments); }
+  } call;
+  call.kernel = kernel;
+  call.arguments = &arguments;
+  work = &call;
+  blockDim = {threads, 1, 1};
+  gridDim = grid;
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x) {
+        blockIdx = {x, y, z};
+        if (has_barriers) {
+          run_with_barriers(threads);
+        } else {
+          for (unsigned n = 0; n < threads; ++n) {
+            threadIdx = {n, 0, 0};
+            kernel(arguments);
+          }
+        }
+      }
+}
+
+}  // namespace
+}  // namespace jdarts_cuda::emulation
