@@ -17,7 +17,7 @@ import pytest
 from jdarts import native
 from jdarts.files.locked_folders import locked_folder
 from jdarts.files.user_cache import is_private_file
-from jdarts.native import build, libraries, rules
+from jdarts.native import build, gpu_rules, libraries, rules
 from jdarts.nets.language import output_losses
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.highway import mixed_highway
@@ -145,7 +145,14 @@ def test_native_kernels_are_used_unless_switched_off(library, monkeypatch):
 
 def test_other_types_and_backends_get_none(library):
     assert native.lowering("combine", np.dtype(np.float16)) is None
-    assert not native_calls(jitted().trace(X, KERNELS).lower(lowering_platforms=("cuda",)).as_text())
+    for platforms in (("tpu",), ("cpu", "cuda")):
+        assert not native_calls(jitted().trace(X, KERNELS).lower(lowering_platforms=platforms).as_text())
+
+
+def test_programs_for_gpus_call_the_functions_for_gpus(library, monkeypatch):
+    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
+    calls = native_calls(jitted().trace(X, KERNELS).lower(lowering_platforms=("cuda",)).as_text())
+    assert calls == {f"gpu_{function}" for function in gpu_rules._FUNCTIONS}
 
 
 @pytest.mark.parametrize("variable", ["CXX", "PATH"])

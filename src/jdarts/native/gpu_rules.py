@@ -35,8 +35,9 @@ def gpu_rule(function: str, ctx: LoweringRuleContext, params: Mapping[str, Any])
       params: the primitive's parameters.
     """
     make = _FUNCTIONS.get(function)
-    avals: Sequence[Any] = [*ctx.avals_in, *ctx.avals_out]
-    maps = [aval.dtype for aval in ctx.avals_in if jnp.issubdtype(aval.dtype, jnp.floating)][-1:]
+    operands: Sequence[Any] = ctx.avals_in
+    avals = [*operands, *ctx.avals_out]
+    maps = [aval.dtype for aval in operands if jnp.issubdtype(aval.dtype, jnp.floating)][-1:]
     if make is None or not maps or any(math.prod(aval.shape) == 0 for aval in avals):
         return None
     call = make(ctx.avals_in, ctx.avals_out, **params)

@@ -1,4 +1,4 @@
-"""CUDA's run-time compiler: device functions, compiled on first use for the GPU that runs them, and kept in the user's cache folder.
+"""CUDA's run-time compiler: device functions, compiled on first use for the GPU that runs them, and kept in the cache folder.
 
 The compiler is a library, libnvrtc, that JAX's own packages for CUDA bring along.
 """
@@ -80,7 +80,9 @@ class _Compiler:
             code = library.nvrtcCompileProgram(program, len(encoded), (ctypes.c_char_p * len(encoded))(*encoded))
             if code:
                 lines = self._read(program, "ProgramLog").decode(errors="replace").splitlines()
-                raise BuildError(f"libnvrtc failed: {next((line for line in lines if 'error' in line), self._name(code))}")
+                raise BuildError(
+                    f"libnvrtc failed: {next((line for line in lines if 'error' in line), self._name(code))}"
+                )
             return self._read(program, "CUBIN")
         finally:
             library.nvrtcDestroyProgram(ctypes.byref(program))
