@@ -161,9 +161,9 @@ void depthwise_input_gradient(Call& call) {
 }
 
 // Sums the chunks of the partial sums, which are a result of the call.
-void sum_partials(Call& call, void* partials, void* out, int chunks, int64_t length, bool narrow) {
+void add_up(Call& call, void* partials, void* out, int chunks, int64_t length, bool narrow) {
   const SumArguments a{partials, out, chunks, int(length), narrow};
-  JDARTS_LAUNCH(call, ::sum_partials, (Grid{blocks_for(length), 1, 1}), a, false);
+  JDARTS_LAUNCH(call, sum_partials, (Grid{blocks_for(length), 1, 1}), a, false);
 }
 
 // The second result holds partial sums.
@@ -184,7 +184,7 @@ void depthwise_kernel_gradient(Call& call) {
     JDARTS_LAUNCH(call, kernel_sums_5_1, grid, a, true);
   else
     JDARTS_LAUNCH(call, tap_sums, (Grid{unsigned(chunks), edges * g.size * g.size, z}), a, true);
-  sum_partials(call, call.result_data(1), call.result_data(0), chunks, int64_t(edges) * g.size * g.size * g.channels, true);
+  add_up(call, call.result_data(1), call.result_data(0), chunks, int64_t(edges) * g.size * g.size * g.channels, true);
 }
 
 Stacks stacks_of(const Call& call, int first, int count) {
@@ -225,7 +225,7 @@ void products(Call& call) {
                             row_length(call.shape(1 + num_x)) / channels};
   const auto grid = [&](int v) { return Grid{unsigned(chunks), unsigned(routes), blocks_of_channels(channels / v)}; };
   JDARTS_LAUNCH_BY_CHANNELS(call, products, channels, grid, a, true);
-  sum_partials(call, call.result_data(1), call.result_data(0), chunks, int64_t(routes) * channels, false);
+  add_up(call, call.result_data(1), call.result_data(0), chunks, int64_t(routes) * channels, false);
 }
 
 // The operands are the table and the stacks; the third result holds partial moments.
