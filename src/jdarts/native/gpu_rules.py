@@ -76,7 +76,7 @@ def _kernel_gradient(
 ) -> Function | None:
     sources, targets, batch, height, width, channels = avals[1].shape
     if size in (3, 5):
-        blocks, repetitions = sources * -(-targets // 2), batch * height
+        blocks, repetitions = sources * (-(-targets // 2) if size == 3 else targets), batch * height
     else:
         blocks, repetitions = sources * targets * size * size, batch * height * width
     if blocks > _MOST_ROWS:

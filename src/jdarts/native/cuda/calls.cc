@@ -172,18 +172,25 @@ void depthwise_kernel_gradient(Call& call) {
   const int chunks = call.result_shape(1)[0];
   const KernelGradientArguments a{g, call.data(0), call.data(1), call.data_if_given(2), call.result_data(1), chunks};
   const unsigned z = blocks_of_channels(g.channels), edges = g.sources * g.targets;
-  const bool two = g.targets > 1;
-  const Grid grid{unsigned(chunks), unsigned(g.sources * (two ? (g.targets + 1) / 2 : 1)), z};
-  if (g.size == 3 && two)
-    JDARTS_LAUNCH(call, kernel_sums_3_2, grid, a, true);
-  else if (g.size == 3)
-    JDARTS_LAUNCH(call, kernel_sums_3_1, grid, a, true);
-  else if (g.size == 5 && two)
-    JDARTS_LAUNCH(call, kernel_sums_5_2, grid, a, true);
-  else if (g.size == 5)
-    JDARTS_LAUNCH(call, kernel_sums_5_1, grid, a, true);
-  else
-    JDARTS_LAUNCH(call, tap_sums, (Grid{unsigned(chunks), edges * g.size * g.size, z}), a, true);
+  // Two targets a block for the smaller kernels.
+  const Grid grid{unsigned(chunks), unsigned(g.sources * (g.size == 3 ? (g.targets + 1) / 2 : g.targets)), z};
+#define JDARTS_CASE(size, stride, dilation)                                             \
+  case kind(size, stride, dilation):                                                    \
+    JDARTS_LAUNCH(call, kernel_sums_##size##_##stride##_##dilation, grid, a, true);     \
+    break
+  switch (kind(g.size, g.stride, g.dilation)) {
+    JDARTS_CASE(3, 1, 1);
+    JDARTS_CASE(5, 1, 1);
+    JDARTS_CASE(3, 1, 2);
+    JDARTS_CASE(5, 1, 2);
+    JDARTS_CASE(3, 2, 1);
+    JDARTS_CASE(5, 2, 1);
+    JDARTS_CASE(3, 2, 2);
+    JDARTS_CASE(5, 2, 2);
+    default:
+      JDARTS_LAUNCH(call, tap_sums, (Grid{unsigned(chunks), edges * g.size * g.size, z}), a, true);
+  }
+#undef JDARTS_CASE
   add_up(call, call.result_data(1), call.result_data(0), chunks, int64_t(edges) * g.size * g.size * g.channels, true);
 }
 

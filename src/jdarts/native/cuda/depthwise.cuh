@@ -214,11 +214,91 @@ __device__ inline A sum_of_lanes(A value, const Lane& place, A* shared) {
   return sum;
 }
 
+// Where the rows of x below a row of y begin, and which of them are inside the image.
+template <int kSize>
+struct RowsBelow {
+  int begin[kSize];
+  bool inside[kSize];
+  __device__ RowsBelow(const Geometry& g, int h) {
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) {
+      const int row = h * g.stride + i * g.dilation - g.pad;
+      inside[i] = row >= 0 && row < g.height;
+      begin[i] = row * g.width * g.channels;
+    }
+  }
+};
+
+// One channel of the pixels in one column of those rows.
+template <int kSize>
+__device__ inline void read_column(const T* x, const T* gate, const Geometry& g, const RowsBelow<kSize>& rows, int column,
+                                   A (&values)[kSize]) {
+  const bool some = column >= 0 && column < g.width;
+#pragma unroll
+  for (int i = 0; i < kSize; ++i) {
+    values[i] = A(0);
+    if (!some || !rows.inside[i]) continue;
+    const int pixel = rows.begin[i] + column * g.channels;
+    values[i] = widened(x[pixel]);
+    if (gate && widened(gate[pixel]) <= A(0)) values[i] = A(0);
+  }
+}
+
+// sums[n][i][j] += Σ over a row of y of y times the x below it. At stride 1 the columns of x stay in registers while taps pass
+// over them; with a dilation of 2, the even ones first.
+template <int kSize, int kStride, int kDilation, int kTargets>
+__device__ inline void add_row(const T* x, const T* gate, const T* y, long long target, int targets, const Geometry& g, int h,
+                               A (&sums)[kTargets][kSize][kSize]) {
+  const RowsBelow<kSize> rows(g, h);
+  const auto add = [&](int j, const A(&column)[kSize], const A(&from)[kTargets]) {
+#pragma unroll
+    for (int n = 0; n < kTargets; ++n)
+#pragma unroll
+      for (int i = 0; i < kSize; ++i) sums[n][i][j] += column[i] * from[n];
+  };
+  const auto read_targets = [&](int w, A(&from)[kTargets]) {
+#pragma unroll
+    for (int n = 0; n < kTargets; ++n) from[n] = n < targets ? widened(y[n * target + w * g.channels]) : A(0);
+  };
+  if constexpr (kStride == 1) {
+    constexpr int kHalf = (kSize - 1) / 2;
+    for (int start = 0; start < kDilation; ++start) {
+      const int count = (g.out_width - start + kDilation - 1) / kDilation;
+      A columns[kSize][kSize];
+#pragma unroll
+      for (int j = 0; j + 1 < kSize; ++j)
+        read_column<kSize>(x, gate, g, rows, start + kDilation * (j - kHalf), columns[j]);
+      for (int first = 0; first < count; first += kSize)
+#pragma unroll
+        for (int u = 0; u < kSize; ++u) {
+          const int m = first + u, w = start + kDilation * m;
+          if (m >= count) break;
+          read_column<kSize>(x, gate, g, rows, start + kDilation * (m + kHalf), columns[(u + kSize - 1) % kSize]);
+          A from[kTargets];
+          read_targets(w, from);
+#pragma unroll
+          for (int j = 0; j < kSize; ++j) add(j, columns[(u + j) % kSize], from);
+        }
+    }
+  } else {
+    for (int w = 0; w < g.out_width; ++w) {
+      A from[kTargets];
+      read_targets(w, from);
+#pragma unroll
+      for (int j = 0; j < kSize; ++j) {
+        A column[kSize];
+        read_column<kSize>(x, gate, g, rows, w * kStride + j * kDilation - g.pad, column);
+        add(j, column, from);
+      }
+    }
+  }
+}
+
 // Rows of y in turn: every thread has one channel and all taps of kTargets kernels.
-template <int kSize, int kTargets>
+template <int kSize, int kStride, int kDilation, int kTargets>
 __device__ inline void kernel_sums(const KernelGradientArguments& a) {
   const Geometry& g = a.geometry;
-  __shared__ A shared[kThreads];
+  __shared__ A shared[kSize][kThreads];
   const Lane place(g.channels);
   const int rounds = (g.targets + kTargets - 1) / kTargets;
   const int s = blockIdx.y / rounds, t = blockIdx.y % rounds * kTargets;
@@ -231,43 +311,30 @@ __device__ inline void kernel_sums(const KernelGradientArguments& a) {
     for (int r = blockIdx.x * place.repeats + place.lane; r < rows; r += a.chunks * place.repeats) {
       const int b = r / g.out_height, h = r % g.out_height;
       const long long at = (s * g.batch + b) * image + place.c;
-      const T* x = static_cast<const T*>(a.x) + at;
-      const T* gate = a.gate ? static_cast<const T*>(a.gate) + at : nullptr;
       const T* y = static_cast<const T*>(a.y) + ((long long)(s * g.targets + t) * g.batch + b) * out_image +
                    h * g.out_width * g.channels + place.c;
-      for (int w = 0; w < g.out_width; ++w) {
-        A from[kTargets];
-#pragma unroll
-        for (int n = 0; n < kTargets; ++n)
-          from[n] = n < targets ? widened(y[n * g.batch * out_image + w * g.channels]) : A(0);
-#pragma unroll
-        for (int i = 0; i < kSize; ++i) {
-          const int row = h * g.stride + i * g.dilation - g.pad;
-          if (row < 0 || row >= g.height) continue;
-#pragma unroll
-          for (int j = 0; j < kSize; ++j) {
-            const int column = w * g.stride + j * g.dilation - g.pad;
-            if (column < 0 || column >= g.width) continue;
-            const int pixel = (row * g.width + column) * g.channels;
-            A value = widened(x[pixel]);
-            if (gate && widened(gate[pixel]) <= A(0)) value = A(0);
-#pragma unroll
-            for (int n = 0; n < kTargets; ++n) sums[n][i][j] += value * from[n];
-          }
-        }
-      }
+      add_row<kSize, kStride, kDilation, kTargets>(static_cast<const T*>(a.x) + at,
+                                                   a.gate ? static_cast<const T*>(a.gate) + at : nullptr, y,
+                                                   g.batch * out_image, targets, g, h, sums);
     }
+  // The sums of a row of taps over the lanes: a thread for each tap and channel.
   A* partials = static_cast<A*>(a.partials) + (long long)blockIdx.x * g.sources * g.targets * kSize * kSize * g.channels;
 #pragma unroll
   for (int n = 0; n < kTargets; ++n)
 #pragma unroll
-    for (int i = 0; i < kSize; ++i)
+    for (int i = 0; i < kSize; ++i) {
+      __syncthreads();
 #pragma unroll
-      for (int j = 0; j < kSize; ++j) {
-        const A sum = sum_of_lanes(sums[n][i][j], place, shared);
-        if (place.used && place.lane == 0 && n < targets)
-          partials[(((s * g.targets + t + n) * kSize + i) * kSize + j) * g.channels + place.c] = sum;
+      for (int j = 0; j < kSize; ++j) shared[j][threadIdx.x] = sums[n][i][j];
+      __syncthreads();
+      for (int number = threadIdx.x; number < kSize * place.lanes; number += kThreads) {
+        const int j = number / place.lanes, lane = number % place.lanes, c = blockIdx.z * place.lanes + lane;
+        A sum = 0;
+        for (int m = 0; m < place.repeats; ++m) sum += shared[j][m * place.lanes + lane];
+        if (c < g.channels && n < targets)
+          partials[(((s * g.targets + t + n) * kSize + i) * kSize + j) * g.channels + c] = sum;
       }
+    }
 }
 
 // One tap a block, for kernels of any size.
@@ -321,8 +388,17 @@ JDARTS_KERNEL(forward_pixel_4, jdarts_cuda::ConvolutionArguments) { jdarts_cuda:
 JDARTS_KERNEL(forward_pixel_1, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::forward_pixel<1>(a); }
 JDARTS_KERNEL(back_pixel_4, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_pixel<4>(a); }
 JDARTS_KERNEL(back_pixel_1, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_pixel<1>(a); }
-JDARTS_KERNEL(kernel_sums_3_1, jdarts_cuda::KernelGradientArguments) { jdarts_cuda::kernel_sums<3, 1>(a); }
-JDARTS_KERNEL(kernel_sums_3_2, jdarts_cuda::KernelGradientArguments) { jdarts_cuda::kernel_sums<3, 2>(a); }
-JDARTS_KERNEL(kernel_sums_5_1, jdarts_cuda::KernelGradientArguments) { jdarts_cuda::kernel_sums<5, 1>(a); }
-JDARTS_KERNEL(kernel_sums_5_2, jdarts_cuda::KernelGradientArguments) { jdarts_cuda::kernel_sums<5, 2>(a); }
+#define JDARTS_KERNEL_SUMS(size, stride, dilation, targets)                                                  \
+  JDARTS_KERNEL(kernel_sums_##size##_##stride##_##dilation, jdarts_cuda::KernelGradientArguments) {          \
+    jdarts_cuda::kernel_sums<size, stride, dilation, targets>(a);                                             \
+  }
+JDARTS_KERNEL_SUMS(3, 1, 1, 2)
+JDARTS_KERNEL_SUMS(3, 1, 2, 2)
+JDARTS_KERNEL_SUMS(3, 2, 1, 2)
+JDARTS_KERNEL_SUMS(3, 2, 2, 2)
+// All registers hold the sums of one target.
+JDARTS_KERNEL_SUMS(5, 1, 1, 1)
+JDARTS_KERNEL_SUMS(5, 1, 2, 1)
+JDARTS_KERNEL_SUMS(5, 2, 1, 1)
+JDARTS_KERNEL_SUMS(5, 2, 2, 1)
 JDARTS_KERNEL(tap_sums, jdarts_cuda::KernelGradientArguments) { jdarts_cuda::tap_sums(a); }
