@@ -54,6 +54,9 @@ struct Grid {
 
 unsigned blocks_for(int64_t threads) { return (threads + kBlock - 1) / kBlock; }
 
+// A block for every 32 sums of partial sums.
+unsigned blocks_of_shares(int64_t sums) { return (sums + 31) / 32; }
+
 // Blocks that have all channels side by side.
 unsigned blocks_of_channels(int64_t channels) { return (channels + kBlock - 1) / kBlock; }
 
@@ -163,7 +166,7 @@ void depthwise_input_gradient(Call& call) {
 // Sums the chunks of the partial sums, which are a result of the call.
 void add_up(Call& call, void* partials, void* out, int chunks, int64_t length, bool narrow) {
   const SumArguments a{partials, out, chunks, int(length), narrow};
-  JDARTS_LAUNCH(call, sum_partials, (Grid{blocks_for(length), 1, 1}), a, false);
+  JDARTS_LAUNCH(call, sum_partials, (Grid{blocks_of_shares(length), 1, 1}), a, true);
 }
 
 // The second result holds partial sums.
@@ -249,7 +252,7 @@ void moments(Call& call) {
                            row_length(call.shape(1)) / channels};
   const auto grid = [&](int v) { return Grid{unsigned(chunks), unsigned(rows), blocks_of_channels(channels / v)}; };
   JDARTS_LAUNCH_BY_CHANNELS(call, moments, channels, grid, a, true);
-  JDARTS_LAUNCH(call, join_moments, (Grid{blocks_for(int64_t(rows) * channels), 1, 1}), a, false);
+  JDARTS_LAUNCH(call, join_moments, (Grid{blocks_of_shares(int64_t(rows) * channels), 1, 1}), a, true);
 }
 
 PoolArguments pool(const Call& call, Shape x, Shape y) {

@@ -27,7 +27,7 @@ __device__ inline void read_taps(const T* kernel, int step, int step_of_targets,
 
 // sums[r][t] += Σ over the taps of one column of the pixels below them. `rows` images rows begin at `first`.
 template <int kSize, int kStride, int kDilation, int kTargets>
-__device__ inline void add_column(const T* column, int row_step, int first, int height, const T* gate,
+__device__ inline void add_column(const T* x, const Gate& gate, int column, int row_step, int first, int height,
                                   const A (&taps)[kTargets][kSize][4], A (&sums)[kRows][kTargets][4]) {
   constexpr int kRead = (kRows - 1) * kStride + (kSize - 1) * kDilation + 1;
 #pragma unroll
@@ -39,9 +39,9 @@ __device__ inline void add_column(const T* column, int row_step, int first, int 
       for (int i = 0; i < kSize; ++i) used |= r * kStride + i * kDilation == n;
     const int row = first + n;
     if (!used || row < 0 || row >= height) continue;
-    A x[4];
-    read<4>(column + row * row_step, x);
-    if (gate) close<4>(gate + row * row_step, x);
+    A values[4];
+    read<4>(x + column + row * row_step, values);
+    gate.close<4>(column + row * row_step, values);
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
 #pragma unroll
@@ -50,7 +50,7 @@ __device__ inline void add_column(const T* column, int row_step, int first, int 
 #pragma unroll
           for (int t = 0; t < kTargets; ++t)
 #pragma unroll
-            for (int v = 0; v < 4; ++v) sums[r][t][v] += x[v] * taps[t][i][v];
+            for (int v = 0; v < 4; ++v) sums[r][t][v] += values[v] * taps[t][i][v];
   }
 }
 
@@ -69,7 +69,7 @@ __device__ inline void forward_strip(const ConvolutionArguments& a) {
   A sums[kRows][kTargets][4] = {};
   for (int term = 0; term < a.terms; ++term) {
     const T* x = static_cast<const T*>(a.maps[term]) + at;
-    const T* gate = a.gate ? static_cast<const T*>(a.gate) + at : nullptr;
+    const Gate gate(a.gate, a.maps[term], at);
     const T* k = static_cast<const T*>(a.kernels[term]) + (long long)(s * g.targets + t) * kernel + c;
 #pragma unroll 1  // registers for one column at a time
     for (int j = 0; j < kSize; ++j) {
@@ -77,8 +77,8 @@ __device__ inline void forward_strip(const ConvolutionArguments& a) {
       if (column < 0 || column >= g.width) continue;
       A taps[kTargets][kSize][4];
       read_taps<kSize, kTargets>(k + j * g.channels, kSize * g.channels, kernel, taps, targets);
-      add_column<kSize, kStride, kDilation, kTargets>(x + column * g.channels, row, h * kStride - g.pad, g.height,
-                                                      gate ? gate + column * g.channels : nullptr, taps, sums);
+      add_column<kSize, kStride, kDilation, kTargets>(x, gate, column * g.channels, row, h * kStride - g.pad, g.height,
+                                                      taps, sums);
     }
   }
   T* y = static_cast<T*>(a.result);
@@ -114,7 +114,8 @@ __device__ inline void back_strip(const ConvolutionArguments& a) {
         if (column < 0 || column >= g.width) continue;
         A taps[1][kSize][4];
         read_taps<kSize, 1>(k + (kSize * kSize - 1 - j) * g.channels, -kSize * g.channels, 0, taps, 1);
-        add_column<kSize, 1, kDilation, 1>(y + column * g.channels, row, h - g.pad, g.height, nullptr, taps, sums);
+        add_column<kSize, 1, kDilation, 1>(y, Gate(nullptr, nullptr, 0), column * g.channels, row, h - g.pad, g.height,
+                                           taps, sums);
       }
     }
   const long long at = (long long)(s * g.batch + b) * image + w * g.channels + c;
@@ -122,7 +123,7 @@ __device__ inline void back_strip(const ConvolutionArguments& a) {
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
     if (h + r < g.height) {
-      if (a.gate) close<4>(static_cast<const T*>(a.gate) + at + (h + r) * row, sums[r][0]);
+      Gate(a.gate, nullptr, at).close<4>((h + r) * row, sums[r][0]);
       write<4>(sums[r][0], x + (h + r) * row);
     }
 }
@@ -148,7 +149,7 @@ __device__ inline void forward_pixel(const ConvolutionArguments& a) {
         const long long pixel = at + (row * g.width + column) * g.channels;
         A x[V], tap[V];
         read<V>(static_cast<const T*>(a.maps[term]) + pixel, x);
-        if (a.gate) close<V>(static_cast<const T*>(a.gate) + pixel, x);
+        Gate(a.gate, a.maps[term], pixel).close<V>(0, x);
         read<V>(k + (i * g.size + j) * g.channels, tap);
 #pragma unroll
         for (int v = 0; v < V; ++v) sum[v] += x[v] * tap[v];
@@ -187,7 +188,7 @@ __device__ inline void back_pixel(const ConvolutionArguments& a) {
       }
     }
   const long long at = (((long long)(s * g.batch + b) * g.height + h) * g.width + w) * g.channels + c;
-  if (a.gate) close<V>(static_cast<const T*>(a.gate) + at, sum);
+  Gate(a.gate, nullptr, at).close<V>(0, sum);
   write<V>(sum, static_cast<T*>(a.result) + at);
 }
 
@@ -231,7 +232,7 @@ struct RowsBelow {
 
 // One channel of the pixels in one column of those rows.
 template <int kSize>
-__device__ inline void read_column(const T* x, const T* gate, const Geometry& g, const RowsBelow<kSize>& rows, int column,
+__device__ inline void read_column(const T* x, const Gate& gate, const Geometry& g, const RowsBelow<kSize>& rows, int column,
                                    A (&values)[kSize]) {
   const bool some = column >= 0 && column < g.width;
 #pragma unroll
@@ -239,15 +240,15 @@ __device__ inline void read_column(const T* x, const T* gate, const Geometry& g,
     values[i] = A(0);
     if (!some || !rows.inside[i]) continue;
     const int pixel = rows.begin[i] + column * g.channels;
-    values[i] = widened(x[pixel]);
-    if (gate && widened(gate[pixel]) <= A(0)) values[i] = A(0);
+    read<1>(x + pixel, values + i);
+    gate.close<1>(pixel, values + i);
   }
 }
 
 // sums[n][i][j] += Σ over a row of y of y times the x below it. At stride 1 the columns of x stay in registers while taps pass
 // over them; with a dilation of 2, the even ones first.
 template <int kSize, int kStride, int kDilation, int kTargets>
-__device__ inline void add_row(const T* x, const T* gate, const T* y, long long target, int targets, const Geometry& g, int h,
+__device__ inline void add_row(const T* x, const Gate& gate, const T* y, long long target, int targets, const Geometry& g, int h,
                                A (&sums)[kTargets][kSize][kSize]) {
   const RowsBelow<kSize> rows(g, h);
   const auto add = [&](int j, const A(&column)[kSize], const A(&from)[kTargets]) {
@@ -268,17 +269,21 @@ __device__ inline void add_row(const T* x, const T* gate, const T* y, long long 
 #pragma unroll
       for (int j = 0; j + 1 < kSize; ++j)
         read_column<kSize>(x, gate, g, rows, start + kDilation * (j - kHalf), columns[j]);
-      for (int first = 0; first < count; first += kSize)
+      const auto step = [&](int first, int u) {
+        const int m = first + u;
+        read_column<kSize>(x, gate, g, rows, start + kDilation * (m + kHalf), columns[(u + kSize - 1) % kSize]);
+        A from[kTargets];
+        read_targets(start + kDilation * m, from);
 #pragma unroll
-        for (int u = 0; u < kSize; ++u) {
-          const int m = first + u, w = start + kDilation * m;
-          if (m >= count) break;
-          read_column<kSize>(x, gate, g, rows, start + kDilation * (m + kHalf), columns[(u + kSize - 1) % kSize]);
-          A from[kTargets];
-          read_targets(w, from);
+        for (int j = 0; j < kSize; ++j) add(j, columns[(u + j) % kSize], from);
+      };
+      int first = 0;
+      for (; first + kSize <= count; first += kSize)
 #pragma unroll
-          for (int j = 0; j < kSize; ++j) add(j, columns[(u + j) % kSize], from);
-        }
+        for (int u = 0; u < kSize; ++u) step(first, u);
+#pragma unroll
+      for (int u = 0; u + 1 < kSize; ++u)
+        if (first + u < count) step(first, u);
     }
   } else {
     for (int w = 0; w < g.out_width; ++w) {
@@ -314,7 +319,7 @@ __device__ inline void kernel_sums(const KernelGradientArguments& a) {
       const T* y = static_cast<const T*>(a.y) + ((long long)(s * g.targets + t) * g.batch + b) * out_image +
                    h * g.out_width * g.channels + place.c;
       add_row<kSize, kStride, kDilation, kTargets>(static_cast<const T*>(a.x) + at,
-                                                   a.gate ? static_cast<const T*>(a.gate) + at : nullptr, y,
+                                                   Gate(a.gate, a.x, at), y,
                                                    g.batch * out_image, targets, g, h, sums);
     }
   // The sums of a row of taps over the lanes: a thread for each tap and channel.
@@ -354,7 +359,7 @@ __device__ inline void tap_sums(const KernelGradientArguments& a) {
       if (row < 0 || row >= g.height || column < 0 || column >= g.width) continue;
       const long long at = (((long long)(s * g.batch + b) * g.height + row) * g.width + column) * g.channels + place.c;
       A value = widened(static_cast<const T*>(a.x)[at]);
-      if (a.gate && widened(static_cast<const T*>(a.gate)[at]) <= A(0)) value = A(0);
+      Gate(a.gate, a.x, at).close<1>(0, &value);
       sum += value * widened(static_cast<const T*>(a.y)[((long long)(s * g.targets + t) * pixels + p) * g.channels + place.c]);
     }
   sum = sum_of_lanes(sum, place, shared);

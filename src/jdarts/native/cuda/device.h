@@ -73,15 +73,30 @@ __device__ inline void write(const A* from, N* to) {
   *reinterpret_cast<Several<N, V>*>(to) = stored;
 }
 
-// Values count as 0 where the gate is 0 or below; a NaN is open.
-template <int V>
-__device__ inline void close(const T* gate, A* values) {
-  A g[V];
-  read<V>(gate, g);
+// A gate of the shape of a map x, or none: x counts as 0 where the gate is 0 or below; a NaN is open. A map that is its own gate
+// is read once.
+struct Gate {
+  const T* data;
+  bool own;
+  __device__ Gate(const void* gate, const void* map, long long at)
+      : data(gate && gate != map ? static_cast<const T*>(gate) + at : nullptr), own(gate && gate == map) {}
+
+  // Closes V values of x, read `at` values after the gate's first.
+  template <int V>
+  __device__ void close(int at, A* values) const {
+    if (own) {
 #pragma unroll
-  for (int v = 0; v < V; ++v)
-    if (g[v] <= A(0)) values[v] = A(0);
-}
+      for (int v = 0; v < V; ++v)
+        if (values[v] <= A(0)) values[v] = A(0);
+    } else if (data) {
+      A gate[V];
+      read<V>(data + at, gate);
+#pragma unroll
+      for (int v = 0; v < V; ++v)
+        if (gate[v] <= A(0)) values[v] = A(0);
+    }
+  }
+};
 
 // The number of this thread among all of its row of blocks.
 __device__ inline unsigned thread_number() { return blockIdx.x * blockDim.x + threadIdx.x; }

@@ -112,34 +112,59 @@ __device__ inline void moments(const MomentsArguments& a) {
   }
 }
 
-// Joins the chunks' moments in their order (Chan, Golub and LeVeque).
+// A block adds up the chunks of 32 numbers: eight threads a number, each every eighth chunk.
+struct Share {
+  int n, lane;
+  __device__ Share() : n(blockIdx.x * 32 + threadIdx.x % 32), lane(threadIdx.x / 32) {}
+};
+constexpr int kShares = kThreads / 32;
+
+// The sum over the shares of a number, for each of its threads.
+__device__ inline double sum_of_shares(double value, double* shared) {
+  shared[threadIdx.x] = value;
+  __syncthreads();
+  double sum = 0;
+  for (int n = 0; n < kShares; ++n) sum += shared[threadIdx.x % 32 + 32 * n];
+  __syncthreads();
+  return sum;
+}
+
+// Mean and variance from those of the chunks.
 __device__ inline void joined_moments(const MomentsArguments& a) {
-  const int n = thread_number(), length = a.rows * a.channels;
-  if (n >= length) return;
-  double count = 0, mean = 0, squares = 0;
-  for (int k = 0; k < a.chunks; ++k) {
-    const A* partial = static_cast<const A*>(a.partials) + 2 * ((long long)k * length + n);
-    const double own = double(a.pixels * (k + 1) / a.chunks - a.pixels * k / a.chunks);
-    if (own == 0) continue;
-    const double all = count + own, apart = double(partial[0]) - mean;
-    squares += double(partial[1]) + apart * apart * (count * own / all);
-    mean += apart * (own / all);
-    count = all;
-  }
-  if (squares < 0) squares = 0;
-  static_cast<A*>(a.mean)[n] = A(mean / (count > 0));
-  static_cast<A*>(a.variance)[n] = A(squares / count);
+  __shared__ double shared[kThreads];
+  const Share share;
+  const int length = a.rows * a.channels;
+  const A* partials = static_cast<const A*>(a.partials);
+  const auto own = [&](int k) { return double(a.pixels * (k + 1) / a.chunks - a.pixels * k / a.chunks); };
+  double sum = 0, squares = 0;
+  if (share.n < length)
+    for (int k = share.lane; k < a.chunks; k += kShares) sum += own(k) * double(partials[2 * ((long long)k * length + share.n)]);
+  const double mean = sum_of_shares(sum, shared) / double(a.pixels);
+  if (share.n < length)
+    for (int k = share.lane; k < a.chunks; k += kShares) {
+      const A* partial = partials + 2 * ((long long)k * length + share.n);
+      const double apart = double(partial[0]) - mean;
+      squares += double(partial[1]) + own(k) * apart * apart;
+    }
+  squares = sum_of_shares(squares, shared);
+  if (share.n >= length || share.lane) return;
+  static_cast<A*>(a.mean)[share.n] = A(mean);
+  static_cast<A*>(a.variance)[share.n] = A((squares < 0 ? 0 : squares) / double(a.pixels));
 }
 
 __device__ inline void summed(const SumArguments& a) {
-  const int n = thread_number();
-  if (n >= a.length) return;
+  __shared__ double shared[kThreads];
+  const Share share;
   double sum = 0;
-  for (int k = 0; k < a.chunks; ++k) sum += double(static_cast<const A*>(a.partials)[(long long)k * a.length + n]);
+  if (share.n < a.length)
+    for (int k = share.lane; k < a.chunks; k += kShares)
+      sum += double(static_cast<const A*>(a.partials)[(long long)k * a.length + share.n]);
+  sum = sum_of_shares(sum, shared);
+  if (share.n >= a.length || share.lane) return;
   if (a.narrow)
-    static_cast<T*>(a.out)[n] = Narrowed<T>::of(A(sum));
+    static_cast<T*>(a.out)[share.n] = Narrowed<T>::of(A(sum));
   else
-    static_cast<A*>(a.out)[n] = A(sum);
+    static_cast<A*>(a.out)[share.n] = A(sum);
 }
 
 }  // namespace
