@@ -86,13 +86,19 @@ def test_a_network_is_the_plain_one(monkeypatch, genotype, stem, channels, cells
         )
         return jnp.sum(jnp.sin(logits) * cotangent), (logits, statistics)
 
+    def evaluation(variables):
+        return network.apply(variables, images, train=False, drop_path=0.5)
+
+    def plain_evaluation(flat):
+        return plain_network.forward(flat, images, genotype=genotype, stem=stem, cells=cells, train=False)[0]
+
     gradient, (logits, changed) = jax.jit(jax.grad(ours, has_aux=True))(variables["params"])
-    expected, (plain_logits, statistics) = jax.grad(plain, has_aux=True)(flat)
+    expected, (plain_logits, statistics) = jax.jit(jax.grad(plain, has_aux=True))(flat)
     close(logits, plain_logits)
     close(changed, import_weights(network, flat | statistics)["batch_stats"])
     close(gradient, import_weights(network, expected)["params"])
-    evaluated, auxiliary = network.apply(variables, images, train=False, drop_path=0.5)
-    close(evaluated, plain_network.forward(flat, images, genotype=genotype, stem=stem, cells=cells, train=False)[0])
+    evaluated, auxiliary = jax.jit(evaluation)(variables)
+    close(evaluated, jax.jit(plain_evaluation)(flat))
     assert auxiliary is None
 
 
