@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from jdarts import native
+from jdarts.native import gpu
 from jdarts.xla.compilation_cache import check_kept_programs
 
 jax.config.update("jax_enable_x64", True)
@@ -59,25 +60,39 @@ def programs_written_to(folder):
             jax.config.update(name, value)
 
 
-@pytest.fixture(params=["native", "XLA"])
-def path(request, monkeypatch, tmp_path):
-    """Both ways to compute: by the native library, and in operations of XLA.
+@contextlib.contextmanager
+def computing_by(way, monkeypatch, folder):
+    """One way to compute: by the native library, by the functions for GPUs, or in operations of XLA.
 
     JAX lowers a function once and keeps the program, whatever the environment says later. So each case begins without
-    programs, and ends with a look at those that it compiled: some hold native calls on one path, none does on the other.
+    programs, and ends with a look at those that it compiled: some hold such calls, none does on the path of XLA.
     """
-    if request.param == "XLA":
+    if way == "XLA":
         monkeypatch.setenv("JDARTS_NATIVE", "0")
     else:
         monkeypatch.delenv("JDARTS_NATIVE", raising=False)
         if native.lowering("pointwise", np.dtype(np.float32)) is None:
             pytest.skip("no native library can be built here")
-    folder = tmp_path / "programs"
     jax.clear_caches()
-    with programs_written_to(folder):
-        yield request.param
+    with programs_written_to(folder), gpu.emulated() if way == "GPU" else contextlib.nullcontext():
+        yield way
     jax.clear_caches()
     programs = [program.read_text() for program in folder.glob("*.mlir")]
     assert programs, "the case has compiled nothing"
-    native_ones = ["@jdarts_" in program for program in programs]
-    assert any(native_ones) if request.param == "native" else not any(native_ones)
+    mark = "@jdarts_emulated_" if way == "GPU" else "@jdarts_"
+    calls = [mark in program for program in programs]
+    assert any(calls) if way != "XLA" else not any(calls)
+
+
+@pytest.fixture(params=["native", "XLA"])
+def path(request, monkeypatch, tmp_path):
+    """Both ways to compute on a CPU."""
+    with computing_by(request.param, monkeypatch, tmp_path / "programs") as way:
+        yield way
+
+
+@pytest.fixture(params=["native", "XLA", "GPU"])
+def image_path(request, monkeypatch, tmp_path):
+    """Those, and the functions for GPUs, whose threads run in turn."""
+    with computing_by(request.param, monkeypatch, tmp_path / "programs") as way:
+        yield way

@@ -41,7 +41,7 @@ def plain_products(xs, ys):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
-def test_values_are_those_of_plain_loops(path, dtype, tolerance):
+def test_values_are_those_of_plain_loops(image_path, dtype, tolerance):
     weights, xs, ys = operands(dtype=dtype)
     found = combine(weights, xs, routes=ROUTES, sizes=SIZES)
     for out, expected in zip(found, plain_combine(*jax.tree.map(np.asarray, (weights, xs)))):
@@ -55,7 +55,7 @@ def test_values_are_those_of_plain_loops(path, dtype, tolerance):
     np.testing.assert_allclose(variance, rows.var((1, 2, 3)), rtol=10 * tolerance)
 
 
-def test_derivatives_of_both_modes_to_second_order(path):
+def test_derivatives_of_both_modes_to_second_order(image_path):
     weights, xs, ys = operands()
     check_grads(functools.partial(combine, routes=ROUTES, sizes=SIZES), (weights, xs), order=2, rtol=1e-6)
     check_grads(functools.partial(products, routes=ROUTES), (xs, ys), order=2, rtol=1e-6)
@@ -161,7 +161,7 @@ def test_normalised_sum_is_the_sum_of_normalised_rows():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), outs, expected)
 
 
-def test_its_derivatives_are_those_of_the_plain_form(path):
+def test_its_derivatives_are_those_of_the_plain_form(image_path):
     weights, stacks = normalised_operands()
     cotangents = arrays((1, 3, 2, 2, 3), (2, 3, 2, 2, 3), seed=3)
 
@@ -205,7 +205,7 @@ def test_only_some_stacks_may_change():
         check_grads(only, (stacks[index],), order=2, rtol=1e-5)
 
 
-def test_vmap_of_derivatives_is_a_loop(path):
+def test_vmap_of_derivatives_is_a_loop(image_path):
     weights, stacks = normalised_operands()
     many = jnp.stack([weights, 2 * weights, weights**2])
 

@@ -84,14 +84,14 @@ def assert_maxima(x, stride):
 
 @STRIDES
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_maxima_and_what_moves_along_them_are_those_of_plain_loops(path, stride, dtype):
+def test_maxima_and_what_moves_along_them_are_those_of_plain_loops(image_path, stride, dtype):
     for size in SIZES:
         for x in (images(*size, dtype), awkward(images(*size, dtype))):
             assert_maxima(x, stride)
 
 
 @STRIDES
-def test_images_of_any_width_and_height(path, stride):
+def test_images_of_any_width_and_height(image_path, stride):
     for size in ((1, 258, 1), (1, 1030, 1), (1030, 1, 1)):
         assert_maxima(images(*size, np.float32), stride)
 

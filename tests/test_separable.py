@@ -49,7 +49,7 @@ def assert_same(got, expected, tolerance=1e-11):
 
 @pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize(("stride", "dilation"), STRIDES_AND_DILATIONS)
-def test_equals_both_convolutions_to_second_order(path, stride, dilation, rectified):
+def test_equals_both_convolutions_to_second_order(image_path, stride, dilation, rectified):
     options = {"stride": stride, "dilation": dilation, "rectified": rectified}
     given, directions = operands(), operands(seed=1)
     given = (given[0].at[0, 0, 0].set(0), *given[1:])  # the kink of a ReLU
@@ -135,8 +135,8 @@ def test_vmap_equals_a_loop(axes):
     assert_same(got, jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one(*given) for given in each)))
 
 
-@pytest.mark.parametrize("path", ["XLA"], indirect=True)
-def test_xla_computes_nothing_twice(path):
+@pytest.mark.parametrize("image_path", ["XLA"], indirect=True)
+def test_xla_computes_nothing_twice(image_path):
     """Where there is no native function, what lies between the convolutions is there once: XLA merges the second time."""
     given = operands()
 
@@ -148,9 +148,13 @@ def test_xla_computes_nothing_twice(path):
 
 
 def test_other_backends_get_xla_operations():
-    text = jax.jit(separable_conv).trace(*operands()).lower(lowering_platforms=("cuda",)).as_text()
+    traced = jax.jit(separable_conv).trace(*operands())
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
     assert "stablehlo.convolution" in text and "stablehlo.dot_general" in text
     assert "jdarts" not in text
+    # The first convolution has a native function for GPUs, the second is a product of matrices.
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "@jdarts_gpu_depthwise_forward" in text and "stablehlo.dot_general" in text
 
 
 def test_no_images(path):
@@ -161,7 +165,7 @@ def test_no_images(path):
         np.testing.assert_array_equal(gradient, np.zeros(a.shape))
 
 
-def test_rectified_lets_what_is_no_number_pass(path):
+def test_rectified_lets_what_is_no_number_pass(image_path):
     x, kernels, matrices = operands()
     assert np.isnan(separable_conv(jnp.full_like(x, np.nan), kernels, matrices, rectified=True)).all()
 

@@ -34,7 +34,7 @@ def assert_same(found, expected, rtol=0.0, atol=0.0):
         np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol)
 
 
-def test_joined_leaves_are_their_numbers_in_order_and_come_apart_again(path):
+def test_joined_leaves_are_their_numbers_in_order_and_come_apart_again(image_path):
     for dtype in ("float32", "float64", "bfloat16"):
         arrays = leaves(7, dtype)
         vector = jax.jit(join_leaves)(arrays)
@@ -42,7 +42,7 @@ def test_joined_leaves_are_their_numbers_in_order_and_come_apart_again(path):
         assert_same(jax.jit(lambda vector, of=arrays: split_leaves(vector, [a.shape for a in of]))(vector), arrays)
 
 
-def test_joining_and_parting_are_each_others_transposes_in_every_mode_and_lane(path):
+def test_joining_and_parting_are_each_others_transposes_in_every_mode_and_lane(image_path):
     arrays, others = leaves(5), leaves(5, start=1)
     shapes = [array.shape for array in arrays]
     vector = join_leaves(others)
@@ -65,7 +65,7 @@ def test_joining_and_parting_are_each_others_transposes_in_every_mode_and_lane(p
     assert_same(apart, [jnp.stack([b, -b])[None] for b in others])
 
 
-def test_whole_trees_are_their_leaves_together(path):
+def test_whole_trees_are_their_leaves_together(image_path):
     for found in map(tree, COUNTS):
         squares = sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(found))
         np.testing.assert_allclose(trees.sum_of_squares(found), squares, rtol=1e-12)
@@ -75,7 +75,7 @@ def test_whole_trees_are_their_leaves_together(path):
         assert not trees.all_finite(found | {"first": (*found["first"][:-1], jnp.asarray([np.inf]))})
 
 
-def test_updates_move_every_leaf_and_keep_its_type(path):
+def test_updates_move_every_leaf_and_keep_its_type(image_path):
     for count, step in itertools.product(COUNTS, (1.0, -0.5)):
         start, updates = tree(count, "float32"), tree(count, "float32", start=1)
         found = jax.jit(trees.apply_updates)(start, updates, jnp.float32(step))
@@ -94,7 +94,7 @@ def test_leaves_of_several_types_keep_them():
     assert_same(trees.apply_updates(start, start), jax.tree.map(lambda leaf: 2 * leaf, start))
 
 
-def test_an_optimiser_of_one_vector_makes_the_same_updates(path):
+def test_an_optimiser_of_one_vector_makes_the_same_updates(image_path):
     chain = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9))
     for count in COUNTS:
         ours, weights = trees.as_vector(chain), tree(count)

@@ -18,8 +18,9 @@ _MOST_TERMS = 8
 _MOST_STACKS = 32
 _MOST_ROWS = 65535
 
-#: Enough blocks to fill the largest GPUs several times.
-_BLOCKS = 1200
+#: Blocks of a sum over pixels: enough to fill the largest GPUs, which hold four of them and more at a time in each of their 132
+#: processors. Blocks of kernel gradients, which need most registers, fit twice.
+_BLOCKS, _KERNEL_BLOCKS = 1200, 528
 
 Function = Callable[..., Any]
 
@@ -38,7 +39,8 @@ def gpu_rule(function: str, ctx: LoweringRuleContext, params: Mapping[str, Any])
     operands: Sequence[Any] = ctx.avals_in
     avals = [*operands, *ctx.avals_out]
     maps = [aval.dtype for aval in operands if jnp.issubdtype(aval.dtype, jnp.floating)][-1:]
-    if make is None or not maps or any(math.prod(aval.shape) == 0 for aval in avals):
+    empty = [math.prod(aval.shape) == 0 for aval in avals]
+    if make is None or not maps or (all(empty) if function in _OF_LEAVES else any(empty)):
         return None
     call = make(ctx.avals_in, ctx.avals_out, **params)
     name = register_function(function, maps[0]) if call is not None else None
@@ -81,20 +83,22 @@ def _kernel_gradient(
         blocks, repetitions = sources * targets * size * size, batch * height * width
     if blocks > _MOST_ROWS:
         return None
-    return _with_partials(outs, _chunks(blocks, repetitions, channels), (), stride=stride, dilation=dilation)
+    chunks = _chunks(blocks, repetitions, channels, most=_KERNEL_BLOCKS)
+    return _with_partials(outs, chunks, (), stride=stride, dilation=dilation)
 
 
-def _chunks(blocks: int, repetitions: int, channels: int) -> int:
+def _chunks(blocks: int, repetitions: int, channels: int, most: int = _BLOCKS) -> int:
     """Into how many chunks a sum over pixels or rows is cut: each is a block of every sum, and is added up in order.
 
     Args:
       blocks: the number of sums.
       repetitions: what a block's threads take in turn.
       channels: threads that lie side by side.
+      most: blocks in all.
     """
     side_by_side = min(channels, _THREADS)
     blocks *= -(-channels // side_by_side)
-    return max(1, min(repetitions // (_THREADS // side_by_side), -(-_BLOCKS // blocks)))
+    return max(1, min(repetitions // (_THREADS // side_by_side), most // blocks))
 
 
 def _with_partials(
@@ -191,5 +195,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Function | None]] = MappingProxyType(
         "part": _leaves,
     }
 )
+#: Functions whose arrays may be empty.
+_OF_LEAVES = frozenset({"join", "part"})
 #: Functions of primitives with a list of results, which may have one element.
 _LISTS = frozenset({"combine", "moments", "max_pool", "part"})
