@@ -192,3 +192,24 @@ def test_bytes_that_are_no_text(option, value, command, monkeypatch, tmp_path):
     code, _, err = command("--dataset", "digits", option, value)
     assert code == 2 and option.encode(errors="backslashreplace").decode() in err
     assert os.listdir() == []
+
+
+def test_programs_are_traced_with_the_precision_of_the_settings(tmp_path, monkeypatch):
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def traced(self):
+        seen.append(getattr(jax.config, "jax_default_matmul_precision"))  # noqa: B009
+        raise Stop
+
+    monkeypatch.setattr(Loop, "run", traced)
+    for name in ("default", "high", "highest"):
+        with pytest.raises(Stop):
+            search(small_search.config(tmp_path / name, matmul_precision=name), stream=io.StringIO())
+    with pytest.raises(Stop):
+        search_seeds(
+            small_search.config(tmp_path / "seeds", seeds="0,1", matmul_precision="high"), stream=io.StringIO()
+        )
+    assert seen == [None, "high", "highest", "high"]

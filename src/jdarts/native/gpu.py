@@ -33,6 +33,7 @@ MAPS: Mapping[Any, str] = {
 _EMULATED = "-DJDARTS_EMULATED"
 _emulated: contextvars.ContextVar[bool] = contextvars.ContextVar("emulated", default=False)
 _lock = threading.Lock()
+_building = threading.Lock()
 _registered: set[str] = set()
 
 
@@ -82,8 +83,21 @@ def _capsule(library: ctypes.CDLL, function: str) -> Any:
     return jax.ffi.pycapsule(getattr(library, f"jdarts_{function}"))
 
 
-@functools.cache
+def begin_building(*dtypes: np.dtype) -> None:
+    """Starts building libraries in the background, one for each type of maps, and compiling their device functions."""
+    for dtype in dtypes:
+        if dtype in MAPS:
+            threading.Thread(target=_library, args=(dtype, False), daemon=True, name=f"building for {dtype}").start()
+
+
 def _library(dtype: np.dtype, emulated: bool) -> ctypes.CDLL | None:
+    """The library; None if it cannot be built. Waits for one that is being built."""
+    with _building:
+        return _built(dtype, emulated)
+
+
+@functools.cache
+def _built(dtype: np.dtype, emulated: bool) -> ctypes.CDLL | None:
     number = MAPS[dtype]
     options = (_EMULATED, "-Wno-unknown-pragmas") if emulated else ()
     try:

@@ -17,7 +17,6 @@ import jax
 import numpy as np
 
 from jdarts.native.build import BuildError, Library, load_library
-from jdarts.xla.platform import target_platform
 
 _log = logging.getLogger(__name__)
 
@@ -36,30 +35,16 @@ _loading: dict[Library, Future[ctypes.CDLL | None]] = {}
 _registered: set[str] = set()
 
 
-def build_for_images(precision: Any) -> None:
-    """Starts building, in the background, the libraries that programs of networks for images need on a CPU.
-
-    Args:
-      precision: the type of feature maps; that of weights is float32.
-    """
-    _build_early((IMAGES, np.dtype(precision)), (LEAVES, np.dtype(np.float32)))
-
-
-def build_for_text() -> None:
-    """Starts building, in the background, the libraries that programs of networks for text need on a CPU."""
-    _build_early((RECURRENT, np.dtype(np.float32)), (LEAVES, np.dtype(np.float32)))
-
-
 def is_disabled() -> bool:
     """Whether the environment asks for XLA's own operations."""
     return os.environ.get("JDARTS_NATIVE") == "0"
 
 
-def _build_early(*libraries: tuple[str, np.dtype]) -> None:
-    if target_platform() == "cpu" and not is_disabled():
-        for name, dtype in libraries:
-            if dtype in NUMBERS:
-                _loaded(name, dtype)
+def begin_building(name: str, dtype: Any) -> None:
+    """Starts building a library in the background, if there is one for the type of numbers."""
+    dtype = np.dtype(dtype)
+    if dtype in NUMBERS:
+        _loaded(name, dtype)
 
 
 def register_function(function: str, name: str, dtype: np.dtype) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import optax
 import tyro
@@ -13,6 +13,9 @@ from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, SEED, 
 from jdarts.runs.devices import BatchStatistics, Parallel, check_wrapper
 from jdarts.runs.processes import check_launch
 from jdarts.runs.settings import WITHOUT_EFFECT, Folder, Settings, Whole
+
+#: Of float32 products and convolutions, in JAX's words.
+MatmulPrecision = Literal["default", "high", "highest"]
 
 _Optional = tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")
 
@@ -54,16 +57,20 @@ class Loop(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class Parallelism(Settings):
-    """How the devices of a process share its steps.
+    """How the devices of a process compute and share its steps.
 
     Attributes:
       devices: number of devices that share each batch. The result does not depend on it, up to rounding, unless
         batch_statistics is per_device.
       parallel: how several devices share a step: pmap (jax.pmap) or shard (shard_map on a mesh). jit is for one device.
+      matmul_precision: precision of float32 products and convolutions. default: the fastest of the device, which is TF32 (10
+        bits of mantissa) on GPUs and bfloat16 on TPUs; high: three times as many of those; highest: float32. CPUs always
+        compute in float32.
     """
 
     devices: Annotated[int, Bounds(1, 65_536), WITHOUT_EFFECT] = 1
     parallel: Annotated[Parallel, WITHOUT_EFFECT] = "shard"
+    matmul_precision: MatmulPrecision = "default"
 
     def check(self) -> None:
         """As the base class; also refuses several devices with jit."""

@@ -38,6 +38,7 @@ BEFORE = {
     "color_jitter": [0.0, 0.0, 0.0, 0.0],
     "evaluation_statistics": "running",
     "image_size": None,
+    "matmul_precision": "default",
     "method": "darts",
     "microbatches": 1,
     "momentum": 0.0,

@@ -1,8 +1,11 @@
 """The start of a run: from the beginning, from its newest checkpoint, or not at all if it has finished."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
+
+import jax
 
 from jdarts.errors import InputError
 from jdarts.runs import processes
@@ -11,6 +14,7 @@ from jdarts.runs.folder import Fingerprint, RunFolder
 from jdarts.runs.interruption import Interruption
 from jdarts.runs.loop import Loop
 from jdarts.runs.memory import available_memory, check_state_fits, out_of_memory_as_input_error
+from jdarts.runs.options import MatmulPrecision, Parallelism
 from jdarts.runs.programs import CompiledPrograms
 from jdarts.runs.store import Part, Store
 from jdarts.runs.summaries import Summary
@@ -23,6 +27,9 @@ class Setting(Protocol):
 
     @property
     def folder(self) -> Path: ...  # noqa: D102
+
+    @property
+    def parallelism(self) -> Parallelism: ...  # noqa: D102
 
     def check(self) -> None: ...  # noqa: D102
 
@@ -70,7 +77,7 @@ def run(
             ended = f"{folder.path} has finished; another --run-dir or --seed starts another {noun}"
             show([ended, *summary.lines(), *remarks], stream)
         else:
-            (summary,) = begin(task, [Part(folder, settings, title)], stream, programs)
+            (summary,) = begin(task, [Part(folder, settings, title)], config.parallelism, stream, programs)
             show(summary.lines(), stream)
         return summary.result
 
@@ -78,6 +85,7 @@ def run(
 def begin(
     task: Callable[[], Task[Any]],
     parts: Sequence[Part],
+    parallelism: Parallelism,
     stream: TextIO | None,
     programs: CompiledPrograms | None,
 ) -> tuple[Summary[Any], ...]:
@@ -86,6 +94,7 @@ def begin(
     Args:
       task: as for `run`; for several runs, their `batched` task.
       parts: the runs.
+      parallelism: how the devices compute.
       stream: as for `run`.
       programs: as for `run`.
 
@@ -96,7 +105,11 @@ def begin(
       InputError: as for `run`.
       Interrupted: as for `run`.
     """
-    with Interruption() as interruption, out_of_memory_as_input_error():
+    with (
+        Interruption() as interruption,
+        out_of_memory_as_input_error(),
+        _matmul_precision(parallelism.matmul_precision),
+    ):
         with interruption.interruptible(), without_garbage_collection():
             prepared = task()
             check_size(prepared)
@@ -105,6 +118,11 @@ def begin(
         context = Context(store, interruption, programs or CompiledPrograms(), stream)
         with store.lock(prepared.fingerprint), out_of_memory_as_input_error():
             return Loop(prepared, context).run()
+
+
+def _matmul_precision(precision: MatmulPrecision) -> contextlib.AbstractContextManager[None]:
+    """Traces programs with a precision; with the default, in the precision that the user has set in JAX."""
+    return contextlib.nullcontext() if precision == "default" else jax.default_matmul_precision(precision)
 
 
 def check_size(task: Task[Any]) -> None:

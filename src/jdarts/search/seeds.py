@@ -67,7 +67,9 @@ def _search_seeds(
     left = [(each, folder) for each, folder in searches if folder.path not in summaries]
     if left:
         parts = [Part(folder, each.to_json(), title(each), f"seed {each.run.seed}") for each, folder in left]
-        for ended in begin(lambda: _task([each for each, _ in left], config, images()), parts, stream, programs):
+        for ended in begin(
+            lambda: _task([each for each, _ in left], config, images()), parts, config.parallelism, stream, programs
+        ):
             summaries[ended.result.folder] = ended
     combined = SeedsSummary(tuple(summaries[folder.path] for _, folder in searches))
     show(combined.lines(), stream)
