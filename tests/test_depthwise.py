@@ -10,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from jdarts.errors import InputError
-from jdarts.ops.depthwise import depthwise_conv, lax_path
+from jdarts.ops.depthwise import depthwise_conv
 
 STRIDES_AND_DILATIONS = list(itertools.product((1, 2), (1, 2)))
 
@@ -204,25 +204,18 @@ def test_vmapped_gradients_with_one_operand_shared(batched):
         np.testing.assert_allclose(a, np.stack(b), atol=1e-12)
 
 
-@pytest.mark.parametrize(("stride", "dilation"), STRIDES_AND_DILATIONS)
-def test_both_forms_of_the_kernel_gradient_agree(stride, dilation):
-    x, y = normal(2, 2, 5, 6, 3), normal(2, 2, 2, -(-5 // stride), -(-6 // stride), 3)
-    arguments = {"stride": stride, "dilation": dilation, "size": 3}
-    np.testing.assert_allclose(
-        jax.jit(partial(lax_path.kernel_gradient, **arguments))(x, y),
-        jax.jit(partial(lax_path.kernel_gradient_on_cpu, **arguments))(x, y),
-        atol=1e-12,
-    )
+def test_without_native_functions_accelerators_get_no_grouped_convolution(monkeypatch):
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    jax.clear_caches()
 
-
-def test_other_backends_get_xla_convolutions():
     def gradients(x, kernels):
         return jax.grad(lambda *o: jnp.sum(depthwise_conv(*o) ** 2), (0, 1))(x, kernels)
 
     arguments = normal(1, 2, 4, 4, 3), normal(1, 1, 3, 3, 3)
-    text = jax.jit(gradients).trace(*arguments).lower(lowering_platforms=("tpu",)).as_text()
-    assert text.count("stablehlo.convolution") == 3
-    assert "jdarts" not in text
+    for platform in ("cuda", "tpu"):
+        text = jax.jit(gradients).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+        assert "stablehlo.convolution" not in text
+        assert "jdarts" not in text
 
 
 DEVICES = """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jdarts import native
-from jdarts.ops import mixing
+from jdarts.ops import mixing_forms
 from jdarts.ops.mixing import ONES, combine, moments, products
 
 ROWS = (2, 5, 1)
@@ -67,9 +67,9 @@ def test_sums_and_products_are_those_of_numpy_and_jnp(channels, dtype, tolerance
             expected_sums[q][j] += weights[r] * x
             expected_dots[r] = (x * ys[q][j]).reshape(-1, channels).sum(0)
         pairs = [*zip(sums, expected_sums), (dots, expected_dots)]
-        in_jnp = mixing._combine_in_jnp(jnp.asarray(weights), *on_device(xs), tables=1, routes=routes, sizes=SIZES)
+        in_jnp = mixing_forms.combine(jnp.asarray(weights), *on_device(xs), tables=1, routes=routes, sizes=SIZES)
         pairs += [*zip(sums, in_jnp)]
-        pairs += [(dots, mixing._products_in_jnp(*on_device(xs), *on_device(ys), num_x=len(xs), routes=routes))]
+        pairs += [(dots, mixing_forms.products(*on_device(xs), *on_device(ys), num_x=len(xs), routes=routes))]
         for found, expected in pairs:
             assert found.dtype == dtype
             np.testing.assert_allclose(found, expected, rtol=tolerance, atol=20 * tolerance)

@@ -14,6 +14,7 @@ from jdarts.nets.layers import check_image_size
 from jdarts.nets.supernet import Supernet
 from jdarts.relaxation import init_alphas, softmax_weights
 from jdarts.space import CELL_KINDS
+from jdarts.xla.platform import compiling_for
 
 SEPARABLE, DILATED, SKIP, MAX, AVG = "sep_conv_3x3", "dil_conv_5x5", "skip_connect", "max_pool_3x3", "avg_pool_3x3"
 
@@ -104,6 +105,31 @@ def test_parameters_have_the_shapes_of_the_plain_network(pair):
     fresh = jax.eval_shape(lambda: pair.model.init(jax.random.key(0), pair.images, pair.alphas, train=True))
     assert jax.tree.map(jnp.shape, fresh["params"]) == jax.tree.map(jnp.shape, pair.params)
     assert jax.tree.map(jnp.shape, fresh["batch_stats"]) == jax.tree.map(jnp.shape, pair.statistics)
+
+
+def test_operations_that_are_computed_at_once_are_those_computed_one_by_one(monkeypatch):
+    """Values, statistics and derivatives of both modes, at both strides."""
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    case = Pair(jdarts.uniform_space(nodes=2), 1)
+    direction = jax.tree.map(jnp.cos, (case.params, case.alphas))
+
+    def value(params, alphas):
+        logits, changed = case.stacked(params, alphas, train=True)
+        return jnp.sum(jnp.sin(logits) * case.cotangent), (logits, changed)
+
+    def derivatives(params, alphas):
+        gradient = jax.grad(value, argnums=(0, 1), has_aux=True)
+        return jax.jvp(gradient, (params, alphas), direction)
+
+    found = []
+    for platform in ("cpu", "tpu"):
+        jax.clear_caches()
+        with compiling_for(platform):
+            program = jax.jit(derivatives).trace(case.params, case.alphas)
+            assert ("joint_depthwise" in str(program.jaxpr)) == (platform == "tpu")
+            found.append(program.lower().compile()(case.params, case.alphas))
+    jax.clear_caches()
+    close(*found)
 
 
 def number_of_weights(space):

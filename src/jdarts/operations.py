@@ -26,6 +26,7 @@ from jdarts.ops.candidates import (
     factorized_reduce,
     separable,
 )
+from jdarts.ops.depthwise.kinds import Kind
 from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 from jdarts.ops.recurrent import sigmoid
 from jdarts.ops.reference_layouts import ACROSS, DEPTHWISE, DOWN, POINTWISE, ReferenceLayers
@@ -96,14 +97,14 @@ def _separable(size: int, stride: int) -> Implementation:
     def second(x: jax.Array, weights: Weights) -> jax.Array:
         return separable(x, weights["depthwise2"], weights["pointwise2"])
 
-    return Implementation(first, second, _convolution_weights(size, rounds=2))
+    return Implementation(first, second, _convolution_weights(size, rounds=2), kernel=Kind(size, 1))
 
 
 def _dilated(size: int, stride: int) -> Implementation:
     def first(states: jax.Array, weights: Weights) -> jax.Array:
         return separable(states, weights["depthwise1"], weights["pointwise1"], stride=stride, dilation=2)
 
-    return Implementation(first, weights=_convolution_weights(size, rounds=1))
+    return Implementation(first, weights=_convolution_weights(size, rounds=1), kernel=Kind(size, 2))
 
 
 def _factorized(size: int, stride: int) -> Implementation:

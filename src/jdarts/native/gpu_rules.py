@@ -58,6 +58,11 @@ def gpu_rule(function: str, ctx: LoweringRuleContext, params: Mapping[str, Any])
     return rule
 
 
+def has_gpu_function(function: str, dtype: Any) -> bool:
+    """Whether there is a native function for GPUs of maps of a type, and a library that holds it."""
+    return function in _FUNCTIONS and register_function(function, dtype) is not None
+
+
 def _results(avals: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
 

@@ -1,6 +1,6 @@
 """The lowering of primitives to native functions, where there is one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.native.gpu import is_emulated
-from jdarts.native.gpu_rules import gpu_rule
+from jdarts.native.gpu_rules import gpu_rule, has_gpu_function
 from jdarts.native.libraries import IMAGES, LEAVES, NUMBERS, RECURRENT, is_disabled, register_function, target
 from jdarts.xla.jax_compat import (
     LoweringRule,
     LoweringRuleContext,
     Primitive,
-    is_for_cpus_alone,
     is_for_export,
     is_for_gpus_alone,
     lower_fun,
+    platform_of,
     register_lowering,
 )
 from jdarts.xla.platform import target_platform
@@ -39,6 +39,8 @@ def lowering(function: str, dtype: Any) -> LoweringRule | None:
 
 def is_native_here(function: str, dtype: Any) -> bool:
     """Whether programs for the target platform have a native function, for the choice between two forms of a computation."""
+    if target_platform() == "gpu":
+        return has_gpu_function(function, dtype)
     return target_platform() == "cpu" and lowering(function, dtype) is not None
 
 
@@ -48,7 +50,7 @@ def define_lowering(
     statics: tuple[str, ...],
     *,
     native_name: str,
-    on_cpu: Callable | None = None,
+    on: Mapping[str, Callable] | None = None,
 ) -> None:
     """Evaluates and lowers a primitive: by the native function on a CPU or GPU if possible, else by a function of arrays.
 
@@ -59,7 +61,7 @@ def define_lowering(
       function: computes the same in operations of JAX.
       statics: names of the parameters.
       native_name: the native function that computes the same.
-      on_cpu: takes the place of `function` on a CPU without the native one; by default `function`.
+      on: functions that take the place of `function` in programs for one platform alone: cpu, gpu or tpu.
     """
 
     def bind(*operands: Any, **params: Any) -> Any:
@@ -67,18 +69,17 @@ def define_lowering(
 
     many = primitive.multiple_results
     elsewhere = lower_fun(function, multiple_results=many)
-    without_native = elsewhere if on_cpu is None else lower_fun(on_cpu, multiple_results=many)
+    without_native = {name: lower_fun(form, multiple_results=many) for name, form in (on or {}).items()}
 
     def rule(ctx: LoweringRuleContext, *operands: Any, **params: Any) -> Any:
-        chosen, on_cpus = None, is_for_cpus_alone(ctx)
+        platform, chosen = platform_of(ctx), None
         # An exported program may run where there is no native library.
         if not is_for_export(ctx):
-            if is_for_gpus_alone(ctx) or (on_cpus and is_emulated()):
+            if is_for_gpus_alone(ctx) or (platform == "cpu" and is_emulated()):
                 chosen = gpu_rule(native_name, ctx, params)
-            elif on_cpus:
+            elif platform == "cpu":
                 chosen = _native_rule(native_name, ctx.avals_in)
-        chosen = chosen or (without_native if on_cpus else elsewhere)
-        return chosen(ctx, *operands, **params)
+        return (chosen or without_native.get(str(platform), elsewhere))(ctx, *operands, **params)
 
     primitive.def_impl(jax.jit(bind, static_argnames=statics))
     register_lowering(primitive, rule)

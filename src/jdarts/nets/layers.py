@@ -208,12 +208,12 @@ def first_part(module: nn.Module, name: str, operation: Implementation, edges: i
       edges: number of edges `E`.
       states: the sources `[S, B, H, W, C]`.
     """
-    weights = _operation_weights(module, name, operation, edges, states)
+    weights = operation_weights(module, name, operation, edges, states)
     drawn = (module.make_rng(NOISE_STREAM), edges) if operation.random else ()
     return PartialOutput(operation, weights, operation.first(states, weights, *drawn))
 
 
-def _operation_weights(
+def operation_weights(
     module: nn.Module, name: str, operation: Implementation, edges: int, images: jax.Array
 ) -> Weights:
     """A module's weights for an operation, stacked over its edges, in the type of the images `[…, C]`."""

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdarts import native
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES
 from jdarts.nets.layers import (
@@ -24,10 +25,11 @@ from jdarts.nets.layers import (
     classifier,
     first_part,
     global_mean,
+    operation_weights,
 )
 from jdarts.nets.stages import OperationEdges, Stage, stages
 from jdarts.operations import implementation
-from jdarts.ops.candidates import PartialOutput, outputs_before_norm
+from jdarts.ops.candidates import PartialOutput, jointly, outputs_before_norm
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.relaxation import SOFTMAX, Alphas, Mixture
 from jdarts.relaxation import init_alphas as init_alphas
@@ -195,11 +197,16 @@ class MixedStage(nn.Module):
             plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
             return NormalisedSum(plan, name="middle")(stacks, train=train)
 
-        parts = [self._first_part(group, states) for group in self.stage.operations]
-        stacks = outputs_before_norm([part for part, _ in parts], normalise)
+        joint = self._joint_operations(states)
+        parts = self._joint_parts(joint, states)
+        for n, group in enumerate(self.stage.operations):
+            if n not in parts:
+                parts[n] = self._first_part(group, states)
+        ordered = [parts[n] for n in range(len(parts))]
+        stacks = outputs_before_norm([part for part, _ in ordered], normalise, joint=joint)
         outputs = [
             _Output(group, rows, z, part.operation.normalised)
-            for group, (part, rows), z in zip(self.stage.operations, parts, stacks)
+            for group, (part, rows), z in zip(self.stage.operations, ordered, stacks)
         ]
         return sorted(outputs, key=lambda output: not output.normalised)
 
@@ -207,11 +214,38 @@ class MixedStage(nn.Module):
         """The first part of an operation on its sources, and for each of its edges the row of the output."""
         operation = implementation(group.name, self.stride)
         sources = group.distinct_sources if operation.per_source or group.is_even else group.sources
-        if sources != tuple(range(states.shape[0])):
-            states = states[np.array(sources)]
+        states = _of_sources(states, sources)
         edges = range(len(group.edges))
         rows = (sources.index(source) for source in group.sources) if operation.per_source else edges
         return first_part(self, group.name, operation, len(edges), states), tuple(rows)
+
+    def _joint_operations(self, states: jax.Array) -> tuple[int, ...]:
+        """The numbers of operations to compute `jointly`, those of kernels of one size next to each other.
+
+        Native functions compute them one by one; on CPUs, programs of joint ones take longer to compile.
+        """
+        if target_platform() == "cpu" or native.is_native_here("depthwise_forward", states.dtype):
+            return ()
+        kernels = {n: implementation(group.name, self.stride).kernel for n, group in enumerate(self.stage.operations)}
+        found = sorted((kernel.size, n) for n, kernel in kernels.items() if kernel)
+        groups = self.stage.operations
+        return tuple(n for _, n in found if groups[n].sources == groups[found[0][1]].sources and groups[n].is_even)
+
+    def _joint_parts(self, joint: Sequence[int], states: jax.Array) -> dict[int, tuple[PartialOutput, tuple[int, ...]]]:
+        """`_first_part` of operations that are computed `jointly`."""
+        if not joint:
+            return {}
+        groups = [self.stage.operations[n] for n in joint]
+        states = _of_sources(states, groups[0].distinct_sources)
+        operations = [implementation(group.name, self.stride) for group in groups]
+        weights = [
+            operation_weights(self, group.name, operation, len(group.edges), states)
+            for group, operation in zip(groups, operations)
+        ]
+        firsts = jointly(states[None], operations, weights, number=1, stride=self.stride)
+        rows = tuple(range(len(groups[0].edges)))
+        parts = [PartialOutput(*part) for part in zip(operations, weights, firsts)]
+        return {n: (part, rows) for n, part in zip(joint, parts)}
 
     def _mixture_weights(self, groups: Sequence[OperationEdges], weights: jax.Array) -> jax.Array:
         """The mixture weights of the groups' edges, one after the other."""
@@ -235,6 +269,10 @@ class _Output(NamedTuple):
     rows: tuple[int, ...]
     z: jax.Array
     normalised: bool
+
+
+def _of_sources(states: jax.Array, sources: tuple[int, ...]) -> jax.Array:
+    return states if sources == tuple(range(states.shape[0])) else states[np.array(sources)]
 
 
 def _place(row: int) -> tuple[int, int]:

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from jdarts.errors import InputError
+from jdarts.ops.depthwise import joint as joint_depthwise
+from jdarts.ops.depthwise.kinds import Kind, table_of_taps
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.separable import separable_conv
 
@@ -47,6 +49,8 @@ class Implementation(NamedTuple):
         with weights are.
       identity: whether the output is the source itself; drop path leaves it alone.
       random: whether `first` draws random numbers.
+      kernel: for separable convolutions of rectified images in both parts, the first one's depthwise kernel; the second one's has
+        the same size and no dilation. `jointly` computes several such operations at once.
     """
 
     first: Callable[..., jax.Array]
@@ -56,6 +60,7 @@ class Implementation(NamedTuple):
     normalised: bool = True
     identity: bool = False
     random: bool = False
+    kernel: Kind | None = None
 
     @property
     def has_weights(self) -> bool:
@@ -78,20 +83,33 @@ class PartialOutput(NamedTuple):
 
 
 def outputs_before_norm(
-    parts: Sequence[PartialOutput], normalise: Callable[[list[jax.Array]], Sequence[jax.Array]]
+    parts: Sequence[PartialOutput],
+    normalise: Callable[[list[jax.Array]], Sequence[jax.Array]],
+    *,
+    joint: Sequence[int] = (),
 ) -> list[jax.Array]:
     """The outputs of operations before the last batch norm of each, `[E, B, H', W', C]`.
 
     Args:
       parts: their outputs up to the first batch norm.
       normalise: applies the first batch norm to the outputs of operations that have two.
+      joint: numbers of parts of equal shapes to compute `jointly`.
     """
     stacks = [each.first for each in parts]
-    pending = [(n, each.operation.second, each.weights) for n, each in enumerate(parts) if each.operation.second]
-    if pending:
-        normalised = normalise([stacks[n] for n, _, _ in pending])
-        for (n, second, weights), x in zip(pending, normalised):
-            stacks[n] = second(x, weights)
+    pending = [n for n, each in enumerate(parts) if each.operation.second]
+    if not pending:
+        return stacks
+    normalised = dict(zip(pending, normalise([stacks[n] for n in pending])))
+    together = [n for n in pending if n in joint]
+    if together:
+        operations, weights = zip(*((parts[n].operation, parts[n].weights) for n in together))
+        x = jnp.stack([normalised.pop(n) for n in together])
+        for n, z in zip(together, jointly(x, operations, weights, number=2, stride=1)):
+            stacks[n] = z
+    for n, x in normalised.items():
+        second = parts[n].operation.second
+        assert second is not None
+        stacks[n] = second(x, parts[n].weights)
     return stacks
 
 
@@ -102,6 +120,31 @@ def separable(
     sources = x.shape[0]
     kernels = kernels.reshape(sources, -1, *kernels.shape[1:])
     return separable_conv(x, kernels, matrices, stride=stride, dilation=dilation, rectified=True)
+
+
+def jointly(
+    x: jax.Array, operations: Sequence[Implementation], weights: Sequence[Weights], *, number: int, stride: int
+) -> list[jax.Array]:
+    """Separable convolutions of several operations at once: `Implementation.first` or `second` of each.
+
+    Args:
+      x: the sources `[1, S, B, H, W, C]` of all operations, or for each a row of them, `[M, S, B, H, W, C]`; not rectified.
+      operations: the M operations, which have a `kernel`.
+      weights: their weights, stacked over `S·T` edges, T the same for all.
+      number: 1 or 2, of the part.
+      stride: 1 or 2.
+
+    Returns:
+      For each operation `[S·T, B, H', W', C]`.
+    """
+    kernels = [each[f"depthwise{number}"] for each in weights]
+    taps = table_of_taps([kernel.reshape(x.shape[1], -1, *kernel.shape[1:]) for kernel in kernels])
+    kinds = [each.kernel if number == 1 else Kind(each.kernel.size, 1) for each in operations if each.kernel]
+    y = joint_depthwise.forward(jax.nn.relu(x), taps, kinds=kinds, stride=stride)
+    matrices = jnp.concatenate([each[f"pointwise{number}"] for each in weights])
+    z = pointwise([y.reshape(math.prod(y.shape[:3]), *y.shape[3:])], [matrices])[0]
+    # The transpose of a split is a concatenation of the cotangents, which XLA fuses with what makes them.
+    return list(jax.lax.split(z, [z.shape[0] // len(kinds)] * len(kinds)))
 
 
 def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ Both are bilinear and each other's transposes, so derivatives of every order and
 map is read and written once, however many routes it is on. Weights and sums over pixels are of the maps' `wide_type`.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ import numpy as np
 
 from jdarts import native
 from jdarts.errors import InputError
+from jdarts.ops import mixing_forms
 from jdarts.ops.precision import wide_type
+from jdarts.ops.route_grids import ONES, Route, Routes
 from jdarts.xla.batching import axis_size, define_batching, merge_axis
 from jdarts.xla.jax_compat import (
     Primitive,
@@ -32,10 +35,6 @@ from jdarts.xla.jax_compat import (
     primitive_transposes,
 )
 from jdarts.xla.tangents import zero_tangent
-
-Route = tuple[int, int, int, int]
-Routes = tuple[Route, ...]
-ONES = -1
 
 combine_p = Primitive("combine")
 combine_p.multiple_results = True
@@ -360,36 +359,14 @@ define_batching(moments_p, _moments_batched)
 # Evaluation and lowering.
 
 
-def _combine_in_jnp(*operands: jax.Array, tables: int, routes: Routes, sizes: tuple[int, ...]) -> list[jax.Array]:
-    weights, xs = [row for table in operands[:tables] for row in table], operands[tables:]
-    middle = (1,) * (xs[0].ndim - 2)
-    terms: dict[tuple[int, int], list[jax.Array]] = {}
-    for r, (k, i, q, j) in enumerate(routes):
-        weight = weights[r].reshape(*middle, -1)
-        terms.setdefault((q, j), []).append(weight if k == ONES else weight * xs[k][i].astype(weight.dtype))
-    shape, dtype = xs[0].shape[1:], xs[0].dtype
-
-    def row(place: tuple[int, int]) -> jax.Array:
-        parts = terms.get(place)
-        return jnp.broadcast_to(sum(parts[1:], parts[0]), shape).astype(dtype) if parts else jnp.zeros(shape, dtype)
-
-    return [jnp.stack([row((q, j)) for j in range(size)]) for q, size in enumerate(sizes)]
-
-
-def _products_in_jnp(*operands: jax.Array, num_x: int, routes: Routes) -> jax.Array:
-    xs, ys = operands[:num_x], operands[num_x:]
-    axes = tuple(range(ys[0].ndim - 2))
-    wide = wide_type(ys[0].dtype)
-    xs, ys = ([a.astype(wide) for a in stacks] for stacks in (xs, ys))
-    return jnp.stack([jnp.sum(ys[q][j] if k == ONES else xs[k][i] * ys[q][j], axis=axes) for k, i, q, j in routes])
-
-
-def _moments_in_jnp(*xs: jax.Array) -> list[jax.Array]:
-    axes = tuple(range(1, xs[0].ndim - 1))
-    wide = [x.astype(wide_type(x.dtype)) for x in xs]
-    return [jnp.concatenate([function(x, axis=axes) for x in wide]) for function in (jnp.mean, jnp.var)]
-
-
-native.define_lowering(combine_p, _combine_in_jnp, ("tables", "routes", "sizes"), native_name="combine")
-native.define_lowering(products_p, _products_in_jnp, ("num_x", "routes"), native_name="products")
-native.define_lowering(moments_p, _moments_in_jnp, (), native_name="moments")
+native.define_lowering(combine_p, mixing_forms.combine, ("tables", "routes", "sizes"), native_name="combine")
+native.define_lowering(
+    products_p,
+    mixing_forms.products,
+    ("num_x", "routes"),
+    native_name="products",
+    on={"cpu": functools.partial(mixing_forms.products, one_sum=False)},
+)
+native.define_lowering(
+    moments_p, mixing_forms.moments, (), native_name="moments", on={"cpu": mixing_forms.moments_in_two_passes}
+)

@@ -56,12 +56,12 @@ __all__ = [
     "folder_of_programs",
     "get_topology_desc",
     "instantiate_zeros",
-    "is_for_cpus_alone",
     "is_for_export",
     "is_for_gpus_alone",
     "is_undefined_primal",
     "jaxprs_in_params",
     "lower_fun",
+    "platform_of",
     "primitive_batchers",
     "primitive_jvps",
     "primitive_transposes",
@@ -144,9 +144,12 @@ def reset_compilation_cache() -> None:
     compilation_cache.reset_cache()
 
 
-def is_for_cpus_alone(context: LoweringRuleContext) -> bool:
-    """Whether the program that a primitive is lowered for runs on CPUs and on nothing else."""
-    return tuple(context.platforms or context.module_context.platforms) == ("cpu",)
+def platform_of(context: LoweringRuleContext) -> str | None:
+    """The kind of device that a primitive is lowered for: cpu, gpu or tpu; None where one program is for several."""
+    platforms = {
+        "gpu" if name in ("cuda", "rocm") else name for name in context.platforms or context.module_context.platforms
+    }
+    return platforms.pop() if len(platforms) == 1 else None
 
 
 def is_for_gpus_alone(context: LoweringRuleContext) -> bool:

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops.depthwise import lax_path
+from jdarts.ops.depthwise.choice import DEFAULT_FORM, FORMS, Form
+from jdarts.ops.depthwise.kinds import Kind, Kinds, table_of_taps
 from jdarts.xla.batching import axis_size, define_batching, merge_axis, split_axis
 from jdarts.xla.jax_compat import Primitive, Zero, is_undefined_primal, primitive_jvps, primitive_transposes
 from jdarts.xla.tangents import zero_tangent
@@ -143,7 +144,7 @@ def out_avals(function: Callable, operands: tuple[Any, ...], params: tuple[tuple
 
 
 def _define_aval(primitive: Primitive, check: Callable, function: Callable) -> None:
-    """Shape, type, sharding and varying mesh axes of the result are those of the lax path."""
+    """Shape, type, sharding and varying mesh axes of the result are those of a form in operations of JAX."""
 
     def rule(*operands: Any, gated: bool, **geometry: int) -> Any:
         _check_types(primitive.name, operands)
@@ -163,28 +164,32 @@ def _open(gate: Any, x: jax.Array) -> jax.Array:
     return x if gate is None else jnp.where(gate <= 0, jnp.zeros_like(x), x)
 
 
-def _forward_in_lax(*operands: Any, gated: bool, **geometry: int) -> jax.Array:
+def _forward_in(form: Form, *operands: Any, gated: bool, stride: int, dilation: int) -> jax.Array:
     xs, kernels, gate = _parts(operands, gated)
-    terms = [lax_path.forward(_open(gate, x), k, **geometry) for x, k in zip(xs, kernels)]
-    return sum(terms[1:], terms[0])
+    pairs = [(_open(gate, x)[None], table_of_taps([k])) for x, k in zip(xs, kernels)]
+    return form.forward(pairs, kinds=_kinds(kernels[0].shape[2], dilation), stride=stride)[0]
 
 
-def _input_gradient_in_lax(*operands: Any, gated: bool, **geometry: int) -> jax.Array:
+def _input_gradient_in(form: Form, *operands: Any, gated: bool, dilation: int, **geometry: int) -> jax.Array:
     ys, kernels, gate = _parts(operands, gated)
-    terms = [lax_path.input_gradient(y, k, **geometry) for y, k in zip(ys, kernels)]
-    return _open(gate, sum(terms[1:], terms[0]))
+    pairs = [(y[None], table_of_taps([k])) for y, k in zip(ys, kernels)]
+    kinds = _kinds(kernels[0].shape[2], dilation)
+    return _open(gate, form.input_gradient(pairs, kinds=kinds, shared=True, **geometry)[0])
 
 
-def _kernel_gradient_in_lax(*operands: Any, gated: bool, form: Callable, **geometry: int) -> jax.Array:
+def _kernel_gradient_in(form: Form, *operands: Any, gated: bool, stride: int, dilation: int, size: int) -> jax.Array:
     (x,), (y,), gate = _parts(operands, gated)
-    return form(_open(gate, x), y, **geometry)
+    taps = form.kernel_gradient([(_open(gate, x)[None], y[None])], kinds=_kinds(size, dilation), stride=stride)
+    return jnp.moveaxis(taps, 0, 2).reshape(*taps.shape[1:3], size, size, taps.shape[3])
 
 
-_kernel_gradient_on_cpu = partial(_kernel_gradient_in_lax, form=lax_path.kernel_gradient_on_cpu)
+def _kinds(size: int, dilation: int) -> Kinds:
+    return (Kind(size, dilation),)
 
-_define_aval(forward_p, _forward_check, _forward_in_lax)
-_define_aval(input_gradient_p, _input_gradient_check, _input_gradient_in_lax)
-_define_aval(kernel_gradient_p, _kernel_gradient_check, _kernel_gradient_on_cpu)
+
+_define_aval(forward_p, _forward_check, partial(_forward_in, DEFAULT_FORM))
+_define_aval(input_gradient_p, _input_gradient_check, partial(_input_gradient_in, DEFAULT_FORM))
+_define_aval(kernel_gradient_p, _kernel_gradient_check, partial(_kernel_gradient_in, DEFAULT_FORM))
 
 
 # Derivatives.
@@ -303,17 +308,15 @@ _define_batching(kernel_gradient_p, "x", "y", "k")
 # Evaluation and lowering.
 
 
-native.define_lowering(forward_p, _forward_in_lax, ("gated", "stride", "dilation"), native_name="depthwise_forward")
-native.define_lowering(
-    input_gradient_p,
-    _input_gradient_in_lax,
-    ("gated", "stride", "dilation", "height", "width"),
-    native_name="depthwise_input_gradient",
-)
-native.define_lowering(
-    kernel_gradient_p,
-    partial(_kernel_gradient_in_lax, form=lax_path.kernel_gradient),
-    ("gated", "stride", "dilation", "size"),
-    native_name="depthwise_kernel_gradient",
-    on_cpu=_kernel_gradient_on_cpu,
-)
+for _primitive, _name, _in_form, _statics in (
+    (forward_p, "forward", _forward_in, ()),
+    (input_gradient_p, "input_gradient", _input_gradient_in, ("height", "width")),
+    (kernel_gradient_p, "kernel_gradient", _kernel_gradient_in, ("size",)),
+):
+    native.define_lowering(
+        _primitive,
+        partial(_in_form, DEFAULT_FORM),
+        ("gated", "stride", "dilation", *_statics),
+        native_name=f"depthwise_{_name}",
+        on={platform: partial(_in_form, form) for platform, form in FORMS.items()},
+    )

@@ -1,0 +1,88 @@
+"""The joint depthwise functions as sums over taps of shifted images times taps, one operation for each tap.
+
+For CPUs and TPUs, where a gather is a loop or a kernel of its own. Elementwise loops read every image once for all taps that a
+fusion holds. No TPU has confirmed the choice.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jdarts.ops.depthwise.kinds import Kinds, Pairs
+from jdarts.ops.precision import wide_type
+
+
+def forward(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
+    """Σ over pairs of x `[1 or M, S, B, H, W, C]` and taps `[τ, S, T, C]` → `[M, S, T, B, H', W', C]`."""
+    outs, tap = [], 0
+    for number, kind in enumerate(kinds):
+        terms = []
+        for x, taps in pairs:
+            images = x[number if x.shape[0] > 1 else 0]
+            size = tuple(-(-n // stride) for n in images.shape[2:4])
+            padded = _padded(images, 2, kind.padding)
+            for n, (down, right) in enumerate(kind.offsets()):
+                start = (down + kind.padding, right + kind.padding)
+                terms.append(_shifted(padded, 2, start, size, stride)[:, None] * _factor(taps[tap + n]))
+        outs.append(_sum(terms))
+        tap += kind.taps
+    return jnp.stack(outs).astype(pairs[0][0].dtype)
+
+
+def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, width: int, shared: bool) -> jax.Array:
+    """Σ over pairs of y `[M, S, T, B, H', W', C]` and taps `[τ, S, T, C]` → x `[1 or M, S, B, H, W, C]`."""
+    outs, tap = [], 0
+    for number, kind in enumerate(kinds):
+        terms = []
+        for y, taps in pairs:
+            padded = _padded(y[number], 3, kind.padding, stride, (height, width))
+            for n, (down, right) in enumerate(kind.offsets()):
+                start = (kind.padding - down, kind.padding - right)
+                terms.append(_shifted(padded, 3, start, (height, width), 1) * _factor(taps[tap + n]))
+        outs.append(jnp.sum(_sum(terms), axis=1))
+        tap += kind.taps
+    return (_sum(outs)[None] if shared else jnp.stack(outs)).astype(pairs[0][0].dtype)
+
+
+def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
+    """Σ over pairs of x `[1 or M, S, B, H, W, C]` and y `[M, S, T, B, H', W', C]` → taps `[τ, S, T, C]`."""
+    rows = []
+    for number, kind in enumerate(kinds):
+        images = [
+            (_padded(x[number if x.shape[0] > 1 else 0], 2, kind.padding), y[number].astype(wide_type(y.dtype)))
+            for x, y in pairs
+        ]
+        for down, right in kind.offsets():
+            start = (down + kind.padding, right + kind.padding)
+            products = [_shifted(x, 2, start, y.shape[3:5], stride)[:, None] * y for x, y in images]
+            rows.append(jnp.sum(_sum(products), axis=(2, 3, 4)))
+    return jnp.stack(rows).astype(pairs[0][0].dtype)
+
+
+def _padded(
+    images: jax.Array, axis: int, padding: int, stride: int = 1, size: tuple[int, int] | None = None
+) -> jax.Array:
+    """Images in the wide type with zeros around them; for a size, with their pixels `stride` apart in images of it."""
+    config = [(0, 0, 0)] * images.ndim
+    for n in (axis, axis + 1):
+        whole = images.shape[n] if size is None else size[n - axis]
+        config[n] = (padding, padding + whole - (images.shape[n] - 1) * stride - 1, stride - 1)
+    wide = images.astype(wide_type(images.dtype))
+    return lax.pad(wide, jnp.zeros((), wide.dtype), config)
+
+
+def _shifted(images: jax.Array, axis: int, start: tuple[int, int], size: tuple[int, ...], stride: int) -> jax.Array:
+    for n, first in enumerate(start):
+        images = lax.slice_in_dim(images, first, first + (size[n] - 1) * stride + 1, stride, axis + n)
+    return images
+
+
+def _factor(tap: jax.Array) -> jax.Array:
+    """A tap `[S, T, C]` as `[S, T, 1, 1, 1, C]`, in the wide type."""
+    return tap.reshape(*tap.shape[:2], 1, 1, 1, tap.shape[2]).astype(wide_type(tap.dtype))
+
+
+def _sum(terms: Sequence[jax.Array]) -> jax.Array:
+    return sum(terms[1:], terms[0])

@@ -1,0 +1,130 @@
+"""The forms of depthwise convolutions in operations of JAX, and convolutions of several kinds of kernels at once."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jdarts.ops.depthwise import joint
+from jdarts.ops.depthwise.choice import FORMS
+from jdarts.ops.depthwise.kinds import Kind, runs, table_of_taps
+
+MIXED = (Kind(3, 1), Kind(3, 2), Kind(5, 2))
+#: Kinds, whether they share their images, and the stride.
+CASES = list(itertools.product((MIXED, (Kind(5, 1), Kind(3, 1)), (Kind(1, 2),)), (True, False), (1, 2)))
+SOURCES, TARGETS, BATCH, HEIGHT, WIDTH, CHANNELS = 2, 3, 2, 5, 4, 3
+
+
+def operands(kinds, shared, stride, dtype: type = np.float64):
+    """Images, taps, and images like the result."""
+    draw = np.random.default_rng(len(kinds) + 2 * shared + 4 * stride)
+    shapes = (
+        (1 if shared else len(kinds), SOURCES, BATCH, HEIGHT, WIDTH, CHANNELS),
+        (sum(kind.taps for kind in kinds), SOURCES, TARGETS, CHANNELS),
+        (len(kinds), SOURCES, TARGETS, BATCH, -(-HEIGHT // stride), -(-WIDTH // stride), CHANNELS),
+    )
+    return [jnp.asarray(draw.normal(size=shape), dtype) for shape in shapes]
+
+
+def plain(x, taps, y, kinds, stride):
+    """F(x, taps), X(y, taps) and K(x, y), tap by tap."""
+    x, taps, y = map(np.asarray, (x, taps, y))
+    out, of_x, of_taps = np.zeros_like(y), np.zeros_like(x), np.zeros_like(taps)
+    number = 0
+    for m, kind in enumerate(kinds):
+        g = m if len(x) > 1 else 0
+        for down, right in kind.offsets():
+            for row, column in np.ndindex(y.shape[4:6]):
+                i, j = row * stride + down, column * stride + right
+                if 0 <= i < HEIGHT and 0 <= j < WIDTH:
+                    pixel, tap = x[g, :, None, :, i, j], taps[number][:, :, None]
+                    out[m, :, :, :, row, column] += pixel * tap
+                    of_x[g, :, :, i, j] += (y[m, :, :, :, row, column] * tap).sum(1)
+                    of_taps[number] += (pixel * y[m, :, :, :, row, column]).sum(2)
+            number += 1
+    return out, of_x, of_taps
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_definition(form):
+    functions = FORMS[form]
+    for kinds, shared, stride in CASES:
+        x, taps, y = operands(kinds, shared, stride)
+        geometry = {"kinds": kinds, "stride": stride}
+        of_images = {"height": HEIGHT, "width": WIDTH, "shared": shared or len(kinds) == 1}
+        found = (
+            functions.forward([(x, taps)], **geometry),
+            functions.input_gradient([(y, taps)], **geometry, **of_images),
+            functions.kernel_gradient([(x, y)], **geometry),
+        )
+        for a, b in zip(found, plain(x, taps, y, kinds, stride), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_adds_up_terms_and_sums_narrow_numbers_in_wide_ones(form):
+    functions = FORMS[form]
+    geometry = {"kinds": MIXED, "stride": 1}
+    of_images = {"height": HEIGHT, "width": WIDTH, "shared": True}
+    x, taps, y = operands(MIXED, True, 1, np.float32)
+    for function, a, b, more in (
+        (functions.forward, x, taps, {}),
+        (functions.input_gradient, y, taps, of_images),
+        (functions.kernel_gradient, x, y, {}),
+    ):
+        both = function([(a, b), (2 * a, b + 1)], **geometry, **more)
+        one, other = (function([pair], **geometry, **more) for pair in ((a, b), (2 * a, b + 1)))
+        np.testing.assert_allclose(both, one + other, rtol=1e-4, atol=1e-4)
+        narrow = function([(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16))], **geometry, **more)
+        rounded = [each.astype(jnp.bfloat16).astype(jnp.float32) for each in (a, b)]
+        expected = function([tuple(rounded)], **geometry, **more)
+        assert narrow.dtype == jnp.bfloat16
+        np.testing.assert_allclose(narrow.astype(jnp.float32), expected, rtol=0.03, atol=0.03)
+
+
+def test_derivatives_of_both_modes_to_second_order():
+    for kinds, shared, stride in CASES[:6]:
+        x, taps, _ = operands(kinds, shared, stride)
+        run = functools.partial(joint.forward, kinds=kinds, stride=stride)
+        check_grads(run, (x, taps), order=2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 1)])
+def test_vmap_of_values_and_gradients_is_a_loop(axes):
+    x, taps, y = operands(MIXED, True, 2)
+    xs = x if axes[0] is None else jnp.stack([x, 2 * x])
+    all_taps = taps if axes[1] is None else jnp.stack([taps, taps + 1], axis=axes[1])
+
+    def run(x, taps):
+        out, pull = jax.vjp(functools.partial(joint.forward, kinds=MIXED, stride=2), x, taps)
+        return out, pull(y)
+
+    together = jax.vmap(run, axes)(xs, all_taps)
+    for n in range(2):
+        alone = run(x if axes[0] is None else xs[n], taps if axes[1] is None else jnp.take(all_taps, n, axes[1]))
+        jax.tree.map(lambda a, b, n=n: np.testing.assert_allclose(a[n], b, rtol=1e-12, atol=1e-12), together, alone)
+
+
+def test_accelerators_get_no_grouped_convolution():
+    x, taps, y = operands(MIXED, True, 1, np.float32)
+
+    def gradients(x, taps):
+        return jax.vjp(functools.partial(joint.forward, kinds=MIXED, stride=1), x, taps)[1](y)
+
+    for platform, gathers in (("cuda", True), ("tpu", False)):
+        text = jax.jit(gradients).trace(x, taps).lower(lowering_platforms=(platform,)).as_text()
+        assert "stablehlo.convolution" not in text
+        assert ("stablehlo.gather" in text) == gathers
+
+
+def test_kinds_of_one_size_next_to_each_other_are_one_run():
+    assert [(list(run.numbers), run.taps) for run in runs((Kind(3, 1), Kind(3, 2), Kind(5, 1)))] == [
+        ([0, 1], slice(0, 18)),
+        ([2], slice(18, 43)),
+    ]
+    kernels = [jnp.ones((1, 2, 3, 3, 4)), 2 * jnp.ones((1, 2, 5, 5, 4))]
+    assert table_of_taps(kernels).shape == (34, 1, 2, 4)
