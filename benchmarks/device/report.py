@@ -66,13 +66,15 @@ def steps_table(records: Records) -> str:
                 _PRECISIONS[record["precision"]],
                 _time(record),
                 formatting.step_time(record["queued_s"]),
+                formatting.step_time(record["kernel_ms"] / 1e3) if "kernel_ms" in record else "",
                 f"{formatting.step_time(floor[0])} ({floor[1]})" if floor else "",
                 f"{100 * floor[0] / record['median_s']:.0f} %" if floor else "",
                 f"{theirs / record['median_s']:.2f}" if theirs else "",
                 _gib(record.get("peak_bytes")),
             ]
         )
-    columns = ["", "batch", "precision", "time", "queued", "floor", "floor / time", "PyTorch / jdarts", "peak memory"]
+    columns = ["", "batch", "precision", "time", "queued", "kernels", "floor", "floor / time"]
+    columns += ["PyTorch / jdarts", "peak memory"]
     return tables.table(columns, rows) if rows else ""
 
 
@@ -161,7 +163,8 @@ def recurrent_table(records: Records) -> str:
 
 def kernels_table(records: Records) -> str:
     """The kernels of one step that take longest."""
-    record = next((each for each in _of_kind(records, "again") if each.get("kernels")), None)
+    found = [*_of_kind(records, "again"), *_of_kind(records, "step")]
+    record = next((each for each in found if each.get("kernels")), None)
     if record is None:
         return ""
     total = record["kernel_ms"]

@@ -75,13 +75,21 @@ def prepare(
     def measure() -> dict[str, Any]:
         found = timed(ready.take, ready.wait, seconds=seconds)
         found["peak_bytes"] = programs.peak_bytes()
-        if part.kind == "again":
-            from .profile import longest_kernels
-
-            found |= longest_kernels(ready.take, ready.wait)
+        if part.kind in ("step", "again"):
+            found |= _profiled(ready)
         return found
 
     return ready.facts, measure
+
+
+def _profiled(ready: Any) -> dict[str, Any]:
+    """The kernels of a few steps; why there are none, if the profiler fails, since the times are worth more."""
+    from .profile import longest_kernels
+
+    try:
+        return longest_kernels(ready.take, ready.wait)
+    except (RuntimeError, OSError, StopIteration) as error:
+        return {"profile_error": str(error)[:300]}
 
 
 def _prepare_torch(part: Part, seconds: float) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
