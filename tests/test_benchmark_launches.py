@@ -75,5 +75,7 @@ def test_a_step_is_traced_from_shapes_alone_and_for_other_platforms():
     program = step_program(Setup("jdarts", "weight", Size(2, 1, 1, 2, 4)))
     with jax.enable_x64(False), compiling_for("gpu"):
         shapes = program.shapes()
-        text = jit_step(program.step).trace(*shapes).lower(lowering_platforms=("cuda",)).as_text()
-    assert "jdarts_" not in text and "stablehlo.convolution" in text
+        traced = jit_step(program.step).trace(*shapes)
+        for_tpus, for_gpus = (traced.lower(lowering_platforms=(each,)).as_text() for each in ("tpu", "cuda"))
+    assert "jdarts_" not in for_tpus and "stablehlo.convolution" in for_tpus
+    assert "@jdarts_gpu_depthwise_forward_float32" in for_gpus
