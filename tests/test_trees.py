@@ -10,6 +10,7 @@ import pytest
 
 from jdarts.xla import trees
 from jdarts.xla.leaves import join_leaves, split_leaves
+from jdarts.xla.platform import compiling_for
 
 SHAPES = ((3, 1, 2), (), (0, 4), (5,))
 #: Leaves of a tree that is computed with leaf by leaf, and of one that is one vector.
@@ -81,6 +82,18 @@ def test_updates_move_every_leaf_and_keep_its_type(image_path):
         found = jax.jit(trees.apply_updates)(start, updates, jnp.float32(step))
         expected = jax.tree.map(lambda w, u, step=step: w + jnp.float32(step) * u, start, updates)
         assert_same(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_updates_on_accelerators_without_native_functions_join_no_leaves(monkeypatch):
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    start = tree(trees.MANY, "float32")
+    for platform in ("cpu", "gpu", "tpu"):
+        with compiling_for(platform):
+            # Another function each time, since JAX keeps traces.
+            program = str(jax.make_jaxpr(lambda a, b: trees.apply_updates(a, b))(start, start))
+        assert ("join" in program) == (platform == "cpu")
+        with compiling_for(platform):
+            assert_same(trees.apply_updates(start, start), jax.tree.map(lambda leaf: 2 * leaf, start))
 
 
 def test_updates_of_another_structure_are_refused():

@@ -106,20 +106,21 @@ def products(*operands: jax.Array, num_x: int, routes: Routes, one_sum: bool = T
     One sum for all routes is one kernel; on CPUs, it takes longer to compile than a sum for each grid.
     """
     wide = wide_type(operands[-1].dtype)
-    xs, ys = ([a.astype(wide) for a in stacks] for stacks in (operands[:num_x], operands[num_x:]))
+    pixels, channels = math.prod(operands[-1].shape[1:-1]), operands[-1].shape[-1]
+    flat = [a.reshape(a.shape[0], pixels, channels).astype(wide) for a in operands]
+    xs, ys = flat[:num_x], flat[num_x:]
     parts, numbers = [], []
     for grid in grids(routes, tuple(x.shape[0] for x in xs), tuple(y.shape[0] for y in ys)):
         k, q = grid.stacks
         maps = rows(ys[q], grid.target, [(loop.count, loop.target) for loop in grid.loops])
         if k != ONES:
             maps = maps * rows(xs[k], grid.source, [(loop.count, loop.source) for loop in grid.loops])
-        whole = (*grid.counts, *ys[q].shape[1:])
-        parts.append(jnp.broadcast_to(maps, whole).reshape(grid.size, *ys[q].shape[1:]))
+        whole = jnp.broadcast_to(maps, (*grid.counts, pixels, channels))
+        parts.append(whole.reshape(grid.size, pixels, channels))
         numbers += grid.numbers()
     if not parts:
-        return jnp.zeros((0, ys[0].shape[-1]), wide)
-    axes = tuple(range(1, ys[0].ndim - 1))
-    sums = jnp.sum(_joined(parts), axis=axes) if one_sum else _joined([jnp.sum(part, axis=axes) for part in parts])
+        return jnp.zeros((0, channels), wide)
+    sums = jnp.sum(_joined(parts), axis=1) if one_sum else _joined([jnp.sum(part, axis=1) for part in parts])
     return sums if numbers == list(range(len(routes))) else sums[np.argsort(numbers)]
 
 
@@ -133,13 +134,17 @@ def moments(*xs: jax.Array) -> list[jax.Array]:
     Both are sums of differences from a pixel of the row, which one reduction over the maps makes. Their squares have the size
     of the variance if that pixel is as close to the mean as most are, whatever the mean is.
     """
-    x = _joined([x.astype(wide_type(x.dtype)) for x in xs])
-    axes, count = tuple(range(1, x.ndim - 1)), math.prod(x.shape[1:-1])
-    pixel = lax.slice(x, (0,) * x.ndim, (x.shape[0], *(1 for _ in axes), x.shape[-1]))
-    difference, zero = x - pixel, jnp.zeros((), x.dtype)
-    sums = lax.reduce((difference, jnp.square(difference)), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), axes)
+    wide = [x.astype(wide_type(x.dtype)) for x in xs]
+    axes, count = tuple(range(1, wide[0].ndim - 1)), math.prod(wide[0].shape[1:-1])
+    pixels = [lax.slice(x, (0,) * x.ndim, (x.shape[0], *(1 for _ in axes), x.shape[-1])) for x in wide]
+    differences = _joined([x - pixel for x, pixel in zip(wide, pixels)])
+    # Turned around: XLA would write equal differences to memory, to read them for both sums.
+    squares = _joined([jnp.square(pixel - x) for x, pixel in zip(wide, pixels)])
+    zero = jnp.zeros((), squares.dtype)
+    sums = lax.reduce((differences, squares), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), axes)
     of_mean, of_square = (total / count for total in sums)
-    return [pixel.reshape(of_mean.shape) + of_mean, jnp.maximum(of_square - jnp.square(of_mean), 0)]
+    pixel = _joined(pixels).reshape(of_mean.shape)
+    return [pixel + of_mean, jnp.maximum(of_square - jnp.square(of_mean), 0)]
 
 
 def moments_in_two_passes(*xs: jax.Array) -> list[jax.Array]:

@@ -18,6 +18,7 @@ from jax import lax
 from jdarts.ops.mixing import ONES, Routes, combine, moments
 from jdarts.ops.mixing_tangents import mixing_tangents
 from jdarts.ops.precision import wide_type
+from jdarts.xla.platform import target_platform
 
 #: PyTorch's defaults, which the reference implementation uses throughout.
 EPSILON = 1e-5
@@ -153,7 +154,11 @@ def _normalised_routes(plan: Plan) -> list[int]:
 
 
 def _matmul(constant: np.ndarray, x: jax.Array) -> jax.Array:
-    return jnp.matmul(jnp.asarray(constant, x.dtype), x, precision="highest")
+    matrix = jnp.asarray(constant, x.dtype)
+    if target_platform() == "cpu":
+        return jnp.matmul(matrix, x, precision="highest")
+    # A product of matrices is a kernel of its own; XLA fuses a sum with what is around it.
+    return jnp.sum(matrix[:, :, None] * x[None], axis=1)
 
 
 def _synchronised(local: Moments, axis_name: str | None) -> Moments:

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from jdarts import native
 from jdarts.xla.leaves import join_leaves, split_leaves
+from jdarts.xla.platform import target_platform
 
 #: A pytree of this many leaves or more is large.
 MANY = 64
@@ -59,7 +61,9 @@ def apply_updates(tree: Any, updates: Any, step: jax.Array | float = 1.0) -> Any
       updates: pytree of the same structure.
       step: a number, or an array `[]`.
     """
-    if _is_large(tree) and _is_large(updates) and _same_places(tree, updates):
+    # On accelerators without a native function that splits the vector, XLA fuses the sums of many leaves into one kernel.
+    by_leaves = target_platform() != "cpu" and not native.is_native_here("part", _first_type(tree))
+    if not by_leaves and _is_large(tree) and _is_large(updates) and _same_places(tree, updates):
         start = _vector(tree)
         return _tree(start + (step * _vector(updates)).astype(start.dtype), tree)
     return optax.apply_updates(tree, jax.tree.map(lambda update: step * update, updates))
@@ -90,6 +94,10 @@ def as_vector(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
         return updates, jax.tree.map(lambda old, new: new if _is_same(old, new) else _vector(new), state, found)
 
     return optax.GradientTransformation(init, update)
+
+
+def _first_type(tree: Any) -> Any:
+    return next((jnp.result_type(leaf) for leaf in jax.tree.leaves(tree)), jnp.float32)
 
 
 def _like(entry: jax.Array, target: Any) -> Any:
