@@ -204,7 +204,7 @@ def test_vmapped_gradients_with_one_operand_shared(batched):
         np.testing.assert_allclose(a, np.stack(b), atol=1e-12)
 
 
-def test_without_native_functions_accelerators_get_no_grouped_convolution(monkeypatch):
+def test_without_native_functions_gpus_get_gathers_and_tpus_grouped_convolutions(monkeypatch):
     monkeypatch.setenv("JDARTS_NATIVE", "0")
     jax.clear_caches()
 
@@ -212,9 +212,10 @@ def test_without_native_functions_accelerators_get_no_grouped_convolution(monkey
         return jax.grad(lambda *o: jnp.sum(depthwise_conv(*o) ** 2), (0, 1))(x, kernels)
 
     arguments = normal(1, 2, 4, 4, 3), normal(1, 1, 3, 3, 3)
-    for platform in ("cuda", "tpu"):
+    for platform, convolutions in (("cuda", 0), ("tpu", 3)):
         text = jax.jit(gradients).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
-        assert "stablehlo.convolution" not in text
+        assert text.count("stablehlo.convolution") == convolutions
+        assert ("stablehlo.gather" in text) == (platform == "cuda")
         assert "jdarts" not in text
 
 

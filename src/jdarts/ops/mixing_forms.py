@@ -136,15 +136,16 @@ def moments(*xs: jax.Array) -> list[jax.Array]:
     """
     wide = [x.astype(wide_type(x.dtype)) for x in xs]
     axes, count = tuple(range(1, wide[0].ndim - 1)), math.prod(wide[0].shape[1:-1])
-    pixels = [lax.slice(x, (0,) * x.ndim, (x.shape[0], *(1 for _ in axes), x.shape[-1])) for x in wide]
+    pixel = _joined([lax.slice(x, (0,) * x.ndim, (x.shape[0], *(1 for _ in axes), x.shape[-1])) for x in wide])
+    # Without the barrier XLA writes the pixels of each stack for each of the sums.
+    pixels = lax.split(lax.optimization_barrier(pixel), [x.shape[0] for x in wide])
     differences = _joined([x - pixel for x, pixel in zip(wide, pixels)])
     # Turned around: XLA would write equal differences to memory, to read them for both sums.
     squares = _joined([jnp.square(pixel - x) for x, pixel in zip(wide, pixels)])
     zero = jnp.zeros((), squares.dtype)
     sums = lax.reduce((differences, squares), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), axes)
     of_mean, of_square = (total / count for total in sums)
-    pixel = _joined(pixels).reshape(of_mean.shape)
-    return [pixel + of_mean, jnp.maximum(of_square - jnp.square(of_mean), 0)]
+    return [pixel.reshape(of_mean.shape) + of_mean, jnp.maximum(of_square - jnp.square(of_mean), 0)]
 
 
 def moments_in_two_passes(*xs: jax.Array) -> list[jax.Array]:

@@ -49,12 +49,14 @@ def _as_calls(form: Form) -> Form:
 _SHIFTED = Form(shifted_products.forward, shifted_products.input_gradient, shifted_products.kernel_gradient)
 
 #: Of programs for several platforms.
-DEFAULT_FORM = _SHIFTED._replace(kernel_gradient=grouped_convolutions.kernel_gradient)
+DEFAULT_FORM = _SHIFTED._replace(kernel_gradient=grouped_convolutions.kernel_gradient_on_cpu)
 #: By platform.
 FORMS: Mapping[str, Form] = MappingProxyType(
     {
         "cpu": _as_calls(DEFAULT_FORM),
         "gpu": Form(window_gathers.forward, window_gathers.input_gradient, window_gathers.kernel_gradient),
-        "tpu": _SHIFTED,
+        "tpu": Form(
+            grouped_convolutions.forward, grouped_convolutions.input_gradient, grouped_convolutions.kernel_gradient
+        ),
     }
 )

@@ -1,9 +1,12 @@
-"""The kernel gradient of depthwise convolutions as grouped `lax` convolutions, one for each kind of kernel: fastest on CPUs.
+"""The joint depthwise functions as grouped `lax` convolutions, one for each kind of kernel.
 
-Sources S and channels C are the groups, and the T targets are the outputs of a group. The images of a batch are the features
-that a group contracts, and y is a kernel as large as an image. In the form of JAX's own gradient, with `batch_group_count`, XLA
-computes all pairs of groups on a CPU.
+Sources S and channels C are the groups; the T targets are the outputs (or inputs) of a group. For TPUs, and for kernel
+gradients on CPUs. A TPU's program of `shifted_products` has twice as many operations and takes several times as long to compile.
+No TPU has confirmed the choice.
 """
+
+import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +14,61 @@ from jax import lax
 
 from jdarts.ops.depthwise.kinds import Kind, Kinds, Pairs
 
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def forward(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
+    """Σ over pairs of x `[1 or M, S, B, H, W, C]` and taps `[τ, S, T, C]` → `[M, S, T, B, H', W', C]`."""
+    terms = [
+        jnp.stack(
+            [
+                _forward(_row(x, number), taps[rows], kind=kind, stride=stride)
+                for number, (kind, rows) in enumerate(_parts(kinds))
+            ]
+        )
+        for x, taps in pairs
+    ]
+    return sum(terms[1:], terms[0])
+
+
+def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, width: int, shared: bool) -> jax.Array:
+    """Σ over pairs of y `[M, S, T, B, H', W', C]` and taps `[τ, S, T, C]` → x `[1 or M, S, B, H, W, C]`."""
+    terms = []
+    for y, taps in pairs:
+        rows = [
+            _input_gradient(y[number], taps[rows], kind=kind, stride=stride, height=height, width=width)
+            for number, (kind, rows) in enumerate(_parts(kinds))
+        ]
+        terms.append(sum(rows[1:], rows[0])[None] if shared else jnp.stack(rows))
+    return sum(terms[1:], terms[0])
+
 
 def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
-    """Σ over pairs of x `[1 or M, S, B, H, W, C]` and y `[M, S, T, B, H', W', C]` → taps `[τ, S, T, C]`."""
+    """Σ over pairs of x `[1 or M, S, B, H, W, C]` and y `[M, S, T, B, H', W', C]` → taps `[τ, S, T, C]`.
+
+    In the form of JAX's own gradient, a convolution with `batch_group_count`.
+    """
+
+    def of_kind(x: jax.Array, y: jax.Array, kind: Kind) -> jax.Array:
+        taps = jax.ShapeDtypeStruct((kind.taps, *y.shape[:2], y.shape[-1]), x.dtype)
+        return jax.linear_transpose(partial(_forward, x, kind=kind, stride=stride), taps)(y)[0]
+
+    terms = [
+        jnp.concatenate([of_kind(_row(x, number), y[number], kind) for number, kind in enumerate(kinds)])
+        for x, y in pairs
+    ]
+    return sum(terms[1:], terms[0])
+
+
+def kernel_gradient_on_cpu(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
+    """`kernel_gradient` without batch groups, for which XLA's CPU backend computes all pairs of groups.
+
+    The images of a batch are the features that a group contracts, and y is a kernel as large as an image.
+    """
     terms = [
         jnp.concatenate(
             [
-                _of_kind(x[number if x.shape[0] > 1 else 0], y[number], kind=kind, stride=stride)
+                _kernel_gradient_on_cpu(_row(x, number), y[number], kind=kind, stride=stride)
                 for number, kind in enumerate(kinds)
             ]
         )
@@ -26,7 +77,55 @@ def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
     return sum(terms[1:], terms[0])
 
 
-def _of_kind(x: jax.Array, y: jax.Array, *, kind: Kind, stride: int) -> jax.Array:
+def _parts(kinds: Kinds) -> list[tuple[Kind, slice]]:
+    """Each kind, and its rows of the table of taps."""
+    ends = list(itertools.accumulate((kind.taps for kind in kinds), initial=0))
+    return [(kind, slice(*rows)) for kind, rows in zip(kinds, itertools.pairwise(ends))]
+
+
+def _row(x: jax.Array, number: int) -> jax.Array:
+    return x[number if x.shape[0] > 1 else 0]
+
+
+def _forward(x: jax.Array, taps: jax.Array, *, kind: Kind, stride: int) -> jax.Array:
+    """x `[S, B, H, W, C]` and taps `[k², S, T, C]` → `[S, T, B, H', W', C]`."""
+    sources, batch, height, width, channels = x.shape
+    targets, pad = taps.shape[2], kind.padding
+    y = lax.conv_general_dilated(
+        jnp.transpose(x, (1, 2, 3, 0, 4)).reshape(batch, height, width, sources * channels),
+        jnp.transpose(taps, (0, 1, 3, 2)).reshape(kind.size, kind.size, 1, sources * channels * targets),
+        window_strides=(stride, stride),
+        padding=((pad, pad), (pad, pad)),
+        rhs_dilation=(kind.dilation, kind.dilation),
+        dimension_numbers=_NHWC,
+        feature_group_count=sources * channels,
+    )
+    y = y.reshape(batch, y.shape[1], y.shape[2], sources, channels, targets)
+    return jnp.transpose(y, (3, 5, 0, 1, 2, 4))
+
+
+def _input_gradient(y: jax.Array, taps: jax.Array, *, kind: Kind, stride: int, height: int, width: int) -> jax.Array:
+    """y `[S, T, B, H', W', C]` and taps `[k², S, T, C]` → `[S, B, H, W, C]`."""
+    sources, targets, batch, height_y, width_y, channels = y.shape
+    pad = kind.padding
+
+    def padding(extent: int, extent_y: int) -> tuple[int, int]:
+        return pad, pad + extent - 1 - (extent_y - 1) * stride
+
+    x = lax.conv_general_dilated(
+        jnp.transpose(y, (2, 3, 4, 0, 5, 1)).reshape(batch, height_y, width_y, sources * channels * targets),
+        jnp.transpose(taps[::-1], (0, 2, 1, 3)).reshape(kind.size, kind.size, targets, sources * channels),
+        window_strides=(1, 1),
+        padding=(padding(height, height_y), padding(width, width_y)),
+        lhs_dilation=(stride, stride),
+        rhs_dilation=(kind.dilation, kind.dilation),
+        dimension_numbers=_NHWC,
+        feature_group_count=sources * channels,
+    )
+    return jnp.transpose(x.reshape(batch, height, width, sources, channels), (3, 0, 1, 2, 4))
+
+
+def _kernel_gradient_on_cpu(x: jax.Array, y: jax.Array, *, kind: Kind, stride: int) -> jax.Array:
     """x `[S, B, H, W, C]` and y `[S, T, B, H', W', C]` → taps `[k², S, T, C]`."""
     sources, batch, height, width, channels = x.shape
     targets, _, height_y, width_y = y.shape[1:5]
@@ -41,7 +140,7 @@ def _of_kind(x: jax.Array, y: jax.Array, *, kind: Kind, stride: int) -> jax.Arra
         window_strides=(kind.dilation, kind.dilation),
         padding=(padding(height, height_y), padding(width, width_y)),
         rhs_dilation=(stride, stride),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=_NHWC,
         feature_group_count=sources * channels,
     )
     return jnp.transpose(kernels.reshape(kind.taps, sources, channels, targets), (0, 1, 3, 2))

@@ -1,7 +1,6 @@
 """The joint depthwise functions as sums over taps of shifted images times taps, one operation for each tap.
 
-For CPUs and TPUs, where a gather is a loop or a kernel of its own. Elementwise loops read every image once for all taps that a
-fusion holds. No TPU has confirmed the choice.
+For CPUs, where a gather is a slow loop. An elementwise loop reads every image once for all taps.
 """
 
 from collections.abc import Sequence
