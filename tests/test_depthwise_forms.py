@@ -115,9 +115,9 @@ def test_gpus_get_gathers_and_tpus_grouped_convolutions():
     def gradients(x, taps):
         return jax.vjp(functools.partial(joint.forward, kinds=MIXED, stride=1), x, taps)[1](y)
 
-    for platform, gathers, convolutions in (("cuda", 3, 0), ("tpu", 0, 2 * len(MIXED))):
+    for platform, gathers, convolutions in (("cuda", True, 0), ("tpu", False, 2 * len(MIXED))):
         text = jax.jit(gradients).trace(x, taps).lower(lowering_platforms=(platform,)).as_text()
-        assert (text.count("stablehlo.gather"), text.count("stablehlo.convolution")) == (gathers, convolutions)
+        assert ("stablehlo.gather" in text, text.count("stablehlo.convolution")) == (gathers, convolutions)
 
 
 def test_kinds_of_one_size_next_to_each_other_are_one_run():

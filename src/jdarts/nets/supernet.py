@@ -222,9 +222,10 @@ class MixedStage(nn.Module):
     def _joint_operations(self, states: jax.Array) -> tuple[int, ...]:
         """The numbers of operations to compute `jointly`, those of kernels of one size next to each other.
 
-        Native functions compute them one by one; on CPUs, programs of joint ones take longer to compile.
+        Native functions compute them one by one. On CPUs, programs of joint ones take longer to compile; on TPUs, they have more
+        operations.
         """
-        if target_platform() == "cpu" or native.is_native_here("depthwise_forward", states.dtype):
+        if target_platform() != "gpu" or native.is_native_here("depthwise_forward", states.dtype):
             return ()
         kernels = {n: implementation(group.name, self.stride).kernel for n, group in enumerate(self.stage.operations)}
         found = sorted((kernel.size, n) for n, kernel in kernels.items() if kernel)

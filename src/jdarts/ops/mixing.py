@@ -365,8 +365,12 @@ native.define_lowering(
     mixing_forms.products,
     ("num_x", "routes"),
     native_name="products",
-    on={"cpu": functools.partial(mixing_forms.products, one_sum=False)},
+    on=dict.fromkeys(("cpu", "tpu"), functools.partial(mixing_forms.products, one_sum=False)),
 )
 native.define_lowering(
-    moments_p, mixing_forms.moments, (), native_name="moments", on={"cpu": mixing_forms.moments_in_two_passes}
+    moments_p,
+    mixing_forms.moments,
+    (),
+    native_name="moments",
+    on=dict.fromkeys(("cpu", "tpu"), mixing_forms.moments_in_two_passes),
 )
