@@ -1,8 +1,19 @@
 // The arguments of the device functions, as host and device see them.
 #pragma once
 
+// The kernels with functions of their sizes: each(size, stride, dilation).
+#define JDARTS_KINDS(each)                                    \
+  each(3, 1, 1) each(5, 1, 1) each(3, 1, 2) each(5, 1, 2)     \
+  each(3, 2, 1) each(5, 2, 1) each(3, 2, 2) each(5, 2, 2)
+
 namespace jdarts_cuda {
 namespace {
+
+constexpr int kThreads = 256;  // of a block
+constexpr int kRows = 4;       // of a strip
+constexpr int kMostStacks = 32;
+constexpr int kMostTerms = 8;
+constexpr int kMostLeaves = 128;
 
 // x [S, B, H, W, C], kernels [S, T, k, k, C], y [S, T, B, H', W', C].
 struct Geometry {
@@ -13,8 +24,8 @@ struct Geometry {
 struct ConvolutionArguments {
   Geometry geometry;
   int terms;
-  const void* maps[8];
-  const void* kernels[8];
+  const void* maps[kMostTerms];
+  const void* kernels[kMostTerms];
   const void* gate;
   void* result;
 };
@@ -39,7 +50,7 @@ struct SumArguments {
 
 // Stacks [rows, length] with C channels.
 struct Stacks {
-  const void* data[32];
+  const void* data[kMostStacks];
 };
 
 // The table has (stack, row, begin, end) of each row of results, and after those (stack, row, row of weights) of each term.
@@ -86,8 +97,8 @@ struct PoolArguments {
 
 // Some of the leaves of a vector [rows, total]: leaf n is [rows, size of it] and begins at begins[n].
 struct LeavesArguments {
-  void* leaves[128];
-  long long begins[129];
+  void* leaves[kMostLeaves];
+  long long begins[kMostLeaves + 1];
   void* vector;
   long long total;
   int count, rows;

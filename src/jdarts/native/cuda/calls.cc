@@ -21,9 +21,6 @@ namespace ffi = xla::ffi;
 using namespace jdarts_cuda;
 using Shape = ffi::AnyBuffer::Dimensions;
 
-constexpr int kBlock = 256;
-constexpr int kStrip = 4;
-
 #ifdef JDARTS_EMULATED
 struct Stream {};
 #endif
@@ -52,22 +49,22 @@ struct Grid {
   unsigned x, y, z;
 };
 
-unsigned blocks_for(int64_t threads) { return (threads + kBlock - 1) / kBlock; }
+unsigned blocks_for(int64_t threads) { return (threads + kThreads - 1) / kThreads; }
 
 // A block for every 32 sums of partial sums.
 unsigned blocks_of_shares(int64_t sums) { return (sums + 31) / 32; }
 
 // Blocks that have all channels side by side.
-unsigned blocks_of_channels(int64_t channels) { return (channels + kBlock - 1) / kBlock; }
+unsigned blocks_of_channels(int64_t channels) { return (channels + kThreads - 1) / kThreads; }
 
 #ifdef JDARTS_EMULATED
 #define JDARTS_LAUNCH(call, kernel, grid, arguments, has_barriers) \
-  emulation::launch(kernel, {(grid).x, (grid).y, (grid).z}, kBlock, arguments, has_barriers)
+  emulation::launch(kernel, {(grid).x, (grid).y, (grid).z}, kThreads, arguments, has_barriers)
 #else
 template <typename Arguments>
 void launch(Call& call, const char* name, Grid grid, Arguments arguments) {
   if (call.failure.empty() && grid.x * grid.y * grid.z > 0)
-    call.failure = Driver::get().launch(name, {grid.x, grid.y, grid.z}, kBlock, call.stream, &arguments);
+    call.failure = Driver::get().launch(name, {grid.x, grid.y, grid.z}, kThreads, call.stream, &arguments);
 }
 #define JDARTS_LAUNCH(call, kernel, grid, arguments, has_barriers) launch(call, #kernel, grid, arguments)
 #endif
@@ -76,9 +73,9 @@ void launch(Call& call, const char* name, Grid grid, Arguments arguments) {
 #define JDARTS_LAUNCH_BY_CHANNELS(call, kernel, channels, grid, arguments, has_barriers)    \
   do {                                                                                     \
     if ((channels) % 4 == 0)                                                               \
-      JDARTS_LAUNCH(call, kernel##_4, grid(4), arguments, has_barriers);                   \
+      JDARTS_LAUNCH(call, kernel##_4, (grid)(4), arguments, has_barriers);                 \
     else                                                                                   \
-      JDARTS_LAUNCH(call, kernel##_1, grid(1), arguments, has_barriers);                   \
+      JDARTS_LAUNCH(call, kernel##_1, (grid)(1), arguments, has_barriers);                 \
   } while (false)
 
 int64_t row_length(Shape shape) {
@@ -107,28 +104,19 @@ void depthwise_forward(Call& call) {
   const int terms = call.num_operands() / 2;
   const Geometry g = geometry(call.shape(0), call.shape(terms), call.result_shape(0), call);
   const ConvolutionArguments a = convolution(call, g, terms);
-  const int64_t strips = (g.out_height + kStrip - 1) / kStrip, images = int64_t(g.sources) * g.batch;
+  const int64_t strips = (g.out_height + kRows - 1) / kRows, images = int64_t(g.sources) * g.batch;
   if (g.channels % 4 == 0) {
     const bool two = g.targets > 1;
     const int64_t rounds = two ? (g.targets + 1) / 2 : 1;
     const Grid grid{blocks_for(images * rounds * strips * g.out_width * (g.channels / 4)), 1, 1};
-#define JDARTS_CASE(size, stride, dilation)                                                   \
-  case kind(size, stride, dilation):                                                          \
-    if (two)                                                                                  \
-      JDARTS_LAUNCH(call, forward_##size##_##stride##_##dilation##_2, grid, a, false);       \
-    else                                                                                      \
-      JDARTS_LAUNCH(call, forward_##size##_##stride##_##dilation##_1, grid, a, false);       \
-    return
-    switch (kind(g.size, g.stride, g.dilation)) {
-      JDARTS_CASE(3, 1, 1);
-      JDARTS_CASE(5, 1, 1);
-      JDARTS_CASE(3, 1, 2);
-      JDARTS_CASE(5, 1, 2);
-      JDARTS_CASE(3, 2, 1);
-      JDARTS_CASE(5, 2, 1);
-      JDARTS_CASE(3, 2, 2);
-      JDARTS_CASE(5, 2, 2);
-    }
+#define JDARTS_CASE(size, stride, dilation)                                            \
+  case kind(size, stride, dilation):                                                   \
+    if (two)                                                                           \
+      JDARTS_LAUNCH(call, forward_##size##_##stride##_##dilation##_2, grid, a, false); \
+    else                                                                               \
+      JDARTS_LAUNCH(call, forward_##size##_##stride##_##dilation##_1, grid, a, false); \
+    return;
+    switch (kind(g.size, g.stride, g.dilation)) { JDARTS_KINDS(JDARTS_CASE) }
 #undef JDARTS_CASE
   }
   const auto grid = [&](int v) {
@@ -141,7 +129,7 @@ void depthwise_input_gradient(Call& call) {
   const int terms = call.num_operands() / 2;
   const Geometry g = geometry(call.result_shape(0), call.shape(terms), call.shape(0), call);
   const ConvolutionArguments a = convolution(call, g, terms);
-  const int64_t strips = (g.height + kStrip - 1) / kStrip, images = int64_t(g.sources) * g.batch;
+  const int64_t strips = (g.height + kRows - 1) / kRows, images = int64_t(g.sources) * g.batch;
   if (g.channels % 4 == 0) {
     const Grid grid{blocks_for(images * strips * g.width * (g.channels / 4)), 1, 1};
     switch (kind(g.size, g.stride, g.dilation)) {
@@ -177,19 +165,12 @@ void depthwise_kernel_gradient(Call& call) {
   const unsigned z = blocks_of_channels(g.channels), edges = g.sources * g.targets;
   // Two targets a block for the smaller kernels.
   const Grid grid{unsigned(chunks), unsigned(g.sources * (g.size == 3 ? (g.targets + 1) / 2 : g.targets)), z};
-#define JDARTS_CASE(size, stride, dilation)                                             \
-  case kind(size, stride, dilation):                                                    \
-    JDARTS_LAUNCH(call, kernel_sums_##size##_##stride##_##dilation, grid, a, true);     \
-    break
+#define JDARTS_CASE(size, stride, dilation)                                         \
+  case kind(size, stride, dilation):                                                \
+    JDARTS_LAUNCH(call, kernel_sums_##size##_##stride##_##dilation, grid, a, true); \
+    break;
   switch (kind(g.size, g.stride, g.dilation)) {
-    JDARTS_CASE(3, 1, 1);
-    JDARTS_CASE(5, 1, 1);
-    JDARTS_CASE(3, 1, 2);
-    JDARTS_CASE(5, 1, 2);
-    JDARTS_CASE(3, 2, 1);
-    JDARTS_CASE(5, 2, 1);
-    JDARTS_CASE(3, 2, 2);
-    JDARTS_CASE(5, 2, 2);
+    JDARTS_KINDS(JDARTS_CASE)
     default:
       JDARTS_LAUNCH(call, tap_sums, (Grid{unsigned(chunks), edges * g.size * g.size, z}), a, true);
   }
@@ -260,28 +241,29 @@ PoolArguments pool(const Call& call, Shape x, Shape y) {
           int(y[2]), int(y[3]),           int(call.integer("stride"))};
 }
 
-int64_t pixels_of(Shape x) { return int64_t(x[0]) * x[1] * x[2] * x[3]; }
+// For V channels a thread, the blocks that compute the first result.
+auto blocks_of_results(const Call& call) {
+  const int64_t values = call.result(0).element_count();
+  return [=](int v) { return Grid{blocks_for(values / v), 1, 1}; };
+}
 
 // The results are the maxima and their places.
 void max_pool(Call& call) {
   PoolArguments a = pool(call, call.shape(0), call.result_shape(0));
   a.new_places = static_cast<uint8_t*>(call.result_data(1));
-  const auto grid = [&](int v) { return Grid{blocks_for(pixels_of(call.result_shape(0)) * (a.channels / v)), 1, 1}; };
-  JDARTS_LAUNCH_BY_CHANNELS(call, max_pool, a.channels, grid, a, false);
+  JDARTS_LAUNCH_BY_CHANNELS(call, max_pool, a.channels, blocks_of_results(call), a, false);
 }
 
 void pool_gather(Call& call) {
   PoolArguments a = pool(call, call.shape(0), call.result_shape(0));
   a.places = static_cast<const uint8_t*>(call.data(1));
-  const auto grid = [&](int v) { return Grid{blocks_for(pixels_of(call.result_shape(0)) * (a.channels / v)), 1, 1}; };
-  JDARTS_LAUNCH_BY_CHANNELS(call, pool_gather, a.channels, grid, a, false);
+  JDARTS_LAUNCH_BY_CHANNELS(call, pool_gather, a.channels, blocks_of_results(call), a, false);
 }
 
 void pool_scatter(Call& call) {
   PoolArguments a = pool(call, call.result_shape(0), call.shape(0));
   a.places = static_cast<const uint8_t*>(call.data(1));
-  const auto grid = [&](int v) { return Grid{blocks_for(pixels_of(call.result_shape(0)) * (a.channels / v)), 1, 1}; };
-  JDARTS_LAUNCH_BY_CHANNELS(call, pool_scatter, a.channels, grid, a, false);
+  JDARTS_LAUNCH_BY_CHANNELS(call, pool_scatter, a.channels, blocks_of_results(call), a, false);
 }
 
 int64_t size_of(ffi::AnyBuffer buffer, int64_t rows) { return int64_t(buffer.element_count()) / rows; }
@@ -293,8 +275,8 @@ void copy_leaves(Call& call, void* vector, int count, bool joined) {
   int64_t total = 0;
   for (int n = 0; n < count; ++n) total += size_of(leaf(n), rows);
   int64_t begin = 0;
-  for (int first = 0; first < count; first += 128) {
-    LeavesArguments a{{}, {begin}, vector, total, std::min(128, count - first), int(rows)};
+  for (int first = 0; first < count; first += kMostLeaves) {
+    LeavesArguments a{{}, {begin}, vector, total, std::min(kMostLeaves, count - first), int(rows)};
     int64_t longest = 0;
     for (int n = 0; n < a.count; ++n) {
       const int64_t size = size_of(leaf(first + n), rows);

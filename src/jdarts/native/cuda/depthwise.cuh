@@ -10,8 +10,6 @@
 namespace jdarts_cuda {
 namespace {
 
-constexpr int kRows = 4;
-
 template <int kSize, int kTargets>
 __device__ inline void read_taps(const T* kernel, int step, int step_of_targets, A (&taps)[kTargets][kSize][4], int targets) {
 #pragma unroll
@@ -370,21 +368,14 @@ __device__ inline void tap_sums(const KernelGradientArguments& a) {
 }  // namespace
 }  // namespace jdarts_cuda
 
-#define JDARTS_FORWARD(size, stride, dilation)                                                          \
-  JDARTS_KERNEL(forward_##size##_##stride##_##dilation##_1, jdarts_cuda::ConvolutionArguments) {       \
-    jdarts_cuda::forward_strip<size, stride, dilation, 1>(a);                                           \
-  }                                                                                                     \
-  JDARTS_KERNEL(forward_##size##_##stride##_##dilation##_2, jdarts_cuda::ConvolutionArguments) {       \
-    jdarts_cuda::forward_strip<size, stride, dilation, 2>(a);                                           \
+#define JDARTS_FORWARD(size, stride, dilation)                                                    \
+  JDARTS_KERNEL(forward_##size##_##stride##_##dilation##_1, jdarts_cuda::ConvolutionArguments) { \
+    jdarts_cuda::forward_strip<size, stride, dilation, 1>(a);                                     \
+  }                                                                                               \
+  JDARTS_KERNEL(forward_##size##_##stride##_##dilation##_2, jdarts_cuda::ConvolutionArguments) { \
+    jdarts_cuda::forward_strip<size, stride, dilation, 2>(a);                                     \
   }
-JDARTS_FORWARD(3, 1, 1)
-JDARTS_FORWARD(5, 1, 1)
-JDARTS_FORWARD(3, 1, 2)
-JDARTS_FORWARD(5, 1, 2)
-JDARTS_FORWARD(3, 2, 1)
-JDARTS_FORWARD(5, 2, 1)
-JDARTS_FORWARD(3, 2, 2)
-JDARTS_FORWARD(5, 2, 2)
+JDARTS_KINDS(JDARTS_FORWARD)
 JDARTS_KERNEL(back_3_1, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_strip<3, 1>(a); }
 JDARTS_KERNEL(back_5_1, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_strip<5, 1>(a); }
 JDARTS_KERNEL(back_3_2, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_strip<3, 2>(a); }
@@ -393,17 +384,10 @@ JDARTS_KERNEL(forward_pixel_4, jdarts_cuda::ConvolutionArguments) { jdarts_cuda:
 JDARTS_KERNEL(forward_pixel_1, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::forward_pixel<1>(a); }
 JDARTS_KERNEL(back_pixel_4, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_pixel<4>(a); }
 JDARTS_KERNEL(back_pixel_1, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_pixel<1>(a); }
-#define JDARTS_KERNEL_SUMS(size, stride, dilation, targets)                                                  \
-  JDARTS_KERNEL(kernel_sums_##size##_##stride##_##dilation, jdarts_cuda::KernelGradientArguments) {          \
-    jdarts_cuda::kernel_sums<size, stride, dilation, targets>(a);                                             \
+// Two targets for the smaller kernels: of the larger ones, the sums of one take all registers.
+#define JDARTS_KERNEL_SUMS(size, stride, dilation)                                                    \
+  JDARTS_KERNEL(kernel_sums_##size##_##stride##_##dilation, jdarts_cuda::KernelGradientArguments) {  \
+    jdarts_cuda::kernel_sums<size, stride, dilation, size == 3 ? 2 : 1>(a);                           \
   }
-JDARTS_KERNEL_SUMS(3, 1, 1, 2)
-JDARTS_KERNEL_SUMS(3, 1, 2, 2)
-JDARTS_KERNEL_SUMS(3, 2, 1, 2)
-JDARTS_KERNEL_SUMS(3, 2, 2, 2)
-// All registers hold the sums of one target.
-JDARTS_KERNEL_SUMS(5, 1, 1, 1)
-JDARTS_KERNEL_SUMS(5, 1, 2, 1)
-JDARTS_KERNEL_SUMS(5, 2, 1, 1)
-JDARTS_KERNEL_SUMS(5, 2, 2, 1)
+JDARTS_KINDS(JDARTS_KERNEL_SUMS)
 JDARTS_KERNEL(tap_sums, jdarts_cuda::KernelGradientArguments) { jdarts_cuda::tap_sums(a); }

@@ -108,10 +108,5 @@ __device__ inline unsigned split_off(unsigned& number, unsigned size) {
   return rest;
 }
 
-constexpr int kThreads = 256;  // of a block
-constexpr int kMostStacks = 32;
-constexpr int kMostTerms = 8;
-constexpr int kMostLeaves = 128;
-
 }  // namespace
 }  // namespace jdarts_cuda

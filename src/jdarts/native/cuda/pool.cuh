@@ -7,12 +7,22 @@
 namespace jdarts_cuda {
 namespace {
 
+struct Pixel {
+  int c, w, h, image;
+};
+
+// The pixel of a thread, and its first of V channels.
+template <int V>
+__device__ inline Pixel pixel(int width, int height, int channels) {
+  unsigned number = thread_number();
+  const int c = V * split_off(number, channels / V), w = split_off(number, width), h = split_off(number, height);
+  return {c, w, h, int(number)};
+}
+
 // Among equals the first place in row order wins, and a NaN wins over all before it.
 template <int V>
 __device__ inline void max_pool(const PoolArguments& a) {
-  unsigned number = thread_number();
-  const int c = V * split_off(number, a.channels / V), w = split_off(number, a.out_width), h = split_off(number, a.out_height);
-  const int image = number;
+  const auto [c, w, h, image] = pixel<V>(a.out_width, a.out_height, a.channels);
   if (image >= a.images) return;
   const T* x = static_cast<const T*>(a.from) + (long long)image * a.height * a.width * a.channels + c;
   A best[V];
@@ -36,9 +46,7 @@ __device__ inline void max_pool(const PoolArguments& a) {
 
 template <int V>
 __device__ inline void pool_gather(const PoolArguments& a) {
-  unsigned number = thread_number();
-  const int c = V * split_off(number, a.channels / V), w = split_off(number, a.out_width), h = split_off(number, a.out_height);
-  const int image = number;
+  const auto [c, w, h, image] = pixel<V>(a.out_width, a.out_height, a.channels);
   if (image >= a.images) return;
   const T* x = static_cast<const T*>(a.from) + (long long)image * a.height * a.width * a.channels + c;
   const long long at = (((long long)image * a.out_height + h) * a.out_width + w) * a.channels + c;
@@ -54,9 +62,7 @@ __device__ inline void pool_gather(const PoolArguments& a) {
 
 template <int V>
 __device__ inline void pool_scatter(const PoolArguments& a) {
-  unsigned number = thread_number();
-  const int c = V * split_off(number, a.channels / V), w = split_off(number, a.width), h = split_off(number, a.height);
-  const int image = number;
+  const auto [c, w, h, image] = pixel<V>(a.width, a.height, a.channels);
   if (image >= a.images) return;
   const long long base = (long long)image * a.out_height * a.out_width * a.channels + c;
   A sum[V] = {};
