@@ -157,7 +157,7 @@ def _matmul(constant: np.ndarray, x: jax.Array) -> jax.Array:
     matrix = jnp.asarray(constant, x.dtype)
     if target_platform() == "cpu":
         return jnp.matmul(matrix, x, precision="highest")
-    # A product of matrices is a kernel of its own; XLA fuses a sum with what is around it.
+    # XLA fuses a sum with its neighbours. It computes a product of matrices in a separate kernel.
     return jnp.sum(matrix[:, :, None] * x[None], axis=1)
 
 

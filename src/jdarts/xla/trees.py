@@ -61,9 +61,7 @@ def apply_updates(tree: Any, updates: Any, step: jax.Array | float = 1.0) -> Any
       updates: pytree of the same structure.
       step: a number, or an array `[]`.
     """
-    # On accelerators without a native function that splits the vector, XLA fuses the sums of many leaves into one kernel.
-    by_leaves = target_platform() != "cpu" and not native.is_native_here("part", _first_type(tree))
-    if not by_leaves and _is_large(tree) and _is_large(updates) and _same_places(tree, updates):
+    if _is_large(tree) and _is_large(updates) and _same_places(tree, updates) and _splits_at_once(tree):
         start = _vector(tree)
         return _tree(start + (step * _vector(updates)).astype(start.dtype), tree)
     return optax.apply_updates(tree, jax.tree.map(lambda update: step * update, updates))
@@ -96,8 +94,10 @@ def as_vector(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     return optax.GradientTransformation(init, update)
 
 
-def _first_type(tree: Any) -> Any:
-    return next((jnp.result_type(leaf) for leaf in jax.tree.leaves(tree)), jnp.float32)
+def _splits_at_once(tree: Any) -> bool:
+    """Whether one call splits a vector. On accelerators without one, XLA fuses the sums of many leaves into one kernel."""
+    dtype = jnp.result_type(jax.tree.leaves(tree)[0])
+    return target_platform() == "cpu" or native.is_native_here("part", dtype)
 
 
 def _like(entry: jax.Array, target: Any) -> Any:

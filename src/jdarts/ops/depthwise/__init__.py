@@ -21,10 +21,10 @@ def depthwise_conv(
     y[s, t] is the depthwise cross-correlation of x[s] with kernels[s, t], with zeros for dilation·(k-1)/2
     pixels around the image on every side (PyTorch's padding; XLA's "SAME" differs at stride 2).
 
-    On a CPU, for float32 and float64, a C++ kernel computes it: built on first use by the machine's C++
-    compiler (`$CXX`, or c++, g++, clang++) and cached in `$XDG_CACHE_HOME/jdarts` (`~/.cache/jdarts`).
-    Without a compiler, for other types, on other backends, or with `JDARTS_NATIVE=0` in the environment
-    when a function is lowered, XLA's grouped convolution does.
+    A native function computes it on CPUs, for float32 and float64, and on NVIDIA's GPUs, for bfloat16 too. The machine's C++
+    compiler (`$CXX`, or c++, g++, clang++) builds it on first use, for GPUs with CUDA's run-time compiler, and
+    `$XDG_CACHE_HOME/jdarts` (`~/.cache/jdarts`) keeps it. Without a compiler, for other types, on other devices, or with
+    `JDARTS_NATIVE=0` in the environment when a function is lowered, operations of XLA compute it (`choice`).
 
     Args:
         x: Images [S, B, H, W, C].

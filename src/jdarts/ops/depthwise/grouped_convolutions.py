@@ -5,14 +5,13 @@ gradients on CPUs. A TPU's program of `shifted_products` has twice as many opera
 No TPU has confirmed the choice.
 """
 
-import itertools
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdarts.ops.depthwise.kinds import Kind, Kinds, Pairs
+from jdarts.ops.depthwise.kinds import Kind, Kinds, Pairs, each_kind, images_of
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -22,8 +21,8 @@ def forward(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
     terms = [
         jnp.stack(
             [
-                _forward(_row(x, number), taps[rows], kind=kind, stride=stride)
-                for number, (kind, rows) in enumerate(_parts(kinds))
+                _forward(images_of(x, number), taps[rows], kind=kind, stride=stride)
+                for number, kind, rows in each_kind(kinds)
             ]
         )
         for x, taps in pairs
@@ -37,7 +36,7 @@ def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, widt
     for y, taps in pairs:
         rows = [
             _input_gradient(y[number], taps[rows], kind=kind, stride=stride, height=height, width=width)
-            for number, (kind, rows) in enumerate(_parts(kinds))
+            for number, kind, rows in each_kind(kinds)
         ]
         terms.append(sum(rows[1:], rows[0])[None] if shared else jnp.stack(rows))
     return sum(terms[1:], terms[0])
@@ -54,7 +53,7 @@ def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
         return jax.linear_transpose(partial(_forward, x, kind=kind, stride=stride), taps)(y)[0]
 
     terms = [
-        jnp.concatenate([of_kind(_row(x, number), y[number], kind) for number, kind in enumerate(kinds)])
+        jnp.concatenate([of_kind(images_of(x, number), y[number], kind) for number, kind in enumerate(kinds)])
         for x, y in pairs
     ]
     return sum(terms[1:], terms[0])
@@ -68,23 +67,13 @@ def kernel_gradient_on_cpu(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Ar
     terms = [
         jnp.concatenate(
             [
-                _kernel_gradient_on_cpu(_row(x, number), y[number], kind=kind, stride=stride)
+                _kernel_gradient_on_cpu(images_of(x, number), y[number], kind=kind, stride=stride)
                 for number, kind in enumerate(kinds)
             ]
         )
         for x, y in pairs
     ]
     return sum(terms[1:], terms[0])
-
-
-def _parts(kinds: Kinds) -> list[tuple[Kind, slice]]:
-    """Each kind, and its rows of the table of taps."""
-    ends = list(itertools.accumulate((kind.taps for kind in kinds), initial=0))
-    return [(kind, slice(*rows)) for kind, rows in zip(kinds, itertools.pairwise(ends))]
-
-
-def _row(x: jax.Array, number: int) -> jax.Array:
-    return x[number if x.shape[0] > 1 else 0]
 
 
 def _forward(x: jax.Array, taps: jax.Array, *, kind: Kind, stride: int) -> jax.Array:

@@ -18,12 +18,10 @@ import jax
 
 from jdarts.ops.depthwise.choice import DEFAULT_FORM, FORMS
 from jdarts.ops.depthwise.kinds import Kind, Kinds
-from jdarts.ops.depthwise.primitives import equally_varying, out_avals
+from jdarts.ops.depthwise.primitives import cotangents, equally_varying, out_avals, tangent_pairs
 from jdarts.xla.batching import axis_size, define_batching, merge_axis, split_axis
 from jdarts.xla.jax_compat import (
     Primitive,
-    Zero,
-    is_undefined_primal,
     lower_fun,
     platform_of,
     primitive_jvps,
@@ -65,12 +63,7 @@ def _halves(operands: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
 
 def _jvp(primitive: Primitive, primals: Any, tangents: Any, **geometry: Any) -> Any:
     out = primitive.bind(*primals, **geometry)
-    pairs = [
-        pair
-        for a, b, of_a, of_b in zip(*_halves(primals), *_halves(tangents))
-        for pair in ((of_a, b), (a, of_b))
-        if not any(isinstance(factor, Zero) for factor in pair)
-    ]
+    pairs = tangent_pairs(*_halves(primals), *_halves(tangents))
     if not pairs:
         return out, zero_tangent(out)
     return out, _bind(primitive, *zip(*pairs), **geometry)
@@ -78,17 +71,8 @@ def _jvp(primitive: Primitive, primals: Any, tangents: Any, **geometry: Any) -> 
 
 def _transpose(in_first: Callable, in_second: Callable, ct: Any, *operands: Any, **geometry: Any) -> list[Any]:
     """Transposes a sum; `in_first` and `in_second` transpose one term, given its cotangent and both factors."""
-
-    def of(a: Any, b: Any, transposed: Callable, unknown: Any) -> Any:
-        if not is_undefined_primal(unknown):
-            return None
-        return Zero(unknown.aval) if isinstance(ct, Zero) else transposed(ct, a, b, **geometry)
-
-    firsts, seconds = _halves(operands)
-    return [
-        *(of(a, b, in_first, a) for a, b in zip(firsts, seconds)),
-        *(of(a, b, in_second, b) for a, b in zip(firsts, seconds)),
-    ]
+    rules = [lambda a, b, rule=rule: rule(ct, a, b, **geometry) for rule in (in_first, in_second)]
+    return cotangents(ct, *_halves(operands), rules)
 
 
 def _of_images(y: Any, taps: Any, x: Any, kinds: Kinds, stride: int) -> Any:

@@ -35,6 +35,17 @@ Kinds = tuple[Kind, ...]
 Pairs = Sequence[tuple[jax.Array, jax.Array]]
 
 
+def each_kind(kinds: Kinds) -> list[tuple[int, Kind, slice]]:
+    """The number of each kind, the kind, and its rows of the table of taps."""
+    ends = list(itertools.accumulate((kind.taps for kind in kinds), initial=0))
+    return [(number, kind, slice(ends[number], ends[number + 1])) for number, kind in enumerate(kinds)]
+
+
+def images_of(x: jax.Array, number: int) -> jax.Array:
+    """The images that a kind reads: `x [G, …]` has a row for each kind (G = M), or one for all."""
+    return x[number if x.shape[0] > 1 else 0]
+
+
 class Run(NamedTuple):
     """Kinds of one size that follow on one another: their numbers, and their rows of the table of taps."""
 

@@ -195,16 +195,43 @@ _define_aval(kernel_gradient_p, _kernel_gradient_check, partial(_kernel_gradient
 # Derivatives.
 
 
-def _jvp(primitive: Primitive, primals: Any, tangents: Any, *, gated: bool, **params: Any) -> Any:
-    firsts, seconds, gate = _parts(primals, gated)
-    of_firsts, of_seconds, _ = _parts(tangents, gated)
-    out = primitive.bind(*primals, gated=gated, **params)
-    pairs = [
+def tangent_pairs(
+    firsts: Sequence[Any], seconds: Sequence[Any], of_firsts: Sequence[Any], of_seconds: Sequence[Any]
+) -> list[tuple[Any, Any]]:
+    """Both factors of each term in the tangent of a sum of products; `of_` are the tangents of the factors."""
+    return [
         pair
         for a, b, of_a, of_b in zip(firsts, seconds, of_firsts, of_seconds)
         for pair in ((of_a, b), (a, of_b))
         if not any(isinstance(factor, Zero) for factor in pair)
     ]
+
+
+def cotangents(
+    ct: Any, firsts: Sequence[Any], seconds: Sequence[Any], rules: Sequence[Callable[[Any, Any], Any]]
+) -> list[Any]:
+    """The cotangents of the first factors of a sum of products and then of the second ones; None for known factors.
+
+    Args:
+      ct: cotangent of the sum.
+      firsts: the first factor of each term.
+      seconds: the second factor of each term.
+      rules: transpose one term, given both factors, in the first and in the second.
+    """
+
+    def of(pair: tuple[Any, Any], place: int) -> Any:
+        if not is_undefined_primal(pair[place]):
+            return None
+        return Zero(pair[place].aval) if isinstance(ct, Zero) else rules[place](*pair)
+
+    return [of(pair, place) for place in (0, 1) for pair in zip(firsts, seconds)]
+
+
+def _jvp(primitive: Primitive, primals: Any, tangents: Any, *, gated: bool, **params: Any) -> Any:
+    firsts, seconds, gate = _parts(primals, gated)
+    of_firsts, of_seconds, _ = _parts(tangents, gated)
+    out = primitive.bind(*primals, gated=gated, **params)
+    pairs = tangent_pairs(firsts, seconds, of_firsts, of_seconds)
     if not pairs:
         return out, zero_tangent(out)
     if primitive is kernel_gradient_p:
@@ -218,16 +245,8 @@ def _transpose(
 ) -> list[Any]:
     """Transposes a sum; `in_first` and `in_second` transpose one term, given its cotangent, both factors and the gate."""
     firsts, seconds, gate = _parts(operands, gated)
-
-    def of(term: int, factor: int) -> Any:
-        a, b = firsts[term], seconds[term]
-        if not is_undefined_primal((a, b)[factor]):
-            return None
-        if isinstance(ct, Zero):
-            return Zero((a, b)[factor].aval)
-        return (in_first, in_second)[factor](ct, a, b, gate, **params)
-
-    return [*(of(term, factor) for factor in (0, 1) for term in range(len(firsts))), *[None] * gated]
+    rules = [lambda a, b, rule=rule: rule(ct, a, b, gate, **params) for rule in (in_first, in_second)]
+    return [*cotangents(ct, firsts, seconds, rules), *[None] * gated]
 
 
 def _forward_in_x(ct: Any, x: Any, kernels: Any, gate: Any, **geometry: int) -> jax.Array:

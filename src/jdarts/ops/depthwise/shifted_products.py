@@ -9,39 +9,37 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdarts.ops.depthwise.kinds import Kinds, Pairs
+from jdarts.ops.depthwise.kinds import Kinds, Pairs, each_kind, images_of
 from jdarts.ops.precision import wide_type
 
 
 def forward(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
     """Σ over pairs of x `[1 or M, S, B, H, W, C]` and taps `[τ, S, T, C]` → `[M, S, T, B, H', W', C]`."""
-    outs, tap = [], 0
-    for number, kind in enumerate(kinds):
+    outs = []
+    for number, kind, rows in each_kind(kinds):
         terms = []
         for x, taps in pairs:
-            images = x[number if x.shape[0] > 1 else 0]
+            images = images_of(x, number)
             size = tuple(-(-n // stride) for n in images.shape[2:4])
             padded = _padded(images, 2, kind.padding)
             for n, (down, right) in enumerate(kind.offsets()):
                 start = (down + kind.padding, right + kind.padding)
-                terms.append(_shifted(padded, 2, start, size, stride)[:, None] * _factor(taps[tap + n]))
+                terms.append(_shifted(padded, 2, start, size, stride)[:, None] * _factor(taps[rows.start + n]))
         outs.append(_sum(terms))
-        tap += kind.taps
     return jnp.stack(outs).astype(pairs[0][0].dtype)
 
 
 def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, width: int, shared: bool) -> jax.Array:
     """Σ over pairs of y `[M, S, T, B, H', W', C]` and taps `[τ, S, T, C]` → x `[1 or M, S, B, H, W, C]`."""
-    outs, tap = [], 0
-    for number, kind in enumerate(kinds):
+    outs = []
+    for number, kind, rows in each_kind(kinds):
         terms = []
         for y, taps in pairs:
             padded = _padded(y[number], 3, kind.padding, stride, (height, width))
             for n, (down, right) in enumerate(kind.offsets()):
                 start = (kind.padding - down, kind.padding - right)
-                terms.append(_shifted(padded, 3, start, (height, width), 1) * _factor(taps[tap + n]))
+                terms.append(_shifted(padded, 3, start, (height, width), 1) * _factor(taps[rows.start + n]))
         outs.append(jnp.sum(_sum(terms), axis=1))
-        tap += kind.taps
     return (_sum(outs)[None] if shared else jnp.stack(outs)).astype(pairs[0][0].dtype)
 
 
@@ -50,8 +48,7 @@ def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
     rows = []
     for number, kind in enumerate(kinds):
         images = [
-            (_padded(x[number if x.shape[0] > 1 else 0], 2, kind.padding), y[number].astype(wide_type(y.dtype)))
-            for x, y in pairs
+            (_padded(images_of(x, number), 2, kind.padding), y[number].astype(wide_type(y.dtype))) for x, y in pairs
         ]
         for down, right in kind.offsets():
             start = (down + kind.padding, right + kind.padding)
