@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 import jax
 import tyro
 from harness import hlo, tables, targets
+from harness.compilation import Compilation
 from harness.jdarts_steps import step_program
 from harness.limits import cores
 from harness.setup import STEP_NAMES, Dtype, Setup, Size, Step
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         replace_text(README, tables.place(README.read_text(), {config.section: report}, README))
 
 
-def compile_step(config: Launches) -> targets.Compilation:
+def compile_step(config: Launches) -> Compilation:
     """The compiled step."""
     # The host has no other device, or leaves it alone.
     jax.config.update("jax_platforms", "cpu")
@@ -147,7 +148,7 @@ def title(config: Launches) -> str:
     )
 
 
-def launches_table(compilation: targets.Compilation, summary: hlo.Summary) -> str:
+def launches_table(compilation: Compilation, summary: hlo.Summary) -> str:
     """Compilation, launches and bytes by kind, memory, and what devices exchange."""
     memory: Any = compilation.program.memory_analysis()
     rows = [

@@ -18,19 +18,17 @@ import numpy as np
 import tyro
 from harness import machine, tables
 from harness.rounds import Times
+from harness.search_program import search_program
 from harness.setup import STEP_NAMES, Size
 
 from jdarts import parallel
 from jdarts.command import run_command
-from jdarts.data import Augmentation
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
 from jdarts.nets.supernet import supernet_compiler_options
 from jdarts.report import formatting
-from jdarts.search import SearchConfig
 from jdarts.search.config import Hypergradient
-from jdarts.search.step import Images, Rows
-from jdarts.search.task import program_from_config
+from jdarts.search.step import Rows
 from jdarts.xla.allocator import keep_freed_memory, return_freed_memory
 
 README = Path(__file__).resolve().parent / "README.md"
@@ -76,27 +74,8 @@ class Steps:
     """The steps of both ways, compiled; each call takes one step of every search and waits for its end."""
 
     def __init__(self, config: SeedsBenchmark, hypergradient: Hypergradient) -> None:
-        settings = SearchConfig(
-            channels=config.channels,
-            cells=config.cells,
-            nodes=config.nodes,
-            batch_size=config.batch,
-            hypergradient=hypergradient,
-        )
-        count, shape = 4 * config.batch, (config.image_size, config.image_size, 3)
-        program = program_from_config(
-            settings,
-            image_shape=shape,
-            classes=config.size.classes,
-            counts=(count, count),
-            augmentation=Augmentation(padding=1, flip=True),
-            mean=(0.5,) * 3,
-            std=(0.25,) * 3,
-        )
-        draw = np.random.default_rng(0)
-        pixels = jnp.asarray(draw.integers(256, size=(count, *shape)), jnp.uint8)
-        labels = jnp.asarray(draw.integers(config.size.classes, size=count), jnp.int32)
-        self._images = Images(pixels, labels, pixels, labels)
+        count, draw = 4 * config.batch, np.random.default_rng(0)
+        program, self._images = search_program(config.size, hypergradient, draw, count=count, padding=1)
         chosen = jnp.asarray(draw.integers(count, size=(config.seeds, config.batch)), jnp.int32)
         self._rows = Rows(chosen, chosen)
         seeds = jnp.arange(config.seeds, dtype=jnp.uint32)

@@ -6,6 +6,7 @@ import jax
 import launches
 import pytest
 from harness import hlo, targets
+from harness.compilation import Compilation
 from harness.setup import STEP_NAMES, Setup, Size
 
 from jdarts.errors import InputError
@@ -51,7 +52,7 @@ def test_the_table_shows_the_most_frequent_kinds_and_sums_up_the_rest():
         collectives={"all-reduce": (3, 10**9)},
     )
     program = SimpleNamespace(memory_analysis=lambda: SimpleNamespace(temp_size_in_bytes=5 * 10**9))
-    rows = launches.launches_table(targets.Compilation(program, 1.0, 2.0), summary).splitlines()
+    rows = launches.launches_table(Compilation(program, 1.0, 2.0), summary).splitlines()
     assert f"| **launches** | **{sum(kinds.values()):,}** | **20.00 GB** |" in rows
     rest = 20 - launches.SHOWN_KINDS
     counted = sum(list(kinds.values())[-rest:])

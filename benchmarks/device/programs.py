@@ -1,6 +1,5 @@
 """Programs of jdarts, compiled for the device that is there, with random numbers for what they read."""
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from harness import hlo
+from harness.compilation import timed_compilation
 from harness.jdarts_steps import StepProgram, step_program
 from harness.setup import Setup, Size
 
@@ -92,21 +92,14 @@ def compiled_step(
       size: of the network and its batch.
       options: of the compiler.
     """
-    start = time.perf_counter()
-    lowered = step.lower(*inputs)
-    traced = time.perf_counter()
-    compiled = lowered.compile(options)
-    facts: dict[str, Any] = {"trace_s": traced - start, "compile_s": time.perf_counter() - traced}
-    memory = compiled.memory_analysis()
-    if memory is not None:
-        facts["temporary_bytes"] = memory.temp_size_in_bytes
-    text = compiled.as_text()
+    made = timed_compilation(step, inputs, options)
+    facts, text = made.facts(), made.program.as_text()
     # A backend may not keep the text of a program that it has loaded.
     if text:
         summary = hlo.summarise(text, map_numbers=size.smallest_map)
         facts |= {"launches": summary.count, "written_bytes": summary.bytes, "moved_bytes": summary.moved}
         facts |= {"launches_by_kind": summary.launches}
-    return compiled, facts
+    return made.program, facts
 
 
 def peak_bytes() -> int | None:

@@ -7,12 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from harness.search_program import search_program
 
-from jdarts.data import Augmentation
 from jdarts.parallel import jit_step
-from jdarts.search import SearchConfig
 from jdarts.search.step import Images
-from jdarts.search.task import program_from_config
 
 from .parts import HALF, PAPER, SEARCH_EPOCHS, SEARCH_STEPS, Part
 from .programs import compiled_step, drawn, shapes_of
@@ -31,22 +29,7 @@ def prepare_search(part: Part) -> tuple[dict[str, Any], Callable[[float], dict[s
     """
     size = part.size
     count = HALF if size.image_size == PAPER.image_size else 8 * size.batch
-    shape = (size.image_size, size.image_size, 3)
-    program = program_from_config(
-        SearchConfig(
-            channels=size.channels, cells=size.cells, nodes=size.nodes, batch_size=size.batch, hypergradient="exact"
-        ),
-        image_shape=shape,
-        classes=size.classes,
-        counts=(count, count),
-        augmentation=Augmentation(padding=4, flip=True),
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-    )
-    draw = np.random.default_rng(0)
-    pixels = jnp.asarray(draw.integers(256, size=(count, *shape)), jnp.uint8)
-    labels = jnp.asarray(draw.integers(size.classes, size=count), jnp.int32)
-    images = Images(pixels, labels, pixels, labels)
+    program, images = search_program(size, "exact", np.random.default_rng(0), count=count, padding=4)
     state = drawn(shapes_of(program.init, jax.ShapeDtypeStruct((), jnp.uint32)))
     # As the search does: a step gets its rows of an epoch's order.
     order = jax.device_get(jax.jit(program.rows)(state.data_key, jnp.int32(0)))

@@ -1,7 +1,6 @@
 """Steps of jdarts as a search takes them: one compiled program that is given the state and gives it back."""
 
 import functools
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from jdarts.space import uniform_space
 from jdarts.xla.allocator import keep_freed_memory, return_freed_memory
 from jdarts.xla.trees import apply_updates
 
+from .compilation import timed_compilation
 from .setup import Setup, Size
 
 
@@ -90,7 +90,7 @@ def step_program(setup: Setup) -> StepProgram:
     )
 
 
-def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
+def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, Any]]:
     """Compiles the step of a setup.
 
     Returns:
@@ -100,14 +100,8 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
     keep_freed_memory()
     program = step_program(setup)
     state, train, valid = program.start()
-    start = time.perf_counter()
-    lowered = jax.jit(program.step, donate_argnums=0).lower(state, train, valid)
-    traced = time.perf_counter()
-    compiled = lowered.compile(program.compiler_options)
-    facts = {"trace_s": traced - start, "compile_s": time.perf_counter() - traced}
-    analysis = compiled.memory_analysis()
-    if analysis is not None:
-        facts["temporary_bytes"] = float(analysis.temp_size_in_bytes)
+    made = timed_compilation(jax.jit(program.step, donate_argnums=0), (state, train, valid), program.compiler_options)
+    compiled = made.program
 
     def take() -> None:
         nonlocal state
@@ -115,7 +109,7 @@ def prepare(setup: Setup) -> tuple[Callable[[], None], dict[str, float]]:
         jax.block_until_ready((state, metrics))
 
     return_freed_memory()
-    return take, facts
+    return take, made.facts()
 
 
 def _initial(model: Supernet, size: Size, weight_optimizer: Any, alpha_optimizer: Any) -> bilevel.BilevelState:

@@ -1,10 +1,10 @@
 """Steps of a recurrent search, of jdarts and of PyTorch, at one size and ready to be measured."""
 
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any
 
+from .compilation import timed_compilation
 from .setup import Step
 
 
@@ -21,7 +21,7 @@ class RecurrentSize:
         return f"{self.vocabulary:,} words, width {self.width}, batch {self.batch}, segments of {self.length} words"
 
 
-def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None], dict[str, float]]:
+def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None], dict[str, Any]]:
     """Compiles a step (`first_order`, `finite_difference` or `exact`); also gives the seconds of tracing and compilation."""
     import jax
     import jax.numpy as jnp
@@ -74,18 +74,15 @@ def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None],
 
     state = jax.jit(initial)()
     train, valid = segment(jax.random.key(1)), segment(jax.random.key(2))
-    start = time.perf_counter()
-    lowered = jax.jit(search_step, donate_argnums=0).lower(state, train, valid)
-    traced = time.perf_counter()
-    compiled = lowered.compile()
-    facts = {"trace_s": traced - start, "compile_s": time.perf_counter() - traced}
+    made = timed_compilation(jax.jit(search_step, donate_argnums=0), (state, train, valid))
+    compiled = made.program
 
     def take() -> None:
         nonlocal state
         state, metrics = compiled(state, train, valid)
         jax.block_until_ready((state, metrics))
 
-    return take, facts
+    return take, made.facts()
 
 
 def prepare_torch(step: Step, size: RecurrentSize, threads: int) -> Callable[[], object]:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +11,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jdarts.errors import InputError
 from jdarts.xla.jax_compat import get_topology_desc
+
+from .compilation import Compilation, timed_compilation
 
 #: An H100 SXM5 as XLA describes it (openxla/xla#25919).
 _H100 = """
@@ -46,14 +47,6 @@ class Target(NamedTuple):
 
     platform: str
     devices: list[Any]
-
-
-class Compilation(NamedTuple):
-    """A compiled program, and the seconds of tracing and compiling it."""
-
-    program: Any
-    trace_s: float
-    compile_s: float
 
 
 def environment(target: str) -> Mapping[str, str]:
@@ -115,8 +108,4 @@ def compile_for(devices: list[Any], step: Any, shapes: Any, options: Mapping[str
     """
     sharding = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())
     placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
-    start = time.perf_counter()
-    lowered = step.lower(*placed)
-    traced = time.perf_counter()
-    program = lowered.compile(dict(options) or None)
-    return Compilation(program, traced - start, time.perf_counter() - traced)
+    return timed_compilation(step, placed, options)
