@@ -17,6 +17,7 @@ from jdarts.methods.method import method_by_name, method_fields
 from jdarts.methods.mixtures import MIXTURES
 from jdarts.methods.penalties import penalised
 from jdarts.relaxation import (
+    NO_CONTROLS,
     alphas_from_json,
     alphas_to_json,
     mean_entropy,
@@ -40,11 +41,15 @@ def alphas_in(space, mixture, scale=1e3):
     return jax.tree.map(lambda leaf: scale * leaf, mixture.init(jax.random.key(0), space, jnp.float64))
 
 
+def operation_weights(mixture, alphas, space):
+    return mixture.weights(alphas, space, None, NO_CONTROLS).operations
+
+
 @each_space
 @each_mixture
 def test_contract_of_every_mixture(mixture, space):
     alphas = alphas_in(space, mixture)
-    weights = jax.jit(lambda alphas: mixture.weights(alphas, space, None))(alphas)
+    weights = jax.jit(lambda alphas: operation_weights(mixture, alphas, space))(alphas)
     strengths = mixture.strengths(jax.tree.map(np.asarray, alphas), space)
     assert list(weights) == list(strengths) == list(operations_of(space))
     for kind, operations in operations_of(space).items():
@@ -56,7 +61,7 @@ def test_contract_of_every_mixture(mixture, space):
             assert np.all(row[len(names) :] == 0)
             # Derivation ranks an edge's operations as the network weighs them.
             assert list(np.argsort(row[: len(names)])) == list(np.argsort(strong[: len(names)]))
-    gradient = jax.grad(lambda alphas: sum(jnp.sum(w**2) for w in mixture.weights(alphas, space, None).values()))(
+    gradient = jax.grad(lambda alphas: sum(jnp.sum(w**2) for w in operation_weights(mixture, alphas, space).values()))(
         alphas
     )
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
@@ -66,7 +71,7 @@ def test_contract_of_every_mixture(mixture, space):
 def test_the_paper_mixture_sums_to_one_and_its_strengths_are_logarithms(space):
     mixture = MIXTURES["darts"]
     alphas = alphas_in(space, mixture)
-    weights, strengths = mixture.weights(alphas, space, None), mixture.strengths(alphas, space)
+    weights, strengths = operation_weights(mixture, alphas, space), mixture.strengths(alphas, space)
     for kind in weights:
         np.testing.assert_allclose(jnp.sum(weights[kind], axis=-1), 1, rtol=1e-12)
         np.testing.assert_allclose(np.exp(strengths[kind]), weights[kind], rtol=1e-12)
@@ -140,7 +145,7 @@ def test_a_penalty_is_part_of_the_loss_of_the_alphas(own_method):
     found = estimator(type("Problem", (), {"alphas": alphas}))  # pyright: ignore[reportArgumentType]
 
     def expected(alphas):
-        return sum(jnp.sum(w**2) for w in own_method.mixture.weights(alphas, space, None).values())
+        return sum(jnp.sum(w**2) for w in operation_weights(own_method.mixture, alphas, space).values())
 
     jax.tree.map(np.testing.assert_allclose, found.gradient, jax.grad(expected)(alphas))
     np.testing.assert_allclose(found.diagnostics["penalty_squares"], expected(alphas))

@@ -7,7 +7,8 @@ candidate operations. A `Mixture` defines how they become weights of the operati
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,23 +23,61 @@ Alphas = Any
 RECURRENT = "recurrent"
 
 
+class MixtureWeights(NamedTuple):
+    """Factors of operations and edges in a search network, by kind of cell.
+
+    Attributes:
+      operations: `[E, O]` for all cells of a kind, or `[L, E, O]`, a table for each of its `L` cells in order; 0 in columns
+        that an edge's list does not have.
+      edges: `[E]` or `[L, E]`, factors of whole edges; None for 1.
+    """
+
+    operations: Mapping[str, jax.Array]
+    edges: Mapping[str, jax.Array] | None = None
+
+    def of_cell(self, kind: str, number: int) -> "tuple[jax.Array, jax.Array | None]":
+        """The factors in one cell.
+
+        Args:
+          kind: the kind of cell.
+          number: which cell of this kind, from 0.
+
+        Returns:
+          `[E, O]`, and `[E]` or None.
+        """
+        operations = self.operations[kind]
+        edges = None if self.edges is None else self.edges[kind]
+        return (
+            operations[number] if operations.ndim == 3 else operations,
+            edges[number] if edges is not None and edges.ndim == 2 else edges,
+        )
+
+
+#: Numbers that change with the epoch, such as a temperature, by name: scalars that a program takes as arguments.
+Controls = Mapping[str, Any]
+
+NO_CONTROLS: Controls = MappingProxyType({})
+
+
 @dataclasses.dataclass(frozen=True)
 class Mixture:
     """How alphas become weights of an edge's operations.
 
     Attributes:
       init: `(key, space, dtype) -> alphas` at the start.
-      weights: `(alphas, space, key) -> {kind: [E, O]}`, factors of the operations in the search network; 0 in columns that an
-        edge's list does not have. For a key of None, a random mixture gives the mean of its draws.
+      weights: `(alphas, space, key, controls) -> MixtureWeights`, the factors in the search network. For a key of None, a random
+        mixture gives the mean of its draws, or what stands for it in its paper.
       strengths: `(alphas, space) -> {kind: [E, O]}` in float64 on the host: how strong each operation of each edge is. Derivation
         compares the operations of an edge, and then the strongest operations of a node's edges.
       random: whether `weights` draws random numbers in training.
+      random_in_evaluation: whether it draws them in evaluation too.
     """
 
     init: Callable[[jax.Array, Space, Any], Alphas]
-    weights: Callable[[Alphas, Space, jax.Array | None], dict[str, jax.Array]]
+    weights: Callable[[Alphas, Space, jax.Array | None, Controls], MixtureWeights]
     strengths: Callable[[Alphas, Space], dict[str, np.ndarray]]
     random: bool = False
+    random_in_evaluation: bool = False
 
 
 def operations_of(space: Space) -> Mapping[str, tuple[tuple[str, ...], ...]]:
@@ -86,13 +125,12 @@ def candidate_mask(operations: tuple[tuple[str, ...], ...]) -> np.ndarray:
     return np.arange(lengths.max())[None, :] < lengths[:, None]
 
 
-def softmax_weights(alphas: Alphas, space: Space, key: jax.Array | None = None) -> dict[str, jax.Array]:
+def softmax_weights(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
     """Softmax of the alphas over the operations of each edge, `none` among them (paper equation 2).
 
     Args:
       alphas: tables, as `init_alphas` makes them.
       space: the search space.
-      key: not used.
 
     Returns:
       `{kind: [E, O]}`, 0 in columns that an edge's list does not have.
@@ -100,7 +138,6 @@ def softmax_weights(alphas: Alphas, space: Space, key: jax.Array | None = None) 
     Raises:
       InputError: alphas of another shape.
     """
-    del key
     operations = operations_of(space)
     return {
         kind: jax.nn.softmax(table, axis=-1, where=candidate_mask(operations[kind]))
@@ -131,7 +168,31 @@ def softmax_strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
 
 
 #: The paper's mixture.
-SOFTMAX = Mixture(init_alphas, softmax_weights, softmax_strengths)
+SOFTMAX = Mixture(
+    init_alphas, lambda alphas, space, key, controls: MixtureWeights(softmax_weights(alphas, space)), softmax_strengths
+)
+
+
+def _given_weights(alphas: Alphas, space: Space, key: jax.Array | None, controls: Controls) -> MixtureWeights:
+    del space, key, controls
+    return alphas if isinstance(alphas, MixtureWeights) else MixtureWeights(alphas)
+
+
+def _given_strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
+    weights = _given_weights(alphas, space, None, NO_CONTROLS)
+    return {kind: np.asarray(table, np.float64) for kind, table in weights.operations.items()}
+
+
+def _uniform(key: jax.Array, space: Space, dtype: Any) -> MixtureWeights:
+    del key
+    masks = {kind: candidate_mask(operations) for kind, operations in operations_of(space).items()}
+    return MixtureWeights(
+        {kind: jnp.asarray(mask / mask.sum(axis=-1, keepdims=True), dtype) for kind, mask in masks.items()}
+    )
+
+
+#: The alphas are `MixtureWeights`, or the tables of operations alone: for a perturbed, a one-hot or a fixed mixture.
+GIVEN = Mixture(_uniform, _given_weights, _given_strengths)
 
 
 def mixture_entropies(weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:

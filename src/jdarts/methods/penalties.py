@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jdarts.bilevel import Estimate, HypergradientFn, Problem
-from jdarts.relaxation import Alphas, Mixture, Space
+from jdarts.relaxation import NO_CONTROLS, Alphas, Mixture, Space
 
 Penalty = Callable[[Alphas, Mapping[str, jax.Array], Space], jax.Array]
 
@@ -38,7 +38,7 @@ def _with_penalty(
     hypergradient: HypergradientFn, name: str, penalty: Penalty, mixture: Mixture, space: Space
 ) -> HypergradientFn:
     def penalty_of(alphas: Alphas) -> jax.Array:
-        return penalty(alphas, mixture.weights(alphas, space, None), space)
+        return penalty(alphas, mixture.weights(alphas, space, None, NO_CONTROLS).operations, space)
 
     def estimate(problem: Problem) -> Estimate:
         of_loss = hypergradient(problem)

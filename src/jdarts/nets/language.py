@@ -15,7 +15,7 @@ from jdarts.ops.norm import Moments
 from jdarts.ops.recurrent import running_moments_over_time
 from jdarts.ops.word_losses import word_losses
 from jdarts.parallel import device_count
-from jdarts.relaxation import RECURRENT, SOFTMAX, Alphas, Mixture
+from jdarts.relaxation import NO_CONTROLS, RECURRENT, SOFTMAX, Alphas, Controls, Mixture
 from jdarts.space import RecurrentSpace
 
 #: Bound of the uniform distribution that all weights but the bias start from.
@@ -124,6 +124,7 @@ class LanguageModel(nn.Module):
         train: bool,
         masks: Masks | None = None,
         length: jax.Array | None = None,
+        controls: Controls = NO_CONTROLS,
     ) -> Prediction:
         """Predicts the word after each word.
 
@@ -136,6 +137,7 @@ class LanguageModel(nn.Module):
           masks: dropout masks; no dropout by default.
           length: number of words before the padding, int32 `[]`; by default all `T`. Padding changes neither
             `hidden` nor statistics.
+          controls: numbers of the epoch, for the mixture.
 
         Raises:
           InputError: tokens or hidden state of another shape or type, or alphas that do not belong to the cell.
@@ -164,7 +166,7 @@ class LanguageModel(nn.Module):
             variance = self.variable("batch_stats", "variance", jnp.ones, (width,), self.dtype)
             running = Moments(mean.value, variance.value)
             key = self.make_rng(NOISE_STREAM) if train and self.mixture.random else None
-            of_operations = self.mixture.weights(alphas, self.cell, key)[RECURRENT]
+            of_operations = self.mixture.weights(alphas, self.cell, key, controls).operations[RECURRENT]
             mixture = activation_weights(self.cell, of_operations)
             result = search_cell(
                 self.cell,

@@ -31,7 +31,7 @@ from jdarts.nets.stages import OperationEdges, Stage, stages
 from jdarts.operations import implementation
 from jdarts.ops.candidates import PartialOutput, jointly, outputs_before_norm
 from jdarts.ops.norm import Plan, identity_plan
-from jdarts.relaxation import SOFTMAX, Alphas, Mixture
+from jdarts.relaxation import NO_CONTROLS, SOFTMAX, Alphas, Controls, Mixture
 from jdarts.relaxation import init_alphas as init_alphas
 from jdarts.space import CellKind, SearchSpace, cell_kinds
 from jdarts.xla.platform import target_platform
@@ -77,7 +77,9 @@ class Supernet(nn.Module):
     mixture: Mixture = SOFTMAX
 
     @nn.compact
-    def __call__(self, images: jax.Array, alphas: Alphas, *, train: bool) -> jax.Array:
+    def __call__(
+        self, images: jax.Array, alphas: Alphas, *, train: bool, controls: Controls = NO_CONTROLS
+    ) -> jax.Array:
         """Classifies images.
 
         Args:
@@ -85,6 +87,7 @@ class Supernet(nn.Module):
           alphas: those of the mixture; for the paper's `{'normal': [E, O], 'reduce': [E, O]}`.
           train: True for the statistics of this batch, which update the running statistics if `batch_stats` is mutable; False for
             running statistics.
+          controls: numbers of the epoch, for the mixture.
 
         Returns:
           Logits `[B, classes]`.
@@ -98,17 +101,21 @@ class Supernet(nn.Module):
                 raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
         images = checked_images(images, self.dtype)
         check_image_size(images.shape[1], images.shape[2], self.cells)
-        key = self.make_rng(NOISE_STREAM) if train and self.mixture.random else None
-        weights = self.mixture.weights(alphas, self.space, key)
+        draws = self.mixture.random if train else self.mixture.random_in_evaluation
+        key = self.make_rng(NOISE_STREAM) if draws else None
+        weights = self.mixture.weights(alphas, self.space, key, controls)
         stem = Convolution(self.stem_multiplier * self.channels, axis_name=self.axis_name, name="stem")
         states = stem(images, train=train)
         s0, s1 = states, states
         cell_class = nn.remat(Cell, static_argnums=(4,)) if self.remat else Cell
         channels, reduction_before = self.channels, False
-        for index, kind in enumerate(cell_kinds(self.cells)):
+        kinds = cell_kinds(self.cells)
+        for index, kind in enumerate(kinds):
             channels *= 2 if kind == "reduce" else 1
             cell = cell_class(self.space, kind, channels, reduction_before, self.axis_name, name=f"cell{index}")
-            s0, s1 = s1, cell(s0, s1, weights[kind], train)
+            operations, edges = weights.of_cell(kind, kinds[:index].count(kind))
+            factors = operations if edges is None else operations * edges[:, None]
+            s0, s1 = s1, cell(s0, s1, factors, train)
             reduction_before = kind == "reduce"
         features = global_mean(s1)
         return classifier(self.classes, features, name="classifier")(features)

@@ -14,7 +14,7 @@ from jdarts.microbatches import in_microbatches
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
 from jdarts.parallel import share_offset, sum_over
-from jdarts.relaxation import mean_entropy, mixture_entropies
+from jdarts.relaxation import NO_CONTROLS, mean_entropy, mixture_entropies
 from jdarts.runs.images import shuffled_rows
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.xla.trees import all_finite
@@ -197,7 +197,7 @@ def search_program(
         finite = metrics["hypergradient/finite"] & all_finite((losses, new.weights, new.alphas, new.model_state))
         not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
         sums = epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0)
-        entropies = mixture_entropies(model.mixture.weights(new.alphas, model.space, None))
+        entropies = mixture_entropies(model.mixture.weights(new.alphas, model.space, None, NO_CONTROLS).operations)
         metrics |= {f"alphas/entropy_{kind}": value for kind, value in entropies.items()}
         metrics["alphas/entropy"] = mean_entropy(entropies)
         metrics["learning_rate"] = rate(number)

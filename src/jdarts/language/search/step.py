@@ -17,7 +17,7 @@ from jdarts.methods.penalties import penalised
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.language import LanguageModel, draw_masks
 from jdarts.nets.language_loss import Segment, language_loss, without_regularisation
-from jdarts.relaxation import mean_entropy, mixture_entropies
+from jdarts.relaxation import NO_CONTROLS, mean_entropy, mixture_entropies
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite
 from jdarts.xla.trees import all_finite
 
@@ -187,7 +187,7 @@ def search_program(
         for name in ("train", "valid"):
             metrics[f"{name}/loss"] = metrics.pop(f"{name}/nll")
         metrics["alphas/entropy"] = mean_entropy(
-            mixture_entropies(method.mixture.weights(new.alphas, config.space, None))
+            mixture_entropies(method.mixture.weights(new.alphas, config.space, None, NO_CONTROLS).operations)
         )
         metrics["learning_rate"] = rate
         new_state = SearchState(
