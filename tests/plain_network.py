@@ -44,11 +44,10 @@ def cell(genotype, kind, before, last, weights, factors, *, halved, train):
     s0, new0 = older(before, below(weights, "preprocess0."), train=train)
     s1, new1 = relu_conv_bn(last, below(weights, "preprocess1."), train=train)
     statistics = named("preprocess0.", new0) | named("preprocess1.", new1)
-    states, position, edges = [s0, s1], 0, getattr(genotype, kind)
-    while position < len(edges):
+    states, position = [s0, s1], 0
+    for node in genotype.nodes(kind):
         total: Any = 0.0
-        for _ in range(min(genotype.edges_per_node, len(states))):
-            name, source = edges[position]
+        for name, source in node:
             stride = 2 if kind == "reduce" and source < 2 else 1
             prefix = f"_ops.{position}."
             y, new = edge(name, states[source], below(weights, prefix), stride=stride, train=train)

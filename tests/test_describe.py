@@ -95,6 +95,19 @@ def test_any_genotype_counts_as_by_hand(seed):
     assert counts(found) == (weights, with_head, multiply_adds)
 
 
+def test_nodes_of_any_number_of_edges():
+    genotype = Genotype(
+        (("sep_conv_3x3", 0), ("skip_connect", 0), ("noise", 1), ("dil_conv_5x5", 3)), (3, 4),
+        (("skip_connect", 1), ("max_pool_3x3", 2)), (2, 4), edges_per_node=((0, 3, 1), (1, 0, 1)),
+    )  # fmt: skip
+    found = describe(genotype, channels=2, cells=3, classes=3, image_size=32)
+    weights, head, multiply_adds = plain_counts.network(genotype, "cifar", 2, 3, 3, 32)
+    assert counts(found) == (weights, weights + head, multiply_adds)
+    text = found.to_text()
+    assert "  node 0 has no inputs\n  node 1 = sep_conv_3x3(c_{k-2}) + skip_connect(c_{k-2}) + noise(c_{k-1})\n" in text
+    assert "  c_k = concat(node 1, node 2)\n" in text and "  node 2 = max_pool_3x3(node 0)\n" in text
+
+
 def test_the_search_network():
     paper = describe(zoo.DARTS_V2, "search").to_json()
     assert (paper["params"], paper["params_auxiliary"], paper["multiply_adds"]) == (1_930_618, None, 300_255_744)

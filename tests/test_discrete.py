@@ -31,6 +31,24 @@ ODD = Genotype(
     edges_per_node=3,
 )  # fmt: skip
 
+#: Nodes of 3, 0, 1 and 4 edges, and two operations on one edge.
+UNEQUAL = Genotype(
+    normal=(
+        (SKIP, 0),
+        (SEPARABLE, 0),
+        (AVG, 1),
+        ("dil_conv_5x5", 2),
+        (MAX, 0),
+        (SKIP, 2),
+        (SEPARABLE, 4),
+        (SEPARABLE, 4),
+    ),
+    normal_concat=(2, 4, 5),
+    reduce=((SEPARABLE, 1), (MAX, 0), (SKIP, 3)),
+    reduce_concat=(3, 4),
+    edges_per_node=((3, 0, 1, 4), (0, 1, 2)),
+)
+
 
 def random_arrays(network, seed=0):
     """Random weights and statistics of a network by PyTorch name."""
@@ -54,6 +72,7 @@ CASES = {
     "odd": (ODD, "cifar", 4, 3, 8, True),
     "amoebanet": (zoo.AmoebaNet, "cifar", 2, 3, 8, False),
     "imagenet": (ODD, "imagenet", 2, 1, 32, False),
+    "unequal nodes": (UNEQUAL, "cifar", 4, 3, 8, True),
 }
 
 

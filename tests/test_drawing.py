@@ -15,7 +15,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype, nodes_of, parse_genotype
+from jdarts.genotype import Genotype, parse_genotype
 from jdarts.operations import OPERATIONS
 from jdarts.report import draw_cells, draw_curves, draw_genotype
 from jdarts.report.cell_figure import cells_figure
@@ -70,7 +70,14 @@ RANDOM = {
     for nodes, edges in ((1, 1), (1, 2), (4, 3), (7, 1), (7, 2))
     for seed in (0, 1)
 }
-ALL = PUBLISHED | RANDOM
+UNEQUAL = Genotype(
+    normal=(("skip_connect", 0), ("noise", 0), ("sep_conv_3x3", 1), ("skip_connect", 3), ("max_pool_3x3", 3)),
+    normal_concat=(3, 4),
+    reduce=(("skip_connect", 1), ("noise", 2), ("noise", 0)),
+    reduce_concat=(4,),
+    edges_per_node=((0, 3, 2), (1, 0, 2)),
+)
+ALL = PUBLISHED | RANDOM | {"nodes of any number of edges": UNEQUAL}
 genotypes = pytest.mark.parametrize("genotype", ALL.values(), ids=ALL)
 KINDS = ("normal", "reduce")
 
@@ -135,7 +142,7 @@ def test_lines_join_what_the_genotype_joins(genotype):
     _, artists = drawn(genotype)
     boxes = boxes_of(artists)
     for kind in KINDS:
-        nodes = nodes_of(getattr(genotype, kind), genotype.edges_per_node)
+        nodes = genotype.nodes(kind)
         edges = [(*edge, state) for state, node in enumerate(nodes, 2) for edge in node]
         for i, (operation, source, target) in enumerate(edges):
             label = boxes[f"{kind}-label-{i}"]

@@ -1,5 +1,6 @@
 """Genotypes: what is written reads back, and what is wrong is named, never evaluated."""
 
+import dataclasses
 import json
 import pickle
 
@@ -81,6 +82,86 @@ def test_any_genotype_reads_back(genotype):
     assert list(entry)[:4] == ["normal", "normal_concat", "reduce", "reduce_concat"]
     assert entry.get("edges_per_node", 2) == genotype.edges_per_node
     assert ("edges_per_node" in entry) == (genotype.edges_per_node != 2) == ("edges_per_node" in str(genotype))
+
+
+@st.composite
+def unequal_genotypes(draw):
+    """Cells of nodes with 0 to 4 edges; no node is read that has none."""
+    cells, counts = {}, []
+    for kind in ("normal", "reduce"):
+        sizes = draw(st.lists(st.integers(0, 4), min_size=1, max_size=5).filter(any))
+        states = [0, 1, *(2 + node for node, size in enumerate(sizes) if size)]
+        cells[kind] = tuple(
+            (draw(st.sampled_from(tuple(OPERATIONS))), draw(st.sampled_from([s for s in states if s < node + 2])))
+            for node, size in enumerate(sizes)
+            for _ in range(size)
+        )
+        cells[f"{kind}_concat"] = tuple(draw(st.lists(st.sampled_from(states), min_size=1, unique=True)))
+        counts.append(tuple(sizes))
+    return Genotype(**cells, edges_per_node=tuple(counts)), counts
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=60)
+@given(unequal_genotypes())
+def test_nodes_may_have_any_number_of_edges(drawn):
+    genotype, counts = drawn
+    check_round_trips(genotype)
+    for kind, numbers in zip(("normal", "reduce"), counts):
+        assert [len(node) for node in genotype.nodes(kind)] == list(numbers)
+        assert sum(genotype.nodes(kind), ()) == getattr(genotype, kind)
+    assert dataclasses.replace(genotype, edges_per_node=tuple(counts)) == genotype
+    in_nodes = {kind: genotype.nodes(kind) for kind in ("normal", "reduce") if all(map(len, genotype.nodes(kind)))}
+    assert dataclasses.replace(genotype, **in_nodes) == genotype
+
+
+def test_the_text_of_unequal_nodes():
+    genotype = Genotype(**small(normal=[*CELL, ("noise", 0)], normal_concat=[2, 4], edges_per_node=((2, 0, 1), (1, 1))))
+    assert str(genotype) == (
+        "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1), ('noise', 0)], normal_concat=[2, 4], "
+        "reduce=[('sep_conv_3x3', 0), ('skip_connect', 1)], reduce_concat=range(2, 3), edges_per_node=((2, 0, 1), (1, 1)))"
+    )
+    assert json.loads(genotype.to_json())["edges_per_node"] == [[2, 0, 1], [1, 1]]
+
+
+def test_numbers_that_one_number_stands_for_are_that_number():
+    expected = Genotype(**small(normal=CELL * 2))
+    assert Genotype(**small(normal=CELL * 2, edges_per_node=[[2, 2], [2]])) == expected
+    three = small(normal=[*CELL, *CELL, ("noise", 2)], edges_per_node=((2, 3), (2,)))
+    assert Genotype(**three).edges_per_node == 3
+    assert Genotype(**small(edges_per_node=((1, 1), (2,)))).edges_per_node == ((1, 1), (2,))
+
+
+#: Changed fields of a genotype with unequal nodes, and words of the message.
+WRONG_COUNTS = {
+    "too few edges": ({"edges_per_node": ((2, 1), (2,))}, "normal has 2 edges", "nodes of (2, 1) edges"),
+    "too many edges": ({"edges_per_node": ((2,), (1,))}, "reduce has 2 edges", "nodes of (1,) edges"),
+    "no edge at all": ({"normal": [], "edges_per_node": ((0, 0), (2,))}, "normal has 0 edges", "add or remove"),
+    "one cell": ({"edges_per_node": ((2,),)}, "edges_per_node is ((2,),)", "first of the normal cell"),
+    "a negative number": ({"edges_per_node": ((3, -1), (2,))}, "((3, -1), (2,))", "number of edges of each node"),
+    "a number for a cell": ({"edges_per_node": (2, 2)}, "edges_per_node is 2", "expected a list"),
+    "other lists": (
+        {"normal": [CELL, CELL[:1]], "edges_per_node": ((1, 2), (2,))},
+        "nodes of 2, 1 edges",
+        "same numbers",
+    ),
+    "an edge from a node without edges": (
+        {"normal": [CELL[0], ("noise", 2)], "edges_per_node": ((0, 1, 1), (2,)), "normal_concat": [3]},
+        "('noise', 2) in normal reads state 2",
+        "leave it out",
+    ),
+    "a node without edges joins the output": (
+        {"edges_per_node": ((2, 0), (2,)), "normal_concat": [2, 3]},
+        "normal_concat in normal reads state 3",
+        "leave it out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "value", "mend"), WRONG_COUNTS.values(), ids=list(WRONG_COUNTS))
+def test_wrong_numbers_of_edges_are_named(changes, value, mend):
+    with pytest.raises(InputError) as error:
+        Genotype(**small(**changes))
+    assert value in str(error.value) and mend in str(error.value)
 
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=60)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype, nodes_of
+from jdarts.genotype import Genotype
 from jdarts.nets.counts import Size, network_sizes, total
 from jdarts.nets.discrete import auxiliary_head_reads, cifar_network, imagenet_network
 from jdarts.nets.supernet import Supernet
@@ -151,7 +151,7 @@ _BOUNDS = {
 
 def _space_around(genotype: Genotype) -> SearchSpace:
     """The paper's operations on as many nodes as the genotype has."""
-    nodes = {len(nodes_of(getattr(genotype, kind), genotype.edges_per_node)) for kind in CELL_KINDS}
+    nodes = {len(genotype.nodes(kind)) for kind in CELL_KINDS}
     if len(nodes) > 1:
         raise InputError(f"the cells have {' and '.join(map(str, sorted(nodes)))} nodes; no search network has both")
     (count,) = nodes

@@ -1,6 +1,6 @@
 """Checks of discrete cells, whose messages show the wrong value and how to mend it."""
 
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from numbers import Integral
 from typing import Any
 
@@ -13,17 +13,29 @@ _MAX_EDGES = 1000
 
 Edge = tuple[str, int]
 Cell = tuple[Edge, ...]
+#: Number of edges of every node: one for all nodes, or one for each.
+Counts = int | Sequence[int]
 
 
-def num_states(cell: Cell, edges_per_node: int) -> int:
+def num_states(cell: Cell, edges_per_node: Counts) -> int:
     """Number of states of a cell: its two inputs and one per node."""
     return INPUT_STATES + len(nodes_of(cell, edges_per_node))
 
 
-def nodes_of(cell: Cell, edges_per_node: int) -> tuple[Cell, ...]:
-    """Splits a cell's edges into those of each node, in order: `min(edges_per_node, i + 2)` for node `i`."""
+def nodes_of(cell: Cell, edges_per_node: Counts) -> tuple[Cell, ...]:
+    """Splits a cell's edges into those of each node, in order.
+
+    Args:
+      cell: the edges.
+      edges_per_node: a number, of which node `i` has at most `i + 2` edges; or a number for each node.
+    """
     nodes: list[Cell] = []
     start = 0
+    if not isinstance(edges_per_node, int):
+        for count in edges_per_node:
+            nodes.append(cell[start : start + count])
+            start += count
+        return tuple(nodes)
     while start < len(cell):
         stop = start + min(edges_per_node, INPUT_STATES + len(nodes))
         nodes.append(cell[start:stop])
@@ -31,12 +43,11 @@ def nodes_of(cell: Cell, edges_per_node: int) -> tuple[Cell, ...]:
     return tuple(nodes)
 
 
-def checked_cell(kind: str, edges: object, edges_per_node: int, operations: Collection[str]) -> Cell:
-    """The edges of a convolutional cell, which fill whole nodes and read earlier states."""
+def checked_cell(kind: str, edges: object, edges_per_node: Counts, operations: Collection[str]) -> Cell:
+    """The edges of a convolutional cell, which fill whole nodes and read earlier states that have inputs."""
     cell = tuple(checked_edge(kind, edge, operations) for edge in checked_edges(kind, edges))
     nodes = nodes_of(cell, edges_per_node)
-    last = INPUT_STATES + len(nodes) - 1
-    if not nodes or len(nodes[-1]) < min(edges_per_node, last):
+    if not _fills(nodes, cell, edges_per_node):
         raise InputError(
             f"genotype: {kind} has {len(cell)} edges, which do not fill whole nodes of {shown(edges_per_node)} edges; "
             "add or remove edges"
@@ -44,7 +55,35 @@ def checked_cell(kind: str, edges: object, edges_per_node: int, operations: Coll
     for state, node in enumerate(nodes, INPUT_STATES):
         for edge in node:
             check_source(kind, edge, state)
+            check_has_inputs(kind, shown(edge, 40), edge[1], nodes)
     return cell
+
+
+def _fills(nodes: Sequence[Cell], cell: Cell, edges_per_node: Counts) -> bool:
+    if isinstance(edges_per_node, int):
+        return bool(nodes) and len(nodes[-1]) == min(edges_per_node, INPUT_STATES + len(nodes) - 1)
+    return bool(cell) and len(cell) == sum(edges_per_node)
+
+
+def check_has_inputs(kind: str, what: str, state: int, nodes: Sequence[Cell]) -> None:
+    """Checks that a state which something reads is an input of the cell, or a node that has inputs."""
+    if state >= INPUT_STATES and not nodes[state - INPUT_STATES]:
+        raise InputError(f"genotype: {what} in {kind} reads state {state}, a node without inputs; leave it out")
+
+
+def checked_counts(value: object) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The number of edges of every node of both cells."""
+    counts = tuple(
+        tuple(checked_sequence("edges_per_node", cell)) for cell in checked_sequence("edges_per_node", value)
+    )
+    numbers = [count for cell in counts for count in cell]
+    if len(counts) != 2 or not all(is_index(count) and 0 <= count <= _MAX_EDGES for count in numbers):
+        raise InputError(
+            f"genotype: edges_per_node is {shown(value)}; give a whole number of 1 or more, or the number of edges of each node, "
+            "first of the normal cell, then of the reduction cell"
+        )
+    normal, reduce = (tuple(map(int, cell)) for cell in counts)
+    return normal, reduce
 
 
 def check_source(kind: str, edge: Edge, state: int) -> None:

@@ -2,19 +2,27 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from jdarts.errors import InputError, shown
 from jdarts.genotype.checks import (
     INPUT_STATES,
     Cell,
+    Counts,
+    check_has_inputs,
     checked_cell,
     checked_concat,
+    checked_counts,
     concat_text,
     edges_by_node,
     is_index,
-    num_states,
+    nodes_of,
 )
 from jdarts.operations import OPERATIONS
+
+Kind = Literal["normal", "reduce"]
+KINDS: tuple[Kind, ...] = ("normal", "reduce")
 
 
 class _NotGiven(int):
@@ -30,54 +38,57 @@ class Genotype:
     the state that it reads. Sequences of any kind are accepted and stored as tuples. A
     separate sequence for each node, as pt.darts and Katib print them, and Katib's names of operations are accepted too.
 
+    Nodes may also have different numbers of edges: `edges_per_node=((2, 0, 3), (1, 2, 2))` is for three nodes of each
+    cell, the normal one first. Nothing reads a node without edges, and no output joins it. Numbers that one number stands for
+    are stored as that number.
+
     Attributes:
       normal: edges of the normal cell, `((operation, source), …)`.
       normal_concat: states whose channels are concatenated into the normal cell's output.
       reduce: edges of the reduction cell.
       reduce_concat: states whose channels are concatenated into the reduction cell's output.
-      edges_per_node: edges that derivation kept for each node (the paper keeps 2).
+      edges_per_node: edges that derivation kept for each node (the paper keeps 2), or the number of edges of each node of
+        the normal cell and of the reduction cell.
 
     Raises:
       InputError: an unknown operation, a source that is not an earlier state, an edge count that does not fill the
-        nodes, or a concatenation of states that do not exist.
+        nodes, a concatenation of states that do not exist, or a node without edges that is read.
     """
 
     normal: Cell
     normal_concat: tuple[int, ...]
     reduce: Cell
     reduce_concat: tuple[int, ...]
-    edges_per_node: int = _NotGiven(2)
+    edges_per_node: int | tuple[tuple[int, ...], tuple[int, ...]] = _NotGiven(2)
 
     def __post_init__(self) -> None:
-        if not is_index(self.edges_per_node) or self.edges_per_node < 1:
-            raise InputError(
-                f"genotype: edges_per_node is {shown(self.edges_per_node)}; give a whole number of 1 or more"
-            )
-        nodes = {kind: edges_by_node(getattr(self, kind)) for kind in ("normal", "reduce")}
-        sizes = {kind: [len(node) for node in given] for kind, given in nodes.items() if given is not None}
-        if sizes and isinstance(self.edges_per_node, _NotGiven):
-            object.__setattr__(self, "edges_per_node", max(map(max, sizes.values())))
-        object.__setattr__(self, "edges_per_node", int(self.edges_per_node))
-        for kind, counts in sizes.items():
-            if counts != [min(self.edges_per_node, INPUT_STATES + node) for node in range(len(counts))]:
-                raise InputError(
-                    f"genotype: {kind} has nodes of {shown(counts)[1:-1]} edges; give each {self.edges_per_node}, or as many as "
-                    "there are states before it"
-                )
-        for kind, given in nodes.items():
+        edges_by_kind: dict[Kind, list[list[Any]] | None] = {kind: edges_by_node(getattr(self, kind)) for kind in KINDS}
+        sizes: dict[Kind, list[int]] = {
+            kind: [len(node) for node in given] for kind, given in edges_by_kind.items() if given is not None
+        }
+        object.__setattr__(self, "edges_per_node", _checked_edges_per_node(self.edges_per_node, sizes))
+        for kind, given in edges_by_kind.items():
             edges = getattr(self, kind) if given is None else [edge for node in given for edge in node]
-            cell = checked_cell(kind, edges, self.edges_per_node, OPERATIONS)
-            concat = checked_concat(
-                f"{kind}_concat", getattr(self, f"{kind}_concat"), num_states(cell, self.edges_per_node)
-            )
+            cell = checked_cell(kind, edges, self._counts(kind), OPERATIONS)
+            nodes = nodes_of(cell, self._counts(kind))
+            concat = checked_concat(f"{kind}_concat", getattr(self, f"{kind}_concat"), INPUT_STATES + len(nodes))
+            for state in concat:
+                check_has_inputs(kind, f"{kind}_concat", state, nodes)
             object.__setattr__(self, kind, cell)
             object.__setattr__(self, f"{kind}_concat", concat)
+
+    def nodes(self, kind: Kind) -> tuple[Cell, ...]:
+        """The edges of each node of a cell, in order."""
+        return nodes_of(self.normal if kind == "normal" else self.reduce, self._counts(kind))
+
+    def _counts(self, kind: Kind) -> Counts:
+        return self.edges_per_node if isinstance(self.edges_per_node, int) else self.edges_per_node[KINDS.index(kind)]
 
     def __str__(self) -> str:
         """The text form of the reference implementation; `parse_genotype` reads it back."""
         fields = [
             f"{kind}={list(getattr(self, kind))!r}, {kind}_concat={concat_text(getattr(self, f'{kind}_concat'))}"
-            for kind in ("normal", "reduce")
+            for kind in KINDS
         ]
         if self.edges_per_node != 2:
             fields.append(f"edges_per_node={self.edges_per_node}")
@@ -92,3 +103,39 @@ class Genotype:
         if self.edges_per_node == 2:
             del fields["edges_per_node"]
         return json.dumps(fields)
+
+
+def _checked_edges_per_node(
+    value: Any, sizes: Mapping[Kind, list[int]]
+) -> int | tuple[tuple[int, ...], tuple[int, ...]]:
+    """The number of edges per node.
+
+    Args:
+      value: as it is given.
+      sizes: the number of edges of each node, of cells that have a separate sequence for each.
+    """
+    if isinstance(value, (list, tuple)):
+        counts = checked_counts(value)
+        for kind, numbers in zip(KINDS, counts):
+            if tuple(sizes.get(kind, numbers)) != numbers:
+                raise InputError(
+                    f"genotype: {kind} has nodes of {shown(sizes[kind])[1:-1]} edges, but edges_per_node is {shown(counts)}; "
+                    "give the same numbers"
+                )
+        largest = max(map(max, filter(None, counts)), default=0)
+        regular = largest and all(list(numbers) == _regular(largest, len(numbers)) for numbers in counts)
+        return largest if regular else counts
+    if not is_index(value) or value < 1:
+        raise InputError(f"genotype: edges_per_node is {shown(value)}; give a whole number of 1 or more")
+    number = max(map(max, sizes.values())) if sizes and isinstance(value, _NotGiven) else int(value)
+    for kind, numbers in sizes.items():
+        if numbers != _regular(number, len(numbers)):
+            raise InputError(
+                f"genotype: {kind} has nodes of {shown(numbers)[1:-1]} edges; give each {number}, or as many as there are states "
+                "before it, or list the numbers in edges_per_node"
+            )
+    return number
+
+
+def _regular(edges_per_node: int, nodes: int) -> list[int]:
+    return [min(edges_per_node, INPUT_STATES + node) for node in range(nodes)]

@@ -1,13 +1,13 @@
 """A cell of a genotype: every edge carries one operation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jdarts.genotype import Genotype
+from jdarts.genotype import INPUT_STATES, Genotype
 from jdarts.nets.drop_path import drop_path
 from jdarts.nets.layers import NormalisedSum, Preprocess, first_part
 from jdarts.nets.stages import EdgeGroup, discrete_stages
@@ -19,6 +19,8 @@ from jdarts.space import CellKind
 
 class DiscreteCell(nn.Module):
     """A discrete cell: every node is the sum of its incoming edges, the output joins the channels of some states.
+
+    A node without incoming edges is not computed.
 
     Attributes:
       genotype: both cells.
@@ -48,7 +50,7 @@ class DiscreteCell(nn.Module):
           `[B, H', W', C · len(concat)]`.
         """
         preprocess = Preprocess(self.channels, self.reduction_before, self.axis_name, affine=True, name="preprocess")
-        states = list(preprocess(s0, s1, train=train))
+        states = dict(enumerate(preprocess(s0, s1, train=train)))
         arrived: dict[int, list[jax.Array]] = {}
         for index, groups in enumerate(discrete_stages(self.genotype, self.kind)):
             if groups:
@@ -56,8 +58,9 @@ class DiscreteCell(nn.Module):
                 stage = DiscreteStage(groups, stride, self.axis_name, name=f"stage{index}")
                 for node, term in stage(states, factors, train=train):
                     arrived.setdefault(node, []).append(term)
-            first, *others = arrived.pop(index)
-            states.append(sum(others, first))
+            if index in arrived:
+                first, *others = arrived.pop(index)
+                states[INPUT_STATES + index] = sum(others, first)
         return jnp.concatenate([states[state] for state in getattr(self.genotype, f"{self.kind}_concat")], axis=-1)
 
 
@@ -76,12 +79,12 @@ class DiscreteStage(nn.Module):
 
     @nn.compact
     def __call__(
-        self, states: list[jax.Array], factors: jax.Array | None, *, train: bool
+        self, states: Mapping[int, jax.Array], factors: jax.Array | None, *, train: bool
     ) -> list[tuple[int, jax.Array]]:
         """Computes what the stage adds to nodes.
 
         Args:
-          states: all states so far, `[B, H, W, C]` each.
+          states: the states so far that have inputs, `[B, H, W, C]` each.
           factors: as in `DiscreteCell`.
           train: as in `DiscreteCell`.
 
@@ -116,7 +119,7 @@ class DiscreteStage(nn.Module):
             for (key, node), x in zip(nodes.items(), sums)
         ]
 
-    def _outputs(self, states: list[jax.Array], train: bool) -> "list[_Output]":
+    def _outputs(self, states: Mapping[int, jax.Array], train: bool) -> "list[_Output]":
         """The operations' outputs before their last batch norm."""
 
         def normalise(stacks: list[jax.Array]) -> tuple[jax.Array, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jdarts.genotype import INPUT_STATES, Genotype, nodes_of
+from jdarts.genotype import INPUT_STATES, Genotype
 from jdarts.operations import NONE
 from jdarts.space import CellKind, SearchSpace
 
@@ -75,7 +75,7 @@ def discrete_stages(genotype: Genotype, kind: CellKind) -> tuple[tuple[EdgeGroup
 
     After stage `i` node `i` has all that it sums.
     """
-    nodes = nodes_of(getattr(genotype, kind), genotype.edges_per_node)
+    nodes = genotype.nodes(kind)
     edges = [(name, source, node) for node, incoming in enumerate(nodes) for name, source in incoming]
     sources = (tuple(range(INPUT_STATES)), *((INPUT_STATES + node,) for node in range(len(nodes) - 1)))
     return tuple(tuple(_groups(edges, stage)) for stage in sources)

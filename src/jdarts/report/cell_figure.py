@@ -11,7 +11,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 
-from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, nodes_of
+from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype
 from jdarts.operations import ACTIVATIONS, OPERATIONS, Family
 from jdarts.report.cell_layout import ARROW, Box, CellLayout, Point, lay_out
 
@@ -48,7 +48,9 @@ def drawn_nodes(genotype: AnyGenotype, kind: str) -> tuple[tuple[Cell, ...], tup
     operation.
     """
     if isinstance(genotype, Genotype):
-        return nodes_of(getattr(genotype, kind), genotype.edges_per_node), getattr(genotype, f"{kind}_concat")
+        is_normal = kind == "normal"
+        concat = genotype.normal_concat if is_normal else genotype.reduce_concat
+        return genotype.nodes("normal" if is_normal else "reduce"), concat
     nodes = [((name, source + INPUT_STATES),) for name, source in genotype.recurrent]
     first = (("", 0), ("", 1))
     return (first, *nodes), tuple(state + INPUT_STATES for state in genotype.concat)

@@ -44,10 +44,10 @@ class CellGraph:
 
     @functools.cached_property
     def layer_of(self) -> list[int]:
-        """The layer of each state."""
+        """The layer of each state; a node without inputs is in the first one after the cell's inputs."""
         layers = [0] * INPUT_STATES
         for node in self.nodes:
-            layers.append(1 + max(layers[source] for _, source in node))
+            layers.append(1 + max((layers[source] for _, source in node), default=0))
         return layers
 
     @functools.cached_property

@@ -1,11 +1,11 @@
 """Cells and tables as plain text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from jdarts.genotype import INPUT_STATES, AnyGenotype, RecurrentGenotype, nodes_of
+from jdarts.genotype import INPUT_STATES, AnyGenotype, Kind, RecurrentGenotype
 
 INPUTS = ("c_{k-2}", "c_{k-1}")
-_HEADINGS = {"normal": "Normal cell", "reduce": "Reduction cell"}
+_HEADINGS: Mapping[Kind, str] = {"normal": "Normal cell", "reduce": "Reduction cell"}
 
 
 def cells_text(genotype: AnyGenotype) -> str:
@@ -22,9 +22,9 @@ def cells_text(genotype: AnyGenotype) -> str:
     lines = []
     for kind, heading in _HEADINGS.items():
         lines.append(heading)
-        for number, incoming in enumerate(nodes_of(getattr(genotype, kind), genotype.edges_per_node)):
+        for number, incoming in enumerate(genotype.nodes(kind)):
             terms = " + ".join(f"{name}({state_name(source)})" for name, source in incoming)
-            lines.append(f"  node {number} = {terms}")
+            lines.append(f"  node {number} = {terms}" if incoming else f"  node {number} has no inputs")
         joined = ", ".join(map(state_name, getattr(genotype, f"{kind}_concat")))
         lines += [f"  c_k = concat({joined})", ""]
     return "\n".join(lines[:-1])

@@ -87,7 +87,7 @@ def _spread(cells: Sequence[Cell]) -> str:
     for name in sorted(set().union(*counts)):
         least, most = min(count[name] for count in counts), max(count[name] for count in counts)
         ranges.append(f"{name} {least}" if least == most else f"{name} {least} to {most}")
-    return f"{shared} of {len(cells[0])} edges in all of them; {', '.join(ranges)}"
+    return f"{shared} of {max(map(len, cells))} edges in all of them; {', '.join(ranges)}"
 
 
 def read(folder: RunFolder) -> SearchSummary:
