@@ -25,6 +25,7 @@ SECONDS = {
     "test_discrete.py": 30,
     "test_plain_supernet.py": 30,
     "test_depthwise.py": 30,
+    "test_neumann.py": 40,
     "test_mixing.py": 25,
     "test_train_resume.py": 25,
     "test_language_resume.py": 20,

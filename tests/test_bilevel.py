@@ -16,6 +16,7 @@ ESTIMATORS = {
     "exact": jdarts.exact(),
     "unrolled": jdarts.unrolled(),
     "unrolled_3": jdarts.unrolled(steps=3),
+    "neumann": jdarts.neumann(),
 }
 OPTIMIZERS = {
     "sgd": lambda: optax.sgd(0.3),
@@ -160,7 +161,7 @@ def test_first_order_is_a_virtual_step_of_length_zero():
     optimizer = optax.sgd(0.0)
     state, train, valid = warm_state(optimizer, optax.sgd(0.1))
     expected = hypergradient_of(state, train, valid, optimizer, jdarts.first_order())
-    for estimator in (jdarts.exact(), jdarts.finite_difference(), jdarts.unrolled()):
+    for estimator in (jdarts.exact(), jdarts.finite_difference(), jdarts.unrolled(), jdarts.neumann()):
         found = hypergradient_of(state, train, valid, optimizer, estimator)
         chex.assert_trees_all_close(found, expected, rtol=1e-12)
 

@@ -18,6 +18,7 @@ from jdarts.bilevel import (
     finite_difference,
     first_order,
     init_state,
+    neumann,
     unrolled,
 )
 from jdarts.derivation import derive_genotype, derive_recurrent_genotype, sample_genotype
@@ -59,6 +60,7 @@ __all__ = [
     "jit_step",
     "keep_freed_memory",
     "load",
+    "neumann",
     "parse_genotype",
     "pmap_step",
     "recurrent_space",

@@ -12,6 +12,7 @@ reads the value of the loss, they add s · ∂αL_train(w, α), where s is the d
 """
 
 from jdarts.bilevel.estimators import exact, finite_difference, first_order, unrolled
+from jdarts.bilevel.neumann import neumann
 from jdarts.bilevel.problem import Estimate, HypergradientFn, LossFn, Metrics, Problem, PyTree
 from jdarts.bilevel.step import BilevelState, bilevel_step, init_state
 
@@ -28,5 +29,6 @@ __all__ = [
     "finite_difference",
     "first_order",
     "init_state",
+    "neumann",
     "unrolled",
 ]

@@ -1,17 +1,22 @@
 """Estimators of the hypergradient: functions from a `Problem` to an `Estimate` (see the package for the formula)."""
 
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jdarts.bilevel.problem import Estimate, HypergradientFn, Metrics, Problem, PyTree
-from jdarts.bilevel.updates import Signal, make_update, no_cotangents, pulled_back, reads_value, stays_finite
+from jdarts.bilevel.problem import Estimate, HypergradientFn, Problem, PyTree
+from jdarts.bilevel.updates import Signal, make_update, no_cotangents, pulled_back, stays_finite
+from jdarts.bilevel.virtual_step import (
+    added,
+    optimizer_reads_value,
+    signal_of,
+    take_virtual_step,
+    training_products,
+    virtual_optimizer_of,
+)
 from jdarts.errors import InputError
-from jdarts.xla.jaxprs import has_forward_mode
 from jdarts.xla.outlined import outlined
 from jdarts.xla.trees import apply_updates, global_norm
 
@@ -40,10 +45,10 @@ def exact(*, virtual_optimizer: optax.GradientTransformation | None = None) -> H
     """
 
     def estimate(problem: Problem) -> Estimate:
-        optimizer = _virtual_optimizer(problem, virtual_optimizer)
-        training, product = _signal_and_product(problem, _reads_value(problem, optimizer))
-        virtual = _virtual_step(problem, training, optimizer)
-        return virtual.estimate(problem, product(virtual.direction))
+        optimizer = virtual_optimizer_of(problem, virtual_optimizer)
+        training = training_products(problem, optimizer_reads_value(problem, optimizer))
+        virtual = take_virtual_step(problem, training.signal, optimizer)
+        return virtual.estimate(problem, training.by_alphas(virtual.direction))
 
     return estimate
 
@@ -75,9 +80,9 @@ def finite_difference(
                     f"finite_difference: weights or alphas are {leaf.dtype}, which has too few digits for the difference of two "
                     "gradients over 2ε; use float32, or exact()"
                 )
-        optimizer = _virtual_optimizer(problem, virtual_optimizer)
-        training = outlined(partial(_signal, problem.train_loss, _reads_value(problem, optimizer)), problem)
-        virtual = _virtual_step(problem, training(problem.weights, problem.alphas), optimizer)
+        optimizer = virtual_optimizer_of(problem, virtual_optimizer)
+        training = outlined(partial(signal_of, problem.train_loss, optimizer_reads_value(problem, optimizer)), problem)
+        virtual = take_virtual_step(problem, training(problem.weights, problem.alphas), optimizer)
         direction = virtual.direction.gradient
         norm = global_norm(direction)
         vanishes = norm == 0
@@ -100,7 +105,7 @@ def finite_difference(
             alpha_gradient(nothing - scale),
         )
         if virtual.direction.value is not None:
-            implicit = _added(implicit, virtual.direction.value, by_alphas(problem.weights, problem.alphas))
+            implicit = added(implicit, virtual.direction.value, by_alphas(problem.weights, problem.alphas))
         return virtual.estimate(problem, implicit, {"difference_step": scale})
 
     return estimate
@@ -123,11 +128,11 @@ def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation 
         raise InputError(f"unrolled: {steps} steps; give 1 or more, or use first_order()")
 
     def estimate(problem: Problem) -> Estimate:
-        optimizer = _virtual_optimizer(problem, virtual_optimizer)
-        reads = _reads_value(problem, optimizer)
+        optimizer = virtual_optimizer_of(problem, virtual_optimizer)
+        reads = optimizer_reads_value(problem, optimizer)
 
         def training(weights: PyTree, alphas: PyTree) -> Signal:
-            return problem.average(_signal(problem.train_loss, reads, weights, alphas))
+            return problem.average(signal_of(problem.train_loss, reads, weights, alphas))
 
         def step(signal: Signal, opt_state: optax.OptState, weights: PyTree) -> tuple[PyTree, optax.OptState]:
             updates, opt_state = make_update(optimizer, signal, opt_state, weights, whose="weight")
@@ -152,87 +157,3 @@ def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation 
         return Estimate(problem.average(gradient), loss, metrics, {"optimizer_slope_finite": finite})
 
     return estimate
-
-
-def _signal(loss: Callable[[PyTree, PyTree], jax.Array], with_value: bool, weights: PyTree, alphas: PyTree) -> Signal:
-    value, gradient = jax.value_and_grad(loss)(weights, alphas)
-    return Signal(gradient, value if with_value else None)
-
-
-def _signal_and_product(problem: Problem, with_value: bool) -> tuple[Signal, Callable[[Signal], PyTree]]:
-    """The training gradient ∇w, and `u ↦ ∇²αw L_train · u`, which reuses the passes of the gradient."""
-    if not has_forward_mode(problem.train_loss, problem.weights, problem.alphas):
-        signal, pull = jax.vjp(partial(_signal, problem.train_loss, with_value, problem.weights), problem.alphas)
-        return signal, lambda direction: pull(direction)[0]
-
-    def passes(weights: PyTree) -> tuple[Signal, PyTree]:
-        value, gradients = jax.value_and_grad(problem.train_loss, argnums=(0, 1))(weights, problem.alphas)
-        return Signal(gradients[0], value if with_value else None), gradients[1]
-
-    (signal, by_alphas), push = jax.linearize(passes, problem.weights)
-
-    def product(direction: Signal) -> PyTree:
-        mixed = push(direction.gradient)[1]
-        return mixed if direction.value is None else _added(mixed, direction.value, by_alphas)
-
-    return signal, product
-
-
-def _added(tree: PyTree, factor: jax.Array, other: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: a + factor.astype(b.dtype) * b, tree, other)
-
-
-class _VirtualStep(NamedTuple):
-    """The validation loss at the virtual weights, and its gradients."""
-
-    valid_loss: jax.Array
-    metrics: Metrics
-    direct: PyTree
-    direction: Signal
-    slope_finite: jax.Array
-
-    def estimate(
-        self, problem: Problem, implicit: PyTree, diagnostics: Mapping[str, jax.Array] | None = None
-    ) -> Estimate:
-        direct, implicit = problem.average((self.direct, implicit))
-        norms = {
-            "direct_norm": global_norm(direct),
-            "implicit_norm": global_norm(implicit),
-            "optimizer_slope_finite": self.slope_finite,
-        }
-        gradient = jax.tree.map(jnp.add, direct, implicit)
-        return Estimate(gradient, self.valid_loss, self.metrics, {**norms, **(diagnostics or {})})
-
-
-def _virtual_step(problem: Problem, training: Signal, optimizer: optax.GradientTransformation) -> _VirtualStep:
-    """Takes the virtual step w′ = w + Δ(g) and pulls the validation gradient at w′ back to `u`."""
-
-    def step(signal: Signal) -> PyTree:
-        updates, _ = make_update(optimizer, signal, problem.weight_opt_state, problem.weights, whose="weight")
-        return apply_updates(problem.weights, updates)
-
-    virtual_weights, pull_back = jax.vjp(step, problem.average(training))
-    validation = outlined(jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True), problem)
-    (loss, metrics), (at_weights, direct) = validation(virtual_weights, problem.alphas)
-    given = problem.average(at_weights)
-    (direction,) = pulled_back(pull_back, given)
-    return _VirtualStep(loss, metrics, direct, direction, stays_finite(given, direction))
-
-
-def _reads_value(problem: Problem, optimizer: optax.GradientTransformation) -> bool:
-    return reads_value(optimizer, problem.weight_opt_state, problem.weights)
-
-
-def _virtual_optimizer(
-    problem: Problem, virtual_optimizer: optax.GradientTransformation | None
-) -> optax.GradientTransformation:
-    if virtual_optimizer is None:
-        return problem.weight_optimizer
-    own = jax.tree.structure(jax.eval_shape(virtual_optimizer.init, problem.weights))
-    given = jax.tree.structure(problem.weight_opt_state)
-    if own != given:
-        raise InputError(
-            f"the virtual optimiser has the state {own}, the weight optimiser {given}; build both from the same stages "
-            "and put optax.identity() in place of those that the virtual step leaves out"
-        )
-    return virtual_optimizer

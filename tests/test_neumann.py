@@ -1,0 +1,295 @@
+"""The Neumann series of the hypergradient: its definition, its limits, and iDARTS's own numbers."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from fixtures_folder import fixture_files
+from jax.flatten_util import ravel_pytree
+from search_fixtures import read_case
+from test_bilevel import OPTIMIZERS, each_optimizer, hypergradient_of, problem, smooth_loss, stepper, warm_state
+from torch_layout import stacked_statistics
+
+import jdarts
+from jdarts.bilevel import Problem
+from jdarts.errors import InputError
+from jdarts.search.step import supernet_loss
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+
+def smooth_problem(optimizer, state, train, valid):
+    """The problem of a step, with losses that need no key."""
+
+    def loss(batch, weights, alphas):
+        return smooth_loss(weights, alphas, 0, batch, None)[0]
+
+    return Problem(
+        weights=state.weights,
+        alphas=state.alphas,
+        train_loss=functools.partial(loss, train),
+        valid_loss=lambda weights, alphas: (loss(valid, weights, alphas), {}),
+        weight_optimizer=optimizer,
+        weight_opt_state=state.weight_opt_state,
+        average=lambda tree: tree,
+    )
+
+
+@each_optimizer
+@pytest.mark.parametrize("compiled", [False, True])
+def test_no_term_is_the_exact_hypergradient_bit_for_bit(make, compiled):
+    optimizer, alpha_optimizer = make(), optax.adam(0.1)
+    state, train, valid = warm_state(optimizer, alpha_optimizer)
+    found = []
+    for estimator in (jdarts.neumann(0), jdarts.exact()):
+        step = stepper(optimizer, alpha_optimizer, estimator)
+        new, metrics = (jax.jit(step) if compiled else step)(state, train, valid)
+        found.append((new.replace(key=()), metrics))
+    chex.assert_trees_all_equal(*found)
+
+
+def by_matrices(given, optimizer, terms, at):
+    """The series from whole Jacobians of the optimiser's step."""
+    flat, weights_of = ravel_pytree(given.weights)
+
+    def gradient(flat):
+        return ravel_pytree(jax.grad(given.train_loss)(weights_of(flat), given.alphas))[0]
+
+    def step(flat, gradient):
+        updates, _ = optimizer.update(weights_of(gradient), given.weight_opt_state, weights_of(flat))
+        return flat + ravel_pytree(updates)[0]
+
+    by_weights = jax.jacobian(lambda flat: step(flat, gradient(flat)))(flat)
+    by_gradient = jax.jacobian(step, argnums=1)(flat, gradient(flat))
+    after = step(flat, gradient(flat)) if at == "virtual" else flat
+
+    def of_alphas(alphas):
+        return ravel_pytree(jax.grad(given.train_loss)(given.weights, alphas))[0]
+
+    v = jax.grad(lambda flat: given.valid_loss(weights_of(flat), given.alphas)[0])(after)
+    total = sum(jnp.linalg.matrix_power(by_weights.T, k) @ v for k in range(terms + 1))
+    (implicit,) = jax.vjp(of_alphas, given.alphas)[1](by_gradient.T @ total)
+    direct = jax.grad(lambda alphas: given.valid_loss(weights_of(after), alphas)[0])(given.alphas)
+    return jax.tree.map(jnp.add, direct, implicit)
+
+
+@each_optimizer
+@pytest.mark.parametrize(("terms", "at"), [(1, "virtual"), (3, "virtual"), (3, "present")])
+def test_the_series_is_that_of_whole_jacobians(make, terms, at):
+    optimizer = make()
+    state, train, valid = warm_state(optimizer, optax.sgd(0.1))
+    given = smooth_problem(optimizer, state, train, valid)
+    expected = by_matrices(given, optimizer, terms, at)
+    found = jax.jit(lambda weights: jdarts.neumann(terms, at=at)(given._replace(weights=weights)))(given.weights)
+    chex.assert_trees_all_close(found.gradient, expected, rtol=1e-9, atol=1e-12)
+    assert set(found.diagnostics) > {"series_growth", "implicit_norm"}
+    assert bool(found.diagnostics["optimizer_slope_finite"])
+
+
+def quadratic(weights, alphas, model_state, batch, key):
+    """Minimal at `A⁻¹ B α`, and of one Hessian everywhere."""
+    del key
+    matrix, mixed, linear = batch
+    value = 0.5 * weights @ matrix @ weights - weights @ mixed @ alphas + linear @ weights
+    return value, (model_state, {})
+
+
+def quadratic_case(optimizer):
+    spectrum = jnp.diag(jnp.array([0.5, 1.0, 2.0]))
+    rotation = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (3, 3), jnp.float64))[0]
+    matrix = rotation @ spectrum @ rotation.T
+    mixed = jax.random.normal(jax.random.key(1), (3, 2), jnp.float64)
+    linear = jax.random.normal(jax.random.key(2), (3,), jnp.float64)
+    train, valid = (matrix, mixed, jnp.zeros(3)), (jnp.zeros((3, 3)), jnp.zeros((3, 2)), linear)
+    state = jdarts.init_state(
+        jax.random.key(0), jnp.ones(3), jnp.ones(2), weight_optimizer=optimizer, alpha_optimizer=optax.sgd(1.0)
+    )
+    return state, train, valid
+
+
+def quadratic_hypergradient(optimizer, estimator):
+    state, train, valid = quadratic_case(optimizer)
+    new, _ = stepper(optimizer, optax.sgd(1.0), estimator, quadratic)(state, train, valid)
+    return state.alphas - new.alphas
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_where_the_hessian_is_constant_terms_are_steps(decay):
+    optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(0.3))
+    for terms in (1, 4):
+        found = quadratic_hypergradient(optimizer, jdarts.neumann(terms))
+        expected = quadratic_hypergradient(optimizer, jdarts.unrolled(steps=terms + 1))
+        chex.assert_trees_all_close(found, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("momentum", [None, 0.5])
+def test_many_terms_give_the_gradient_of_the_inner_minimum(momentum):
+    optimizer = optax.sgd(0.5, momentum=momentum)
+    _, (matrix, mixed, _), (_, _, linear) = quadratic_case(optimizer)
+    expected = linear @ jnp.linalg.solve(matrix, mixed)
+    found = quadratic_hypergradient(optimizer, jdarts.neumann(100))
+    chex.assert_trees_all_close(found, expected, rtol=1e-9)
+
+
+def test_a_loss_without_a_forward_mode_gives_the_same_series():
+    @jax.custom_vjp
+    def square(x):
+        return jnp.square(x)
+
+    square.defvjp(lambda x: (jnp.square(x), x), lambda x, ct: (2 * x * ct,))
+    optimizer = OPTIMIZERS["momentum_and_decay"]()
+    weights, alphas, train, valid = problem()
+    found = []
+    for function in (square, jnp.square):
+
+        def loss(weights, alphas, model_state, batch, key, function=function):
+            x, y = batch
+            hidden = function(jnp.tanh(x @ weights["in"])) * jax.nn.softmax(alphas["mix"])[0]
+            return jnp.mean((hidden @ weights["out"] * alphas["gain"] - y) ** 2), (model_state, {})
+
+        state = jdarts.init_state(
+            jax.random.key(0), weights, alphas, weight_optimizer=optimizer, alpha_optimizer=optax.sgd(1.0)
+        )
+        step = jax.jit(stepper(optimizer, optax.sgd(1.0), jdarts.neumann(2), loss))
+        found.append(step(state, train, valid)[0].alphas)
+    chex.assert_trees_all_close(*found, rtol=1e-10)
+
+
+def test_an_optimiser_that_reads_the_loss():
+    """The Polyak step size: the products with the value's derivative are part of every term."""
+    optimizer = optax.polyak_sgd(max_learning_rate=10.0)
+    weights, alphas, train, valid = problem()
+    state = jdarts.init_state(
+        jax.random.key(0), weights, alphas, weight_optimizer=optimizer, alpha_optimizer=optax.sgd(1.0)
+    )
+    given = smooth_problem(optimizer, state, train, valid)
+    flat, weights_of = ravel_pytree(given.weights)
+
+    def step(flat, alphas):
+        value, gradient = jax.value_and_grad(given.train_loss)(weights_of(flat), alphas)
+        updates, _ = optimizer.update(gradient, given.weight_opt_state, weights_of(flat), value=value)
+        return flat + ravel_pytree(updates)[0]
+
+    jacobian = jax.jacobian(step)(flat, given.alphas)
+    v = jax.grad(lambda flat: given.valid_loss(weights_of(flat), given.alphas)[0])(flat)
+    total = v + jacobian.T @ v + jacobian.T @ jacobian.T @ v
+    implicit = jax.vjp(lambda alphas: step(flat, alphas), given.alphas)[1](total)[0]
+    direct = jax.grad(lambda alphas: given.valid_loss(given.weights, alphas)[0])(given.alphas)
+    expected = jax.tree.map(jnp.add, direct, implicit)
+    found = jdarts.neumann(2, at="present")(given).gradient
+    chex.assert_trees_all_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_growth_of_the_series_is_reported():
+    def growth(rate, terms):
+        optimizer = optax.sgd(rate)
+        state, train, valid = quadratic_case(optimizer)
+        _, metrics = stepper(optimizer, optax.sgd(1.0), jdarts.neumann(terms), quadratic)(state, train, valid)
+        return float(metrics["hypergradient/series_growth"])
+
+    # Eigenvalues of the Hessian are 0.5 to 2.
+    assert growth(0.5, 8) < growth(0.5, 4) < 1
+    assert growth(3.0, 8) > growth(3.0, 4) > 1
+
+
+def test_wrong_settings_are_explained():
+    with pytest.raises(InputError, match="-1 terms; give 0 or more"):
+        jdarts.neumann(-1)
+    with pytest.raises(InputError, match="at is 'there'; give 'virtual' or 'present'"):
+        jdarts.neumann(at="there")  # pyright: ignore[reportArgumentType]
+    state, train, valid = warm_state(optax.sgd(0.1), optax.sgd(0.1))
+    other = jdarts.neumann(virtual_optimizer=optax.sgd(0.1, momentum=0.9))
+    with pytest.raises(InputError, match=r"optax\.identity"):
+        hypergradient_of(state, train, valid, optax.sgd(0.1), other)
+
+
+# iDARTS's own numbers.
+
+
+@functools.cache
+def idarts(path):
+    """A file, and everything that our functions make of it, as one program."""
+    read = read_case(path, "float64")
+    ours = read.ours
+    weights, alphas = ours(read.params("weights/")), ours(read.alphas("alphas"))
+    direction = ours(read.params("sum/"))
+    statistics = ours(stacked_statistics(read.arrays("weights/"), read.space, read.cells))
+    loss_fn = supernet_loss(read.network())
+    train, valid = read.batch("train"), read.batch("valid")
+    sgd = optax.sgd(float(read.file["hyper/eta"]))
+    terms = int(read.file["hyper/terms"]) - 1
+    # They take 0.01 / |v| steps along the direction, finite_difference() 0.01 / |direction|.
+    epsilon = 0.01 * float(optax.tree.norm(direction) / optax.tree.norm(ours(read.params("v/"))))
+
+    def everything(weights):
+        def loss(batch, weights, alphas):
+            return loss_fn(weights, alphas, statistics, batch, jax.random.key(0))[0]
+
+        given = Problem(
+            weights=weights,
+            alphas=alphas,
+            train_loss=functools.partial(loss, train),
+            valid_loss=lambda weights, alphas: (loss(valid, weights, alphas), {}),
+            weight_optimizer=sgd,
+            weight_opt_state=sgd.init(weights),
+            average=lambda tree: tree,
+        )
+        along = given._replace(
+            valid_loss=lambda now, alphas: (optax.tree.vdot(direction, now) + loss(valid, weights, alphas), {})
+        )
+        estimates = [jdarts.neumann(k, at="present")(given) for k in range(terms + 1)]
+        gradient = jax.grad(given.train_loss)
+        term = jax.grad(lambda weights: loss(valid, weights, alphas))(weights)
+        series = [term]
+        for _ in range(terms):
+            (_, curved) = jax.jvp(lambda weights: gradient(weights, alphas), (weights,), (term,))
+            term = jax.tree.map(lambda a, b: a - float(read.file["hyper/eta"]) * b, term, curved)
+            series.append(term)
+        return {
+            "estimates": [estimate.gradient for estimate in estimates],
+            "direct": jdarts.first_order()(given).gradient,
+            "series": series,
+            "sum": jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *series),
+            "growth": estimates[-1].diagnostics["series_growth"],
+            "finite": jdarts.finite_difference(epsilon)(along).gradient,
+        }
+
+    return read._replace(found=jax.device_get(jax.jit(everything)(weights)))
+
+
+each_file = pytest.mark.parametrize("path", fixture_files("idarts*.npz"))
+
+
+@each_file
+def test_the_series_of_idarts(path):
+    case = idarts(path)
+    names = ["v", *(f"term{k}" for k in range(1, int(case.file["hyper/terms"])))]
+    for name, found in zip(names, case.found["series"], strict=True):
+        case.check(found, case.params(f"{name}/"), tolerance=1e-9)
+    case.check(case.found["sum"], case.params("sum/"), tolerance=1e-9)
+    last, first = (optax.tree.norm(case.params(f"{name}/")) for name in (names[-1], "v"))
+    case.check(case.found["growth"], jnp.asarray(last / first), tolerance=1e-9)
+
+
+@each_file
+def test_the_exact_hypergradient_of_idarts(path):
+    case = idarts(path)
+    expected, eta = case.alphas("hypergradient_exact"), float(case.file["hyper/eta"])
+    case.check(case.found["direct"], case.alphas("direct"), tolerance=1e-9)
+    found = case.found["estimates"][-1]
+    case.check(found, expected, tolerance=1e-9)
+    implicit = jax.tree.map(lambda direct, both: (direct - both) / eta, case.found["direct"], found)
+    case.check(implicit, case.alphas("implicit_exact"), tolerance=1e-8)
+    # The later terms must show.
+    without = case.found["estimates"][0]
+    difference = optax.tree.norm(jax.tree.map(jnp.subtract, without, expected))
+    assert difference > 1e-4 * optax.tree.norm(expected)
+
+
+@each_file
+def test_the_finite_difference_of_idarts(path):
+    case = idarts(path)
+    case.check(case.found["finite"], case.alphas("hypergradient_fd"), tolerance=1e-8)
