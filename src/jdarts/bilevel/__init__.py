@@ -11,6 +11,7 @@ plain SGD it is −ξv and the formula is the paper's equation 7. The estimators
 reads the value of the loss, they add s · ∂αL_train(w, α), where s is the derivative of its update by that value.
 """
 
+from jdarts.bilevel.curvature import Curvature, alpha_hessian, largest_eigenvalue
 from jdarts.bilevel.estimators import exact, finite_difference, first_order, unrolled
 from jdarts.bilevel.neumann import neumann
 from jdarts.bilevel.problem import Estimate, HypergradientFn, LossFn, Metrics, Problem, PyTree
@@ -18,17 +19,20 @@ from jdarts.bilevel.step import BilevelState, bilevel_step, init_state
 
 __all__ = [
     "BilevelState",
+    "Curvature",
     "Estimate",
     "HypergradientFn",
     "LossFn",
     "Metrics",
     "Problem",
     "PyTree",
+    "alpha_hessian",
     "bilevel_step",
     "exact",
     "finite_difference",
     "first_order",
     "init_state",
+    "largest_eigenvalue",
     "neumann",
     "unrolled",
 ]

@@ -1,0 +1,132 @@
+"""How sharply the validation loss curves in the alphas: the largest eigenvalue of ∇²α L_val (Zela et al. 2020).
+
+The weights are fixed, so that there is no implicit term. Products with the Hessian are exact. Cells that are derived where this
+eigenvalue is large lose more of their accuracy.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from jdarts.bilevel.problem import PyTree
+from jdarts.errors import InputError
+from jdarts.xla.jaxprs import has_forward_mode
+from jdarts.xla.outlined import outlined
+
+#: What RobustDARTS adds to the diagonal: the L2 penalty of its alphas.
+ROBUST_DARTS_DECAY = 1e-3
+
+
+class Curvature(NamedTuple):
+    """The largest eigenvalue of a Hessian.
+
+    Attributes:
+      eigenvalue: the largest one, signed; a scalar.
+      residual: `‖Hx − λx‖` of the unit vector x that belongs to it: an eigenvalue lies as near as that; a scalar.
+    """
+
+    eigenvalue: jax.Array
+    residual: jax.Array
+
+
+def largest_eigenvalue(
+    loss: Callable[[PyTree], jax.Array],
+    alphas: PyTree,
+    key: jax.Array,
+    *,
+    iterations: int = 32,
+    weight_decay: float = 0.0,
+    average: Callable[[PyTree], PyTree] = lambda tree: tree,
+) -> Curvature:
+    """The largest eigenvalue of the loss's Hessian, by Lanczos's method with full reorthogonalisation.
+
+    With as many iterations as there are alphas it is exact to rounding. With fewer it is a lower bound, which converges soon if the
+    eigenvalue stands out. Each iteration is one product with the Hessian, about two passes through the network. Pure.
+
+    Args:
+      loss: the validation loss as a function of the alphas, a scalar; weights, batch and key are bound.
+      alphas: pytree of floating-point arrays.
+      key: draws the vector that the iteration begins with.
+      iterations: products with the Hessian at most; no more are made than there are alphas.
+      weight_decay: added to the diagonal; RobustDARTS adds `ROBUST_DARTS_DECAY`.
+      average: the mean over devices of a pytree, as in `Problem`.
+
+    Raises:
+      InputError: fewer than one iteration.
+    """
+    if iterations < 1:
+        raise InputError(f"{iterations} iterations for the largest eigenvalue; give 1 or more")
+    product, size, dtype = _hessian_product(loss, alphas, average)
+    count = min(iterations, size)
+    draws = jax.random.normal(key, (count, size), dtype)
+    basis = jnp.zeros((count, size), dtype)
+    direction = draws[0] / jnp.linalg.norm(draws[0])
+    diagonal, beside = [], []
+    scale = jnp.zeros((), dtype)
+    for place in range(count):
+        basis = basis.at[place].set(direction)
+        image = product(direction)
+        diagonal.append(jnp.vdot(direction, image))
+        scale = jnp.maximum(scale, jnp.linalg.norm(image))
+        rest = _orthogonal(image, basis)
+        length = jnp.linalg.norm(rest)
+        # Where the vectors so far span an invariant space, the iteration begins again with a vector outside it.
+        ends = length <= 10 * jnp.finfo(dtype).eps * scale
+        beside.append(jnp.where(ends, jnp.zeros_like(length), length))
+        rest = jnp.where(ends, _orthogonal(draws[min(place + 1, count - 1)], basis), rest)
+        length = jnp.linalg.norm(rest)
+        direction = rest / jnp.where(length > 0, length, jnp.ones_like(length))
+    between = jnp.stack(beside)
+    tridiagonal = jnp.diag(jnp.stack(diagonal)) + jnp.diag(between[:-1], 1) + jnp.diag(between[:-1], -1)
+    values, vectors = jnp.linalg.eigh(tridiagonal)
+    return Curvature(values[-1] + jnp.asarray(weight_decay, dtype), between[-1] * jnp.abs(vectors[-1, -1]))
+
+
+def alpha_hessian(
+    loss: Callable[[PyTree], jax.Array],
+    alphas: PyTree,
+    *,
+    weight_decay: float = 0.0,
+    average: Callable[[PyTree], PyTree] = lambda tree: tree,
+) -> jax.Array:
+    """The whole Hessian of the loss: one product for each of the `n` alphas, one after the other.
+
+    Args:
+      loss: as for `largest_eigenvalue`.
+      alphas: as for `largest_eigenvalue`.
+      weight_decay: as for `largest_eigenvalue`.
+      average: as for `largest_eigenvalue`.
+
+    Returns:
+      `[n, n]`, in the order of the pytree's leaves, each row by row.
+    """
+    product, size, dtype = _hessian_product(loss, alphas, average)
+    return jax.lax.map(product, jnp.eye(size, dtype=dtype)) + jnp.asarray(weight_decay, dtype) * jnp.eye(
+        size, dtype=dtype
+    )
+
+
+def _hessian_product(
+    loss: Callable[[PyTree], jax.Array], alphas: PyTree, average: Callable[[PyTree], PyTree]
+) -> tuple[Callable[[jax.Array], jax.Array], int, jnp.dtype]:
+    """`x [n] ↦ ∇²loss · x [n]`, n, and the type of the vectors."""
+    vector, tree_of = ravel_pytree(alphas)
+    gradient = jax.grad(loss)
+    if has_forward_mode(loss, alphas):
+        _, push = jax.linearize(gradient, alphas)
+    else:
+        _, pull = jax.vjp(gradient, alphas)
+        push = lambda direction: pull(direction)[0]  # noqa: E731
+    # One program for all products.
+    of_tree = outlined(push, alphas)
+    return lambda direction: ravel_pytree(average(of_tree(tree_of(direction))))[0], vector.size, vector.dtype
+
+
+def _orthogonal(vector: jax.Array, basis: jax.Array) -> jax.Array:
+    """The part of a vector that is orthogonal to the rows of the basis; the second time removes what rounding leaves."""
+    for _ in range(2):
+        vector = vector - basis.T @ (basis @ vector)
+    return vector

@@ -1,0 +1,194 @@
+"""The largest eigenvalue of the Hessian by the alphas: against whole matrices, and against RobustDARTS's own numbers."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fixtures_folder import fixture_files
+from jax.flatten_util import ravel_pytree
+from search_fixtures import KINDS, read_case
+from test_bilevel import problem, smooth_loss, tanh_of_reverse_mode
+from torch_layout import stacked_statistics
+
+import jdarts
+from jdarts.bilevel.curvature import ROBUST_DARTS_DECAY, alpha_hessian, largest_eigenvalue
+from jdarts.errors import InputError
+from jdarts.search.step import supernet_loss
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+KEY = jax.random.key(5)
+
+
+def smooth_case(seed=0):
+    """A loss of a pytree of alphas, the alphas, and its Hessian by JAX."""
+    weights, alphas, _, valid = problem(seed)
+    loss = lambda alphas: smooth_loss(weights, alphas, 0, valid, None)[0]  # noqa: E731
+    return loss, alphas, whole_hessian(loss, alphas)
+
+
+def whole_hessian(loss, alphas):
+    vector, tree_of = ravel_pytree(alphas)
+    return jax.hessian(lambda vector: loss(tree_of(vector)))(vector)
+
+
+def of_spectrum(spectrum, seed=0):
+    """A quadratic loss of these second derivatives along random axes."""
+    size = len(spectrum)
+    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))[0]
+    matrix = jnp.asarray(rotation * np.asarray(spectrum) @ rotation.T)
+    return (lambda alphas: 0.5 * alphas @ matrix @ alphas), jnp.ones(size)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_eigenvalue_is_that_of_the_whole_hessian(seed):
+    loss, alphas, hessian = smooth_case(seed)
+    found = jax.jit(lambda alphas, key: largest_eigenvalue(loss, alphas, key))(alphas, KEY)
+    np.testing.assert_allclose(found.eigenvalue, jnp.linalg.eigvalsh(hessian)[-1], rtol=1e-6)
+    assert found.residual < 1e-9
+    np.testing.assert_allclose(
+        jax.jit(lambda alphas: alpha_hessian(loss, alphas))(alphas), hessian, rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    "spectrum",
+    [
+        [-3.0, -2.0, -1.0, -0.5],
+        [5.0, 5.0, 1.0, 1.0, 0.0, 0.0],
+        [0.0] * 5,
+        [2.0] * 5,
+        [-50.0, -1.0, 0.1, 0.2],
+        list(np.linspace(-1, 1, 40)),
+        [1e-8, 2e-8, -1e-8],
+        [7.0],
+    ],
+    ids=["negative", "repeated", "nothing", "one", "most below", "dense", "tiny", "a single alpha"],
+)
+def test_any_spectrum(spectrum):
+    """Where a random vector lies in an invariant space of few dimensions too."""
+    loss, alphas = of_spectrum(spectrum)
+    found = largest_eigenvalue(loss, alphas, KEY, iterations=50)
+    np.testing.assert_allclose(found.eigenvalue, max(spectrum), rtol=1e-6, atol=1e-14)
+
+
+def test_a_gradient_that_only_few_alphas_have():
+    """The vector's image is in the invariant space from the first step on."""
+    loss = lambda alphas: -(alphas["a"][0] ** 2) + 0 * jnp.sum(alphas["b"])  # noqa: E731
+    alphas = {"a": jnp.ones(2), "b": jnp.ones((2, 3))}
+    found = largest_eigenvalue(loss, alphas, KEY)
+    np.testing.assert_allclose(found.eigenvalue, 0, atol=1e-14)
+
+
+def test_few_iterations_give_a_bound_whose_error_is_known():
+    spectrum = np.linspace(0, 1, 60)
+    loss, alphas = of_spectrum(spectrum)
+    before = -np.inf
+    for iterations in (1, 2, 8, 16, 32):
+        found = largest_eigenvalue(loss, alphas, KEY, iterations=iterations)
+        assert before < found.eigenvalue <= 1 + 1e-12
+        assert np.min(np.abs(spectrum - float(found.eigenvalue))) <= found.residual + 1e-12
+        before = found.eigenvalue
+    # One that stands out is found soon.
+    loss, alphas = of_spectrum([*spectrum, 5.0])
+    found = largest_eigenvalue(loss, alphas, KEY, iterations=12)
+    np.testing.assert_allclose(found.eigenvalue, 5, rtol=1e-6)
+
+
+def test_the_key_decides_and_the_decay_is_added():
+    loss, alphas = of_spectrum(np.linspace(0, 1, 60))
+    find = functools.partial(largest_eigenvalue, loss, alphas, iterations=5)
+    assert find(KEY) == find(KEY)
+    assert find(KEY).eigenvalue != find(jax.random.key(6)).eigenvalue
+    shifted = find(KEY, weight_decay=ROBUST_DARTS_DECAY)
+    np.testing.assert_allclose(shifted.eigenvalue, find(KEY).eigenvalue + 1e-3, rtol=1e-12)
+    np.testing.assert_allclose(
+        alpha_hessian(loss, alphas, weight_decay=0.5) - alpha_hessian(loss, alphas), 0.5 * np.eye(60), atol=1e-12
+    )
+    with pytest.raises(InputError, match="0 iterations for the largest eigenvalue; give 1 or more"):
+        find(KEY, iterations=0)
+
+
+def test_several_at_once_and_on_several_devices():
+    def eigenvalue(seed_case, key, average=lambda tree: tree):
+        weights, alphas, batch = seed_case
+        return largest_eigenvalue(
+            lambda alphas: smooth_loss(weights, alphas, 0, batch, None)[0], alphas, key, average=average
+        ).eigenvalue
+
+    cases = [(weights, alphas, valid) for weights, alphas, _, valid in (problem(seed) for seed in range(2))]
+    keys = jax.random.split(KEY, 2)
+    expected = [eigenvalue(case, key) for case, key in zip(cases, keys)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
+    np.testing.assert_allclose(jax.jit(jax.vmap(eigenvalue))(stacked, keys), expected, rtol=1e-10)
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices; jax was started with one")
+    weights, alphas, batch = cases[0]
+    halves = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), batch)
+    mean = functools.partial(jax.lax.pmean, axis_name="devices")
+    both = jax.pmap(
+        lambda batch, key: eigenvalue((weights, alphas, batch), key, mean), axis_name="devices", in_axes=(0, None)
+    )
+    np.testing.assert_allclose(both(halves, keys[0]), [expected[0]] * 2, rtol=1e-10)
+
+
+def test_a_loss_without_a_forward_mode():
+    def loss(tanh):
+        return lambda alphas: jnp.sum(tanh(alphas * jnp.arange(1.0, 4.0)) ** 2)
+
+    alphas = jnp.array([0.1, -0.2, 0.3])
+    found, expected = (largest_eigenvalue(loss(tanh), alphas, KEY) for tanh in (tanh_of_reverse_mode, jnp.tanh))
+    np.testing.assert_allclose(found.eigenvalue, expected.eigenvalue, rtol=1e-9)
+
+
+def test_float32():
+    loss, alphas = of_spectrum([*np.linspace(0, 1, 30), 3.0])
+    found = largest_eigenvalue(lambda x: loss(x.astype(jnp.float64)), alphas.astype(jnp.float32), KEY)
+    assert found.eigenvalue.dtype == jnp.float32
+    np.testing.assert_allclose(found.eigenvalue, 3, rtol=1e-5)
+
+
+# RobustDARTS's own numbers.
+
+
+def robust_darts(path):
+    """The file, and everything that our functions make of it, as one program."""
+    read = read_case(path, "float64")
+    lists = json.loads(str(read.file["primitives"]))
+    space = jdarts.SearchSpace(lists["primitives_normal"], lists["primitives_reduct"])
+    read = read._replace(space=space)
+    weights, alphas = read.ours(read.params("weights/")), read.ours(read.alphas("alphas"))
+    statistics = read.ours(stacked_statistics(read.arrays("weights/"), read.space, read.cells))
+    loss_fn, valid = supernet_loss(read.network()), read.batch("valid")
+
+    def everything(weights):
+        def loss(alphas):
+            return loss_fn(weights, alphas, statistics, valid, KEY)[0]
+
+        value, gradient = jax.value_and_grad(loss)(alphas)
+        return {
+            "loss": value,
+            "gradient": gradient,
+            "hessian": alpha_hessian(loss, alphas, weight_decay=float(read.file["hyper/alpha_weight_decay"])),
+            "dominant": largest_eigenvalue(
+                loss, alphas, KEY, weight_decay=float(read.file["hyper/alpha_weight_decay"])
+            ),
+        }
+
+    return read._replace(found=jax.device_get(jax.jit(everything)(weights)))
+
+
+@pytest.mark.parametrize("path", fixture_files("robustdarts*.npz"))
+def test_the_hessian_of_robust_darts(path):
+    case = robust_darts(path)
+    case.check(case.found["loss"], case.file["valid/loss"], tolerance=1e-9)
+    decay = float(case.file["hyper/alpha_weight_decay"])
+    gradient = {kind: case.found["gradient"][kind] + decay * case.file[f"alphas/{kind}"] for kind in KINDS}
+    case.check(gradient, case.alphas("gradient"), tolerance=1e-9)
+    case.check(case.found["hessian"], case.file["hessian"], tolerance=1e-8)
+    case.check(np.linalg.eigvalsh(case.found["hessian"]), case.file["eigenvalues"], tolerance=1e-8)
+    case.check(case.found["dominant"].eigenvalue, case.file["dominant"], tolerance=1e-8)
+    # Each row of alphas has one direction that the softmax does not see.
+    assert np.sum(np.abs(case.file["eigenvalues"] - decay) < 1e-9) >= 2 * case.space.num_edges
