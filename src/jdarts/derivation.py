@@ -4,29 +4,21 @@ from typing import Any
 
 import numpy as np
 
-from jdarts.errors import InputError
+from jdarts.errors import InputError, shown
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
 from jdarts.methods.method import DARTS, method_by_name
+from jdarts.methods.selection import ARGMAX, selection_by_name, strongest
 from jdarts.operations import NONE
-from jdarts.relaxation import (
-    RECURRENT,
-    SOFTMAX,
-    Alphas,
-    Mixture,
-    Space,
-    alphas_from_json,
-    candidate_mask,
-    operations_of,
-)
+from jdarts.relaxation import NO_CONTROLS, RECURRENT, SOFTMAX, Alphas, Mixture, alphas_from_json
 from jdarts.space import CellKind, RecurrentSpace, SearchSpace
 
 
 def derive_genotype(
-    alphas: Alphas, space: SearchSpace, *, edges_per_node: int = 2, mixture: Mixture = SOFTMAX
+    alphas: Alphas, space: SearchSpace, *, edges_per_node: int = 2, mixture: Mixture = SOFTMAX, select: str = ARGMAX
 ) -> Genotype:
     """The discrete cells that a search has found.
 
-    Each edge takes the softmax over all its operations, `none` included, and is as strong as its strongest operation
+    By default each edge takes the softmax over all its operations, `none` included, and is as strong as its strongest operation
     other than `none`. Each node keeps its strongest edges, in descending order; the earlier one among equals.
 
     Args:
@@ -34,17 +26,21 @@ def derive_genotype(
       space: the search space that they belong to.
       edges_per_node: edges kept for each node, or all if a node has fewer. The paper keeps 2 in convolutional cells.
       mixture: the mixture of the alphas; it defines how strong an operation is.
+      select: the rule that chooses edges and operations, a name of `jdarts.methods.selection.SELECTIONS`, perhaps with a
+        value as in `skip_limit:3`.
 
     Returns:
       The genotype.
 
     Raises:
-      InputError: alphas of another shape or not finite, or fewer than one edge per node.
+      InputError: alphas of another shape or not finite, fewer than one edge per node, an unknown rule, or one that leaves
+        a cell without edges.
     """
     if edges_per_node < 1:
         raise InputError(f"{edges_per_node} edges per node; give 1 or more (the paper keeps 2)")
-    cells = _derived(alphas, space, edges_per_node, mixture)
-    return Genotype(cells["normal"], space.concat, cells["reduce"], space.concat, edges_per_node)
+    rule, of_weights = selection_by_name(select)
+    strengths = mixture.strengths(alphas, space)
+    return rule(_host_weights(mixture, alphas, space) if of_weights else strengths, space, edges_per_node)
 
 
 def derive_recurrent_genotype(
@@ -63,7 +59,8 @@ def derive_recurrent_genotype(
     Raises:
       InputError: alphas of another shape or not finite.
     """
-    return RecurrentGenotype(_derived(alphas, space, 1, mixture)[RECURRENT], space.concat)
+    table = mixture.strengths(alphas, space)[RECURRENT]
+    return RecurrentGenotype(strongest(table, space, RECURRENT, 1), space.concat)
 
 
 def sample_genotype(space: SearchSpace, seed: int, *, edges_per_node: int = 2) -> Genotype:
@@ -95,16 +92,19 @@ def sample_genotype(space: SearchSpace, seed: int, *, edges_per_node: int = 2) -
     )
 
 
-def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotype:
+def genotype_of(record: Any, *, edges_per_node: int | None = None, select: str | None = None) -> AnyGenotype:
     """The genotype of a checkpoint's record.
 
     Args:
       record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, its method
-        under `method` unless it is DARTS, and for convolutional cells `edges_per_node`.
+        under `method` unless it is DARTS, and for convolutional cells `edges_per_node` and the rule of selection under
+        `select` unless it is `argmax`.
       edges_per_node: edges to keep for each node; by default as in the search.
+      select: as for `derive_genotype`; by default as in the search.
 
     Raises:
-      InputError: the record is not that of a search, or more than one edge for each node of a recurrent cell.
+      InputError: the record is not that of a search, more than one edge for each node of a recurrent cell, or a rule for
+        such a cell.
     """
     space = space_of(record)
     recurrent = isinstance(space, RecurrentSpace)
@@ -114,7 +114,12 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None) -> AnyGenotyp
     count = count if edges_per_node is None else edges_per_node
     alphas, mixture = alphas_from_json(record["alphas"]), method_by_name(record.get("method", DARTS)).mixture
     if isinstance(space, SearchSpace):
-        return derive_genotype(alphas, space, edges_per_node=count, mixture=mixture)
+        rule: Any = record.get("select", ARGMAX) if select is None else select
+        return derive_genotype(alphas, space, edges_per_node=count, mixture=mixture, select=rule)
+    if select not in (None, ARGMAX):
+        raise InputError(
+            f"--select is {shown(select)}; the edges of recurrent cells are chosen by {ARGMAX}, leave it out"
+        )
     if count != 1:
         raise InputError(f"{count} edges per node; nodes of a recurrent cell have 1, leave --edges-per-node out")
     return derive_recurrent_genotype(alphas, space, mixture=mixture)
@@ -137,35 +142,11 @@ def space_of(record: Any) -> SearchSpace | RecurrentSpace:
         ) from None
 
 
-def _derived(alphas: Alphas, space: Space, edges_per_node: int, mixture: Mixture) -> dict[str, Cell]:
-    """The strongest edges of every node, by kind of cell."""
-    strengths = mixture.strengths(alphas, space)
-    return {
-        kind: _strongest(strengths[kind], space, kind, operations, edges_per_node)
-        for kind, operations in operations_of(space).items()
-    }
-
-
-def _strongest(
-    strengths: np.ndarray, space: Space, kind: str, operations: tuple[tuple[str, ...], ...], edges_per_node: int
-) -> Cell:
-    if not np.all(np.isfinite(strengths[candidate_mask(operations)])):
-        raise InputError(f"the alphas of the {kind} cell are not all finite; use an earlier checkpoint of the search")
-    chosen = [_strongest_operation(row, names) for row, names in zip(strengths, operations)]
-    cell = []
-    for target in dict.fromkeys(target for _, target in space.edges):
-        incoming = [
-            (strength, name, source) for (strength, name), (source, node) in zip(chosen, space.edges) if node == target
-        ]
-        incoming.sort(key=lambda edge: -edge[0])
-        cell += [(name, source) for _, name, source in incoming[:edges_per_node]]
-    return tuple(cell)
-
-
-def _strongest_operation(row: np.ndarray, names: tuple[str, ...]) -> tuple[float, str]:
-    """The strength and the name of the strongest operation other than `none`."""
-    best = max((index for index, name in enumerate(names) if name != NONE), key=lambda index: row[index])
-    return float(row[best]), names[best]
+def _host_weights(mixture: Mixture, alphas: Alphas, space: SearchSpace) -> dict[str, np.ndarray]:
+    """The weights of the operations in float64, their mean over cells that have separate ones."""
+    weights = mixture.weights(alphas, space, None, NO_CONTROLS).operations
+    tables = {kind: np.asarray(table, np.float64) for kind, table in weights.items()}
+    return {kind: table.mean(axis=0) if table.ndim == 3 else table for kind, table in tables.items()}
 
 
 def _drawn(draws: np.random.RandomState, space: SearchSpace, kind: CellKind, edges_per_node: int) -> Cell:

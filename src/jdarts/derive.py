@@ -29,12 +29,15 @@ class DeriveConfig:
       json: print JSON instead of the text form.
       draw: also draw the cells into this file (.svg, .png or .pdf).
       edges_per_node: edges to keep for each node (default: the number that the search has set; recurrent cells keep 1).
+      select: the rule that chooses edges and operations: argmax, skip_limit, threshold, threshold_edge, pairs or all_edges; some
+        take a value, as in skip_limit:3 or threshold:0.9 (default: the rule of the search).
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT", help_behavior_hint="")]
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
     draw: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     edges_per_node: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    select: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
 
 
 def main() -> None:
@@ -49,8 +52,9 @@ def main() -> None:
 def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
     """The genotype, and the title of its drawing."""
     if is_genotype(str(config.checkpoint)):
-        if config.edges_per_node is not None:
-            raise InputError("--edges-per-node is for checkpoints of searches; a genotype has its edges, leave it out")
+        for option, value in (("--edges-per-node", config.edges_per_node), ("--select", config.select)):
+            if value is not None:
+                raise InputError(f"{option} is for checkpoints of searches; a genotype has its edges, leave it out")
         return find_any_genotype(str(config.checkpoint)), None
     skipped: list[str] = []
     if len(str(config.checkpoint)) > _MAX_QUOTED and not is_place(str(config.checkpoint)):
@@ -72,7 +76,8 @@ def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
             "random: search with --cells 3 or more",
             file=sys.stderr,
         )
-    return genotype_of(search.record, edges_per_node=config.edges_per_node), f"step {search.step:,}"
+    genotype = genotype_of(search.record, edges_per_node=config.edges_per_node, select=config.select)
+    return genotype, f"step {search.step:,}"
 
 
 def _cells_of(record: Any) -> Any:
