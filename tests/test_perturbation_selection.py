@@ -1,0 +1,201 @@
+"""DARTS-PT's selection: its authors' decisions from their scores, and what the plan and the decisions must be."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from fixtures_folder import fixture_files
+
+from jdarts.errors import InputError
+from jdarts.genotype import Genotype, parse_genotype
+from jdarts.methods import perturbation_selection as selection
+from jdarts.methods.perturbation_selection import Decisions, Score
+from jdarts.relaxation import softmax_weights
+from jdarts.space import CELL_KINDS, SearchSpace, darts_space, uniform_space
+
+SPACE = uniform_space(["skip_connect", "sep_conv_3x3", "max_pool_3x3"], nodes=3)
+
+each_file = pytest.mark.parametrize("path", fixture_files("dartspt*.npz"))
+
+
+class Recorded:
+    """Gives stored scores in order, and keeps the mixtures that were asked for."""
+
+    def __init__(self, rows):
+        self.rows, self.mixtures = list(rows), []
+
+    def __call__(self, mixture):
+        self.mixtures.append(mixture)
+        return Score(*self.rows[len(self.mixtures) - 1])
+
+
+def read(path):
+    numbers = np.load(path)
+    edges = {
+        kind: tuple(map(tuple, json.loads(str(numbers["primitives"]))[f"primitives_{name}"]))
+        for kind, name in zip(CELL_KINDS, ("normal", "reduct"))
+    }
+    space = SearchSpace(edges["normal"], edges["reduce"])
+    alphas = {kind: numbers[f"alphas/{kind}"] for kind in CELL_KINDS}
+    return numbers, space, {kind: np.asarray(table) for kind, table in softmax_weights(alphas, space).items()}
+
+
+def all_decided(numbers):
+    """The decisions by loss on all operations, from the scores at the undecided start."""
+    chosen = {kind: tuple(numbers[f"operations/{kind}/chosen_by_loss"].tolist()) for kind in CELL_KINDS}
+    return Decisions(0, chosen, {kind: () for kind in CELL_KINDS})
+
+
+@each_file
+@pytest.mark.parametrize("criterion", ["loss", "accuracy"])
+def test_an_edge_keeps_the_operation_whose_removal_hurts_most(path, criterion):
+    numbers, space, weights = read(path)
+    for kind in CELL_KINDS:
+        expected = numbers[f"operations/{kind}/chosen_by_{'loss' if criterion == 'loss' else 'acc'}"]
+        for edge, scores in enumerate(numbers[f"operations/{kind}/accuracy_loss"]):
+            evaluate = Recorded(scores)
+            start = selection.undecided(space)
+            found = selection.decide_operation(start, kind, edge, space, weights, evaluate, criterion)
+            assert found.operations[kind][edge] == expected[edge]
+            assert sum(column >= 0 for k in CELL_KINDS for column in found.operations[k]) == 1
+            assert len(evaluate.mixtures) == len(scores)
+            for removed, mixture in enumerate(evaluate.mixtures):
+                for k in CELL_KINDS:
+                    changed = np.argwhere(mixture[k] != weights[k]).tolist()
+                    assert changed == ([[edge, removed]] if k == kind else [])
+                assert mixture[kind][edge, removed] == 0
+
+
+@each_file
+def test_decided_edges_stay_at_their_operation(path):
+    numbers, space, weights = read(path)
+    decisions = selection.undecided(space)
+    for kind in CELL_KINDS:
+        for edge in numbers["after_two/decided_edges"].tolist():
+            evaluate = Recorded(numbers[f"operations/{kind}/accuracy_loss"][edge])
+            decisions = selection.decide_operation(decisions, kind, edge, space, weights, evaluate, "loss")
+    mixture = selection.mixture_of(weights, decisions)
+    for kind in CELL_KINDS:
+        np.testing.assert_allclose(mixture[kind], numbers[f"after_two/mixture/{kind}"], rtol=1e-12)
+    evaluate, edge = Recorded(numbers["after_two/accuracy_loss"]), int(numbers["after_two/edge"])
+    found = selection.decide_operation(decisions, "reduce", edge, space, weights, evaluate, "loss")
+    assert found.operations["reduce"][edge] == numbers["after_two/chosen_by_loss"]
+    np.testing.assert_array_equal(evaluate.mixtures[0]["normal"], mixture["normal"])
+
+
+@each_file
+def test_a_node_keeps_the_inputs_whose_removal_hurts_most(path):
+    numbers, space, weights = read(path)
+    decisions = all_decided(numbers)
+    for kind in CELL_KINDS:
+        for node in range(1, space.nodes):
+            scores = numbers[f"edges/{kind}/node{node}/accuracy_loss"]
+            evaluate = Recorded(scores[: node + 2])
+            before = selection.mixture_of(weights, decisions)
+            decisions = selection.decide_inputs(decisions, kind, node, space, weights, evaluate, "loss")
+            edges = [edge for edge, (_, target) in enumerate(space.edges) if target == node + 2]
+            kept = [edge for edge in edges if edge not in decisions.deleted[kind]]
+            assert kept == sorted(numbers[f"edges/{kind}/node{node}/kept"].tolist())
+            assert len(evaluate.mixtures) == len(edges)
+            for edge, mixture in zip(edges, evaluate.mixtures):
+                assert not mixture[kind][edge].any()
+                rest = np.delete(np.arange(len(space.edges)), edge)
+                np.testing.assert_array_equal(mixture[kind][rest], before[kind][rest])
+    assert selection.decided_genotype(decisions, space) == parse_genotype(str(numbers["genotype"]), Genotype)
+
+
+def test_ties_fall_to_the_first_operation_and_to_the_earlier_inputs():
+    weights = {kind: np.full((9, 3), 1 / 3) for kind in CELL_KINDS}
+    start = selection.undecided(SPACE)
+    for criterion in ("accuracy", "loss"):
+        found = selection.decide_operation(start, "normal", 4, SPACE, weights, lambda mixture: Score(1, 1), criterion)
+        assert found.operations["normal"] == (-1, -1, -1, -1, 0, -1, -1, -1, -1)
+        found = selection.decide_inputs(start, "reduce", 2, SPACE, weights, lambda mixture: Score(1, 1), criterion)
+        assert found.deleted == {"normal": (), "reduce": (7, 8)}
+
+
+def test_the_plan_decides_everything_once_with_training_between():
+    steps = selection.plan(darts_space_without_none(), jax.random.key(3))
+    rounds = [steps[start : start + 3] for start in range(0, len(steps), 3)]
+    assert len(rounds) == 14 + 3 and len(steps) == 3 * 17 - 1
+    assert all([step.kind for step in each[:2]] == ["normal", "reduce"] for each in rounds)
+    assert all(each[2] == ("train", "", 5) for each in rounds[:-1])
+    for kind in CELL_KINDS:
+        edges = [step.place for step in steps if (step.action, step.kind) == ("operation", kind)]
+        nodes = [step.place for step in steps if (step.action, step.kind) == ("inputs", kind)]
+        assert sorted(edges) == list(range(14)) != edges and sorted(nodes) == [1, 2, 3]
+    orders = {selection.plan(SPACE, jax.random.key(seed)) for seed in range(4)}
+    assert len(orders) == 4 and selection.plan(SPACE, jax.random.key(0)) in orders
+
+
+def darts_space_without_none():
+    return uniform_space(darts_space().normal[0][1:])
+
+
+def made_up_supernet():
+    """The state counts epochs and changes the weights; the score depends on all of the mixture."""
+    draw = np.random.default_rng(0)
+    importance = {kind: draw.normal(size=(9, 3)) for kind in CELL_KINDS}
+    log = []
+
+    def weights(state):
+        table = np.exp(np.sin(state + np.arange(27.0))).reshape(9, 3)
+        return {kind: table / table.sum(1, keepdims=True) for kind in CELL_KINDS}
+
+    def evaluate(state, mixture):
+        value = sum(float(np.sum(np.tanh(mixture[kind] * importance[kind] + 0.1 * state))) for kind in CELL_KINDS)
+        return Score(value, -value)
+
+    def train(state, decisions, epochs):
+        log.append((state, decisions))
+        return state + epochs
+
+    return selection.Supernet(weights, evaluate, train), log
+
+
+def test_a_selection_resumes_after_any_step():
+    steps = selection.plan(SPACE, jax.random.key(1), epochs_between=2)
+    supernet, log = made_up_supernet()
+    saved = []
+    whole = selection.select(
+        0, selection.undecided(SPACE), steps, SPACE, supernet, save=lambda *both: saved.append(both)
+    )
+    assert len(saved) == len(steps) and [d.step for _, d in saved] == list(range(1, len(steps) + 1))
+    assert whole[0] == 2 * (9 + 2 - 1) == 2 * len(log)
+    genotype = selection.decided_genotype(whole[1], SPACE)
+    assert [len(node) for node in genotype.nodes("normal")] == [2, 2, 2]
+    for state, decisions in saved[::5]:
+        read_back = Decisions.from_json(json.loads(json.dumps(decisions.to_json())))
+        assert read_back == decisions
+        assert selection.select(state, read_back, steps, SPACE, supernet) == whole
+
+
+def test_the_reduction_cell_sees_the_decision_on_the_normal_cell():
+    steps = selection.plan(SPACE, jax.random.key(1))[:2]
+    supernet, _ = made_up_supernet()
+    seen = []
+
+    def evaluate(state, mixture):
+        seen.append(mixture)
+        return supernet.evaluate(state, mixture)
+
+    _, decisions = selection.select(0, selection.undecided(SPACE), steps, SPACE, supernet._replace(evaluate=evaluate))
+    expected = np.eye(3)[decisions.operations["normal"][steps[0].place]]
+    for mixture in seen[3:]:
+        np.testing.assert_array_equal(mixture["normal"][steps[0].place], expected)
+
+
+def test_what_cannot_be_decided_is_refused():
+    with pytest.raises(InputError, match="needs a space without none"):
+        selection.undecided(darts_space())
+    with pytest.raises(InputError, match="has not decided all edges"):
+        selection.decided_genotype(selection.undecided(SPACE), SPACE)
+
+
+def test_an_edge_with_one_operation_needs_no_evaluation():
+    space = uniform_space(["skip_connect"], nodes=1)
+    found = selection.decide_operation(
+        selection.undecided(space), "normal", 1, space, {k: np.ones((2, 1)) for k in CELL_KINDS}, Recorded([])
+    )
+    assert found.operations["normal"] == (-1, 0)
