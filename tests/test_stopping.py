@@ -13,7 +13,7 @@ from jdarts import InputError, checkpoint
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import parse_genotype
 from jdarts.methods import stopping
-from jdarts.methods.stopping import Epoch, Stop, StoppingRule
+from jdarts.methods.stopping import Stop, StoppingRule
 from jdarts.runs import CompiledPrograms
 from jdarts.runs.folder import RunFolder
 from jdarts.search import search, search_seeds, summary
@@ -136,7 +136,7 @@ def test_a_rule_that_does_not_fire_changes_no_bit(programs, tmp_path):
     history = newest(tmp_path / "never").record["history"]
     assert [each["number"] for each in history] == list(range(1, EPOCHS + 1))
     assert {"train/loss", "evaluation/accuracy"} < history[0]["numbers"].keys()
-    assert history[0]["facts"].keys() == {"alphas", "genotype"}
+    assert history[0]["facts"].keys() == {"alphas", "genotype", "ranking"}
 
 
 def test_checkpoints_that_a_rule_may_roll_back_to_stay(programs, tmp_path, monkeypatch):
@@ -181,13 +181,3 @@ def test_rules_that_do_not_fit_are_refused(tmp_path, rules):
     with pytest.raises(InputError, match=r"--stop last may end each search .*leave one of the two out"):
         search_seeds(config(tmp_path / "run", stop="last", seeds="0-1"))
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("count, stops", [(1, False), (2, True), (3, True)])
-def test_skip_connections(count, stops):
-    cell = [["skip_connect", 0]] * count + [["sep_conv_3x3", 1]] * (4 - count)
-    history = [Epoch(7, {}, {"genotype": {"normal": cell, "reduce": [["skip_connect", 0]] * 4}})]
-    stop = stopping.skip_connections().decide(history)
-    assert (stop is not None) == stops
-    if stops:
-        assert stop == Stop(f"the normal cell has {count} skip connections, and 2 end the search", 7)

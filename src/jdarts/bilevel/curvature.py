@@ -43,8 +43,8 @@ def largest_eigenvalue(
 ) -> Curvature:
     """The largest eigenvalue of the loss's Hessian, by Lanczos's method with full reorthogonalisation.
 
-    With as many iterations as there are alphas it is exact to rounding. With fewer it is a lower bound, which converges soon if the
-    eigenvalue stands out. Each iteration is one product with the Hessian, about two passes through the network. Pure.
+    With as many iterations as there are alphas it is exact to rounding. With fewer it is a lower bound, which converges soon if
+    the eigenvalue stands out. Each iteration is one product with the Hessian, about two passes through the network. Pure.
 
     Args:
       loss: the validation loss as a function of the alphas, a scalar; weights, batch and key are bound.

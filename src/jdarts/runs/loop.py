@@ -9,7 +9,7 @@ import numpy as np
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
-from jdarts.methods.stopping import Epoch
+from jdarts.methods.stopping import Epoch, RollBack
 from jdarts.report import Progress, draw_cells, draw_curves, read_metrics
 from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
@@ -259,7 +259,14 @@ class Loop(Generic[S]):
         if rule is None:
             return status
         history = (*status.history, Epoch(status.epochs_ended, numbers, self._task.facts(state)))
-        return dataclasses.replace(status, history=history, stopped=rule.decide(history))
+        is_asked = rule.after_last or status.epochs_ended < self._task.options.epochs
+        decision = rule.decide(history) if is_asked else None
+        if isinstance(decision, RollBack):
+            raise InputError(
+                f"the stopping rule rolls back to epoch {decision.epoch} and continues ({decision.reason}), but a "
+                f"{self._task.noun} can only end there; give another --stop"
+            )
+        return dataclasses.replace(status, history=history, stopped=decision)
 
     def _roll_back(self, epoch: int) -> S:
         try:

@@ -14,7 +14,8 @@ from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
 from jdarts.methods.method import Method, method_by_name, method_fields
 from jdarts.methods.penalties import penalised
-from jdarts.methods.stopping import stopping_rule
+from jdarts.methods.stopping import RANKING, stopping_rule
+from jdarts.methods.verdict import learnable_ranking
 from jdarts.nets.counts import count_weights
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import alphas_on_host, alphas_to_json
@@ -87,10 +88,12 @@ class SearchTask(Task[SearchState]):
         }
 
     def facts(self, state: SearchState) -> dict[str, Any]:
-        """Alphas and genotype."""
+        """Alphas, genotype and the ranking of operations."""
+        alphas = alphas_on_host(state.bilevel.alphas)
         return {
-            "alphas": alphas_to_json(state.bilevel.alphas),
+            "alphas": alphas_to_json(alphas),
             "genotype": json.loads(self.epoch_genotype(state).to_json()),
+            RANKING: learnable_ranking(self.method.mixture.strengths(alphas, self.space), self.space),
         }
 
     def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> SearchResult:

@@ -21,6 +21,8 @@ from jdarts.language.settings import check_can_be_evaluated, check_holds_segment
 from jdarts.language.shared import evaluation_program, text_evaluation, text_memory_options, unigram
 from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
 from jdarts.methods.method import Method, method_by_name, method_fields
+from jdarts.methods.stopping import RANKING
+from jdarts.methods.verdict import learnable_ranking
 from jdarts.nets.counts import count_weights
 from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs.devices import Devices
@@ -98,9 +100,13 @@ class LanguageSearchTask(Task[SearchState]):
         }
 
     def facts(self, state: SearchState) -> dict[str, Any]:
-        """Alphas and genotype."""
-        genotype = json.loads(self.epoch_genotype(state).to_json())
-        return {"alphas": alphas_to_json(state.bilevel.alphas), "genotype": genotype}
+        """Alphas, genotype and the ranking of operations."""
+        alphas = alphas_on_host(state.bilevel.alphas)
+        return {
+            "alphas": alphas_to_json(alphas),
+            "genotype": json.loads(self.epoch_genotype(state).to_json()),
+            RANKING: learnable_ranking(self.method.mixture.strengths(alphas, self.space), self.space),
+        }
 
     def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> LanguageSearchResult:
         """Cell and alphas at the end."""
