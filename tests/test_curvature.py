@@ -57,6 +57,7 @@ def test_the_eigenvalue_is_that_of_the_whole_hessian(seed):
     "spectrum",
     [
         [-3.0, -2.0, -1.0, -0.5],
+        [-3.0, -3.0, -2.0, -1.0, -1.0, -1.0],
         [5.0, 5.0, 1.0, 1.0, 0.0, 0.0],
         [0.0] * 5,
         [2.0] * 5,
@@ -65,7 +66,17 @@ def test_the_eigenvalue_is_that_of_the_whole_hessian(seed):
         [1e-8, 2e-8, -1e-8],
         [7.0],
     ],
-    ids=["negative", "repeated", "nothing", "one", "most below", "dense", "tiny", "a single alpha"],
+    ids=[
+        "negative",
+        "negative and repeated",
+        "repeated",
+        "nothing",
+        "one",
+        "most below",
+        "dense",
+        "tiny",
+        "a single alpha",
+    ],
 )
 def test_any_spectrum(spectrum):
     """Where a random vector lies in an invariant space of few dimensions too."""

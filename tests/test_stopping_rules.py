@@ -187,6 +187,14 @@ def test_the_weight_decay_grows_four_times_and_then_the_search_ends_by_itself():
     np.testing.assert_allclose(decays, [9e-4, 27e-4, 81e-4, 243e-4])
 
 
+def test_the_largest_weight_decay_is_reached_despite_rounding():
+    history = with_eigenvalues([1.1**i for i in range(26)])
+    decays = [each._replace(numbers={**each.numbers, WEIGHT_DECAY: 0.001 * 3.0 * 3.0}) for each in history]
+    back, _ = decisions(stopping.adaptive_decay(largest=0.027), decays)
+    assert back.controls == {WEIGHT_DECAY: pytest.approx(0.027)}
+    assert decisions(stopping.adaptive_decay(largest=0.026), decays) == (None, None)
+
+
 def test_the_weight_decay_must_be_known():
     history = [each._replace(numbers={EIGENVALUE: 1.1 ** (each.number // 2)}) for each in with_eigenvalues([0.0] * 26)]
     with pytest.raises(InputError, match="the rule reads controls/weight_decay, and epoch 23 has no such number"):

@@ -13,6 +13,7 @@ reads the value of the loss, they add s · ∂αL_train(w, α), where s is the d
 
 from jdarts.bilevel.curvature import Curvature, alpha_hessian, largest_eigenvalue
 from jdarts.bilevel.estimators import exact, finite_difference, first_order, unrolled
+from jdarts.bilevel.foresight import Foresight, foresight
 from jdarts.bilevel.neumann import neumann
 from jdarts.bilevel.problem import Estimate, HypergradientFn, LossFn, Metrics, Problem, PyTree
 from jdarts.bilevel.step import BilevelState, bilevel_step, init_state
@@ -21,6 +22,7 @@ __all__ = [
     "BilevelState",
     "Curvature",
     "Estimate",
+    "Foresight",
     "HypergradientFn",
     "LossFn",
     "Metrics",
@@ -31,6 +33,7 @@ __all__ = [
     "exact",
     "finite_difference",
     "first_order",
+    "foresight",
     "init_state",
     "largest_eigenvalue",
     "neumann",

@@ -225,7 +225,7 @@ def adaptive_decay(
         if not isinstance(stop, Stop):
             return None
         decay = factor * _number(history[-1], WEIGHT_DECAY)
-        # 3e-4 · 3⁴ is above 0.0243 by rounding.
+        # Rounding puts some products above their decimal number: 3 · 0.009 is more than 0.027.
         return RollBack(stop.reason, stop.epoch, {WEIGHT_DECAY: decay}) if decay <= largest * (1 + 1e-9) else None
 
     return dataclasses.replace(stops, decide=decide)
