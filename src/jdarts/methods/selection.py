@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from jdarts.errors import InputError, shown
-from jdarts.genotype import INPUT_STATES, Cell, Genotype
+from jdarts.genotype import INPUT_STATES, Cell, Edge, Genotype, genotype_of_nodes
 from jdarts.operations import NONE, OPERATIONS
 from jdarts.relaxation import Space, candidate_mask, operations_of
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace
@@ -250,16 +250,8 @@ def _by_source(
 def _unequal(
     choose: "Callable[[_Node], Sequence[_Candidate]]", tables: Tables, space: SearchSpace, why_none: str
 ) -> Genotype:
-    """A genotype of the chosen edges of each node; an edge from a node without edges is left out, too."""
-    cells, counts = {}, []
-    for kind in CELL_KINDS:
-        nodes: list[Cell] = []
-        for node in _incoming(space, kind, tables[kind]):
-            edges = [(name, source) for _, name, source in choose(node)]
-            nodes.append(tuple((n, s) for n, s in edges if s < INPUT_STATES or nodes[s - INPUT_STATES]))
-        concat = tuple(state for state in space.concat if nodes[state - INPUT_STATES])
-        if not concat:
-            raise InputError(f"the {kind} cell has no edge to its output: {why_none}; choose another selection")
-        cells |= {kind: tuple(edge for node in nodes for edge in node), f"{kind}_concat": concat}
-        counts.append(tuple(map(len, nodes)))
-    return Genotype(**cells, edges_per_node=(counts[0], counts[1]))
+    nodes: dict[CellKind, list[list[Edge]]] = {
+        kind: [[(name, source) for _, name, source in choose(node)] for node in _incoming(space, kind, tables[kind])]
+        for kind in CELL_KINDS
+    }
+    return genotype_of_nodes(nodes, space.concat, f"{why_none}; choose another selection")
