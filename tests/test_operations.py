@@ -15,9 +15,10 @@ from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype, parse_genotype
 from jdarts.nets.discrete import cifar_network
 from jdarts.nets.language import LanguageModel
+from jdarts.nets.mixed_stage import MixedStage
 from jdarts.nets.reference_names import discrete_entries
 from jdarts.nets.stages import stages
-from jdarts.nets.supernet import MixedStage, Supernet
+from jdarts.nets.supernet import Supernet
 from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS, implementation
 from jdarts.report import draw_genotype
 from jdarts.space import recurrent_space, uniform_space
