@@ -10,7 +10,8 @@ Made to be run eagerly: only batch normalisation and the pools are compiled, sin
 minutes to compile and these few small functions seconds.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -39,6 +40,29 @@ class Space(Protocol):
     def nodes(self) -> int: ...
     @property
     def concat(self) -> tuple[int, ...]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What mixed edges do beside the sum of their operations; the defaults are DARTS.
+
+    An edge's place counts the edges that leave the same stage (both inputs of the cell, or one node) by source,
+    then by target.
+    """
+
+    #: PC-DARTS: operations see the first of so many parts of the channels.
+    partial_channels: int = 1
+    #: DARTS-: ``none``, ``skip`` or ``conv``, and its factor.
+    auxiliary_skip: str = "none"
+    auxiliary_weight: Any = 1.0
+    #: P-DARTS: (place, shape of the map) to factors [B, H, W, C] of skip connections of stride 1.
+    skip_factors: Callable[[int, tuple[int, ...]], Array] | None = None
+    #: Drop path: (place, images) to factors [B] of whole edges.
+    path_factors: Callable[[int, int], Array] | None = None
+    #: Whether operations of share 0 are not evaluated, so that their running statistics stay.
+    skips_unused: bool = False
+    #: Whether the alphas are the shares themselves, without a softmax.
+    given_shares: bool = False
 
 
 # ---- layers
@@ -188,18 +212,68 @@ def operation(name: str, x: Array, weights: Weights, *, stride: int, train: bool
     raise ValueError(f"unknown operation {name!r}")
 
 
+@jax.jit
+def max_pool_2x2(x: Array) -> Array:
+    """2×2 maximum; of equal values the first, in reading order, gets the gradient."""
+    windows = jnp.stack([x[:, r::2, c::2] for r in range(2) for c in range(2)])
+    return jnp.take_along_axis(windows, jnp.argmax(windows, axis=0, keepdims=True), axis=0)[0]
+
+
+def channel_shuffle(x: Array, groups: int) -> Array:
+    """Output channel c · groups + g is input channel g · (C / groups) + c."""
+    size = x.shape[-1] // groups
+    return x[..., np.array([g * size + c for c in range(size) for g in range(groups)])]
+
+
+def auxiliary_skip(x: Array, weights: Weights, *, kind: str, stride: int, train: bool) -> tuple[Array, Statistics]:
+    """The additional skip connection of DARTS-."""
+    if stride == 2:
+        return factorized_reduce(x, weights, train=train)
+    return (conv(x, weights["weight"]) if kind == "conv" else x), {}
+
+
 def mixed_operation(
-    x: Array, weights: Weights, alphas: Array, names: tuple[str, ...], *, stride: int, train: bool
+    x: Array,
+    weights: Weights,
+    alphas: Array,
+    names: tuple[str, ...],
+    *,
+    stride: int,
+    train: bool,
+    share: Any = 1.0,
+    place: int = 0,
+    options: Options = Options(),
 ) -> tuple[Array, Statistics]:
-    """Σ_k softmax(α)_k · op_k(x), Eq. 2, over the edge's own operations: the first columns of α [O]."""
-    shares = jax.nn.softmax(alphas[: len(names)])
+    """Σ_k softmax(α)_k · op_k(x), Eq. 2, over the edge's own operations: the first columns of α [O].
+
+    Options change it as they say; ``share`` multiplies the whole edge.
+    """
+    shares = alphas[: len(names)] if options.given_shares else jax.nn.softmax(alphas[: len(names)])
+    seen = x.shape[-1] // options.partial_channels
+    x, rest = x[..., :seen], x[..., seen:]
     total = jnp.zeros_like(x[:, ::stride, ::stride])
     statistics: Statistics = {}
     for k, name in enumerate(names):
-        y, new = operation(name, x, below(weights, f"_ops.{k}."), stride=stride, train=train)
+        own = below(weights, f"_ops.{k}.")
+        if options.skips_unused and shares[k] == 0:
+            statistics |= {f"_ops.{k}.{n}": value for n, value in own.items() if is_running_statistic(n)}
+            continue
+        y, new = operation(name, x, own, stride=stride, train=train)
+        if name == "skip_connect" and stride == 1 and options.skip_factors and train:
+            y = y * options.skip_factors(place, y.shape)
         total = total + shares[k] * y
         statistics |= named(f"_ops.{k}.", new)
-    return total, statistics
+    if options.auxiliary_skip != "none":
+        own = below(weights, "auxiliary_op.")
+        y, new = auxiliary_skip(x, own, kind=options.auxiliary_skip, stride=stride, train=train)
+        total = total + options.auxiliary_weight * y
+        statistics |= named("auxiliary_op.", new)
+    if options.partial_channels > 1:
+        rest = max_pool_2x2(rest) if stride == 2 else rest
+        total = channel_shuffle(jnp.concatenate([total, rest], axis=-1), options.partial_channels)
+    if options.path_factors and train:
+        total = total * options.path_factors(place, total.shape[0])[:, None, None, None]
+    return share * total, statistics
 
 
 # ---- cells and network
@@ -215,6 +289,11 @@ def reduction_cells(layers: int) -> set[int]:
     return {layers // 3, 2 * layers // 3}
 
 
+def place_in_stage(source: int, target: int, nodes: int) -> int:
+    """The place of an edge from one state to another among those that leave the same stage."""
+    return source * nodes + target - 2 if source < 2 else target - source - 1
+
+
 def cell(
     s0: Array,
     s1: Array,
@@ -227,6 +306,8 @@ def cell(
     reduction: bool,
     reduction_before: bool,
     train: bool,
+    edge_shares: Array | None = None,
+    options: Options = Options(),
 ) -> tuple[Array, Statistics]:
     """One cell: every node is the sum of the mixed operations on all states before it (Eq. 1 and 2).
 
@@ -235,13 +316,15 @@ def cell(
             ``reduction_before``.
         s1: output of the previous cell, [B, H, W, C1].
         weights: of this cell, named from ``preprocess0…`` and ``_ops.EDGE…``.
-        alphas: [E, O].
+        alphas: [E, O]; an edge's own operations have its first columns.
         edges: operation names per edge.
         nodes: number of nodes.
         concat: states that make up the output.
         reduction: whether the cell halves height and width.
         reduction_before: whether the previous cell did.
         train: normalise with batch statistics instead of running statistics.
+        edge_shares: [E], of whole edges; 1 by default.
+        options: of the edges.
 
     Returns:
         [B, H', W', C · len(concat)] and the new running statistics.
@@ -253,7 +336,7 @@ def cell(
 
     states = [s0, s1]
     edge = 0
-    for _ in range(nodes):
+    for node in range(nodes):
         incoming = []
         for source, state in enumerate(states):
             y, new = mixed_operation(
@@ -263,6 +346,9 @@ def cell(
                 edges[edge],
                 stride=edge_stride(source, reduction=reduction),
                 train=train,
+                share=1.0 if edge_shares is None else edge_shares[edge],
+                place=place_in_stage(source, node + 2, nodes),
+                options=options,
             )
             incoming.append(y)
             statistics |= named(f"_ops.{edge}.", new)
@@ -279,6 +365,8 @@ def forward(
     space: Space,
     train: bool,
     noise: str | None = None,
+    edge_shares: Mapping[str, Array] | None = None,
+    options: Options = Options(),
 ) -> tuple[Array, Statistics]:
     """The relaxed network; channels, layers and classes follow from the weights.
 
@@ -290,6 +378,8 @@ def forward(
         space: operations per edge.
         train: normalise with batch statistics and move the running ones; otherwise use the running ones.
         noise: ``zero`` lets the operation ``noise`` (standard normal, no weights) count as zero.
+        edge_shares: ``normal`` and ``reduce``, each [E]: shares of whole edges; 1 by default.
+        options: of the edges.
 
     Returns:
         Logits [B, classes], and all running statistics under their full names (as given if not ``train``).
@@ -319,6 +409,8 @@ def forward(
             reduction=i in reductions,
             reduction_before=i - 1 in reductions,
             train=train,
+            edge_shares=None if edge_shares is None else edge_shares[kind],
+            options=options,
         )
         statistics |= named(f"cells.{i}.", new)
         s0, s1 = s1, output
@@ -393,7 +485,13 @@ def operation_shapes(name: str, channels: int, stride: int) -> dict[str, tuple[i
 
 
 def weight_shapes(
-    *, space: Space, channels: int, layers: int, classes: int, image_channels: int = 3
+    *,
+    space: Space,
+    channels: int,
+    layers: int,
+    classes: int,
+    image_channels: int = 3,
+    options: Options = Options(),
 ) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all weights and running statistics of the network."""
     stem = 3 * channels
@@ -411,8 +509,13 @@ def weight_shapes(
         sources = [source for node in range(space.nodes) for source in range(2 + node)]
         for edge, source in enumerate(sources):
             stride = edge_stride(source, reduction=i in reductions)
+            seen = channels // options.partial_channels
             for k, name in enumerate(edges[edge]):
-                parts[f"_ops.{edge}._ops.{k}"] = operation_shapes(name, channels, stride)
+                parts[f"_ops.{edge}._ops.{k}"] = operation_shapes(name, seen, stride)
+            if options.auxiliary_skip != "none" and stride == 2:
+                parts[f"_ops.{edge}.auxiliary_op"] = factorized_reduce_shapes(seen, seen)
+            elif options.auxiliary_skip == "conv":
+                parts[f"_ops.{edge}.auxiliary_op"] = {"weight": (seen, seen, 1, 1)}
         shapes |= {f"cells.{i}.{part}.{name}": shape for part, own in parts.items() for name, shape in own.items()}
         channels0, channels1 = channels1, channels * len(space.concat)
     return shapes | {"classifier.weight": (classes, channels1), "classifier.bias": (classes,)}
@@ -426,6 +529,7 @@ def init_weights(
     layers: int,
     classes: int,
     image_channels: int = 3,
+    options: Options = Options(),
     dtype: Any,
 ) -> dict[str, np.ndarray]:
     """Random weights to compare networks with, not to train from; no entry has a neutral value (0 or 1).
@@ -434,7 +538,12 @@ def init_weights(
     running variances 1 + 0.2 |N|.
     """
     shapes = weight_shapes(
-        space=space, channels=channels, layers=layers, classes=classes, image_channels=image_channels
+        space=space,
+        channels=channels,
+        layers=layers,
+        classes=classes,
+        image_channels=image_channels,
+        options=options,
     )
     weights = {}
     for name, shape in shapes.items():

@@ -14,6 +14,7 @@ from jdarts.describe import describe
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype, parse_genotype
 from jdarts.nets.discrete import cifar_network
+from jdarts.nets.edge_options import EdgeFactors
 from jdarts.nets.language import LanguageModel
 from jdarts.nets.mixed_stage import MixedStage
 from jdarts.nets.reference_names import discrete_entries
@@ -234,7 +235,7 @@ def test_an_own_operation_is_weighted_as_those_of_the_table(own_operations):
     draw = np.random.default_rng(0)
     states, weights = jnp.asarray(draw.normal(size=(2, 2, 4, 4, 2))), jnp.asarray(draw.uniform(size=(2, 2)))
     stage = MixedStage(next(stages(space, "normal")), unfinished=1, stride=1, axis_name=None)
-    node, _ = stage.apply({}, states, None, weights, train=False)
+    node, _ = stage.apply({}, states, None, EdgeFactors(weights), train=False)
     expected = jnp.einsum("e,ebhwc->bhwc", 5 * weights[:, 0] + weights[:, 1], states)
     close(node[0], expected)
 

@@ -32,8 +32,29 @@ def _preprocess_weights(flat, prefix):
     return {name: array[None] for name, array in weights.items()}
 
 
-def stacked_params(flat, space, cells):
-    """Parameters (or gradients, or momentum buffers) named as in PyTorch, as the tree of `Supernet`'s params."""
+def renamed(flat):
+    """The arrays with the names of the reference implementation, where P-DARTS has others."""
+    return {name.replace(".cell_ops.", "._ops.").replace(".m_ops.", "._ops."): array for name, array in flat.items()}
+
+
+def _auxiliary_weights(flat, prefix):
+    """Of one edge's auxiliary skip connection (DARTS-): a convolution, a factorised reduction or nothing."""
+    if f"{prefix}.auxiliary_op.weight" in flat:
+        return {"pointwise": _kernel("pointwise", flat[f"{prefix}.auxiliary_op.weight"])}
+    if f"{prefix}.auxiliary_op.conv_1.weight" in flat:
+        return _operation_weights(flat, f"{prefix}.auxiliary_op", "skip_connect", 2)
+    return {}
+
+
+def _stacked(per_edge):
+    return {name: np.stack([weights[name] for weights in per_edge]) for name in per_edge[0]}
+
+
+def stacked_params(flat, space, cells, *, only=None):
+    """Parameters (or gradients, or momentum buffers) named as in PyTorch, as the tree of `Supernet`'s params.
+
+    `only`: the number of a cell, to leave out the others.
+    """
     tree: dict = {
         "stem": {
             "kernel": flat["stem.0.weight"].transpose(2, 3, 1, 0),
@@ -42,6 +63,8 @@ def stacked_params(flat, space, cells):
         "classifier": {"kernel": flat["classifier.weight"].T, "bias": flat["classifier.bias"]},
     }
     for index, kind in enumerate(cell_kinds(cells)):
+        if only not in (None, index):
+            continue
         cell = tree[f"cell{index}"] = {"preprocess": _preprocess_weights(flat, f"cells.{index}.preprocess")}
         for number, stage in enumerate(stages(space, kind)):
             stride = 2 if kind == "reduce" and number == 0 else 1
@@ -52,16 +75,20 @@ def stacked_params(flat, space, cells):
                     for edge, column in zip(group.edges, group.columns)
                 ]
                 if per_edge[0]:
-                    operations[group.name] = {
-                        name: np.stack([weights[name] for weights in per_edge]) for name in per_edge[0]
-                    }
+                    operations[group.name] = _stacked(per_edge)
+            auxiliary = [_auxiliary_weights(flat, f"cells.{index}._ops.{edge.number}") for edge in stage.edges]
+            if auxiliary[0]:
+                operations["auxiliary_skip"] = _stacked(auxiliary)
             if operations:
                 cell[f"stage{number}"] = operations
     return tree
 
 
-def stacked_statistics(flat, space, cells):
-    """Running statistics named as in PyTorch, as the tree of `Supernet`'s batch_stats."""
+def stacked_statistics(flat, space, cells, *, only=None, by_edge=False):
+    """Running statistics named as in PyTorch, as the tree of `Supernet`'s batch_stats; `only` as above.
+
+    `by_edge`: whether edges have statistics of pools for themselves, as with `skips_unused`.
+    """
 
     def moments(names):
         return {
@@ -71,6 +98,8 @@ def stacked_statistics(flat, space, cells):
 
     tree: dict = {"stem": {"norm": moments(["stem.1"])}}
     for index, kind in enumerate(cell_kinds(cells)):
+        if only not in (None, index):
+            continue
         cell = tree[f"cell{index}"] = {}
         older = f"cells.{index}.preprocess0"
         halved = f"{older}.bn.running_mean" in flat
@@ -83,12 +112,14 @@ def stacked_statistics(flat, space, cells):
                 if group.name == "noise" or (group.name == "skip_connect" and stride == 1):
                     continue
                 edges = list(zip(group.edges, group.columns))
-                if "pool" in group.name:  # the same for all edges of a source
+                if "pool" in group.name and not by_edge:  # the same for all edges of a source
                     edges = [edges[group.sources.index(source)] for source in group.distinct_sources]
                 prefixes = [f"cells.{index}._ops.{edge}._ops.{column}" for edge, column in edges]
                 middle += [f"{prefix}.op.3" for prefix in prefixes if group.name.startswith("sep")]
                 end = {"sep": "op.7", "dil": "op.3", "max": "1", "avg": "1", "ski": "bn"}[group.name[:3]]
                 last += [f"{prefix}.{end}" for prefix in prefixes]
+            auxiliary = [f"cells.{index}._ops.{edge.number}.auxiliary_op.bn" for edge in stage.edges]
+            last += [prefix for prefix in auxiliary if f"{prefix}.running_mean" in flat]
             norms = {name: moments(prefixes) for name, prefixes in (("middle", middle), ("last", last)) if prefixes}
             if norms:
                 cell[f"stage{number}"] = norms

@@ -36,6 +36,10 @@ Family = Literal["convolution", "pool", "skip", "smooth", "rectifier", "other"]
 
 #: An edge that adds nothing. It may be a candidate in a search and is never in a genotype.
 NONE = "none"
+#: The identity, or at stride 2 a factorised reduction.
+SKIP = "skip_connect"
+#: The name of weights that search networks may have on every edge beside the candidate operations.
+AUXILIARY_SKIP = "auxiliary_skip"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +207,7 @@ _operations = {
         Operation(
             "avg_pool_3x3", lambda s: _pool(avg_pool_3x3, s), "pool", aliases=("avg_pooling_3x3",), in_paper=True
         ),
-        Operation("skip_connect", _skip, "skip", _HALVES, aliases=("skip_connection",), in_paper=True),
+        Operation(SKIP, _skip, "skip", _HALVES, aliases=("skip_connection",), in_paper=True),
         _convolution_row("sep_conv", "separable", 3, _separable, _SEPARABLE, in_paper=True),
         _convolution_row("sep_conv", "separable", 5, _separable, _SEPARABLE, in_paper=True),
         _convolution_row("sep_conv", "separable", 7, _separable, _SEPARABLE),
@@ -327,8 +331,8 @@ def register_activation(
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,39}")
-#: Names that networks give to the batch norms beside their operations.
-_RESERVED = (NONE, "middle", "last")
+#: Names that networks give to other things than operations.
+_RESERVED = (NONE, AUXILIARY_SKIP, "middle", "last")
 
 
 def _check_new(name: object, family: str, table: Mapping[str, object], what: str) -> None:

@@ -7,11 +7,21 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jdarts.errors import InputError
 from jdarts.ops.candidates import Implementation, PartialOutput, Weights, factorized_reduce, initial_weights
-from jdarts.ops.norm import Affine, Moments, Plan, identity_plan, normalised_sum, running_moments
+from jdarts.ops.norm import (
+    Affine,
+    Moments,
+    Plan,
+    identity_plan,
+    normalised_sum,
+    normalised_sum_by_route,
+    rows_of_routes,
+    running_moments,
+)
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.precision import wide_type
 from jdarts.parallel import device_count
@@ -78,14 +88,22 @@ class NormalisedSum(nn.Module):
     Attributes:
       plan: routes from rows of the inputs to rows of the results.
       affine: whether each row has a scale and a bias after the normalisation.
+      by_route: whether each normalised route has running statistics for itself, not each row. Normalised routes come first, and
+        there is no affine part.
     """
 
     plan: Plan
     affine: bool = False
+    by_route: bool = False
 
     @nn.compact
     def __call__(
-        self, stacks: Sequence[jax.Array], weights: jax.Array | None = None, *, train: bool
+        self,
+        stacks: Sequence[jax.Array],
+        weights: jax.Array | None = None,
+        *,
+        train: bool,
+        used: jax.Array | None = None,
     ) -> tuple[jax.Array, ...]:
         """Adds up rows as `normalised_sum` does.
 
@@ -93,6 +111,7 @@ class NormalisedSum(nn.Module):
           stacks: `[I_k, B, H, W, C]`.
           weights: `[R]`, one per route; ones by default.
           train: True for the statistics of this batch, False for running statistics.
+          used: for each row of the running statistics, whether it follows the batch's, bool `[N]`; all do by default.
 
         Returns:
           Stacks `[J_q, B, H, W, C]`.
@@ -101,17 +120,26 @@ class NormalisedSum(nn.Module):
         weights = jnp.ones(len(self.plan.routes), dtype) if weights is None else weights
         if not self.plan.normalised:
             return normalised_sum(weights, stacks, self.plan)[0]
-        shape = (sum(stack.shape[0] for stack in stacks[: self.plan.normalised]), stacks[0].shape[-1])
+        routes = rows_of_routes(stacks, self.plan) if self.by_route else None
+        rows = sum(stack.shape[0] for stack in stacks[: self.plan.normalised]) if routes is None else len(routes)
+        shape = (rows, stacks[0].shape[-1])
         affine = self._affine(shape, dtype) if self.affine else None
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
         variance = self.variable("batch_stats", "variance", jnp.ones, shape, dtype)
         running = Moments(mean.value, variance.value)
+        if not train and self.by_route:
+            return normalised_sum_by_route(weights, stacks, self.plan, running)
         if not train:
             return normalised_sum(weights, stacks, self.plan, running, affine)[0]
         outs, batch = normalised_sum(weights, stacks, self.plan, affine=affine)
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
             count = math.prod(stacks[0].shape[1:-1]) * device_count(self.plan.axis_name)
-            mean.value, variance.value = running_moments(running, batch, count)
+            if routes is not None:
+                batch = Moments(*(moment[np.array(routes)] for moment in batch))
+            moved = running_moments(running, batch, count)
+            if used is not None:
+                moved = jax.tree.map(lambda new, old: jnp.where(used[:, None], new, old), moved, running)
+            mean.value, variance.value = moved
         return outs
 
     def _affine(self, shape: tuple[int, ...], dtype: Any) -> Affine:

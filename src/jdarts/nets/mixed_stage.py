@@ -13,12 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts import native
-from jdarts.nets.layers import NormalisedSum, first_part, operation_weights
+from jdarts.nets.auxiliary_skip import auxiliary_edges, auxiliary_operation
+from jdarts.nets.drop_path import drop_path_factors
+from jdarts.nets.edge_options import EdgeFactors, EdgeOptions
+from jdarts.nets.layers import NOISE_STREAM, NormalisedSum, first_part, operation_weights
+from jdarts.nets.node_sums import place, sizes, sums_by_image
+from jdarts.nets.partial_channels import bypass, merge_channels, split_channels
 from jdarts.nets.stages import OperationEdges, Stage
-from jdarts.operations import implementation
+from jdarts.operations import AUXILIARY_SKIP, implementation
 from jdarts.ops.candidates import PartialOutput, jointly, outputs_before_norm
+from jdarts.ops.dropout import dropout
 from jdarts.ops.norm import Plan, identity_plan
 from jdarts.xla.platform import target_platform
+
+#: The sums of unfinished nodes. With partial channels, those of the operations' channels and those of the others.
+Sums = jax.Array | tuple[jax.Array | None, jax.Array | None] | None
 
 
 class MixedStage(nn.Module):
@@ -28,64 +37,116 @@ class MixedStage(nn.Module):
     unfinished: int
     stride: int
     axis_name: str | None
+    options: EdgeOptions = EdgeOptions()
 
     @nn.compact
-    def __call__(
-        self, states: jax.Array, sums: jax.Array | None, weights: jax.Array, *, train: bool
-    ) -> tuple[jax.Array, jax.Array | None]:
+    def __call__(self, states: jax.Array, sums: Sums, factors: EdgeFactors, *, train: bool) -> tuple[jax.Array, Sums]:
         """Adds the stage's edges to the nodes that are not finished, and so finishes the first of them.
 
         Args:
           states: the stage's sources `[S, B, H, W, C]`.
           sums: the sums of earlier stages, a row for each unfinished node; None in the first stage.
-          weights: mixture weights `[E, O]` of the whole cell.
+          factors: those of all edges of the cell.
           train: as in `Supernet`.
 
         Returns:
           The finished node `[1, B, H', W', C]`, and the sums of the others, or None if there are none.
         """
-        outputs = self._outputs(states, train)
+        parts, images = self.options.partial_channels, self._image_factors(states, factors)
+        if parts == 1:
+            assert not isinstance(sums, tuple)
+            return self._mixed(states, sums, factors, images, train)
+        of_mixed, of_bypassing = sums if isinstance(sums, tuple) else (None, None)
+        seen, bypassing = split_channels(states, parts)
+        mixed, of_mixed = self._mixed(seen, of_mixed, factors, images, train)
+        shape = {"stage": self.stage, "unfinished": self.unfinished, "stride": self.stride}
+        bypassing, of_bypassing = bypass(bypassing, of_bypassing, factors.edges, images, **shape)
+        return merge_channels(mixed, bypassing, parts), (of_mixed, of_bypassing)
+
+    def _image_factors(self, states: jax.Array, factors: EdgeFactors) -> jax.Array | None:
+        """Factors of the stage's edges and the images, `[edges, B]`, where drop path is active."""
+        if factors.drop_path is None:
+            return None
+        shape = (len(self.stage.edges), states.shape[1])
+        return drop_path_factors(self.make_rng(NOISE_STREAM), factors.drop_path, shape, factors.operations.dtype)
+
+    def _mixed(
+        self,
+        states: jax.Array,
+        sums: jax.Array | None,
+        factors: EdgeFactors,
+        images: jax.Array | None,
+        train: bool,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """`__call__` on the channels that the operations see."""
+        outputs = self._outputs(states, factors, train)
         stacks = [output.z for output in outputs]
-        first_node = min(node for output in outputs for node in output.group.targets)
+        numbers = [edge.number for edge in self.stage.edges]
+        rows = [edge.target - self.stage.first_node for edge in self.stage.edges]
         routes = [
-            (k, row, *_place(node - first_node))
+            (k, row, *(place(rows[numbers.index(edge)]) if images is None else (0, numbers.index(edge))))
             for k, output in enumerate(outputs)
-            for row, node in zip(output.rows, output.group.targets)
+            for row, edge in zip(output.rows, output.group.edges)
         ]
-        factors = self._mixture_weights([output.group for output in outputs], weights)
-        if sums is not None:
-            routes += [(len(stacks), row, *_place(row)) for row in range(self.unfinished)]
+        of_routes = self._factors_of([output.group for output in outputs], factors)
+        normalised = [output for output in outputs if output.normalised]
+        by_route = self.options.skips_unused
+        used = of_routes[: sum(len(output.rows) for output in normalised)] != 0 if by_route else None
+        if sums is not None and images is None:
+            routes += [(len(stacks), row, *place(row)) for row in range(self.unfinished)]
             stacks.append(sums)
-            factors = jnp.concatenate([factors, jnp.ones(self.unfinished, factors.dtype)])
-        sizes = (1, self.unfinished - 1) if self.unfinished > 1 else (1,)
-        normalised = sum(output.normalised for output in outputs)
-        plan = Plan(tuple(routes), sizes, normalised, self.axis_name)
-        finished, *others = NormalisedSum(plan, name="last")(stacks, factors, train=train)
+            of_routes = jnp.concatenate([of_routes, jnp.ones(self.unfinished, of_routes.dtype)])
+        of_results = sizes(self.unfinished) if images is None else (len(numbers),)
+        plan = Plan(tuple(routes), of_results, len(normalised), self.axis_name)
+        results = NormalisedSum(plan, by_route=by_route, name="last")(stacks, of_routes, train=train, used=used)
+        if images is not None:
+            results = sums_by_image(results[0], images, rows, sums, self.unfinished)
+        finished, *others = results
         return finished, others[0] if others else None
 
-    def _outputs(self, states: jax.Array, train: bool) -> "list[_Output]":
+    def _outputs(self, states: jax.Array, factors: EdgeFactors, train: bool) -> "list[_Output]":
         """The operations' outputs before their last batch norm; operations that have one come first."""
+        joint = self._joint_operations(states)
+        parts = self._joint_parts(joint, states)
+        groups = list(self.stage.operations)
+        for n, group in enumerate(groups):
+            if n not in parts:
+                parts[n] = self._first_part(group, states, factors.skip_dropout)
+        if self.options.auxiliary_skip != "none":
+            parts[len(groups)] = self._auxiliary_part(states)
+            groups.append(auxiliary_edges(self.stage))
+        ordered = [parts[n] for n in range(len(parts))]
 
         def normalise(stacks: list[jax.Array]) -> tuple[jax.Array, ...]:
             plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
-            return NormalisedSum(plan, name="middle")(stacks, train=train)
+            used = None
+            if self.options.skips_unused:
+                inner = [group for group, (part, _) in zip(groups, ordered) if part.operation.second]
+                used = self._factors_of(inner, factors) != 0
+            return NormalisedSum(plan, name="middle")(stacks, train=train, used=used)
 
-        joint = self._joint_operations(states)
-        parts = self._joint_parts(joint, states)
-        for n, group in enumerate(self.stage.operations):
-            if n not in parts:
-                parts[n] = self._first_part(group, states)
-        ordered = [parts[n] for n in range(len(parts))]
         stacks = outputs_before_norm([part for part, _ in ordered], normalise, joint=joint)
         outputs = [
             _Output(group, rows, z, part.operation.normalised)
-            for group, (part, rows), z in zip(self.stage.operations, ordered, stacks)
+            for group, (part, rows), z in zip(groups, ordered, stacks)
         ]
         return sorted(outputs, key=lambda output: not output.normalised)
 
-    def _first_part(self, group: OperationEdges, states: jax.Array) -> tuple[PartialOutput, tuple[int, ...]]:
+    def _auxiliary_part(self, states: jax.Array) -> tuple[PartialOutput, tuple[int, ...]]:
+        """`_first_part` of the auxiliary skip connections."""
+        operation = auxiliary_operation(self.options.auxiliary_skip, self.stride)
+        edges = self.stage.edges
+        rows = (edge.source for edge in edges) if operation.per_source else range(len(edges))
+        return first_part(self, AUXILIARY_SKIP, operation, len(edges), states), tuple(rows)
+
+    def _first_part(
+        self, group: OperationEdges, states: jax.Array, skip_dropout: jax.Array | None
+    ) -> tuple[PartialOutput, tuple[int, ...]]:
         """The first part of an operation on its sources, and for each of its edges the row of the output."""
         operation = implementation(group.name, self.stride)
+        if operation.identity and skip_dropout is not None:
+            z = dropout(self.make_rng(NOISE_STREAM), _of_sources(states, group.sources), skip_dropout)
+            return PartialOutput(operation, {}, z), tuple(range(len(group.edges)))
         sources = group.distinct_sources if operation.per_source or group.is_even else group.sources
         states = _of_sources(states, sources)
         edges = range(len(group.edges))
@@ -121,15 +182,22 @@ class MixedStage(nn.Module):
         parts = [PartialOutput(*part) for part in zip(operations, weights, firsts)]
         return {n: (part, rows) for n, part in zip(joint, parts)}
 
-    def _mixture_weights(self, groups: Sequence[OperationEdges], weights: jax.Array) -> jax.Array:
-        """The mixture weights of the groups' edges, one after the other."""
-        chosen = [place for group in groups for place in zip(group.edges, group.columns)]
-        picks = np.zeros((len(chosen), *weights.shape))
-        for row, place in enumerate(chosen):
-            picks[(row, *place)] = 1
+    def _factors_of(self, groups: Sequence[OperationEdges], factors: EdgeFactors) -> jax.Array:
+        """The factors of the groups' edges, one after the other."""
+        edges, width = factors.operations.shape
+        table = factors.operations.reshape(-1)
+        if factors.auxiliary_weight is not None:
+            of_edges = jnp.ones(edges, table.dtype) if factors.edges is None else factors.edges
+            table = jnp.concatenate([table, factors.auxiliary_weight * of_edges])
+        chosen = [
+            edges * width + edge if group.name == AUXILIARY_SKIP else edge * width + column
+            for group in groups
+            for edge, column in zip(group.edges, group.columns)
+        ]
+        picks = np.zeros((len(chosen), table.shape[0]))
+        picks[np.arange(len(chosen)), chosen] = 1
         # A product with zeros and ones: gathers become loops on a CPU.
-        flat = jnp.asarray(picks.reshape(len(chosen), -1), weights.dtype)
-        return jnp.matmul(flat, weights.reshape(-1), precision="highest")
+        return jnp.matmul(jnp.asarray(picks, table.dtype), table, precision="highest")
 
 
 #: Traced once for all cells in which a stage has the same shapes.
@@ -147,8 +215,3 @@ class _Output(NamedTuple):
 
 def _of_sources(states: jax.Array, sources: tuple[int, ...]) -> jax.Array:
     return states if sources == tuple(range(states.shape[0])) else states[np.array(sources)]
-
-
-def _place(row: int) -> tuple[int, int]:
-    """Which result of a stage has the sum of an unfinished node, and in which row: the first node is a result by itself."""
-    return (0, 0) if row == 0 else (1, row - 1)

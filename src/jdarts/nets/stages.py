@@ -1,6 +1,6 @@
 """Edges of mixed and of discrete cells in the order of computation: stages of sources that are available at the same time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jdarts.genotype import INPUT_STATES, Genotype
@@ -37,16 +37,37 @@ class OperationEdges(NamedTuple):
         return len(counts) == 1
 
 
+class StageEdge(NamedTuple):
+    """An edge of a stage.
+
+    Attributes:
+      number: among all edges of the cell.
+      source: as an index into the stage's sources.
+      target: its node, counted from 0.
+    """
+
+    number: int
+    source: int
+    target: int
+
+
 class Stage(NamedTuple):
     """Sources that are available at the same time, and all that is computed from them.
 
     Attributes:
       sources: states: both inputs in the first stage, one node in each later one.
       operations: the operations on their edges, `none` left out.
+      edges: all edges that leave the sources, ordered by source, then by target.
     """
 
     sources: tuple[int, ...]
     operations: tuple[OperationEdges, ...]
+    edges: tuple[StageEdge, ...]
+
+    @property
+    def first_node(self) -> int:
+        """The node that the stage finishes."""
+        return self.edges[0].target
 
 
 class EdgeGroup(NamedTuple):
@@ -93,19 +114,22 @@ def stages(space: SearchSpace, kind: CellKind) -> Iterator[Stage]:
     inputs = tuple(range(INPUT_STATES))
     later = range(INPUT_STATES, INPUT_STATES + space.nodes - 1)
     for sources in (inputs, *((state,) for state in later)):
-        yield Stage(sources, tuple(_operation_edges(space, kind, sources)))
+        edges = sorted(
+            (sources.index(source), target, number)
+            for number, (source, target) in enumerate(space.edges)
+            if source in sources
+        )
+        leaving = tuple(StageEdge(number, source, target - INPUT_STATES) for source, target, number in edges)
+        yield Stage(sources, tuple(_operation_edges(space.operations(kind), leaving)), leaving)
 
 
-def _operation_edges(space: SearchSpace, kind: CellKind, sources: tuple[int, ...]) -> Iterator[OperationEdges]:
-    operations = space.operations(kind)
-    edges = sorted((source, target, edge) for edge, (source, target) in enumerate(space.edges) if source in sources)
-    names = dict.fromkeys(name for _, _, edge in edges for name in operations[edge] if name != NONE)
-    for name in names:
-        holders = [(source, target, edge) for source, target, edge in edges if name in operations[edge]]
+def _operation_edges(operations: Sequence[Sequence[str]], edges: Sequence[StageEdge]) -> Iterator[OperationEdges]:
+    for name in dict.fromkeys(name for edge in edges for name in operations[edge.number] if name != NONE):
+        holders = [edge for edge in edges if name in operations[edge.number]]
         yield OperationEdges(
             name=name,
-            edges=tuple(edge for _, _, edge in holders),
-            columns=tuple(operations[edge].index(name) for _, _, edge in holders),
-            sources=tuple(sources.index(source) for source, _, _ in holders),
-            targets=tuple(target - INPUT_STATES for _, target, _ in holders),
+            edges=tuple(edge.number for edge in holders),
+            columns=tuple(operations[edge.number].index(name) for edge in holders),
+            sources=tuple(edge.source for edge in holders),
+            targets=tuple(edge.target for edge in holders),
         )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES
+from jdarts.nets.edge_options import AuxiliarySkip, EdgeFactors, EdgeOptions
 from jdarts.nets.layers import (
     NOISE_STREAM,
     Convolution,
@@ -22,6 +23,7 @@ from jdarts.nets.layers import (
 )
 from jdarts.nets.mixed_stage import SharedStage
 from jdarts.nets.stages import stages
+from jdarts.ops.precision import wide_type
 from jdarts.relaxation import NO_CONTROLS, SOFTMAX, Alphas, Controls, Mixture
 from jdarts.relaxation import init_alphas as init_alphas
 from jdarts.space import CellKind, SearchSpace, cell_kinds
@@ -53,8 +55,17 @@ class Supernet(nn.Module):
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
       dtype: type of the feature maps. Weights, batch statistics and logits are of its `wide_type`: float32 for bfloat16.
       mixture: how the alphas become weights of the operations.
-      remat: whether a cell's feature maps are computed again in the backward pass instead of kept (`jax.checkpoint`). Compile
-        the step with `supernet_compiler_options(remat=True)`.
+      partial_channels: `k` of PC-DARTS: on every edge the operations see the first `C/k` channels. The others bypass them, as
+        2×2 maxima where the stride is 2, with the factor of the edge. A channel shuffle mixes both.
+      auxiliary_skip: an additional skip connection on every edge, with the factor `controls["auxiliary_weight"]` (DARTS-):
+        `skip` for the identity, `conv` for a 1×1 convolution that starts as the identity, `none` for none. At stride 2, both
+        are factorised reductions with weights of their own. With partial channels it sees those of the operations.
+      skip_dropout: whether skip connections of stride 1 drop each number with the probability `controls["skip_dropout"]` in
+        training, on every edge differently (P-DARTS).
+      drop_path: whether training drops whole edges, for each image differently, with the probability `controls["drop_path"]`.
+      skips_unused: whether an operation whose factor on an edge is exactly 0 keeps its running statistics there, as if it were
+        not evaluated. Pools then have running statistics for every edge; without it, all edges of a source share them, since
+        their batches are the same.
     """
 
     space: SearchSpace
@@ -66,6 +77,11 @@ class Supernet(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     mixture: Mixture = SOFTMAX
+    partial_channels: int = 1
+    auxiliary_skip: AuxiliarySkip = "none"
+    skip_dropout: bool = False
+    drop_path: bool = False
+    skips_unused: bool = False
 
     @nn.compact
     def __call__(
@@ -78,18 +94,23 @@ class Supernet(nn.Module):
           alphas: those of the mixture; for the paper's `{'normal': [E, O], 'reduce': [E, O]}`.
           train: True for the statistics of this batch, which update the running statistics if `batch_stats` is mutable; False for
             running statistics.
-          controls: numbers of the epoch, for the mixture.
+          controls: numbers of the epoch, for the mixture and the options of edges; the latter need none to draw the weights.
 
         Returns:
           Logits `[B, classes]`.
 
         Raises:
-          InputError: images of another type or of a size that a reduction cannot halve, alphas of another space, or no
-            channels, cells or classes.
+          InputError: images of another type or of a size that a reduction cannot halve, alphas of another space, no
+            channels, cells or classes, channels that `partial_channels` does not divide, or a control that is missing.
         """
         for name in ("channels", "cells", "classes", "stem_multiplier"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
+        options = EdgeOptions(
+            self.partial_channels, self.auxiliary_skip, self.skip_dropout, self.drop_path, self.skips_unused
+        )
+        options.check(self.channels)
+        numbers = options.numbers(controls, wide_type(self.dtype), train=train, initialising=self.is_initializing())
         images = checked_images(images, self.dtype)
         check_image_size(images.shape[1], images.shape[2], self.cells)
         draws = self.mixture.random if train else self.mixture.random_in_evaluation
@@ -103,10 +124,13 @@ class Supernet(nn.Module):
         kinds = cell_kinds(self.cells)
         for index, kind in enumerate(kinds):
             channels *= 2 if kind == "reduce" else 1
-            cell = cell_class(self.space, kind, channels, reduction_before, self.axis_name, name=f"cell{index}")
+            cell = cell_class(
+                self.space, kind, channels, reduction_before, self.axis_name, options, name=f"cell{index}"
+            )
             operations, edges = weights.of_cell(kind, kinds[:index].count(kind))
             factors = operations if edges is None else operations * edges[:, None]
-            s0, s1 = s1, cell(s0, s1, factors, train)
+            of_cell = EdgeFactors(factors, edges if options.reads_edges else None, **numbers)
+            s0, s1 = s1, cell(s0, s1, of_cell, train)
             reduction_before = kind == "reduce"
         features = global_mean(s1)
         return classifier(self.classes, features, name="classifier")(features)
@@ -120,15 +144,16 @@ class Cell(nn.Module):
     channels: int
     reduction_before: bool
     axis_name: str | None
+    options: EdgeOptions = EdgeOptions()
 
     @nn.compact
-    def __call__(self, s0: jax.Array, s1: jax.Array, weights: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, s0: jax.Array, s1: jax.Array, factors: EdgeFactors, train: bool) -> jax.Array:
         """Computes the cell.
 
         Args:
           s0: output of the cell before the last one, `[B, H, W, …]`.
           s1: output of the last cell.
-          weights: mixture weights `[E, O]`.
+          factors: those of the edges.
           train: as in `Supernet`.
 
         Returns:
@@ -137,10 +162,11 @@ class Cell(nn.Module):
         sources = Preprocess(self.channels, self.reduction_before, self.axis_name, name="preprocess")(
             s0, s1, train=train
         )
-        nodes, unfinished = [], None
+        nodes, sums = [], None
         for index, stage in enumerate(stages(self.space, self.kind)):
             stride = 2 if self.kind == "reduce" and index == 0 else 1
-            mixed = SharedStage(stage, self.space.nodes - index, stride, self.axis_name, name=f"stage{index}")
-            sources, unfinished = mixed(sources, unfinished, weights, train=train)
+            unfinished = self.space.nodes - index
+            mixed = SharedStage(stage, unfinished, stride, self.axis_name, self.options, name=f"stage{index}")
+            sources, sums = mixed(sources, sums, factors, train=train)
             nodes.append(sources[0])
         return jnp.concatenate([nodes[state - INPUT_STATES] for state in self.space.concat], axis=-1)

@@ -25,10 +25,10 @@ EdgeFunction = Callable[[jax.Array, Weights, int], jax.Array]
 
 
 class WeightShape(NamedTuple):
-    """One weight of an operation: its shape per edge, and the fan-in that bounds its initial values."""
+    """One weight of an operation: its shape per edge, and the fan-in that bounds its initial values; None for the identity."""
 
     shape: tuple[int, ...]
-    fan_in: int
+    fan_in: int | None
 
 
 def _no_weights(channels: int) -> Mapping[str, WeightShape]:
@@ -164,13 +164,18 @@ def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> jax.Arra
 def initial_weights(
     operation: Implementation, key: jax.Array, edges: int, channels: int, dtype: Any
 ) -> dict[str, jax.Array]:
-    """An operation's weights at the start, stacked over its edges: uniform, with PyTorch 0.3's bounds."""
+    """An operation's weights at the start, stacked over its edges: uniform, with PyTorch 0.3's bounds, or the identity."""
     shapes = operation.weights(channels)
     keys = jax.random.split(key, len(shapes))
-    return {
-        name: jax.random.uniform(k, (edges, *shape), dtype, -(fan_in**-0.5), fan_in**-0.5)
-        for k, (name, (shape, fan_in)) in zip(keys, shapes.items())
-    }
+
+    def initial(key: jax.Array, weight: WeightShape) -> jax.Array:
+        shape = (edges, *weight.shape)
+        if weight.fan_in is None:
+            return jnp.broadcast_to(jnp.eye(*weight.shape, dtype=dtype), shape)
+        bound = weight.fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return {name: initial(k, weight) for k, (name, weight) in zip(keys, shapes.items())}
 
 
 def edge_by_edge(
@@ -217,7 +222,7 @@ def check_edge_function(name: str, operation: Implementation, stride: int) -> No
     channels, size = 4, 8
     shapes = operation.weights(channels)
     for weight, (shape, fan_in) in shapes.items():
-        if fan_in < 1:
+        if fan_in is not None and fan_in < 1:
             raise InputError(f"operation {name}: weight {weight} of shape {shape}; give axes of 1 or more")
     states = jax.ShapeDtypeStruct((1, 2, size, size, channels), jnp.float32)
     weights = {weight: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for weight, (shape, _) in shapes.items()}

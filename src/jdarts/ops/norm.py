@@ -84,6 +84,33 @@ def normalised_sum(
     return _batch_normalised_sum(weights, affine, stacks, plan)
 
 
+def normalised_sum_by_route(
+    weights: jax.Array, stacks: Sequence[jax.Array], plan: Plan, running: Moments
+) -> tuple[jax.Array, ...]:
+    """`normalised_sum` with running statistics that each normalised route has for itself.
+
+    Args:
+      weights: `[R]`, one per route.
+      stacks: `[I_k, B, H, W, C]`.
+      plan: routes and sizes; normalised routes come first.
+      running: statistics `[M, C]` of the `M` normalised routes.
+
+    Returns:
+      The results `[J_q, B, H, W, C]`.
+    """
+    scale = lax.rsqrt(running.variance + EPSILON)
+    plain = jnp.ones((weights.shape[0] - scale.shape[0], scale.shape[1]), scale.dtype)
+    table = jnp.concatenate([scale, plain, -running.mean * scale])
+    repeated = jnp.concatenate([weights, weights[: scale.shape[0]]])
+    return _combined(repeated[:, None] * table, tuple(stacks), plan)
+
+
+def rows_of_routes(stacks: Sequence[jax.Array], plan: Plan) -> list[int]:
+    """For each normalised route, its row among the normalised rows of all stacks."""
+    starts = np.cumsum((0, *_rows(tuple(stacks), plan)))
+    return [int(starts[k]) + i for k, i, _, _ in (plan.routes[r] for r in _normalised_routes(plan))]
+
+
 def identity_plan(sizes: Sequence[int], axis_name: str | None = None) -> Plan:
     """The plan of a plain batch norm: a route from every row of every stack to the same row of the result."""
     routes = tuple((k, i, k, i) for k, size in enumerate(sizes) for i in range(size))

@@ -1,6 +1,6 @@
-"""3×3 pools of stacked images, with padding 1 and stride 1 or 2.
+"""Pools of stacked images: 3×3 ones with padding 1 and stride 1 or 2, and the 2×2 maximum.
 
-The maximum is three primitives: `max_pool` also gives the place of the largest of a window's nine pixels; two functions,
+The 3×3 maximum is three primitives: `max_pool` also gives the place of the largest of a window's nine pixels; two functions,
 linear in their image and each other's transposes, use that place:
 
     max_pool       M(x) → y, places     derivative: G(dx, places)
@@ -69,6 +69,25 @@ def avg_pool_3x3(x: jax.Array, *, stride: int = 1) -> jax.Array:
     sums = depthwise_conv(x, jnp.ones((sources, 1, WINDOW, WINDOW, channels), x.dtype), stride=stride)
     shares = np.outer(1 / _counts(height, stride), 1 / _counts(width, stride))
     return sums.reshape(sums.shape[0], *sums.shape[2:]) * jnp.asarray(shares[None, None, :, :, None], x.dtype)
+
+
+def max_pool_2x2(x: jax.Array) -> jax.Array:
+    """Maximum over the 2×2 squares of an image; among equals the first in row order gets the gradient.
+
+    Args:
+      x: `[S, B, H, W, C]` with even H and W.
+
+    Returns:
+      `[S, B, H/2, W/2, C]`.
+    """
+
+    def larger(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where((b > a) | (b != b), b, a)
+
+    rows, columns = x.shape[2] // 2, x.shape[3] // 2
+    squares = x.reshape(*x.shape[:2], rows, 2, columns, 2, x.shape[-1])
+    top, bottom = (larger(squares[:, :, :, n, :, 0], squares[:, :, :, n, :, 1]) for n in range(2))
+    return larger(top, bottom)
 
 
 def _counts(size: int, stride: int) -> np.ndarray:
