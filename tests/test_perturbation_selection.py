@@ -1,18 +1,27 @@
 """DARTS-PT's selection: its authors' decisions from their scores, and what the plan and the decisions must be."""
 
+import dataclasses
+import functools
 import json
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from fixtures_folder import fixture_files
+from torch_layout import stacked_params, stacked_statistics
 
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
 from jdarts.methods import perturbation_selection as selection
 from jdarts.methods.perturbation_selection import Decisions, Score
-from jdarts.relaxation import softmax_weights
+from jdarts.nets.supernet import Supernet
+from jdarts.relaxation import GIVEN, NO_CONTROLS, SOFTMAX, softmax_weights
 from jdarts.space import CELL_KINDS, SearchSpace, darts_space, uniform_space
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 SPACE = uniform_space(["skip_connect", "sep_conv_3x3", "max_pool_3x3"], nodes=3)
 
@@ -103,6 +112,117 @@ def test_a_node_keeps_the_inputs_whose_removal_hurts_most(path):
                 rest = np.delete(np.arange(len(space.edges)), edge)
                 np.testing.assert_array_equal(mixture[kind][rest], before[kind][rest])
     assert selection.decided_genotype(decisions, space) == parse_genotype(str(numbers["genotype"]), Genotype)
+
+
+@functools.cache
+def supernet_of(path):
+    """The supernet of a file: `decisions -> loss and gradient on batch 0`, and its scores of mixtures on all batches."""
+    numbers, space, _ = read(path)
+    flat = {name.removeprefix("weights/"): array for name, array in numbers.items() if name.startswith("weights/")}
+    layers = int(numbers["hyper/layers"])
+    settings: Any = {"channels": int(numbers["hyper/channels"]), "cells": layers, "dtype": jnp.float64}
+    settings["classes"] = int(numbers["hyper/classes"])
+    params, statistics = stacked_params(flat, space, layers), stacked_statistics(flat, space, layers)
+    batches = [
+        (numbers[f"valid/{i}/x"].transpose(0, 2, 3, 1), numbers[f"valid/{i}/y"].astype(np.int32))
+        for i in range(int(numbers["hyper/batches"]))
+    ]
+
+    def losses(mixture, alphas, controls, batch):
+        model = Supernet(space, mixture=mixture, **settings)
+        variables = {"params": params, "batch_stats": statistics}
+        logits, _ = model.apply(variables, batch[0], alphas, train=True, controls=controls, mutable=["batch_stats"])
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, batch[1])
+        return each, jnp.argmax(logits, axis=-1) == batch[1]
+
+    @jax.jit
+    def scores(tables):
+        """Of many mixtures, one after the other."""
+
+        def score(table):
+            parts = [losses(GIVEN, table, NO_CONTROLS, batch) for batch in batches]
+            each, right = (jnp.concatenate(part) for part in zip(*parts))
+            return 100 * jnp.mean(right.astype(jnp.float64)), jnp.mean(each)
+
+        return jnp.stack(jax.lax.map(score, tables), axis=-1)
+
+    @jax.jit
+    def gradient(alphas, controls):
+        mixture = selection.with_decisions(SOFTMAX)
+        return jax.value_and_grad(lambda a: jnp.mean(losses(mixture, a, controls, batches[0])[0]))(alphas)
+
+    return scores, gradient
+
+
+def stacked(mixtures):
+    return {kind: np.stack([mixture[kind] for mixture in mixtures]) for kind in CELL_KINDS}
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found[..., 1], expected[..., 1], rtol=1e-9)
+    np.testing.assert_allclose(found[..., 0], expected[..., 0], rtol=1e-5)
+
+
+@each_file
+def test_the_supernet_has_the_authors_scores(path):
+    numbers, space, weights = read(path)
+    scores, _ = supernet_of(path)
+    asked, expected = [weights], [numbers["whole/accuracy_loss"]]
+
+    def ask(rows, decide, *arguments):
+        evaluate = Recorded(rows)
+        found = decide(*arguments, space, weights, evaluate, "loss")
+        asked.extend(evaluate.mixtures)
+        expected.extend(rows)
+        return found
+
+    start = selection.undecided(space)
+    for kind in CELL_KINDS:
+        for edge in (0, 5, len(space.edges) - 1):
+            ask(numbers[f"operations/{kind}/accuracy_loss"][edge], selection.decide_operation, start, kind, edge)
+    decisions = all_decided(numbers)
+    for kind in CELL_KINDS:
+        # The file judges all nodes of a cell before it deletes an edge.
+        deleted: tuple[int, ...] = ()
+        for node in range(1, space.nodes):
+            rows = numbers[f"edges/{kind}/node{node}/accuracy_loss"][: node + 2]
+            found = ask(rows, selection.decide_inputs, decisions, kind, node)
+            deleted += found.deleted[kind]
+        decisions = dataclasses.replace(decisions, deleted={**decisions.deleted, kind: deleted})
+    close(scores(stacked(asked)), np.stack(expected))
+
+
+@each_file
+def test_decided_edges_have_no_gradient(path):
+    numbers, _, _ = read(path)
+    decided = numbers["after_two/decided_edges"].tolist()
+    operations = {
+        kind: tuple(int(numbers[f"operations/{kind}/chosen_by_loss"][e]) if e in decided else -1 for e in range(14))
+        for kind in CELL_KINDS
+    }
+    decisions = Decisions(0, operations, {kind: () for kind in CELL_KINDS})
+    alphas = {kind: numbers[f"alphas/{kind}"] for kind in CELL_KINDS}
+    loss, found = supernet_of(path)[1](alphas, selection.controls_of(decisions))
+    np.testing.assert_allclose(loss, numbers["after_two/loss"], rtol=1e-9)
+    for kind in CELL_KINDS:
+        expected = numbers[f"after_two/grad_alphas/{kind}"]
+        np.testing.assert_allclose(found[kind], expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+        assert not np.any(found[kind][np.array(decided)])
+
+
+def test_the_mixture_of_training_is_that_of_the_decisions():
+    draw = np.random.default_rng(0)
+    alphas = {kind: draw.normal(size=(9, 3)) for kind in CELL_KINDS}
+    decisions = Decisions(
+        4,
+        {"normal": (-1, 2, 0, -1, 1, -1, -1, -1, 0), "reduce": (1,) * 9},
+        {"normal": (3, 4), "reduce": (8,)},
+    )
+    weights = {kind: np.asarray(table) for kind, table in softmax_weights(alphas, SPACE).items()}
+    mixture = selection.with_decisions(SOFTMAX)
+    found = mixture.weights(alphas, SPACE, None, selection.controls_of(decisions)).operations
+    for kind, table in selection.mixture_of(weights, decisions).items():
+        np.testing.assert_allclose(found[kind], table, rtol=1e-12)
 
 
 def test_ties_fall_to_the_first_operation_and_to_the_earlier_inputs():

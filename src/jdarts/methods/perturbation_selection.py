@@ -11,17 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES, Genotype
 from jdarts.methods.selection import argmax
 from jdarts.operations import NONE
+from jdarts.relaxation import Alphas, Controls, Mixture, MixtureWeights, Space
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace
 
 S = TypeVar("S")
 Tables = Mapping[str, np.ndarray]
 Criterion = Literal["accuracy", "loss"]
+#: Codes beside the columns of operations.
+_UNDECIDED, _DELETED = -1, -2
 Action = Literal["operation", "inputs", "train"]
 
 #: Epochs of training between two rounds, and inputs of a node, in the authors' runs.
@@ -69,7 +73,7 @@ class Decisions:
 
     Attributes:
       step: how many steps of the plan are done.
-      operations: for each kind of cell and edge the column of its operation; -1 if it is not decided.
+      operations: for each kind of cell and edge the column of its operation; -1 if it is not decided yet.
       deleted: for each kind of cell the edges that are deleted.
     """
 
@@ -96,7 +100,9 @@ def undecided(space: SearchSpace) -> Decisions:
     """
     if any(NONE in names for kind in CELL_KINDS for names in space.operations(kind)):
         raise InputError("the selection by perturbation needs a space without none; leave it out of --operations")
-    return Decisions(0, {kind: (-1,) * space.num_edges for kind in CELL_KINDS}, {kind: () for kind in CELL_KINDS})
+    return Decisions(
+        0, {kind: (_UNDECIDED,) * space.num_edges for kind in CELL_KINDS}, {kind: () for kind in CELL_KINDS}
+    )
 
 
 def plan(space: SearchSpace, key: jax.Array, *, epochs_between: int = EPOCHS_BETWEEN) -> tuple[Step, ...]:
@@ -130,11 +136,41 @@ def mixture_of(weights: Tables, decisions: Decisions) -> dict[str, np.ndarray]:
     mixture = {kind: np.array(weights[kind]) for kind in CELL_KINDS}
     for kind, table in mixture.items():
         for edge, column in enumerate(decisions.operations[kind]):
-            if column >= 0:
+            if column != _UNDECIDED:
                 table[edge] = 0.0
                 table[edge, column] = 1.0
         table[list(decisions.deleted[kind])] = 0.0
     return mixture
+
+
+def with_decisions(mixture: Mixture) -> Mixture:
+    """A mixture for training between the decisions: what is decided is fixed and has no gradient.
+
+    Its controls hold `controls_of` the decisions, so that nothing is compiled again when they change.
+    """
+
+    def weights(alphas: Alphas, space: Space, key: jax.Array | None, controls: Controls) -> MixtureWeights:
+        free = mixture.weights(alphas, space, key, controls)
+        tables = {}
+        for kind, table in free.operations.items():
+            columns = jnp.broadcast_to(controls[f"decided/{kind}"], table.shape[:-1])
+            # A column of a deleted edge is none of the table's, so that its row is 0.
+            one_hot = jax.nn.one_hot(columns, table.shape[-1], dtype=table.dtype)
+            tables[kind] = jnp.where(columns[..., None] == _UNDECIDED, table, one_hot)
+        return free._replace(operations=tables)
+
+    return dataclasses.replace(mixture, weights=weights)
+
+
+def controls_of(decisions: Decisions) -> dict[str, np.ndarray]:
+    """The controls of `with_decisions`: for each kind of cell the column of each edge, int32 `[E]`, with codes for undecided and
+    for deleted edges."""
+    controls = {}
+    for kind in CELL_KINDS:
+        columns = np.array(decisions.operations[kind], np.int32)
+        columns[list(decisions.deleted[kind])] = _DELETED
+        controls[f"decided/{kind}"] = columns
+    return controls
 
 
 def decide_operation(
@@ -226,7 +262,7 @@ def decided_genotype(decisions: Decisions, space: SearchSpace) -> Genotype:
     Raises:
       InputError: an edge is not decided.
     """
-    if any(column < 0 for kind in CELL_KINDS for column in decisions.operations[kind]):
+    if any(column == _UNDECIDED for kind in CELL_KINDS for column in decisions.operations[kind]):
         raise InputError("the selection by perturbation has not decided all edges; resume the search")
     weights = {kind: np.zeros((space.num_edges, space.width(kind))) for kind in CELL_KINDS}
     return argmax(mixture_of(weights, decisions), space, INPUTS)
