@@ -6,6 +6,7 @@ import signal
 import statistics
 import sys
 
+import jax
 import pytest
 import small_pipeline
 import small_runs
@@ -13,6 +14,7 @@ from small_pipeline import RUNS, assert_same_end, config, options, quick, run, u
 from small_runs import Died, die_at, finish, read_until, signal_after_step, user_settings
 
 from jdarts import checkpoint, search, train
+from jdarts.baselines import BASELINES, darts_architectures, evolution, genotype_of
 from jdarts.command import run_command
 from jdarts.derivation import sample_genotype
 from jdarts.errors import InputError
@@ -157,6 +159,35 @@ def test_random_cells_are_added_to_a_finished_pipeline(undisturbed, tmp_path):
     assert result.table().count("random: ") == 2
     assert len(PipelineConfig(baseline="random").search_config(0).space.edges) == 14
     assert PipelineConfig(baseline="random").num_random_cells == 24
+
+
+@pytest.mark.parametrize("name", ["evolution", "reinforce"])
+def test_a_baseline_learns_from_the_brief_trainings_and_resumes(name, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr("jdarts.pipeline.protocol.POPULATION", 2)
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    result, shown = run(folder, baseline=name, random_cells=4, repeats=2)
+    assert "search 1 of 2" not in shown and f"cell 4 of 4 that {name} proposes" in shown
+    found, learnt = result.arms
+    assert (learnt.name, len(learnt.candidates), len(learnt.trainings)) == (name, 4, 2)
+    assert found.genotype == result.genotype and result.table().count(f"{name}: ") == 2
+    space = config(folder).search.space
+    architectures = darts_architectures(space)
+    baseline = evolution(2, 3) if name == "evolution" else BASELINES[name]()
+    key = jax.random.key(3)
+    state = baseline.init(jax.random.fold_in(key, 0), architectures)
+    for number, candidate in enumerate(learnt.candidates):
+        proposed, state = baseline.propose(architectures, state, jax.random.fold_in(key, number + 1))
+        assert genotype_of(architectures, proposed, space) == candidate.genotype
+        state = baseline.update(architectures, state, proposed, 100 * candidate.valid_accuracy)
+    shutil.rmtree(folder / "selection" / f"{name}6")
+    (folder / "summary.json").unlink()
+    again, shown = run(folder, baseline=name, random_cells=4, repeats=2)
+    assert f"cell 3 of 4 that {name} proposes" not in shown and f"cell 4 of 4 that {name} proposes" in shown
+    assert [each.genotype for each in again.arms[1].candidates] == [each.genotype for each in learnt.candidates]
+    assert [each.valid_accuracy for each in again.arms[1].candidates] == [
+        each.valid_accuracy for each in learnt.candidates
+    ]
 
 
 @pytest.mark.parametrize(

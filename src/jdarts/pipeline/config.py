@@ -16,7 +16,7 @@ from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Part, Whole, as_
 from jdarts.search import SearchConfig
 from jdarts.train import TrainConfig
 
-Baseline = Literal["none", "random"]
+Baseline = Literal["none", "random", "evolution", "reinforce"]
 
 #: The paper compares the best of 4 searches with the best of 24 random cells, at the same cost (table 1).
 RANDOM_PER_SEARCH = 6
@@ -50,9 +50,10 @@ class PipelineConfig(Configuration):
       select_epochs: epochs of the brief trainings that select the cells.
       select_fraction: share of the training images that validate the brief trainings.
       repeats: number of full trainings of the selected cells, which differ only in their seeds.
-      baseline: random adds random search: cells drawn from the same space, selected and trained in the same way. You can add
-        it to a finished pipeline.
-      random_cells: number of random cells (default: 6 for each search, which cost the same in the paper).
+      baseline: adds a search without gradients in the same space, whose cells are selected and trained in the same way: random
+        cells; or regularised evolution (its first 10 cells are random) or REINFORCE, which learn from the brief trainings. You
+        can add it to a finished pipeline.
+      random_cells: number of cells of the baseline (default: 6 for each search, which cost the same in the paper).
       data: the images of searches and trainings.
       run: folder and seed; the seed is that of the first search, the first full training and the brief trainings.
       parallelism: the devices of every run.
@@ -101,7 +102,7 @@ class PipelineConfig(Configuration):
 
     @property
     def num_random_cells(self) -> int:
-        """Number of cells that random search draws; 0 without that baseline."""
+        """Number of cells of the baseline; 0 without one."""
         if self.baseline == "none":
             return 0
         return RANDOM_PER_SEARCH * self.searches if self.random_cells is None else self.random_cells

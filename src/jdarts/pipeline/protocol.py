@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+import jax
+
 from jdarts import data, search, train
+from jdarts.baselines import BASELINES, Baseline, darts_architectures, evolution, genotype_of
 from jdarts.derivation import sample_genotype
 from jdarts.genotype import Genotype
 from jdarts.pipeline.config import PipelineConfig, options_of
@@ -25,6 +28,9 @@ from jdarts.train import summary as train_summary
 from jdarts.train.task import check_images
 
 TABLE = "table.txt"
+
+#: The population of an evolution and the samples from it, for few cells: those of NAS-Bench-201's comparison.
+POPULATION, SAMPLE = 10, 3
 
 
 def pipeline(
@@ -93,7 +99,8 @@ class _Pipeline:
     def arms(self) -> list[Arm]:
         arms = [self._arm("search", [self._candidate(*each) for each in self._searches()])]
         if self.config.num_random_cells:
-            arms.append(self._arm("random", self._drawn()))
+            name = self.config.baseline
+            arms.append(self._arm(name, self._drawn() if name == "random" else self._proposed(name)))
         return arms
 
     def _searches(self) -> list[tuple[int, Genotype, float, float]]:
@@ -124,6 +131,22 @@ class _Pipeline:
             candidates.append(Candidate(seed, cells, None, brief, 0.0))
         return candidates
 
+    def _proposed(self, name: str) -> list[Candidate]:
+        """The cells of a baseline that learns from the brief trainings, all of which are in the folder after an interruption."""
+        count, search_config = self.config.num_random_cells, self.config.search_config(0)
+        architectures = darts_architectures(search_config.space, edges_per_node=search_config.edges_per_node)
+        baseline, key = _baseline(name), jax.random.key(self.config.run.seed)
+        state = baseline.init(jax.random.fold_in(key, 0), architectures)
+        candidates = []
+        for number in range(count):
+            proposed, state = baseline.propose(architectures, state, jax.random.fold_in(key, 1 + number))
+            cells, seed = genotype_of(architectures, proposed, search_config.space), self.config.run.seed + number
+            what = f"cell {number + 1} of {count} that {name} proposes"
+            brief = self._brief(cells, self.config.folder / "selection" / f"{name}{seed}", what)
+            candidates.append(Candidate(seed, cells, None, brief, 0.0))
+            state = baseline.update(architectures, state, proposed, 100 * candidates[-1].valid_accuracy)
+        return candidates
+
     def _brief(self, genotype: Genotype, folder: Path, what: str) -> TrainResult:
         return self._trained(self.config.brief_config(str(genotype), folder), what, CompiledPrograms())
 
@@ -145,3 +168,8 @@ class _Pipeline:
             self.show(f"\n{what}")
             train.train(config, dataset=self.images(), stream=self.stream, programs=programs)
         return train_summary.read(RunFolder(config.folder)).result
+
+
+def _baseline(name: str) -> Baseline:
+    """A baseline. Its first proposals do not depend on how many there are in all, so that more cells may be added later."""
+    return evolution(POPULATION, SAMPLE) if name == "evolution" else BASELINES[name]()

@@ -15,11 +15,11 @@ class Candidate(NamedTuple):
     """Candidate cells of the selection.
 
     Attributes:
-      seed: seed that found or drew them.
+      seed: seed that found or drew them; a baseline that learns counts its cells from the first seed.
       genotype: the cells.
-      supernet_accuracy: of the supernet at the end of the search, 0 to 1; None for cells drawn at random.
+      supernet_accuracy: of the supernet at the end of the search, 0 to 1; None for cells of a baseline.
       brief: the result of the brief training.
-      search_seconds: time of the search; 0 for cells drawn at random.
+      search_seconds: time of the search; 0 for cells of a baseline.
     """
 
     seed: int
@@ -39,7 +39,7 @@ class Arm(NamedTuple):
     """One way of finding cells, and its results.
 
     Attributes:
-      name: `search` or `random`.
+      name: `search`, or that of the baseline.
       candidates: all cells, in the order of their seeds.
       chosen: index of the selected cells.
       trainings: results of the full trainings of the selected cells.
