@@ -10,8 +10,11 @@ import pytest
 from torch_layout import stacked_params, stacked_statistics
 
 import jdarts
+from jdarts.errors import InputError
 from jdarts.nets import mixed_stage
+from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
+from jdarts.ops.dropout import dropout
 from jdarts.relaxation import GIVEN, Mixture, MixtureWeights, init_alphas, softmax_strengths, softmax_weights
 from jdarts.space import CELL_KINDS
 
@@ -123,6 +126,7 @@ class Pair:
 @pytest.fixture
 def known_masks(monkeypatch):
     """Masks that the plain network knows: another one for every place of a stage."""
+    jax.clear_caches()
 
     def dropout(key, x, probability):
         return x * jnp.stack([factors(place, x.shape[1:]) for place in range(x.shape[0])])
@@ -132,6 +136,8 @@ def known_masks(monkeypatch):
 
     monkeypatch.setattr(mixed_stage, "dropout", dropout)
     monkeypatch.setattr(mixed_stage, "drop_path_factors", drop_path_factors)
+    yield
+    jax.clear_caches()
 
 
 def close(found, expected):
@@ -182,3 +188,188 @@ def test_operations_of_factor_0_keep_their_statistics():
     close(changed["batch_stats"], stacked_statistics(flat, SPACE, CELLS, by_edge=True))
     evaluated, _ = jax.jit(functools.partial(pair.stacked, train=False))(pair.params, pair.alphas)
     close(evaluated, pair.plain(pair.flat, {"operations": pair.alphas, "edges": None}, train=False)[0])
+
+
+def test_options_that_change_nothing_are_darts():
+    """Bit for bit: one part of the channels, no weight of the auxiliary skip connection, probabilities of 0."""
+    pair = Pair("skip_dropout")
+    plain = pair.model.clone(skip_dropout=False)
+
+    def logits(model, **controls):
+        def apply(params, statistics):
+            rngs = {"noise": jax.random.key(2)}
+            variables = {"params": params, "batch_stats": statistics}
+            return model.apply(
+                variables, pair.images, pair.alphas, train=True, controls=controls, mutable=["batch_stats"], rngs=rngs
+            )
+
+        return jax.jit(apply)(pair.params, pair.statistics)
+
+    expected = logits(plain)
+    off = {"skip_dropout": True, "auxiliary_skip": "none"}
+    found = logits(plain.clone(partial_channels=1, **off), skip_dropout=0.0)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    close(logits(plain.clone(drop_path=True), drop_path=0.0), expected)
+
+
+def test_derivatives_of_both_modes_to_second_order_natively_and_in_operations_of_xla(monkeypatch):
+    pair = Pair("all_at_once")
+    direction = jax.tree.map(jnp.cos, (pair.params, pair.alphas))
+
+    def gradient(params, alphas):
+        return jax.grad(lambda *inputs: pair.value(*inputs)[0], argnums=(0, 1))(params, alphas)
+
+    def products(params, alphas):
+        forward = jax.jvp(gradient, (params, alphas), direction)[1]
+        slope = jax.grad(lambda *inputs: _inner(gradient(*inputs), direction), argnums=(0, 1))
+        return forward, slope(params, alphas), gradient(params, alphas)
+
+    found = []
+    for switch in ("1", "0"):
+        monkeypatch.setenv("JDARTS_NATIVE", switch)
+        jax.clear_caches()
+        found.append(jax.jit(products)(pair.params, pair.alphas))
+    jax.clear_caches()
+    close(found[1], found[0])
+    forward, backward, _ = found[0]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-9), forward, backward)
+    step = 1e-6
+    plus, minus = (
+        jax.jit(gradient)(*jax.tree.map(lambda a, d, s=sign: a + s * step * d, (pair.params, pair.alphas), direction))
+        for sign in (1, -1)
+    )
+    slopes = jax.tree.map(lambda a, b: (a - b) / (2 * step), plus[1], minus[1])
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), slopes, forward[1])
+
+
+def _inner(tree, other):
+    return sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other)))
+
+
+def test_vmap_and_cells_that_are_computed_again_give_the_same_numbers():
+    pair = Pair("all_at_once")
+
+    def gradient(scale, *, remat=False):
+        scaled = jax.tree.map(lambda leaf: scale * leaf, pair.alphas)
+        return jax.grad(lambda alphas: pair.value(pair.params, alphas, remat=remat)[0])(scaled)
+
+    expected = jax.jit(gradient)(1.5)
+    together = jax.jit(jax.vmap(gradient))(jnp.asarray([1.0, 1.5]))
+    close(jax.tree.map(lambda leaf: leaf[1], together), expected)
+    close(jax.jit(functools.partial(gradient, remat=True))(1.5), expected)
+
+
+def test_devices_that_share_a_batch_find_its_numbers():
+    """With statistics of the whole batch, for options without random numbers."""
+    pair = Pair("partial_channels")
+    settings = {"partial_channels": 2, "auxiliary_skip": "conv", "skips_unused": True}
+    model = pair.model.clone(axis_name="devices", **settings)
+    images = pair.images[:2]
+    variables = jax.jit(lambda key: model.clone(axis_name=None).init(key, images, pair.alphas, train=True))(
+        jax.random.key(0)
+    )
+
+    def logits(model, images):
+        controls = {"auxiliary_weight": 0.5}
+        return model.apply(variables, images, pair.alphas, train=True, controls=controls, mutable=["batch_stats"])
+
+    alone, statistics = jax.jit(lambda: logits(model.clone(axis_name=None), images))()
+    shared, of_devices = jax.pmap(lambda part: logits(model, part), axis_name="devices")(images[:, None])
+    close(shared[:, 0], alone)
+    close(jax.tree.map(lambda leaf: leaf[0], of_devices), statistics)
+
+
+def test_narrow_feature_maps():
+    pair = Pair("all_at_once")
+    narrow, params, alphas, images = (
+        jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+        for tree in (pair.statistics, pair.params, pair.alphas, pair.images)
+    )
+    pair.statistics, pair.images = narrow, images
+    wide, found = (
+        jax.jit(functools.partial(pair.stacked, train=True, dtype=dtype))(params, alphas)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(jnp.float32)}
+    assert jnp.max(jnp.abs(found[0] - wide[0])) < 0.1 * jnp.max(jnp.abs(wide[0]))
+
+
+def test_networks_start_with_identities_and_without_controls():
+    model = Supernet(SPACE, 8, CELLS, 3, auxiliary_skip="conv", skip_dropout=True, drop_path=True)
+    alphas = init_alphas(jax.random.key(0), SPACE)
+    images = jnp.zeros((1, 8, 8, 1), jnp.float32)
+    key = jax.random.key(0)
+    drawn = jax.jit(from_one_draw(lambda key: model.init({"params": key, "noise": key}, images, alphas, train=True)))(
+        key
+    )
+    params = drawn["params"]
+    for path, edges, channels in (("cell0/stage0", 4, 8), ("cell0/stage1", 1, 8), ("cell1/stage1", 1, 16)):
+        cell, stage = path.split("/")
+        matrices = params[cell][stage]["auxiliary_skip"]["pointwise"]
+        np.testing.assert_array_equal(matrices, np.broadcast_to(np.eye(channels), (edges, channels, channels)))
+    assert params["cell1"]["stage0"]["auxiliary_skip"].keys() == {"even", "odd"}
+    with pytest.raises(InputError, match="the controls lack 'skip_dropout', which the network reads; give a number"):
+        model.apply(drawn, images, alphas, train=True, controls={"auxiliary_weight": 1.0}, rngs={"noise": key})
+    model.apply(drawn, images, alphas, train=False, controls={"auxiliary_weight": 1.0})
+
+
+WRONG = {
+    "channels that do not divide": (
+        6,
+        {"partial_channels": 4},
+        "6 channels do not divide by partial_channels 4; give 4 or 8 channels, or partial_channels among 1, 2, 3, 6",
+    ),
+    "too few channels": (2, {"partial_channels": 4}, "give 4 channels, or partial_channels among 1, 2"),
+    "no part": (8, {"partial_channels": 0}, "partial_channels is 0; give 1 or more"),
+    "another kind": (8, {"auxiliary_skip": "pool"}, "auxiliary_skip is 'pool'; give one of none, skip, conv"),
+}
+
+
+@pytest.mark.parametrize("channels, settings, message", WRONG.values(), ids=list(WRONG))
+def test_wrong_options_are_refused(channels, settings, message):
+    model = Supernet(SPACE, channels, CELLS, 3, **settings)
+    alphas = init_alphas(jax.random.key(0), SPACE)
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1), jnp.float32), alphas, train=True))
+
+
+def test_dropout_drops_single_numbers_and_keeps_the_mean():
+    x = jnp.ones((4, 10, 32, 32, 8), jnp.float32)
+    y = np.asarray(jax.jit(dropout)(jax.random.key(0), x, 0.3))
+    assert set(np.unique(y)) == {0, np.float32(1) / np.float32(0.7)}
+    kept = (y > 0).astype(float)
+    error = 4 * np.sqrt(0.3 * 0.7 / y.size)
+    assert abs(kept.mean() - 0.7) < error
+    # Neighbours along every axis, and the same places under another key, are independent.
+    other = np.asarray(dropout(jax.random.key(1), x, 0.3)) > 0
+    pairs = [np.moveaxis(kept, axis, 0) for axis in range(kept.ndim)]
+    for one, two in [(pair[:-1], pair[1:]) for pair in pairs] + [(kept, other)]:
+        correlation = np.corrcoef(np.ravel(one), np.ravel(two))[0, 1]
+        assert abs(correlation) < 4 / np.sqrt(one.size)
+    # So are the bits of a number's place.
+    flat = kept.reshape(-1)
+    for bit in range(18):
+        ones = flat[(np.arange(flat.size) >> bit) % 2 == 1].mean()
+        assert abs(ones - 0.7) < 2 * error
+    np.testing.assert_array_equal(dropout(jax.random.key(0), x, 0.0), x)
+
+
+def test_dropped_skips_and_edges_differ_between_edges_images_and_keys(monkeypatch):
+    """Training draws from its key; evaluation draws nothing."""
+    pair = Pair("all_at_once")
+
+    def trained(seed, images=pair.images):
+        variables = {"params": pair.params, "batch_stats": pair.statistics}
+        rngs = {"noise": jax.random.key(seed)}
+        return pair.model.apply(
+            variables, images, pair.alphas, train=True, controls=pair.controls, mutable=["batch_stats"], rngs=rngs
+        )[0]
+
+    compiled = jax.jit(trained)
+    np.testing.assert_array_equal(compiled(0), compiled(0))
+    assert jnp.all(jnp.any(compiled(0) != compiled(1), axis=1))
+    seen = []
+    jax.clear_caches()
+    monkeypatch.setattr(mixed_stage, "drop_path_factors", lambda *inputs: seen.append(inputs) or jnp.ones(inputs[2]))
+    jax.eval_shape(trained, 0)
+    assert {shape for _, _, shape, _ in seen} == {(4, IMAGES), (1, IMAGES)}

@@ -93,6 +93,7 @@ def test_bounds_follow_each_layers_own_inputs():
             "scale": jax.random.uniform(keys[2], (12000,), jnp.float32),
             "zero": jnp.zeros((3, 2), jnp.float32),
             "one": jnp.ones((), jnp.float32),
+            "identities": jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), (4, 3, 3)),
         }
 
     found = jax.jit(from_one_draw(init))(jax.random.key(5))
@@ -104,3 +105,4 @@ def test_bounds_follow_each_layers_own_inputs():
         np.testing.assert_allclose(values.std(), width / 12**0.5, rtol=0.02)
     assert np.all(found["zero"] == 0)
     assert found["one"] == 1
+    assert np.all(np.asarray(found["identities"]) == np.eye(3))

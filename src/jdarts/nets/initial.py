@@ -17,16 +17,17 @@ from jdarts.xla.leaves import split_leaves
 
 
 class _Leaf(NamedTuple):
-    """One array: drawn uniformly between two numbers, or filled with one where they are equal."""
+    """One array: drawn uniformly between two numbers, or filled with one where they are equal, or `fixed`."""
 
     shape: tuple[int, ...]
     dtype: Any
     lowest: Any
     highest: Any
+    fixed: Any = None
 
     @property
     def is_drawn(self) -> bool:
-        return self.lowest != self.highest
+        return self.fixed is None and self.lowest != self.highest
 
 
 def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
@@ -34,7 +35,8 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
 
     Args:
       init: from a key to a pytree of arrays, each of them the same in every element, or drawn uniformly between bounds that
-        are the same in every element: `lambda key: network.init(key, images, train=False)` for the networks here.
+        are the same in every element, or independent of the key with two first elements that differ, such as an identity:
+        `lambda key: network.init(key, images, train=False)` for the networks here.
 
     Returns:
       A pure function from a key to such a pytree. The numbers are others than those of `init`.
@@ -42,15 +44,24 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
 
     @functools.cache
     def described() -> tuple[list[_Leaf], Any]:
-        def firsts(bits: jax.Array) -> Any:
-            drawn = init(jax.random.wrap_key_data(bits, impl=_EXTREMES))
-            return jax.tree.map(lambda leaf: leaf.reshape(-1)[0], drawn)
+        def leaves_of(bits: jax.Array) -> list[jax.Array]:
+            return jax.tree.leaves(init(jax.random.wrap_key_data(bits, impl=_EXTREMES)))
 
-        # Compiled before it is called, since a call in a program that is being traced would become part of that program.
-        compiled = jax.jit(firsts).lower(jax.ShapeDtypeStruct((1,), np.uint32)).compile()
-        bounds = [jax.tree.leaves(jax.device_get(compiled(np.full(1, ones, np.uint32)))) for ones in (0, 1)]
-        leaves, structure = jax.tree.flatten(jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))))
-        return [_Leaf(leaf.shape, leaf.dtype, *each) for leaf, *each in zip(leaves, *bounds)], structure
+        def evaluated(function: Callable[[jax.Array], list[jax.Array]]) -> list[list[Any]]:
+            """On both extremes of bits."""
+            # Compiled before it is called, since a call in a program that is being traced would become part of that program.
+            compiled = jax.jit(function).lower(jax.ShapeDtypeStruct((1,), np.uint32)).compile()
+            return [jax.device_get(compiled(np.full(1, ones, np.uint32))) for ones in (0, 1)]
+
+        lowest, highest = evaluated(lambda bits: [leaf.reshape(-1)[:2] for leaf in leaves_of(bits)])
+        shapes, structure = jax.tree.flatten(jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))))
+        leaves = [_Leaf(leaf.shape, leaf.dtype, low[0], high[0]) for leaf, low, high in zip(shapes, lowest, highest)]
+        uneven = [n for n, low in enumerate(lowest) if low[0] != low[-1]]
+        if uneven:
+            values = evaluated(lambda bits: [leaf for n, leaf in enumerate(leaves_of(bits)) if n in uneven])[0]
+            for n, value in zip(uneven, values):
+                leaves[n] = leaves[n]._replace(fixed=value)
+        return leaves, structure
 
     def draw(key: jax.Array) -> Any:
         leaves, structure = described()
@@ -62,7 +73,7 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
         values = [
             (leaf.lowest + next(parts) * (leaf.highest - leaf.lowest)).astype(leaf.dtype)
             if leaf.is_drawn
-            else jnp.full(leaf.shape, leaf.lowest, leaf.dtype)
+            else jnp.full(leaf.shape, leaf.lowest if leaf.fixed is None else leaf.fixed, leaf.dtype)
             for leaf in leaves
         ]
         return jax.tree.unflatten(structure, values)
