@@ -6,7 +6,7 @@ import numpy as np
 
 from jdarts.errors import InputError, shown
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
-from jdarts.methods.method import DARTS, method_by_name
+from jdarts.methods.method import mixture_of
 from jdarts.methods.selection import ARGMAX, selection_by_name, strongest
 from jdarts.operations import NONE
 from jdarts.relaxation import NO_CONTROLS, RECURRENT, SOFTMAX, Alphas, Mixture, alphas_from_json
@@ -96,8 +96,8 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None, select: str |
     """The genotype of a checkpoint's record.
 
     Args:
-      record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, its method
-        under `method` unless it is DARTS, and for convolutional cells `edges_per_node` and the rule of selection under
+      record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, its
+        mixture unless it is that of DARTS, and for convolutional cells `edges_per_node` and the rule of selection under
         `select` unless it is `argmax`.
       edges_per_node: edges to keep for each node; by default as in the search.
       select: as for `derive_genotype`; by default as in the search.
@@ -112,7 +112,7 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None, select: str |
     if "alphas" not in record or type(count) is not int:
         raise InputError("the checkpoint is not that of a search for cells: its alphas or edges per node are missing")
     count = count if edges_per_node is None else edges_per_node
-    alphas, mixture = alphas_from_json(record["alphas"]), method_by_name(record.get("method", DARTS)).mixture
+    alphas, mixture = alphas_from_json(record["alphas"]), mixture_of(record)
     if isinstance(space, SearchSpace):
         rule: Any = record.get("select", ARGMAX) if select is None else select
         return derive_genotype(alphas, space, edges_per_node=count, mixture=mixture, select=rule)

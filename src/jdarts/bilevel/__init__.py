@@ -16,7 +16,7 @@ from jdarts.bilevel.estimators import exact, finite_difference, first_order, unr
 from jdarts.bilevel.foresight import Foresight, foresight
 from jdarts.bilevel.neumann import neumann
 from jdarts.bilevel.problem import Estimate, HypergradientFn, LossFn, Metrics, Problem, PyTree
-from jdarts.bilevel.step import BilevelState, bilevel_step, init_state
+from jdarts.bilevel.step import BilevelState, Order, WeightChange, WeightGradients, WeightRule, bilevel_step, init_state
 
 __all__ = [
     "BilevelState",
@@ -26,8 +26,12 @@ __all__ = [
     "HypergradientFn",
     "LossFn",
     "Metrics",
+    "Order",
     "Problem",
     "PyTree",
+    "WeightChange",
+    "WeightGradients",
+    "WeightRule",
     "alpha_hessian",
     "bilevel_step",
     "exact",

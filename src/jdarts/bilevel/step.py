@@ -1,7 +1,7 @@
 """One bilevel step as a pure function, and its state."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import flax.struct
 import jax
@@ -29,6 +29,7 @@ class BilevelState(flax.struct.PyTreeNode):
       weight_opt_state: state of the weight optimiser.
       alpha_opt_state: state of the alpha optimiser.
       key: the run's PRNG key; step `i` draws from `fold_in(key, i)`, so interrupting and resuming the run changes nothing.
+      method_state: pytree that a `WeightRule` keeps; `()` if there is none.
     """
 
     step: jax.Array
@@ -38,6 +39,40 @@ class BilevelState(flax.struct.PyTreeNode):
     weight_opt_state: optax.OptState
     alpha_opt_state: optax.OptState
     key: jax.Array
+    method_state: PyTree = ()
+
+
+class WeightGradients(NamedTuple):
+    """Gradients in the weights, as a `WeightRule` sees them; means over the devices.
+
+    Attributes:
+      train: gradient of the training loss of the weight step.
+      valid: computes the gradient of the validation loss at the weights and alphas before the step.
+    """
+
+    train: PyTree
+    valid: Callable[[], PyTree]
+
+
+class WeightChange(NamedTuple):
+    """The result of a `WeightRule`.
+
+    Attributes:
+      gradient: what the weight optimiser gets.
+      scale: factors of the optimiser's update, a pytree like the weights; None for 1.
+      state: the rule's state for the next step.
+    """
+
+    gradient: PyTree
+    scale: PyTree | None
+    state: PyTree
+
+
+#: Changes the weights' gradient before the optimiser: `(gradients, the rule's state) -> WeightChange`.
+WeightRule = Callable[[WeightGradients, PyTree], WeightChange]
+
+#: Which of the two steps comes first; `together` takes both at the state before the step.
+Order = Literal["alphas_first", "weights_first", "together"]
 
 
 def init_state(
@@ -48,6 +83,7 @@ def init_state(
     *,
     weight_optimizer: optax.GradientTransformation,
     alpha_optimizer: optax.GradientTransformation,
+    method_state: PyTree = (),
 ) -> BilevelState:
     """The state before the first step.
 
@@ -58,6 +94,7 @@ def init_state(
       model_state: pytree that the loss updates without a gradient.
       weight_optimizer: minimises the training loss.
       alpha_optimizer: minimises the validation loss.
+      method_state: the first state of the `WeightRule`.
 
     Raises:
       InputError: weights or alphas hold something that has no gradient, or an optimiser does not fit them.
@@ -69,7 +106,7 @@ def init_state(
                     f"{name}{jax.tree_util.keystr(path)} is {jnp.result_type(leaf)}; {name} must be floating-point "
                     "arrays (put other arrays into model_state)"
                 )
-    weights, alphas, model_state = jax.tree.map(jnp.asarray, (weights, alphas, model_state))
+    weights, alphas, model_state, method_state = jax.tree.map(jnp.asarray, (weights, alphas, model_state, method_state))
     state = BilevelState(
         step=jnp.zeros((), jnp.int32),
         weights=weights,
@@ -78,6 +115,7 @@ def init_state(
         weight_opt_state=_opt_state(weight_optimizer, weights, "weights"),
         alpha_opt_state=_opt_state(alpha_optimizer, alphas, "alphas"),
         key=key,
+        method_state=method_state,
     )
     return _separate(state)
 
@@ -125,6 +163,9 @@ def bilevel_step(
     alpha_optimizer: optax.GradientTransformation,
     hypergradient: HypergradientFn | None = None,
     axis_name: str | None = None,
+    weight_loss_fn: LossFn | None = None,
+    weight_rule: WeightRule | None = None,
+    order: Order = "alphas_first",
 ) -> tuple[BilevelState, dict[str, Any]]:
     """One step of DARTS: α from the validation batch, then w from the training batch at the new α (paper algorithm 1).
 
@@ -143,6 +184,12 @@ def bilevel_step(
         from a `Problem` to an `Estimate`.
       axis_name: the mapped axis under `pmap` or `shard_map(..., check_vma=False)`: losses, gradients, products, metrics and
         model state are then averaged over it.
+      weight_loss_fn: the loss of the weight step, where it is not `loss_fn`: for example at perturbed alphas. The virtual step of
+        an estimator keeps `loss_fn`.
+      weight_rule: changes the weights' gradient and the optimiser's update in the weight step; its state is
+        `state.method_state`.
+      order: `alphas_first` as in the paper; `weights_first` estimates the hypergradient at the new weights; `together` takes
+        both steps at the present weights and alphas.
 
     Returns:
       The new state, and metrics: `train/loss` (at the new α, before the weight step), `valid/loss` (at w′),
@@ -166,60 +213,77 @@ def bilevel_step(
     def train_loss(weights: PyTree, alphas: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
         return _checked_loss(loss_fn(weights, alphas, state.model_state, train_batch, train_key))
 
+    def weight_loss(weights: PyTree, alphas: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+        if weight_loss_fn is None:
+            return train_loss(weights, alphas)
+        return _checked_loss(weight_loss_fn(weights, alphas, state.model_state, train_batch, train_key))
+
     def valid_loss(weights: PyTree, alphas: PyTree) -> tuple[jax.Array, Metrics]:
         loss, (_, metrics) = _checked_loss(loss_fn(weights, alphas, state.model_state, valid_batch, valid_key))
         return loss, metrics
 
-    problem = Problem(
-        weights=state.weights,
-        alphas=state.alphas,
-        train_loss=lambda weights, alphas: train_loss(weights, alphas)[0],
-        valid_loss=valid_loss,
-        weight_optimizer=weight_optimizer,
-        weight_opt_state=state.weight_opt_state,
-        average=average,
-    )
-    estimate = (exact() if hypergradient is None else hypergradient)(problem)
-    alpha_signal = Signal(estimate.gradient, average(estimate.valid_loss))
-    updates, alpha_opt_state = make_update(
-        alpha_optimizer, alpha_signal, state.alpha_opt_state, state.alphas, whose="alpha"
-    )
-    alphas = apply_updates(state.alphas, updates)
+    def alpha_step(state: BilevelState) -> tuple[BilevelState, dict[str, Any]]:
+        problem = Problem(
+            weights=state.weights,
+            alphas=state.alphas,
+            train_loss=lambda weights, alphas: train_loss(weights, alphas)[0],
+            valid_loss=valid_loss,
+            weight_optimizer=weight_optimizer,
+            weight_opt_state=state.weight_opt_state,
+            average=average,
+        )
+        estimate = (exact() if hypergradient is None else hypergradient)(problem)
+        signal = Signal(estimate.gradient, average(estimate.valid_loss))
+        updates, opt_state = make_update(alpha_optimizer, signal, state.alpha_opt_state, state.alphas, whose="alpha")
+        new = state.replace(alphas=apply_updates(state.alphas, updates), alpha_opt_state=opt_state)
+        scalars = {f"valid/{name}": value for name, value in estimate.metrics.items()}
+        metrics = _average_floats(scalars | {"valid/loss": estimate.valid_loss}, average)
+        metrics |= {f"hypergradient/{name}": value for name, value in estimate.diagnostics.items()}
+        metrics["hypergradient/norm"] = global_norm(estimate.gradient)
+        metrics["hypergradient/finite"] = all_finite(estimate.gradient)
+        return new, metrics
 
-    training = outlined(jax.value_and_grad(train_loss, has_aux=True), state)
-    (loss, (model_state, train_metrics)), gradient = training(state.weights, alphas)
-    gradient = average(gradient)
+    def weight_step(state: BilevelState) -> tuple[BilevelState, dict[str, Any]]:
+        training = outlined(jax.value_and_grad(weight_loss, has_aux=True), state)
+        (loss, (model_state, scalars)), gradient = training(state.weights, state.alphas)
+        gradient = average(gradient)
+        gradients = WeightGradients(gradient, lambda: average(jax.grad(valid_loss, has_aux=True)(*before)[0]))
+        change = WeightChange(gradient, None, state.method_state)
+        if weight_rule is not None:
+            change = weight_rule(gradients, state.method_state)
 
-    def value(weights: PyTree) -> jax.Array:
-        return average(train_loss(weights, alphas)[0])
+        def value(weights: PyTree) -> jax.Array:
+            return average(weight_loss(weights, state.alphas)[0])
 
-    updates, weight_opt_state = make_update(
-        weight_optimizer,
-        Signal(gradient, average(loss)),
-        state.weight_opt_state,
-        state.weights,
-        whose="weight",
-        value_fn=value,
-    )
+        signal = Signal(change.gradient, average(loss))
+        updates, opt_state = make_update(
+            weight_optimizer, signal, state.weight_opt_state, state.weights, whose="weight", value_fn=value
+        )
+        if change.scale is not None:
+            updates = jax.tree.map(jnp.multiply, updates, change.scale)
+        new = state.replace(
+            weights=apply_updates(state.weights, updates),
+            model_state=_average_floats(model_state, average),
+            weight_opt_state=opt_state,
+            method_state=change.state,
+        )
+        metrics = _average_floats(
+            {f"train/{name}": value for name, value in scalars.items()} | {"train/loss": loss}, average
+        )
+        return new, metrics | {"weights/gradient_norm": global_norm(gradient)}
 
-    new_state = BilevelState(
-        step=state.step + 1,
-        weights=apply_updates(state.weights, updates),
-        alphas=alphas,
-        model_state=_average_floats(model_state, average),
-        weight_opt_state=weight_opt_state,
-        alpha_opt_state=alpha_opt_state,
-        key=state.key,
-    )
-    scalars = {f"train/{name}": value for name, value in train_metrics.items()}
-    scalars |= {f"valid/{name}": value for name, value in estimate.metrics.items()}
-    scalars |= {"train/loss": loss, "valid/loss": estimate.valid_loss}
-    metrics = _average_floats(scalars, average)
-    metrics |= {f"hypergradient/{name}": value for name, value in estimate.diagnostics.items()}
-    metrics["hypergradient/norm"] = global_norm(estimate.gradient)
-    metrics["hypergradient/finite"] = all_finite(estimate.gradient)
-    metrics["weights/gradient_norm"] = global_norm(gradient)
-    return new_state, metrics
+    before = state.weights, state.alphas
+    if order == "alphas_first":
+        state, of_alphas = alpha_step(state)
+        state, of_weights = weight_step(state)
+    elif order == "weights_first":
+        state, of_weights = weight_step(state)
+        state, of_alphas = alpha_step(state)
+    else:
+        new, of_alphas = alpha_step(state)
+        state, of_weights = weight_step(state)
+        state = state.replace(alphas=new.alphas, alpha_opt_state=new.alpha_opt_state)
+    return state.replace(step=state.step + 1), of_weights | of_alphas
 
 
 def _checked_loss(result: Any) -> tuple[jax.Array, tuple[PyTree, Metrics]]:

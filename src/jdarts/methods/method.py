@@ -2,46 +2,112 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any, Literal
 
+from jdarts.bilevel import Order
 from jdarts.errors import InputError, shown
-from jdarts.methods.mixtures import MIXTURES
-from jdarts.methods.penalties import PENALTIES, Penalty
-from jdarts.relaxation import Mixture
+from jdarts.methods.mixtures import MIXTURES, with_edge_weights
+from jdarts.methods.penalties import PenaltyFn
+from jdarts.methods.schedules import Schedule, in_epoch, table
+from jdarts.methods.weight_losses import WeightLoss
+from jdarts.relaxation import SOFTMAX, Controls, Mixture
 
-DARTS = "darts"
-_JOINT = "+"
+AuxiliarySkip = Literal["none", "skip", "conv"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A search method. What it does not name is DARTS's.
+    """A search method. The defaults are DARTS's.
 
     Attributes:
-      name: part of a run's identity.
       mixture: how alphas become weights of the operations, and how operations rank when cells are derived.
-      penalties: terms of the alphas' loss, by name.
+      mixture_name: its row of `jdarts.methods.mixtures.MIXTURES`.
+      edge_weights: whether the mixture has factors of edges.
+      penalties: terms of the alphas' loss and their factors, by name.
+      weight_loss: the loss of the weight step; None for the training loss.
+      freeze_below: score below which an operation's weights stop (OLES); None for never.
+      schedules: numbers that change with the epoch, by the names that mixture, network and losses read.
+      order: which of the two steps comes first.
+      alphas_on: the half of the images that moves the alphas.
+      alphas_from: first epoch, counted from 0, in which the alphas move.
+      weight_steps: steps of the weights for each step of the alphas.
+      alpha_clip: largest norm of the hypergradient; None for no limit.
+      partial_channels: the operations see one of so many parts of the channels.
+      auxiliary_skip: a skip connection beside each edge.
+      skip_dropout: whether the features of skip connections are dropped.
+      drop_path: whether edges are dropped.
     """
 
-    name: str = DARTS
-    mixture: Mixture = MIXTURES[DARTS]
-    penalties: Mapping[str, Penalty] = dataclasses.field(default_factory=dict, hash=False)
+    mixture: Mixture = SOFTMAX
+    mixture_name: str = "softmax"
+    edge_weights: bool = False
+    penalties: Mapping[str, tuple[PenaltyFn, float]] = dataclasses.field(default_factory=dict, hash=False)
+    weight_loss: WeightLoss | None = None
+    freeze_below: float | None = None
+    schedules: Mapping[str, Schedule] = dataclasses.field(default_factory=dict, hash=False)
+    order: Order = "alphas_first"
+    alphas_on: Literal["valid", "train"] = "valid"
+    alphas_from: int = 0
+    weight_steps: int = 1
+    alpha_clip: float | None = None
+    partial_channels: int = 1
+    auxiliary_skip: AuxiliarySkip = "none"
+    skip_dropout: bool = False
+    drop_path: bool = False
+
+    def controls(self, epoch: Any, epochs: int) -> Controls:
+        """The numbers of an epoch.
+
+        Args:
+          epoch: int32 `[]`, counted from 0; a program may compute it.
+          epochs: epochs of the whole search.
+        """
+        return {name: in_epoch(table(schedule, epochs), epoch) for name, schedule in self.schedules.items()}
+
+    def program(self, step: int, epoch: int) -> Literal["step", "weights_step"]:
+        """The program of a step: whether it moves the alphas.
+
+        Args:
+          step: number of the step in its epoch, from 0.
+          epoch: number of the epoch, from 0.
+        """
+        moves = epoch >= self.alphas_from and step % self.weight_steps == self.weight_steps - 1
+        return "step" if moves else "weights_step"
+
+    @property
+    def always_moves_alphas(self) -> bool:
+        """Whether every step moves the alphas."""
+        return self.alphas_from == 0 and self.weight_steps == 1
 
 
-def method_by_name(name: object) -> Method:
-    """The method with a name: a mixture, then penalties, joined by `+` as in `darts+PENALTY`.
+DARTS = Method()
+
+
+def mixture_by_name(name: object, *, edge_weights: object = False) -> Mixture:
+    """The mixture of a row of `MIXTURES`, with factors of edges if they are wanted.
 
     Raises:
-      InputError: there is no such mixture or penalty, or one is named twice.
+      InputError: there is no such mixture.
     """
-    parts = name.split(_JOINT) if isinstance(name, str) else []
-    mixture, *penalties = parts or [""]
-    known = set(penalties) <= set(PENALTIES) and len(set(penalties)) == len(penalties)
-    if mixture not in MIXTURES or not known:
-        added = f", and {' or '.join(PENALTIES)} after a {_JOINT}" if PENALTIES else ""
-        raise InputError(f"method is {shown(name)}; give {' or '.join(MIXTURES)}{added}")
-    return Method(_JOINT.join(parts), MIXTURES[mixture], {each: PENALTIES[each] for each in penalties})
+    if not isinstance(name, str) or name not in MIXTURES:
+        raise InputError(f"the mixture is {shown(name)}; give {' or '.join(MIXTURES)}")
+    return with_edge_weights(MIXTURES[name]) if edge_weights else MIXTURES[name]
 
 
-def method_fields(method: Method) -> dict[str, str]:
-    """The fields of a checkpoint's record that name a method; none for DARTS."""
-    return {} if method.name == DARTS else {"method": method.name}
+def method_fields(method: Method) -> dict[str, Any]:
+    """The fields of a checkpoint's record from which `mixture_of` finds the mixture; none for that of DARTS."""
+    fields: dict[str, Any] = {}
+    if method.mixture_name != DARTS.mixture_name:
+        fields["mixture"] = method.mixture_name
+    if method.edge_weights:
+        fields["edge_weights"] = True
+    return fields
+
+
+def mixture_of(record: Mapping[str, Any]) -> Mixture:
+    """The mixture of a checkpoint's record.
+
+    Raises:
+      InputError: there is no such mixture.
+    """
+    return mixture_by_name(record.get("mixture", DARTS.mixture_name), edge_weights=record.get("edge_weights", False))

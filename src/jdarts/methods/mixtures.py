@@ -1,9 +1,276 @@
-"""How alphas become weights of the operations: one row for each mixture, by the name of the method that introduced it."""
+"""How alphas become weights of the operations: one row for each mixture.
 
-from collections.abc import Mapping
+All act on tables of alphas `[E, O]`, one for each kind of cell, and on the candidates of each edge's list alone.
+`with_edge_weights` adds factors of whole edges to any of them.
+"""
 
-from jdarts.relaxation import SOFTMAX, Mixture
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.relaxation import (
+    SOFTMAX,
+    Alphas,
+    Controls,
+    Mixture,
+    MixtureWeights,
+    Space,
+    alpha_tables,
+    candidate_mask,
+    init_alphas,
+    operations_of,
+    softmax_strengths,
+    softmax_weights,
+)
+
+#: Control of the Gumbel mixtures.
+TEMPERATURE = "temperature"
+
+#: From the alphas of one kind of cell `[E, O]`, the mask of its candidates `[E, O]`, a key and controls to weights `[E, O]`.
+Draw = Callable[[jax.Array, np.ndarray, jax.Array, Controls], jax.Array]
+
+
+def _sampled(draw: Draw, mean: Callable[[Alphas, Space], dict[str, jax.Array]], **fields: Any) -> Mixture:
+    """A mixture that is drawn once for each kind of cell and pass, and that all its cells share."""
+
+    def weights(alphas: Alphas, space: Space, key: jax.Array | None, controls: Controls) -> MixtureWeights:
+        if key is None:
+            return MixtureWeights(mean(alphas, space))
+        operations, tables = operations_of(space), alpha_tables(alphas, space)
+        keys = jax.random.split(key, len(tables))
+        return MixtureWeights(
+            {
+                kind: draw(table, candidate_mask(operations[kind]), key, controls)
+                for (kind, table), key in zip(tables.items(), keys)
+            }
+        )
+
+    defaults = {"init": init_alphas, "strengths": softmax_strengths, "random": True}
+    return Mixture(weights=weights, **{**defaults, **fields})
+
+
+def _zeros(key: jax.Array, space: Space, dtype: Any) -> Alphas:
+    return jax.tree.map(jnp.zeros_like, init_alphas(key, space, dtype))
+
+
+def _around_one(key: jax.Array, space: Space, dtype: Any) -> Alphas:
+    return jax.tree.map(lambda leaf: 1 + 10 * leaf, init_alphas(key, space, dtype))
+
+
+def sigmoid_weights(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
+    """The sigmoid of each alpha by itself, so that operations do not compete (FairDARTS; Chu et al. 2020, equation 4).
+
+    Args:
+      alphas: tables, as `init_alphas` makes them.
+      space: the search space.
+
+    Returns:
+      `{kind: [E, O]}`, 0 in columns that an edge's list does not have.
+
+    Raises:
+      InputError: alphas of another shape.
+    """
+    operations = operations_of(space)
+    return {
+        kind: jnp.where(candidate_mask(operations[kind]), jax.nn.sigmoid(table), 0)
+        for kind, table in alpha_tables(alphas, space).items()
+    }
+
+
+def _sigmoid_strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
+    """The logarithms of the sigmoids, in float64."""
+    operations = operations_of(space)
+    return {
+        kind: np.where(candidate_mask(operations[kind]), -np.logaddexp(0, -np.asarray(table, np.float64)), -np.inf)
+        for kind, table in alpha_tables(alphas, space).items()
+    }
+
+
+def concentrations(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
+    """The concentrations of DrNAS's Dirichlet distributions: `elu(α) + 1`, above 0 (Chen et al. 2021, section 3.1).
+
+    Args:
+      alphas: tables, as `init_alphas` makes them.
+      space: the search space.
+
+    Returns:
+      `{kind: [E, O]}`.
+    """
+    return {kind: jax.nn.elu(table) + 1 for kind, table in alpha_tables(alphas, space).items()}
+
+
+def _dirichlet_mean(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
+    operations = operations_of(space)
+
+    def mean(kind: str, table: jax.Array) -> jax.Array:
+        masked = jnp.where(candidate_mask(operations[kind]), table, 0)
+        return masked / jnp.sum(masked, axis=-1, keepdims=True)
+
+    return {kind: mean(kind, table) for kind, table in concentrations(alphas, space).items()}
+
+
+def _dirichlet(alphas: jax.Array, mask: np.ndarray, key: jax.Array, controls: Controls) -> jax.Array:
+    """Gamma variates divided by their sum: their derivative by the concentrations is unbiased."""
+    del controls
+    logs = jax.random.loggamma(key, jax.nn.elu(alphas) + 1, dtype=alphas.dtype)
+    return jax.nn.softmax(logs, axis=-1, where=mask)
+
+
+def gumbel_softmax(alphas: jax.Array, mask: np.ndarray, noise: jax.Array, temperature: Any) -> jax.Array:
+    """The softmax of `(α + noise) / temperature` over the candidates of each edge (SNAS; Xie et al. 2019, equation 4).
+
+    Args:
+      alphas: `[E, O]`.
+      mask: candidates, bool `[E, O]`.
+      noise: Gumbel variates `[E, O]`.
+      temperature: scalar above 0.
+
+    Returns:
+      `[E, O]`.
+    """
+    return jax.nn.softmax((alphas + noise) / jnp.asarray(temperature, alphas.dtype), axis=-1, where=mask)
+
+
+def _noise(key: jax.Array, alphas: jax.Array) -> jax.Array:
+    return jax.random.gumbel(key, alphas.shape, alphas.dtype)
+
+
+def _one_hot(weights: jax.Array) -> jax.Array:
+    """1 in the largest entry of each row, the first among equals."""
+    return jax.nn.one_hot(jnp.argmax(weights, axis=-1), weights.shape[-1], dtype=weights.dtype)
+
+
+def straight_through(weights: jax.Array) -> jax.Array:
+    """The one-hot rows of the largest entries, with the derivative of the entries (Jang, Gu and Poole 2017).
+
+    Args:
+      weights: `[E, O]`.
+    """
+    return weights + jax.lax.stop_gradient(_one_hot(weights) - weights)
+
+
+def chosen_alone(weights: jax.Array) -> jax.Array:
+    """As `straight_through`, but only the chosen entries have a derivative (GDAS; Dong and Yang 2019, equation 7).
+
+    It is what a network gives that evaluates the chosen operation of each edge and no other.
+
+    Args:
+      weights: `[E, O]`.
+    """
+    one_hot = jax.lax.stop_gradient(_one_hot(weights))
+    return one_hot * (1 + weights - jax.lax.stop_gradient(weights))
+
+
+def reinmax(alphas: jax.Array, mask: np.ndarray, one_hot: jax.Array, temperature: Any) -> jax.Array:
+    """One-hot rows with ReinMax's derivative of second order (Liu et al. 2023, algorithm 2).
+
+    Args:
+      alphas: `[E, O]`.
+      mask: candidates, bool `[E, O]`.
+      one_hot: rows drawn from the softmax of the alphas, `[E, O]`.
+      temperature: of the softmax in the derivative, scalar from 1.
+    """
+    stop = jax.lax.stop_gradient
+    plain = jax.nn.softmax(alphas, axis=-1, where=mask)
+    tempered = jax.nn.softmax(alphas / jnp.asarray(temperature, alphas.dtype), axis=-1, where=mask)
+    middle = (one_hot + tempered) / 2
+    logs = jnp.log(jnp.where(middle > 0, middle, 1))
+    shifted = jax.nn.softmax(stop(logs - alphas) + alphas, axis=-1, where=mask)
+    surrogate = 2 * shifted - plain / 2
+    return one_hot + surrogate - stop(surrogate)
+
+
+def _gumbel(alphas: jax.Array, mask: np.ndarray, key: jax.Array, controls: Controls) -> jax.Array:
+    return gumbel_softmax(alphas, mask, _noise(key, alphas), controls[TEMPERATURE])
+
+
+def _gumbel_hard(alphas: jax.Array, mask: np.ndarray, key: jax.Array, controls: Controls) -> jax.Array:
+    return straight_through(_gumbel(alphas, mask, key, controls))
+
+
+def _gumbel_chosen(alphas: jax.Array, mask: np.ndarray, key: jax.Array, controls: Controls) -> jax.Array:
+    return chosen_alone(_gumbel(alphas, mask, key, controls))
+
+
+def _reinmax(alphas: jax.Array, mask: np.ndarray, key: jax.Array, controls: Controls) -> jax.Array:
+    drawn = _one_hot(gumbel_softmax(jax.lax.stop_gradient(alphas), mask, _noise(key, alphas), 1.0))
+    return reinmax(alphas, mask, drawn, controls[TEMPERATURE])
+
 
 #: A new mixture is a row here. `jdarts.relaxation.Mixture` lists its parts, and the functions of `SOFTMAX` there are an example:
 #: `operations_of` and `candidate_mask` give the shapes of tables. tests/test_methods.py checks every row.
-MIXTURES: Mapping[str, Mixture] = {"darts": SOFTMAX}
+MIXTURES: Mapping[str, Mixture] = {
+    "softmax": SOFTMAX,
+    "sigmoid": Mixture(
+        _zeros, lambda alphas, space, key, controls: MixtureWeights(sigmoid_weights(alphas, space)), _sigmoid_strengths
+    ),
+    "dirichlet": _sampled(_dirichlet, _dirichlet_mean, random_in_evaluation=True),
+    "gumbel": _sampled(_gumbel, softmax_weights, init=_around_one),
+    "gumbel_hard": _sampled(_gumbel_hard, softmax_weights),
+    "gumbel_chosen": _sampled(_gumbel_chosen, softmax_weights),
+    "reinmax": _sampled(_reinmax, softmax_weights),
+}
+
+
+def with_edge_weights(mixture: Mixture) -> Mixture:
+    """Adds a factor to each edge: a softmax over the incoming edges of each node (PC-DARTS; Xu et al. 2020, equation 3).
+
+    The alphas are `{'operations': the mixture's alphas, 'edges': {kind: [E]}}`, and the strength of an operation is that of the
+    mixture times the factor of its edge.
+
+    Args:
+      mixture: gives the weights of operations.
+    """
+
+    def init(key: jax.Array, space: Space, dtype: Any) -> Alphas:
+        first, second = jax.random.split(key)
+        kinds = operations_of(space)
+        keys = jax.random.split(second, len(kinds))
+        edges = {
+            kind: 1e-3 * jax.random.normal(key, (len(operations),), dtype)
+            for (kind, operations), key in zip(kinds.items(), keys)
+        }
+        return {"operations": mixture.init(first, space, dtype), "edges": edges}
+
+    def weights(alphas: Alphas, space: Space, key: jax.Array | None, controls: Controls) -> MixtureWeights:
+        of_operations = mixture.weights(alphas["operations"], space, key, controls).operations
+        return MixtureWeights(
+            of_operations, {kind: edge_weights(alphas["edges"][kind], space) for kind in of_operations}
+        )
+
+    def strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
+        tables = mixture.strengths(alphas["operations"], space)
+        edges = {kind: np.asarray(alphas["edges"][kind], np.float64) for kind in tables}
+        return {kind: table + np.log(_node_softmax(edges[kind], space, np))[:, None] for kind, table in tables.items()}
+
+    return dataclasses.replace(mixture, init=init, weights=weights, strengths=strengths)
+
+
+def operation_alphas(alphas: Alphas) -> Alphas:
+    """The alphas of operations, with or without edge weights beside them."""
+    return alphas["operations"] if isinstance(alphas, Mapping) and "operations" in alphas else alphas
+
+
+def edge_weights(betas: jax.Array, space: Space) -> jax.Array:
+    """The softmax over the incoming edges of each node.
+
+    Args:
+      betas: `[E]`.
+      space: the search space.
+
+    Returns:
+      `[E]`.
+    """
+    return _node_softmax(betas, space, jnp)
+
+
+def _node_softmax(betas: Any, space: Space, numpy: Any) -> Any:
+    targets = np.array([target for _, target in space.edges])
+    into = targets[:, None] == targets[None, :]
+    rows = numpy.where(into, betas[None, :], -np.inf)
+    shifted = numpy.exp(betas - rows.max(axis=-1))
+    return shifted / (into * shifted[None, :]).sum(axis=-1)

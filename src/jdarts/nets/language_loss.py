@@ -9,6 +9,7 @@ from jdarts.bilevel import Estimate, HypergradientFn, LossFn, Problem
 from jdarts.nets.language import LanguageModel, Masks, Prediction, mean_loss, output_losses, regularisation
 from jdarts.nets.layers import NOISE_STREAM
 from jdarts.parallel import device_count, padded_share, share
+from jdarts.relaxation import NO_CONTROLS, Controls
 from jdarts.space import RecurrentSpace
 
 
@@ -34,7 +35,9 @@ class Segment(NamedTuple):
     temporal: jax.Array | float = 0.0
 
 
-def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | None = None) -> LossFn:
+def language_loss(
+    model: LanguageModel, *, train: bool = True, axis_name: str | None = None, controls: Controls = NO_CONTROLS
+) -> LossFn:
     """The loss of a language model: mean negative log-likelihood in nats, plus the regularisation of the segment.
 
     Batches are `Segment`s; only a random mixture uses the key: dropout is in the segment's masks. The model state is the
@@ -46,6 +49,7 @@ def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | 
       train: as for the network.
       axis_name: a mapped axis over which the columns are spread. Each device gets whole segments and uses its share of the
         columns. The mean of `hidden` over the devices, which `bilevel_step` computes for all metrics, has all columns.
+      controls: numbers of the epoch, for the mixture.
     """
     searched = isinstance(model.cell, RecurrentSpace)
 
@@ -61,6 +65,7 @@ def language_loss(model: LanguageModel, *, train: bool = True, axis_name: str | 
             length=batch.length,
             mutable=["batch_stats"],
             rngs=rngs,
+            controls=controls,
         )
         nll = mean_loss(losses_of(prediction, weights, batch), batch.length)
         extra = regularisation(prediction, activation=batch.activation, temporal=batch.temporal, length=batch.length)

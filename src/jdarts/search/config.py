@@ -9,15 +9,17 @@ import tyro
 
 from jdarts import bilevel
 from jdarts.errors import InputError
-from jdarts.methods.method import DARTS, method_by_name
+from jdarts.methods.method import Method
+from jdarts.methods.presets import DARTS, PRESETS, preset
 from jdarts.methods.stopping import stopping_rule
 from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds
 from jdarts.runs.devices import check_share
 from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
+from jdarts.runs.method_options import MethodOptions, SupernetOptions
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
-from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Part, as_json
+from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Part, as_json, entries
 from jdarts.space import (
     DARTS_PRIMITIVES,
     SearchSpace,
@@ -29,6 +31,8 @@ from jdarts.space import (
 
 Hypergradient = Literal["exact", "finite_difference", "first_order"]
 Precision = Literal["float32", "bfloat16"]
+
+_PRESET = tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -54,7 +58,9 @@ class SearchConfig(Configuration):
         time.
       microbatches: number of parts of a batch, which a step computes one after the other in the memory of one. Each part is
         normalised by its own batch statistics, so the result differs a little from that of the whole batch.
-      method: search method: a mixture of `jdarts.methods.mixtures`, then penalties of `jdarts.methods.penalties`, joined by +.
+      method: search method, a name for settings at its authors' values, which other options overrule.
+      methods: how alphas act and move.
+      supernet: what the method changes in the supernet.
       data: the images.
       run: folder and seed.
       loop: epochs, logs and checkpoints.
@@ -76,10 +82,12 @@ class SearchConfig(Configuration):
     train_fraction: Annotated[float, WITHIN_ONE] = 0.5
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS", help_behavior_hint=""), WITHOUT_EFFECT] = None
     stop: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
-    method: str = DARTS
+    method: Annotated[str, _PRESET] = DARTS
     precision: Precision = "float32"
     remat: Annotated[bool, WITHOUT_EFFECT] = False
     microbatches: Annotated[int, Bounds(1, 1_000_000)] = 1
+    methods: Part[MethodOptions] = MethodOptions()
+    supernet: Part[SupernetOptions] = SupernetOptions()
     data: Part[ImageData] = ImageData()
     run: Part[Run] = Run()
     loop: Part[Loop] = Loop()
@@ -92,6 +100,24 @@ class SearchConfig(Configuration):
     norm: Part[BatchNorm] = BatchNorm()
     parallelism: Part[Parallelism] = Parallelism()
     processes: Part[Processes] = Processes()
+
+    def __init__(self, **given: Any) -> None:
+        """Builds the configuration.
+
+        Args:
+          **given: settings and parts by name, as for every configuration. `method` changes the defaults of the settings that
+            are not given, alone or in their part.
+
+        Raises:
+          InputError: there is no such setting, or no such method.
+        """
+        known = entries(type(self))
+        usual = preset(given.get("method", DARTS))
+        super().__init__(**{**{name: value for name, value in usual.items() if known[name].part not in given}, **given})
+
+    def search_method(self) -> Method:
+        """The search method that the settings describe."""
+        return self.supernet.added_to(self.methods.method())
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.
@@ -119,7 +145,8 @@ class SearchConfig(Configuration):
                 "--precision bfloat16 does not work with --hypergradient finite_difference: the difference of two gradients "
                 "is lost in the rounding to 8 bits of mantissa; give --hypergradient exact"
             )
-        method_by_name(self.method)  # An unknown method is refused here.
+        preset(self.method)
+        self.search_method()  # Options that do not combine are refused here.
         check_operations(self.operations, searchable_operations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
         self._check_choice()

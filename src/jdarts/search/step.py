@@ -10,13 +10,18 @@ import optax
 
 from jdarts import bilevel
 from jdarts.data import Augmentation, augment, normalise
+from jdarts.methods.estimators import standing, without_hypergradient
+from jdarts.methods.losses import draws_mixture, method_losses
+from jdarts.methods.method import DARTS, Method
+from jdarts.methods.penalties import penalised
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
 from jdarts.parallel import share_offset, sum_over
-from jdarts.relaxation import NO_CONTROLS, mean_entropy, mixture_entropies
+from jdarts.relaxation import GIVEN, NO_CONTROLS, Controls, mean_entropy, mixture_entropies
 from jdarts.runs.images import shuffled_rows
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
+from jdarts.space import cell_kinds
 from jdarts.xla.trees import all_finite
 
 AVERAGED = ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy")
@@ -75,6 +80,7 @@ class SearchProgram(NamedTuple):
       init: `seed, uint32 [] -> SearchState`.
       rows: `(data_key, epoch) -> Rows` of all steps of an epoch, `[steps, B]`.
       step: `(state, images, rows of one step, axis_name) -> (state, metrics)`; see `jdarts.parallel`.
+      weights_step: the same for a step that leaves the alphas as they are.
       evaluate: `(state, images, labels, mask, axis_name) -> (sum of losses, number of right answers)` with running
         statistics.
       learning_rate: the weights' schedule, a function of the step.
@@ -83,21 +89,27 @@ class SearchProgram(NamedTuple):
     init: Callable[[jax.Array], SearchState]
     rows: Callable[[jax.Array, jax.Array], Rows]
     step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
+    weights_step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
     evaluate: Callable[..., tuple[jax.Array, jax.Array]]
     learning_rate: optax.Schedule
 
 
-def supernet_loss(model: Supernet, *, train: bool = True) -> bilevel.LossFn:
+def supernet_loss(model: Supernet, *, train: bool = True, controls: Controls = NO_CONTROLS) -> bilevel.LossFn:
     """The loss of a supernet for `bilevel_step`: mean cross entropy, with the accuracy as its metric.
 
     Batches are `(images [B, H, W, C], labels [B])`; the model state is the network's `batch_stats`.
+
+    Args:
+      model: the network.
+      train: whether it is in training mode.
+      controls: numbers of the epoch, for network and mixture.
     """
 
     def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
         images, labels = batch
         variables = {"params": weights, "batch_stats": model_state}
         logits, changed = model.apply(
-            variables, images, alphas, train=train, mutable=["batch_stats"], rngs={"noise": key}
+            variables, images, alphas, train=train, controls=controls, mutable=["batch_stats"], rngs={"noise": key}
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         accuracy = jnp.mean(right_answers(logits, labels).astype(logits.dtype))
@@ -110,9 +122,11 @@ def supernet_loss(model: Supernet, *, train: bool = True) -> bilevel.LossFn:
 def search_program(
     model: Supernet,
     *,
+    method: Method = DARTS,
     image_shape: tuple[int, int, int],
     counts: tuple[int, int],
     batch_size: int,
+    epochs: int,
     augmentation: Augmentation,
     mean: tuple[float, ...],
     std: tuple[float, ...],
@@ -125,36 +139,39 @@ def search_program(
 ) -> SearchProgram:
     """Builds the functions of a search on images.
 
-    A search method has two ways in: the mixture of `model`, and penalties in `hypergradient`.
-
     Args:
-      model: the supernet; its mixture also makes the initial alphas and the entropies in the metrics.
+      model: the supernet. The method's mixture takes the place of its own.
+      method: the search method. Its mixture enters outside the network, its penalties beside the hypergradient, its weight
+        loss in the step of the weights.
       image_shape: `(H, W, C)`.
       counts: images of the weights' half and of the alphas' half.
       batch_size: images of a batch.
+      epochs: epochs of the whole search, for the method's schedules.
       augmentation: augmentation of the training images.
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
       rate: the weights' learning rate, a function of the step.
       weight_optimizer: optimiser of the weights.
       alpha_optimizer: optimiser of the alphas.
-      hypergradient: estimator of the alphas' gradient, with penalties if there are any.
+      hypergradient: estimator of the alphas' gradient.
       synchronised: whether several devices use the batch statistics of the whole batch.
       microbatches: number of parts of a batch, which a step computes one after the other.
     """
     steps_per_epoch = counts[0] // batch_size
+    network, mixture = model.clone(mixture=GIVEN), method.mixture
 
-    def training_model(axis_name: str | None) -> Supernet:
-        return model.clone(axis_name=axis_name if synchronised else None)
+    def training_network(axis_name: str | None) -> Supernet:
+        return network.clone(axis_name=axis_name if synchronised else None)
 
     @from_one_draw
     def variables_of(key: jax.Array) -> Any:
-        images, alphas = jnp.zeros((1, *image_shape), jnp.float32), model.mixture.init(key, model.space, jnp.float32)
-        return model.init({"params": key, "noise": key}, images, alphas, train=True)
+        images = jnp.zeros((1, *image_shape), jnp.float32)
+        weights, controls = GIVEN.init(key, model.space, jnp.float32), method.controls(0, epochs)
+        return network.init({"params": key, "noise": key}, images, weights, train=True, controls=controls)
 
     def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, data_key = jax.random.split(jax.random.key(seed), 4)
-        alphas = model.mixture.init(alpha_key, model.space, jnp.float32)
+        alphas = mixture.init(alpha_key, model.space, jnp.float32)
         variables = variables_of(weight_key)
         state = bilevel.init_state(
             step_key,
@@ -172,48 +189,88 @@ def search_program(
         size = {"steps": steps_per_epoch, "batch_size": batch_size}
         return Rows(*(shuffled_rows(key, count, **size) for key, count in zip(keys, counts)))
 
-    def step(
-        state: SearchState, images: Images, rows: Rows, *, axis_name: str | None = None
+    def one_step(
+        state: SearchState, images: Images, rows: Rows, *, moves_alphas: bool, axis_name: str | None
     ) -> tuple[SearchState, dict[str, jax.Array]]:
         number = state.bilevel.step
         # `rows` folds the epoch into the data key. The complement of the step is never an epoch, so the keys differ.
-        keys = jax.random.split(jax.random.fold_in(state.data_key, ~number.astype(jnp.uint32)))
+        step_key = jax.random.fold_in(state.data_key, ~number.astype(jnp.uint32))
+        keys = jax.random.split(step_key)
+        # Not those of the devices: the devices draw one mixture.
+        mixture_keys = jax.random.split(jax.random.fold_in(step_key, 1)) if draws_mixture(method) else (None, None)
+        controls = method.controls(number // steps_per_epoch, epochs)
 
         def batch(key: jax.Array, pixels: jax.Array, labels: jax.Array, chosen: jax.Array) -> Any:
             first = share_offset(chosen.shape[0], axis_name)
             return augment(key, pixels[chosen], augmentation, mean=mean, std=std, first=first), labels[chosen]
 
-        new, metrics = bilevel.bilevel_step(
-            state.bilevel,
-            batch(keys[0], images.train, images.train_labels, rows.train),
-            batch(keys[1], images.valid, images.valid_labels, rows.valid),
-            loss_fn=in_microbatches(supernet_loss(training_model(axis_name)), microbatches),
-            weight_optimizer=weight_optimizer,
-            alpha_optimizer=alpha_optimizer,
-            hypergradient=hypergradient,
+        train = batch(keys[0], images.train, images.train_labels, rows.train)
+        valid = train
+        if method.alphas_on == "valid":
+            valid = batch(keys[1], images.valid, images.valid_labels, rows.valid)
+
+        def given(*, train: bool) -> bilevel.LossFn:
+            loss = supernet_loss(training_network(axis_name), train=train, controls=controls)
+            return in_microbatches(loss, microbatches)
+
+        losses = method_losses(
+            method,
+            given(train=True),
+            given(train=False),
+            space=model.space,
+            kinds=cell_kinds(model.cells),
+            controls=controls,
             axis_name=axis_name,
         )
-        losses = [metrics[name] for name in ("train/loss", "valid/loss", "weights/gradient_norm")]
-        finite = metrics["hypergradient/finite"] & all_finite((losses, new.weights, new.alphas, new.model_state))
+        estimator = penalised(hypergradient, method.penalties, mixture, model.space, controls)
+        new, metrics = bilevel.bilevel_step(
+            state.bilevel,
+            (train, mixture_keys[0]),
+            (valid, mixture_keys[1]),
+            loss_fn=losses.loss_fn,
+            weight_loss_fn=losses.weight_loss_fn,
+            weight_optimizer=weight_optimizer,
+            alpha_optimizer=alpha_optimizer if moves_alphas else standing(alpha_optimizer),
+            hypergradient=estimator if moves_alphas else without_hypergradient,
+            order=method.order,
+            axis_name=axis_name,
+        )
+        numbers = [metrics[name] for name in ("train/loss", "valid/loss", "weights/gradient_norm")]
+        finite = metrics["hypergradient/finite"] & all_finite((numbers, new.weights, new.alphas, new.model_state))
         not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
         sums = epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0)
-        entropies = mixture_entropies(model.mixture.weights(new.alphas, model.space, None, NO_CONTROLS).operations)
+        entropies = mixture_entropies(mixture.weights(new.alphas, model.space, None, controls).operations)
         metrics |= {f"alphas/entropy_{kind}": value for kind, value in entropies.items()}
         metrics["alphas/entropy"] = mean_entropy(entropies)
         metrics["learning_rate"] = rate(number)
+        metrics |= {f"controls/{name}": value for name, value in controls.items()}
         return SearchState(new, state.data_key, sums, not_finite_at), metrics
+
+    def step(
+        state: SearchState, images: Images, rows: Rows, *, axis_name: str | None = None
+    ) -> tuple[SearchState, dict[str, jax.Array]]:
+        return one_step(state, images, rows, moves_alphas=True, axis_name=axis_name)
+
+    def weights_step(
+        state: SearchState, images: Images, rows: Rows, *, axis_name: str | None = None
+    ) -> tuple[SearchState, dict[str, jax.Array]]:
+        return one_step(state, images, rows, moves_alphas=False, axis_name=axis_name)
 
     def evaluate(
         state: SearchState, images: jax.Array, labels: jax.Array, mask: jax.Array, *, axis_name: str | None = None
     ) -> tuple[jax.Array, jax.Array]:
         variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
-        logits: Any = model.apply(
+        # After an epoch the controls are still its own.
+        controls = method.controls((state.bilevel.step - 1) // steps_per_epoch, epochs)
+        key = jax.random.fold_in(state.data_key, state.bilevel.step) if mixture.random_in_evaluation else None
+        logits: Any = network.apply(
             variables,
             normalise(images, mean=mean, std=std),
-            state.bilevel.alphas,
+            mixture.weights(state.bilevel.alphas, model.space, key, controls),
             train=False,
+            controls=controls,
             rngs={"noise": state.data_key},
         )
         return sum_over(scores(logits, labels, mask), axis_name)
 
-    return SearchProgram(init, rows, step, evaluate, rate)
+    return SearchProgram(init, rows, step, weights_step, evaluate, rate)

@@ -12,8 +12,8 @@ import numpy as np
 from jdarts import data, optimizers
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import Genotype
-from jdarts.methods.method import Method, method_by_name, method_fields
-from jdarts.methods.penalties import penalised
+from jdarts.methods.estimators import clipped
+from jdarts.methods.method import Method, method_fields
 from jdarts.methods.stopping import RANKING, stopping_rule
 from jdarts.methods.verdict import learnable_ranking
 from jdarts.nets.counts import count_weights
@@ -50,13 +50,22 @@ class SearchTask(Task[SearchState]):
     edges_per_node: int
     method: Method
 
-    def inputs(self, functions: Functions, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
-        """Images and rows of each step."""
+    def inputs(
+        self, functions: Functions, state: SearchState, epoch: int, first: int
+    ) -> Iterator[tuple[str, Images, Rows]]:
+        """The program of each step, its images and their rows."""
         rows = functions["rows"](state.data_key, np.int32(epoch))
         if not self.images.on_device or not processes.is_single_process():
             rows = jax.device_get(rows)
         for index in range(first, self.steps_per_epoch):
-            yield self.images.step_inputs(rows, index)
+            yield self.method.program(index, epoch), *self.images.step_inputs(rows, index)
+
+    def step(
+        self, functions: Functions, state: SearchState, inputs: tuple[Any, ...]
+    ) -> tuple[SearchState, Mapping[str, Any]]:
+        """One step of the weights, with one of the alphas if the method has one now."""
+        program, *rest = inputs
+        return functions[program](state, *rest)
 
     def evaluations(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
         """Loss and accuracy on the alphas' half with running statistics, without augmentation."""
@@ -134,7 +143,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         images=images,
         space=config.space,
         edges_per_node=config.edges_per_node,
-        method=method_by_name(config.method),
+        method=config.search_method(),
         options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=images.fingerprint,
@@ -147,7 +156,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
             f"{config.hypergradient}"
         ),
         key=(SearchTask.noun, settings, image_settings, shapes, devices.key),
-        programs=_programs(program, images, template),
+        programs=_programs(program, images, template, config.search_method()),
         compiler_options=supernet_compiler_options(remat=config.remat),
         memory_options=unused_memory_options(config, devices.count),
         devices=devices,
@@ -165,9 +174,6 @@ def program_from_config(
 ) -> SearchProgram:
     """Builds the functions of a search from its settings.
 
-    The method enters here: its mixture becomes part of the supernet, its penalties are added to the estimate of the
-    hypergradient.
-
     Args:
       config: the settings.
       image_shape: `(H, W, C)`.
@@ -184,8 +190,10 @@ def program_from_config(
     weight_settings = dataclasses.asdict(config.weights)
     # The reference implementation does not clip in the virtual step.
     virtual_optimizer = optimizers.weight_optimizer(rate, **{**weight_settings, "clip": None})
-    method = method_by_name(config.method)
+    method = config.search_method()
     hypergradient = hypergradient_by_name(config.hypergradient, virtual_optimizer)
+    if method.alpha_clip is not None:
+        hypergradient = clipped(hypergradient, method.alpha_clip)
     return search_program(
         Supernet(
             config.space,
@@ -194,15 +202,16 @@ def program_from_config(
             classes,
             dtype=jnp.dtype(config.precision),
             remat=config.remat,
-            mixture=method.mixture,
         ),
+        method=method,
         image_shape=image_shape,
         counts=counts,
         batch_size=config.batches.batch_size,
+        epochs=config.loop.epochs,
         rate=rate,
         weight_optimizer=optimizers.weight_optimizer(rate, **weight_settings),
         alpha_optimizer=config.alphas.optimizer(),
-        hypergradient=penalised(hypergradient, method.penalties, method.mixture, config.space),
+        hypergradient=hypergradient,
         synchronised=config.norm.batch_statistics == "synchronised",
         microbatches=config.microbatches,
         **image_settings,
@@ -226,18 +235,23 @@ def search_images(config: SearchConfig, dataset: data.ImageDataset, devices: Dev
     )
 
 
-def _programs(program: SearchProgram, images: SearchImages, template: SearchState) -> dict[str, Program]:
+def _programs(
+    program: SearchProgram, images: SearchImages, template: SearchState, method: Method
+) -> dict[str, Program]:
     state, in_batches = Input(template), not images.on_device
     of_step, rows = images.step_shapes()
     inputs = Input(of_step, split=in_batches, stacked=in_batches), Input(rows, split=True, stacked=True)
     key, epoch = Input(template.data_key, stacked=True), Input(jax.ShapeDtypeStruct((), jnp.int32), split=None)
     batch = (Input(shapes, split=True) for shapes in images.evaluation_shapes())
-    return {
+    programs = {
         "init": Program(program.init, (Input(SEED, split=None),)),
         "rows": Program(program.rows, (key, epoch)),
         "step": Program(program.step, (state, *inputs), "batch", donate=True),
         "evaluate": Program(program.evaluate, (state, *batch), "batch", needed_for_first_step=False),
     }
+    if not method.always_moves_alphas:
+        programs["weights_step"] = Program(program.weights_step, (state, *inputs), "batch", donate=True)
+    return programs
 
 
 #: Temporary memory of a step in GiB by estimator, from XLA's plan at the paper's size with batches of 16.

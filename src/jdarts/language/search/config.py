@@ -2,22 +2,26 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from jdarts.language.options import COLUMNS, TextBatches
 from jdarts.language.settings import LanguageConfig
-from jdarts.methods.method import DARTS, method_by_name
+from jdarts.methods.method import Method
+from jdarts.methods.presets import DARTS, TEXT_PRESETS, preset
 from jdarts.operations import searchable_activations
 from jdarts.runs.bounds import NODES
+from jdarts.runs.method_options import MethodOptions
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm
-from jdarts.runs.settings import Part
+from jdarts.runs.settings import Part, entries
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, check_mixture, check_operations, recurrent_space
 
 Hypergradient = Literal["exact", "finite_difference", "reference", "first_order"]
 Statistics = Literal["running", "batch"]
+
+_PRESET = tyro.conf.arg(metavar="{" + ",".join(TEXT_PRESETS) + "}")
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -36,7 +40,8 @@ class LanguageSearchConfig(LanguageConfig):
         nodes and positions, which fits none of them well; batch: those of the parallel columns.
       alphas: the alphas' optimiser.
       norm: how activations are normalised.
-      method: search method: a mixture of `jdarts.methods.mixtures`, then penalties of `jdarts.methods.penalties`, joined by +.
+      method: search method, a name for settings that other options overrule.
+      methods: how alphas act and move.
     """
 
     hypergradient: Hypergradient = "exact"
@@ -46,7 +51,25 @@ class LanguageSearchConfig(LanguageConfig):
     batches: Part[TextBatches] = TextBatches(batch_size=256)
     alphas: Part[AlphaOptimizer] = AlphaOptimizer(alpha_learning_rate=3e-3, alpha_b1=0.9)
     norm: Part[BatchNorm] = BatchNorm()
-    method: str = DARTS
+    method: Annotated[str, _PRESET] = DARTS
+    methods: Part[MethodOptions] = MethodOptions()
+
+    def __init__(self, **given: Any) -> None:
+        """Builds the configuration; see `jdarts.search.SearchConfig`.
+
+        Args:
+          **given: settings and parts by name.
+
+        Raises:
+          InputError: there is no such setting, or no such method.
+        """
+        known = entries(type(self))
+        usual = preset(given.get("method", DARTS), TEXT_PRESETS)
+        super().__init__(**{**{name: value for name, value in usual.items() if known[name].part not in given}, **given})
+
+    def search_method(self) -> Method:
+        """The search method that the settings describe."""
+        return self.methods.method()
 
     def check(self) -> None:
         """As the base class; also refuses an impossible space.
@@ -59,7 +82,8 @@ class LanguageSearchConfig(LanguageConfig):
         _TWO_OR_MORE.check("batch_size", self.batches.batch_size)
         if self.evaluation_statistics == "batch":
             _TWO_OR_MORE.check("evaluation_batch_size", self.batches.evaluation_batch_size)
-        method_by_name(self.method)
+        preset(self.method, TEXT_PRESETS)
+        self.search_method()
         check_operations(self.operations, searchable_activations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the text was read)
         check_mixture(self.operations)

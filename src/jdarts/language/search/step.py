@@ -12,12 +12,13 @@ from jdarts import bilevel, optimizers
 from jdarts.data.text import TextSegment
 from jdarts.language.search.config import Hypergradient, LanguageSearchConfig
 from jdarts.language.token_streams import StreamPosition, advance, next_segment, start_of_stream
-from jdarts.methods.method import method_by_name
+from jdarts.methods.estimators import clipped, standing, without_hypergradient
+from jdarts.methods.losses import draws_mixture, method_losses
 from jdarts.methods.penalties import penalised
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.language import LanguageModel, draw_masks
 from jdarts.nets.language_loss import Segment, language_loss, without_regularisation
-from jdarts.relaxation import NO_CONTROLS, mean_entropy, mixture_entropies
+from jdarts.relaxation import GIVEN, RECURRENT, mean_entropy, mixture_entropies
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite
 from jdarts.xla.trees import all_finite
 
@@ -59,11 +60,13 @@ class SearchProgram(NamedTuple):
       init: `seed, uint32 [] -> SearchState`.
       step: `(state, train words, valid words, length, axis_name) -> (state, metrics)`, with the words of a `TokenStream`.
         Each of several devices gets all inputs and uses its share of the columns; see `jdarts.parallel`.
+      weights_step: the same for a step that leaves the alphas as they are.
     """
 
     model: LanguageModel
     init: Callable[[jax.Array], SearchState]
     step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
+    weights_step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
 
 
 def hypergradient_by_name(name: Hypergradient, rate: jax.Array, **settings: Any) -> bilevel.HypergradientFn:
@@ -95,7 +98,7 @@ def search_program(
       steps_per_epoch: steps after which the sums restart.
       dtype: type of weights, alphas and computation.
     """
-    method = method_by_name(config.method)
+    method, epochs = config.search_method(), config.loop.epochs
     model = LanguageModel(config.space, vocabulary, config.width, dtype, mixture=method.mixture)
     weights_settings = dataclasses.asdict(config.weights)
     alpha_optimizer = config.alphas.optimizer()
@@ -104,7 +107,8 @@ def search_program(
     def variables_of(key: jax.Array) -> Any:
         hidden = jnp.zeros((config.batches.batch_size, config.width), dtype)
         words = jnp.zeros((1, config.batches.batch_size), jnp.int32)
-        return model.init(key, words, hidden, method.mixture.init(key, config.space, dtype), train=True)
+        alphas, controls = method.mixture.init(key, config.space, dtype), method.controls(0, epochs)
+        return model.init({"params": key, "noise": key}, words, hidden, alphas, train=True, controls=controls)
 
     def init(seed: jax.Array) -> SearchState:
         weight_key, alpha_key, step_key, mask_key = jax.random.split(jax.random.key(seed), 4)
@@ -141,41 +145,65 @@ def search_program(
             activation=jnp.asarray(activation, dtype),
         )
 
-    def step(
+    def one_step(
         state: SearchState,
         train_words: jax.Array,
         valid_words: jax.Array,
         length: jax.Array,
         *,
-        axis_name: str | None = None,
+        moves_alphas: bool,
+        axis_name: str | None,
     ) -> tuple[SearchState, dict[str, jax.Array]]:
         number = state.bilevel.step
+        controls = method.controls(number // steps_per_epoch, epochs)
         statistics_axis = axis_name if config.norm.batch_statistics == "synchronised" else None
-        loss_fn = language_loss(model.clone(axis_name=statistics_axis), axis_name=axis_name)
+        network = model.clone(axis_name=statistics_axis, mixture=GIVEN)
+        losses = method_losses(
+            method,
+            language_loss(network, axis_name=axis_name, controls=controls),
+            language_loss(network, train=False, axis_name=axis_name, controls=controls),
+            space=config.space,
+            kinds=(RECURRENT,),
+            controls=controls,
+            axis_name=axis_name,
+        )
         pieces = [
             next_segment(reading, words, wanted, size=config.batches.bptt, rows=count)
             for reading, words, wanted, count in zip(
                 (state.train, state.valid), (train_words, valid_words), (length, jnp.int32(config.batches.bptt)), rows
             )
         ]
-        keys = jax.random.split(jax.random.fold_in(state.mask_key, number))
+        step_key = jax.random.fold_in(state.mask_key, number)
+        keys = jax.random.split(step_key)
+        mixture_keys = jax.random.split(jax.random.fold_in(step_key, 1)) if draws_mixture(method) else (None, None)
         train = network_input(keys[0], pieces[0], state.train.hidden, regularised=True)
         valid = network_input(keys[1], pieces[1], state.valid.hidden, regularised=False)
+        if method.alphas_on == "train":
+            valid = network_input(keys[0], pieces[0], state.train.hidden, regularised=False)
         rate = config.learning_rate * pieces[0].length.astype(jnp.float32) / config.batches.bptt
         hypergradient = hypergradient_by_name(config.hypergradient, rate, **weights_settings)
         if config.hypergradient == "reference":
             hypergradient = without_regularisation(
-                hypergradient, loss_fn=loss_fn, model_state=state.bilevel.model_state, train=train
+                hypergradient,
+                loss_fn=lambda weights, alphas, model_state, segment, key: losses.loss_fn(
+                    weights, alphas, model_state, (segment, mixture_keys[0]), key
+                ),
+                model_state=state.bilevel.model_state,
+                train=train,
             )
-        hypergradient = penalised(hypergradient, method.penalties, method.mixture, config.space)
+        if method.alpha_clip is not None:
+            hypergradient = clipped(hypergradient, method.alpha_clip)
+        hypergradient = penalised(hypergradient, method.penalties, method.mixture, config.space, controls)
         new, metrics = bilevel.bilevel_step(
             state.bilevel,
-            train,
-            valid,
-            loss_fn=loss_fn,
+            (train, mixture_keys[0]),
+            (valid, mixture_keys[1]),
+            loss_fn=losses.loss_fn,
+            weight_loss_fn=losses.weight_loss_fn,
             weight_optimizer=optimizers.recurrent_weight_optimizer(rate, **weights_settings),
-            alpha_optimizer=alpha_optimizer,
-            hypergradient=hypergradient,
+            alpha_optimizer=alpha_optimizer if moves_alphas else standing(alpha_optimizer),
+            hypergradient=hypergradient if moves_alphas else without_hypergradient,
+            order=method.order,
             axis_name=axis_name,
         )
         hidden = metrics.pop("train/hidden"), metrics.pop("valid/hidden")
@@ -187,17 +215,26 @@ def search_program(
         for name in ("train", "valid"):
             metrics[f"{name}/loss"] = metrics.pop(f"{name}/nll")
         metrics["alphas/entropy"] = mean_entropy(
-            mixture_entropies(method.mixture.weights(new.alphas, config.space, None, NO_CONTROLS).operations)
+            mixture_entropies(method.mixture.weights(new.alphas, config.space, None, controls).operations)
         )
         metrics["learning_rate"] = rate
+        metrics |= {f"controls/{name}": value for name, value in controls.items()}
         new_state = SearchState(
             bilevel=new,
             train=advance(state.train, pieces[0].length, hidden[0], rows=rows[0]),
-            valid=advance(state.valid, pieces[1].length, hidden[1], rows=rows[1]),
+            valid=state.valid
+            if method.alphas_on == "train"
+            else advance(state.valid, pieces[1].length, hidden[1], rows=rows[1]),
             mask_key=state.mask_key,
             sums=epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0),
             not_finite_at=first_not_finite(state.not_finite_at, finite, new.step),
         )
         return new_state, metrics
 
-    return SearchProgram(model, init, step)
+    def step(state: SearchState, *inputs: jax.Array, axis_name: str | None = None) -> Any:
+        return one_step(state, *inputs, moves_alphas=True, axis_name=axis_name)
+
+    def weights_step(state: SearchState, *inputs: jax.Array, axis_name: str | None = None) -> Any:
+        return one_step(state, *inputs, moves_alphas=False, axis_name=axis_name)
+
+    return SearchProgram(model, init, step, weights_step)

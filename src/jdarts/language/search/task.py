@@ -20,7 +20,7 @@ from jdarts.language.search.summary import LanguageSearchResult
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
 from jdarts.language.shared import evaluation_program, text_evaluation, text_memory_options, unigram
 from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
-from jdarts.methods.method import Method, method_by_name, method_fields
+from jdarts.methods.method import Method, method_fields
 from jdarts.methods.stopping import RANKING
 from jdarts.methods.verdict import learnable_ranking
 from jdarts.nets.counts import count_weights
@@ -61,10 +61,17 @@ class LanguageSearchTask(Task[SearchState]):
     network: Mapping[str, Any]
 
     def inputs(self, functions: Functions, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
-        """Both texts and the length of each step's segment."""
+        """The program of each step, both texts and the length of the segment."""
         lengths = segment_lengths(int(self.seed), epoch, self.steps_per_epoch, bptt=self.bptt, varied=False)
-        for length in lengths[first:]:
-            yield *(stream.words for stream in self.streams), length
+        for index, length in enumerate(lengths[first:], first):
+            yield self.method.program(index, epoch), *(stream.words for stream in self.streams), length
+
+    def step(
+        self, functions: Functions, state: SearchState, inputs: tuple[Any, ...]
+    ) -> tuple[SearchState, Mapping[str, Any]]:
+        """One step of the weights, with one of the alphas if the method has one now."""
+        program, *rest = inputs
+        return functions[program](state, *rest)
 
     def evaluations(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
         """Loss and perplexity of the whole validation text, without dropout."""
@@ -153,11 +160,19 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
     evaluate = evaluation_program(
         program.model, variables, template.bilevel.alphas, devices=devices, batch_statistics=batch_statistics, **size
     )
+    of_step = tuple(map(Input, inputs))
+    programs = {
+        "init": Program(program.init, (Input(SEED, split=None),)),
+        "step": Program(program.step, of_step, "batch", donate=True),
+        "evaluate": evaluate,
+    }
+    if not config.search_method().always_moves_alphas:
+        programs["weights_step"] = Program(program.weights_step, of_step, "batch", donate=True)
     return LanguageSearchTask(
         corpus=corpus,
         streams=streams,
         space=config.space,
-        method=method_by_name(config.method),
+        method=config.search_method(),
         bptt=config.batches.bptt,
         evaluated=functools.partial(text_evaluation, **size),
         network={"width": config.width, "vocabulary": vocabulary},
@@ -173,11 +188,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
             f"{config.hypergradient}; a unigram model has a validation perplexity of {unigram(corpus, 'valid'):.1f}"
         ),
         key=(LanguageSearchTask.noun, settings, vocabulary, rows, devices.key),
-        programs={
-            "init": Program(program.init, (Input(SEED, split=None),)),
-            "step": Program(program.step, tuple(map(Input, inputs)), "batch", donate=True),
-            "evaluate": evaluate,
-        },
+        programs=programs,
         memory_options=text_memory_options(
             cheaper_estimators(config.hypergradient, _ESTIMATOR_MEMORY),
             batch_size=config.batches.batch_size,

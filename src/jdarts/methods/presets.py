@@ -1,0 +1,125 @@
+"""Search methods by name: settings of a search at the values of their authors.
+
+A value is that of the authors' code for CIFAR-10 where there is any. So most searches are first order, which
+`--hypergradient exact` changes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jdarts.errors import InputError, shown
+from jdarts.operations import NONE
+from jdarts.space import DARTS_PRIMITIVES
+
+DARTS = "darts"
+
+_WITHOUT_NONE = tuple(name for name in DARTS_PRIMITIVES if name != NONE)
+_FIRST_ORDER = {"hypergradient": "first_order"}
+
+#: Settings by their names in `jdarts.search.SearchConfig`. A new method is a row here.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # Liu, Simonyan and Yang 2019: the defaults.
+    DARTS: {},
+    # Xu et al. 2020.
+    "pc_darts": {
+        **_FIRST_ORDER,
+        "partial_channels": 4,
+        "edge_weights": True,
+        "alphas_from": 15,
+        "batch_size": 256,
+        "learning_rate": 0.1,
+        "learning_rate_min": 0.0,
+        "alpha_learning_rate": 6e-4,
+    },
+    # Chen and Hsieh 2020.
+    "sdarts_rs": {**_FIRST_ORDER, "operations": _WITHOUT_NONE, "perturbation": "random"},
+    "sdarts_adv": {**_FIRST_ORDER, "operations": _WITHOUT_NONE, "perturbation": "adversarial"},
+    # Chu et al. 2021.
+    "darts_minus": {**_FIRST_ORDER, "auxiliary_skip": "skip", "auxiliary_decay": "linear"},
+    # Chu et al. 2020.
+    "fair_darts": {
+        **_FIRST_ORDER,
+        "operations": _WITHOUT_NONE,
+        "mixture": "sigmoid",
+        "penalty": "zero_one",
+        "alpha_learning_rate": 3e-3,
+        "alpha_b1": 0.9,
+        "batch_size": 128,
+        "learning_rate": 0.005,
+    },
+    # Chen et al. 2021; one stage on all channels. Its two stages are `--stages`.
+    "drnas": {
+        **_FIRST_ORDER,
+        "operations": _WITHOUT_NONE,
+        "mixture": "dirichlet",
+        "penalty": "divergence",
+        "alpha_weight_decay": 0.0,
+        "alphas_from": 10,
+        "alpha_learning_rate": 6e-4,
+        "learning_rate": 0.1,
+        "learning_rate_min": 0.0,
+    },
+    # Dong and Yang 2019.
+    "gdas": {
+        **_FIRST_ORDER,
+        "mixture": "gumbel_chosen",
+        "temperature": 10.0,
+        "temperature_end": 0.1,
+        "step_order": "weights_first",
+        "epochs": 250,
+        "weight_decay": 5e-4,
+    },
+    # Xie et al. 2019.
+    "snas": {
+        **_FIRST_ORDER,
+        "mixture": "gumbel",
+        "temperature": 1.0,
+        "temperature_end": 0.03,
+        "temperature_epochs": 150,
+        "step_order": "together",
+        "alphas_on": "train",
+        "alpha_clip": 10.0,
+        "epochs": 150,
+        "search_drop_path": 0.3,
+    },
+    # Jiang et al. 2023.
+    "oles": {**_FIRST_ORDER, "freeze_below": 0.4},
+    # Movahedi et al. 2023.
+    "lambda_darts": {**_FIRST_ORDER, "operations": _WITHOUT_NONE, "correlation": 0.125},
+    # Liang et al. 2019.
+    "darts_plus": {**_FIRST_ORDER, "stop": "skip_connections"},
+}
+
+
+#: The same for searches on text, `jdarts.language.search.LanguageSearchConfig`. The methods' authors have no values for text:
+#: the paper's stay wherever the method does not need another.
+TEXT_PRESETS: Mapping[str, Mapping[str, Any]] = {
+    DARTS: {},
+    "sdarts_rs": {"perturbation": "random"},
+    "sdarts_adv": {"perturbation": "adversarial"},
+    "fair_darts": {"mixture": "sigmoid", "penalty": "zero_one"},
+    "drnas": {"mixture": "dirichlet", "penalty": "divergence", "alpha_weight_decay": 0.0},
+    "gdas": {"mixture": "gumbel_chosen", "temperature": 10.0, "temperature_end": 0.1, "step_order": "weights_first"},
+    "snas": {
+        "mixture": "gumbel",
+        "temperature": 1.0,
+        "temperature_end": 0.03,
+        "step_order": "together",
+        "alphas_on": "train",
+    },
+}
+
+
+def preset(name: object, table: Mapping[str, Mapping[str, Any]] = PRESETS) -> Mapping[str, Any]:
+    """The settings of a method.
+
+    Args:
+      name: of the method.
+      table: the methods of the kind of search.
+
+    Raises:
+      InputError: there is no such method.
+    """
+    if not isinstance(name, str) or name not in table:
+        raise InputError(f"--method is {shown(name)}; give {' or '.join(table)}")
+    return table[name]
