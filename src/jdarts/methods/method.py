@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from jdarts.bilevel import Order
 from jdarts.errors import InputError, shown
+from jdarts.methods.freezing import Freezing
 from jdarts.methods.mixtures import MIXTURES, with_edge_weights
 from jdarts.methods.penalties import PenaltyFn
 from jdarts.methods.schedules import Schedule, in_epoch, table
@@ -25,7 +26,7 @@ class Method:
       edge_weights: whether the mixture has factors of edges.
       penalties: terms of the alphas' loss and their factors, by name.
       weight_loss: the loss of the weight step; None for the training loss.
-      freeze_below: score below which an operation's weights stop (OLES); None for never.
+      freezing: rule by which operations stop learning; None for never.
       schedules: numbers that change with the epoch, by the names that mixture, network and losses read.
       order: which of the two steps comes first.
       alphas_on: the half of the images that moves the alphas.
@@ -43,7 +44,7 @@ class Method:
     edge_weights: bool = False
     penalties: Mapping[str, tuple[PenaltyFn, float]] = dataclasses.field(default_factory=dict, hash=False)
     weight_loss: WeightLoss | None = None
-    freeze_below: float | None = None
+    freezing: Freezing | None = None
     schedules: Mapping[str, Schedule] = dataclasses.field(default_factory=dict, hash=False)
     order: Order = "alphas_first"
     alphas_on: Literal["valid", "train"] = "valid"

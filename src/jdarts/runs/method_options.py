@@ -8,6 +8,7 @@ import tyro
 from jdarts.bilevel import Order
 from jdarts.errors import InputError
 from jdarts.methods import schedules
+from jdarts.methods.freezing import Compared, Freezing
 from jdarts.methods.method import AuxiliarySkip, Method, mixture_by_name
 from jdarts.methods.mixtures import MIXTURES, TEMPERATURE
 from jdarts.methods.penalties import PENALTIES
@@ -142,6 +143,7 @@ class SupernetOptions(Settings):
         from 0 over the epochs.
       freeze_below: the weights of an operation stop when the cosine between their training and validation gradients stays below
         this (OLES).
+      freeze_compared: what the training gradient is compared with for that. sum: both gradients, as in OLES's code.
     """
 
     partial_channels: Annotated[int, Bounds(1, 1024)] = 1
@@ -150,7 +152,8 @@ class SupernetOptions(Settings):
     skip_dropout: Annotated[float, BELOW_ONE] = 0.0
     search_drop_path: Annotated[float, BELOW_ONE] = 0.0
     correlation: Annotated[float, NOT_NEGATIVE] = 0.0
-    freeze_below: Annotated[float | None, Bounds(-1, 1), _Score] = None
+    freeze_below: Annotated[float | None, Bounds(-1.0, 1.0), _Score] = None
+    freeze_compared: Compared = "validation"
 
     def check(self) -> None:
         """As the base class; also refuses settings without use."""
@@ -161,8 +164,12 @@ class SupernetOptions(Settings):
                 "out"
             )
 
-    def added_to(self, method: Method) -> Method:
+    def added_to(self, method: Method, *, clip: float) -> Method:
         """The method with these options.
+
+        Args:
+          method: the rest of the method.
+          clip: largest norm of the weights' gradient.
 
         Raises:
           InputError: two options that change the loss of the weights' step.
@@ -183,10 +190,13 @@ class SupernetOptions(Settings):
                 )
             found[CORRELATION] = schedules.ramp(self.correlation)
             changes["weight_loss"] = WEIGHT_LOSSES["correlation"]
+        freezing = None
+        if self.freeze_below is not None:
+            freezing = Freezing(self.freeze_below, clip=clip, compared=self.freeze_compared)
         return dataclasses.replace(
             method,
             schedules=found,
-            freeze_below=self.freeze_below,
+            freezing=freezing,
             partial_channels=self.partial_channels,
             auxiliary_skip=self.auxiliary_skip,
             skip_dropout=self.skip_dropout > 0,

@@ -45,6 +45,7 @@ BEFORE = {
     "edge_weights": False,
     "evaluation_statistics": "running",
     "freeze_below": None,
+    "freeze_compared": "validation",
     "image_size": None,
     "matmul_precision": "default",
     "method": "darts",

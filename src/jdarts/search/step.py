@@ -180,6 +180,7 @@ def search_program(
             variables["batch_stats"],
             weight_optimizer=weight_optimizer,
             alpha_optimizer=alpha_optimizer,
+            method_state=() if method.freezing is None else method.freezing.init(variables["params"]),
         )
         sums = {name: jnp.zeros((), jnp.float32) for name in AVERAGED}
         return SearchState(state, data_key, sums, jnp.zeros((), jnp.int32))
@@ -232,6 +233,7 @@ def search_program(
             weight_optimizer=weight_optimizer,
             alpha_optimizer=alpha_optimizer if moves_alphas else standing(alpha_optimizer),
             hypergradient=estimator if moves_alphas else without_hypergradient,
+            weight_rule=method.freezing,
             order=method.order,
             axis_name=axis_name,
         )
