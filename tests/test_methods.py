@@ -1,29 +1,42 @@
-"""The plug-in points of a search: mixtures and penalties, by the name of a method."""
+"""The plug-in points of a search: mixtures, penalties, schedules, orders of the steps, by the name of a method."""
 
 import dataclasses
 import json
+import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jdarts.bilevel import Estimate
+import jdarts
+from jdarts.bilevel import Estimate, WeightChange
 from jdarts.derivation import derive_genotype, genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
-from jdarts.methods import method, mixtures, penalties
-from jdarts.methods.method import method_by_name, method_fields
-from jdarts.methods.mixtures import MIXTURES
-from jdarts.methods.penalties import penalised
+from jdarts.language.search import LanguageSearchConfig
+from jdarts.methods import method, mixtures, schedules
+from jdarts.methods.correlation import correlation_direction, mean_correlation, mean_sign_correlation
+from jdarts.methods.estimators import clipped, standing, without_hypergradient
+from jdarts.methods.freezing import Freezing
+from jdarts.methods.method import Method, method_fields, mixture_by_name
+from jdarts.methods.mixtures import MIXTURES, TEMPERATURE, edge_weights, with_edge_weights
+from jdarts.methods.penalties import PENALTIES, divergence, penalised, zero_one
+from jdarts.methods.perturbations import STEPS, adversarial, projected
+from jdarts.methods.presets import PRESETS, TEXT_PRESETS
 from jdarts.relaxation import (
+    GIVEN,
     NO_CONTROLS,
+    MixtureWeights,
     alphas_from_json,
     alphas_to_json,
     mean_entropy,
     mixture_entropies,
     operations_of,
 )
+from jdarts.search import SearchConfig
 from jdarts.space import RecurrentSpace, SearchSpace
 
 SPACES = [
@@ -33,7 +46,9 @@ SPACES = [
     ),
     RecurrentSpace(recurrent=(("tanh", "none", "relu"), ("identity",), ("sigmoid", "none"))),
 ]
-each_mixture = pytest.mark.parametrize("mixture", MIXTURES.values(), ids=list(MIXTURES))
+WITH_EDGES = {f"{name}+edges": with_edge_weights(mixture) for name, mixture in MIXTURES.items()}
+ALL_MIXTURES = {**MIXTURES, **WITH_EDGES}
+each_mixture = pytest.mark.parametrize("mixture", ALL_MIXTURES.values(), ids=list(ALL_MIXTURES))
 each_space = pytest.mark.parametrize("space", SPACES, ids=["convolutional", "recurrent"])
 
 
@@ -49,27 +64,159 @@ def operation_weights(mixture, alphas, space):
 @each_mixture
 def test_contract_of_every_mixture(mixture, space):
     alphas = alphas_in(space, mixture)
-    weights = jax.jit(lambda alphas: operation_weights(mixture, alphas, space))(alphas)
+    weights = jax.jit(lambda alphas: mixture.weights(alphas, space, None, NO_CONTROLS))(alphas)
     strengths = mixture.strengths(jax.tree.map(np.asarray, alphas), space)
-    assert list(weights) == list(strengths) == list(operations_of(space))
+    assert list(weights.operations) == list(strengths) == list(operations_of(space))
     for kind, operations in operations_of(space).items():
         shape = len(operations), max(map(len, operations))
-        assert weights[kind].shape == strengths[kind].shape == shape
+        assert weights.operations[kind].shape == strengths[kind].shape == shape
         assert strengths[kind].dtype == np.float64
-        for row, strong, names in zip(np.asarray(weights[kind]), strengths[kind], operations):
-            assert np.all(row[: len(names)] > 0)
-            assert np.all(row[len(names) :] == 0)
+        factors = np.asarray(weights.operations[kind])
+        if weights.edges is not None:
+            assert weights.edges[kind].shape == shape[:1]
+            factors = factors * np.asarray(weights.edges[kind])[:, None]
+        candidates = np.arange(shape[1]) < np.array([len(names) for names in operations])[:, None]
+        assert np.all(factors[candidates] > 0)
+        assert np.all(factors[~candidates] == 0)
+        for row, strong, names in zip(factors, strengths[kind], operations):
             # Derivation ranks an edge's operations as the network weighs them.
             assert list(np.argsort(row[: len(names)])) == list(np.argsort(strong[: len(names)]))
-    gradient = jax.grad(lambda alphas: sum(jnp.sum(w**2) for w in operation_weights(mixture, alphas, space).values()))(
-        alphas
-    )
+    gradient = jax.grad(lambda alphas: _squares(mixture.weights(alphas, space, None, NO_CONTROLS)))(alphas)
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+def _squares(weights):
+    return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(weights))
+
+
+@each_space
+@each_mixture
+def test_draws_of_every_mixture(mixture, space):
+    alphas, controls = alphas_in(space, mixture), {TEMPERATURE: 2.0}
+
+    def draw(key):
+        return mixture.weights(alphas, space, key, controls)
+
+    keys = jax.random.split(jax.random.key(1), 3)
+    together = jax.jit(jax.vmap(draw))(keys)
+    for number, key in enumerate(keys):
+        jax.tree.map(
+            lambda ours, alone, number=number: np.testing.assert_allclose(ours[number], alone, rtol=1e-12),
+            together,
+            draw(key),
+        )
+    moved = jax.tree.map(lambda leaf: bool(jnp.any(leaf[0] != leaf[1])), together.operations)
+    assert any(jax.tree.leaves(moved)) == mixture.random
+    for kind, operations in operations_of(space).items():
+        rows = np.asarray(together.operations[kind])
+        for edge, names in enumerate(operations):
+            assert np.all(rows[:, edge, len(names) :] == 0)
+        assert np.all((rows >= 0) & (rows <= 1 + 1e-12))
+    gradient = jax.grad(lambda alphas: _squares(mixture.weights(alphas, space, keys[0], controls)))(alphas)
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+ONE_EDGE = SearchSpace(normal=(("skip_connect", "noise", "none"),) * 2, reduce=(("skip_connect", "noise", "none"),) * 2)
+
+
+@pytest.mark.parametrize("name", [name for name in MIXTURES if name != "sigmoid"])
+def test_rows_sum_to_one(name):
+    alphas = alphas_in(ONE_EDGE, MIXTURES[name])
+    for key in (None, jax.random.key(0)):
+        weights = MIXTURES[name].weights(alphas, ONE_EDGE, key, {TEMPERATURE: 0.5})
+        for table in weights.operations.values():
+            np.testing.assert_allclose(jnp.sum(table, axis=-1), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_permuted_operations_have_permuted_weights(name):
+    mixture, order = MIXTURES[name], np.array([2, 0, 1])
+    alphas = alphas_in(ONE_EDGE, mixture)
+    names = tuple(ONE_EDGE.normal[0][column] for column in order)
+    other = SearchSpace(normal=(names,) * 2, reduce=(names,) * 2)
+    permuted = jax.tree.map(lambda table: table[:, order], alphas)
+    before, after = (operation_weights(mixture, *each) for each in ((alphas, ONE_EDGE), (permuted, other)))
+    for kind in before:
+        np.testing.assert_allclose(after[kind], before[kind][:, order], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gumbel_hard", "gumbel_chosen", "reinmax"])
+@pytest.mark.parametrize("temperature", [0.3, 5.0])
+def test_hard_draws_are_one_hot_and_as_frequent_as_the_softmax(name, temperature):
+    mixture = MIXTURES[name]
+    alphas = {kind: jnp.array([[0.5, -0.3, 1.0], [0.0, 0.0, 0.0]]) for kind in ("normal", "reduce")}
+    keys = jax.random.split(jax.random.key(0), 4000)
+    draws = jax.jit(jax.vmap(lambda key: mixture.weights(alphas, ONE_EDGE, key, {TEMPERATURE: temperature}).operations))
+    table = draws(keys)["normal"]
+    np.testing.assert_allclose(jnp.max(table, axis=-1), 1, rtol=1e-12)
+    np.testing.assert_allclose(jnp.sum(jnp.abs(table), axis=-1), 1, rtol=1e-12)
+    np.testing.assert_allclose(jnp.mean(table, axis=0), jax.nn.softmax(alphas["normal"]), atol=0.03)
+
+
+def test_reinmax_is_exact_on_average_for_a_quadratic_function():
+    alphas = jnp.array([[0.5, -0.3, 1.0]])
+    mask, matrix = np.ones((1, 3), bool), jnp.array([[1.0, 0.3, -2.0], [0.3, 0.5, 0.7], [-2.0, 0.7, 3.0]])
+    slope = jnp.array([0.2, -1.0, 0.4])
+
+    def value(row):
+        return row @ matrix @ row / 2 + slope @ row
+
+    corners = jnp.eye(3)
+    surrogate = [
+        jax.grad(lambda alphas, corner=corner: value(mixtures.reinmax(alphas, mask, corner[None], 1.0)[0]))(alphas)
+        for corner in corners
+    ]
+    weights = jax.nn.softmax(alphas[0])
+    found = sum(weight * each for weight, each in zip(weights, surrogate))
+
+    def expected(alphas):
+        return jnp.sum(jax.nn.softmax(alphas[0]) * jnp.stack([value(corner) for corner in corners]))
+
+    np.testing.assert_allclose(found, jax.grad(expected)(alphas), rtol=1e-10)
+
+
+def test_dirichlet_draws_have_the_mean_that_evaluation_and_entropy_see():
+    mixture = MIXTURES["dirichlet"]
+    alphas = {kind: jnp.array([[0.5, -0.3, 1.0], [0.0, 2.0, -1.0]]) for kind in ("normal", "reduce")}
+    keys = jax.random.split(jax.random.key(0), 4000)
+    draws = jax.jit(jax.vmap(lambda key: mixture.weights(alphas, ONE_EDGE, key, NO_CONTROLS).operations))(keys)
+    mean = operation_weights(mixture, alphas, ONE_EDGE)
+    for kind in mean:
+        np.testing.assert_allclose(jnp.mean(draws[kind], axis=0), mean[kind], atol=0.02)
+    assert divergence(jax.tree.map(jnp.zeros_like, alphas), {}, ONE_EDGE) == pytest.approx(0, abs=1e-12)
+    assert divergence(alphas, {}, ONE_EDGE) > 0
+
+
+def test_edge_weights_are_a_softmax_over_the_edges_into_a_node():
+    names = ("skip_connect", "noise")
+    space = SearchSpace(normal=(names,) * 5, reduce=(names,) * 5)
+    betas = jnp.array([0.5, -1.0, 2.0, 0.0, 1.0])
+    found = edge_weights(betas, space)
+    np.testing.assert_allclose(found[:2], jax.nn.softmax(betas[:2]), rtol=1e-12)
+    np.testing.assert_allclose(found[2:], jax.nn.softmax(betas[2:]), rtol=1e-12)
+    mixture = with_edge_weights(MIXTURES["softmax"])
+    alphas = mixture.init(jax.random.key(0), space, jnp.float64)
+    alphas["edges"]["normal"] = betas
+    weights, strengths = mixture.weights(alphas, space, None, NO_CONTROLS), mixture.strengths(alphas, space)
+    assert weights.edges is not None
+    product = weights.operations["normal"] * weights.edges["normal"][:, None]
+    np.testing.assert_allclose(np.exp(strengths["normal"]), product, rtol=1e-10)
+    # The third edge is the strongest of the second node because of its factor alone.
+    assert derive_genotype(alphas, space, edges_per_node=1, mixture=mixture).normal[1][1] == 0
+
+
+def test_given_weights_are_the_alphas():
+    tables = {kind: jnp.ones((2, 3)) for kind in ("normal", "reduce")}
+    assert GIVEN.weights(tables, ONE_EDGE, None, NO_CONTROLS) == MixtureWeights(tables)
+    each_cell = MixtureWeights({"normal": jnp.arange(12.0).reshape(2, 2, 3)}, {"normal": jnp.arange(4.0).reshape(2, 2)})
+    operations, edges = each_cell.of_cell("normal", 1)
+    np.testing.assert_array_equal(operations, each_cell.operations["normal"][1])
+    np.testing.assert_array_equal(edges, [2.0, 3.0])
 
 
 @each_space
 def test_the_paper_mixture_sums_to_one_and_its_strengths_are_logarithms(space):
-    mixture = MIXTURES["darts"]
+    mixture = MIXTURES["softmax"]
     alphas = alphas_in(space, mixture)
     weights, strengths = operation_weights(mixture, alphas, space), mixture.strengths(alphas, space)
     for kind in weights:
@@ -107,55 +254,316 @@ def test_alphas_that_are_no_numbers_are_refused(content):
 
 
 def tilted_strengths(alphas, space):
-    return {kind: -table for kind, table in MIXTURES["darts"].strengths(alphas, space).items()}
+    return {kind: -table for kind, table in MIXTURES["softmax"].strengths(alphas, space).items()}
 
 
-@pytest.fixture
-def own_method(monkeypatch):
-    """A mixture that ranks the other way round, and a penalty on the squares of the weights."""
-    tilted = dataclasses.replace(MIXTURES["darts"], strengths=tilted_strengths)
-    squares = lambda alphas, weights, space: sum(jnp.sum(w**2) for w in weights.values())  # noqa: E731
+def test_a_record_is_derived_by_the_mixture_of_its_method(monkeypatch):
+    tilted = dataclasses.replace(MIXTURES["softmax"], strengths=tilted_strengths)
     monkeypatch.setattr(method, "MIXTURES", {**mixtures.MIXTURES, "tilted": tilted})
-    monkeypatch.setattr(method, "PENALTIES", {**penalties.PENALTIES, "squares": squares})
-    return method_by_name("tilted+squares")
-
-
-def test_a_record_is_derived_by_the_mixture_of_its_method(own_method):
     space = SearchSpace(normal=(("skip_connect", "noise"),) * 2, reduce=(("skip_connect", "noise"),) * 2)
     alphas = {kind: np.array([[3.0, 1.0], [1.0, 2.0]]) for kind in ("normal", "reduce")}
     record = {"space": dataclasses.asdict(space), "alphas": alphas_to_json(alphas), "edges_per_node": 1}
-    own = genotype_of(record | method_fields(own_method))
+    own = genotype_of(record | method_fields(Method(mixture=tilted, mixture_name="tilted")))
     assert isinstance(own, Genotype)
     assert own.normal == (("noise", 0),)
-    assert method_fields(method_by_name("darts")) == {}
+    assert method_fields(Method()) == {}
     found = derive_genotype(alphas, space, edges_per_node=1)
     assert found == genotype_of(record)
     assert found.normal == (("skip_connect", 0),)
 
 
-def test_a_penalty_is_part_of_the_loss_of_the_alphas(own_method):
-    space = SPACES[0]
-    alphas = alphas_in(space, own_method.mixture)
+def test_a_record_of_edge_weights_is_derived_with_them():
+    names = ("skip_connect", "noise")
+    space = SearchSpace(normal=(names,) * 2, reduce=(names,) * 2)
+    tables = {kind: np.array([[3.0, 1.0], [1.0, 2.0]]) for kind in ("normal", "reduce")}
+    edges = {kind: np.array([-5.0, 5.0]) for kind in tables}
+    record = {"space": dataclasses.asdict(space), "edges_per_node": 1} | method_fields(Method(edge_weights=True))
+    found = genotype_of(record | {"alphas": alphas_to_json({"operations": tables, "edges": edges})})
+    assert isinstance(found, Genotype)
+    assert found.normal == (("noise", 1),)
+
+
+@pytest.mark.parametrize("name", ["", "softmaxx", None, 3])
+def test_mixtures_that_are_not_there_are_refused(name):
+    with pytest.raises(InputError, match="give softmax or sigmoid"):
+        mixture_by_name(name)
+
+
+@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("name", PENALTIES)
+def test_a_penalty_is_part_of_the_loss_of_the_alphas(name, edges):
+    row = PENALTIES[name]
+    inner = MIXTURES[row.mixture or "softmax"]
+    mixture, space = with_edge_weights(inner) if edges else inner, SPACES[0]
+    alphas = alphas_in(space, mixture)
     zeros = jax.tree.map(jnp.zeros_like, alphas)
 
     def hypergradient(problem):
         return Estimate(zeros, jnp.zeros(()), {}, {"kept": 1.0})
 
-    estimator = penalised(hypergradient, own_method.penalties, own_method.mixture, space)
+    estimator = penalised(hypergradient, {name: (row.function, 3.0)}, mixture, space)
     found = estimator(type("Problem", (), {"alphas": alphas}))  # pyright: ignore[reportArgumentType]
 
     def expected(alphas):
-        return sum(jnp.sum(w**2) for w in operation_weights(own_method.mixture, alphas, space).values())
+        tables = alphas["operations"] if edges else alphas
+        return 3 * row.function(tables, operation_weights(inner, tables, space), space)
 
     jax.tree.map(np.testing.assert_allclose, found.gradient, jax.grad(expected)(alphas))
-    np.testing.assert_allclose(found.diagnostics["penalty_squares"], expected(alphas))
+    np.testing.assert_allclose(found.diagnostics[f"penalty_{name}"], expected(alphas))
     assert found.diagnostics["kept"] == 1.0
-    assert penalised(hypergradient, {}, own_method.mixture, space) is hypergradient
+    assert penalised(hypergradient, {}, mixture, space) is hypergradient
+
+
+def test_the_zero_one_penalty_counts_candidates_alone():
+    space = SPACES[0]
+    weights = {"normal": jnp.array([[0.5, 0.5, 0.5], [0.0, 1.0, 9.0]]), "reduce": jnp.full((2, 2), 0.5)}
+    # Of eight candidates two are 0.5 away from 0.5.
+    np.testing.assert_allclose(zero_one({}, weights, space), -2 * 0.25 / 8)
+
+
+# The weights' step.
+
+
+def test_projected_rows_are_weights():
+    rows = jnp.array([[0.2, 0.3, 0.5], [-0.1, -0.3, -0.2], [1.4, 0.2, -1.0], [0.5, 0.5, 7.0]])
+    mask = np.array([[1, 1, 1]] * 3 + [[1, 1, 0]], bool)
+    found = projected(rows, mask)
+    np.testing.assert_allclose(found[0], rows[0], rtol=1e-12)
+    np.testing.assert_allclose(found[1], [1, 0, 0])
+    np.testing.assert_allclose(found[2], [1 / 1.2, 0.2 / 1.2, 0], rtol=1e-12)
+    np.testing.assert_allclose(found[3], [0.5, 0.5, 0])
+
+
+def test_an_attack_raises_the_loss_or_is_dropped():
+    tables = {kind: jnp.array([[0.3, 0.3, 0.4], [0.1, 0.8, 0.1]]) for kind in ("normal", "reduce")}
+    noise = jax.tree.map(jnp.zeros_like, tables)
+    slope = jnp.array([[1.0, -1.0, 0.0]])
+
+    def rising(tables):
+        return sum(jnp.sum(table * slope) for table in tables.values())
+
+    attack = jax.jit(lambda: adversarial(rising, tables, noise, jnp.asarray(0.1), ONE_EDGE))()
+    assert not attack.reverted
+    assert attack.losses.shape == (STEPS + 2,)
+    assert attack.losses[-1] > attack.losses[0]
+    np.testing.assert_allclose(attack.tables["normal"][0], np.array([0.4, 0.2, 0.4]), rtol=1e-12)
+
+    def peak(tables):
+        return -sum(jnp.sum(jnp.abs(table - start)) for table, start in zip(tables.values(), before.values()))
+
+    before = tables
+    dropped = adversarial(
+        peak, tables, jax.tree.map(lambda leaf: leaf + 0.05 * slope, noise), jnp.asarray(0.1), ONE_EDGE
+    )
+    assert dropped.reverted
+    jax.tree.map(np.testing.assert_array_equal, dropped.tables, tables)
+
+
+def test_correlation_is_the_mean_cosine_of_pairs():
+    gradients = jax.random.normal(jax.random.key(0), (4, 2, 3), jnp.float64)
+    flat = np.asarray(gradients).reshape(4, -1)
+    pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
+    cosines = [flat[i] @ flat[j] / np.linalg.norm(flat[i]) / np.linalg.norm(flat[j]) for i, j in pairs]
+    np.testing.assert_allclose(mean_correlation(gradients), np.mean(cosines), rtol=1e-12)
+    signs = [flat[i] @ flat[j] / (np.abs(flat[i]) @ np.abs(flat[j])) for i, j in pairs]
+    np.testing.assert_allclose(mean_sign_correlation(gradients), np.mean(signs), rtol=1e-12)
+    direction, value = correlation_direction(gradients.at[1].set(0))
+    assert jnp.all(jnp.isfinite(direction))
+    assert jnp.isfinite(value)
+
+
+def test_frozen_operations_stand_still_and_others_do_not_notice():
+    weights = {
+        "stem": {"kernel": jnp.ones(3)},
+        "cell0": {
+            "preprocess": {"pointwise0": jnp.ones((1, 2, 2))},
+            "stage0": {
+                "sep_conv_3x3": {"depthwise1": jnp.ones((2, 3, 3, 2))},
+                "skip_connect": {"even": jnp.ones((2, 2, 2))},
+            },
+        },
+    }
+    key = jax.random.key(0)
+    gradient = jax.tree.map(lambda leaf: jax.random.normal(key, leaf.shape, leaf.dtype), weights)
+    opposite = jax.tree.map(jnp.negative, gradient)
+    place = "cell0/stage0/sep_conv_3x3"
+    for compared, threshold, expected in (("validation", 0.4, True), ("validation", -3.0, False), ("sum", 0.4, True)):
+        rule = Freezing(threshold, every=1, compared=compared)
+        state = rule.init(weights)
+        assert list(state.totals) == [place]
+        change = None
+        for _ in range(3):
+            change = rule(jdarts.bilevel.WeightGradients(gradient, lambda: opposite), state)
+            state = change.state
+        assert isinstance(change, WeightChange)
+        np.testing.assert_array_equal(state.frozen[place], [expected] * 2)
+        scaled = jax.tree.map(jnp.multiply, gradient, change.scale)
+        np.testing.assert_array_equal(scaled["stem"]["kernel"], gradient["stem"]["kernel"])
+        skip = gradient["cell0"]["stage0"]["skip_connect"]["even"]
+        np.testing.assert_array_equal(scaled["cell0"]["stage0"]["skip_connect"]["even"], skip)
+        assert jnp.all(scaled["cell0"]["stage0"]["sep_conv_3x3"]["depthwise1"] == 0) == expected
+        jax.tree.map(np.testing.assert_array_equal, change.gradient, scaled)
+
+
+# Orders of the steps, on a problem without a network.
+
+
+def _loss(weights, alphas, state, batch, key):
+    loss = 0.5 * jnp.sum((weights - alphas - batch) ** 2) + 0.1 * jnp.sum(alphas**2)
+    return loss, (state, {})
+
+
+def _step(order="alphas_first", **settings):
+    optimizers = {"weight_optimizer": optax.sgd(0.1, momentum=0.9), "alpha_optimizer": optax.sgd(0.2)}
+    state = jdarts.init_state(jax.random.key(0), jnp.array([1.0, 2.0]), jnp.array([0.5, -0.5]), **optimizers)
+    settings = {"loss_fn": _loss, "hypergradient": jdarts.first_order(), **optimizers, **settings}
+    return state, jax.jit(lambda state: jdarts.bilevel_step(state, 0.1, 0.7, order=order, **settings))(state)
+
+
+def test_orders_of_the_two_steps():
+    state, _ = _step()
+    w, a = state.weights, state.alphas
+
+    def alphas_moved(w, a):
+        return a - 0.2 * (-(w - a - 0.7) + 0.2 * a)
+
+    def weights_moved(w, a):
+        return w - 0.1 * (w - a - 0.1)
+
+    expected = {
+        "alphas_first": (weights_moved(w, alphas_moved(w, a)), alphas_moved(w, a)),
+        "weights_first": (weights_moved(w, a), alphas_moved(weights_moved(w, a), a)),
+        "together": (weights_moved(w, a), alphas_moved(w, a)),
+    }
+    for order, (weights, alphas) in expected.items():
+        _, (new, metrics) = _step(order)
+        np.testing.assert_allclose(new.weights, weights, rtol=1e-12)
+        np.testing.assert_allclose(new.alphas, alphas, rtol=1e-12)
+        assert int(new.step) == 1
+        assert {"train/loss", "valid/loss", "hypergradient/norm", "weights/gradient_norm"} <= set(metrics)
+
+
+def test_a_step_without_alphas_leaves_them_and_their_optimiser():
+    adam = optax.chain(optax.add_decayed_weights(0.1), optax.adam(0.1))
+    weights = optax.sgd(0.1)
+    state = jdarts.init_state(
+        jax.random.key(0), jnp.ones(2), jnp.ones(2), weight_optimizer=weights, alpha_optimizer=adam
+    )
+    new, metrics = jdarts.bilevel_step(
+        state,
+        0.1,
+        0.7,
+        loss_fn=_loss,
+        weight_optimizer=weights,
+        alpha_optimizer=standing(adam),
+        hypergradient=without_hypergradient,
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal, (new.alphas, new.alpha_opt_state), (state.alphas, state.alpha_opt_state)
+    )
+    np.testing.assert_allclose(metrics["valid/loss"], _loss(state.weights, state.alphas, (), 0.7, None)[0])
+    assert jnp.all(new.weights != state.weights)
+
+
+def test_a_clipped_hypergradient_has_the_largest_norm():
+    gradient = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
+    problem: Any = type("Problem", (), {"alphas": gradient})
+    found = clipped(lambda problem: Estimate(gradient, jnp.zeros(()), {}, {}), 1.0)(problem).gradient
+    np.testing.assert_allclose([found["a"][0], found["b"][0]], [0.6, 0.8], rtol=1e-6)
+
+
+def test_another_loss_and_a_rule_act_in_the_weights_step_alone():
+    def doubled(weights, alphas, state, batch, key):
+        loss, aux = _loss(weights, alphas, state, batch, key)
+        return 2 * loss, aux
+
+    state, (new, metrics) = _step(weight_loss_fn=doubled)
+    _, (plain, of_plain) = _step()
+    np.testing.assert_allclose(new.weights - state.weights, 2 * (plain.weights - state.weights), rtol=1e-12)
+    np.testing.assert_array_equal(new.alphas, plain.alphas)
+    np.testing.assert_allclose(metrics["train/loss"], 2 * of_plain["train/loss"], rtol=1e-12)
+
+    def rule(gradients, counted):
+        return WeightChange(gradients.valid(), jnp.array([1.0, 0.0]), counted)
+
+    _, (ruled, _) = _step(weight_rule=rule)
+    gradient = state.weights - state.alphas - 0.7
+    np.testing.assert_allclose(ruled.weights, state.weights - 0.1 * gradient * jnp.array([1.0, 0.0]), rtol=1e-12)
+
+
+# Schedules, presets and the settings behind them.
+
+
+def test_schedules():
+    assert schedules.table(schedules.ramp(0.5), 3).tolist() == [0.0, 0.25, 0.5]
+    assert schedules.table(schedules.ramp(0.5), 1).tolist() == [0.0]
+    assert schedules.table(schedules.temperature(10, 1, span=2), 4).tolist() == [10.0, 5.5, 1.0, 1.0]
+    linear = schedules.table(schedules.auxiliary_weight("linear"), 50)
+    np.testing.assert_allclose(linear, 1 - np.arange(50) / 50, rtol=1e-12)
+    rates = schedules.table(schedules.skip_dropout(0.4, frozen=10), 25)
+    np.testing.assert_allclose(rates[[0, 9, 10]], [0.384, 0.24, 0.4], rtol=1e-12)
+    values = schedules.table(schedules.radius(0.3), 50)
+    assert values[0] == 0.03
+    assert values[-1] < 0.3
+    np.testing.assert_allclose(jax.jit(lambda epoch: schedules.in_epoch(values, epoch))(7), values[7], rtol=1e-6)
+
+
+def test_controls_of_a_method_and_the_programs_of_its_steps():
+    plain = SearchConfig().search_method()
+    assert plain == Method()
+    assert plain.controls(jnp.int32(3), 50) == {}
+    assert plain.always_moves_alphas
+    late = SearchConfig(alphas_from=2, weight_steps=3).search_method()
+    assert [late.program(step, 2) for step in range(4)] == ["weights_step", "weights_step", "step", "weights_step"]
+    assert {late.program(step, 1) for step in range(4)} == {"weights_step"}
+    tempered = SearchConfig(method="gdas", epochs=3).search_method()
+    found = [float(tempered.controls(jnp.int32(epoch), 3)[TEMPERATURE]) for epoch in range(3)]
+    np.testing.assert_allclose(found, [10, 5.05, 0.1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_search(name):
+    config = SearchConfig(method=name)
+    config.check()
+    flat = config.to_json()
+    for setting, value in PRESETS[name].items():
+        assert flat[setting] == (list(value) if isinstance(value, tuple) else value)
+    # A setting that is given stays, alone or in its part, and so does all that is replaced.
+    assert SearchConfig(method=name, channels=4, epochs=7).loop.epochs == 7
+    other = dataclasses.replace(config, seed=3)
+    assert dataclasses.replace(other, seed=0) == config
+    assert SearchConfig(**flat).to_json() == flat
+
+
+@pytest.mark.parametrize("name", TEXT_PRESETS)
+def test_every_preset_for_text_is_a_search(name):
+    config = LanguageSearchConfig(method=name)
+    config.check()
+    assert LanguageSearchConfig(**config.to_json()).to_json() == config.to_json()
 
 
 @pytest.mark.parametrize(
-    "name", ["", "drats", "darts+", "darts+nothing", "+squares", "tilted+squares+squares", None, 3]
+    ("settings", "message"),
+    [
+        ({"method": "dartz"}, "--method is 'dartz'; give darts or pc_darts"),
+        ({"mixture": "hard"}, "the mixture is 'hard'; give softmax"),
+        ({"penalty": "l1"}, "--penalty is 'l1'; give none or zero_one"),
+        ({"penalty": "divergence"}, "for --mixture dirichlet; with softmax give another"),
+        ({"penalty_weight": 1.0}, "without a --penalty"),
+        ({"temperature": 2.0}, "leave it out, or give another --mixture"),
+        (
+            {"mixture": "gumbel", "temperature": 1.0, "temperature_end": 2.0},
+            "above --temperature 1.0; give that or less",
+        ),
+        ({"mixture": "gumbel", "perturbation": "random"}, "are drawn; give softmax or sigmoid"),
+        ({"mixture": "sigmoid", "perturbation": "adversarial"}, "a sum of 1"),
+        ({"perturbation": "random", "correlation": 0.1}, "leave one out"),
+        ({"auxiliary_decay": "linear"}, "without --auxiliary-skip"),
+        ({"alphas_from": -1}, "--alphas-from is -1; give 0 or more"),
+        ({"weight_steps": 0}, "--weight-steps is 0; give 1 or more"),
+        ({"freeze_below": 2.0}, "--freeze-below is 2"),
+    ],
 )
-def test_methods_that_are_not_there_are_refused(own_method, name):
-    with pytest.raises(InputError, match="give darts or tilted, and squares after a"):
-        method_by_name(name)
+def test_settings_that_do_not_combine_are_refused(settings, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        SearchConfig(**settings).check()

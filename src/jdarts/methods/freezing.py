@@ -102,7 +102,7 @@ class Freezing:
         return state._replace(
             totals={place: jnp.where(full, 0, total) for place, total in totals.items()},
             frozen=frozen,
-            counts=jnp.where(full, 0, state.counts + scored),
+            counts=jnp.where(full, 0, state.counts + scored.astype(jnp.int32)),
             steps=state.steps + 1,
         )
 
@@ -125,7 +125,7 @@ def operation_scores(first: PyTree, second: PyTree) -> jax.Array:
         return jnp.mean((products / (norms[0] * norms[1])).reshape(a.shape[0], -1), axis=-1)
 
     scores = jax.tree.leaves(jax.tree.map(cosine, first, second))
-    return sum(scores[1:], scores[0]) / len(scores)
+    return jnp.mean(jnp.stack(scores), axis=0)
 
 
 def _factors(weights: PyTree, frozen: Mapping[Place, jax.Array]) -> Any:

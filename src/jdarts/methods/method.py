@@ -75,6 +75,11 @@ class Method:
         moves = epoch >= self.alphas_from and step % self.weight_steps == self.weight_steps - 1
         return "step" if moves else "weights_step"
 
+    def network_options(self) -> dict[str, Any]:
+        """The attributes of a `Supernet` that are not DARTS's."""
+        names = ("partial_channels", "auxiliary_skip", "skip_dropout", "drop_path")
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(DARTS, name)}
+
     @property
     def always_moves_alphas(self) -> bool:
         """Whether every step moves the alphas."""

@@ -273,4 +273,4 @@ def _node_softmax(betas: Any, space: Space, numpy: Any) -> Any:
     into = targets[:, None] == targets[None, :]
     rows = numpy.where(into, betas[None, :], -np.inf)
     shifted = numpy.exp(betas - rows.max(axis=-1))
-    return shifted / (into * shifted[None, :]).sum(axis=-1)
+    return shifted / numpy.where(into, shifted[None, :], 0).sum(axis=-1)

@@ -202,6 +202,7 @@ def program_from_config(
             classes,
             dtype=jnp.dtype(config.precision),
             remat=config.remat,
+            **method.network_options(),
         ),
         method=method,
         image_shape=image_shape,

@@ -1,0 +1,317 @@
+"""Mixtures, penalties, perturbations and terms of other methods against their authors' own numbers."""
+
+import functools
+import json
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fixtures_folder import fixture_files
+from torch_layout import stacked_params, stacked_statistics
+
+import jdarts
+from jdarts.methods import schedules
+from jdarts.methods.correlation import correlation_direction, mean_correlation
+from jdarts.methods.freezing import Freezing, operation_scores, operation_weights
+from jdarts.methods.mixtures import MIXTURES, chosen_alone, concentrations, gumbel_softmax, straight_through
+from jdarts.methods.penalties import divergence, divergences, zero_one, zero_one_absolute
+from jdarts.methods.perturbations import adversarial, all_projected, projected
+from jdarts.methods.weight_losses import WeightPass, correlated_gradients, each_cell
+from jdarts.nets.supernet import Supernet
+from jdarts.relaxation import GIVEN, NO_CONTROLS, MixtureWeights
+from jdarts.search.step import supernet_loss
+from jdarts.space import cell_kinds
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+KINDS = ("normal", "reduce")
+
+
+def each(pattern):
+    return pytest.mark.parametrize("path", fixture_files(pattern))
+
+
+class Case(NamedTuple):
+    """One file and the network that it is of."""
+
+    file: Any
+    space: jdarts.SearchSpace
+    cells: int
+
+    def below(self, prefix):
+        return {name.removeprefix(prefix): array for name, array in self.file.items() if name.startswith(prefix)}
+
+    def by_kind(self, prefix):
+        return {kind: jnp.asarray(self.file[f"{prefix}/{kind}"]) for kind in KINDS}
+
+    def params(self, prefix):
+        """A tree of weights; 0 where the file has none."""
+        flat = {name: np.zeros_like(array) for name, array in self.below("weights/").items()}
+        return jax.tree.map(jnp.asarray, stacked_params(flat | self.below(prefix), self.space, self.cells))
+
+    @property
+    def weights(self):
+        return self.params("weights/")
+
+    def loss(self, *, train=True, batch=""):
+        """`(weights, mixture) -> (loss, logits of the metrics)` at given mixture weights."""
+        model = Supernet(
+            self.space,
+            channels=self.file["weights/stem.0.weight"].shape[0] // 3,
+            cells=self.cells,
+            classes=self.file["weights/classifier.weight"].shape[0],
+            dtype=jnp.float64,
+            mixture=GIVEN,
+        )
+        statistics = jax.tree.map(jnp.asarray, stacked_statistics(self.below("weights/"), self.space, self.cells))
+        images = jnp.asarray(self.file[f"{batch}x"].transpose(0, 2, 3, 1))
+        labels = jnp.asarray(self.file[f"{batch}y"], jnp.int32)
+        loss_fn = supernet_loss(model, train=train)
+        return lambda weights, mixture: loss_fn(weights, mixture, statistics, (images, labels), jax.random.key(0))
+
+
+def case_of(path):
+    file = dict(np.load(path))
+    primitives = json.loads(str(file["primitives"]))
+    nodes = next(n for n in range(1, 20) if n * (n + 3) // 2 == file["alphas/normal"].shape[0])
+    if isinstance(primitives, dict):
+        normal, reduce = (tuple(map(tuple, primitives[f"primitives_{kind}"])) for kind in ("normal", "reduct"))
+        space = jdarts.SearchSpace(normal=normal, reduce=reduce)
+    else:
+        space = jdarts.uniform_space(tuple(primitives), nodes=nodes)
+    return Case(file, space, int(file["hyper/layers"]))
+
+
+def close(found, expected, tolerance=1e-9):
+    """Each array to a share of its largest value; arrays that are tiny beside the others to that of the largest."""
+    largest = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(expected))
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        scale = max(float(np.max(np.abs(theirs))), 1e-6 * largest)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale)
+
+
+def gradients(case, mixture_of, alphas, **settings):
+    """Loss, and its gradients by alphas, mixture and weights."""
+    loss = case.loss(**settings)
+
+    @jax.jit
+    def compute(alphas, weights):
+        mixture, pull = jax.vjp(lambda alphas: mixture_of(alphas), alphas)
+        value, (by_weights, by_mixture) = jax.value_and_grad(lambda w, m: loss(w, m)[0], argnums=(0, 1))(
+            weights, mixture
+        )
+        return value, pull(by_mixture)[0], by_mixture, by_weights
+
+    return compute(alphas, case.weights)
+
+
+@each("fairdarts*.npz")
+def test_sigmoids_and_zero_one_penalties(path):
+    case = case_of(path)
+    sigmoid = MIXTURES["sigmoid"]
+    alphas = case.by_kind("alphas")
+
+    def mixture(alphas):
+        return sigmoid.weights(alphas, case.space, None, NO_CONTROLS).operations
+
+    close(mixture(alphas), case.by_kind("mixture"))
+    value, by_alphas, _, by_weights = gradients(case, mixture, alphas)
+    close(value, case.file["train/cross_entropy"])
+    close(by_alphas, case.by_kind("train/grad_alphas"))
+    if case.below("train/grad_weights/"):
+        close(by_weights, case.params("train/grad_weights/"))
+    for name, penalty in (("l2", zero_one), ("l1", zero_one_absolute)):
+
+        def term(alphas, penalty=penalty):
+            return penalty(alphas, mixture(alphas), case.space)
+
+        factor = case.file["hyper/zero_one_weight"]
+        close(term(alphas), case.file[f"{name}/zero_one"])
+        close(value + factor * term(alphas), case.file[f"{name}/alpha_loss"])
+        added = {kind: by_alphas[kind] + factor * slope for kind, slope in jax.grad(term)(alphas).items()}
+        close(added, case.by_kind(f"{name}/grad_alphas"))
+
+
+@each("drnas*.npz")
+def test_dirichlet_concentrations_divergences_and_samples(path):
+    case = case_of(path)
+    alphas = case.by_kind("alphas")
+    close(concentrations(alphas, case.space), case.by_kind("concentration"))
+    close(divergences(alphas, case.space), case.by_kind("kl"))
+
+    def term(alphas):
+        return case.file["hyper/reg_scale"] * divergence(alphas, {}, case.space)
+
+    close(term(alphas), case.file["kl/scaled"])
+    close(jax.grad(term)(alphas), case.by_kind("kl/grad_alphas"))
+    samples = case.by_kind("train/sample")
+    value, by_samples, _, by_weights = gradients(case, lambda samples: samples, samples)
+    close(value, case.file["train/loss"])
+    close(by_samples, case.by_kind("train/grad_sample"))
+    if case.below("train/grad_weights/"):
+        close(by_weights, case.params("train/grad_weights/"))
+    # The chain rule through the concentrations, with the authors' derivative of a sample.
+    factors = case.by_kind("train/pathwise_factor")
+    slopes = {
+        kind: factors[kind] * (by_samples[kind] - jnp.sum(samples[kind] * by_samples[kind], -1, keepdims=True))
+        for kind in KINDS
+    }
+    _, pull = jax.vjp(lambda alphas: concentrations(alphas, case.space), alphas)
+    close(pull(slopes)[0], case.by_kind("train/grad_alphas"))
+
+
+def _drawn(function, alphas, **settings):
+    return function(gumbel_softmax(alphas, **settings))
+
+
+@each("gdas*.npz")
+def test_gumbel_samples_of_chosen_and_of_all_operations(path):
+    file = dict(np.load(path))
+    tau = file["hyper/tau"]
+    epochs = schedules.table(schedules.temperature(10, 0.1), 250)
+    np.testing.assert_allclose(epochs, file["schedule/tau_250_10_0.1"], rtol=1e-12)
+    for part in ("darts", "nasnet", "nb201"):
+        for kind in ("",) if part == "nb201" else ("/normal", "/reduce"):
+            alphas, noise = (jnp.asarray(file[f"{part}/{name}{kind}"]) for name in ("alphas", "gumbel"))
+            mask = np.ones(alphas.shape, bool)
+            probabilities = gumbel_softmax(alphas, mask, noise, tau)
+            close(probabilities, file[f"{part}/probs{kind}"])
+            for function in (straight_through, chosen_alone):
+                np.testing.assert_allclose(function(probabilities), file[f"{part}/hard{kind}"], atol=1e-15)
+            np.testing.assert_array_equal(jnp.argmax(probabilities, -1), file[f"{part}/index{kind}"])
+    for name, function in (("chosen", chosen_alone), ("all", straight_through)):
+        for kind in KINDS:
+            alphas, noise = (jnp.asarray(file[f"darts/{each}/{kind}"]) for each in ("alphas", "gumbel"))
+            mask = np.ones(alphas.shape, bool)
+            draw = functools.partial(_drawn, function, mask=mask, noise=noise, temperature=tau)
+            slopes = jnp.asarray(file[f"darts/{name}/grad_hard/{kind}"])
+            close(jax.vjp(draw, alphas)[1](slopes)[0], file[f"darts/{name}/grad_alphas/{kind}"])
+
+
+@each("sdarts*.npz")
+def test_perturbations(path):
+    case = case_of(path)
+    close(projected(jnp.asarray(case.file["projection/before"])), case.file["projection/after"])
+    values = schedules.table(schedules.radius(0.3), 50)
+    np.testing.assert_allclose(values, case.file["schedule/epsilon_50"], rtol=1e-12)
+    mixture, radius = case.by_kind("mixture"), case.file["hyper/epsilon"]
+    noise = case.by_kind("random/noise")
+    moved = all_projected({kind: mixture[kind] + noise[kind] for kind in KINDS}, case.space)
+    close(moved, case.by_kind("random/perturbed"))
+    evaluated = case.loss(train=False)
+
+    @jax.jit
+    def attacked(weights, mixture, noise):
+        return adversarial(lambda tables: evaluated(weights, tables)[0], mixture, noise, radius, case.space)
+
+    attack = attacked(case.weights, mixture, case.by_kind("adv/noise"))
+    close(attack.losses, case.file["adv/losses"])
+    assert bool(attack.reverted) == bool(case.file["adv/reverted"])
+    close(attack.trace, case.by_kind("adv/trace"))
+    close(attack.before_projection, case.by_kind("adv/trace_before_projection"))
+    close(attack.tables, case.by_kind("adv/perturbed"))
+    for name, tables in (("adv", attack.tables), ("random", moved)):
+        value, _, _, by_weights = gradients(case, lambda tables: tables, tables)
+        close(value, case.file[f"{name}/weight_step/loss"])
+        if case.below(f"{name}/weight_step/grad_weights/"):
+            close(by_weights, case.params(f"{name}/weight_step/grad_weights/"))
+
+
+@each("lambdadarts*.npz")
+def test_correlated_gradients_of_cells(path):
+    case = case_of(path)
+    kinds = cell_kinds(case.cells)
+    counts = {kind: kinds.count(kind) for kind in KINDS}
+    alphas = case.by_kind("alphas")
+    softmax = MIXTURES["softmax"].weights(alphas, case.space, None, NO_CONTROLS).operations
+    loss = case.loss()
+    tables = each_cell(softmax, counts)
+    value, by_cells, _, by_weights = gradients(case, lambda tables: tables, tables)
+    close(value, case.file["loss"])
+    flat = {kind: by_cells[kind].reshape(counts[kind], -1) for kind in KINDS}
+    close(flat, case.by_kind("cell_gradients"))
+    close(mean_correlation(by_cells["normal"]), case.file["mean_correlation"])
+    close(by_weights, case.params("plain_grad_weights/"))
+    strength, smallest = case.file["hyper/lambda"], case.file["hyper/epsilon0"]
+    gradient = jax.jit(jax.grad(lambda weights, mixture: loss(weights, mixture)[0]))
+    for name, signs in (("corr", False), ("signcorr", True)):
+        direction, _ = correlation_direction(by_cells["normal"], signs=signs)
+        epsilon = smallest / jnp.linalg.norm(direction)
+        close(epsilon, case.file[f"{name}/epsilon"])
+        # The authors' perturbation has the cells in their order, with zeros for the reduction cells.
+        theirs = case.file[f"{name}/perturbation"]
+        normal = np.array([index for index, kind in enumerate(kinds) if kind == "normal"])
+        close(epsilon * direction, theirs[normal])
+        plus, minus = (
+            gradient(case.weights, {**tables, "normal": tables["normal"] + sign * epsilon * direction})
+            for sign in (1, -1)
+        )
+        factor = strength / (2 * epsilon)
+        difference = jax.tree.map(lambda p, m, factor=factor: factor * (m - p), plus, minus)
+        ours = jax.tree.map(jnp.add, by_weights, difference)
+        close(ours, case.params(f"{name}/grad_weights/"), 1e-8)
+
+    def exact(weights):
+        step = WeightPass(
+            loss=loss,
+            evaluation_loss=lambda weights, mixture: loss(weights, mixture)[0],
+            weights=weights,
+            mixture=MixtureWeights(softmax),
+            cells=counts,
+            space=case.space,
+            controls={"correlation": strength},
+            key=jax.random.key(0),
+            average=lambda tree: tree,
+        )
+        return correlated_gradients(step)
+
+    (_, (_, metrics)), found = jax.jit(jax.value_and_grad(exact, has_aux=True))(case.weights)
+    close(metrics["correlation"], case.file["mean_correlation"])
+
+    def by_definition(weights):
+        normal = jax.grad(lambda tables: loss(weights, tables)[0])(tables)["normal"]
+        return loss(weights, tables)[0] - strength * mean_correlation(normal)
+
+    close(found, jax.jit(jax.grad(by_definition))(case.weights))
+
+
+@each("oles*.npz")
+def test_scores_and_frozen_operations(path):
+    case = case_of(path)
+    names = json.loads(str(case.file["operations"]))
+    softmax = MIXTURES["softmax"].weights(case.by_kind("alphas"), case.space, None, NO_CONTROLS).operations
+    loss = case.loss(batch="valid/")
+    valid = dict(operation_weights(jax.jit(jax.grad(lambda weights: loss(weights, softmax)[0]))(case.weights)))
+    theirs = dict(operation_weights(case.params("valid_gradient/")))
+    close(valid, theirs)
+    kept = dict(operation_weights(case.params("kept_train_gradient/")))
+    places = _places(case, names)
+    rule = Freezing(float(case.file["hyper/threshold"]), every=int(case.file["hyper/every"]))
+    for name, gradient in (("score_with_pure_gradient", valid), ("score", jax.tree.map(jnp.add, valid, kept))):
+        scores = {place: operation_scores(gradient[place], kept[place]) for place in kept}
+        close(jnp.stack([scores[place][edge] for place, edge in places]), case.file[name])
+    state = rule.init(case.weights)
+    judged = jax.jit(rule.judged)
+    frozen = np.full(len(names), -1)
+    for step, row in enumerate(case.file["scores"]):
+        scores = {place: np.zeros(total.shape) for place, total in state.totals.items()}
+        for (place, edge), score in zip(places, row):
+            scores[place][edge] = score
+        state = judged(state, scores)
+        now = np.array([bool(state.frozen[place][edge]) for place, edge in places])
+        frozen[now & (frozen < 0)] = step
+    np.testing.assert_array_equal(frozen, case.file["frozen_in_step"])
+
+
+def _places(case, names):
+    """For each of the authors' operation modules, the place of our weights and the row there."""
+    numbered = case.below("weights/")
+    for number, name in enumerate(names):
+        numbered |= {key: np.full_like(array, number) for key, array in numbered.items() if key.startswith(f"{name}.")}
+    found = {}
+    for place, tree in operation_weights(stacked_params(numbered, case.space, case.cells)):
+        for edge, row in enumerate(jax.tree.leaves(tree)[0]):
+            found[int(row.flat[0])] = place, edge
+    return [found[number] for number in range(len(names))]
