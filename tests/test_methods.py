@@ -340,7 +340,7 @@ def test_an_attack_raises_the_loss_or_is_dropped():
     slope = jnp.array([[1.0, -1.0, 0.0]])
 
     def rising(tables):
-        return sum(jnp.sum(table * slope) for table in tables.values())
+        return jnp.sum(jnp.stack([table * slope for table in tables.values()]))
 
     attack = jax.jit(lambda: adversarial(rising, tables, noise, jnp.asarray(0.1), ONE_EDGE))()
     assert not attack.reverted
@@ -349,7 +349,7 @@ def test_an_attack_raises_the_loss_or_is_dropped():
     np.testing.assert_allclose(attack.tables["normal"][0], np.array([0.4, 0.2, 0.4]), rtol=1e-12)
 
     def peak(tables):
-        return -sum(jnp.sum(jnp.abs(table - start)) for table, start in zip(tables.values(), before.values()))
+        return -jnp.sum(jnp.stack([jnp.abs(tables[kind] - before[kind]) for kind in tables]))
 
     before = tables
     dropped = adversarial(
@@ -387,7 +387,8 @@ def test_frozen_operations_stand_still_and_others_do_not_notice():
     gradient = jax.tree.map(lambda leaf: jax.random.normal(key, leaf.shape, leaf.dtype), weights)
     opposite = jax.tree.map(jnp.negative, gradient)
     place = "cell0/stage0/sep_conv_3x3"
-    for compared, threshold, expected in (("validation", 0.4, True), ("validation", -3.0, False), ("sum", 0.4, True)):
+    cases: list[Any] = [("validation", 0.4, True), ("validation", -3.0, False), ("sum", 0.4, True)]
+    for compared, threshold, expected in cases:
         rule = Freezing(threshold, every=1, compared=compared)
         state = rule.init(weights)
         assert list(state.totals) == [place]
@@ -413,7 +414,7 @@ def _loss(weights, alphas, state, batch, key):
     return loss, (state, {})
 
 
-def _step(order="alphas_first", **settings):
+def _step(order: Any = "alphas_first", **settings):
     optimizers = {"weight_optimizer": optax.sgd(0.1, momentum=0.9), "alpha_optimizer": optax.sgd(0.2)}
     state = jdarts.init_state(jax.random.key(0), jnp.array([1.0, 2.0]), jnp.array([0.5, -0.5]), **optimizers)
     settings = {"loss_fn": _loss, "hypergradient": jdarts.first_order(), **optimizers, **settings}

@@ -19,4 +19,11 @@ def main(defaults: PipelineConfig | None = None, description: str | None = None)
       InputError: as `pipeline`, for `jdarts.command.run_command` to print.
     """
     prog = program_name("jdarts.pipeline", defaults)
-    return run_from_command_line(pipeline, defaults or PipelineConfig(), prog=prog, description=description)
+    return run_from_command_line(
+        pipeline,
+        defaults or PipelineConfig(),
+        prog=prog,
+        description=description,
+        presets=PipelineConfig.with_method,
+        preset_option="--search.method",
+    )

@@ -73,6 +73,14 @@ class PipelineConfig(Configuration):
     search: SearchConfig = SearchConfig()
     train: TrainConfig = TrainConfig()
 
+    def with_method(self, name: str) -> "PipelineConfig":
+        """These settings with those of a search method in the place of the searches' own.
+
+        Raises:
+          InputError: there is no such method.
+        """
+        return dataclasses.replace(self, search=self.search.with_method(name))
+
     def check(self) -> None:
         """Checks every value that can be checked without the data.
 

@@ -1,8 +1,9 @@
 """The command line of a run, with any configuration as its defaults."""
 
+import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -22,13 +23,21 @@ _log = logging.getLogger(__name__)
 
 
 def run_from_command_line(
-    start: Callable[[Config], Any], defaults: Config, *, prog: str, description: str | None = None
+    start: Callable[[Config], Any],
+    defaults: Config,
+    *,
+    prog: str,
+    description: str | None = None,
+    presets: Callable[[Config, str], Config] | None = None,
+    preset_option: str = "--method",
 ) -> int:
     """Parses the command line over the defaults, and starts the run.
 
     Args:
       start: starts the run of a configuration.
       defaults: the configuration that options change; its class has a method `check`.
+      presets: `(defaults, NAME) -> defaults` for the option that names settings; all other options overrule it.
+      preset_option: that option.
       prog: the command as the help text shows it.
       description: first lines of the help text; by default those of the class.
 
@@ -38,6 +47,9 @@ def run_from_command_line(
     Raises:
       InputError: wrong settings, or raised by `start`; `jdarts.command.run_command` prints it.
     """
+    name = _value_of(preset_option, sys.argv[1:])
+    if presets is not None and name is not None:
+        defaults = presets(defaults, name)
     config: Any = tyro.cli(type(defaults), prog=prog, default=defaults, description=description)
     config.check()
     devices = config.parallelism.devices
@@ -54,6 +66,16 @@ def run_from_command_line(
         wait_for_others()
         exit_now(interrupted.exit_code)
     return 0
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """The value of an option among the arguments; the last one, as for all options. None if it is not there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(option, dest="value")
+    try:
+        return parser.parse_known_args(list(arguments))[0].value
+    except argparse.ArgumentError:
+        return None
 
 
 def program_name(module: str, defaults: object | None) -> str:

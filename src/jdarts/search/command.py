@@ -24,4 +24,6 @@ def main(defaults: SearchConfig | None = None, description: str | None = None) -
     def start(config: SearchConfig) -> object:
         return search(config) if config.seeds is None else search_seeds(config)
 
-    return run_from_command_line(start, defaults or SearchConfig(), prog=prog, description=description)
+    return run_from_command_line(
+        start, defaults or SearchConfig(), prog=prog, description=description, presets=SearchConfig.with_method
+    )

@@ -115,6 +115,14 @@ class SearchConfig(Configuration):
         usual = preset(given.get("method", DARTS))
         super().__init__(**{**{name: value for name, value in usual.items() if known[name].part not in given}, **given})
 
+    def with_method(self, name: str) -> "SearchConfig":
+        """These settings with those of a method in their place.
+
+        Raises:
+          InputError: there is no such method.
+        """
+        return dataclasses.replace(self, method=name, **preset(name))
+
     def search_method(self) -> Method:
         """The search method that the settings describe."""
         return self.supernet.added_to(self.methods.method(), clip=self.weights.clip)

@@ -20,5 +20,9 @@ def main(defaults: LanguageSearchConfig | None = None, description: str | None =
     """
     prog = program_name("jdarts.language.search", defaults)
     return run_from_command_line(
-        search_language, defaults or LanguageSearchConfig(), prog=prog, description=description
+        search_language,
+        defaults or LanguageSearchConfig(),
+        prog=prog,
+        description=description,
+        presets=LanguageSearchConfig.with_method,
     )

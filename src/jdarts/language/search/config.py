@@ -67,6 +67,14 @@ class LanguageSearchConfig(LanguageConfig):
         usual = preset(given.get("method", DARTS), TEXT_PRESETS)
         super().__init__(**{**{name: value for name, value in usual.items() if known[name].part not in given}, **given})
 
+    def with_method(self, name: str) -> "LanguageSearchConfig":
+        """These settings with those of a method in their place.
+
+        Raises:
+          InputError: there is no such method.
+        """
+        return dataclasses.replace(self, method=name, **preset(name, TEXT_PRESETS))
+
     def search_method(self) -> Method:
         """The search method that the settings describe."""
         return self.methods.method()
