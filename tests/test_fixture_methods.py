@@ -64,8 +64,12 @@ class Case(NamedTuple):
             classes=self.file["weights/classifier.weight"].shape[0],
             dtype=jnp.float64,
             mixture=GIVEN,
+            skips_unused=True,
         )
-        statistics = jax.tree.map(jnp.asarray, stacked_statistics(self.below("weights/"), self.space, self.cells))
+        # DrNAS has another name for the batch norm of a pool.
+        flat = {name.replace(".op.1.running", ".1.running"): array for name, array in self.below("weights/").items()}
+        # Edges have statistics of pools for themselves, as the authors' do.
+        statistics = jax.tree.map(jnp.asarray, stacked_statistics(flat, self.space, self.cells, by_edge=True))
         images = jnp.asarray(self.file[f"{batch}x"].transpose(0, 2, 3, 1))
         labels = jnp.asarray(self.file[f"{batch}y"], jnp.int32)
         loss_fn = supernet_loss(model, train=train)

@@ -71,6 +71,7 @@ class Mixture:
         compares the operations of an edge, and then the strongest operations of a node's edges.
       random: whether `weights` draws random numbers in training.
       random_in_evaluation: whether it draws them in evaluation too.
+      skips_unused: whether an operation of weight 0 counts as not evaluated, so that its running statistics stay.
     """
 
     init: Callable[[jax.Array, Space, Any], Alphas]
@@ -78,6 +79,7 @@ class Mixture:
     strengths: Callable[[Alphas, Space], dict[str, np.ndarray]]
     random: bool = False
     random_in_evaluation: bool = False
+    skips_unused: bool = False
 
 
 def operations_of(space: Space) -> Mapping[str, tuple[tuple[str, ...], ...]]:

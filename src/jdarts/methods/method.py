@@ -11,9 +11,8 @@ from jdarts.methods.mixtures import MIXTURES, with_edge_weights
 from jdarts.methods.penalties import PenaltyFn
 from jdarts.methods.schedules import Schedule, in_epoch, table
 from jdarts.methods.weight_losses import WeightLoss
+from jdarts.nets.edge_options import PLAIN_EDGES, EdgeOptions
 from jdarts.relaxation import SOFTMAX, Controls, Mixture
-
-AuxiliarySkip = Literal["none", "skip", "conv"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +32,7 @@ class Method:
       alphas_from: first epoch, counted from 0, in which the alphas move.
       weight_steps: steps of the weights for each step of the alphas.
       alpha_clip: largest norm of the hypergradient; None for no limit.
-      partial_channels: the operations see one of so many parts of the channels.
-      auxiliary_skip: a skip connection beside each edge.
-      skip_dropout: whether the features of skip connections are dropped.
-      drop_path: whether edges are dropped.
+      edges: what the mixed edges of the supernet do beside the weighted sum of their operations.
     """
 
     mixture: Mixture = SOFTMAX
@@ -51,10 +47,7 @@ class Method:
     alphas_from: int = 0
     weight_steps: int = 1
     alpha_clip: float | None = None
-    partial_channels: int = 1
-    auxiliary_skip: AuxiliarySkip = "none"
-    skip_dropout: bool = False
-    drop_path: bool = False
+    edges: EdgeOptions = PLAIN_EDGES
 
     def controls(self, epoch: Any, epochs: int) -> Controls:
         """The numbers of an epoch.
@@ -74,11 +67,6 @@ class Method:
         """
         moves = epoch >= self.alphas_from and step % self.weight_steps == self.weight_steps - 1
         return "step" if moves else "weights_step"
-
-    def network_options(self) -> dict[str, Any]:
-        """The attributes of a `Supernet` that are not DARTS's."""
-        names = ("partial_channels", "auxiliary_skip", "skip_dropout", "drop_path")
-        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(DARTS, name)}
 
     @property
     def always_moves_alphas(self) -> bool:

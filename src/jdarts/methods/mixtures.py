@@ -211,7 +211,7 @@ MIXTURES: Mapping[str, Mixture] = {
     "dirichlet": _sampled(_dirichlet, _dirichlet_mean, random_in_evaluation=True),
     "gumbel": _sampled(_gumbel, softmax_weights, init=_around_one),
     "gumbel_hard": _sampled(_gumbel_hard, softmax_weights),
-    "gumbel_chosen": _sampled(_gumbel_chosen, softmax_weights),
+    "gumbel_chosen": _sampled(_gumbel_chosen, softmax_weights, skips_unused=True),
     "reinmax": _sampled(_reinmax, softmax_weights),
 }
 

@@ -84,6 +84,10 @@ class EdgeOptions:
         return numbers
 
 
+#: The edges of DARTS.
+PLAIN_EDGES = EdgeOptions()
+
+
 class EdgeFactors(NamedTuple):
     """Numbers that multiply parts of one cell's edges.
 

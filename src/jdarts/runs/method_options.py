@@ -9,12 +9,13 @@ from jdarts.bilevel import Order
 from jdarts.errors import InputError
 from jdarts.methods import schedules
 from jdarts.methods.freezing import Compared, Freezing
-from jdarts.methods.method import AuxiliarySkip, Method, mixture_by_name
+from jdarts.methods.method import Method, mixture_by_name
 from jdarts.methods.mixtures import MIXTURES, TEMPERATURE
 from jdarts.methods.penalties import PENALTIES
 from jdarts.methods.perturbations import RADIUS
 from jdarts.methods.schedules import Decay
 from jdarts.methods.weight_losses import CORRELATION, WEIGHT_LOSSES
+from jdarts.nets.edge_options import AuxiliarySkip, EdgeOptions
 from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, Bounds
 from jdarts.runs.settings import Settings, Whole
 
@@ -164,15 +165,16 @@ class SupernetOptions(Settings):
                 "out"
             )
 
-    def added_to(self, method: Method, *, clip: float) -> Method:
+    def added_to(self, method: Method, *, channels: int, clip: float) -> Method:
         """The method with these options.
 
         Args:
           method: the rest of the method.
+          channels: of the first cells.
           clip: largest norm of the weights' gradient.
 
         Raises:
-          InputError: two options that change the loss of the weights' step.
+          InputError: two options that change the loss of the weights' step, or channels that do not divide.
         """
         found = dict(method.schedules)
         if self.auxiliary_skip != "none":
@@ -193,14 +195,19 @@ class SupernetOptions(Settings):
         freezing = None
         if self.freeze_below is not None:
             freezing = Freezing(self.freeze_below, clip=clip, compared=self.freeze_compared)
-        return dataclasses.replace(
-            method,
-            schedules=found,
-            freezing=freezing,
+        edges = EdgeOptions(
             partial_channels=self.partial_channels,
             auxiliary_skip=self.auxiliary_skip,
             skip_dropout=self.skip_dropout > 0,
             drop_path=self.search_drop_path > 0,
+            skips_unused=method.mixture.skips_unused,
+        )
+        edges.check(channels)
+        return dataclasses.replace(
+            method,
+            schedules=found,
+            freezing=freezing,
+            edges=edges,
             **changes,
         )
 

@@ -125,7 +125,7 @@ class SearchConfig(Configuration):
 
     def search_method(self) -> Method:
         """The search method that the settings describe."""
-        return self.supernet.added_to(self.methods.method(), clip=self.weights.clip)
+        return self.supernet.added_to(self.methods.method(), channels=self.size.channels, clip=self.weights.clip)
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.

@@ -202,7 +202,7 @@ def program_from_config(
             classes,
             dtype=jnp.dtype(config.precision),
             remat=config.remat,
-            **method.network_options(),
+            **dataclasses.asdict(method.edges),
         ),
         method=method,
         image_shape=image_shape,
