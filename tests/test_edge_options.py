@@ -12,6 +12,7 @@ from torch_layout import stacked_params, stacked_statistics
 import jdarts
 from jdarts.errors import InputError
 from jdarts.nets import mixed_stage
+from jdarts.nets.counts import network_sizes, total
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
 from jdarts.ops.dropout import dropout
@@ -323,6 +324,19 @@ WRONG = {
     "no part": (8, {"partial_channels": 0}, "partial_channels is 0; give 1 or more"),
     "another kind": (8, {"auxiliary_skip": "pool"}, "auxiliary_skip is 'pool'; give one of none, skip, conv"),
 }
+
+
+def test_sizes_of_networks_with_options():
+    """Counted in the network's program: the plain network's weights, of a quarter of the channels."""
+    plain = plain_supernet.Options(partial_channels=4, auxiliary_skip="conv")
+    sizes = {"channels": 8, "layers": CELLS, "classes": 3, "image_channels": 1}
+    flat = plain_supernet.init_weights(np.random.default_rng(0), dtype=np.float64, space=SPACE, options=plain, **sizes)
+    model = Supernet(SPACE, 8, CELLS, 3, partial_channels=4, auxiliary_skip="conv")
+    alphas = {kind: jax.ShapeDtypeStruct((5, SPACE.width(kind)), jnp.float32) for kind in CELL_KINDS}
+    found = network_sizes(model, (8, 8, 1), alphas, controls={"auxiliary_weight": 1.0})
+    assert total(found).weights == plain_supernet.num_weights(flat)
+    whole = total(network_sizes(Supernet(SPACE, 8, CELLS, 3), (8, 8, 1), alphas))
+    assert total(found).multiply_adds < whole.multiply_adds
 
 
 @pytest.mark.parametrize("channels, settings, message", WRONG.values(), ids=list(WRONG))

@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 from jdarts.errors import InputError
 from jdarts.ops import pool
-from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
+from jdarts.ops.pool import avg_pool_3x3, max_pool_2x2, max_pool_3x3
 
 #: Rows, columns and channels: single pixels and rows, odd sizes, channels that do and do not fill a vector.
 SIZES = [(1, 1, 3), (2, 1, 1), (5, 4, 3), (4, 7, 16), (3, 3, 17)]
@@ -155,3 +155,20 @@ def test_operands_that_do_not_fit_are_refused():
             function(x[0])
         with pytest.raises(InputError, match="floating type; got int32"):
             function(x.astype(np.int32))
+
+
+def test_maxima_of_squares_and_their_first_places_get_the_gradient():
+    draw = np.random.default_rng(0)
+    # Few values, so that many squares have equal maxima.
+    x = draw.integers(3, size=(2, 2, 6, 4, 3)).astype(np.float64)
+    cotangent = draw.normal(size=(2, 2, 3, 2, 3))
+    y, pull = jax.vjp(max_pool_2x2, jnp.asarray(x))
+    expected, gradient = np.zeros_like(cotangent), np.zeros_like(x)
+    for s, b, h, w, c in np.ndindex(*cotangent.shape):
+        square = x[s, b, 2 * h : 2 * h + 2, 2 * w : 2 * w + 2, c]
+        row, column = np.unravel_index(np.argmax(square), (2, 2))
+        expected[s, b, h, w, c] = square[row, column]
+        gradient[s, b, 2 * h + row, 2 * w + column, c] = cotangent[s, b, h, w, c]
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(pull(jnp.asarray(cotangent))[0], gradient)
+    assert jnp.isnan(max_pool_2x2(jnp.asarray(x).at[0, 0, 1, 1, 0].set(jnp.nan))[0, 0, 0, 0, 0])

@@ -53,13 +53,16 @@ def count_weights(weights: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights))
 
 
-def network_sizes(network: nn.Module, image_shape: tuple[int, int, int], *inputs: Any) -> dict[str, Size]:
+def network_sizes(
+    network: nn.Module, image_shape: tuple[int, int, int], *inputs: Any, **settings: Any
+) -> dict[str, Size]:
     """Sizes of a network by its parts; nothing is computed or compiled.
 
     Args:
       network: a network of `jdarts.nets`; its call takes images, the `inputs`, and `train`.
       image_shape: `(H, W, C)` of an image.
       inputs: what the network reads beside images, as shapes.
+      settings: keyword arguments of its call, such as the `controls` of a supernet.
 
     Returns:
       The size of each top-level part, in order of the computation; an auxiliary head, which is not used for predictions,
@@ -73,10 +76,10 @@ def network_sizes(network: nn.Module, image_shape: tuple[int, int, int], *inputs
     images = jax.ShapeDtypeStruct((1, *image_shape), wide_type(dtype))
 
     def init(key: jax.Array, *arguments: Any) -> Any:
-        return network.init({"params": key, "noise": key}, *arguments, train=False)
+        return network.init({"params": key, "noise": key}, *arguments, train=False, **settings)
 
     def apply(variables: Any, key: jax.Array, *arguments: Any) -> Any:
-        return network.apply(variables, *arguments, train=False, rngs={"noise": key})
+        return network.apply(variables, *arguments, train=False, rngs={"noise": key}, **settings)
 
     variables = jax.eval_shape(init, key, images, *inputs)
     program = jax.make_jaxpr(apply)(variables, key, images, *inputs)
