@@ -54,6 +54,16 @@ def test_the_first_order_hypergradient_predicts_another_change():
     assert float(first.correlation) < float(exact.correlation)
 
 
+def test_slope_and_correlation_are_those_of_a_line_through_the_origin():
+    found, _ = measured(jdarts.first_order(), length=0.3, directions=6)
+    predicted, real = np.asarray(found.predicted), np.asarray(found.real)
+    slope = np.linalg.lstsq(predicted[:, None], real)[0][0]
+    np.testing.assert_allclose(found.slope, slope, rtol=1e-9)
+    cosine = predicted @ real / np.linalg.norm(predicted) / np.linalg.norm(real)
+    np.testing.assert_allclose(found.correlation, cosine, rtol=1e-9)
+    assert abs(cosine) < 0.999
+
+
 def test_the_changes_are_those_of_the_definition():
     optimizer = OPTIMIZERS["momentum_and_decay"]()
     state, train, valid = warm_state(optimizer, optax.sgd(0.1))

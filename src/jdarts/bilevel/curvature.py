@@ -61,26 +61,28 @@ def largest_eigenvalue(
         raise InputError(f"{iterations} iterations for the largest eigenvalue; give 1 or more")
     product, size, dtype = _hessian_product(loss, alphas, average)
     count = min(iterations, size)
-    draws = jax.random.normal(key, (count, size), dtype)
-    basis = jnp.zeros((count, size), dtype)
-    direction = draws[0] / jnp.linalg.norm(draws[0])
-    diagonal, beside = [], []
-    scale = jnp.zeros((), dtype)
-    for place in range(count):
+    draws = jax.random.normal(key, (count + 1, size), dtype)
+
+    def iterate(
+        carry: tuple[jax.Array, ...], place: jax.Array
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
+        basis, direction, scale = carry
         basis = basis.at[place].set(direction)
         image = product(direction)
-        diagonal.append(jnp.vdot(direction, image))
         scale = jnp.maximum(scale, jnp.linalg.norm(image))
         rest = _orthogonal(image, basis)
         length = jnp.linalg.norm(rest)
         # Where the vectors so far span an invariant space, the iteration begins again with a vector outside it.
         ends = length <= 10 * jnp.finfo(dtype).eps * scale
-        beside.append(jnp.where(ends, jnp.zeros_like(length), length))
-        rest = jnp.where(ends, _orthogonal(draws[min(place + 1, count - 1)], basis), rest)
-        length = jnp.linalg.norm(rest)
-        direction = rest / jnp.where(length > 0, length, jnp.ones_like(length))
-    between = jnp.stack(beside)
-    tridiagonal = jnp.diag(jnp.stack(diagonal)) + jnp.diag(between[:-1], 1) + jnp.diag(between[:-1], -1)
+        rest = jnp.where(ends, _orthogonal(draws[place + 1], basis), rest)
+        norm = jnp.linalg.norm(rest)
+        following = rest / jnp.where(norm > 0, norm, jnp.ones_like(norm))
+        return (basis, following, scale), (jnp.vdot(direction, image), jnp.where(ends, jnp.zeros_like(length), length))
+
+    start = jnp.zeros((count, size), dtype), draws[0] / jnp.linalg.norm(draws[0]), jnp.zeros((), dtype)
+    # Written out one after the other, the products take XLA several times as long to compile.
+    _, (diagonal, between) = jax.lax.scan(iterate, start, jnp.arange(count))
+    tridiagonal = jnp.diag(diagonal) + jnp.diag(between[:-1], 1) + jnp.diag(between[:-1], -1)
     values, vectors = jnp.linalg.eigh(tridiagonal)
     return Curvature(values[-1] + jnp.asarray(weight_decay, dtype), between[-1] * jnp.abs(vectors[-1, -1]))
 
@@ -120,7 +122,6 @@ def _hessian_product(
     else:
         _, pull = jax.vjp(gradient, alphas)
         push = lambda direction: pull(direction)[0]  # noqa: E731
-    # One program for all products.
     of_tree = outlined(push, alphas)
     return lambda direction: ravel_pytree(average(of_tree(tree_of(direction))))[0], vector.size, vector.dtype
 
