@@ -17,12 +17,12 @@ from jdarts.derivation import derive_genotype, genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.language.search import LanguageSearchConfig
-from jdarts.methods import method, mixtures, schedules
+from jdarts.methods import mixtures, schedules
 from jdarts.methods.correlation import correlation_direction, mean_correlation, mean_sign_correlation
 from jdarts.methods.estimators import clipped, standing, without_hypergradient
 from jdarts.methods.freezing import Freezing
-from jdarts.methods.method import Method, method_fields, mixture_by_name
-from jdarts.methods.mixtures import MIXTURES, TEMPERATURE, edge_weights, with_edge_weights
+from jdarts.methods.method import Method, method_fields
+from jdarts.methods.mixtures import MIXTURES, TEMPERATURE, edge_weights, mixture_by_name, with_edge_weights
 from jdarts.methods.penalties import PENALTIES, divergence, penalised, zero_one
 from jdarts.methods.perturbations import STEPS, adversarial, projected
 from jdarts.methods.presets import PRESETS, TEXT_PRESETS
@@ -259,7 +259,7 @@ def tilted_strengths(alphas, space):
 
 def test_a_record_is_derived_by_the_mixture_of_its_method(monkeypatch):
     tilted = dataclasses.replace(MIXTURES["softmax"], strengths=tilted_strengths)
-    monkeypatch.setattr(method, "MIXTURES", {**mixtures.MIXTURES, "tilted": tilted})
+    monkeypatch.setattr(mixtures, "MIXTURES", {**mixtures.MIXTURES, "tilted": tilted})
     space = SearchSpace(normal=(("skip_connect", "noise"),) * 2, reduce=(("skip_connect", "noise"),) * 2)
     alphas = {kind: np.array([[3.0, 1.0], [1.0, 2.0]]) for kind in ("normal", "reduce")}
     record = {"space": dataclasses.asdict(space), "alphas": alphas_to_json(alphas), "edges_per_node": 1}

@@ -6,7 +6,7 @@ import numpy as np
 
 from jdarts.errors import InputError, shown
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
-from jdarts.methods.method import mixture_of
+from jdarts.methods.mixtures import mixture_of
 from jdarts.methods.selection import ARGMAX, selection_by_name, strongest
 from jdarts.operations import NONE
 from jdarts.relaxation import NO_CONTROLS, RECURRENT, SOFTMAX, Alphas, Mixture, alphas_from_json

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from jdarts.bilevel import Order
-from jdarts.errors import InputError, shown
 from jdarts.methods.freezing import Freezing
-from jdarts.methods.mixtures import MIXTURES, with_edge_weights
+from jdarts.methods.mixtures import PAPER
 from jdarts.methods.penalties import PenaltyFn
 from jdarts.methods.schedules import Schedule, in_epoch, table
 from jdarts.methods.weight_losses import WeightLoss
@@ -36,7 +35,7 @@ class Method:
     """
 
     mixture: Mixture = SOFTMAX
-    mixture_name: str = "softmax"
+    mixture_name: str = PAPER
     edge_weights: bool = False
     penalties: Mapping[str, tuple[PenaltyFn, float]] = dataclasses.field(default_factory=dict, hash=False)
     weight_loss: WeightLoss | None = None
@@ -77,17 +76,6 @@ class Method:
 DARTS = Method()
 
 
-def mixture_by_name(name: object, *, edge_weights: object = False) -> Mixture:
-    """The mixture of a row of `MIXTURES`, with factors of edges if they are wanted.
-
-    Raises:
-      InputError: there is no such mixture.
-    """
-    if not isinstance(name, str) or name not in MIXTURES:
-        raise InputError(f"the mixture is {shown(name)}; give {' or '.join(MIXTURES)}")
-    return with_edge_weights(MIXTURES[name]) if edge_weights else MIXTURES[name]
-
-
 def method_fields(method: Method) -> dict[str, Any]:
     """The fields of a checkpoint's record from which `mixture_of` finds the mixture; none for that of DARTS."""
     fields: dict[str, Any] = {}
@@ -96,12 +84,3 @@ def method_fields(method: Method) -> dict[str, Any]:
     if method.edge_weights:
         fields["edge_weights"] = True
     return fields
-
-
-def mixture_of(record: Mapping[str, Any]) -> Mixture:
-    """The mixture of a checkpoint's record.
-
-    Raises:
-      InputError: there is no such mixture.
-    """
-    return mixture_by_name(record.get("mixture", DARTS.mixture_name), edge_weights=record.get("edge_weights", False))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdarts.errors import InputError, shown
 from jdarts.relaxation import (
     SOFTMAX,
     Alphas,
@@ -201,10 +202,13 @@ def _reinmax(alphas: jax.Array, mask: np.ndarray, key: jax.Array, controls: Cont
     return reinmax(alphas, mask, drawn, controls[TEMPERATURE])
 
 
+#: The paper's.
+PAPER = "softmax"
+
 #: A new mixture is a row here. `jdarts.relaxation.Mixture` lists its parts, and the functions of `SOFTMAX` there are an example:
 #: `operations_of` and `candidate_mask` give the shapes of tables. tests/test_methods.py checks every row.
 MIXTURES: Mapping[str, Mixture] = {
-    "softmax": SOFTMAX,
+    PAPER: SOFTMAX,
     "sigmoid": Mixture(
         _zeros, lambda alphas, space, key, controls: MixtureWeights(sigmoid_weights(alphas, space)), _sigmoid_strengths
     ),
@@ -274,3 +278,23 @@ def _node_softmax(betas: Any, space: Space, numpy: Any) -> Any:
     rows = numpy.where(into, betas[None, :], -np.inf)
     shifted = numpy.exp(betas - rows.max(axis=-1))
     return shifted / numpy.where(into, shifted[None, :], 0).sum(axis=-1)
+
+
+def mixture_by_name(name: object, *, edge_weights: object = False) -> Mixture:
+    """The mixture of a row of `MIXTURES`, with factors of edges if they are wanted.
+
+    Raises:
+      InputError: there is no such mixture.
+    """
+    if not isinstance(name, str) or name not in MIXTURES:
+        raise InputError(f"the mixture is {shown(name)}; give {' or '.join(MIXTURES)}")
+    return with_edge_weights(MIXTURES[name]) if edge_weights else MIXTURES[name]
+
+
+def mixture_of(record: Mapping[str, Any]) -> Mixture:
+    """The mixture of a checkpoint's record.
+
+    Raises:
+      InputError: there is no such mixture.
+    """
+    return mixture_by_name(record.get("mixture", PAPER), edge_weights=record.get("edge_weights", False))

@@ -9,8 +9,8 @@ from jdarts.bilevel import Order
 from jdarts.errors import InputError
 from jdarts.methods import schedules
 from jdarts.methods.freezing import Compared, Freezing
-from jdarts.methods.method import Method, mixture_by_name
-from jdarts.methods.mixtures import MIXTURES, TEMPERATURE
+from jdarts.methods.method import Method
+from jdarts.methods.mixtures import MIXTURES, TEMPERATURE, mixture_by_name
 from jdarts.methods.penalties import PENALTIES
 from jdarts.methods.perturbations import RADIUS
 from jdarts.methods.schedules import Decay
