@@ -338,3 +338,16 @@ def test_nothing_is_built_where_the_environment_asks_for_operations_of_xla(compi
     native.build_for_images("float32")
     native.build_for_text()
     assert not libraries._loading
+
+
+@pytest.mark.parametrize(("platform", "calls"), [("cpu", 2), ("cuda", 0), ("tpu", 0)])
+def test_operations_of_xla_are_calls_that_it_does_not_inline_on_cpus(monkeypatch, platform, calls):
+    """Otherwise it computes earlier sums again inside of later ones, and compiling a step takes minutes and gigabytes."""
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+
+    def twice(weights, x):
+        routes = ((0, 0, 0, 1), (0, 1, 0, 0))
+        return combine(weights, combine(weights, [x], routes=routes, sizes=(2,)), routes=routes, sizes=(2,))
+
+    traced = jax.jit(twice).trace(jnp.ones((2, 3)), jnp.ones((2, 4, 3)))
+    assert traced.lower(lowering_platforms=(platform,)).as_text().count('inlineable = "false"') == calls

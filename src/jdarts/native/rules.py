@@ -20,6 +20,7 @@ from jdarts.xla.jax_compat import (
     platform_of,
     register_lowering,
 )
+from jdarts.xla.outlined import as_call
 from jdarts.xla.platform import target_platform
 
 
@@ -54,7 +55,7 @@ def define_lowering(
 ) -> None:
     """Evaluates and lowers a primitive: by the native function on a CPU or GPU if possible, else by a function of arrays.
 
-    Programs that `jax.export` exports hold only operations of JAX.
+    Programs that `jax.export` exports hold only operations of JAX. On CPUs those are a call (`as_call`).
 
     Args:
       primitive: the primitive; its operands and parameters are those of the function.
@@ -69,7 +70,9 @@ def define_lowering(
 
     many = primitive.multiple_results
     elsewhere = lower_fun(function, multiple_results=many)
-    without_native = {name: lower_fun(form, multiple_results=many) for name, form in (on or {}).items()}
+    forms = {"cpu": function, **(on or {})}
+    forms["cpu"] = as_call(forms["cpu"], statics)
+    without_native = {name: lower_fun(form, multiple_results=many) for name, form in forms.items()}
 
     def rule(ctx: LoweringRuleContext, *operands: Any, **params: Any) -> Any:
         platform, chosen = platform_of(ctx), None

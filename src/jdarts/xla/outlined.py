@@ -4,13 +4,34 @@ A program for CPUs is a list of kernels, and loading it takes time that grows wi
 compares every kernel with every earlier one in the list. A call that XLA does not inline has a separate list.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 from jdarts.xla.jax_compat import Tracer, set_xla_metadata
 from jdarts.xla.platform import target_platform
+
+
+def as_call(function: Callable[..., Any], statics: Sequence[str] = ()) -> Callable[..., Any]:
+    """The function as a call that XLA does not inline on CPUs.
+
+    Kernels of the function then depend on its operands' shapes alone: XLA compiles those of equal calls once, and computes
+    nothing of what is around the call again inside of them.
+
+    Args:
+      function: a function of pytrees of arrays.
+      statics: names of arguments that are no arrays.
+    """
+    compiled = jax.jit(function, static_argnames=tuple(statics))
+
+    def call(*operands: Any, **parameters: Any) -> Any:
+        leaves, structure = jax.tree.flatten(compiled(*operands, **parameters))
+        # XLA takes the attribute of one result as an attribute of the call.
+        marked = [set_xla_metadata(leaf, inlineable="false") for leaf in leaves[:1]]
+        return jax.tree.unflatten(structure, [*marked, *leaves[1:]])
+
+    return call
 
 
 def outlined(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
@@ -22,14 +43,4 @@ def outlined(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     """
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
         return function
-    compiled = jax.jit(function)
-    if target_platform() != "cpu":
-        return compiled
-
-    def call(*operands: Any) -> Any:
-        leaves, structure = jax.tree.flatten(compiled(*operands))
-        # XLA takes the attribute of one result as an attribute of the call.
-        marked = [set_xla_metadata(leaf, inlineable="false") for leaf in leaves[:1]]
-        return jax.tree.unflatten(structure, [*marked, *leaves[1:]])
-
-    return call
+    return as_call(function) if target_platform() == "cpu" else jax.jit(function)

@@ -8,13 +8,12 @@ the compilers for an H100 and for a TPU v5e show them. No device has confirmed t
 import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from jdarts.ops.depthwise import grouped_convolutions, shifted_products, window_gathers
-from jdarts.ops.depthwise.kinds import Pairs
-from jdarts.xla.jax_compat import set_xla_metadata
+from jdarts.xla.outlined import as_call
 
 
 class Form(NamedTuple):
@@ -32,18 +31,7 @@ class Form(NamedTuple):
 
 
 def _as_calls(form: Form) -> Form:
-    """The functions as calls that XLA does not inline on CPUs: calls of equal shapes are compiled once."""
-
-    def called(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        compiled = jax.jit(function, static_argnames=inspect.getfullargspec(function).kwonlyargs)
-
-        def call(pairs: Pairs, **geometry: Any) -> jax.Array:
-            marked: Any = set_xla_metadata(compiled(pairs, **geometry), inlineable="false")
-            return marked
-
-        return call
-
-    return Form(*map(called, form))
+    return Form(*(as_call(function, inspect.getfullargspec(function).kwonlyargs) for function in form))
 
 
 _SHIFTED = Form(shifted_products.forward, shifted_products.input_gradient, shifted_products.kernel_gradient)
