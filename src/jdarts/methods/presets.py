@@ -46,6 +46,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alpha_b1": 0.9,
         "batch_size": 128,
         "learning_rate": 0.005,
+        "select": "threshold",
     },
     # Chen et al. 2021; one stage on all channels. Its two stages are `--stages`.
     "drnas": {
@@ -68,6 +69,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "step_order": "weights_first",
         "epochs": 250,
         "weight_decay": 5e-4,
+        "select": "pairs",
     },
     # Xie et al. 2019.
     "snas": {
@@ -81,6 +83,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alpha_clip": 10.0,
         "epochs": 150,
         "search_drop_path": 0.3,
+        "select": "all_edges",
     },
     # Jiang et al. 2023.
     "oles": {**_FIRST_ORDER, "freeze_below": 0.4},
@@ -88,6 +91,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "lambda_darts": {**_FIRST_ORDER, "operations": _WITHOUT_NONE, "correlation": 0.125},
     # Liang et al. 2019.
     "darts_plus": {**_FIRST_ORDER, "stop": "skip_connections"},
+    # Zela et al. 2020.
+    "darts_es": {"hypergradient": "finite_difference", "stop": "eigenvalue"},
+    # Zhang et al. 2021.
+    "idarts": {"hypergradient": "neumann", "weight_steps": 4},
 }
 
 

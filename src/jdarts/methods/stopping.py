@@ -241,6 +241,7 @@ def _number(epoch: Epoch, name: str) -> float:
 NO_RULE = "none"
 
 RULES: Mapping[str, Callable[..., StoppingRule]] = {
+    "eigenvalue": eigenvalue,
     "skip_connections": skip_connections,
     "stable_ranking": stable_ranking,
 }

@@ -12,7 +12,7 @@ import numpy as np
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Cell, Genotype
 from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS, implementation
-from jdarts.relaxation import RECURRENT, Space, operations_of
+from jdarts.relaxation import NO_CONTROLS, RECURRENT, Alphas, Mixture, Space, operations_of
 
 #: An edge is decided if its operation leads by this share.
 DECIDED_LEAD = 0.1
@@ -169,6 +169,22 @@ def verdict(
         )
     decided = np.concatenate([cell.decided for cell in cells.values()])
     return Verdict(cells, lead, bool(np.mean(decided) >= share))
+
+
+def verdict_of_alphas(
+    alphas: Alphas, genotype: AnyGenotype, space: Space, mixture: Mixture, *, before: AnyGenotype | None = None
+) -> Verdict:
+    """`verdict` on the mean weights of a mixture.
+
+    Args:
+      alphas: those of the mixture.
+      genotype: the cells that are derived from them.
+      space: the search space.
+      mixture: how alphas become weights.
+      before: the cells of the epoch before.
+    """
+    weights = mixture.weights(alphas, space, None, NO_CONTROLS).operations
+    return verdict({kind: np.asarray(table) for kind, table in weights.items()}, genotype, space, before=before)
 
 
 def learnable_ranking(strengths: Mapping[str, np.ndarray], space: Space) -> dict[str, list[list[int]]]:

@@ -13,7 +13,7 @@ from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.files.atomic import is_temporary_name, remove_abandoned, replace_text
 from jdarts.files.json_data import parse_json
-from jdarts.genotype import AnyGenotype
+from jdarts.genotype import AnyGenotype, parse_genotype
 from jdarts.report.metrics import METRICS_FILE, TENSORBOARD_FOLDER
 from jdarts.runs import processes
 from jdarts.runs.bounds import option
@@ -198,7 +198,19 @@ class RunFolder:
             self.write("genotype.json", genotype.to_json() + "\n")
             self.write("genotype.txt", f"{genotype}\n")
         else:
-            self.write(f"{GENOTYPES}/epoch_{epoch:03d}.json", genotype.to_json() + "\n")
+            self.write(_genotype_file(epoch), genotype.to_json() + "\n")
+
+    def genotype_of(self, epoch: int, kind: type[AnyGenotype]) -> AnyGenotype | None:
+        """The genotype that `write_genotype` wrote after an epoch; None if there is none that can be read.
+
+        Args:
+          epoch: counted from 1.
+          kind: type of the run's genotypes.
+        """
+        try:
+            return parse_genotype((self.path / _genotype_file(epoch)).read_text(), kind)
+        except (OSError, ValueError, InputError):
+            return None
 
     def write(self, name: str, text: str) -> None:
         """Writes a text file atomically; only the coordinator does.
@@ -214,6 +226,10 @@ class RunFolder:
             if path.parent != self.path:
                 path.parent.mkdir(exist_ok=True)
             replace_text(path, text)
+
+
+def _genotype_file(epoch: int) -> str:
+    return f"{GENOTYPES}/epoch_{epoch:03d}.json"
 
 
 def _precedes_first_step(entry: Path) -> bool:

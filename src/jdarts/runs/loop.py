@@ -142,7 +142,7 @@ class Loop(Generic[S]):
         while not self._has_ended:
             epoch = self._statuses[0].epochs_ended
             state = self._steps(state, epoch, log)
-            numbers = self._evaluated(state)
+            numbers = self._evaluated(state) | self._measured(state, epoch + 1)
             state = self._task.after_epoch(self._functions, state, numbers)
             self._saved = None
             before, notes = notes, self._task.notes(state)
@@ -190,6 +190,15 @@ class Loop(Generic[S]):
         self._store.check_finite(state, self._task)
         return self._numbers(self._task.evaluations(self._functions, state), state)
 
+    def _measured(self, state: S, epoch: int) -> dict[str, Any]:
+        """Further numbers of an epoch that cost passes."""
+        measures = self._task.measures(epoch)
+        if not measures:
+            return {}
+        self._wait_for_compiler(state)
+        with self._display.pause("measuring"):
+            return dict(processes.fetch(self._task.measured(self._functions, state, epoch)))
+
     def _numbers(self, evaluations: Sequence[Evaluation], state: S) -> dict[str, Any]:
         numbers: dict[str, Any] = {}
         if evaluations:
@@ -216,6 +225,7 @@ class Loop(Generic[S]):
         means = {name: np.float64(sums[name]) / task.steps_per_epoch for name in task.shown if name in sums}
         numbers = means | dict(numbers)
         self._store.check_unchanged()
+        numbers |= self._judged(state, epoch)
         log.write_epoch(step, {f"epoch/{name.replace('/', '_')}": value for name, value in numbers.items()}, epoch)
         ended = [dataclasses.replace(status, epochs_ended=epoch) for status in self._statuses]
         for index, part, own in self._each(state):
@@ -230,12 +240,25 @@ class Loop(Generic[S]):
         with self._display.pause("saving"):
             self._statuses = ended
             saved = self._save(state, step)
-        self._display.epoch_end(epoch, _display_values(numbers))
+        shown = {name: value for name, value in numbers.items() if not name.startswith(_NOT_SHOWN)}
+        self._display.epoch_end(epoch, _display_values(shown))
         if stopped is not None:
             self._display.message(f"the {task.noun} stops after epoch {epoch}: {stop_text(stopped, epoch)}")
         self._saved = saved
         self._stop_if_asked(state, step)
         return state
+
+    def _judged(self, state: S, epoch: int) -> dict[str, Any]:
+        """The numbers of an epoch that the states tell, and the genotypes of the epoch before; `[runs]` for several runs."""
+        found: list[Mapping[str, float]] = []
+        for _, part, own in self._each(state):
+            genotype = self._task.epoch_genotype(own)
+            before = None if genotype is None else part.folder.genotype_of(epoch - 1, type(genotype))
+            found.append(self._task.judged(own, before))
+        shared = [name for name in found[0] if all(name in each for each in found)]
+        if self._task.runs is None:
+            return {name: found[0][name] for name in shared}
+        return {name: np.array([each[name] for each in found]) for name in shared}
 
     def _update_best(
         self, status: RunStatus, state: S, step: int, numbers: Mapping[str, float], index: int
@@ -360,6 +383,10 @@ class Loop(Generic[S]):
 
     def _of_one(self, numbers: Mapping[str, Any], index: int) -> dict[str, Any]:
         return dict(numbers) if self._task.runs is None else numbers_of_one(numbers, index)
+
+
+#: Numbers of an epoch that are only in the log.
+_NOT_SHOWN = ("guards/", "controls/")
 
 
 def _number(value: Any) -> int:

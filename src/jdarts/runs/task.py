@@ -201,6 +201,32 @@ class Task(abc.ABC, Generic[S]):
         del functions, numbers
         return state
 
+    def measures(self, epoch: int) -> Sequence[str]:
+        """The programs that measure further numbers at the end of an epoch, which is counted from 1."""
+        del epoch
+        return ()
+
+    def measured(self, functions: Functions, state: S, epoch: int) -> dict[str, Any]:
+        """The numbers of `measures`, by name; `[runs]` for several runs.
+
+        Args:
+          functions: the compiled programs.
+          state: the state at the end of the epoch.
+          epoch: the epoch, counted from 1.
+        """
+        del functions, state, epoch
+        return {}
+
+    def judged(self, state: S, before: AnyGenotype | None) -> Mapping[str, float]:
+        """Numbers of one run's epoch that its state tells without a pass, by name.
+
+        Args:
+          state: the state of one run.
+          before: the genotype of the epoch before; None if there is none.
+        """
+        del state, before
+        return {}
+
     def notes(self, state: S) -> Mapping[str, Any]:
         """Facts of a state that may lead to a message when they change between epochs."""
         return {}

@@ -11,6 +11,7 @@ from jdarts import bilevel
 from jdarts.errors import InputError
 from jdarts.methods.method import Method
 from jdarts.methods.presets import DARTS, PRESETS, preset
+from jdarts.methods.selection import ARGMAX, SELECTIONS, selection_by_name
 from jdarts.methods.stopping import stopping_rule
 from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds
@@ -20,6 +21,7 @@ from jdarts.runs.method_options import MethodOptions, SupernetOptions
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
 from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Part, as_json, entries
+from jdarts.search.guards import Guards
 from jdarts.space import (
     DARTS_PRIMITIVES,
     SearchSpace,
@@ -29,9 +31,10 @@ from jdarts.space import (
     uniform_space,
 )
 
-Hypergradient = Literal["exact", "finite_difference", "first_order"]
+Hypergradient = Literal["exact", "finite_difference", "first_order", "neumann"]
 Precision = Literal["float32", "bfloat16"]
 
+_SELECT = tyro.conf.arg(metavar="{" + ",".join(SELECTIONS) + "}")
 _PRESET = tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")
 
 
@@ -43,10 +46,12 @@ class SearchConfig(Configuration):
 
     Attributes:
       hypergradient: estimator of the alphas' gradient through the weights' step. exact and finite_difference are second
-        order; first_order ignores the step.
+        order; first_order ignores the step; neumann: of several steps, by a truncated series (iDARTS).
+      neumann_terms: terms of the series after the first.
       nodes: number of nodes of a cell.
       operations: candidate operations of every edge.
       edges_per_node: number of edges that derivation keeps for each node.
+      select: rule by which cells are derived, as for `python -m jdarts.derive`.
       train_fraction: share of the training set that trains weights; the rest trains alphas.
       seeds: seeds of several searches that run at once, such as 0-3 or 0,2,5. Each has its own folder and the result of a
         single search; --run-dir is then the parent of their folders. The --devices of all processes share the searches, not
@@ -61,6 +66,7 @@ class SearchConfig(Configuration):
       method: search method, a name for settings at its authors' values, which other options overrule.
       methods: how alphas act and move.
       supernet: what the method changes in the supernet.
+      guards: what the search measures about itself.
       data: the images.
       run: folder and seed.
       loop: epochs, logs and checkpoints.
@@ -76,9 +82,11 @@ class SearchConfig(Configuration):
     """
 
     hypergradient: Hypergradient = "exact"
+    neumann_terms: Annotated[int, Bounds(0, 1000)] = 2
     nodes: Annotated[int, NODES] = 4
     operations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPERATION ...")] = DARTS_PRIMITIVES
     edges_per_node: Annotated[int, Bounds(1, 1 + NODES.maximum)] = 2
+    select: Annotated[str, _SELECT] = ARGMAX
     train_fraction: Annotated[float, WITHIN_ONE] = 0.5
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS", help_behavior_hint=""), WITHOUT_EFFECT] = None
     stop: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
@@ -88,6 +96,7 @@ class SearchConfig(Configuration):
     microbatches: Annotated[int, Bounds(1, 1_000_000)] = 1
     methods: Part[MethodOptions] = MethodOptions()
     supernet: Part[SupernetOptions] = SupernetOptions()
+    guards: Part[Guards] = Guards()
     data: Part[ImageData] = ImageData()
     run: Part[Run] = Run()
     loop: Part[Loop] = Loop()
@@ -154,6 +163,12 @@ class SearchConfig(Configuration):
                 "is lost in the rounding to 8 bits of mantissa; give --hypergradient exact"
             )
         preset(self.method)
+        selection_by_name(self.select)
+        if self.neumann_terms != SearchConfig.neumann_terms and self.hypergradient != "neumann":
+            raise InputError(
+                f"--neumann-terms is {self.neumann_terms}, and --hypergradient {self.hypergradient} has no series; give "
+                "--hypergradient neumann"
+            )
         self.search_method()  # Options that do not combine are refused here.
         check_operations(self.operations, searchable_operations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
@@ -231,8 +246,10 @@ class SearchConfig(Configuration):
 _MAX_SEEDS = 1024
 
 
-def hypergradient_by_name(name: Hypergradient, virtual_optimizer: Any) -> bilevel.HypergradientFn:
-    """The estimator of this name, with the optimiser of the virtual step."""
+def hypergradient_by_name(name: Hypergradient, virtual_optimizer: Any, *, terms: int = 2) -> bilevel.HypergradientFn:
+    """The estimator of this name, with the optimiser of the virtual step and the terms of a series."""
+    if name == "neumann":
+        return bilevel.neumann(terms, virtual_optimizer=virtual_optimizer)
     if name == "first_order":
         return bilevel.first_order()
     if name == "finite_difference":

@@ -1,6 +1,6 @@
 """One step of a search on images as one program: augmentation, the bilevel step, metrics. Also the programs around it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -11,16 +11,17 @@ import optax
 from jdarts import bilevel
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.methods.estimators import standing, without_hypergradient
-from jdarts.methods.losses import draws_mixture, method_losses
+from jdarts.methods.losses import Losses, draws_mixture, method_losses
 from jdarts.methods.method import DARTS, Method
 from jdarts.methods.penalties import penalised
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
-from jdarts.parallel import share_offset, sum_over
+from jdarts.parallel import device_key, mean_over, share_offset, sum_over
 from jdarts.relaxation import GIVEN, NO_CONTROLS, Controls, mean_entropy, mixture_entropies
 from jdarts.runs.images import shuffled_rows
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
+from jdarts.search.guards import CURVATURE, FORESIGHT, curvature_program, foresight_program
 from jdarts.space import cell_kinds
 from jdarts.xla.trees import all_finite
 
@@ -83,6 +84,8 @@ class SearchProgram(NamedTuple):
       weights_step: the same for a step that leaves the alphas as they are.
       evaluate: `(state, images, labels, mask, axis_name) -> (sum of losses, number of right answers)` with running
         statistics.
+      measures: `(state, images, rows, axis_name) -> numbers by name`, those of `jdarts.search.guards`, on the batches of the
+        last step.
       learning_rate: the weights' schedule, a function of the step.
     """
 
@@ -91,6 +94,7 @@ class SearchProgram(NamedTuple):
     step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
     weights_step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
     evaluate: Callable[..., tuple[jax.Array, jax.Array]]
+    measures: Mapping[str, Callable[..., dict[str, jax.Array]]]
     learning_rate: optax.Schedule
 
 
@@ -119,6 +123,15 @@ def supernet_loss(model: Supernet, *, train: bool = True, controls: Controls = N
     return jax.jit(loss_fn)
 
 
+class _Inputs(NamedTuple):
+    """What a step computes its losses of: batches with the keys of the mixture, losses and numbers of the epoch."""
+
+    train: Any
+    valid: Any
+    losses: Losses
+    controls: Controls
+
+
 def search_program(
     model: Supernet,
     *,
@@ -134,6 +147,7 @@ def search_program(
     weight_optimizer: optax.GradientTransformation,
     alpha_optimizer: optax.GradientTransformation,
     hypergradient: bilevel.HypergradientFn,
+    virtual_optimizer: optax.GradientTransformation | None = None,
     synchronised: bool = True,
     microbatches: int = 1,
 ) -> SearchProgram:
@@ -154,6 +168,7 @@ def search_program(
       weight_optimizer: optimiser of the weights.
       alpha_optimizer: optimiser of the alphas.
       hypergradient: estimator of the alphas' gradient.
+      virtual_optimizer: makes the virtual step of the estimator; by default the weights' optimiser.
       synchronised: whether several devices use the batch statistics of the whole batch.
       microbatches: number of parts of a batch, which a step computes one after the other.
     """
@@ -190,10 +205,7 @@ def search_program(
         size = {"steps": steps_per_epoch, "batch_size": batch_size}
         return Rows(*(shuffled_rows(key, count, **size) for key, count in zip(keys, counts)))
 
-    def one_step(
-        state: SearchState, images: Images, rows: Rows, *, moves_alphas: bool, axis_name: str | None
-    ) -> tuple[SearchState, dict[str, jax.Array]]:
-        number = state.bilevel.step
+    def inputs_of(number: jax.Array, state: SearchState, images: Images, rows: Rows, axis_name: str | None) -> _Inputs:
         # `rows` folds the epoch into the data key. The complement of the step is never an epoch, so the keys differ.
         step_key = jax.random.fold_in(state.data_key, ~number.astype(jnp.uint32))
         keys = jax.random.split(step_key)
@@ -223,13 +235,20 @@ def search_program(
             controls=controls,
             axis_name=axis_name,
         )
-        estimator = penalised(hypergradient, method.penalties, mixture, model.space, controls)
+        return _Inputs((train, mixture_keys[0]), (valid, mixture_keys[1]), losses, controls)
+
+    def one_step(
+        state: SearchState, images: Images, rows: Rows, *, moves_alphas: bool, axis_name: str | None
+    ) -> tuple[SearchState, dict[str, jax.Array]]:
+        number = state.bilevel.step
+        inputs = inputs_of(number, state, images, rows, axis_name)
+        estimator = penalised(hypergradient, method.penalties, mixture, model.space, inputs.controls)
         new, metrics = bilevel.bilevel_step(
             state.bilevel,
-            (train, mixture_keys[0]),
-            (valid, mixture_keys[1]),
-            loss_fn=losses.loss_fn,
-            weight_loss_fn=losses.weight_loss_fn,
+            inputs.train,
+            inputs.valid,
+            loss_fn=inputs.losses.loss_fn,
+            weight_loss_fn=inputs.losses.weight_loss_fn,
             weight_optimizer=weight_optimizer,
             alpha_optimizer=alpha_optimizer if moves_alphas else standing(alpha_optimizer),
             hypergradient=estimator if moves_alphas else without_hypergradient,
@@ -241,12 +260,31 @@ def search_program(
         finite = metrics["hypergradient/finite"] & all_finite((numbers, new.weights, new.alphas, new.model_state))
         not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
         sums = epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0)
-        entropies = mixture_entropies(mixture.weights(new.alphas, model.space, None, controls).operations)
+        entropies = mixture_entropies(mixture.weights(new.alphas, model.space, None, inputs.controls).operations)
         metrics |= {f"alphas/entropy_{kind}": value for kind, value in entropies.items()}
         metrics["alphas/entropy"] = mean_entropy(entropies)
         metrics["learning_rate"] = rate(number)
-        metrics |= {f"controls/{name}": value for name, value in controls.items()}
+        metrics |= {f"controls/{name}": value for name, value in inputs.controls.items()}
         return SearchState(new, state.data_key, sums, not_finite_at), metrics
+
+    def problem(state: SearchState, images: Images, rows: Rows, *, axis_name: str | None = None) -> bilevel.Problem:
+        number = state.bilevel.step - 1
+        inputs = inputs_of(number, state, images, rows, axis_name)
+        key = device_key(jax.random.fold_in(state.bilevel.key, number), axis_name)
+
+        def loss(batch: Any, weights: Any, alphas: Any) -> tuple[jax.Array, Any]:
+            value, (_, metrics) = inputs.losses.loss_fn(weights, alphas, state.bilevel.model_state, batch, key)
+            return value, metrics
+
+        return bilevel.Problem(
+            weights=state.bilevel.weights,
+            alphas=state.bilevel.alphas,
+            train_loss=lambda weights, alphas: loss(inputs.train, weights, alphas)[0],
+            valid_loss=lambda weights, alphas: loss(inputs.valid, weights, alphas),
+            weight_optimizer=weight_optimizer,
+            weight_opt_state=state.bilevel.weight_opt_state,
+            average=lambda tree: mean_over(tree, axis_name),
+        )
 
     def step(
         state: SearchState, images: Images, rows: Rows, *, axis_name: str | None = None
@@ -275,4 +313,8 @@ def search_program(
         )
         return sum_over(scores(logits, labels, mask), axis_name)
 
-    return SearchProgram(init, rows, step, weights_step, evaluate, rate)
+    measures = {
+        CURVATURE: curvature_program(problem),
+        FORESIGHT: foresight_program(problem, hypergradient, virtual_optimizer, alpha_optimizer),
+    }
+    return SearchProgram(init, rows, step, weights_step, evaluate, measures, rate)

@@ -1,8 +1,9 @@
 """The result of a search, as text and in the summary file."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,26 +24,34 @@ class SearchResult(NamedTuple):
       alphas: architecture parameters at the end; those of the paper's mixture are `{'normal': [E, O], 'reduce': [E, O]}`.
       valid_accuracy: of the supernet on the alphas' half without augmentation, with running statistics, 0 to 1.
       folder: the run's folder.
+      verdict: how far the search has decided, as `jdarts.methods.verdict.Verdict.to_json` has it; empty for a run that is older
+        than that.
     """
 
     genotype: Genotype
     alphas: Alphas
     valid_accuracy: float
     folder: Path
+    verdict: Mapping[str, Any] = MappingProxyType({})
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""
         path = self.folder
         return [
             f"validation accuracy of the supernet: {100 * self.valid_accuracy:.2f} %",
+            *self.verdict.get("text", ()),
             f"genotype: {self.genotype}",
             f"drawings: {path}/normal.svg, {path}/reduce.svg (and .png); curves: {path}/curves.png",
             f"derive again at any time: python -m jdarts.derive {path}",
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Accuracy and alphas."""
-        return {"valid_accuracy": self.valid_accuracy, "alphas": alphas_to_json(self.alphas)}
+        """Accuracy, alphas and verdict."""
+        return {
+            "valid_accuracy": self.valid_accuracy,
+            "alphas": alphas_to_json(self.alphas),
+            "verdict": dict(self.verdict),
+        }
 
 
 SearchSummary = Summary[SearchResult]
@@ -99,6 +108,9 @@ def read(folder: RunFolder) -> SearchSummary:
 
     def parse(fields: Fields, genotype: Genotype) -> SearchResult:
         alphas = alphas_from_json(fields.get("alphas"), np.float32)
-        return SearchResult(genotype, alphas, fields.number("valid_accuracy"), folder.path)
+        verdict = fields.get("verdict") if fields.has("verdict") else {}
+        if not isinstance(verdict, dict):
+            raise ValueError("verdict is no object")
+        return SearchResult(genotype, alphas, fields.number("valid_accuracy"), folder.path, verdict)
 
     return read_summary(folder, Genotype, parse)

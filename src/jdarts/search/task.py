@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,11 +11,12 @@ import numpy as np
 
 from jdarts import data, optimizers
 from jdarts.derivation import derive_genotype
-from jdarts.genotype import Genotype
+from jdarts.genotype import AnyGenotype, Genotype
 from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method, method_fields
+from jdarts.methods.selection import ARGMAX
 from jdarts.methods.stopping import RANKING, stopping_rule
-from jdarts.methods.verdict import learnable_ranking
+from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import alphas_on_host, alphas_to_json
@@ -40,6 +41,8 @@ class SearchTask(Task[SearchState]):
       space: the search space.
       edges_per_node: edges that derivation keeps for each node.
       method: the search method; derivation uses its mixture.
+      select: the rule by which cells are derived.
+      measured_every: programs of `jdarts.search.guards`, and after how many epochs each runs again.
     """
 
     noun = "search"
@@ -49,6 +52,8 @@ class SearchTask(Task[SearchState]):
     space: SearchSpace
     edges_per_node: int
     method: Method
+    select: str
+    measured_every: Mapping[str, int]
 
     def inputs(
         self, functions: Functions, state: SearchState, epoch: int, first: int
@@ -78,6 +83,27 @@ class SearchTask(Task[SearchState]):
 
         return (Evaluation("evaluating", sums, self.images.evaluation_batches(), numbers),)
 
+    def measures(self, epoch: int) -> Sequence[str]:
+        """The first epoch has every measurement, and the last."""
+        last = epoch == self.options.epochs
+        return [name for name, every in self.measured_every.items() if last or (epoch - 1) % every == 0]
+
+    def measured(self, functions: Functions, state: SearchState, epoch: int) -> dict[str, Any]:
+        """Numbers of `jdarts.search.guards` on the batches of the epoch's last step."""
+        index = self.steps_per_epoch - 1
+        for _, *inputs in self.inputs(functions, state, epoch - 1, index):
+            found = [functions[name](state, *inputs) for name in self.measures(epoch)]
+            return {name: value for each in found for name, value in each.items()}
+        return {}
+
+    def judged(self, state: SearchState, before: AnyGenotype | None) -> Mapping[str, float]:
+        """Margins, skips and changes of the genotype."""
+        return self._verdict(state, before).numbers()
+
+    def _verdict(self, state: SearchState, before: AnyGenotype | None = None) -> Verdict:
+        alphas = alphas_on_host(state.bilevel.alphas)
+        return verdict_of_alphas(alphas, self.epoch_genotype(state), self.space, self.method.mixture, before=before)
+
     def epoch_genotype(self, state: SearchState) -> Genotype:
         """The genotype of the present alphas."""
         return derive_genotype(
@@ -85,6 +111,7 @@ class SearchTask(Task[SearchState]):
             self.space,
             edges_per_node=self.edges_per_node,
             mixture=self.method.mixture,
+            select=self.select,
         )
 
     def record(self, state: SearchState) -> dict[str, Any]:
@@ -94,6 +121,7 @@ class SearchTask(Task[SearchState]):
             "alphas": alphas_to_json(state.bilevel.alphas),
             "edges_per_node": self.edges_per_node,
             **method_fields(self.method),
+            **({} if self.select == ARGMAX else {"select": self.select}),
         }
 
     def facts(self, state: SearchState) -> dict[str, Any]:
@@ -108,7 +136,8 @@ class SearchTask(Task[SearchState]):
     def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> SearchResult:
         """Cells and alphas at the end."""
         accuracy = float(numbers["evaluation/accuracy"])
-        return SearchResult(self.epoch_genotype(state), alphas_on_host(state.bilevel.alphas), accuracy, end.folder)
+        alphas, verdict = alphas_on_host(state.bilevel.alphas), self._verdict(state).to_json()
+        return SearchResult(self.epoch_genotype(state), alphas, accuracy, end.folder, verdict)
 
 
 def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devices) -> SearchTask:
@@ -135,6 +164,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         std=dataset.std,
     )
     template = jax.eval_shape(program.init, SEED)
+    measured_every = config.guards.every(stopping_rule(config.stop))
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
     image_settings = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
     shapes = str(images.step_shapes()), len(images.train), len(images.valid)
@@ -144,6 +174,8 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         space=config.space,
         edges_per_node=config.edges_per_node,
         method=config.search_method(),
+        select=config.select,
+        measured_every=measured_every,
         options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=images.fingerprint,
@@ -155,8 +187,8 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
             f"alphas; {config.size.cells} cell{'s' if config.size.cells > 1 else ''}, {weights:,} weights, hypergradient "
             f"{config.hypergradient}"
         ),
-        key=(SearchTask.noun, settings, image_settings, shapes, devices.key),
-        programs=_programs(program, images, template, config.search_method()),
+        key=(SearchTask.noun, settings, tuple(measured_every), image_settings, shapes, devices.key),
+        programs=_programs(program, images, template, config.search_method(), measured_every),
         compiler_options=supernet_compiler_options(remat=config.remat),
         memory_options=unused_memory_options(config, devices.count),
         devices=devices,
@@ -191,7 +223,7 @@ def program_from_config(
     # The reference implementation does not clip in the virtual step.
     virtual_optimizer = optimizers.weight_optimizer(rate, **{**weight_settings, "clip": None})
     method = config.search_method()
-    hypergradient = hypergradient_by_name(config.hypergradient, virtual_optimizer)
+    hypergradient = hypergradient_by_name(config.hypergradient, virtual_optimizer, terms=config.neumann_terms)
     if method.alpha_clip is not None:
         hypergradient = clipped(hypergradient, method.alpha_clip)
     return search_program(
@@ -213,6 +245,7 @@ def program_from_config(
         weight_optimizer=optimizers.weight_optimizer(rate, **weight_settings),
         alpha_optimizer=config.alphas.optimizer(),
         hypergradient=hypergradient,
+        virtual_optimizer=virtual_optimizer,
         synchronised=config.norm.batch_statistics == "synchronised",
         microbatches=config.microbatches,
         **image_settings,
@@ -237,7 +270,11 @@ def search_images(config: SearchConfig, dataset: data.ImageDataset, devices: Dev
 
 
 def _programs(
-    program: SearchProgram, images: SearchImages, template: SearchState, method: Method
+    program: SearchProgram,
+    images: SearchImages,
+    template: SearchState,
+    method: Method,
+    measured: Iterable[str],
 ) -> dict[str, Program]:
     state, in_batches = Input(template), not images.on_device
     of_step, rows = images.step_shapes()
@@ -252,6 +289,9 @@ def _programs(
     }
     if not method.always_moves_alphas:
         programs["weights_step"] = Program(program.weights_step, (state, *inputs), "batch", donate=True)
+    for name in measured:
+        measure = program.measures[name]
+        programs[name] = Program(measure, (state, *inputs), "batch", needed_for_first_step=False)
     return programs
 
 
