@@ -7,7 +7,6 @@ import io
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import small_runs
 
@@ -39,10 +38,15 @@ class QuickNetwork(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     mixture: Any = None
+    partial_channels: int = 1
+    auxiliary_skip: str = "none"
+    skip_dropout: bool = False
+    drop_path: bool = False
+    skips_unused: bool = False
 
     @nn.compact
-    def __call__(self, images, alphas, *, train):
-        mixed = sum(jax.nn.softmax(alphas[kind]) @ jnp.arange(4, dtype=images.dtype) for kind in CELL_KINDS)
+    def __call__(self, images, weights, *, train, controls):
+        mixed = sum(weights.operations[kind] @ jnp.arange(4, dtype=images.dtype) for kind in CELL_KINDS)
         norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
         flat = norm(images.reshape(len(images), -1))
         return nn.Dense(self.classes)(jnp.tanh(flat * jnp.sum(mixed)))

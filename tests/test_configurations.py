@@ -36,7 +36,7 @@ def test_defaults_of_a_part_are_those_of_the_kind_of_run():
     [
         ("epocs", "did you mean epochs?"),
         ("learning-rate", "did you mean learning_rate?"),
-        ("xyz", "known are hypergradient, nodes"),
+        ("xyz", "known are hypergradient, neumann_terms"),
     ],
 )
 def test_an_unknown_setting_is_refused(name, mend):
@@ -75,6 +75,7 @@ def test_what_does_not_change_the_result_is_not_written():
     assert without == {
         *("data_dir", "run_dir", "log_every", "checkpoint_minutes", "keep_checkpoints", "images_on"),
         *("devices", "parallel", "cluster", "coordinator", "num_processes", "process_id", "seeds", "remat"),
+        *("eigenvalue_every", "foresight_every"),
     }
     assert SearchConfig().to_json().keys() == known.keys() - without
 

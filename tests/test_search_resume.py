@@ -10,6 +10,7 @@ import textwrap
 import pytest
 from small_runs import Died, die_at, finish, leaves, newest, read_until, records, signal_after_step, user_settings
 from small_search import STEPS, STEPS_PER_EPOCH, assert_same_bits, quick, run, start, undisturbed
+from test_search_devices import assert_close
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
@@ -242,9 +243,10 @@ def test_a_copied_run_resumes_elsewhere(undisturbed, tmp_path, monkeypatch):
     assert_same_bits(tmp_path / "moved", undisturbed)
 
 
-def test_images_on_host_and_device_give_the_same_bits(undisturbed, tmp_path):
+def test_images_on_host_and_device_give_the_same_numbers(undisturbed, tmp_path):
     run(tmp_path / "run", images_on="host")
-    assert_same_bits(tmp_path / "run", undisturbed)
+    # XLA fuses the quick network's few operations with the reading of the images, and so rounds otherwise.
+    assert_close(tmp_path / "run", undisturbed)
 
 
 def test_another_seed_gives_other_bits(undisturbed, tmp_path):

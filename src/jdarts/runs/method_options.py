@@ -153,7 +153,7 @@ class SupernetOptions(Settings):
     skip_dropout: Annotated[float, BELOW_ONE] = 0.0
     search_drop_path: Annotated[float, BELOW_ONE] = 0.0
     correlation: Annotated[float, NOT_NEGATIVE] = 0.0
-    freeze_below: Annotated[float | None, Bounds(-1.0, 1.0), _Score] = None
+    freeze_below: Annotated[float | None, Bounds(0.0, 1.0), _Score] = None
     freeze_compared: Compared = "validation"
 
     def check(self) -> None:

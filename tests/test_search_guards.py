@@ -1,0 +1,150 @@
+"""What a search measures about itself: numbers of its epochs, rules that read them, the verdict in the summary."""
+
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_runs
+from small_runs import user_settings
+from small_search import config, quick
+from test_search_seeds import run_seeds
+
+from jdarts.bilevel import alpha_hessian
+from jdarts.bilevel.curvature import ROBUST_DARTS_DECAY
+from jdarts.errors import InputError
+from jdarts.runs import CompiledPrograms
+from jdarts.search import search
+from jdarts.search.guards import CURVATURE, FORESIGHT, Guards
+from jdarts.search.task import search_task
+
+__all__ = ["quick", "user_settings"]
+
+MEASURED = {"eigenvalue_every": 1, "foresight_every": 2}
+
+
+@pytest.fixture(scope="module")
+def programs(quick):
+    return CompiledPrograms()
+
+
+def run(folder, programs=None, **changes):
+    stream = io.StringIO()
+    search(config(folder, **changes), stream=stream, programs=programs)
+    return stream.getvalue()
+
+
+def epochs(folder):
+    return [each for each in small_runs.records(folder) if "epoch/number" in each]
+
+
+@pytest.fixture(scope="module")
+def measured(programs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measured")
+    shown = run(folder, programs=programs, epochs=3, **MEASURED)
+    return folder, shown
+
+
+def test_numbers_of_the_epochs(measured):
+    folder, shown = measured
+    found = epochs(folder)
+    for record in found:
+        assert record["epoch/guards_eigenvalue"] > 0
+        assert record["epoch/guards_eigenvalue_residual"] < 1e-3
+        assert 0 <= record["epoch/guards_decided_normal"] <= 1
+        assert record["epoch/guards_margin_reduce"] >= 0
+    assert ["epoch/guards_hypergradient_slope" in record for record in found] == [True, False, True]
+    assert ["epoch/guards_changed_normal" in record for record in found] == [False, True, True]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["verdict"]["decided"] in (True, False)
+    assert summary["verdict"]["text"][0] in shown
+    # A finished run tells it again.
+    assert summary["verdict"]["text"][0] in run(folder, epochs=3, **MEASURED)
+
+
+def test_measuring_changes_no_bit_and_survives_a_death(measured, programs, tmp_path, monkeypatch):
+    folder, _ = measured
+    run(tmp_path / "plain", programs=programs, epochs=3)
+    first, second = (small_runs.leaves(path) for path in (tmp_path / "plain", folder))
+    assert first == second
+    small_runs.die_at(monkeypatch, small_runs.checkpoint, "save", 2)
+    with pytest.raises(small_runs.Died):
+        run(tmp_path / "dead", programs=programs, epochs=3, **MEASURED)
+    monkeypatch.undo()
+    run(tmp_path / "dead", programs=programs, epochs=3, **MEASURED)
+    without_time = [[{**each, "time": 0} for each in epochs(path)] for path in (tmp_path / "dead", folder)]
+    assert without_time[0] == without_time[1]
+
+
+def test_each_seed_has_its_numbers(measured, tmp_path):
+    folder, _ = measured
+    run_seeds(tmp_path, seeds="0,2", epochs=3, **MEASURED)
+    first, second = epochs(tmp_path / "seed0"), epochs(tmp_path / "seed2")
+    for ours, alone in zip(first, epochs(folder), strict=True):
+        guards = [name for name in alone if "guards" in name]
+        assert guards == [name for name in ours if "guards" in name]
+        np.testing.assert_allclose([ours[name] for name in guards], [alone[name] for name in guards], rtol=1e-2)
+    assert first[0]["epoch/guards_eigenvalue"] != second[0]["epoch/guards_eigenvalue"]
+
+
+def test_rules_bring_their_measurements():
+    task_rule = Guards().every(None)
+    assert task_rule == {}
+    from jdarts.methods.stopping import stopping_rule
+
+    assert Guards().every(stopping_rule("eigenvalue")) == {CURVATURE: 2}
+    assert Guards(3, 5).every(stopping_rule("eigenvalue:every=4")) == {CURVATURE: 4, FORESIGHT: 5}
+
+
+def test_the_eigenvalue_is_that_of_the_whole_hessian_on_the_last_batch(quick, tmp_path):
+    from jdarts import data
+    from jdarts.runs.devices import Devices
+
+    settings = config(tmp_path, eigenvalue_every=1)
+    task = search_task(settings, data.load("digits"), Devices(1, "shard"))
+    functions = {name: jax.jit(program.function) for name, program in task.programs.items()}
+    state = task.initial(functions)
+    for inputs in task.inputs(functions, state, 0, 0):
+        state, _ = task.step(functions, state, inputs)
+    found = task.measured(functions, state, 1)["guards/eigenvalue"]
+    _, *inputs = next(task.inputs(functions, state, 0, task.steps_per_epoch - 1))
+    problem = _problem(settings, task, state, inputs)
+    hessian = alpha_hessian(
+        lambda alphas: problem.valid_loss(problem.weights, alphas)[0], problem.alphas, weight_decay=ROBUST_DARTS_DECAY
+    )
+    np.testing.assert_allclose(found, jnp.linalg.eigvalsh(hessian)[-1], rtol=1e-4)
+
+
+def _problem(settings, task, state, inputs):
+    from jdarts.search import guards
+
+    seen = []
+
+    def kept(loss, *_, **__):
+        seen.append(loss)
+        raise StopIteration
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guards, "largest_eigenvalue", kept)
+        with pytest.raises(StopIteration):
+            task.programs[CURVATURE].function(state, *inputs)
+    loss = seen[0]
+    return type(
+        "Problem", (), {"weights": None, "alphas": state.bilevel.alphas, "valid_loss": lambda _, a: (loss(a), {})}
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eigenvalue_every": -1}, "--eigenvalue-every is -1; give 0 or more"),
+        ({"stop": "eigenvalue:every=0"}, "eigenvalue: every is 0"),
+        ({"select": "best"}, "the selection is 'best'; give argmax"),
+        ({"neumann_terms": 3}, "give --hypergradient neumann"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        config(tmp_path, **settings).check()
