@@ -80,6 +80,14 @@ def read_stop(fields: Fields) -> Stop | None:
     return Stop(stopped.text("reason"), stopped.count("epoch"))
 
 
+def read_verdict(fields: Fields) -> dict[str, Any]:
+    """The field `verdict` of a search's summary, empty where a run is older than it; a `ValueError` if it is damaged."""
+    verdict = fields.get("verdict") if fields.has("verdict") else {}
+    if not isinstance(verdict, dict):
+        raise ValueError("verdict is no object")
+    return verdict
+
+
 def write_summary(summary: Summary[Any], folder: RunFolder) -> None:
     """Writes the summary, which ends the run.
 

@@ -12,7 +12,7 @@ from jdarts.files.json_data import Fields
 from jdarts.genotype import Cell, Genotype
 from jdarts.relaxation import Alphas, alphas_from_json, alphas_to_json
 from jdarts.runs.folder import RunFolder
-from jdarts.runs.summaries import Summary, read_summary
+from jdarts.runs.summaries import Summary, read_summary, read_verdict
 from jdarts.space import CELL_KINDS
 
 
@@ -108,9 +108,6 @@ def read(folder: RunFolder) -> SearchSummary:
 
     def parse(fields: Fields, genotype: Genotype) -> SearchResult:
         alphas = alphas_from_json(fields.get("alphas"), np.float32)
-        verdict = fields.get("verdict") if fields.has("verdict") else {}
-        if not isinstance(verdict, dict):
-            raise ValueError("verdict is no object")
-        return SearchResult(genotype, alphas, fields.number("valid_accuracy"), folder.path, verdict)
+        return SearchResult(genotype, alphas, fields.number("valid_accuracy"), folder.path, read_verdict(fields))
 
     return read_summary(folder, Genotype, parse)

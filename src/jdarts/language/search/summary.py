@@ -1,6 +1,8 @@
 """The result of a search on text, as text and in the summary file."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +11,7 @@ from jdarts.files.json_data import Fields
 from jdarts.genotype import RecurrentGenotype
 from jdarts.relaxation import Alphas, alphas_from_json, alphas_to_json
 from jdarts.runs.folder import RunFolder
-from jdarts.runs.summaries import Summary, read_summary
+from jdarts.runs.summaries import Summary, read_summary, read_verdict
 
 
 class LanguageSearchResult(NamedTuple):
@@ -23,6 +25,7 @@ class LanguageSearchResult(NamedTuple):
       test_perplexity: of the supernet on the whole test text, which has trained nothing.
       test_unigram_perplexity: of a unigram model on the test text.
       folder: the run's folder.
+      verdict: how far the search has decided, as for `jdarts.search.SearchResult`.
     """
 
     genotype: RecurrentGenotype
@@ -32,6 +35,7 @@ class LanguageSearchResult(NamedTuple):
     test_perplexity: float
     test_unigram_perplexity: float
     folder: Path
+    verdict: Mapping[str, Any] = MappingProxyType({})
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""
@@ -41,6 +45,7 @@ class LanguageSearchResult(NamedTuple):
             f"{self.valid_unigram_perplexity:.1f})",
             f"test perplexity of the supernet: {self.test_perplexity:.1f} (unigram model "
             f"{self.test_unigram_perplexity:.1f})",
+            *self.verdict.get("text", ()),
             f"genotype: {self.genotype}",
             f"drawings: {path}/recurrent.svg (and .png); curves: {path}/curves.png",
             f"derive again at any time: python -m jdarts.derive {path}",
@@ -50,7 +55,7 @@ class LanguageSearchResult(NamedTuple):
         """All fields but genotype and folder."""
         fields = self._asdict()
         del fields["genotype"], fields["folder"]
-        return fields | {"alphas": alphas_to_json(self.alphas)}
+        return fields | {"alphas": alphas_to_json(self.alphas), "verdict": dict(self.verdict)}
 
 
 def read(folder: RunFolder) -> Summary[LanguageSearchResult]:
@@ -69,6 +74,7 @@ def read(folder: RunFolder) -> Summary[LanguageSearchResult]:
             test_perplexity=fields.number("test_perplexity"),
             test_unigram_perplexity=fields.number("test_unigram_perplexity"),
             folder=folder.path,
+            verdict=read_verdict(fields),
         )
 
     return read_summary(folder, RecurrentGenotype, parse)

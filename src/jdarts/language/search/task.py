@@ -13,7 +13,7 @@ import numpy as np
 
 from jdarts.data.text import TextCorpus, segment_lengths
 from jdarts.derivation import derive_recurrent_genotype
-from jdarts.genotype import RecurrentGenotype
+from jdarts.genotype import AnyGenotype, RecurrentGenotype
 from jdarts.language.search.config import LanguageSearchConfig
 from jdarts.language.search.step import AVERAGED, SearchState, search_program
 from jdarts.language.search.summary import LanguageSearchResult
@@ -22,7 +22,7 @@ from jdarts.language.shared import evaluation_program, text_evaluation, text_mem
 from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
 from jdarts.methods.method import Method, method_fields
 from jdarts.methods.stopping import RANKING
-from jdarts.methods.verdict import learnable_ranking
+from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
 from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs.devices import Devices
@@ -93,6 +93,14 @@ class LanguageSearchTask(Task[SearchState]):
         function = functools.partial(functions["evaluate"], variables, state.bilevel.alphas)
         return self.evaluated(doing, name, function, words)
 
+    def judged(self, state: SearchState, before: AnyGenotype | None) -> Mapping[str, float]:
+        """Margins, activations without effect, and changes of the genotype."""
+        return self._verdict(state, before).numbers()
+
+    def _verdict(self, state: SearchState, before: AnyGenotype | None = None) -> Verdict:
+        alphas = alphas_on_host(state.bilevel.alphas)
+        return verdict_of_alphas(alphas, self.epoch_genotype(state), self.space, self.method.mixture, before=before)
+
     def epoch_genotype(self, state: SearchState) -> RecurrentGenotype:
         """The genotype of the present alphas."""
         return derive_recurrent_genotype(alphas_on_host(state.bilevel.alphas), self.space, mixture=self.method.mixture)
@@ -125,6 +133,7 @@ class LanguageSearchTask(Task[SearchState]):
             test_perplexity=math.exp(numbers["test/loss"]),
             test_unigram_perplexity=unigram(self.corpus, "test"),
             folder=end.folder,
+            verdict=self._verdict(state).to_json(),
         )
 
 
