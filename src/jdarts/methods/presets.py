@@ -94,7 +94,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Zela et al. 2020.
     "darts_es": {"hypergradient": "finite_difference", "stop": "eigenvalue"},
     # Zhang et al. 2021.
-    "idarts": {"hypergradient": "neumann", "weight_steps": 4},
+    "idarts": {"hypergradient": "neumann", "neumann_at": "present", "weight_steps": 4},
 }
 
 

@@ -58,6 +58,7 @@ BEFORE = {
     "penalty_weight": None,
     "perturbation": "none",
     "perturbation_radius": 0.3,
+    "neumann_at": "virtual",
     "neumann_terms": 2,
     "precision": "float32",
     "search_drop_path": 0.0,

@@ -14,7 +14,7 @@ from jdarts.methods.presets import DARTS, PRESETS, preset
 from jdarts.methods.selection import ARGMAX, SELECTIONS, selection_by_name
 from jdarts.methods.stopping import stopping_rule
 from jdarts.operations import searchable_operations
-from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds
+from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds, option
 from jdarts.runs.devices import check_share
 from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
 from jdarts.runs.method_options import MethodOptions, SupernetOptions
@@ -48,6 +48,8 @@ class SearchConfig(Configuration):
       hypergradient: estimator of the alphas' gradient through the weights' step. exact and finite_difference are second
         order; first_order ignores the step; neumann: of several steps, by a truncated series (iDARTS).
       neumann_terms: terms of the series after the first.
+      neumann_at: the weights at which the validation loss is taken. virtual: after one step, as for exact; present: those that
+        the steps before have led to (iDARTS).
       nodes: number of nodes of a cell.
       operations: candidate operations of every edge.
       edges_per_node: number of edges that derivation keeps for each node.
@@ -83,6 +85,7 @@ class SearchConfig(Configuration):
 
     hypergradient: Hypergradient = "exact"
     neumann_terms: Annotated[int, Bounds(0, 1000)] = 2
+    neumann_at: Literal["virtual", "present"] = "virtual"
     nodes: Annotated[int, NODES] = 4
     operations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPERATION ...")] = DARTS_PRIMITIVES
     edges_per_node: Annotated[int, Bounds(1, 1 + NODES.maximum)] = 2
@@ -164,11 +167,13 @@ class SearchConfig(Configuration):
             )
         preset(self.method)
         selection_by_name(self.select)
-        if self.neumann_terms != SearchConfig.neumann_terms and self.hypergradient != "neumann":
-            raise InputError(
-                f"--neumann-terms is {self.neumann_terms}, and --hypergradient {self.hypergradient} has no series; give "
-                "--hypergradient neumann"
-            )
+        for name in ("neumann_terms", "neumann_at"):
+            value = getattr(self, name)
+            if value != getattr(SearchConfig, name) and self.hypergradient != "neumann":
+                raise InputError(
+                    f"{option(name)} is {value}, and --hypergradient {self.hypergradient} has no series; give --hypergradient "
+                    "neumann"
+                )
         self.search_method()  # Options that do not combine are refused here.
         check_operations(self.operations, searchable_operations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
@@ -246,10 +251,10 @@ class SearchConfig(Configuration):
 _MAX_SEEDS = 1024
 
 
-def hypergradient_by_name(name: Hypergradient, virtual_optimizer: Any, *, terms: int = 2) -> bilevel.HypergradientFn:
-    """The estimator of this name, with the optimiser of the virtual step and the terms of a series."""
+def hypergradient_by_name(name: Hypergradient, virtual_optimizer: Any, **series: Any) -> bilevel.HypergradientFn:
+    """The estimator of this name, with the optimiser of the virtual step, and `terms` and `at` of a series."""
     if name == "neumann":
-        return bilevel.neumann(terms, virtual_optimizer=virtual_optimizer)
+        return bilevel.neumann(**series, virtual_optimizer=virtual_optimizer)
     if name == "first_order":
         return bilevel.first_order()
     if name == "finite_difference":

@@ -223,7 +223,8 @@ def program_from_config(
     # The reference implementation does not clip in the virtual step.
     virtual_optimizer = optimizers.weight_optimizer(rate, **{**weight_settings, "clip": None})
     method = config.search_method()
-    hypergradient = hypergradient_by_name(config.hypergradient, virtual_optimizer, terms=config.neumann_terms)
+    series = {"terms": config.neumann_terms, "at": config.neumann_at}
+    hypergradient = hypergradient_by_name(config.hypergradient, virtual_optimizer, **series)
     if method.alpha_clip is not None:
         hypergradient = clipped(hypergradient, method.alpha_clip)
     return search_program(
