@@ -59,6 +59,7 @@ def run_search(folder, *, text=None, programs=None, **changes):
     """Searches in this process; returns the result and what was shown."""
     stream = io.StringIO()
     made = search_config(folder, **changes)
+    programs = programs or small_runs.shared_programs
     result = search_language(made, corpus=text or corpus(), programs=programs, stream=stream)
     return result, stream.getvalue()
 
@@ -67,6 +68,7 @@ def run_train(folder, *, text=None, programs=None, **changes):
     """Trains in this process; returns the result and what was shown."""
     stream = io.StringIO()
     made = train_config(folder, **changes)
+    programs = programs or small_runs.shared_programs
     result = train_language(made, corpus=text or corpus(), programs=programs, stream=stream)
     return result, stream.getvalue()
 
@@ -77,14 +79,7 @@ def start(folder, kind, **changes):
     return small_runs.start((__file__, kind), settings)
 
 
-def leave_undrawn(replace):
-    """Curves take longer to draw than these runs to run."""
-    import jdarts.runs.loop
-
-    replace(jdarts.runs.loop, "draw_curves", lambda records, path: path.write_text("curves"))
-
-
-quick = small_runs.with_stand_ins(leave_undrawn)
+quick = small_runs.with_stand_ins(small_runs.leave_undrawn)
 
 
 if __name__ == "__main__":
@@ -94,7 +89,7 @@ if __name__ == "__main__":
     from jdarts.language.search.command import main as search_main
     from jdarts.language.train.command import main as train_main
 
-    leave_undrawn(setattr)
+    small_runs.leave_undrawn(setattr)
     for loop in (jdarts.language.search.loop, jdarts.language.train.loop):
         setattr(loop, "load_text", lambda name, data_dir: corpus())  # noqa: B010
     run_command(search_main if sys.argv.pop(1) == "search" else train_main)

@@ -8,6 +8,7 @@ import small_search
 import small_train
 
 from jdarts.pipeline import PipelineConfig, pipeline
+from jdarts.runs import CompiledPrograms
 from jdarts.search import SearchConfig
 from jdarts.train import TrainConfig
 
@@ -27,12 +28,11 @@ RUNS = [
 def quicken(replace=setattr):
     """Puts quick networks into search and training, and leaves pictures undrawn."""
     import jdarts.pipeline.protocol
-    import jdarts.runs.loop
 
     small_search.quicken(replace)
     small_train.quicken(replace)
-    for room in (jdarts.runs.loop, jdarts.pipeline.protocol):
-        replace(room, "draw_cells", lambda *_, **__: None)
+    replace(jdarts.pipeline.protocol, "draw_cells", lambda *_, **__: None)
+    replace(jdarts.pipeline.protocol, "CompiledPrograms", lambda: small_runs.shared_programs or CompiledPrograms())
 
 
 def config(folder, **changes):

@@ -17,9 +17,16 @@ import numpy as np
 import pytest
 
 from jdarts import checkpoint
+from jdarts.files.atomic import replace_text
+from jdarts.genotype import RecurrentGenotype
 from jdarts.report import read_metrics
+from jdarts.runs import CompiledPrograms
+from jdarts.space import CELL_KINDS
 
 TESTS = Path(__file__).parent
+
+#: The programs that the runs of one test module share; None where every run compiles its own.
+shared_programs: CompiledPrograms | None = None
 
 
 class Died(BaseException):
@@ -51,13 +58,31 @@ def user_settings():
         yield
 
 
+def leave_undrawn(replace):
+    """Lets runs write a line of text in place of each picture: pictures take longer than the smallest runs."""
+    import jdarts.runs.loop
+
+    replace(jdarts.runs.loop, "draw_cells", _write_cells)
+    replace(jdarts.runs.loop, "draw_curves", lambda records, path: replace_text(path, f"{len(records)} records"))
+
+
+def _write_cells(genotype, folder, **_):
+    for kind in ("recurrent",) if isinstance(genotype, RecurrentGenotype) else CELL_KINDS:
+        replace_text(folder / f"{kind}.svg", str(genotype))
+
+
 def with_stand_ins(quicken):
-    """A fixture that puts stand-ins in place for the tests of a module: `quicken` is given what replaces an attribute."""
+    """A fixture that puts stand-ins in place for the tests of a module, whose runs share their compiled programs.
+
+    Args:
+      quicken: puts the stand-ins in place; it is given what replaces an attribute.
+    """
 
     @pytest.fixture(scope="module")
     def quick(user_settings):
         with pytest.MonkeyPatch.context() as patch:
             quicken(patch.setattr)
+            patch.setattr(sys.modules[__name__], "shared_programs", CompiledPrograms())
             yield
 
     return quick

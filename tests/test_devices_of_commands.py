@@ -9,20 +9,14 @@ import small_pipeline
 import small_runs
 import small_search
 import small_train
+from small_pipeline import quick
 from small_runs import newest, records, user_settings
 
 from jdarts import InputError
-from jdarts.runs import CompiledPrograms
 
 __all__ = ["quick", "user_settings"]
 
 
-def quicken(replace):
-    small_pipeline.quicken(replace)
-    small_language.leave_undrawn(replace)
-
-
-quick = small_runs.with_stand_ins(quicken)
 pytestmark = pytest.mark.usefixtures("quick")
 
 RUN = {
@@ -59,20 +53,12 @@ def assert_close(folder, reference):
 
 
 @pytest.fixture(scope="module")
-def programs():
-    return {kind: CompiledPrograms() for kind in RUN}
-
-
-@pytest.fixture(scope="module")
-def shown(quick, programs, tmp_path_factory):
+def shown(quick, tmp_path_factory):
     """Folders of runs on one device, none of which finds its memory sufficient, and what they show, by command."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jdarts.runs.memory.available_memory", lambda: 1)
         folders = {kind: tmp_path_factory.mktemp("alone") / "run" for kind in RUN}
-        return {
-            kind: (folder, RUN[kind](folder, programs=programs[kind], **BRIEF[kind])[1])
-            for kind, folder in folders.items()
-        }
+        return {kind: (folder, RUN[kind](folder, **BRIEF[kind])[1]) for kind, folder in folders.items()}
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +81,16 @@ def test_each_command_says_what_would_save_memory(shown, kind, options):
 
 
 @pytest.mark.parametrize("changes", [{"images_on": "device"}, {"images_on": "host", "parallel": "pmap"}])
-def test_a_training_on_two_devices_finds_what_one_finds(alone, programs, changes, tmp_path):
-    small_train.run(tmp_path / "run", devices=2, programs=programs["train"], **BRIEF["train"], **changes)
+def test_a_training_on_two_devices_finds_what_one_finds(alone, changes, tmp_path):
+    small_train.run(tmp_path / "run", devices=2, **BRIEF["train"], **changes)
     assert_close(tmp_path / "run", alone["train"])
 
 
 @pytest.mark.parametrize(
     "kind, parallel", [("train", "shard"), ("language search", "pmap"), ("language train", "shard")]
 )
-def test_a_run_on_two_devices_resumes_with_one(alone, programs, kind, parallel, tmp_path, monkeypatch):
-    settings = {**BRIEF[kind], "programs": programs[kind]}
+def test_a_run_on_two_devices_resumes_with_one(alone, kind, parallel, tmp_path, monkeypatch):
+    settings = BRIEF[kind]
     with monkeypatch.context() as patch:
         small_runs.die_at(patch, small_runs.checkpoint, "save", 3 if kind == "train" else 2)
         with pytest.raises(small_runs.Died):

@@ -26,7 +26,7 @@ from small_runs import (
 
 from jdarts import checkpoint
 from jdarts.report import MetricsLog
-from jdarts.runs import CompiledPrograms, Interrupted, RunFolder
+from jdarts.runs import Interrupted, RunFolder
 
 __all__ = ["quick", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
@@ -38,17 +38,12 @@ EVERY_STEP = {"checkpoint_minutes": 1e-9}
 
 
 @pytest.fixture(scope="module")
-def programs():
-    return {"search": CompiledPrograms(), "train": CompiledPrograms()}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(quick, programs, tmp_path_factory):
+def undisturbed(quick, tmp_path_factory):
     """Folders of a search and of a training from their start to their end."""
     folders = {}
     for kind, run in RUN.items():
         folders[kind] = tmp_path_factory.mktemp("undisturbed") / kind
-        run(folders[kind], programs=programs[kind])
+        run(folders[kind])
         assert newest(folders[kind]).step == STEPS[kind]
     return folders
 
@@ -64,14 +59,14 @@ def undisturbed(quick, programs, tmp_path_factory):
     ],
 )
 def test_a_death_between_two_files_loses_and_doubles_nothing(
-    kind, owner, name, call, changes, undisturbed, programs, tmp_path, monkeypatch
+    kind, owner, name, call, changes, undisturbed, tmp_path, monkeypatch
 ):
     run = RUN[kind]
     die_at(monkeypatch, owner, name, call)
     with pytest.raises(Died):
-        run(tmp_path / "run", programs=programs[kind], **changes)
+        run(tmp_path / "run", **changes)
     monkeypatch.undo()
-    run(tmp_path / "run", programs=programs[kind])
+    run(tmp_path / "run")
     assert_same_bits(tmp_path / "run", undisturbed[kind], FILES)
     kept, expected = (
         json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "run", undisturbed[kind])
@@ -80,33 +75,33 @@ def test_a_death_between_two_files_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("kind", RUN)
-def test_a_killed_run_resumes_to_the_same_bits(kind, undisturbed, programs, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(kind, undisturbed, tmp_path):
     folder = tmp_path / "run"
     process = start(folder, kind, **EVERY_STEP)
     read_until(process, "epoch 1/")
     os.kill(process.pid, signal.SIGKILL)
     code, _, err = finish(process)
     assert (code, err) == (-signal.SIGKILL, "")
-    _, shown = RUN[kind](folder, programs=programs[kind])
+    _, shown = RUN[kind](folder)
     assert "resuming" in shown
     assert_same_bits(folder, undisturbed[kind], FILES)
 
 
 @pytest.mark.parametrize("kind", RUN)
 @pytest.mark.parametrize("after, number", [(1, signal.SIGINT), (3, signal.SIGTERM)])
-def test_a_signal_saves_after_the_present_step(kind, after, number, undisturbed, programs, tmp_path, monkeypatch):
+def test_a_signal_saves_after_the_present_step(kind, after, number, undisturbed, tmp_path, monkeypatch):
     signal_after_step(monkeypatch, after, number)
     with pytest.raises(Interrupted) as stopped:
-        RUN[kind](tmp_path / "run", programs=programs[kind])
+        RUN[kind](tmp_path / "run")
     monkeypatch.undo()
     assert stopped.value.exit_code == 128 + number
     assert newest(tmp_path / "run").step == after
-    RUN[kind](tmp_path / "run", programs=programs[kind])
+    RUN[kind](tmp_path / "run")
     assert_same_bits(tmp_path / "run", undisturbed[kind], FILES)
 
 
 @pytest.mark.parametrize("kind", RUN)
-def test_a_finished_run_is_reported_and_not_repeated(kind, undisturbed, programs):
+def test_a_finished_run_is_reported_and_not_repeated(kind, undisturbed):
     result, shown = RUN[kind](undisturbed[kind])
     assert "has finished" in shown and "unigram model" in shown
     assert result.test_perplexity > 1

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import small_language
 import small_pipeline
+import small_runs
 import small_search
 import small_train
+from small_pipeline import quick
 from small_runs import leaves, newest, user_settings
 
 from jdarts import data
@@ -28,7 +30,7 @@ from jdarts.search.task import search_images
 from jdarts.train import TrainConfig, train
 from jdarts.train.task import train_images
 
-__all__ = ["user_settings"]
+__all__ = ["quick", "user_settings"]
 
 
 def own_images(name="apples", classes=4, shape=(16, 16, 3), count=320, seed=0, **changes):
@@ -56,25 +58,24 @@ def pears():
     return own_images("pears", classes=2, shape=(8, 8, 1))
 
 
-@pytest.fixture
-def quick(user_settings, monkeypatch):
-    small_pipeline.quicken(monkeypatch.setattr)
-
-
 SEARCH = {**small_search.SETTINGS, "epochs": 1, "batch_size": 32}
 TRAIN = {**small_train.SETTINGS, "epochs": 1, "batch_size": 64}
 
 
+def quiet() -> dict[str, Any]:
+    return {"stream": io.StringIO(), "programs": small_runs.shared_programs}
+
+
 def run_search(dataset, **changes):
-    return search(SearchConfig(**{**SEARCH, **changes}), dataset=dataset, stream=io.StringIO())
+    return search(SearchConfig(**{**SEARCH, **changes}), dataset=dataset, **quiet())
 
 
 def run_seeds(dataset, **changes):
-    return search_seeds(SearchConfig(**{**SEARCH, "seeds": "0-1", **changes}), dataset=dataset, stream=io.StringIO())
+    return search_seeds(SearchConfig(**{**SEARCH, "seeds": "0-1", **changes}), dataset=dataset, **quiet())
 
 
 def run_train(dataset, **changes):
-    return train(TrainConfig(**{**TRAIN, **changes}), dataset=dataset, stream=io.StringIO())
+    return train(TrainConfig(**{**TRAIN, **changes}), dataset=dataset, **quiet())
 
 
 def run_pipeline(dataset, **changes):

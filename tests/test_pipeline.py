@@ -24,7 +24,7 @@ from jdarts.pipeline.command import main
 from jdarts.pipeline.protocol import pipeline
 from jdarts.report import Progress
 from jdarts.resolve import find_genotype
-from jdarts.runs import RunFolder
+from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.loop import Loop
 
 __all__ = ["quick", "undisturbed", "user_settings"]
@@ -71,7 +71,9 @@ def test_the_table_says_it(undisturbed):
     assert "of 2 full trainings (mean ± standard deviation)" in lines[4]
 
 
-def test_runs_of_one_kind_are_compiled_once(tmp_path):
+def test_runs_of_one_kind_are_compiled_once(tmp_path, monkeypatch):
+    # Not those that the tests of this module share.
+    monkeypatch.setattr("jdarts.pipeline.protocol.CompiledPrograms", CompiledPrograms)
     _, shown = run(tmp_path / "run")
     parts = shown.split("\n\n")
     compiled = {part.strip().splitlines()[0]: "compiling" in part for part in parts if "run folder" in part}

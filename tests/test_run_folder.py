@@ -28,9 +28,8 @@ def programs(quick):
 
 
 @pytest.fixture
-def run(programs, monkeypatch):
-    """Searches with the programs of this module, and draws nothing."""
-    monkeypatch.setattr("jdarts.runs.loop.draw_cells", lambda *_, **__: [])
+def run(programs):
+    """Searches with the programs of this module."""
     return lambda folder, **changes: search(small_search.config(folder, **changes), programs=programs)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_runs
 import small_search
 from small_runs import user_settings
 from small_search import STEPS_PER_EPOCH, quick, undisturbed
@@ -20,7 +21,7 @@ from jdarts.language.search.summary import LanguageSearchResult
 from jdarts.language.train import summary as language_train_summary
 from jdarts.language.train.summary import LanguageTrainResult
 from jdarts.report import MetricsLog, read_metrics
-from jdarts.runs import CompiledPrograms, RunFolder
+from jdarts.runs import RunFolder
 from jdarts.runs.summaries import Summary, write_summary
 from jdarts.search import search
 from jdarts.search import summary as search_summary
@@ -159,11 +160,6 @@ def sealed(path, text):
     (path / checkpoint.CHECKSUMS).write_text(checksums_of(path))
 
 
-@pytest.fixture(scope="module")
-def programs(quick):
-    return CompiledPrograms()
-
-
 @pytest.fixture
 def interrupted(undisturbed, tmp_path):
     """A search with both of its checkpoints and without its end."""
@@ -184,13 +180,13 @@ def interrupted(undisturbed, tmp_path):
         ({"seconds": [1]}, r"seconds is \[1\], not a number"),
     ],
 )
-def test_a_sealed_record_that_is_wrong_stops_the_run(changes, message, interrupted, programs):
+def test_a_sealed_record_that_is_wrong_stops_the_run(changes, message, interrupted):
     last = interrupted / "checkpoints/step_00000010"
     record = json.loads((last / checkpoint.RECORD).read_text())
     sealed(last, json.dumps({**record, **changes}))
     before = (interrupted / "metrics.jsonl").read_bytes()
     with pytest.raises(InputError, match=f"step_00000010 does not hold what this run needs .*{message}.*remove it"):
-        search(small_search.config(interrupted), programs=programs)
+        search(small_search.config(interrupted), programs=small_runs.shared_programs)
     assert (interrupted / "metrics.jsonl").read_bytes() == before
     assert not (interrupted / "summary.json").exists()
 
@@ -205,12 +201,11 @@ def test_a_sealed_record_that_is_no_object_is_passed_over_and_named(text, interr
     assert "step_00000010 is damaged (record.json: " in skipped[0]
 
 
-def test_a_checkpoint_under_the_name_of_another_step_is_refused(interrupted, programs, monkeypatch):
-    monkeypatch.setattr("jdarts.runs.loop.draw_cells", lambda *_, **__: [])
+def test_a_checkpoint_under_the_name_of_another_step_is_refused(interrupted):
     shutil.rmtree(interrupted / "checkpoints/step_00000010")
     (interrupted / "checkpoints/step_00000005").rename(interrupted / "checkpoints/step_00000007")
     with pytest.raises(InputError, match=r"the checkpoint of step 7 in .*run holds step 5; remove it"):
-        search(small_search.config(interrupted), programs=programs)
+        search(small_search.config(interrupted), programs=small_runs.shared_programs)
 
 
 def test_genotypes_of_summaries_are_read_as_such(tmp_path):

@@ -12,15 +12,14 @@ from test_search_devices import assert_close
 
 from jdarts import InputError
 from jdarts.report import Progress
-from jdarts.runs import CompiledPrograms
 from jdarts.search import search_seeds
 
 __all__ = ["quick", "user_settings"]
 
 
-def run_seeds(folder, seeds="0,2", programs=None, **changes):
+def run_seeds(folder, seeds="0,2", **changes):
     stream = io.StringIO()
-    results = search_seeds(config(folder, seeds=seeds, **changes), stream=stream, programs=programs)
+    results = search_seeds(config(folder, seeds=seeds, **changes), stream=stream, programs=small_runs.shared_programs)
     return results, stream.getvalue()
 
 
@@ -76,20 +75,10 @@ def test_a_finished_seed_is_not_run_again(alone, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def programs(quick):
-    return CompiledPrograms()
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    monkeypatch.setattr("jdarts.runs.loop.draw_cells", lambda *_, **__: [])
-
-
-@pytest.fixture(scope="module")
-def together(quick, programs, tmp_path_factory):
+def together(quick, tmp_path_factory):
     """The folder of two searches that nothing has disturbed."""
     folder = tmp_path_factory.mktemp("together")
-    run_seeds(folder, programs=programs, **FEW)
+    run_seeds(folder, **FEW)
     return folder
 
 
@@ -103,33 +92,33 @@ def assert_each_same(folder, reference):
         small_runs.assert_same_bits(folder / seed, reference / seed, names)
 
 
-def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(together, programs, undrawn, tmp_path):
+def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(together, tmp_path):
     """Before every ninth change that is made below the folder, until the searches get through; `make torture` takes all."""
 
     folder = tmp_path / "run"
     changes = small_runs.die_at_every_ninth_change(
         folder,
-        lambda: run_seeds(folder, programs=programs, **FEW),
+        lambda: run_seeds(folder, **FEW),
         lambda _: assert_each_same(folder, together),
     )
     assert changes > 40
 
 
-def test_a_death_between_two_first_checkpoints_begins_again(together, programs, undrawn, tmp_path, monkeypatch):
+def test_a_death_between_two_first_checkpoints_begins_again(together, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         small_runs.die_at(patch, small_runs.checkpoint, "save", 2)
         with pytest.raises(small_runs.Died):
-            run_seeds(tmp_path, programs=programs, **FEW)
+            run_seeds(tmp_path, **FEW)
     first = tmp_path / "seed0/checkpoints/step_00000001"
     assert first.exists()
     assert not list((tmp_path / "seed2/checkpoints").glob("*"))
-    _, shown = run_seeds(tmp_path, programs=programs, **FEW)
+    _, shown = run_seeds(tmp_path, **FEW)
     assert shown.splitlines()[0] == f"skipped: checkpoint {first} has no counterpart of every seed"
     assert "no complete checkpoint is left, so the run starts from the beginning" in shown
     assert_each_same(tmp_path, together)
 
 
-def test_seeds_stop_when_one_of_their_folders_is_gone(programs, undrawn, tmp_path, monkeypatch):
+def test_seeds_stop_when_one_of_their_folders_is_gone(together, tmp_path, monkeypatch):
     note = Progress.step
 
     def noting(progress, done, values=None):
@@ -139,7 +128,7 @@ def test_seeds_stop_when_one_of_their_folders_is_gone(programs, undrawn, tmp_pat
 
     monkeypatch.setattr(Progress, "step", noting)
     with pytest.raises(InputError, match=r"seed2 was removed or renamed"):
-        run_seeds(tmp_path, programs=programs, **FEW)
+        run_seeds(tmp_path, **FEW)
     assert not (tmp_path / "seed2").exists()
 
 

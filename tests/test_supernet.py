@@ -86,7 +86,9 @@ def test_training_mode_is_the_plain_network(pair):
     frozen = {name: value for name, value in pair.flat.items() if plain_supernet.is_running_statistic(name)}
     moving = {name: jnp.asarray(value) for name, value in pair.flat.items() if name not in frozen}
     grads, (logits, statistics) = jax.jit(jax.grad(stacked, argnums=(0, 1), has_aux=True))(pair.params, pair.alphas)
-    expected, (plain_logits, plain_statistics) = jax.grad(plain, argnums=(0, 1), has_aux=True)(moving, pair.alphas)
+    expected, (plain_logits, plain_statistics) = jax.jit(jax.grad(plain, argnums=(0, 1), has_aux=True))(
+        moving, pair.alphas
+    )
     close(logits, plain_logits)
     plain_statistics = {name: np.asarray(value) for name, value in plain_statistics.items()}
     close(statistics, stacked_statistics(pair.flat | plain_statistics, pair.space, pair.cells))

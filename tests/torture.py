@@ -32,7 +32,6 @@ import small_search
 import small_train
 
 from jdarts import checkpoint, data
-from jdarts.files.atomic import replace_text
 from jdarts.report.metrics import METRICS_FILE
 from jdarts.search import search_seeds
 
@@ -252,19 +251,7 @@ def _digest(content: bytes) -> str:
 
 def quicken() -> None:
     """Puts quick networks into every kind of run, and a line in place of each drawing."""
-    import jdarts.pipeline.protocol
-    import jdarts.runs.loop
-
     small_pipeline.quicken()
-    small_language.leave_undrawn(setattr)
-    for room in (jdarts.runs.loop, jdarts.pipeline.protocol):
-        setattr(room, "draw_cells", _write_cells)  # noqa: B010  modules have no such attribute for a type checker
-    setattr(jdarts.runs.loop, "draw_curves", lambda records, path: replace_text(path, f"{len(records)}"))  # noqa: B010
-
-
-def _write_cells(genotype: Any, folder: Path, **_: Any) -> None:
-    for name in ("normal.svg", "normal.png"):
-        replace_text(folder / name, f"{genotype}")
 
 
 def torture(kinds: list[Kind], jobs: int) -> None:
