@@ -25,7 +25,9 @@ def cosine(start: float, end: float, *, epochs: int) -> np.ndarray:
     return end + (start - end) * (1 + np.cos(np.pi * np.arange(epochs + 1) / epochs)) / 2
 
 
-def epoch_cosine(start: float, end: float, *, epochs: int, steps_per_epoch: int) -> optax.Schedule:
+def epoch_cosine(
+    start: float, end: float, *, epochs: int, steps_per_epoch: int, first_epoch: int = 0
+) -> optax.Schedule:
     """The values of `cosine` as a function of the step; they change once an epoch.
 
     Args:
@@ -33,12 +35,13 @@ def epoch_cosine(start: float, end: float, *, epochs: int, steps_per_epoch: int)
       end: the value that the cosine would reach after the last epoch.
       epochs: number of epochs.
       steps_per_epoch: steps of an epoch.
+      first_epoch: the epoch of step 0.
     """
     # A table in double precision: the formula loses digits in float32 where the cosine nears −1.
-    values = cosine(start, end, epochs=epochs)
+    values = cosine(start, end, epochs=epochs)[first_epoch:]
 
     def schedule(step: Any) -> jax.Array:
-        epoch = jnp.minimum(jnp.asarray(step) // steps_per_epoch, epochs)
+        epoch = jnp.minimum(jnp.asarray(step) // steps_per_epoch, epochs - first_epoch)
         return jnp.asarray(values, dtype=float)[epoch]
 
     return schedule

@@ -8,6 +8,7 @@ from jdarts.bilevel import Order
 from jdarts.methods.freezing import Freezing
 from jdarts.methods.mixtures import PAPER
 from jdarts.methods.penalties import PenaltyFn
+from jdarts.methods.pruning import Masks
 from jdarts.methods.schedules import Schedule, in_epoch, table
 from jdarts.methods.weight_losses import WeightLoss
 from jdarts.nets.edge_options import PLAIN_EDGES, EdgeOptions
@@ -22,6 +23,7 @@ class Method:
       mixture: how alphas become weights of the operations, and how operations rank when cells are derived.
       mixture_name: its row of `jdarts.methods.mixtures.MIXTURES`.
       edge_weights: whether the mixture has factors of edges.
+      masks: the operations that the mixture has left, `{kind: [E, O]}`; None for all.
       penalties: terms of the alphas' loss and their factors, by name.
       weight_loss: the loss of the weight step; None for the training loss.
       freezing: rule by which operations stop learning; None for never.
@@ -37,6 +39,7 @@ class Method:
     mixture: Mixture = SOFTMAX
     mixture_name: str = PAPER
     edge_weights: bool = False
+    masks: Masks | None = dataclasses.field(default=None, hash=False)
     penalties: Mapping[str, tuple[PenaltyFn, float]] = dataclasses.field(default_factory=dict, hash=False)
     weight_loss: WeightLoss | None = None
     freezing: Freezing | None = None
@@ -83,4 +86,6 @@ def method_fields(method: Method) -> dict[str, Any]:
         fields["mixture"] = method.mixture_name
     if method.edge_weights:
         fields["edge_weights"] = True
+    if method.masks is not None:
+        fields["masks"] = method.masks
     return fields

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.errors import InputError, shown
+from jdarts.methods.pruning import Masks, masked_mixture
 from jdarts.relaxation import (
     SOFTMAX,
     Alphas,
@@ -280,15 +281,16 @@ def _node_softmax(betas: Any, space: Space, numpy: Any) -> Any:
     return shifted / numpy.where(into, shifted[None, :], 0).sum(axis=-1)
 
 
-def mixture_by_name(name: object, *, edge_weights: object = False) -> Mixture:
-    """The mixture of a row of `MIXTURES`, with factors of edges if they are wanted.
+def mixture_by_name(name: object, *, edge_weights: object = False, masks: Masks | None = None) -> Mixture:
+    """The mixture of a row of `MIXTURES`, with factors of edges or masks of operations if they are wanted.
 
     Raises:
       InputError: there is no such mixture.
     """
     if not isinstance(name, str) or name not in MIXTURES:
         raise InputError(f"the mixture is {shown(name)}; give {' or '.join(MIXTURES)}")
-    return with_edge_weights(MIXTURES[name]) if edge_weights else MIXTURES[name]
+    mixture = MIXTURES[name] if masks is None else masked_mixture(MIXTURES[name], masks)
+    return with_edge_weights(mixture) if edge_weights else mixture
 
 
 def mixture_of(record: Mapping[str, Any]) -> Mixture:
@@ -297,4 +299,6 @@ def mixture_of(record: Mapping[str, Any]) -> Mixture:
     Raises:
       InputError: there is no such mixture.
     """
-    return mixture_by_name(record.get("mixture", PAPER), edge_weights=record.get("edge_weights", False))
+    return mixture_by_name(
+        record.get("mixture", PAPER), edge_weights=record.get("edge_weights", False), masks=record.get("masks")
+    )

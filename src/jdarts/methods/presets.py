@@ -31,6 +31,23 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "learning_rate_min": 0.0,
         "alpha_learning_rate": 6e-4,
     },
+    # Chen et al. 2019; the dropout of skip connections is that of the command in the authors' README.
+    "p_darts": {
+        **_FIRST_ORDER,
+        "select": "skip_limit:2",
+        "stages": "p_darts",
+        "dropped_operations": (3, 2),
+        "earlier_cells": (5, 11),
+        "cells": 17,
+        "earlier_skip_dropout": (0.1, 0.4),
+        "skip_dropout": 0.7,
+        "epochs": 75,
+        "alphas_from": 10,
+        "alpha_clip": 5.0,
+        "alpha_learning_rate": 6e-4,
+        "batch_size": 96,
+        "learning_rate_min": 0.0,
+    },
     # Chen and Hsieh 2020.
     "sdarts_rs": {**_FIRST_ORDER, "operations": _WITHOUT_NONE, "perturbation": "random"},
     "sdarts_adv": {**_FIRST_ORDER, "operations": _WITHOUT_NONE, "perturbation": "adversarial"},
@@ -48,7 +65,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "learning_rate": 0.005,
         "select": "threshold",
     },
-    # Chen et al. 2021; one stage on all channels. Its two stages are `--stages`.
+    # Chen et al. 2021. `--stages none` is one stage, in which alphas and weights train for all epochs.
     "drnas": {
         **_FIRST_ORDER,
         "operations": _WITHOUT_NONE,
@@ -59,6 +76,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alpha_learning_rate": 6e-4,
         "learning_rate": 0.1,
         "learning_rate_min": 0.0,
+        "channels": 36,
+        "cells": 20,
+        "partial_channels": 4,
+        "stages": "drnas",
+        "kept_operations": (4,),
+        "earlier_partial_channels": (6,),
     },
     # Dong and Yang 2019.
     "gdas": {

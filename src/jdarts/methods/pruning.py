@@ -1,14 +1,29 @@
 """Which operations stay on between the stages of a search: P-DARTS leaves the weakest out, DrNAS masks them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jdarts.errors import InputError
 from jdarts.operations import NONE
-from jdarts.relaxation import alpha_tables, candidate_mask, operations_of, softmax_strengths
+from jdarts.relaxation import (
+    Alphas,
+    Controls,
+    Mixture,
+    MixtureWeights,
+    Space,
+    alpha_tables,
+    candidate_mask,
+    operations_of,
+    softmax_strengths,
+)
 from jdarts.space import CELL_KINDS, SearchSpace
+
+#: `{kind: [E, O]}`, True for operations that are still on.
+Masks = Mapping[str, Sequence[Sequence[bool]]]
 
 #: DrNAS subtracts this from alphas that are masked, so that they are never among the largest.
 _MASKED = 1e6
@@ -88,3 +103,45 @@ def masked_strengths(
     on = {kind: candidate_mask(operations[kind]) & masks[kind] for kind in tables}
     strengths = softmax_strengths({kind: np.where(on[kind], table, -np.inf) for kind, table in tables.items()}, space)
     return {kind: np.where(on[kind], table, np.finfo(np.float64).min) for kind, table in strengths.items()}
+
+
+def masked_mixture(mixture: Mixture, masks: Masks) -> Mixture:
+    """DrNAS: a mixture whose operations are drawn as before, then masked and divided by their sum on each edge.
+
+    The alphas of operations that are off count as 0, which for a Dirichlet mixture is a concentration of 1.
+
+    Args:
+      mixture: ranks its operations by the softmax of their alphas, as the Dirichlet mixture does; its alphas are tables.
+      masks: the operations that are on.
+    """
+
+    def weights(alphas: Alphas, space: Space, key: jax.Array | None, controls: Controls) -> MixtureWeights:
+        on = _checked(masks, space)
+        tables = {kind: jnp.where(on[kind], table, 0) for kind, table in alpha_tables(alphas, space).items()}
+        drawn = mixture.weights(tables, space, key, controls).operations
+        kept = {kind: jnp.where(on[kind], table, 0) for kind, table in drawn.items()}
+        return MixtureWeights({kind: table / jnp.sum(table, axis=-1, keepdims=True) for kind, table in kept.items()})
+
+    return dataclasses.replace(
+        mixture,
+        weights=weights,
+        strengths=lambda alphas, space: masked_strengths(alphas, space, _checked(masks, space)),
+    )
+
+
+def _checked(masks: Masks, space: Space) -> dict[str, np.ndarray]:
+    """The masks as arrays.
+
+    Raises:
+      InputError: they are of another space, or leave an edge without an operation.
+    """
+    found = {}
+    for kind, operations in operations_of(space).items():
+        candidates = candidate_mask(operations)
+        try:
+            found[kind] = np.asarray(masks[kind])
+        except (KeyError, TypeError, ValueError):
+            found[kind] = np.zeros(())
+        if found[kind].shape != candidates.shape or not np.any(found[kind] & candidates, axis=-1).all():
+            raise InputError(f"the masks of the {kind} cell are not those of this space; use another checkpoint")
+    return found

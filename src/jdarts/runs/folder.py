@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -67,6 +68,15 @@ class RunFolder:
         """
         with _os_errors_as_input("read", self.path):
             return self.summary.exists()
+
+    def settings(self) -> dict[str, Any]:
+        """The content of `config.json`.
+
+        Raises:
+          InputError: it cannot be read, or is damaged.
+        """
+        with _os_errors_as_input("read", self.path):
+            return _read_config(self.path / CONFIG)
 
     def check(self, config: Mapping[str, Any], data: Fingerprint | None = None) -> None:
         """Checks that the folder is free for a run with this configuration, or belongs to it. Changes nothing.
@@ -243,7 +253,7 @@ def _precedes_first_step(entry: Path) -> bool:
 
 def _precedes_config(name: str) -> bool:
     """Whether a file of this name may exist before the configuration does."""
-    return name == LOCK or is_temporary_name(name, CONFIG)
+    return name == LOCK or is_temporary_name(name, CONFIG) or re.fullmatch(r"stage\d+", name) is not None
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from jdarts.runs.method_options import MethodOptions, SupernetOptions
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
 from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Part, as_json, entries
+from jdarts.runs.stage_options import EdgeOperations, StageOptions
 from jdarts.search.guards import Guards
 from jdarts.space import (
     DARTS_PRIMITIVES,
@@ -69,6 +70,7 @@ class SearchConfig(Configuration):
       methods: how alphas act and move.
       supernet: what the method changes in the supernet.
       guards: what the search measures about itself.
+      staging: the stages of the search.
       data: the images.
       run: folder and seed.
       loop: epochs, logs and checkpoints.
@@ -100,6 +102,7 @@ class SearchConfig(Configuration):
     methods: Part[MethodOptions] = MethodOptions()
     supernet: Part[SupernetOptions] = SupernetOptions()
     guards: Part[Guards] = Guards()
+    staging: Part[StageOptions] = StageOptions()
     data: Part[ImageData] = ImageData()
     run: Part[Run] = Run()
     loop: Part[Loop] = Loop()
@@ -137,7 +140,8 @@ class SearchConfig(Configuration):
 
     def search_method(self) -> Method:
         """The search method that the settings describe."""
-        return self.supernet.added_to(self.methods.method(), channels=self.size.channels, clip=self.weights.clip)
+        method = self.staging.added_to(self.methods.method(), self.space)
+        return self.supernet.added_to(method, channels=self.size.channels, clip=self.weights.clip)
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.
@@ -174,10 +178,86 @@ class SearchConfig(Configuration):
                     f"{option(name)} is {value}, and --hypergradient {self.hypergradient} has no series; give --hypergradient "
                     "neumann"
                 )
-        self.search_method()  # Options that do not combine are refused here.
         check_operations(self.operations, searchable_operations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
+        self.search_method()  # Options that do not combine are refused here.
         self._check_choice()
+        self.staging.check_use(preset(self.method))
+        if self.staging.is_whole:
+            self._check_stages()
+
+    def _check_stages(self) -> None:
+        """Refuses what a search in stages cannot do, and checks every stage."""
+        staging = self.staging
+        stages, count = staging.stages, staging.count
+        if self.seeds is not None:
+            raise InputError(
+                f"--stages {stages} runs the stages of one search, whose operations depend on the seed, and --seeds is "
+                f"{self.seeds}; start one search for each --seed"
+            )
+        if stopping_rule(self.stop):
+            raise InputError(
+                f"--stop {self.stop} may end a stage early, and those of --stages {stages} are equally long"
+            )
+        if self.loop.epochs % count:
+            raise InputError(
+                f"--epochs is {self.loop.epochs}, which {count} stages share equally; give a multiple of {count}"
+            )
+        if self.methods.alphas_from >= self.loop.epochs // count:
+            raise InputError(
+                f"--alphas-from is {self.methods.alphas_from}, and each stage has {self.loop.epochs // count} epochs, so that "
+                "no alphas move; give a smaller number, or more --epochs"
+            )
+        staging.check_operations(self.operations)
+        if stages == "drnas":
+            self._check_continuation()
+        for number in range(1, count + 1):
+            self.of_stage(number).check()
+
+    def _check_continuation(self) -> None:
+        """Refuses what does not continue with other operations and channels."""
+        if self.methods.mixture not in ("softmax", "dirichlet") or self.methods.edge_weights:
+            edges = " with --edge-weights" if self.methods.edge_weights else ""
+            raise InputError(
+                f"--stages drnas masks operations of the mixtures softmax and dirichlet, not of {self.methods.mixture}{edges}"
+            )
+        if self.supernet.freeze_below is not None:
+            raise InputError(
+                f"--freeze-below is {self.supernet.freeze_below}, and operations that have stopped do not stay so in the next "
+                "stage of --stages drnas; leave one of the two out"
+            )
+        parts = [*self.staging.earlier_partial_channels, self.supernet.partial_channels]
+        if sorted(parts, reverse=True) != parts:
+            raise InputError(
+                f"--earlier-partial-channels is {' '.join(map(str, parts[:-1]))} before --partial-channels {parts[-1]}, and "
+                "a stage has no fewer channels than the one before; give numbers that do not grow"
+            )
+
+    def of_stage(self, number: int, operations: EdgeOperations | None = None) -> "SearchConfig":
+        """The settings of one stage of a search in stages.
+
+        Args:
+          number: of the stage, from 1.
+          operations: those of each edge, by kind of cell; None for all, as in the first stage.
+        """
+        staging = self.staging
+        last = number == staging.count
+        return dataclasses.replace(
+            self,
+            run_dir=self.folder if last else self.folder / f"stage{number}",
+            epochs=self.loop.epochs // staging.count,
+            stage=number,
+            edge_operations=operations,
+            **staging.of_stage(number),
+        )
+
+    @property
+    def rate_epochs(self) -> tuple[int, int]:
+        """The first epoch and the number of epochs of the learning rate's cosine, which the stages of DrNAS share."""
+        staging, epochs = self.staging, self.loop.epochs
+        if staging.stages == "drnas" and staging.stage:
+            return (staging.stage - 1) * epochs, staging.count * epochs
+        return 0, epochs
 
     def _check_choice(self) -> None:
         """Refuses settings that leave some alphas untrained, since that part of the genotype would be random."""
@@ -235,7 +315,7 @@ class SearchConfig(Configuration):
     @property
     def space(self) -> SearchSpace:
         """The search space that the settings describe."""
-        return uniform_space(self.operations, nodes=self.nodes)
+        return self.staging.space(uniform_space(self.operations, nodes=self.nodes))
 
     @property
     def folder(self) -> Path:

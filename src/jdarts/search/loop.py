@@ -1,13 +1,14 @@
 """A search from a configuration to a genotype."""
 
 import functools
+from collections.abc import Callable
 from typing import TextIO
 
 from jdarts import data, native
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.names import named_after
-from jdarts.search import summary
+from jdarts.search import stages, summary
 from jdarts.search.config import SearchConfig
 from jdarts.search.summary import SearchResult
 from jdarts.search.task import SearchTask, search_task
@@ -40,13 +41,40 @@ def search(
     """
     config = named_after(config, dataset, data.ImageDataset)
     images = functools.cache(lambda: dataset or data.load(config.data.dataset, config.data.data_dir))
+    if not config.staging.is_whole:
+        return _run(config, images, lambda devices: search_task(config, images(), devices), stream, programs)
+    config.check()
+    stages.check_folder(config)
+    before, result = None, None
+    while before is None or before.staging.stage < config.staging.count:
+        stage = stages.next_stage(config, before, None if result is None else result.alphas)
+        task = functools.partial(_stage_task, stage, before, images)
+        before, result = stage, _run(stage, images, task, stream, programs)
+    assert result is not None
+    return result
+
+
+def _stage_task(
+    stage: SearchConfig, before: SearchConfig | None, images: Callable[[], data.ImageDataset], devices: Devices
+) -> SearchTask:
+    return stages.stage_task(stage, before, images(), devices)
+
+
+def _run(
+    config: SearchConfig,
+    images: Callable[[], data.ImageDataset],
+    task_on: Callable[[Devices], SearchTask],
+    stream: TextIO | None,
+    programs: CompiledPrograms | None,
+) -> SearchResult:
+    """One run: a whole search, or one of its stages."""
 
     def task() -> SearchTask:
         # Missing devices are refused before the data are read.
         devices = Devices(config.parallelism.devices, config.parallelism.parallel)
         check_share(config.batches.batch_size, devices.count, "--batch-size")
         native.build_for_images(config.precision)
-        return search_task(config, images(), devices)
+        return task_on(devices)
 
     return run(
         config,

@@ -1,8 +1,9 @@
 """The task of a search on images, and the one place that builds it from a configuration."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,6 +44,7 @@ class SearchTask(Task[SearchState]):
       method: the search method; derivation uses its mixture.
       select: the rule by which cells are derived.
       measured_every: programs of `jdarts.search.guards`, and after how many epochs each runs again.
+      start: makes the state before the first step from a random one.
     """
 
     noun = "search"
@@ -54,6 +56,11 @@ class SearchTask(Task[SearchState]):
     method: Method
     select: str
     measured_every: Mapping[str, int]
+    start: Callable[[SearchState], SearchState] = lambda random: random
+
+    def initial(self, functions: Functions) -> SearchState:
+        """The state before the first step."""
+        return self.start(super().initial(functions))
 
     def inputs(
         self, functions: Functions, state: SearchState, epoch: int, first: int
@@ -213,12 +220,16 @@ def program_from_config(
       counts: images of the weights' half and of the alphas' half.
       image_settings: augmentation, mean and standard deviation, as for `search_program`.
     """
-    rate = optimizers.epoch_cosine(
+    first_epoch, rate_epochs = config.rate_epochs
+    cosine = functools.partial(
+        optimizers.epoch_cosine,
         config.rate.learning_rate,
         config.rate.learning_rate_min,
-        epochs=config.loop.epochs,
+        epochs=rate_epochs,
         steps_per_epoch=counts[0] // config.batches.batch_size,
     )
+    # The state of an optimiser counts the steps of all stages that it has seen.
+    rate = cosine()
     weight_settings = dataclasses.asdict(config.weights)
     # The reference implementation does not clip in the virtual step.
     virtual_optimizer = optimizers.weight_optimizer(rate, **{**weight_settings, "clip": None})
@@ -242,7 +253,7 @@ def program_from_config(
         counts=counts,
         batch_size=config.batches.batch_size,
         epochs=config.loop.epochs,
-        rate=rate,
+        rate=cosine(first_epoch=first_epoch),
         weight_optimizer=optimizers.weight_optimizer(rate, **weight_settings),
         alpha_optimizer=config.alphas.optimizer(),
         hypergradient=hypergradient,
