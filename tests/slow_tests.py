@@ -71,6 +71,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_two_devices_take_the_step_of_one_with_the_whole_batch",
     ),
     "test_checkpoint.py": ("test_a_death_at_any_file_operation_leaves_a_complete_checkpoint",),
+    "test_compare_methods.py": ("test_a_finished_method_is_not_repeated",),
     "test_damaged_records.py": (),
     "test_depthwise.py": (
         "test_agrees_with_plain_loops",

@@ -1,0 +1,281 @@
+"""Search methods beside each other on CIFAR-10: one supernet, one budget, some seeds.
+
+Each method has the settings of its preset, but for those that do not fit a short search: all have the same batches, learning
+rate of the weights and epochs; epochs at which something begins or ends are scaled to them; the learning rate of the alphas is
+that of the preset times one factor. A method is NAME or NAME:HYPERGRADIENT. The seeds of a method run at once. Each result is
+added to results.jsonl as soon as it is there, and the same command does not repeat it.
+
+Data:     python -m jdarts.data prepare cifar10
+Command:  python experiments/compare_methods.py           (--help for the size; --space S2 for skips and separable convolutions)
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from jdarts import data
+from jdarts.command import run_command
+from jdarts.data import ImageDataset, ImageSplit
+from jdarts.errors import InputError
+from jdarts.files.atomic import replace_text
+from jdarts.methods.presets import preset
+from jdarts.methods.stopping import EIGENVALUE
+from jdarts.report import read_metrics
+from jdarts.runs.bounds import CELLS, CHANNELS, EPOCHS, NODES, POSITIVE, Bounds
+from jdarts.runs.settings import Folder, Settings
+from jdarts.search import SearchConfig, SearchResult
+from jdarts.search.seeds import search_seeds
+from jdarts.search.task import search_images
+
+PLAIN = "darts:first_order"
+
+#: Operations of the search space S2 of RobustDARTS (Zela et al. 2020), on every edge.
+S2 = ("skip_connect", "sep_conv_3x3")
+
+#: The eigenvalue's name in the numbers of an epoch.
+_EIGENVALUE = f"epoch/{EIGENVALUE.replace('/', '_')}"
+
+#: The epochs of the presets that do not name any.
+_PRESET_EPOCHS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig(Settings):
+    """Searches with each method and each seed, and prints and writes a table.
+
+    Attributes:
+      methods: methods, each NAME or NAME:HYPERGRADIENT.
+      seeds: seeds of each method, such as 0-2.
+      space: operations of every edge. full: those of the preset; S2: skip connections and separable convolutions.
+      data_dir: folder of prepared images (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
+      images: number of training images, half for the weights and half for the alphas.
+      image_size: height and width to which the images are averaged: 32, 16 or 8.
+      channels: channels of the first cells.
+      cells: number of cells.
+      nodes: nodes of a cell.
+      epochs: of each search.
+      batch_size: images of a batch.
+      learning_rate: of the weights.
+      alpha_rate_factor: factor of the alphas' learning rate.
+      out: folder of the runs, of results.jsonl and of the tables.
+    """
+
+    methods: tuple[str, ...] = (
+        PLAIN,
+        "darts:finite_difference",
+        "darts:exact",
+        "pc_darts",
+        "sdarts_rs",
+        "sdarts_adv",
+        "darts_minus",
+        "fair_darts",
+        "drnas",
+        "gdas",
+        "snas",
+        "oles",
+        "lambda_darts",
+    )
+    seeds: str = "0-2"
+    space: Literal["full", "S2"] = "full"
+    data_dir: Annotated[Path | None, Folder] = None
+    images: Annotated[int, Bounds(4, 50_000)] = 1536
+    image_size: Literal[8, 16, 32] = 16
+    channels: Annotated[int, CHANNELS] = 8
+    cells: Annotated[int, CELLS] = 5
+    nodes: Annotated[int, NODES] = 2
+    epochs: Annotated[int, EPOCHS] = 6
+    batch_size: Annotated[int, Bounds(2, 1_000_000)] = 64
+    learning_rate: Annotated[float, POSITIVE] = 0.1
+    alpha_rate_factor: Annotated[float, POSITIVE] = 20.0
+    out: Path = Path("runs/compare_methods")
+
+    def check(self) -> None:
+        """Checks every value that can be checked without the images.
+
+        Raises:
+          InputError: a value out of its range, an unknown method, or one that is named twice.
+        """
+        super().check()
+        if not self.methods:
+            raise InputError(f"--methods names none; give one or more, such as {PLAIN} pc_darts")
+        if len(set(self.methods)) < len(self.methods):
+            raise InputError(f"--methods is {' '.join(self.methods)}, which names a method twice; give each once")
+        for name in self.methods:
+            self.search_config(name).check()
+
+    def search_config(self, name: str) -> SearchConfig:
+        """The settings of the searches with a method.
+
+        Args:
+          name: NAME or NAME:HYPERGRADIENT.
+
+        Raises:
+          InputError: there is no such method or hypergradient.
+        """
+        method, _, hypergradient = name.partition(":")
+        usual = preset(method)
+        changes: dict[str, Any] = {}
+        if hypergradient:
+            changes["hypergradient"] = hypergradient
+        for field in ("alphas_from", "temperature_epochs"):
+            if field in usual:
+                changes[field] = max(1, round(usual[field] * self.epochs / usual.get("epochs", _PRESET_EPOCHS)))
+        if self.space == "S2":
+            changes["operations"] = S2
+        config = SearchConfig(
+            method=method,
+            dataset="cifar10",
+            seeds=self.seeds,
+            run_dir=self.out / self.space / name.replace(":", "-"),
+            channels=self.channels,
+            cells=self.cells,
+            nodes=self.nodes,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            log_every=1,
+            eigenvalue_every=self.epochs,
+            **changes,
+        )
+        rate = config.alphas.alpha_learning_rate * self.alpha_rate_factor
+        return dataclasses.replace(config, alpha_learning_rate=rate)
+
+
+def small_images(config: CompareConfig) -> ImageDataset:
+    """The first images of CIFAR-10, averaged over squares of pixels."""
+    dataset = data.load("cifar10", config.data_dir)
+    side = dataset.image_shape[0] // config.image_size
+
+    def small(split: ImageSplit, count: int) -> ImageSplit:
+        images = split.images[:count].astype(np.float32)
+        size = config.image_size
+        means = images.reshape(len(images), size, side, size, side, -1).mean(axis=(2, 4))
+        return ImageSplit(np.round(means).astype(np.uint8), split.labels[:count])
+
+    return dataclasses.replace(
+        dataset,
+        name=f"cifar10_{config.image_size}",
+        train=small(dataset.train, config.images),
+        test=small(dataset.test, config.images),
+        augmentation=dataclasses.replace(dataset.augmentation, padding=dataset.augmentation.padding // side),
+    )
+
+
+def results_of(config: SearchConfig, dataset: ImageDataset) -> list[dict[str, Any]]:
+    """Runs the searches of a method: the numbers of each seed."""
+    results = search_seeds(config, dataset=dataset)
+    steps = search_images(config, dataset).steps_per_epoch
+    return [_numbers(result, steps) for result in results]
+
+
+def _numbers(result: SearchResult, steps: int) -> dict[str, Any]:
+    """The numbers of a search whose epochs have so many steps."""
+    rows, cells = read_metrics(result.folder), result.verdict["cells"]
+    times = [row["time"] for row in rows if "train/loss" in row]
+    return {
+        "accuracy": result.valid_accuracy,
+        "skips": cells["normal"]["skips"],
+        "lead": float(np.median(cells["normal"]["leads"])),
+        "decided": float(np.mean(np.concatenate([cell["decided"] for cell in cells.values()]))),
+        "eigenvalue": [row[_EIGENVALUE] for row in rows if _EIGENVALUE in row][-1],
+        # In the last epoch every method moves its alphas.
+        "seconds": float(np.median(np.diff(times[-steps:]))),
+        "genotype": str(result.genotype),
+    }
+
+
+class Results:
+    """The results in a file, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the results that the file has.
+
+        Raises:
+          InputError: a line is damaged.
+        """
+        self._path = path
+        self._rows: list[dict[str, Any]] = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1):
+            try:
+                self._rows.append(json.loads(line))
+            except ValueError:
+                raise InputError(
+                    f"line {number} of {path} is damaged; remove it, and its searches are read again"
+                ) from None
+
+    def of(self, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The results with these settings."""
+        return [row for row in self._rows if row["settings"] == settings]
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Appends results."""
+        self._rows += rows
+        replace_text(self._path, "".join(f"{json.dumps(row)}\n" for row in self._rows))
+
+
+def table(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The table of the results, by method."""
+    plain = rows.get(PLAIN)
+    lines = [
+        "| method | hypergradient | accuracy, % | skips in the normal cell | median lead, % | decided edges, % | eigenvalue "
+        "| step, s | × plain |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, found in rows.items():
+        values = {
+            key: np.array([row[key] for row in found], float) for key in ("accuracy", "lead", "decided", "eigenvalue")
+        }
+        seconds = np.median([row["seconds"] for row in found])
+        ratio = f"{seconds / np.median([row['seconds'] for row in plain]):.2f}" if plain else ""
+        cells = [
+            name.partition(":")[0],
+            found[0]["hypergradient"].replace("_", " "),
+            _mean_and_spread(100 * values["accuracy"], 1),
+            " ".join(str(row["skips"]) for row in found),
+            _mean_and_spread(100 * values["lead"], 0),
+            f"{100 * values['decided'].mean():.0f}",
+            _mean_and_spread(values["eigenvalue"], 3),
+            f"{seconds:.2f}",
+            ratio,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean_and_spread(values: np.ndarray, digits: int) -> str:
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
+
+
+CONFIG = CompareConfig()
+
+
+def main() -> None:
+    """Parses the command line, searches, prints the table."""
+    config = tyro.cli(CompareConfig, default=CONFIG, prog="python experiments/compare_methods.py", description=__doc__)
+    config.check()
+    dataset = small_images(config)
+    config.out.mkdir(parents=True, exist_ok=True)
+    results, found = Results(config.out / "results.jsonl"), {}
+    for name in config.methods:
+        search_config = config.search_config(name)
+        settings = {"of": search_config.to_json(), "seeds": config.seeds, "images": dataset.fingerprint}
+        settings = json.loads(json.dumps(settings))
+        if not results.of(settings):
+            about = {"space": config.space, "method": name, "hypergradient": search_config.hypergradient}
+            seeds = [each.run.seed for each in search_config.of_each_seed()]
+            of_seeds = zip(seeds, results_of(search_config, dataset), strict=True)
+            results.add([{**about, "seed": seed, **numbers, "settings": settings} for seed, numbers in of_seeds])
+        found[name] = results.of(settings)
+    text = table(found)
+    replace_text(config.out / f"table-{config.space}.md", f"{text}\n")
+    print(f"\n{text}")
+
+
+if __name__ == "__main__":
+    run_command(main)

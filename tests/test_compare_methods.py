@@ -1,0 +1,98 @@
+"""experiments/compare_methods.py: what it refuses, the settings of its searches, and that it repeats nothing."""
+
+import dataclasses
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import command_line
+import numpy as np
+import pytest
+from small_runs import user_settings  # noqa: F401
+
+from jdarts.data import Augmentation, ImageDataset, ImageSplit
+from jdarts.errors import InputError
+
+FILE = Path(__file__).resolve().parents[1] / "experiments" / "compare_methods.py"
+SPEC = importlib.util.spec_from_file_location("compare_methods", FILE)
+assert SPEC is not None and SPEC.loader is not None
+MODULE = sys.modules["compare_methods"] = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(MODULE)
+
+command = command_line.fixture(MODULE.main, "compare_methods")
+
+TINY = "--images 32 --image-size 8 --channels 2 --cells 3 --nodes 1 --epochs 1 --batch-size 8 --space S2 --seeds 0-1"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--methods", "--methods names none; give one or more, such as darts:first_order pc_darts"),
+        ("--methods gdas gdas", "--methods is gdas gdas, which names a method twice; give each once"),
+        ("--images 3", "--images is 3; give 4 or more"),
+        ("--alpha-rate-factor 0", "--alpha-rate-factor is 0.0; give a number above 0"),
+        ("--seeds 2-1", "--seeds is 2-1; give seeds such as 0-3 or 0,2,5"),
+    ],
+)
+def test_wrong_values(words, message, command):
+    assert command(*words.split()) == (2, "", f"error: {message}\n")
+
+
+def test_an_unknown_method_or_hypergradient():
+    for name, named in (("drats", "drats"), ("darts:second", "second")):
+        with pytest.raises(InputError, match=named):
+            MODULE.CompareConfig(methods=(name,)).check()
+
+
+def test_settings_of_presets_fit_a_short_search():
+    config = MODULE.CompareConfig(epochs=10, alpha_rate_factor=20.0)
+    pc_darts = config.search_config("pc_darts")
+    # Epoch 15 of 50 is epoch 3 of 10; PC-DARTS's 6e-4 is twice DARTS's.
+    assert (pc_darts.methods.alphas_from, pc_darts.supernet.partial_channels) == (3, 4)
+    assert pc_darts.alphas.alpha_learning_rate == pytest.approx(1.2e-2)
+    assert config.search_config("snas").methods.temperature_epochs == 10
+    exact = config.search_config("darts:exact")
+    assert (exact.hypergradient, exact.alphas.alpha_learning_rate) == ("exact", pytest.approx(6e-3))
+    for name in config.methods:
+        found = config.search_config(name)
+        assert (found.batches.batch_size, found.rate.learning_rate, found.loop.epochs) == (64, 0.1, 10)
+
+
+@pytest.fixture
+def images(monkeypatch):
+    """Random images in place of CIFAR-10."""
+    draw = np.random.default_rng(0)
+
+    def split(count):
+        images = draw.integers(256, size=(count, 32, 32, 3)).astype(np.uint8)
+        return ImageSplit(images, np.arange(count, dtype=np.int32) % 2)
+
+    augmentation = Augmentation(padding=4, flip=True)
+    dataset = ImageDataset("x", split(64), split(8), ("a", "b"), (0.5,) * 3, (0.2,) * 3, augmentation, shuffled=True)
+    monkeypatch.setattr(MODULE.data, "load", lambda name, data_dir: dataset)
+    return dataset
+
+
+def test_images_are_averaged(images):
+    small = MODULE.small_images(dataclasses.replace(MODULE.CONFIG, images=32, image_size=16))
+    assert small.train.images.shape == (32, 16, 16, 3)
+    of_square = images.train.images[3, 4:6, 6:8].astype(float).mean(axis=(0, 1))
+    np.testing.assert_array_equal(small.train.images[3, 2, 3], np.round(of_square))
+    assert small.augmentation.padding == 2
+
+
+@pytest.mark.usefixtures("user_settings")
+def test_a_finished_method_is_not_repeated(tmp_path, images, command):
+    words = [*TINY.split(), "--out", tmp_path, "--methods", "darts:first_order"]
+    code, first, _ = command(*words)
+    assert code == 0
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["seed"] for row in rows] == [0, 1]
+    assert all(np.isfinite(row[name]) for row in rows for name in ("accuracy", "lead", "eigenvalue", "seconds"))
+    assert all(0 <= row["skips"] <= 2 for row in rows)
+    code, second, _ = command(*words)
+    assert code == 0 and "epoch" not in second
+    assert (tmp_path / "results.jsonl").read_text().splitlines() == lines
+    assert first.splitlines()[-3:] == second.splitlines()[-3:] == (tmp_path / "table-S2.md").read_text().splitlines()
