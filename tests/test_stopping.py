@@ -176,7 +176,7 @@ def test_a_damaged_reason_is_refused(stopped, programs, tmp_path):
 
 
 def test_rules_that_do_not_fit_are_refused(tmp_path, rules):
-    with pytest.raises(InputError, match=r"--stop is 'soon'; give eigenvalue or last or never"):
+    with pytest.raises(InputError, match=r"--stop is 'soon'; give adaptive_decay or eigenvalue or last"):
         search(config(tmp_path / "run", stop="soon"))
     with pytest.raises(InputError, match=r"--stop last may end each search .*leave one of the two out"):
         search_seeds(config(tmp_path / "run", stop="last", seeds="0-1"))

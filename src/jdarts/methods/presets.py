@@ -116,6 +116,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "darts_plus": {**_FIRST_ORDER, "stop": "skip_connections"},
     # Zela et al. 2020.
     "darts_es": {"hypergradient": "finite_difference", "stop": "eigenvalue"},
+    "darts_ada": {"hypergradient": "finite_difference", "stop": "adaptive_decay"},
     # Zhang et al. 2021.
     "idarts": {"hypergradient": "neumann", "neumann_at": "present", "weight_steps": 4},
 }

@@ -77,12 +77,14 @@ class StoppingRule:
       measured: numbers that the rule reads and that cost passes of their own: by name, every how many epochs. The first epoch has
         them, and the last.
       after_last: whether the rule is asked after the last epoch of a run.
+      changes: the controls that a `RollBack` of the rule changes.
     """
 
     decide: Decide
     reach: int = 0
     measured: Mapping[str, int] = dataclasses.field(default_factory=dict, hash=False)
     after_last: bool = True
+    changes: tuple[str, ...] = ()
 
 
 def skip_connections(
@@ -228,7 +230,7 @@ def adaptive_decay(
         # Rounding puts some products above their decimal number: 3 · 0.009 is more than 0.027.
         return RollBack(stop.reason, stop.epoch, {WEIGHT_DECAY: decay}) if decay <= largest * (1 + 1e-9) else None
 
-    return dataclasses.replace(stops, decide=decide)
+    return dataclasses.replace(stops, decide=decide, changes=(WEIGHT_DECAY,))
 
 
 def _number(epoch: Epoch, name: str) -> float:
@@ -241,6 +243,7 @@ def _number(epoch: Epoch, name: str) -> float:
 NO_RULE = "none"
 
 RULES: Mapping[str, Callable[..., StoppingRule]] = {
+    "adaptive_decay": adaptive_decay,
     "eigenvalue": eigenvalue,
     "skip_connections": skip_connections,
     "stable_ranking": stable_ranking,

@@ -1,5 +1,6 @@
 """The loop of every run: steps and epochs of a task, with display, logs, checkpoints and results."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ class Loop(Generic[S]):
         self._store = context.store
         # The progress of each run.
         self._statuses: list[RunStatus] = [RunStatus() for _ in self._store.parts]
+        # The decision of the stopping rule to start again from an earlier epoch, until it is carried out.
+        self._rolls_back: RollBack | None = None
         # The checkpoint of the current state, if there is one.
         self._saved: Path | None = None
         self._functions: Functions
@@ -76,7 +79,8 @@ class Loop(Generic[S]):
             stream=self._context.stream if processes.is_coordinator() else processes.null_stream(),
         )
         store.check_unchanged()
-        with self._display, store.open_log(first_step) as log:
+        with self._display, contextlib.ExitStack() as logs:
+            log = logs.enter_context(store.open_log(first_step))
             for text in skipped:
                 self._display.message(f"skipped: {text}")
             store.remove_half_written()
@@ -89,7 +93,12 @@ class Loop(Generic[S]):
             state = store.load(found, task) if found else task.initial(self._functions)
             self._check_loaded(state, first_step)
             self._saved = found[0].path if found else None
-            return self._end(*self._epochs(state, log))
+            state, numbers = self._epochs(state, log)
+            while numbers is None:
+                logs.close()
+                log = logs.enter_context(store.open_log(_number(state.step)))
+                state, numbers = self._epochs(state, log)
+            return self._end(state, numbers)
 
     def _first_line(self, first_step: int, *, lost: bool) -> str:
         if first_step:
@@ -135,8 +144,11 @@ class Loop(Generic[S]):
         status = self._statuses[0]
         return status.epochs_ended == self._task.options.epochs or status.stopped is not None
 
-    def _epochs(self, state: S, log: Log) -> tuple[S, dict[str, Any]]:
-        """Runs the remaining epochs: the final state, and the numbers of its evaluation."""
+    def _epochs(self, state: S, log: Log) -> tuple[S, dict[str, Any] | None]:
+        """Runs the remaining epochs: the final state, and the numbers of its evaluation.
+
+        After a roll-back it returns the state from which the run starts again, and None.
+        """
         numbers: dict[str, Any] | None = None
         notes = self._task.notes(state)
         while not self._has_ended:
@@ -149,6 +161,8 @@ class Loop(Generic[S]):
             for text in self._task.messages(before, notes):
                 self._display.message(text)
             state = self._end_epoch(state, epoch + 1, numbers, log)
+            if self._statuses[0].epochs_ended <= epoch:
+                return state, None
         stopped = self._statuses[0].stopped
         if numbers is None or (stopped is not None and stopped.epoch < self._statuses[0].epochs_ended):
             numbers = self._evaluated(state)
@@ -234,6 +248,8 @@ class Loop(Generic[S]):
                 part.folder.write_genotype(genotype, epoch)
             ended[index] = self._update_best(ended[index], own, step, self._of_one(numbers, index), index)
             ended[index] = self._update_stop(ended[index], own, self._of_one(numbers, index))
+        if self._rolls_back is not None:
+            return self._start_again(self._rolls_back, epoch)
         stopped = ended[0].stopped
         if stopped is not None and stopped.epoch < epoch:
             state = self._roll_back(stopped.epoch)
@@ -285,11 +301,37 @@ class Loop(Generic[S]):
         is_asked = rule.after_last or status.epochs_ended < self._task.options.epochs
         decision = rule.decide(history) if is_asked else None
         if isinstance(decision, RollBack):
-            raise InputError(
-                f"the stopping rule rolls back to epoch {decision.epoch} and continues ({decision.reason}), but a "
-                f"{self._task.noun} can only end there; give another --stop"
-            )
+            self._rolls_back = decision
+            return dataclasses.replace(status, history=history)
         return dataclasses.replace(status, history=history, stopped=decision)
+
+    def _start_again(self, decision: RollBack, epoch: int) -> S:
+        """Loads the state of an earlier epoch, with other controls, and makes its checkpoint the newest.
+
+        A run that dies on the way resumes from a checkpoint that is left, and comes to the same decision.
+        """
+        task, step = self._task, decision.epoch * self._task.steps_per_epoch
+        state = task.with_controls(self._roll_back(decision.epoch), decision.controls)
+        status = self._statuses[0]
+        again = {"reason": decision.reason, "after": epoch, "epoch": decision.epoch, **decision.controls}
+        self._statuses = [
+            dataclasses.replace(
+                status,
+                epochs_ended=decision.epoch,
+                history=status.history[: decision.epoch],
+                rollbacks=(*status.rollbacks, again),
+            )
+        ]
+        self._rolls_back = None
+        with self._display.pause("saving"):
+            self._store.remove_after(step)
+            self._saved = self._save(state, step)
+        changes = ", ".join(f"{name.rpartition('/')[2]} {value:g}" for name, value in decision.controls.items())
+        self._display.message(
+            f"the {task.noun} starts again from epoch {decision.epoch} with {changes}: {decision.reason}"
+        )
+        self._stop_if_asked(state, step)
+        return state
 
     def _roll_back(self, epoch: int) -> S:
         try:

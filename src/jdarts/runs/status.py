@@ -26,6 +26,8 @@ class RunStatus:
       best: `step` and score of the best epoch; None if the run keeps none, or has none yet.
       history: the finished epochs, if a stopping rule reads them.
       stopped: why a stopping rule has ended the run; None if none has.
+      rollbacks: the times that a stopping rule has started it again from an earlier epoch: reason, the epoch after which, the
+        epoch itself and the new controls, JSON data.
     """
 
     epochs_ended: int = 0
@@ -33,6 +35,7 @@ class RunStatus:
     best: Mapping[str, Any] | None = None
     history: tuple[Epoch, ...] = ()
     stopped: Stop | None = None
+    rollbacks: tuple[Mapping[str, Any], ...] = ()
 
     def record(self, task: Task[Any], state: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The record of a checkpoint, JSON data.
@@ -54,6 +57,8 @@ class RunStatus:
             record["best"] = self.best
         if self.history:
             record["history"] = [epoch._asdict() for epoch in self.history]
+        if self.rollbacks:
+            record["rollbacks"] = list(self.rollbacks)
         if self.stopped is not None:
             record["stopped"] = self.stopped._asdict()
         return record | {"versions": {name: importlib.metadata.version(name) for name in _PACKAGES}}
@@ -86,7 +91,10 @@ def _status(record: Fields, step: int, task: Task[Any]) -> RunStatus:
     history: tuple[Epoch, ...] = ()
     if task.stopping is not None and ended:
         history = tuple(_epoch(Fields(each)) for each in _listed(record.get("history"), ended))
-    return RunStatus(ended, record.seconds("seconds"), best, history, read_stop(record))
+    rollbacks = record.get("rollbacks") if record.has("rollbacks") else []
+    if not isinstance(rollbacks, list):
+        raise ValueError("rollbacks is no list")
+    return RunStatus(ended, record.seconds("seconds"), best, history, read_stop(record), tuple(rollbacks))
 
 
 def best_name(number: str) -> str:

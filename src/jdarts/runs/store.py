@@ -152,6 +152,14 @@ class Store:
         paths = [checkpoint.path_of(part.folder.checkpoints, step) for part in self.parts]
         return self.load([checkpoint.read(path) for path in paths], task)
 
+    def remove_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps, the newest first."""
+        if processes.is_coordinator():
+            for part in self.parts:
+                for later in checkpoint.steps(part.folder.checkpoints):
+                    if later > step:
+                        shutil.rmtree(checkpoint.path_of(part.folder.checkpoints, later))
+
     def check_finite(self, state: Any, task: Task[Any]) -> None:
         """Raises an `InputError` if a value of a run was not finite at some step; it names the last good checkpoint."""
         for part, step in zip(self.parts, np.atleast_1d(processes.fetch(state.not_finite_at))):

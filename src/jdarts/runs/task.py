@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVa
 import jax
 import numpy as np
 
+from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype
 from jdarts.methods.stopping import StoppingRule
 from jdarts.runs.devices import Devices
@@ -226,6 +227,14 @@ class Task(abc.ABC, Generic[S]):
         """
         del state, before
         return {}
+
+    def with_controls(self, state: S, controls: Mapping[str, float]) -> S:
+        """A state with other controls, by the names of `jdarts.methods.stopping.RollBack.controls`.
+
+        Raises:
+          InputError: this kind of run has no such controls.
+        """
+        raise InputError(f"a {self.noun} cannot change {', '.join(controls)} on its way; give another --stop")
 
     def notes(self, state: S) -> Mapping[str, Any]:
         """Facts of a state that may lead to a message when they change between epochs."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import jax
 import optax
 
-from jdarts.bilevel import HypergradientFn, Problem, largest_eigenvalue
+from jdarts.bilevel import Problem, largest_eigenvalue
 from jdarts.bilevel.curvature import ROBUST_DARTS_DECAY
 from jdarts.bilevel.foresight import foresight
 from jdarts.methods.stopping import EIGENVALUE, StoppingRule
@@ -66,24 +66,23 @@ def curvature_program(problem_of: Callable[..., Problem], *, iterations: int = 3
 
 def foresight_program(
     problem_of: Callable[..., Problem],
-    hypergradient: HypergradientFn,
-    virtual_optimizer: optax.GradientTransformation | None,
+    optimizers: Callable[[Any], Any],
     alpha_optimizer: optax.GradientTransformation,
 ) -> Callable[..., dict[str, Any]]:
     """How well the hypergradient foretells the change of the validation loss along the next step of the alphas.
 
     Args:
       problem_of: as for `curvature_program`.
-      hypergradient: the estimator, without penalties.
-      virtual_optimizer: makes the virtual step.
+      optimizers: from the controls of the run to `jdarts.search.step.Optimizers`.
       alpha_optimizer: makes the step of the alphas.
     """
 
     def compared(state: Any, images: Any, rows: Any, *, axis_name: str | None = None) -> dict[str, jax.Array]:
         problem = problem_of(state, images, rows, axis_name=axis_name)
+        _, hypergradient, virtual = optimizers(state.controls)
         gradient = hypergradient(problem).gradient
         update, _ = alpha_optimizer.update(gradient, state.bilevel.alpha_opt_state, problem.alphas)
         key = jax.random.fold_in(state.data_key, state.bilevel.step)
-        return foresight(problem, gradient, update, key, virtual_optimizer=virtual_optimizer).numbers()
+        return foresight(problem, gradient, update, key, virtual_optimizer=virtual).numbers()
 
     return compared

@@ -38,12 +38,14 @@ class SearchState:
       sums: sums of the metrics over the steps of the current epoch.
       not_finite_at: int32 `[]`, the first step with a loss, a gradient, a weight or an alpha that is not
         finite; 0 if there is none.
+      controls: numbers that a stopping rule may change, such as the weight decay; by name, scalars.
     """
 
     bilevel: bilevel.BilevelState
     data_key: jax.Array
     sums: dict[str, jax.Array]
     not_finite_at: jax.Array
+    controls: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
 
     @property
     def step(self) -> jax.Array:
@@ -123,6 +125,20 @@ def supernet_loss(model: Supernet, *, train: bool = True, controls: Controls = N
     return jax.jit(loss_fn)
 
 
+class Optimizers(NamedTuple):
+    """What a step makes of gradients, under the controls of the run.
+
+    Attributes:
+      weights: the optimiser of the weights.
+      hypergradient: the estimator of the alphas' gradient.
+      virtual: makes the virtual step of the estimator.
+    """
+
+    weights: optax.GradientTransformation
+    hypergradient: bilevel.HypergradientFn
+    virtual: optax.GradientTransformation
+
+
 class _Inputs(NamedTuple):
     """What a step computes its losses of: batches with the keys of the mixture, losses and numbers of the epoch."""
 
@@ -144,10 +160,9 @@ def search_program(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     rate: optax.Schedule,
-    weight_optimizer: optax.GradientTransformation,
+    optimizers: Callable[[Controls], Optimizers],
+    run_controls: Mapping[str, float] = NO_CONTROLS,
     alpha_optimizer: optax.GradientTransformation,
-    hypergradient: bilevel.HypergradientFn,
-    virtual_optimizer: optax.GradientTransformation | None = None,
     synchronised: bool = True,
     microbatches: int = 1,
 ) -> SearchProgram:
@@ -165,10 +180,9 @@ def search_program(
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
       rate: the weights' learning rate, a function of the step.
-      weight_optimizer: optimiser of the weights.
+      optimizers: from the controls of the run to the optimiser of the weights and the estimator.
+      run_controls: controls that a stopping rule may change, at their first values.
       alpha_optimizer: optimiser of the alphas.
-      hypergradient: estimator of the alphas' gradient.
-      virtual_optimizer: makes the virtual step of the estimator; by default the weights' optimiser.
       synchronised: whether several devices use the batch statistics of the whole batch.
       microbatches: number of parts of a batch, which a step computes one after the other.
     """
@@ -193,12 +207,13 @@ def search_program(
             variables["params"],
             alphas,
             variables["batch_stats"],
-            weight_optimizer=weight_optimizer,
+            weight_optimizer=optimizers(run_controls).weights,
             alpha_optimizer=alpha_optimizer,
             method_state=() if method.freezing is None else method.freezing.init(variables["params"]),
         )
         sums = {name: jnp.zeros((), jnp.float32) for name in AVERAGED}
-        return SearchState(state, data_key, sums, jnp.zeros((), jnp.int32))
+        controls = {name: jnp.asarray(value, jnp.float32) for name, value in run_controls.items()}
+        return SearchState(state, data_key, sums, jnp.zeros((), jnp.int32), controls)
 
     def rows(data_key: jax.Array, epoch: jax.Array) -> Rows:
         keys = jax.random.split(jax.random.fold_in(data_key, epoch))
@@ -242,6 +257,7 @@ def search_program(
     ) -> tuple[SearchState, dict[str, jax.Array]]:
         number = state.bilevel.step
         inputs = inputs_of(number, state, images, rows, axis_name)
+        weight_optimizer, hypergradient, _ = optimizers(state.controls)
         estimator = penalised(hypergradient, method.penalties, mixture, model.space, inputs.controls)
         new, metrics = bilevel.bilevel_step(
             state.bilevel,
@@ -265,7 +281,8 @@ def search_program(
         metrics["alphas/entropy"] = mean_entropy(entropies)
         metrics["learning_rate"] = rate(number)
         metrics |= {f"controls/{name}": value for name, value in inputs.controls.items()}
-        return SearchState(new, state.data_key, sums, not_finite_at), metrics
+        metrics |= {f"controls/{name}": value for name, value in state.controls.items()}
+        return SearchState(new, state.data_key, sums, not_finite_at, state.controls), metrics
 
     def problem(state: SearchState, images: Images, rows: Rows, *, axis_name: str | None = None) -> bilevel.Problem:
         number = state.bilevel.step - 1
@@ -281,7 +298,7 @@ def search_program(
             alphas=state.bilevel.alphas,
             train_loss=lambda weights, alphas: loss(inputs.train, weights, alphas)[0],
             valid_loss=lambda weights, alphas: loss(inputs.valid, weights, alphas),
-            weight_optimizer=weight_optimizer,
+            weight_optimizer=optimizers(state.controls).weights,
             weight_opt_state=state.bilevel.weight_opt_state,
             average=lambda tree: mean_over(tree, axis_name),
         )
@@ -315,6 +332,6 @@ def search_program(
 
     measures = {
         CURVATURE: curvature_program(problem),
-        FORESIGHT: foresight_program(problem, hypergradient, virtual_optimizer, alpha_optimizer),
+        FORESIGHT: foresight_program(problem, optimizers, alpha_optimizer),
     }
     return SearchProgram(init, rows, step, weights_step, evaluate, measures, rate)

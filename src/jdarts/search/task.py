@@ -16,11 +16,11 @@ from jdarts.genotype import AnyGenotype, Genotype
 from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method, method_fields
 from jdarts.methods.selection import ARGMAX
-from jdarts.methods.stopping import RANKING, stopping_rule
+from jdarts.methods.stopping import RANKING, StoppingRule, stopping_rule
 from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
-from jdarts.relaxation import alphas_on_host, alphas_to_json
+from jdarts.relaxation import Controls, alphas_on_host, alphas_to_json
 from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import check_augmentation
@@ -28,7 +28,7 @@ from jdarts.runs.memory import MemoryOption, cheaper_estimators, smaller_shares
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.search.config import SearchConfig, hypergradient_by_name
 from jdarts.search.images import SearchImages
-from jdarts.search.step import AVERAGED, Images, Rows, SearchProgram, SearchState, search_program
+from jdarts.search.step import AVERAGED, Images, Optimizers, Rows, SearchProgram, SearchState, search_program
 from jdarts.search.summary import SearchResult
 from jdarts.space import SearchSpace
 
@@ -104,8 +104,14 @@ class SearchTask(Task[SearchState]):
         return {}
 
     def judged(self, state: SearchState, before: AnyGenotype | None) -> Mapping[str, float]:
-        """Margins, skips and changes of the genotype."""
-        return self._verdict(state, before).numbers()
+        """Margins, skips, changes of the genotype, and the controls of the run."""
+        controls = {f"controls/{name}": _shortest(value) for name, value in state.controls.items()}
+        return {**self._verdict(state, before).numbers(), **controls}
+
+    def with_controls(self, state: SearchState, controls: Mapping[str, float]) -> SearchState:
+        """The state with another weight decay."""
+        changed = {name.rpartition("/")[2]: jnp.asarray(value, jnp.float32) for name, value in controls.items()}
+        return dataclasses.replace(state, controls={**state.controls, **changed})
 
     def _verdict(self, state: SearchState, before: AnyGenotype | None = None) -> Verdict:
         alphas = alphas_on_host(state.bilevel.alphas)
@@ -145,6 +151,11 @@ class SearchTask(Task[SearchState]):
         accuracy = float(numbers["evaluation/accuracy"])
         alphas, verdict = alphas_on_host(state.bilevel.alphas), self._verdict(state).to_json()
         return SearchResult(self.epoch_genotype(state), alphas, accuracy, end.folder, verdict)
+
+
+def _shortest(value: Any) -> float:
+    """The shortest decimal number that rounds to a number of float32."""
+    return float(str(np.float32(value)))
 
 
 def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devices) -> SearchTask:
@@ -231,13 +242,18 @@ def program_from_config(
     # The state of an optimiser counts the steps of all stages that it has seen.
     rate = cosine()
     weight_settings = dataclasses.asdict(config.weights)
-    # The reference implementation does not clip in the virtual step.
-    virtual_optimizer = optimizers.weight_optimizer(rate, **{**weight_settings, "clip": None})
     method = config.search_method()
     series = {"terms": config.neumann_terms, "at": config.neumann_at}
-    hypergradient = hypergradient_by_name(config.hypergradient, virtual_optimizer, **series)
-    if method.alpha_clip is not None:
-        hypergradient = clipped(hypergradient, method.alpha_clip)
+
+    def under(controls: Controls) -> Optimizers:
+        settings: dict[str, Any] = {**weight_settings, **controls}
+        # The reference implementation does not clip in the virtual step.
+        virtual = optimizers.weight_optimizer(rate, **{**settings, "clip": None})
+        hypergradient = hypergradient_by_name(config.hypergradient, virtual, **series)
+        if method.alpha_clip is not None:
+            hypergradient = clipped(hypergradient, method.alpha_clip)
+        return Optimizers(optimizers.weight_optimizer(rate, **settings), hypergradient, virtual)
+
     return search_program(
         Supernet(
             config.space,
@@ -254,14 +270,18 @@ def program_from_config(
         batch_size=config.batches.batch_size,
         epochs=config.loop.epochs,
         rate=cosine(first_epoch=first_epoch),
-        weight_optimizer=optimizers.weight_optimizer(rate, **weight_settings),
+        optimizers=under,
+        run_controls={name: weight_settings[name] for name in _changed_by(stopping_rule(config.stop))},
         alpha_optimizer=config.alphas.optimizer(),
-        hypergradient=hypergradient,
-        virtual_optimizer=virtual_optimizer,
         synchronised=config.norm.batch_statistics == "synchronised",
         microbatches=config.microbatches,
         **image_settings,
     )
+
+
+def _changed_by(rule: StoppingRule | None) -> tuple[str, ...]:
+    """The settings of the weights' optimiser that a rule may change."""
+    return () if rule is None else tuple(name.rpartition("/")[2] for name in rule.changes)
 
 
 def search_images(config: SearchConfig, dataset: data.ImageDataset, devices: Devices | None = None) -> SearchImages:
