@@ -334,6 +334,14 @@ def test_the_rate_falls_once_over_the_stages_of_drnas_and_in_each_of_p_darts(str
     np.testing.assert_allclose(rates(straight / "p_darts"), one, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", STAGES)
+def test_the_optimisers_of_drnas_continue_and_those_of_p_darts_start_again(kind, straight):
+    counts = {
+        int(np.frombuffer(leaf, np.int32)[0]) for name, leaf in leaves(straight / kind).items() if "count" in name
+    }
+    assert counts == ({4 * STEPS_PER_EPOCH} if kind == "drnas" else {2 * STEPS_PER_EPOCH, STEPS_PER_EPOCH})
+
+
 def assert_same(folder, reference):
     for name in (".", "stage1"):
         found, expected = leaves(folder / name), leaves(reference / name)
