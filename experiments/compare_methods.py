@@ -2,7 +2,7 @@
 
 Each method has the settings of its preset, but for those that do not fit a short search: all have the same batches, learning
 rate of the weights and epochs; epochs at which something begins or ends are scaled to them; the learning rate of the alphas is
-that of the preset times one factor. A method is NAME or NAME:HYPERGRADIENT. The seeds of a method run at once. Each result is
+that of the preset times one factor; there is one stage. A method is NAME or NAME:HYPERGRADIENT. The seeds of a method run at once. Each result is
 added to results.jsonl as soon as it is there, and the same command does not repeat it.
 
 Data:     python -m jdarts.data prepare cifar10
@@ -28,6 +28,7 @@ from jdarts.methods.stopping import EIGENVALUE
 from jdarts.report import read_metrics
 from jdarts.runs.bounds import CELLS, CHANNELS, EPOCHS, NODES, POSITIVE, Bounds
 from jdarts.runs.settings import Folder, Settings
+from jdarts.runs.stage_options import StageOptions
 from jdarts.search import SearchConfig, SearchResult
 from jdarts.search.seeds import search_seeds
 from jdarts.search.task import search_images
@@ -140,6 +141,7 @@ class CompareConfig(Settings):
             learning_rate=self.learning_rate,
             log_every=1,
             eigenvalue_every=self.epochs,
+            staging=StageOptions(),
             **changes,
         )
         rate = config.alphas.alpha_learning_rate * self.alpha_rate_factor

@@ -47,6 +47,7 @@ def test_an_unknown_method_or_hypergradient():
 
 def test_settings_of_presets_fit_a_short_search():
     config = MODULE.CompareConfig(epochs=10, alpha_rate_factor=20.0)
+    config.check()
     pc_darts = config.search_config("pc_darts")
     # Epoch 15 of 50 is epoch 3 of 10; PC-DARTS's 6e-4 is twice DARTS's.
     assert (pc_darts.methods.alphas_from, pc_darts.supernet.partial_channels) == (3, 4)
