@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import methods
 import pytest
 import recurrent
 from harness import tables
@@ -155,7 +156,7 @@ def test_tables_replace_what_is_between_their_markers_and_nothing_else():
 def test_the_readme_has_a_place_for_every_table():
     config = BenchmarkConfig(growth=tuple(GROWTH))
     text = (BENCHMARKS / "README.md").read_text()
-    sections = [*config.sections, recurrent.SECTION]
+    sections = [*config.sections, recurrent.SECTION, methods.SECTION]
     placed = tables.place(text, {name: f"table of {name}" for name in sections}, BENCHMARKS / "README.md")
     assert all(f"table of {name}" in placed for name in sections)
 

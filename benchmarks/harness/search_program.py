@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.data import Augmentation
+from jdarts.methods.presets import DARTS
 from jdarts.search.config import Hypergradient, SearchConfig
 from jdarts.search.step import Images, SearchProgram
 from jdarts.search.task import program_from_config
@@ -12,7 +13,13 @@ from .setup import Size
 
 
 def search_program(
-    size: Size, hypergradient: Hypergradient, draw: np.random.Generator, *, count: int, padding: int
+    size: Size,
+    hypergradient: Hypergradient,
+    draw: np.random.Generator,
+    *,
+    count: int,
+    padding: int,
+    method: str = DARTS,
 ) -> tuple[SearchProgram, Images]:
     """The functions of a search on random images, the same for both halves.
 
@@ -22,6 +29,7 @@ def search_program(
       draw: draws the images.
       count: number of images of each half.
       padding: of the augmentation, in pixels.
+      method: the search method.
     """
     shape = (size.image_size, size.image_size, 3)
     program = program_from_config(
@@ -31,6 +39,7 @@ def search_program(
             nodes=size.nodes,
             batch_size=size.batch,
             hypergradient=hypergradient,
+            method=method,
         ),
         image_shape=shape,
         classes=size.classes,

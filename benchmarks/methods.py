@@ -1,0 +1,149 @@
+"""Measure a search step of each method against one of plain DARTS, in turn: time, compilation, memory.
+
+All are first order, on random images, compiled in one process as a search compiles them.
+
+Command:  python benchmarks/methods.py                (--help for the sizes; --write puts the table into benchmarks/README.md)
+"""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from harness import machine, tables
+from harness.compilation import timed_compilation
+from harness.rounds import Times
+from harness.search_program import search_program
+from harness.setup import Size
+
+from jdarts import parallel
+from jdarts.command import run_command
+from jdarts.errors import InputError
+from jdarts.files.atomic import replace_text
+from jdarts.methods.presets import DARTS, PRESETS, preset
+from jdarts.nets.supernet import supernet_compiler_options
+from jdarts.report import formatting
+from jdarts.search.step import Rows
+from jdarts.xla.allocator import keep_freed_memory, return_freed_memory
+
+README = Path(__file__).resolve().parent / "README.md"
+SECTION = "methods"
+
+#: Settings that leave a first-order step as it is.
+_SAME_STEP = {"hypergradient", "neumann_at", "weight_steps", "stop"}
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodsBenchmark:
+    """What to measure.
+
+    Attributes:
+      methods: names of the methods; plain DARTS is measured in any case.
+      channels: channels of the first cells.
+      cells: number of cells.
+      nodes: nodes of a cell.
+      batch: images of a batch.
+      image_size: height and width of the images.
+      rounds: how often.
+      write: put the table into benchmarks/README.md.
+    """
+
+    methods: tuple[str, ...] = tuple(name for name in PRESETS if PRESETS[name].keys() - _SAME_STEP)
+    channels: int = 16
+    cells: int = 5
+    nodes: int = 4
+    batch: int = 16
+    image_size: int = 32
+    rounds: int = 7
+    write: bool = False
+
+    @property
+    def size(self) -> Size:
+        """Of the network and its batch."""
+        return Size(self.channels, self.cells, self.nodes, self.batch, self.image_size)
+
+
+class MethodStep:
+    """The step of a method, compiled; each call takes one step and waits for its end."""
+
+    def __init__(self, size: Size, method: str) -> None:
+        count, draw = 4 * size.batch, np.random.default_rng(0)
+        program, self._images = search_program(size, "first_order", draw, count=count, padding=4, method=method)
+        chosen = jnp.asarray(draw.integers(count, size=size.batch), jnp.int32)
+        self._rows = Rows(chosen, chosen)
+        self._state: Any = jax.jit(program.init)(np.uint32(0))
+        step = parallel.jit_step(program.step, donate=True)
+        self.compilation = timed_compilation(step, (self._state, self._images, self._rows), supernet_compiler_options())
+
+    def __call__(self) -> float:
+        """The seconds of a step."""
+        begin = time.perf_counter()
+        self._state, _ = self.compilation.program(self._state, self._images, self._rows)
+        jax.block_until_ready(self._state)
+        return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Measures, and prints the table."""
+    config = tyro.cli(MethodsBenchmark, description=__doc__)
+    if config.rounds < 1:
+        raise InputError(f"--rounds is {config.rounds}; give 1 or more")
+    names = [DARTS, *(name for name in config.methods if name != DARTS)]
+    for name in names:
+        preset(name)
+    keep_freed_memory()
+    steps: dict[str, MethodStep] = {}
+    for name in names:
+        print(f"compiling the step of {name}", file=sys.stderr, flush=True)
+        steps[name] = MethodStep(config.size, name)
+    return_freed_memory()
+    for step in steps.values():
+        step()
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(config.rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            # The first step pays for memory that the system has taken back while the others had their turn.
+            steps[name]()
+            found[name].append(steps[name]())
+        print(f"round {number + 1} of {config.rounds}", file=sys.stderr, flush=True)
+    title = f"**A first-order step of each method at {config.size}.** {machine.describe()}."
+    report = f"{title}\n\n{methods_table(steps, {name: Times(tuple(each)) for name, each in found.items()})}"
+    print(f"\n{report}\n", flush=True)
+    if config.write:
+        replace_text(README, tables.place(README.read_text(), {SECTION: report}, README))
+
+
+def methods_table(steps: dict[str, MethodStep], times: dict[str, Times]) -> str:
+    """Every step's time, compilation and temporary memory, each with its multiple of plain DARTS."""
+    plain, rows = steps[DARTS].compilation.facts(), []
+    for name, step in steps.items():
+        facts = step.compilation.facts()
+        # Of each round by itself, so that a slow minute of the machine is in both.
+        ratio = np.median(np.divide(times[name].values, times[DARTS].values))
+        made, of_plain = (each["trace_s"] + each["compile_s"] for each in (facts, plain))
+        row = [
+            name,
+            tables.time_and_range(times[name]),
+            f"{ratio:.2f}",
+            formatting.step_time(made),
+            f"{made / of_plain:.2f}",
+        ]
+        if "temporary_bytes" in facts:
+            size, of_plain = facts["temporary_bytes"], plain["temporary_bytes"]
+            row += [f"{size / 2**20:.0f} MiB", f"{size / of_plain:.2f}"]
+        else:
+            row += ["", ""]
+        rows.append(row)
+    return tables.table(
+        ["", "step", "× plain", "trace and compile", "× plain", "XLA's temporary arrays", "× plain"], rows
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
