@@ -1,9 +1,9 @@
 """Search methods beside each other on CIFAR-10: one supernet, one budget, some seeds.
 
 Each method has the settings of its preset, but for those that do not fit a short search: all have the same batches, learning
-rate of the weights and epochs; epochs at which something begins or ends are scaled to them; the learning rate of the alphas is
-that of the preset times one factor; there is one stage. A method is NAME or NAME:HYPERGRADIENT. The seeds of a method run at once. Each result is
-added to results.jsonl as soon as it is there, and the same command does not repeat it.
+rate of the weights and epochs, and one stage; epochs at which something begins or ends are scaled to them; the learning rate of
+the alphas is that of the preset times one factor. A method is NAME or NAME:HYPERGRADIENT. The seeds of a method run at once. Each
+result is added to results.jsonl as soon as it is there, and the same command does not repeat it.
 
 Data:     python -m jdarts.data prepare cifar10
 Command:  python experiments/compare_methods.py           (--help for the size; --space S2 for skips and separable convolutions)
