@@ -64,7 +64,7 @@ def supernet(axis_name, **settings):
     return Supernet(SPACE, channels=2, cells=1, classes=3, axis_name=axis_name, **{"dtype": jnp.float64, **settings})
 
 
-def optimizers():
+def optimizers() -> Any:
     return {
         "weight_optimizer": optim.weight_optimizer(0.1, momentum=0.9, weight_decay=3e-4, clip=1.0),
         "alpha_optimizer": optim.alpha_optimizer(0.1),

@@ -1,6 +1,7 @@
 """Options of mixed edges: the stacked supernet against the one that is written edge by edge, in float64."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,12 +51,12 @@ def factors(number, shape):
 def options_of(name):
     """Attributes of the supernet, controls, and options of the plain network."""
     plain = functools.partial(plain_supernet.Options, skip_factors=factors, path_factors=factors)
-    off = {"skip_factors": None, "path_factors": None}
+    off: Any = {"skip_factors": None, "path_factors": None}
     match name:
         case "partial_channels":
             return {"partial_channels": 4}, {}, plain(partial_channels=4, **off)
         case "auxiliary_skip":
-            kinds = {"auxiliary_skip": "skip", "auxiliary_weight": 0.7}
+            kinds: Any = {"auxiliary_skip": "skip", "auxiliary_weight": 0.7}
             return {"auxiliary_skip": "skip"}, {"auxiliary_weight": 0.7}, plain(**kinds, **off)
         case "auxiliary_convolution":
             kinds = {"auxiliary_skip": "conv", "auxiliary_weight": 0.7}
@@ -65,7 +66,7 @@ def options_of(name):
         case "drop_path":
             return {"drop_path": True}, {"drop_path": 0.5}, plain(skip_factors=None)
         case "unused":
-            given = {"skips_unused": True, "given_shares": True}
+            given: Any = {"skips_unused": True, "given_shares": True}
             return {"skips_unused": True, "mixture": GIVEN}, {}, plain(**given, **off)
     settings = {"partial_channels": 2, "auxiliary_skip": "conv", "skip_dropout": True, "drop_path": True}
     controls = {"auxiliary_weight": 0.7, "skip_dropout": 0.5, "drop_path": 0.5}
@@ -86,7 +87,7 @@ class Pair:
         self.flat = plain_supernet.init_weights(draw, dtype=np.float64, **shape)
         settings = {"mixture": WITH_EDGES, **settings}
         self.model = Supernet(SPACE, channels=8, cells=cells, classes=3, dtype=jnp.float64, **settings)
-        self.alphas = {
+        self.alphas: Any = {
             "operations": {kind: jnp.asarray(draw.normal(size=(5, SPACE.width(kind)))) for kind in CELL_KINDS},
             "edges": {kind: jnp.asarray(draw.uniform(0.3, 1, size=5)) for kind in CELL_KINDS},
         }

@@ -116,7 +116,7 @@ def read(path, prefix="", images="", primitives="primitives", columns=None):
     if isinstance(names, dict):
         space = jdarts.SearchSpace(normal=names["primitives_normal"], reduce=names["primitives_reduct"])
     elif columns:
-        lists = {
+        lists: Any = {
             kind: [[name for name, on in zip(names, row) if on] for row in file[f"{columns}/{kind}"]]
             for kind in CELL_KINDS
         }

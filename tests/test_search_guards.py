@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,14 @@ from small_runs import user_settings
 from small_search import config, quick
 from test_search_seeds import run_seeds
 
+from jdarts import data
 from jdarts.bilevel import alpha_hessian
 from jdarts.bilevel.curvature import ROBUST_DARTS_DECAY
 from jdarts.errors import InputError
+from jdarts.methods.stopping import stopping_rule
 from jdarts.runs import CompiledPrograms
-from jdarts.search import search
+from jdarts.runs.devices import Devices
+from jdarts.search import guards, search
 from jdarts.search.guards import CURVATURE, FORESIGHT, Guards
 from jdarts.search.task import search_task
 
@@ -90,18 +94,12 @@ def test_each_seed_has_its_numbers(measured, tmp_path):
 
 
 def test_rules_bring_their_measurements():
-    task_rule = Guards().every(None)
-    assert task_rule == {}
-    from jdarts.methods.stopping import stopping_rule
-
+    assert Guards().every(None) == {}
     assert Guards().every(stopping_rule("eigenvalue")) == {CURVATURE: 2}
     assert Guards(3, 5).every(stopping_rule("eigenvalue:every=4")) == {CURVATURE: 4, FORESIGHT: 5}
 
 
 def test_the_eigenvalue_is_that_of_the_whole_hessian_on_the_last_batch(quick, tmp_path):
-    from jdarts import data
-    from jdarts.runs.devices import Devices
-
     settings = config(tmp_path, eigenvalue_every=1)
     task = search_task(settings, data.load("digits"), Devices(1, "shard"))
     functions = {name: jax.jit(program.function) for name, program in task.programs.items()}
@@ -110,17 +108,13 @@ def test_the_eigenvalue_is_that_of_the_whole_hessian_on_the_last_batch(quick, tm
         state, _ = task.step(functions, state, inputs)
     found = task.measured(functions, state, 1)["guards/eigenvalue"]
     _, *inputs = next(task.inputs(functions, state, 0, task.steps_per_epoch - 1))
-    problem = _problem(settings, task, state, inputs)
-    hessian = alpha_hessian(
-        lambda alphas: problem.valid_loss(problem.weights, alphas)[0], problem.alphas, weight_decay=ROBUST_DARTS_DECAY
-    )
+    hessian = alpha_hessian(_loss(task, state, inputs), state.bilevel.alphas, weight_decay=ROBUST_DARTS_DECAY)
     np.testing.assert_allclose(found, jnp.linalg.eigvalsh(hessian)[-1], rtol=1e-4)
 
 
-def _problem(settings, task, state, inputs):
-    from jdarts.search import guards
-
-    seen = []
+def _loss(task, state, inputs):
+    """The loss whose curvature the task's program measures."""
+    seen: list[Any] = []
 
     def kept(loss, *_, **__):
         seen.append(loss)
@@ -130,10 +124,7 @@ def _problem(settings, task, state, inputs):
         patch.setattr(guards, "largest_eigenvalue", kept)
         with pytest.raises(StopIteration):
             task.programs[CURVATURE].function(state, *inputs)
-    loss = seen[0]
-    return type(
-        "Problem", (), {"weights": None, "alphas": state.bilevel.alphas, "valid_loss": lambda _, a: (loss(a), {})}
-    )
+    return seen[0]
 
 
 @pytest.mark.parametrize(

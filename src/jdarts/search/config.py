@@ -43,7 +43,8 @@ _PRESET = tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")
 class SearchConfig(Configuration):
     """Settings of a search. The defaults are the paper's for CIFAR-10 (section 3.1.1 and its reference code).
 
-    A run's folder, where --run-dir names none, is runs/search-DATASET-HYPERGRADIENT-seedSEED.
+    A run's folder, where --run-dir names none, is runs/search-DATASET-HYPERGRADIENT-seedSEED, with the method before the
+    hypergradient unless it is darts.
 
     Attributes:
       hypergradient: estimator of the alphas' gradient through the weights' step. exact and finite_difference are second
@@ -320,7 +321,8 @@ class SearchConfig(Configuration):
     @property
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so the same command resumes its run."""
-        return self.run.folder("search", folder_name(self.data.dataset), self.hypergradient)
+        method = [] if self.method == DARTS else [self.method]
+        return self.run.folder("search", folder_name(self.data.dataset), *method, self.hypergradient)
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data."""

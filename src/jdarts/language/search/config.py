@@ -104,7 +104,8 @@ class LanguageSearchConfig(LanguageConfig):
     @property
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so the same command resumes its run."""
-        return self.run.folder("search", folder_name(self.text.dataset), self.hypergradient)
+        method = [] if self.method == DARTS else [self.method]
+        return self.run.folder("search", folder_name(self.text.dataset), *method, self.hypergradient)
 
 
 _TWO_OR_MORE = COLUMNS._replace(minimum=2)
