@@ -45,7 +45,7 @@ class QuickNetwork(nn.Module):
     skips_unused: bool = False
 
     @nn.compact
-    def __call__(self, images, weights, *, train, controls):
+    def __call__(self, images, weights, *, train, controls=None):
         mixed = sum(weights.operations[kind] @ jnp.arange(4, dtype=images.dtype) for kind in CELL_KINDS)
         norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
         flat = norm(images.reshape(len(images), -1))

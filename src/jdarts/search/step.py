@@ -111,11 +111,14 @@ def supernet_loss(model: Supernet, *, train: bool = True, controls: Controls = N
       controls: numbers of the epoch, for network and mixture.
     """
 
+    # Other networks than the supernet need not take them.
+    numbers = {"controls": controls} if controls else {}
+
     def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
         images, labels = batch
         variables = {"params": weights, "batch_stats": model_state}
         logits, changed = model.apply(
-            variables, images, alphas, train=train, controls=controls, mutable=["batch_stats"], rngs={"noise": key}
+            variables, images, alphas, train=train, mutable=["batch_stats"], rngs={"noise": key}, **numbers
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         accuracy = jnp.mean(right_answers(logits, labels).astype(logits.dtype))
