@@ -82,9 +82,12 @@ def read_stop(fields: Fields) -> Stop | None:
 
 def read_verdict(fields: Fields) -> dict[str, Any]:
     """The field `verdict` of a search's summary, empty where a run is older than it; a `ValueError` if it is damaged."""
-    verdict = fields.get("verdict") if fields.has("verdict") else {}
-    if not isinstance(verdict, dict):
-        raise ValueError("verdict is no object")
+    if not fields.has("verdict"):
+        return {}
+    verdict = fields.get("verdict")
+    lines = verdict.get("text") if isinstance(verdict, dict) else None
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise ValueError("verdict has no lines of text")
     return verdict
 
 

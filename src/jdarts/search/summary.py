@@ -47,11 +47,8 @@ class SearchResult(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Accuracy, alphas and verdict."""
-        return {
-            "valid_accuracy": self.valid_accuracy,
-            "alphas": alphas_to_json(self.alphas),
-            "verdict": dict(self.verdict),
-        }
+        fields = {"valid_accuracy": self.valid_accuracy, "alphas": alphas_to_json(self.alphas)}
+        return fields | ({"verdict": dict(self.verdict)} if self.verdict else {})
 
 
 SearchSummary = Summary[SearchResult]

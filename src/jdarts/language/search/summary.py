@@ -54,8 +54,9 @@ class LanguageSearchResult(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """All fields but genotype and folder."""
         fields = self._asdict()
-        del fields["genotype"], fields["folder"]
-        return fields | {"alphas": alphas_to_json(self.alphas), "verdict": dict(self.verdict)}
+        del fields["genotype"], fields["folder"], fields["verdict"]
+        fields |= {"verdict": dict(self.verdict)} if self.verdict else {}
+        return fields | {"alphas": alphas_to_json(self.alphas)}
 
 
 def read(folder: RunFolder) -> Summary[LanguageSearchResult]:
