@@ -112,7 +112,7 @@ def supernet_loss(model: Supernet, *, train: bool = True, controls: Controls = N
     """
 
     # Other networks than the supernet need not take them.
-    numbers = {"controls": controls} if controls else {}
+    numbers: Any = {"controls": controls} if controls else {}
 
     def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
         images, labels = batch
