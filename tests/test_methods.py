@@ -263,7 +263,7 @@ def test_a_record_is_derived_by_the_mixture_of_its_method(monkeypatch):
     space = SearchSpace(normal=(("skip_connect", "noise"),) * 2, reduce=(("skip_connect", "noise"),) * 2)
     alphas = {kind: np.array([[3.0, 1.0], [1.0, 2.0]]) for kind in ("normal", "reduce")}
     record = {"space": dataclasses.asdict(space), "alphas": alphas_to_json(alphas), "edges_per_node": 1}
-    own = genotype_of(record | method_fields(Method(mixture=tilted, mixture_name="tilted")))
+    own = genotype_of(record | method_fields(Method(mixture_name="tilted")))
     assert isinstance(own, Genotype)
     assert own.normal == (("noise", 0),)
     assert method_fields(Method()) == {}

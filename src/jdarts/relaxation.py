@@ -72,6 +72,8 @@ class Mixture:
       random: whether `weights` draws random numbers in training.
       random_in_evaluation: whether it draws them in evaluation too.
       skips_unused: whether an operation of weight 0 counts as not evaluated, so that its running statistics stay.
+      has_temperature: whether `weights` reads a temperature from the controls.
+      sums_to_one: whether the weights of an edge's operations do.
     """
 
     init: Callable[[jax.Array, Space, Any], Alphas]
@@ -80,6 +82,8 @@ class Mixture:
     random: bool = False
     random_in_evaluation: bool = False
     skips_unused: bool = False
+    has_temperature: bool = False
+    sums_to_one: bool = True
 
 
 def operations_of(space: Space) -> Mapping[str, tuple[tuple[str, ...], ...]]:
@@ -127,6 +131,23 @@ def candidate_mask(operations: tuple[tuple[str, ...], ...]) -> np.ndarray:
     return np.arange(lengths.max())[None, :] < lengths[:, None]
 
 
+def map_tables(function: Callable[..., Any], alphas: Alphas, space: Space) -> dict[str, Any]:
+    """Applies a function to the table of each kind of cell and the mask of its candidates: `function(table, mask)`.
+
+    Args:
+      function: of a table `[E, O]` and of `candidate_mask`, bool `[E, O]`.
+      alphas: tables, as `init_alphas` makes them.
+      space: the search space.
+
+    Raises:
+      InputError: a table is missing or of another shape.
+    """
+    operations = operations_of(space)
+    return {
+        kind: function(table, candidate_mask(operations[kind])) for kind, table in alpha_tables(alphas, space).items()
+    }
+
+
 def softmax_weights(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
     """Softmax of the alphas over the operations of each edge, `none` among them (paper equation 2).
 
@@ -140,11 +161,7 @@ def softmax_weights(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
     Raises:
       InputError: alphas of another shape.
     """
-    operations = operations_of(space)
-    return {
-        kind: jax.nn.softmax(table, axis=-1, where=candidate_mask(operations[kind]))
-        for kind, table in alpha_tables(alphas, space).items()
-    }
+    return map_tables(lambda table, mask: jax.nn.softmax(table, axis=-1, where=mask), alphas, space)
 
 
 def softmax_strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
@@ -155,18 +172,14 @@ def softmax_strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
     Raises:
       InputError: alphas of another shape.
     """
-    operations = operations_of(space)
 
-    def log_weights(table: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        rows = np.where(mask, table, -np.inf)
+    def log_weights(table: Any, mask: np.ndarray) -> np.ndarray:
+        rows = np.where(mask, np.asarray(table, np.float64), -np.inf)
         with np.errstate(invalid="ignore"):
             rows = rows - rows.max(axis=-1, keepdims=True)
             return rows - np.log(np.exp(rows).sum(axis=-1, keepdims=True))
 
-    return {
-        kind: log_weights(np.asarray(table, np.float64), candidate_mask(operations[kind]))
-        for kind, table in alpha_tables(alphas, space).items()
-    }
+    return map_tables(log_weights, alphas, space)
 
 
 #: The paper's mixture.

@@ -1,18 +1,19 @@
 """A search method as a value: what it puts into the plug-in points of a search."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from jdarts.bilevel import Order
 from jdarts.methods.freezing import Freezing
-from jdarts.methods.mixtures import PAPER
+from jdarts.methods.mixtures import PAPER, mixture_by_name
 from jdarts.methods.penalties import PenaltyFn
 from jdarts.methods.pruning import Masks
 from jdarts.methods.schedules import Schedule, in_epoch, table
 from jdarts.methods.weight_losses import WeightLoss
 from jdarts.nets.edge_options import PLAIN_EDGES, EdgeOptions
-from jdarts.relaxation import SOFTMAX, Controls, Mixture
+from jdarts.relaxation import Controls, Mixture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +21,7 @@ class Method:
     """A search method. The defaults are DARTS's.
 
     Attributes:
-      mixture: how alphas become weights of the operations, and how operations rank when cells are derived.
-      mixture_name: its row of `jdarts.methods.mixtures.MIXTURES`.
+      mixture_name: a row of `jdarts.methods.mixtures.MIXTURES`.
       edge_weights: whether the mixture has factors of edges.
       masks: the operations that the mixture has left, `{kind: [E, O]}`; None for all.
       penalties: terms of the alphas' loss and their factors, by name.
@@ -36,7 +36,6 @@ class Method:
       edges: what the mixed edges of the supernet do beside the weighted sum of their operations.
     """
 
-    mixture: Mixture = SOFTMAX
     mixture_name: str = PAPER
     edge_weights: bool = False
     masks: Masks | None = dataclasses.field(default=None, hash=False)
@@ -50,6 +49,11 @@ class Method:
     weight_steps: int = 1
     alpha_clip: float | None = None
     edges: EdgeOptions = PLAIN_EDGES
+
+    @functools.cached_property
+    def mixture(self) -> Mixture:
+        """How alphas become weights of the operations, and how operations rank when cells are derived."""
+        return mixture_by_name(self.mixture_name, edge_weights=self.edge_weights, masks=self.masks)
 
     def controls(self, epoch: Any, epochs: int) -> Controls:
         """The numbers of an epoch.

@@ -21,9 +21,8 @@ from jdarts.relaxation import (
     Mixture,
     MixtureWeights,
     Space,
-    alpha_tables,
-    candidate_mask,
     init_alphas,
+    map_tables,
     operations_of,
     softmax_strengths,
     softmax_weights,
@@ -42,14 +41,8 @@ def _sampled(draw: Draw, mean: Callable[[Alphas, Space], dict[str, jax.Array]], 
     def weights(alphas: Alphas, space: Space, key: jax.Array | None, controls: Controls) -> MixtureWeights:
         if key is None:
             return MixtureWeights(mean(alphas, space))
-        operations, tables = operations_of(space), alpha_tables(alphas, space)
-        keys = jax.random.split(key, len(tables))
-        return MixtureWeights(
-            {
-                kind: draw(table, candidate_mask(operations[kind]), key, controls)
-                for (kind, table), key in zip(tables.items(), keys)
-            }
-        )
+        keys = iter(jax.random.split(key, len(operations_of(space))))
+        return MixtureWeights(map_tables(lambda table, mask: draw(table, mask, next(keys), controls), alphas, space))
 
     defaults = {"init": init_alphas, "strengths": softmax_strengths, "random": True}
     return Mixture(weights=weights, **{**defaults, **fields})
@@ -76,20 +69,16 @@ def sigmoid_weights(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
     Raises:
       InputError: alphas of another shape.
     """
-    operations = operations_of(space)
-    return {
-        kind: jnp.where(candidate_mask(operations[kind]), jax.nn.sigmoid(table), 0)
-        for kind, table in alpha_tables(alphas, space).items()
-    }
+    return map_tables(lambda table, mask: jnp.where(mask, jax.nn.sigmoid(table), 0), alphas, space)
 
 
 def _sigmoid_strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
     """The logarithms of the sigmoids, in float64."""
-    operations = operations_of(space)
-    return {
-        kind: np.where(candidate_mask(operations[kind]), -np.logaddexp(0, -np.asarray(table, np.float64)), -np.inf)
-        for kind, table in alpha_tables(alphas, space).items()
-    }
+
+    def logarithms(table: Any, mask: np.ndarray) -> np.ndarray:
+        return np.where(mask, -np.logaddexp(0, -np.asarray(table, np.float64)), -np.inf)
+
+    return map_tables(logarithms, alphas, space)
 
 
 def concentrations(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
@@ -102,17 +91,16 @@ def concentrations(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
     Returns:
       `{kind: [E, O]}`.
     """
-    return {kind: jax.nn.elu(table) + 1 for kind, table in alpha_tables(alphas, space).items()}
+    return map_tables(lambda table, _: jax.nn.elu(table) + 1, alphas, space)
 
 
 def _dirichlet_mean(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
-    operations = operations_of(space)
 
-    def mean(kind: str, table: jax.Array) -> jax.Array:
-        masked = jnp.where(candidate_mask(operations[kind]), table, 0)
+    def mean(table: jax.Array, mask: np.ndarray) -> jax.Array:
+        masked = jnp.where(mask, table, 0)
         return masked / jnp.sum(masked, axis=-1, keepdims=True)
 
-    return {kind: mean(kind, table) for kind, table in concentrations(alphas, space).items()}
+    return map_tables(mean, concentrations(alphas, space), space)
 
 
 def _dirichlet(alphas: jax.Array, mask: np.ndarray, key: jax.Array, controls: Controls) -> jax.Array:
@@ -211,13 +199,16 @@ PAPER = "softmax"
 MIXTURES: Mapping[str, Mixture] = {
     PAPER: SOFTMAX,
     "sigmoid": Mixture(
-        _zeros, lambda alphas, space, key, controls: MixtureWeights(sigmoid_weights(alphas, space)), _sigmoid_strengths
+        _zeros,
+        lambda alphas, space, key, controls: MixtureWeights(sigmoid_weights(alphas, space)),
+        _sigmoid_strengths,
+        sums_to_one=False,
     ),
     "dirichlet": _sampled(_dirichlet, _dirichlet_mean, random_in_evaluation=True),
-    "gumbel": _sampled(_gumbel, softmax_weights, init=_around_one),
-    "gumbel_hard": _sampled(_gumbel_hard, softmax_weights),
-    "gumbel_chosen": _sampled(_gumbel_chosen, softmax_weights, skips_unused=True),
-    "reinmax": _sampled(_reinmax, softmax_weights),
+    "gumbel": _sampled(_gumbel, softmax_weights, init=_around_one, has_temperature=True),
+    "gumbel_hard": _sampled(_gumbel_hard, softmax_weights, has_temperature=True),
+    "gumbel_chosen": _sampled(_gumbel_chosen, softmax_weights, has_temperature=True, skips_unused=True),
+    "reinmax": _sampled(_reinmax, softmax_weights, has_temperature=True),
 }
 
 

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jdarts.bilevel import Estimate, HypergradientFn, Problem
 from jdarts.methods.mixtures import concentrations, operation_alphas
-from jdarts.relaxation import NO_CONTROLS, Alphas, Controls, Mixture, Space, candidate_mask, operations_of
+from jdarts.relaxation import NO_CONTROLS, Alphas, Controls, Mixture, Space, candidate_mask, map_tables, operations_of
 
 PenaltyFn = Callable[[Alphas, Mapping[str, jax.Array], Space], jax.Array]
 
@@ -59,19 +60,15 @@ def divergences(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
     Returns:
       `{kind: [E]}`, in nats.
     """
-    operations = operations_of(space)
 
-    def divergence(table: jax.Array, mask: jax.Array) -> jax.Array:
+    def divergence(table: jax.Array, mask: np.ndarray) -> jax.Array:
         gamma, digamma = jax.scipy.special.gammaln, jax.scipy.special.digamma
         total = jnp.sum(jnp.where(mask, table, 0), axis=-1)
         terms = (table - 1) * (digamma(table) - digamma(total)[:, None]) - gamma(table)
-        counts = jnp.sum(mask, axis=-1).astype(table.dtype)
+        counts = jnp.asarray(np.sum(mask, axis=-1), table.dtype)
         return gamma(total) - gamma(counts) + jnp.sum(jnp.where(mask, terms, 0), axis=-1)
 
-    return {
-        kind: divergence(table, jnp.asarray(candidate_mask(operations[kind])))
-        for kind, table in concentrations(alphas, space).items()
-    }
+    return map_tables(divergence, concentrations(alphas, space), space)
 
 
 def divergence(alphas: Alphas, weights: Mapping[str, jax.Array], space: Space) -> jax.Array:

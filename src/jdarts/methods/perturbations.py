@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.relaxation import Space, candidate_mask, operations_of
+from jdarts.relaxation import Space, map_tables
 
 #: Control: how far an entry may move.
 RADIUS = "radius"
@@ -37,8 +37,7 @@ def projected(table: jax.Array, mask: np.ndarray | None = None) -> jax.Array:
 
 def all_projected(tables: Tables, space: Space) -> dict[str, jax.Array]:
     """`projected` for each kind of cell, among the candidates of a search space."""
-    operations = operations_of(space)
-    return {kind: projected(table, candidate_mask(operations[kind])) for kind, table in tables.items()}
+    return map_tables(projected, tables, space)
 
 
 def uniform_noise(key: jax.Array, tables: Tables, radius: jax.Array) -> dict[str, jax.Array]:

@@ -1,7 +1,8 @@
 """The parts of a search's configuration that make its method: one setting for each plug-in point."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 
@@ -13,11 +14,12 @@ from jdarts.methods.method import Method
 from jdarts.methods.mixtures import MIXTURES, TEMPERATURE, mixture_by_name
 from jdarts.methods.penalties import PENALTIES
 from jdarts.methods.perturbations import RADIUS
+from jdarts.methods.presets import DARTS, preset
 from jdarts.methods.schedules import Decay
 from jdarts.methods.weight_losses import CORRELATION, WEIGHT_LOSSES
 from jdarts.nets.edge_options import AuxiliarySkip, EdgeOptions
 from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, Bounds
-from jdarts.runs.settings import Settings, Whole
+from jdarts.runs.settings import Configuration, Settings, Whole, entries
 
 _Perturbation = Literal["none", "random", "adversarial"]
 _Score = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: off)")
@@ -84,8 +86,7 @@ class MethodOptions(Settings):
             raise InputError(
                 f"--temperature-end is {self.temperature_end}, above --temperature {self.temperature}; give that or less"
             )
-        tempered = mixture.random and self.mixture != "dirichlet"
-        if not tempered and (self.temperature != 1.0 or self.temperature_end is not None):
+        if not mixture.has_temperature and (self.temperature != 1.0 or self.temperature_end is not None):
             raise InputError(
                 f"--temperature is for the Gumbel mixtures and reinmax, not for {self.mixture}; leave it out, or give another "
                 "--mixture"
@@ -95,10 +96,10 @@ class MethodOptions(Settings):
                 f"--perturbation {self.perturbation} moves the weights of a mixture, and those of --mixture {self.mixture} are "
                 "drawn; give softmax or sigmoid"
             )
-        if self.perturbation != "none" and self.mixture == "sigmoid":
+        if self.perturbation != "none" and not mixture.sums_to_one:
             raise InputError(
-                f"--perturbation {self.perturbation} projects weights to a sum of 1, which those of --mixture sigmoid do not "
-                "have; give softmax"
+                f"--perturbation {self.perturbation} projects weights to a sum of 1, which those of --mixture {self.mixture} do "
+                "not have; give softmax"
             )
 
     def method(self) -> Method:
@@ -108,13 +109,12 @@ class MethodOptions(Settings):
             row = PENALTIES[self.penalty]
             penalties[self.penalty] = row.function, row.weight if self.penalty_weight is None else self.penalty_weight
         found: dict[str, schedules.Schedule] = {}
-        if MIXTURES[self.mixture].random and self.mixture != "dirichlet":
+        if MIXTURES[self.mixture].has_temperature:
             end = self.temperature if self.temperature_end is None else self.temperature_end
             found[TEMPERATURE] = schedules.temperature(self.temperature, end, span=self.temperature_epochs)
         if self.perturbation != "none":
             found[RADIUS] = schedules.radius(self.perturbation_radius)
         return Method(
-            mixture=mixture_by_name(self.mixture, edge_weights=self.edge_weights),
             mixture_name=self.mixture,
             edge_weights=self.edge_weights,
             penalties=penalties,
@@ -126,6 +126,50 @@ class MethodOptions(Settings):
             weight_steps=self.weight_steps,
             alpha_clip=self.alpha_clip,
         )
+
+
+class MethodConfiguration(Configuration):
+    """A configuration whose setting `method` names settings that other settings overrule.
+
+    Attributes:
+      method: a row of `PRESETS`.
+    """
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    method: str
+
+    def __init__(self, **given: Any) -> None:
+        """Builds the configuration.
+
+        Args:
+          **given: settings and parts by name, as for every configuration. `method` changes the defaults of the settings that
+            are not given, alone or in their part.
+
+        Raises:
+          InputError: there is no such setting, or no such method.
+        """
+        known = entries(type(self))
+        usual = preset(given.get("method", DARTS), self.PRESETS)
+        super().__init__(**{**{name: value for name, value in usual.items() if known[name].part not in given}, **given})
+
+    def with_method(self, name: str) -> Self:
+        """These settings with those of a method in their place.
+
+        Raises:
+          InputError: there is no such method.
+        """
+        return dataclasses.replace(self, method=name, **preset(name, self.PRESETS))  # pyright: ignore[reportArgumentType]
+
+    def check(self) -> None:
+        """As the base class; also refuses an unknown method."""
+        super().check()
+        preset(self.method, self.PRESETS)
+
+    @property
+    def method_words(self) -> tuple[str, ...]:
+        """The words for the method in the name of a run's folder; none for DARTS."""
+        return () if self.method == DARTS else (self.method,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,13 +247,7 @@ class SupernetOptions(Settings):
             skips_unused=method.mixture.skips_unused,
         )
         edges.check(channels)
-        return dataclasses.replace(
-            method,
-            schedules=found,
-            freezing=freezing,
-            edges=edges,
-            **changes,
-        )
+        return dataclasses.replace(method, schedules=found, freezing=freezing, edges=edges, **changes)
 
 
 #: Controls that the supernet reads.

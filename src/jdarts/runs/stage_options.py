@@ -9,7 +9,6 @@ import tyro
 
 from jdarts.errors import InputError
 from jdarts.methods.method import Method
-from jdarts.methods.mixtures import mixture_by_name
 from jdarts.runs.bounds import BELOW_ONE, CELLS, Bounds
 from jdarts.runs.settings import Settings
 from jdarts.space import CELL_KINDS, SearchSpace
@@ -158,9 +157,7 @@ class StageOptions(Settings):
         masks = self.masks(space)
         if masks is None:
             return method
-        tables = {kind: mask.tolist() for kind, mask in masks.items()}
-        mixture = mixture_by_name(method.mixture_name, edge_weights=method.edge_weights, masks=tables)
-        return dataclasses.replace(method, mixture=mixture, masks=tables)
+        return dataclasses.replace(method, masks={kind: mask.tolist() for kind, mask in masks.items()})
 
 
 #: By kind of stages: the list that gives their number, and lists of settings of the stages before the last.

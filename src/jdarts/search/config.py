@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -17,10 +17,10 @@ from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds, option
 from jdarts.runs.devices import check_share
 from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
-from jdarts.runs.method_options import MethodOptions, SupernetOptions
+from jdarts.runs.method_options import MethodConfiguration, MethodOptions, SupernetOptions
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
-from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Part, as_json, entries
+from jdarts.runs.settings import WITHOUT_EFFECT, Part, as_json
 from jdarts.runs.stage_options import EdgeOperations, StageOptions
 from jdarts.search.guards import Guards
 from jdarts.space import (
@@ -40,7 +40,7 @@ _PRESET = tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")
 
 
 @dataclasses.dataclass(frozen=True, init=False)
-class SearchConfig(Configuration):
+class SearchConfig(MethodConfiguration):
     """Settings of a search. The defaults are the paper's for CIFAR-10 (section 3.1.1 and its reference code).
 
     A run's folder, where --run-dir names none, is runs/search-DATASET-HYPERGRADIENT-seedSEED, with the method before the
@@ -117,27 +117,7 @@ class SearchConfig(Configuration):
     parallelism: Part[Parallelism] = Parallelism()
     processes: Part[Processes] = Processes()
 
-    def __init__(self, **given: Any) -> None:
-        """Builds the configuration.
-
-        Args:
-          **given: settings and parts by name, as for every configuration. `method` changes the defaults of the settings that
-            are not given, alone or in their part.
-
-        Raises:
-          InputError: there is no such setting, or no such method.
-        """
-        known = entries(type(self))
-        usual = preset(given.get("method", DARTS))
-        super().__init__(**{**{name: value for name, value in usual.items() if known[name].part not in given}, **given})
-
-    def with_method(self, name: str) -> "SearchConfig":
-        """These settings with those of a method in their place.
-
-        Raises:
-          InputError: there is no such method.
-        """
-        return dataclasses.replace(self, method=name, **preset(name))
+    PRESETS: ClassVar = PRESETS
 
     def search_method(self) -> Method:
         """The search method that the settings describe."""
@@ -170,7 +150,6 @@ class SearchConfig(Configuration):
                 "--precision bfloat16 does not work with --hypergradient finite_difference: the difference of two gradients "
                 "is lost in the rounding to 8 bits of mantissa; give --hypergradient exact"
             )
-        preset(self.method)
         selection_by_name(self.select)
         for name in ("neumann_terms", "neumann_at"):
             value = getattr(self, name)
@@ -321,8 +300,7 @@ class SearchConfig(Configuration):
     @property
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so the same command resumes its run."""
-        method = [] if self.method == DARTS else [self.method]
-        return self.run.folder("search", folder_name(self.data.dataset), *method, self.hypergradient)
+        return self.run.folder("search", folder_name(self.data.dataset), *self.method_words, self.hypergradient)
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data."""

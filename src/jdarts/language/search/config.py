@@ -2,20 +2,20 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
 from jdarts.language.options import COLUMNS, TextBatches
 from jdarts.language.settings import LanguageConfig
 from jdarts.methods.method import Method
-from jdarts.methods.presets import DARTS, TEXT_PRESETS, preset
+from jdarts.methods.presets import DARTS, TEXT_PRESETS
 from jdarts.operations import searchable_activations
 from jdarts.runs.bounds import NODES
-from jdarts.runs.method_options import MethodOptions
+from jdarts.runs.method_options import MethodConfiguration, MethodOptions
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm
-from jdarts.runs.settings import Part, entries
+from jdarts.runs.settings import Part
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, check_mixture, check_operations, recurrent_space
 
 Hypergradient = Literal["exact", "finite_difference", "reference", "first_order"]
@@ -25,7 +25,7 @@ _PRESET = tyro.conf.arg(metavar="{" + ",".join(TEXT_PRESETS) + "}")
 
 
 @dataclasses.dataclass(frozen=True, init=False)
-class LanguageSearchConfig(LanguageConfig):
+class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
     """Settings of a search for a recurrent cell. The defaults are the paper's for Penn Treebank (section 3.1.2, reference code).
 
     A run's folder, where --run-dir names none, is runs/search-DATASET-HYPERGRADIENT-seedSEED.
@@ -54,26 +54,7 @@ class LanguageSearchConfig(LanguageConfig):
     method: Annotated[str, _PRESET] = DARTS
     methods: Part[MethodOptions] = MethodOptions()
 
-    def __init__(self, **given: Any) -> None:
-        """Builds the configuration; see `jdarts.search.SearchConfig`.
-
-        Args:
-          **given: settings and parts by name.
-
-        Raises:
-          InputError: there is no such setting, or no such method.
-        """
-        known = entries(type(self))
-        usual = preset(given.get("method", DARTS), TEXT_PRESETS)
-        super().__init__(**{**{name: value for name, value in usual.items() if known[name].part not in given}, **given})
-
-    def with_method(self, name: str) -> "LanguageSearchConfig":
-        """These settings with those of a method in their place.
-
-        Raises:
-          InputError: there is no such method.
-        """
-        return dataclasses.replace(self, method=name, **preset(name, TEXT_PRESETS))
+    PRESETS: ClassVar = TEXT_PRESETS
 
     def search_method(self) -> Method:
         """The search method that the settings describe."""
@@ -90,7 +71,6 @@ class LanguageSearchConfig(LanguageConfig):
         _TWO_OR_MORE.check("batch_size", self.batches.batch_size)
         if self.evaluation_statistics == "batch":
             _TWO_OR_MORE.check("evaluation_batch_size", self.batches.evaluation_batch_size)
-        preset(self.method, TEXT_PRESETS)
         self.search_method()
         check_operations(self.operations, searchable_activations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the text was read)
@@ -104,8 +84,7 @@ class LanguageSearchConfig(LanguageConfig):
     @property
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so the same command resumes its run."""
-        method = [] if self.method == DARTS else [self.method]
-        return self.run.folder("search", folder_name(self.text.dataset), *method, self.hypergradient)
+        return self.run.folder("search", folder_name(self.text.dataset), *self.method_words, self.hypergradient)
 
 
 _TWO_OR_MORE = COLUMNS._replace(minimum=2)
