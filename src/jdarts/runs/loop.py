@@ -10,7 +10,8 @@ import numpy as np
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
-from jdarts.methods.stopping import Epoch, RollBack
+from jdarts.genotype import AnyGenotype
+from jdarts.methods.stopping import Epoch, RollBack, Stop
 from jdarts.report import Progress, draw_cells, draw_curves, read_metrics
 from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
@@ -39,8 +40,6 @@ class Loop(Generic[S]):
         self._store = context.store
         # The progress of each run.
         self._statuses: list[RunStatus] = [RunStatus() for _ in self._store.parts]
-        # The decision of the stopping rule to start again from an earlier epoch, until it is carried out.
-        self._rolls_back: RollBack | None = None
         # The checkpoint of the current state, if there is one.
         self._saved: Path | None = None
         self._functions: Functions
@@ -219,18 +218,8 @@ class Loop(Generic[S]):
             self._wait_for_compiler(state)
         for each in evaluations:
             with self._display.pause(each.doing):
-                numbers |= each.numbers(self._means(each, state))
+                numbers |= each.numbers(each.means(lambda: self._stop_if_asked(state, _number(state.step))))
         return numbers
-
-    def _means(self, evaluation: Evaluation, state: S) -> np.ndarray:
-        """Means over all examples in the masks of the batches, with a chance to stop after each batch."""
-        sums, counted = np.zeros(()), 0
-        for batch in evaluation.batches:
-            sums = sums + np.array(processes.fetch(evaluation.sums(*batch)), np.float64)
-            counted += int(np.sum(batch[-1]))
-            if processes.is_single_process():
-                self._stop_if_asked(state, _number(state.step))
-        return sums / counted
 
     def _end_epoch(self, state: S, epoch: int, numbers: Mapping[str, Any], log: Log) -> S:
         """Writes the results of an epoch, its checkpoint last; returns the state with which the run continues or ends."""
@@ -239,17 +228,27 @@ class Loop(Generic[S]):
         means = {name: np.float64(sums[name]) / task.steps_per_epoch for name in task.shown if name in sums}
         numbers = means | dict(numbers)
         self._store.check_unchanged()
-        numbers |= self._judged(state, epoch)
+        genotypes: list[AnyGenotype | None] = []
+        judged: list[Mapping[str, float]] = []
+        for _, part, own in self._each(state):
+            genotypes.append(task.epoch_genotype(own))
+            judged.append(task.judged(own, genotypes[-1], _before(part, epoch, genotypes[-1])))
+        numbers |= self._of_all(judged)
+        # A run whose metrics are gone stops here, before it writes anything else.
         log.write_epoch(step, {f"epoch/{name.replace('/', '_')}": value for name, value in numbers.items()}, epoch)
         ended = [dataclasses.replace(status, epochs_ended=epoch) for status in self._statuses]
+        decision: Stop | RollBack | None = None
         for index, part, own in self._each(state):
-            genotype = task.epoch_genotype(own)
+            genotype, of_one = genotypes[index], self._of_one(numbers, index)
             if genotype is not None:
                 part.folder.write_genotype(genotype, epoch)
-            ended[index] = self._update_best(ended[index], own, step, self._of_one(numbers, index), index)
-            ended[index] = self._update_stop(ended[index], own, self._of_one(numbers, index))
-        if self._rolls_back is not None:
-            return self._start_again(self._rolls_back, epoch)
+            ended[index] = self._update_best(ended[index], own, step, of_one, index)
+            if task.stopping is not None:
+                ended[index] = ended[index].with_epoch(Epoch(epoch, of_one, task.facts(own, genotype)))
+                decision = ended[index].decision(task.stopping, task.options.epochs)
+        if isinstance(decision, RollBack):
+            return self._start_again(ended[0].rolled_back(decision), decision)
+        ended = [dataclasses.replace(status, stopped=decision) for status in ended]
         stopped = ended[0].stopped
         if stopped is not None and stopped.epoch < epoch:
             state = self._roll_back(stopped.epoch)
@@ -264,16 +263,11 @@ class Loop(Generic[S]):
         self._stop_if_asked(state, step)
         return state
 
-    def _judged(self, state: S, epoch: int) -> dict[str, Any]:
-        """The numbers of an epoch that the states tell, and the genotypes of the epoch before; `[runs]` for several runs."""
-        found: list[Mapping[str, float]] = []
-        for _, part, own in self._each(state):
-            genotype = self._task.epoch_genotype(own)
-            before = None if genotype is None else part.folder.genotype_of(epoch - 1, type(genotype))
-            found.append(self._task.judged(own, before))
-        shared = [name for name in found[0] if all(name in each for each in found)]
+    def _of_all(self, found: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+        """The numbers that each run has, of each: `[runs]` for several runs."""
         if self._task.runs is None:
-            return {name: found[0][name] for name in shared}
+            return dict(found[0])
+        shared = [name for name in found[0] if all(name in each for each in found)]
         return {name: np.array([each[name] for each in found]) for name in shared}
 
     def _update_best(
@@ -292,37 +286,14 @@ class Loop(Generic[S]):
             self._save_one(part.folder.path / BEST, part, state, step, status, index=index, keep=1)
         return status
 
-    def _update_stop(self, status: RunStatus, state: S, numbers: Mapping[str, float]) -> RunStatus:
-        """Adds an epoch to the history, and the decision of the stopping rule on it."""
-        rule = self._task.stopping
-        if rule is None:
-            return status
-        history = (*status.history, Epoch(status.epochs_ended, numbers, self._task.facts(state)))
-        is_asked = rule.after_last or status.epochs_ended < self._task.options.epochs
-        decision = rule.decide(history) if is_asked else None
-        if isinstance(decision, RollBack):
-            self._rolls_back = decision
-            return dataclasses.replace(status, history=history)
-        return dataclasses.replace(status, history=history, stopped=decision)
-
-    def _start_again(self, decision: RollBack, epoch: int) -> S:
+    def _start_again(self, status: RunStatus, decision: RollBack) -> S:
         """Loads the state of an earlier epoch, with other controls, and makes its checkpoint the newest.
 
         A run that dies on the way resumes from a checkpoint that is left, and comes to the same decision.
         """
         task, step = self._task, decision.epoch * self._task.steps_per_epoch
         state = task.with_controls(self._roll_back(decision.epoch), decision.controls)
-        status = self._statuses[0]
-        again = {"reason": decision.reason, "after": epoch, "epoch": decision.epoch, **decision.controls}
-        self._statuses = [
-            dataclasses.replace(
-                status,
-                epochs_ended=decision.epoch,
-                history=status.history[: decision.epoch],
-                rollbacks=(*status.rollbacks, again),
-            )
-        ]
-        self._rolls_back = None
+        self._statuses = [status]
         with self._display.pause("saving"):
             self._store.remove_after(step)
             self._saved = self._save(state, step)
@@ -389,10 +360,11 @@ class Loop(Generic[S]):
         """Writes a checkpoint of each run; returns its path, or the folder of several runs."""
         self._store.check_finite(state, self._task)
         path = self._store.path
-        options = self._task.options
+        options, rule = self._task.options, self._task.stopping
         for index, part, own in self._each(state):
             status = self._statuses[index]
-            kept = {"keep": options.keep_checkpoints, "spare": self._kept_for_rollback(status)}
+            spare = frozenset(epoch * self._task.steps_per_epoch for epoch in status.epochs_to_keep(rule))
+            kept = {"keep": options.keep_checkpoints, "spare": spare}
             saved = self._save_one(part.folder.checkpoints, part, own, step, status, index=index, **kept)
             path = saved if self._task.runs is None else path
         self._last_save = self._context.clock()
@@ -405,14 +377,6 @@ class Loop(Generic[S]):
         with part.folder.writing():
             record = status.record(self._task, state, part.settings)
             return checkpoint.save(folder, step, state, record, **kept)
-
-    def _kept_for_rollback(self, status: RunStatus) -> frozenset[int]:
-        """Steps of the checkpoints to which a stopping rule may roll back after the next epoch or a later one."""
-        if self._task.stopping is None or status.stopped is not None:
-            return frozenset()
-        ended, per_epoch = status.epochs_ended, self._task.steps_per_epoch
-        first = max(ended + 1 - self._task.stopping.reach, 1)
-        return frozenset(epoch * per_epoch for epoch in range(first, ended + 1))
 
     def _seconds(self, index: int) -> float:
         """Time that a run has taken, including earlier processes."""
@@ -429,6 +393,11 @@ class Loop(Generic[S]):
 
 #: Numbers of an epoch that are only in the log.
 _NOT_SHOWN = ("guards/", "controls/")
+
+
+def _before(part: Part, epoch: int, genotype: AnyGenotype | None) -> AnyGenotype | None:
+    """The genotype of the epoch before, from the run's folder."""
+    return None if genotype is None else part.folder.genotype_of(epoch - 1, type(genotype))
 
 
 def _number(value: Any) -> int:

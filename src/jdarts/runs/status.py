@@ -8,7 +8,7 @@ from typing import Any
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.files.json_data import Fields
-from jdarts.methods.stopping import Epoch, Stop
+from jdarts.methods.stopping import Epoch, RollBack, Stop, StoppingRule
 from jdarts.runs.folder import DATA
 from jdarts.runs.summaries import read_stop
 from jdarts.runs.task import Task
@@ -36,6 +36,31 @@ class RunStatus:
     history: tuple[Epoch, ...] = ()
     stopped: Stop | None = None
     rollbacks: tuple[Mapping[str, Any], ...] = ()
+
+    def with_epoch(self, epoch: Epoch) -> "RunStatus":
+        """The progress with one more epoch in the history."""
+        return dataclasses.replace(self, history=(*self.history, epoch))
+
+    def decision(self, rule: StoppingRule, epochs: int) -> Stop | RollBack | None:
+        """What a stopping rule decides after the last epoch of the history, in a run of so many epochs."""
+        is_asked = rule.after_last or self.epochs_ended < epochs
+        return rule.decide(self.history) if is_asked else None
+
+    def rolled_back(self, decision: RollBack) -> "RunStatus":
+        """The progress at the epoch from which a run starts again."""
+        again = {"reason": decision.reason, "after": self.epochs_ended, "epoch": decision.epoch, **decision.controls}
+        return dataclasses.replace(
+            self,
+            epochs_ended=decision.epoch,
+            history=self.history[: decision.epoch],
+            rollbacks=(*self.rollbacks, again),
+        )
+
+    def epochs_to_keep(self, rule: StoppingRule | None) -> range:
+        """The epochs to which a rule may roll back after the next epoch or a later one: their checkpoints stay."""
+        if rule is None or self.stopped is not None:
+            return range(0)
+        return range(max(self.epochs_ended + 1 - rule.reach, 1), self.epochs_ended + 1)
 
     def record(self, task: Task[Any], state: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The record of a checkpoint, JSON data.

@@ -12,6 +12,7 @@ import numpy as np
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype
 from jdarts.methods.stopping import StoppingRule
+from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import Fingerprint
 from jdarts.runs.memory import MemoryOption
@@ -116,6 +117,20 @@ class Evaluation(NamedTuple):
     batches: Iterable[tuple[Any, Any, Any]]
     numbers: Callable[[np.ndarray], Mapping[str, Any]]
 
+    def means(self, between: Callable[[], None]) -> np.ndarray:
+        """The means over all examples in the masks of the batches.
+
+        Args:
+          between: called after each batch if this is the only process.
+        """
+        sums, counted = np.zeros(()), 0
+        for batch in self.batches:
+            sums = sums + np.array(processes.fetch(self.sums(*batch)), np.float64)
+            counted += int(np.sum(batch[-1]))
+            if processes.is_single_process():
+                between()
+        return sums / counted
+
 
 class End(NamedTuple):
     """Facts at the end of a run, besides its state.
@@ -218,14 +233,15 @@ class Task(abc.ABC, Generic[S]):
         del functions, state, epoch
         return {}
 
-    def judged(self, state: S, before: AnyGenotype | None) -> Mapping[str, float]:
+    def judged(self, state: S, genotype: Any, before: AnyGenotype | None) -> Mapping[str, float]:
         """Numbers of one run's epoch that its state tells without a pass, by name.
 
         Args:
           state: the state of one run.
+          genotype: its `epoch_genotype`.
           before: the genotype of the epoch before; None if there is none.
         """
-        del state, before
+        del state, genotype, before
         return {}
 
     def with_controls(self, state: S, controls: Mapping[str, float]) -> S:
@@ -256,8 +272,14 @@ class Task(abc.ABC, Generic[S]):
     def record(self, state: S) -> dict[str, Any]:
         """The record of one run's checkpoint, which readers need without the arrays, as JSON data."""
 
-    def facts(self, state: S) -> dict[str, Any]:
-        """Facts of one run's epoch that a stopping rule reads besides its numbers, as JSON data."""
+    def facts(self, state: S, genotype: Any) -> dict[str, Any]:
+        """Facts of one run's epoch that a stopping rule reads besides its numbers, as JSON data.
+
+        Args:
+          state: the state of one run.
+          genotype: its `epoch_genotype`.
+        """
+        del state, genotype
         return {}
 
     @abc.abstractmethod

@@ -97,25 +97,23 @@ class SearchTask(Task[SearchState]):
 
     def measured(self, functions: Functions, state: SearchState, epoch: int) -> dict[str, Any]:
         """Numbers of `jdarts.search.guards` on the batches of the epoch's last step."""
-        index = self.steps_per_epoch - 1
-        for _, *inputs in self.inputs(functions, state, epoch - 1, index):
-            found = [functions[name](state, *inputs) for name in self.measures(epoch)]
-            return {name: value for each in found for name, value in each.items()}
-        return {}
+        _, *inputs = next(self.inputs(functions, state, epoch - 1, self.steps_per_epoch - 1))
+        found = [functions[name](state, *inputs) for name in self.measures(epoch)]
+        return {name: value for each in found for name, value in each.items()}
 
-    def judged(self, state: SearchState, before: AnyGenotype | None) -> Mapping[str, float]:
+    def judged(self, state: SearchState, genotype: Genotype, before: AnyGenotype | None) -> Mapping[str, float]:
         """Margins, skips, changes of the genotype, and the controls of the run."""
         controls = {f"controls/{name}": _shortest(value) for name, value in state.controls.items()}
-        return {**self._verdict(state, before).numbers(), **controls}
+        return {**self._verdict(state, genotype, before).numbers(), **controls}
 
     def with_controls(self, state: SearchState, controls: Mapping[str, float]) -> SearchState:
         """The state with another weight decay."""
         changed = {name.rpartition("/")[2]: jnp.asarray(value, jnp.float32) for name, value in controls.items()}
         return dataclasses.replace(state, controls={**state.controls, **changed})
 
-    def _verdict(self, state: SearchState, before: AnyGenotype | None = None) -> Verdict:
+    def _verdict(self, state: SearchState, genotype: Genotype, before: AnyGenotype | None = None) -> Verdict:
         alphas = alphas_on_host(state.bilevel.alphas)
-        return verdict_of_alphas(alphas, self.epoch_genotype(state), self.space, self.method.mixture, before=before)
+        return verdict_of_alphas(alphas, genotype, self.space, self.method.mixture, before=before)
 
     def epoch_genotype(self, state: SearchState) -> Genotype:
         """The genotype of the present alphas."""
@@ -137,20 +135,20 @@ class SearchTask(Task[SearchState]):
             **({} if self.select == ARGMAX else {"select": self.select}),
         }
 
-    def facts(self, state: SearchState) -> dict[str, Any]:
+    def facts(self, state: SearchState, genotype: Genotype) -> dict[str, Any]:
         """Alphas, genotype and the ranking of operations."""
         alphas = alphas_on_host(state.bilevel.alphas)
         return {
             "alphas": alphas_to_json(alphas),
-            "genotype": json.loads(self.epoch_genotype(state).to_json()),
+            "genotype": json.loads(genotype.to_json()),
             RANKING: learnable_ranking(self.method.mixture.strengths(alphas, self.space), self.space),
         }
 
     def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> SearchResult:
         """Cells and alphas at the end."""
         accuracy = float(numbers["evaluation/accuracy"])
-        alphas, verdict = alphas_on_host(state.bilevel.alphas), self._verdict(state).to_json()
-        return SearchResult(self.epoch_genotype(state), alphas, accuracy, end.folder, verdict)
+        genotype, alphas = self.epoch_genotype(state), alphas_on_host(state.bilevel.alphas)
+        return SearchResult(genotype, alphas, accuracy, end.folder, self._verdict(state, genotype).to_json())
 
 
 def _shortest(value: Any) -> float:
@@ -182,7 +180,8 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         std=dataset.std,
     )
     template = jax.eval_shape(program.init, SEED)
-    measured_every = config.guards.every(stopping_rule(config.stop))
+    method, rule = config.search_method(), stopping_rule(config.stop)
+    measured_every = config.guards.every(rule)
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
     image_settings = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
     shapes = str(images.step_shapes()), len(images.train), len(images.valid)
@@ -191,7 +190,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         images=images,
         space=config.space,
         edges_per_node=config.edges_per_node,
-        method=config.search_method(),
+        method=method,
         select=config.select,
         measured_every=measured_every,
         options=config.loop,
@@ -206,11 +205,11 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
             f"{config.hypergradient}"
         ),
         key=(SearchTask.noun, settings, tuple(measured_every), image_settings, shapes, devices.key),
-        programs=_programs(program, images, template, config.search_method(), measured_every),
+        programs=_programs(program, images, template, method, measured_every),
         compiler_options=supernet_compiler_options(remat=config.remat),
         memory_options=unused_memory_options(config, devices.count),
         devices=devices,
-        stopping=stopping_rule(config.stop),
+        stopping=rule,
     )
 
 

@@ -93,13 +93,15 @@ class LanguageSearchTask(Task[SearchState]):
         function = functools.partial(functions["evaluate"], variables, state.bilevel.alphas)
         return self.evaluated(doing, name, function, words)
 
-    def judged(self, state: SearchState, before: AnyGenotype | None) -> Mapping[str, float]:
+    def judged(
+        self, state: SearchState, genotype: RecurrentGenotype, before: AnyGenotype | None
+    ) -> Mapping[str, float]:
         """Margins, activations without effect, and changes of the genotype."""
-        return self._verdict(state, before).numbers()
+        return self._verdict(state, genotype, before).numbers()
 
-    def _verdict(self, state: SearchState, before: AnyGenotype | None = None) -> Verdict:
+    def _verdict(self, state: SearchState, genotype: RecurrentGenotype, before: AnyGenotype | None = None) -> Verdict:
         alphas = alphas_on_host(state.bilevel.alphas)
-        return verdict_of_alphas(alphas, self.epoch_genotype(state), self.space, self.method.mixture, before=before)
+        return verdict_of_alphas(alphas, genotype, self.space, self.method.mixture, before=before)
 
     def epoch_genotype(self, state: SearchState) -> RecurrentGenotype:
         """The genotype of the present alphas."""
@@ -114,26 +116,27 @@ class LanguageSearchTask(Task[SearchState]):
             **method_fields(self.method),
         }
 
-    def facts(self, state: SearchState) -> dict[str, Any]:
+    def facts(self, state: SearchState, genotype: RecurrentGenotype) -> dict[str, Any]:
         """Alphas, genotype and the ranking of operations."""
         alphas = alphas_on_host(state.bilevel.alphas)
         return {
             "alphas": alphas_to_json(alphas),
-            "genotype": json.loads(self.epoch_genotype(state).to_json()),
+            "genotype": json.loads(genotype.to_json()),
             RANKING: learnable_ranking(self.method.mixture.strengths(alphas, self.space), self.space),
         }
 
     def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> LanguageSearchResult:
         """Cell and alphas at the end."""
+        genotype = self.epoch_genotype(state)
         return LanguageSearchResult(
-            genotype=self.epoch_genotype(state),
+            genotype=genotype,
             alphas=alphas_on_host(state.bilevel.alphas),
             valid_perplexity=numbers["evaluation/perplexity"],
             valid_unigram_perplexity=unigram(self.corpus, "valid"),
             test_perplexity=math.exp(numbers["test/loss"]),
             test_unigram_perplexity=unigram(self.corpus, "test"),
             folder=end.folder,
-            verdict=self._verdict(state).to_json(),
+            verdict=self._verdict(state, genotype).to_json(),
         )
 
 
