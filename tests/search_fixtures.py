@@ -1,5 +1,6 @@
 """Files of the reference implementation's numbers for convolutional search networks."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from torch_layout import stacked_params
 
 import jdarts
+from jdarts.bilevel import Problem
 from jdarts.nets.supernet import Supernet
 
 #: Largest difference allowed, as a share of the array's largest value.
@@ -62,6 +64,19 @@ class Case(NamedTuple):
             if not error <= tolerance:
                 wrong[jax.tree_util.keystr(path)] = float(error)
         assert not wrong, f"relative errors above {tolerance}: {wrong}"
+
+
+def problem_on(train, valid, loss, weights, alphas, optimizer, opt_state):
+    """The problem of a step on two batches, with `loss(batch, weights, alphas)` as a scalar."""
+    return Problem(
+        weights=weights,
+        alphas=alphas,
+        train_loss=functools.partial(loss, train),
+        valid_loss=lambda weights, alphas: (loss(valid, weights, alphas), {}),
+        weight_optimizer=optimizer,
+        weight_opt_state=opt_state,
+        average=lambda tree: tree,
+    )
 
 
 def read_case(path, dtype):

@@ -27,8 +27,8 @@ STEPS_PER_EPOCH = 5
 STEPS = 10
 
 
-class QuickNetwork(nn.Module):
-    """Stands in for the supernet: weights, alphas and running statistics in one layer, compiled in no time."""
+class SupernetAttributes(nn.Module):
+    """The attributes that a search gives to its supernet, for networks that stand in for it."""
 
     space: Any
     channels: int
@@ -43,6 +43,10 @@ class QuickNetwork(nn.Module):
     skip_dropout: bool = False
     drop_path: bool = False
     skips_unused: bool = False
+
+
+class QuickNetwork(SupernetAttributes):
+    """Stands in for the supernet: weights, alphas and running statistics in one layer, compiled in no time."""
 
     @nn.compact
     def __call__(self, images, weights, *, train, controls=None):

@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 from fixtures_folder import REFERENCE_NUMBERS
-from search_fixtures import read_case
+from search_fixtures import problem_on, read_case
 from torch_layout import stacked_statistics
 
 import jdarts
-from jdarts.bilevel import Problem
 from jdarts.search.step import supernet_loss
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -41,15 +40,7 @@ def case():
         def linear(now, alphas):
             return optax.tree.vdot(direction, now) + loss(valid, weights, alphas), {}
 
-        problem = Problem(
-            weights=weights,
-            alphas=alphas,
-            train_loss=functools.partial(loss, train),
-            valid_loss=lambda weights, alphas: (loss(valid, weights, alphas), {}),
-            weight_optimizer=sgd,
-            weight_opt_state=sgd.init(weights),
-            average=lambda tree: tree,
-        )
+        problem = problem_on(train, valid, loss, weights, alphas, sgd, sgd.init(weights))
         along = problem._replace(valid_loss=linear)
         return {
             "v": jax.grad(lambda weights: loss(valid, weights, alphas))(weights),

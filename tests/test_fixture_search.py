@@ -8,12 +8,11 @@ import numpy as np
 import optax
 import pytest
 from fixtures_folder import fixture_files
-from search_fixtures import TOLERANCE, read_case
+from search_fixtures import TOLERANCE, problem_on, read_case
 from torch_layout import stacked_statistics
 from xla_flags import HAS_OLDER_EMITTERS
 
 import jdarts
-from jdarts.bilevel import Problem
 from jdarts.optim import alpha_optimizer, weight_optimizer
 from jdarts.search.step import supernet_loss
 from jdarts.xla.leaves import join_leaves
@@ -64,15 +63,7 @@ def _compute(case):
         def value(batch, weights, alphas):
             return loss_fn(weights, alphas, state.model_state, batch, state.key)[0]
 
-        problem = Problem(
-            weights=state.weights,
-            alphas=state.alphas,
-            train_loss=functools.partial(value, train),
-            valid_loss=lambda weights, alphas: (value(valid, weights, alphas), {}),
-            weight_optimizer=clipped,
-            weight_opt_state=state.weight_opt_state,
-            average=lambda tree: tree,
-        )
+        problem = problem_on(train, valid, value, state.weights, state.alphas, clipped, state.weight_opt_state)
         loss, (of_weights, of_alphas) = jax.value_and_grad(problem.train_loss, argnums=(0, 1))(weights, alphas)
         updates, _ = unclipped.update(of_weights, state.weight_opt_state, weights)
         virtual = optax.apply_updates(weights, updates)

@@ -9,12 +9,11 @@ import optax
 import pytest
 from fixtures_folder import fixture_files
 from jax.flatten_util import ravel_pytree
-from search_fixtures import read_case
+from search_fixtures import problem_on, read_case
 from test_bilevel import OPTIMIZERS, each_optimizer, hypergradient_of, problem, smooth_loss, stepper, warm_state
 from torch_layout import stacked_statistics
 
 import jdarts
-from jdarts.bilevel import Problem
 from jdarts.errors import InputError
 from jdarts.search.step import supernet_loss
 
@@ -27,15 +26,7 @@ def smooth_problem(optimizer, state, train, valid):
     def loss(batch, weights, alphas):
         return smooth_loss(weights, alphas, 0, batch, None)[0]
 
-    return Problem(
-        weights=state.weights,
-        alphas=state.alphas,
-        train_loss=functools.partial(loss, train),
-        valid_loss=lambda weights, alphas: (loss(valid, weights, alphas), {}),
-        weight_optimizer=optimizer,
-        weight_opt_state=state.weight_opt_state,
-        average=lambda tree: tree,
-    )
+    return problem_on(train, valid, loss, state.weights, state.alphas, optimizer, state.weight_opt_state)
 
 
 @each_optimizer
@@ -228,15 +219,7 @@ def idarts(path):
         def loss(batch, weights, alphas):
             return loss_fn(weights, alphas, statistics, batch, jax.random.key(0))[0]
 
-        given = Problem(
-            weights=weights,
-            alphas=alphas,
-            train_loss=functools.partial(loss, train),
-            valid_loss=lambda weights, alphas: (loss(valid, weights, alphas), {}),
-            weight_optimizer=sgd,
-            weight_opt_state=sgd.init(weights),
-            average=lambda tree: tree,
-        )
+        given = problem_on(train, valid, loss, weights, alphas, sgd, sgd.init(weights))
         along = given._replace(
             valid_loss=lambda now, alphas: (optax.tree.vdot(direction, now) + loss(valid, weights, alphas), {})
         )

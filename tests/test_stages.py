@@ -14,6 +14,7 @@ import optax
 import pytest
 from fixtures_folder import fixture_files
 from small_runs import Died, die_at, leaves, records, user_settings, with_stand_ins
+from small_search import SupernetAttributes
 
 import jdarts.runs.loop
 import jdarts.search.stages
@@ -92,22 +93,8 @@ class Cell(nn.Module):
         return Stage(self.channels, self.classes, name="stage0")(features)
 
 
-class QuickNetwork(nn.Module):
+class QuickNetwork(SupernetAttributes):
     """Stands in for the supernet: weights whose shapes depend on the partial channels, alphas and running statistics."""
-
-    space: Any
-    channels: int
-    cells: int
-    classes: int
-    axis_name: str | None = None
-    dtype: Any = jnp.float32
-    remat: bool = False
-    mixture: Any = None
-    partial_channels: int = 1
-    auxiliary_skip: str = "none"
-    skip_dropout: bool = False
-    drop_path: bool = False
-    skips_unused: bool = False
 
     @nn.compact
     def __call__(self, images, alphas, *, train, controls=NO_CONTROLS):

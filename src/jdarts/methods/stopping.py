@@ -74,8 +74,8 @@ class StoppingRule:
     Attributes:
       decide: called after each epoch with all that have ended.
       reach: how many epochs before the last one `decide` may roll back to; the run keeps their checkpoints.
-      measured: numbers that the rule reads and that cost passes of their own: by name, every how many epochs. The first epoch has
-        them, and the last.
+      measured: numbers that the rule reads and that cost further passes, by name, and after how many epochs each is measured
+        again. The first and the last epoch have all of them.
       after_last: whether the rule is asked after the last epoch of a run.
       changes: the controls that a `RollBack` of the rule changes.
     """

@@ -59,7 +59,7 @@ class Supernet(nn.Module):
         2×2 maxima where the stride is 2, with the factor of the edge. A channel shuffle mixes both.
       auxiliary_skip: an additional skip connection on every edge, with the factor `controls["auxiliary_weight"]` (DARTS-):
         `skip` for the identity, `conv` for a 1×1 convolution that starts as the identity, `none` for none. At stride 2, both
-        are factorised reductions with weights of their own. With partial channels it sees those of the operations.
+        are factorised reductions that share no weights with the operation. Partial channels apply to it as to the operations.
       skip_dropout: whether skip connections of stride 1 drop each number with the probability `controls["skip_dropout"]` in
         training, on every edge differently (P-DARTS).
       drop_path: whether training drops whole edges, for each image differently, with the probability `controls["drop_path"]`.

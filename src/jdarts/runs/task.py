@@ -234,7 +234,7 @@ class Task(abc.ABC, Generic[S]):
         return {}
 
     def judged(self, state: S, genotype: Any, before: AnyGenotype | None) -> Mapping[str, float]:
-        """Numbers of one run's epoch that its state tells without a pass, by name.
+        """Numbers of one run's epoch that need no pass through the network, by name.
 
         Args:
           state: the state of one run.

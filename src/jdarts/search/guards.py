@@ -1,4 +1,4 @@
-"""Numbers that say what a search is worth, measured at the end of epochs on the batches of the last step."""
+"""Numbers that tell how far to trust a search, measured at the end of an epoch on the batches of its last step."""
 
 import dataclasses
 from collections.abc import Callable

@@ -172,7 +172,7 @@ def search_program(
     """Builds the functions of a search on images.
 
     Args:
-      model: the supernet. The method's mixture takes the place of its own.
+      model: the supernet. The method's mixture replaces its mixture.
       method: the search method. Its mixture enters outside the network, its penalties beside the hypergradient, its weight
         loss in the step of the weights.
       image_shape: `(H, W, C)`.
