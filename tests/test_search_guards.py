@@ -93,6 +93,15 @@ def test_each_seed_has_its_numbers(measured, tmp_path):
     assert first[0]["epoch/guards_eigenvalue"] != second[0]["epoch/guards_eigenvalue"]
 
 
+def test_a_rule_reads_its_measurements(programs, tmp_path):
+    folder = tmp_path / "run"
+    shown = run(folder, programs=programs, epochs=9, stop="eigenvalue:every=1,ratio=1e-9,first=0")
+    assert "stopped early: the largest eigenvalue of the alphas' Hessian has grown" in shown
+    history = small_runs.newest(folder).record["history"]
+    assert [each["numbers"]["guards/eigenvalue"] > 0 for each in history] == [True] * len(history)
+    assert json.loads((folder / "summary.json").read_text())["stopped"]["epoch"] == len(history) - 6
+
+
 def test_rules_bring_their_measurements():
     assert Guards().every(None) == {}
     assert Guards().every(stopping_rule("eigenvalue")) == {CURVATURE: 2}

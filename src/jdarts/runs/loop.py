@@ -239,7 +239,7 @@ class Loop(Generic[S]):
         ended = [dataclasses.replace(status, epochs_ended=epoch) for status in self._statuses]
         decision: Stop | RollBack | None = None
         for index, part, own in self._each(state):
-            genotype, of_one = genotypes[index], self._of_one(numbers, index)
+            genotype, of_one = genotypes[index], numbers_of_one(numbers, index)
             if genotype is not None:
                 part.folder.write_genotype(genotype, epoch)
             ended[index] = self._update_best(ended[index], own, step, of_one, index)
@@ -325,7 +325,7 @@ class Loop(Generic[S]):
         for index, part, own in self._each(state):
             status, folder = self._statuses[index], part.folder
             end = End(folder.path, self._seconds(index), status.best, tested_at)
-            result = task.result(own, self._of_one(numbers, index), end)
+            result = task.result(own, numbers_of_one(numbers, index), end)
             if processes.is_coordinator():
                 with self._display.pause("drawing"):
                     folder.write_genotype(result.genotype)
@@ -386,9 +386,6 @@ class Loop(Generic[S]):
         """Index, folder and state of each run."""
         for index, part in enumerate(self._store.parts):
             yield index, part, state if self._task.runs is None else self._functions["one"](state, np.int32(index))
-
-    def _of_one(self, numbers: Mapping[str, Any], index: int) -> dict[str, Any]:
-        return dict(numbers) if self._task.runs is None else numbers_of_one(numbers, index)
 
 
 #: Numbers of an epoch that are only in the log.
