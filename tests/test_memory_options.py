@@ -1,7 +1,7 @@
 """What saves memory: microbatches, cells computed again, narrow feature maps; and what is said of the step's memory."""
 
 import functools
-from typing import Any
+from typing import Any, get_args
 
 import chex
 import jax
@@ -19,6 +19,8 @@ from jdarts.microbatches import in_microbatches
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import init_alphas
 from jdarts.runs.memory import StepMemory, cheaper_estimators, format_bytes, memory_lines, smaller_shares, step_memory
+from jdarts.search import SearchConfig
+from jdarts.search.config import Hypergradient
 from jdarts.search.step import supernet_loss
 from jdarts.search.task import unused_memory_options
 from jdarts.space import uniform_space
@@ -213,3 +215,11 @@ def test_options_that_would_save_memory():
     # Options that do not go together with what is set are not named.
     made = config(None, precision="bfloat16", microbatches=64, remat=True)
     assert unused_memory_options(made, 1)[0][0] == "--hypergradient first_order"
+
+
+@pytest.mark.parametrize("hypergradient", get_args(Hypergradient))
+def test_every_estimator_names_cheaper_ones(hypergradient):
+    options = unused_memory_options(SearchConfig(hypergradient=hypergradient), 1)
+    named = {option for option, _ in options if option.startswith("--hypergradient")}
+    assert f"--hypergradient {hypergradient}" not in named
+    assert ("--hypergradient first_order" in named) == (hypergradient != "first_order")

@@ -559,6 +559,7 @@ def test_every_preset_for_text_is_a_search(name):
         ({"mixture": "gumbel", "perturbation": "random"}, "are drawn; give softmax or sigmoid"),
         ({"mixture": "sigmoid", "perturbation": "adversarial"}, "a sum of 1"),
         ({"perturbation": "random", "correlation": 0.1}, "leave one out"),
+        ({"correlation": 0.1, "cells": 3}, "and --cells 3 has one; give 4 or more"),
         ({"auxiliary_decay": "linear"}, "without --auxiliary-skip"),
         ({"alphas_from": -1}, "--alphas-from is -1; give 0 or more"),
         ({"weight_steps": 0}, "--weight-steps is 0; give 1 or more"),

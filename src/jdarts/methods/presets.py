@@ -53,7 +53,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sdarts_adv": {**_FIRST_ORDER, "operations": _WITHOUT_NONE, "perturbation": "adversarial"},
     # Chu et al. 2021.
     "darts_minus": {**_FIRST_ORDER, "auxiliary_skip": "skip", "auxiliary_decay": "linear"},
-    # Chu et al. 2020.
+    # Chu et al. 2020. Its cells are those of `python -m jdarts.derive --select threshold`; in early epochs no weight reaches it.
     "fair_darts": {
         **_FIRST_ORDER,
         "operations": _WITHOUT_NONE,
@@ -63,7 +63,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alpha_b1": 0.9,
         "batch_size": 128,
         "learning_rate": 0.005,
-        "select": "threshold",
     },
     # Chen et al. 2021. `--stages none` is one stage, in which alphas and weights train for all epochs.
     "drnas": {

@@ -246,6 +246,11 @@ class SearchConfig(MethodConfiguration):
                 f"--cells is {self.size.cells}, and networks of 1 or 2 cells have only reduction cells: nothing would train the "
                 "alphas of the normal cell; give 3 or more"
             )
+        if self.supernet.correlation and cell_kinds(self.size.cells).count("normal") < 2:
+            raise InputError(
+                f"--correlation is {self.supernet.correlation}, which makes normal cells agree, and --cells "
+                f"{self.size.cells} has one; give 4 or more"
+            )
         check_mixture(self.operations)
         if self.edges_per_node > self.nodes + 1:
             raise InputError(

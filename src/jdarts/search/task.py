@@ -327,7 +327,7 @@ def _programs(
 
 
 #: Temporary memory of a step in GiB by estimator, from XLA's plan at the paper's size with batches of 16.
-_ESTIMATOR_MEMORY = {"exact": 1.76, "finite_difference": 0.65, "first_order": 0.64}
+_ESTIMATOR_MEMORY = {"neumann": 2.55, "exact": 1.76, "finite_difference": 0.65, "first_order": 0.64}
 
 
 def unused_memory_options(config: SearchConfig, devices: int) -> list[MemoryOption]:
