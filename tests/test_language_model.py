@@ -12,6 +12,7 @@ from jdarts.nets.language_loss import Segment, language_loss
 from jdarts.operations import ACTIVATIONS
 from jdarts.ops.highway import mixed_highway
 from jdarts.ops.recurrent import highway
+from jdarts.relaxation import GIVEN, MixtureWeights
 from jdarts.space import recurrent_space
 
 SPACE = recurrent_space(nodes=2)
@@ -95,6 +96,23 @@ def segment(length, padding, model=SMALL, masks=None):
     hidden = jax.random.normal(jax.random.key(3), (4, model.width), jnp.float32)
     given = jnp.asarray(length, jnp.int32) if padding else None
     return Segment(tokens[:-1], tokens[1:], hidden, given, masks or Masks(), 0.3, 0.7)
+
+
+def test_factors_of_edges_multiply_those_of_their_operations():
+    model = SMALL.clone(mixture=GIVEN, dtype=jnp.float64)
+    draw = np.random.default_rng(0)
+    tokens, hidden = jnp.array([[0, 3, 6], [1, 4, 2]], jnp.int32), jnp.asarray(draw.normal(size=(3, 5)))
+    operations = {"recurrent": jnp.asarray(draw.uniform(size=(3, 5)))}
+    edges = jnp.array([0.2, 0.7, 0.3])
+    variables = model.init(jax.random.key(0), tokens, hidden, MixtureWeights(operations), train=True)
+
+    def logits(weights):
+        return model.apply(variables, tokens, hidden, weights, train=True, mutable=["batch_stats"])[0].logits
+
+    found = logits(MixtureWeights(operations, {"recurrent": edges}))
+    product = MixtureWeights({"recurrent": operations["recurrent"] * edges[:, None]})
+    np.testing.assert_allclose(found, logits(product), rtol=1e-12)
+    assert jnp.max(jnp.abs(found - logits(MixtureWeights(operations)))) > 1e-6
 
 
 @pytest.mark.parametrize("cell", [SPACE, zoo.DARTS_V1_RECURRENT], ids=["search", "discrete"])

@@ -52,6 +52,11 @@ class MixtureWeights(NamedTuple):
             edges[number] if edges is not None and edges.ndim == 2 else edges,
         )
 
+    def factors(self, kind: str, number: int = 0) -> jax.Array:
+        """The factors of the operations in one cell with those of their edges, `[E, O]`; arguments as for `of_cell`."""
+        operations, edges = self.of_cell(kind, number)
+        return operations if edges is None else operations * edges[:, None]
+
 
 #: Numbers that change with the epoch, such as a temperature, by name: scalars that a program takes as arguments.
 Controls = Mapping[str, Any]

@@ -166,7 +166,7 @@ class LanguageModel(nn.Module):
             variance = self.variable("batch_stats", "variance", jnp.ones, (width,), self.dtype)
             running = Moments(mean.value, variance.value)
             key = self.make_rng(NOISE_STREAM) if train and self.mixture.random else None
-            of_operations = self.mixture.weights(alphas, self.cell, key, controls).operations[RECURRENT]
+            of_operations = self.mixture.weights(alphas, self.cell, key, controls).factors(RECURRENT)
             mixture = activation_weights(self.cell, of_operations)
             result = search_cell(
                 self.cell,

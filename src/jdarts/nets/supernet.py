@@ -127,8 +127,8 @@ class Supernet(nn.Module):
             cell = cell_class(
                 self.space, kind, channels, reduction_before, self.axis_name, options, name=f"cell{index}"
             )
-            operations, edges = weights.of_cell(kind, kinds[:index].count(kind))
-            factors = operations if edges is None else operations * edges[:, None]
+            number = kinds[:index].count(kind)
+            factors, (_, edges) = weights.factors(kind, number), weights.of_cell(kind, number)
             of_cell = EdgeFactors(factors, edges if options.reads_edges else None, **numbers)
             s0, s1 = s1, cell(s0, s1, of_cell, train)
             reduction_before = kind == "reduce"
