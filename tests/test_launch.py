@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import small_search
-import tyro
 import yaml
 from small_runs import TESTS, environment
 
+from jdarts.runs.option_groups import parse
 from jdarts.search import SearchConfig
 
 LAUNCH = TESTS.parent / "experiments" / "launch"
@@ -100,7 +100,7 @@ def test_the_kubernetes_job_gives_each_pod_its_place():
         )
         module, name, *options = shown.stdout.splitlines()
         assert (module, name) == ("-m", "jdarts.search")
-        configs.append(tyro.cli(SearchConfig, args=options))
+        configs.append(parse(SearchConfig(), prog="jdarts.search", arguments=options))
         configs[-1].check()
     assert [config.processes.process_id for config in configs] == [0, 1]
     name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]

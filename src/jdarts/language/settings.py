@@ -11,7 +11,7 @@ from jdarts.language.options import Dropout, OutputPenalties, TextBatches, TextD
 from jdarts.runs.bounds import POSITIVE, WIDTH, option
 from jdarts.runs.devices import check_share
 from jdarts.runs.options import Loop, Parallelism, Run, WeightOptimizer
-from jdarts.runs.settings import Configuration, Part, as_json, flat
+from jdarts.runs.settings import Configuration, as_json, flat
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -33,14 +33,14 @@ class LanguageConfig(Configuration, abc.ABC):
 
     width: Annotated[int, WIDTH] = 300
     learning_rate: Annotated[float, POSITIVE] = 20.0
-    text: Part[TextData] = TextData()
-    run: Part[Run] = Run()
-    loop: Part[Loop] = Loop()
-    batches: Part[TextBatches] = TextBatches()
-    weights: Part[WeightOptimizer] = WeightOptimizer(momentum=0.0, weight_decay=5e-7, clip=0.25)
-    dropped: Part[Dropout] = Dropout()
-    penalties: Part[OutputPenalties] = OutputPenalties()
-    parallelism: Part[Parallelism] = Parallelism()
+    text: TextData = TextData()
+    run: Run = Run()
+    loop: Loop = Loop()
+    batches: TextBatches = TextBatches()
+    weights: WeightOptimizer = WeightOptimizer(momentum=0.0, weight_decay=5e-7, clip=0.25)
+    dropped: Dropout = Dropout()
+    penalties: OutputPenalties = OutputPenalties()
+    parallelism: Parallelism = Parallelism()
 
     def check(self) -> None:
         """Checks every value that can be checked without the text.

@@ -12,7 +12,7 @@ from jdarts.runs.bounds import EPOCHS, WITHIN_ONE, Bounds, option
 from jdarts.runs.image_options import ImageData
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import Parallelism, Run
-from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Part, Whole, as_json, entries, flat
+from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Whole, as_json, entries, flat
 from jdarts.search import SearchConfig
 from jdarts.train import TrainConfig
 
@@ -67,9 +67,9 @@ class PipelineConfig(Configuration):
     repeats: Annotated[int, Bounds(1, 10_000)] = 10
     baseline: Annotated[Baseline, WITHOUT_EFFECT] = "none"
     random_cells: Annotated[int | None, Bounds(1, 100_000), Whole, WITHOUT_EFFECT] = None
-    data: Part[ImageData] = ImageData()
-    run: Part[Run] = Run()
-    parallelism: Part[Parallelism] = Parallelism()
+    data: ImageData = ImageData()
+    run: Run = Run()
+    parallelism: Parallelism = Parallelism()
     search: SearchConfig = SearchConfig()
     train: TrainConfig = TrainConfig()
 

@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
-import tyro
 
 from jdarts.files.user_cache import cache_folder, private_folder
 from jdarts.runs.devices import provide_cpu_devices
 from jdarts.runs.interruption import Interrupted, exit_now
+from jdarts.runs.option_groups import parse
 from jdarts.runs.processes import join, wait_for_others
+from jdarts.runs.settings import Configuration
 from jdarts.xla.allocator import keep_freed_memory
 from jdarts.xla.compilation_cache import check_kept_programs
 from jdarts.xla.jax_compat import silence_loading_of_programs
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=Configuration)
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def run_from_command_line(
     name = _value_of(preset_option, sys.argv[1:])
     if presets is not None and name is not None:
         defaults = presets(defaults, name)
-    config: Any = tyro.cli(type(defaults), prog=prog, default=defaults, description=description)
+    config: Any = parse(defaults, prog=prog, description=description)
     config.check()
     devices = config.parallelism.devices
     if devices == 1:

@@ -22,7 +22,8 @@ from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, Bounds
 from jdarts.runs.settings import Configuration, Settings, Whole, entries
 
 _Perturbation = Literal["none", "random", "adversarial"]
-_Score = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: off)")
+_Off = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: off)")
+_Temperature = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: as in the first)")
 _None = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: that of the penalty)")
 _Mixture = tyro.conf.arg(metavar="{" + ",".join(MIXTURES) + "}")
 _Penalty = tyro.conf.arg(metavar="{none," + ",".join(PENALTIES) + "}")
@@ -37,7 +38,7 @@ class MethodOptions(Settings):
         gumbel_chosen: GDAS, one operation for each edge; gumbel_hard: the same with the derivative of all (straight-through);
         reinmax: one operation, with a derivative of second order.
       temperature: of the Gumbel mixtures and of reinmax in the first epoch.
-      temperature_end: the same in the last epoch (default: as in the first).
+      temperature_end: the same in the last epoch.
       temperature_epochs: epochs after which the temperature has reached its end (default: in the last epoch).
       edge_weights: also learn a factor of each edge, a softmax over the edges into a node (PC-DARTS).
       penalty: term of the alphas' loss. zero_one: draws weights away from 0.5 (FairDARTS), zero_one_absolute: the same with
@@ -54,7 +55,7 @@ class MethodOptions(Settings):
 
     mixture: Annotated[str, _Mixture] = "softmax"
     temperature: Annotated[float, POSITIVE] = 1.0
-    temperature_end: Annotated[float | None, POSITIVE, _Score] = None
+    temperature_end: Annotated[float | None, POSITIVE, _Temperature] = None
     temperature_epochs: Annotated[int | None, Bounds(1, EPOCHS.maximum), Whole] = None
     edge_weights: bool = False
     penalty: Annotated[str, _Penalty] = "none"
@@ -65,7 +66,7 @@ class MethodOptions(Settings):
     weight_steps: Annotated[int, Bounds(1, 1_000_000)] = 1
     step_order: Order = "alphas_first"
     alphas_on: Literal["valid", "train"] = "valid"
-    alpha_clip: Annotated[float | None, POSITIVE, _Score] = None
+    alpha_clip: Annotated[float | None, POSITIVE, _Off] = None
 
     def check(self) -> None:
         """As the base class; also refuses unknown names and settings without use."""
@@ -197,7 +198,7 @@ class SupernetOptions(Settings):
     skip_dropout: Annotated[float, BELOW_ONE] = 0.0
     search_drop_path: Annotated[float, BELOW_ONE] = 0.0
     correlation: Annotated[float, NOT_NEGATIVE] = 0.0
-    freeze_below: Annotated[float | None, Bounds(0.0, 1.0), _Score] = None
+    freeze_below: Annotated[float | None, Bounds(0.0, 1.0), _Off] = None
     freeze_compared: Compared = "validation"
 
     def check(self) -> None:

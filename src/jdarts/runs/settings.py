@@ -10,17 +10,12 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import tyro
 
 from jdarts.errors import InputError, shortened
 from jdarts.runs.bounds import Bounds, option
-
-_Part = TypeVar("_Part")
-
-#: The type of a field that is a part: the command line leaves its name out of the options of its settings.
-Part = Annotated[_Part, tyro.conf.arg(name="")]
 
 #: Annotations that change how the command line shows a field.
 Folder = tyro.conf.arg(metavar="DIR", help_behavior_hint="")

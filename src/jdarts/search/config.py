@@ -20,7 +20,7 @@ from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData
 from jdarts.runs.method_options import MethodConfiguration, MethodOptions, SupernetOptions
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
-from jdarts.runs.settings import WITHOUT_EFFECT, Part, as_json
+from jdarts.runs.settings import WITHOUT_EFFECT, as_json
 from jdarts.runs.stage_options import EdgeOperations, StageOptions
 from jdarts.search.guards import Guards
 from jdarts.space import (
@@ -100,22 +100,22 @@ class SearchConfig(MethodConfiguration):
     precision: Precision = "float32"
     remat: Annotated[bool, WITHOUT_EFFECT] = False
     microbatches: Annotated[int, Bounds(1, 1_000_000)] = 1
-    methods: Part[MethodOptions] = MethodOptions()
-    supernet: Part[SupernetOptions] = SupernetOptions()
-    guards: Part[Guards] = Guards()
-    staging: Part[StageOptions] = StageOptions()
-    data: Part[ImageData] = ImageData()
-    run: Part[Run] = Run()
-    loop: Part[Loop] = Loop()
-    batches: Part[ImageBatches] = ImageBatches()
-    augmentation: Part[ImageAugmentation] = ImageAugmentation()
-    size: Part[NetworkSize] = NetworkSize()
-    weights: Part[WeightOptimizer] = WeightOptimizer()
-    rate: Part[LearningRate] = LearningRate(learning_rate_min=0.001)
-    alphas: Part[AlphaOptimizer] = AlphaOptimizer()
-    norm: Part[BatchNorm] = BatchNorm()
-    parallelism: Part[Parallelism] = Parallelism()
-    processes: Part[Processes] = Processes()
+    methods: MethodOptions = MethodOptions()
+    supernet: SupernetOptions = SupernetOptions()
+    guards: Guards = Guards()
+    staging: StageOptions = StageOptions()
+    data: ImageData = ImageData()
+    run: Run = Run()
+    loop: Loop = Loop()
+    batches: ImageBatches = ImageBatches()
+    augmentation: ImageAugmentation = ImageAugmentation()
+    size: NetworkSize = NetworkSize()
+    weights: WeightOptimizer = WeightOptimizer()
+    rate: LearningRate = LearningRate(learning_rate_min=0.001)
+    alphas: AlphaOptimizer = AlphaOptimizer()
+    norm: BatchNorm = BatchNorm()
+    parallelism: Parallelism = Parallelism()
+    processes: Processes = Processes()
 
     PRESETS: ClassVar = PRESETS
 

@@ -18,7 +18,7 @@ from jdarts.runs.devices import check_share
 from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
 from jdarts.runs.names import folder_name, genotype_label
 from jdarts.runs.options import BatchNorm, Loop, Parallelism, Run, WeightOptimizer
-from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Part, Whole, as_json
+from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Whole, as_json
 
 Schedule = Literal["cosine", "exponential"]
 
@@ -72,16 +72,16 @@ class TrainConfig(Configuration):
     validation_fraction: Annotated[float, BELOW_ONE] = 0.0
     test: bool = True
     workers: Annotated[int | None, Bounds(0, 1024), Whole, WITHOUT_EFFECT] = None
-    data: Part[ImageData] = ImageData()
-    run: Part[Run] = Run()
-    loop: Part[Loop] = Loop(epochs=600, keep_checkpoints=2)
-    batches: Part[ImageBatches] = ImageBatches(batch_size=96)
-    augmentation: Part[ImageAugmentation] = ImageAugmentation(cutout=16)
-    size: Part[NetworkSize] = NetworkSize(channels=36, cells=20)
-    weights: Part[WeightOptimizer] = WeightOptimizer()
-    rate: Part[LearningRate] = LearningRate()
-    norm: Part[BatchNorm] = BatchNorm()
-    parallelism: Part[Parallelism] = Parallelism()
+    data: ImageData = ImageData()
+    run: Run = Run()
+    loop: Loop = Loop(epochs=600, keep_checkpoints=2)
+    batches: ImageBatches = ImageBatches(batch_size=96)
+    augmentation: ImageAugmentation = ImageAugmentation(cutout=16)
+    size: NetworkSize = NetworkSize(channels=36, cells=20)
+    weights: WeightOptimizer = WeightOptimizer()
+    rate: LearningRate = LearningRate()
+    norm: BatchNorm = BatchNorm()
+    parallelism: Parallelism = Parallelism()
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.

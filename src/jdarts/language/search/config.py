@@ -15,7 +15,6 @@ from jdarts.runs.bounds import NODES
 from jdarts.runs.method_options import MethodConfiguration, MethodOptions
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm
-from jdarts.runs.settings import Part
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, check_mixture, check_operations, recurrent_space
 
 Hypergradient = Literal["exact", "finite_difference", "reference", "first_order"]
@@ -48,11 +47,11 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
     nodes: Annotated[int, NODES] = 8
     operations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPERATION ...")] = RECURRENT_PRIMITIVES
     evaluation_statistics: Statistics = "running"
-    batches: Part[TextBatches] = TextBatches(batch_size=256)
-    alphas: Part[AlphaOptimizer] = AlphaOptimizer(alpha_learning_rate=3e-3, alpha_b1=0.9)
-    norm: Part[BatchNorm] = BatchNorm()
+    batches: TextBatches = TextBatches(batch_size=256)
+    alphas: AlphaOptimizer = AlphaOptimizer(alpha_learning_rate=3e-3, alpha_b1=0.9)
+    norm: BatchNorm = BatchNorm()
     method: Annotated[str, _PRESET] = DARTS
-    methods: Part[MethodOptions] = MethodOptions()
+    methods: MethodOptions = MethodOptions()
 
     PRESETS: ClassVar = TEXT_PRESETS
 

@@ -14,7 +14,6 @@ from jdarts.resolve import find_genotype
 from jdarts.runs.bounds import WIDTH, Bounds
 from jdarts.runs.names import folder_name, genotype_label
 from jdarts.runs.options import Loop, WeightOptimizer
-from jdarts.runs.settings import Part
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -38,9 +37,9 @@ class LanguageTrainConfig(LanguageConfig):
     rollbacks: Annotated[int, Bounds(0, 1_000_000)] = 10
     test_batch_size: Annotated[int, COLUMNS] = 1
     test: bool = True
-    loop: Part[Loop] = Loop(epochs=8000, keep_checkpoints=2)
-    weights: Part[WeightOptimizer] = WeightOptimizer(momentum=0.0, weight_decay=8e-7, clip=0.25)
-    dropped: Part[Dropout] = Dropout(dropoute=0.1)
+    loop: Loop = Loop(epochs=8000, keep_checkpoints=2)
+    weights: WeightOptimizer = WeightOptimizer(momentum=0.0, weight_decay=8e-7, clip=0.25)
+    dropped: Dropout = Dropout(dropoute=0.1)
 
     def check(self) -> None:
         """As the base class; also refuses a genotype that cannot be found.
