@@ -77,9 +77,10 @@ def test_the_core_imports_nothing_beyond_its_four_libraries():
 
 
 def test_rooms_beside_the_core_are_there_when_they_are_asked_for():
-    program = "import jdarts; print(jdarts.load.__module__, jdarts.data.load.__module__, hasattr(jdarts, 'no_such'))"
+    shown = "jdarts.load.__module__, jdarts.data.load.__module__, hasattr(jdarts, 'no_such')"
+    program = f"import jdarts; print({shown}, all(hasattr(jdarts, name) for name in jdarts.__all__))"
     printed, errors, code = output_of(program)
-    assert (code, printed.split()) == (0, ["jdarts.trained.loading", "jdarts.data.loading", "False"]), errors
+    assert (code, printed.split()) == (0, ["jdarts.trained.loading", "jdarts.data.loading", "False", "True"]), errors
 
 
 def test_no_module_touches_a_device_when_it_is_imported():

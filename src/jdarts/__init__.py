@@ -31,25 +31,37 @@ from jdarts.space import RecurrentSpace, SearchSpace, darts_space, recurrent_spa
 from jdarts.xla.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
+    from jdarts.choice.decided import decided
+    from jdarts.choice.deciding import decide
+    from jdarts.choice.description import describe_choices
+    from jdarts.choice.linen import Choice, InputChoice, WidthChoice
+    from jdarts.choice.losses import network_loss
+    from jdarts.choice.variables import join_variables, split_variables
     from jdarts.trained import load
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BilevelState",
+    "Choice",
     "Estimate",
     "Genotype",
     "HypergradientFn",
+    "InputChoice",
     "InputError",
     "LossFn",
     "Problem",
     "RecurrentGenotype",
     "RecurrentSpace",
     "SearchSpace",
+    "WidthChoice",
     "bilevel_step",
     "darts_space",
+    "decide",
+    "decided",
     "derive_genotype",
     "derive_recurrent_genotype",
+    "describe_choices",
     "device_mesh",
     "exact",
     "finite_difference",
@@ -58,8 +70,10 @@ __all__ = [
     "init_alphas",
     "init_state",
     "jit_step",
+    "join_variables",
     "keep_freed_memory",
     "load",
+    "network_loss",
     "neumann",
     "parse_genotype",
     "pmap_step",
@@ -68,6 +82,7 @@ __all__ = [
     "register_operation",
     "sample_genotype",
     "shard_step",
+    "split_variables",
     "uniform_space",
     "unrolled",
     "vmap_step",
@@ -75,12 +90,26 @@ __all__ = [
 ]
 
 #: Packages that the core does not need, imported at their first use.
-_ROOMS = ("checkpoint", "data", "nets", "trained")
+_ROOMS = ("checkpoint", "choice", "data", "nets", "trained")
+
+#: Names of modules that the core does not need.
+_LATER = {
+    "Choice": "choice.linen",
+    "InputChoice": "choice.linen",
+    "WidthChoice": "choice.linen",
+    "decide": "choice.deciding",
+    "decided": "choice.decided",
+    "describe_choices": "choice.description",
+    "join_variables": "choice.variables",
+    "load": "trained",
+    "network_loss": "choice.losses",
+    "split_variables": "choice.variables",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        return importlib.import_module("jdarts.trained").load
+    if name in _LATER:
+        return getattr(importlib.import_module(f"jdarts.{_LATER[name]}"), name)
     if name in _ROOMS:
         return importlib.import_module(f"jdarts.{name}")
     raise AttributeError(f"module 'jdarts' has no attribute {name!r}")

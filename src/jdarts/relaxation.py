@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
+from jdarts.space import CELL_KINDS, ChoiceSpace, RecurrentSpace, SearchSpace
 
-Space = SearchSpace | RecurrentSpace
+Space = SearchSpace | RecurrentSpace | ChoiceSpace
 Alphas = Any
 
 RECURRENT = "recurrent"
@@ -92,9 +92,11 @@ class Mixture:
 
 
 def operations_of(space: Space) -> Mapping[str, tuple[tuple[str, ...], ...]]:
-    """The candidate operations of every edge, by kind of cell."""
+    """The candidate operations of every edge, by kind of cell or name of choice."""
     if isinstance(space, RecurrentSpace):
         return {RECURRENT: space.recurrent}
+    if isinstance(space, ChoiceSpace):
+        return dict(space.tables)
     return {kind: space.operations(kind) for kind in CELL_KINDS}
 
 
@@ -102,8 +104,8 @@ def init_alphas(key: jax.Array, space: Space, dtype: Any = jnp.float32) -> Alpha
     """Alphas at the start: `1e-3 · N(0, 1)`, as in the reference implementation.
 
     Returns:
-      `{'normal': [E, O], 'reduce': [E, O]}`, or `[E, O]` for a recurrent space. Where an edge's list is shorter than `O`, its
-      last columns are not used.
+      `{'normal': [E, O], 'reduce': [E, O]}`, a table for each choice of a `ChoiceSpace`, or `[E, O]` for a recurrent space. Where
+      an edge's list is shorter than `O`, its last columns are not used.
     """
 
     def table(key: jax.Array, operations: tuple[tuple[str, ...], ...]) -> jax.Array:
@@ -111,8 +113,9 @@ def init_alphas(key: jax.Array, space: Space, dtype: Any = jnp.float32) -> Alpha
 
     if isinstance(space, RecurrentSpace):
         return table(key, space.recurrent)
-    keys = jax.random.split(key, len(CELL_KINDS))
-    return {kind: table(k, space.operations(kind)) for kind, k in zip(CELL_KINDS, keys)}
+    kinds = operations_of(space)
+    keys = jax.random.split(key, len(kinds))
+    return {kind: table(k, operations) for (kind, operations), k in zip(kinds.items(), keys)}
 
 
 def alpha_tables(alphas: Alphas, space: Space) -> dict[str, Any]:

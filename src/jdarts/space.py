@@ -164,6 +164,17 @@ class RecurrentSpace:
         return math.prod(choices)
 
 
+@dataclasses.dataclass(frozen=True)
+class ChoiceSpace:
+    """The choices of a network of somebody's own, as tables of alphas see them.
+
+    Attributes:
+      tables: for each choice its name, and the names of its candidates once for every row of its table.
+    """
+
+    tables: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
+
+
 def recurrent_space(
     primitives: Iterable[str] = RECURRENT_PRIMITIVES, *, nodes: int = 8, concat: Iterable[int] = ()
 ) -> RecurrentSpace:

@@ -1,0 +1,198 @@
+"""Choices inside networks of Flax Linen.
+
+Their alphas are in the collection `alphas`, below the path of each choice. Inside `nn.scan` or `nn.vmap` the collection needs an
+entry as the parameters do: `variable_axes={"params": 0, "alphas": 0}` for alphas of each layer, `variable_broadcast="alphas"` for
+the same ones.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import errors
+
+from jdarts.choice.mixing import arguments_for, channel_factors, check_keywords, mixed_candidates, mixed_inputs
+from jdarts.choice.slots import COLLECTION, ENTRY, ChoiceSpec, Decision, Slot, checked_names, new_alphas
+from jdarts.errors import InputError, shown
+
+
+class _Chooser(nn.Module):
+    """What all choices share: the entry in the collection of alphas."""
+
+    def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+        except errors.NameInUseError as error:
+            raise InputError(
+                f"the name {shown(self.name)} of a choice is in use in its module; give each choice a name of its own, and "
+                "the same shared= to those that share alphas"
+            ) from error
+
+    @property
+    def _where(self) -> str:
+        return f"the choice {'/'.join(map(str, self.path)) or ENTRY}"
+
+    def _slot(self, spec: ChoiceSpec) -> Slot:
+        try:
+            return self.variable(COLLECTION, ENTRY, new_alphas, spec).value
+        except (
+            errors.ScopeCollectionNotFound,
+            errors.ScopeVariableNotFoundError,
+            errors.ModifyScopeVariableError,
+        ) as error:
+            raise InputError(
+                f"{self._where} has no alphas here; give the collection 'alphas' to apply() beside 'params' "
+                "(jdarts.join_variables), and to a surrounding nn.scan or nn.vmap variable_axes={'alphas': 0} for alphas of "
+                "each layer, or variable_broadcast='alphas' for the same ones"
+            ) from error
+
+
+class Choice(_Chooser):
+    """A choice between candidates: the sum of their outputs, weighted by the softmax of the choice's alphas.
+
+    Each candidate is a module or a function; None stands for zeros of the others' shape. Every choice has its own copies of the
+    modules, below its path under the candidates' names. A keyword of the call reaches the candidates that take it.
+
+    Attributes:
+      candidates: by name.
+      shared: a name of alphas that all choices with this name share, although each has its own weights.
+
+    Example:
+      `x = jdarts.Choice({"conv3": Conv(3), "skip": lambda x: x, "none": None}, name="block0")(x, train=train)`
+    """
+
+    candidates: Mapping[str, Callable[..., Any] | None]
+    shared: str | None = None
+
+    @nn.compact
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """The mixture of the candidates' outputs, or the output of the chosen candidate.
+
+        Args:
+          *args: inputs of every candidate.
+          **keywords: of the candidates that take them.
+
+        Raises:
+          InputError: candidates that do not fit each other, or no alphas.
+        """
+        names = checked_names(tuple(self.candidates), "candidates")
+        for name in names:
+            candidate = self.candidates[name]
+            if candidate is not None and not callable(candidate):
+                raise InputError(f"{self._where} has {name} = {shown(candidate)}; give a module, a function or None")
+            if hasattr(self, name):
+                raise InputError(f"{self._where} has a candidate named {name}, a name of Flax's modules; give another")
+        calls = {name: _call_of(candidate) for name, candidate in self.candidates.items()}
+        check_keywords(calls, keywords, self._where)
+
+        def output(name: str) -> Any:
+            candidate: Any = self.candidates[name]
+            if isinstance(candidate, nn.Module):
+                candidate = candidate.copy(parent=self, name=name)
+            return candidate(*args, **arguments_for(calls[name], keywords))  # pyright: ignore[reportArgumentType]
+
+        def shape(name: str) -> Any:
+            candidate: Any = self.candidates[name]
+            known = arguments_for(calls[name], keywords)  # pyright: ignore[reportArgumentType]
+            if not isinstance(candidate, nn.Module):
+                return jax.eval_shape(lambda *given: candidate(*given, **known), *args)
+            alone = candidate.copy(parent=None)
+            keys = dict.fromkeys((*self.scope.rngs, "params"), jax.random.key(0)) if self.scope else {}
+            return jax.eval_shape(lambda *given: alone.init_with_output(keys, *given, **known)[0], *args)
+
+        slot = self._slot(ChoiceSpec("candidates", names, shared=self.shared))
+        return mixed_candidates(slot, self.candidates, output, shape, self._where)
+
+
+def _call_of(candidate: Any) -> Any:
+    return candidate.__call__ if isinstance(candidate, nn.Module) else candidate
+
+
+class InputChoice(_Chooser):
+    """A choice of `k` from several inputs: their sum, weighted by `k` times the softmax of the choice's alphas.
+
+    A decision sums the `k` inputs with the largest weights. What computes the others is not pruned: the compiler leaves it out,
+    but its weights stay.
+
+    Attributes:
+      k: how many inputs a decision keeps.
+      reduce: `sum`, or `mean` for the sum divided by `k`.
+      shared: as for `Choice`.
+    """
+
+    k: int = 1
+    reduce: Literal["sum", "mean"] = "sum"
+    shared: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs: Mapping[str, jax.Array] | Sequence[jax.Array]) -> jax.Array:
+        """The mixture of the inputs, or the sum of the chosen ones.
+
+        Args:
+          inputs: arrays of one shape, by name or in a sequence, where their names are `0`, `1`, ….
+
+        Raises:
+          InputError: inputs of different shapes, fewer than `k`, or no alphas.
+        """
+        named = dict(inputs) if isinstance(inputs, Mapping) else {str(i): each for i, each in enumerate(inputs)}
+        names = checked_names(tuple(named), "inputs")
+        if not 1 <= self.k <= len(names):
+            raise InputError(f"{self._where} keeps k={self.k} of {len(names)} inputs; give a k from 1 to {len(names)}")
+        if self.reduce not in ("sum", "mean"):
+            raise InputError(f"{self._where} has reduce={shown(self.reduce)}; give 'sum' or 'mean'")
+        slot = self._slot(ChoiceSpec("inputs", names, self.k, self.shared))
+        return mixed_inputs(slot, named, keep=self.k, mean=self.reduce == "mean", where=self._where)
+
+
+class WidthChoice(_Chooser):
+    """A choice of a layer's number of channels, such as `jdarts.WidthChoice(nn.Dense, (16, 32, 64), name="hidden")(x)`.
+
+    In the search it is the widest layer, times a factor for each channel: the sum of the weights of the widths that have it.
+    The decided network makes the layer with the chosen width, and takes the first channels of its weights and of those after it.
+    That is the same function if what follows acts on each channel alone and keeps zeros, such as `relu`, up to the next product
+    with a matrix. A norm over channels, or a reshape of channels with other axes, is not.
+
+    Attributes:
+      layer: from a number of channels to a module; the last axis of its output has this size.
+      widths: numbers of channels.
+      shared: as for `Choice`.
+    """
+
+    layer: Callable[[int], nn.Module]
+    widths: Sequence[int]
+    shared: str | None = None
+
+    @nn.compact
+    def __call__(self, *args: Any, **keywords: Any) -> jax.Array:
+        """The layer's output with a factor for each channel, or the output of the layer of the chosen width.
+
+        Args:
+          *args: inputs of the layer.
+          **keywords: of the layer.
+
+        Raises:
+          InputError: widths that are no numbers of channels, a layer of another width, or no alphas.
+        """
+        if not all(isinstance(width, int) and width > 0 for width in self.widths):
+            raise InputError(f"{self._where} has the widths {shown(tuple(self.widths))}; give whole numbers above 0")
+        names = checked_names(tuple(str(width) for width in self.widths), "widths")
+        slot = self._slot(ChoiceSpec("widths", names, shared=self.shared))
+        width = max(self.widths)
+        if isinstance(slot, Decision):
+            if slot.chosen[0] not in names:
+                raise InputError(
+                    f"the decision of {self._where} is {shown(slot.chosen[0])}; give one of {', '.join(names)}"
+                )
+            width = int(slot.chosen[0])
+        output = self.layer(width).copy(parent=self, name="channels")(*args, **keywords)
+        if jnp.shape(output)[-1:] != (width,):
+            raise InputError(
+                f"{self._where} made a layer of width {width}, and its output has shape {jnp.shape(output)}; give a layer whose "
+                "last axis has the width"
+            )
+        if isinstance(slot, Decision):
+            return output
+        factors = channel_factors(slot, self.widths).astype(output.dtype)
+        return output * jnp.expand_dims(factors, range(output.ndim - 1))

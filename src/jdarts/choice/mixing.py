@@ -1,0 +1,144 @@
+"""Sums of candidates, inputs and channels by weights, and what stands for them once they are decided. No framework."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.choice.slots import ChoiceAlphas, ChoiceWeights, Decision, Slot, candidate_weights
+from jdarts.errors import InputError, shown
+
+
+def arguments_for(candidate: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords that a candidate takes; functions without a signature take none."""
+    try:
+        parameters = inspect.signature(candidate).parameters.values()
+    except ValueError:
+        return {}
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return dict(keywords)
+    by_name = {each.name for each in parameters if each.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    return {name: value for name, value in keywords.items() if name in by_name}
+
+
+def check_keywords(
+    candidates: Mapping[str, Callable[..., Any] | None], keywords: Mapping[str, Any], where: str
+) -> None:
+    """Checks that some candidate takes each keyword.
+
+    Raises:
+      InputError: none takes one of them.
+    """
+    functions = [each for each in candidates.values() if each is not None]
+    for name in keywords:
+        if functions and not any(arguments_for(each, {name: None}) for each in functions):
+            raise InputError(
+                f"{where} is called with {name}=, and none of {', '.join(candidates)} takes it; leave it out"
+            )
+
+
+def mixed_candidates(
+    slot: Slot,
+    candidates: Mapping[str, Callable[..., Any] | None],
+    output: Callable[[str], Any],
+    shape: Callable[[str], Any],
+    where: str,
+) -> Any:
+    """The weighted sum of the candidates' outputs, or the output of the chosen one.
+
+    Args:
+      slot: what stands in the place of the choice.
+      candidates: by name; None for zero.
+      output: from the name of a candidate to its output, a pytree of arrays.
+      shape: the same in shapes alone, for a candidate that may have no weights here.
+      where: the choice in messages.
+
+    Raises:
+      InputError: outputs of different shapes, candidates that are all zero, or a decision for none of the candidates.
+    """
+    if isinstance(slot, Decision):
+        return _decided(slot, candidates, output, shape, where)
+    outputs = {name: output(name) for name, candidate in candidates.items() if candidate is not None}
+    if not outputs:
+        raise InputError(f"{where} has no candidate but zeros; give one that is not None, whose shape they take")
+    _check_shapes(outputs, where)
+    weights = dict(zip(candidates, candidate_weights(slot)))
+
+    def total(*leaves: jax.Array) -> jax.Array:
+        terms = [weights[name].astype(leaf.dtype) * leaf for name, leaf in zip(outputs, leaves)]
+        return functools.reduce(jnp.add, terms)
+
+    return jax.tree.map(total, *outputs.values())
+
+
+def _decided(
+    slot: Decision,
+    candidates: Mapping[str, Callable[..., Any] | None],
+    output: Callable[[str], Any],
+    shape: Callable[[str], Any],
+    where: str,
+) -> Any:
+    (chosen,) = slot.chosen
+    if chosen not in candidates:
+        raise InputError(f"the decision of {where} is {shown(chosen)}; give one of {', '.join(candidates)}")
+    if candidates[chosen] is not None:
+        return output(chosen)
+    other = next((name for name, each in candidates.items() if each is not None), None)
+    if other is None:
+        raise InputError(f"{where} has no candidate but zeros; give one that is not None, whose shape they take")
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape(other))
+
+
+def _check_shapes(outputs: Mapping[str, Any], where: str) -> None:
+    shapes = {name: jax.tree.map(jnp.shape, output) for name, output in outputs.items()}
+    if len({str(each) for each in shapes.values()}) > 1:
+        listed = ", ".join(f"{name} {each}" for name, each in shapes.items())
+        raise InputError(
+            f"the candidates of {where} have outputs of different shapes ({listed}); give them the same shape"
+        )
+
+
+def mixed_inputs(slot: Slot, inputs: Mapping[str, jax.Array], *, keep: int, mean: bool, where: str) -> jax.Array:
+    """The weighted sum of the inputs, times `keep` unless it is a mean; or the sum or mean of those chosen.
+
+    Args:
+      slot: what stands in the place of the choice.
+      inputs: arrays of one shape, by name.
+      keep: how many a decision keeps.
+      mean: whether the result is a mean.
+      where: the choice in messages.
+
+    Raises:
+      InputError: inputs of different shapes, or a decision for something else.
+    """
+    _check_shapes(inputs, where)
+    factor = 1 if mean else keep
+    if isinstance(slot, Decision):
+        if unknown := [name for name in slot.chosen if name not in inputs]:
+            raise InputError(f"the decision of {where} is {shown(unknown[0])}; give some of {', '.join(inputs)}")
+        chosen = [inputs[name] for name in slot.chosen]
+        total = functools.reduce(jnp.add, chosen)
+        return total / len(chosen) if mean else total
+    terms = [
+        (factor * weight).astype(each.dtype) * each for weight, each in zip(candidate_weights(slot), inputs.values())
+    ]
+    return functools.reduce(jnp.add, terms)
+
+
+def channel_factors(slot: ChoiceAlphas | ChoiceWeights, widths: Sequence[int]) -> jax.Array:
+    """The factor of each channel: the sum of the weights of the widths that have it.
+
+    Args:
+      slot: alphas or weights of the choice.
+      widths: numbers of channels.
+
+    Returns:
+      `[max(widths)]`.
+    """
+    has_channel = np.arange(max(widths))[None, :] < np.array(widths)[:, None]
+    weights = candidate_weights(slot)
+    return weights @ jnp.asarray(has_channel, weights.dtype)

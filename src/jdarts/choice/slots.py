@@ -1,0 +1,107 @@
+"""What stands in the place of a choice: its alphas, given weights, or a decision."""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jdarts.errors import InputError, shown
+
+#: The collection of alphas among a network's variables, and the name of each choice's entry below its path.
+COLLECTION = "alphas"
+ENTRY = "choice"
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceSpec:
+    """What a choice is, as static data.
+
+    Attributes:
+      kind: whether candidates, inputs or widths are chosen.
+      candidates: their names in order.
+      keep: how many of them a decision keeps.
+      shared: the name of the alphas that several choices share; None for alphas of its own.
+    """
+
+    kind: Literal["candidates", "inputs", "widths"]
+    candidates: tuple[str, ...]
+    keep: int = 1
+    shared: str | None = None
+
+
+class Place(NamedTuple):
+    """Where a choice stands in a network.
+
+    Attributes:
+      path: of the module, or of the variable in NNX.
+      rows: shape before the candidates' axis: `()`, or the number of layers in an `nn.scan` with alphas for each.
+    """
+
+    path: tuple[str | int, ...]
+    rows: tuple[int, ...]
+
+
+class ChoiceAlphas(flax.struct.PyTreeNode):
+    """The alphas of a choice, a pytree of one array.
+
+    Attributes:
+      values: `[O]`, or `[L, O]` for `L` layers of an `nn.scan` or `nn.vmap` with alphas for each.
+      spec: the choice.
+      places: where the choice stands; empty inside the network.
+    """
+
+    values: jax.Array
+    spec: ChoiceSpec = flax.struct.field(pytree_node=False)
+    places: tuple[Place, ...] = flax.struct.field(pytree_node=False, default=())
+
+
+class ChoiceWeights(flax.struct.PyTreeNode):
+    """Weights of a choice's candidates that were computed outside the network.
+
+    Attributes:
+      values: as those of `ChoiceAlphas`.
+    """
+
+    values: jax.Array
+
+
+class Decision(flax.struct.PyTreeNode):
+    """A decided choice: a pytree without arrays.
+
+    Attributes:
+      chosen: the names of the chosen candidates.
+    """
+
+    chosen: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+
+Slot = ChoiceAlphas | ChoiceWeights | Decision
+
+
+def new_alphas(spec: ChoiceSpec) -> ChoiceAlphas:
+    """The alphas of a new network: zeros, so that all candidates have the same weight."""
+    return ChoiceAlphas(jnp.zeros(len(spec.candidates)), spec)
+
+
+def candidate_weights(slot: ChoiceAlphas | ChoiceWeights) -> jax.Array:
+    """The weights of the candidates, `[O]`: those given, or else the softmax of the alphas."""
+    return slot.values if isinstance(slot, ChoiceWeights) else jax.nn.softmax(slot.values)
+
+
+def checked_names(names: object, kind: str) -> tuple[str, ...]:
+    """The names of candidates.
+
+    Raises:
+      InputError: there are none, one is not a text, is empty or contains a slash, or one comes twice.
+    """
+    listed = tuple(names) if isinstance(names, tuple | list) else ()
+    if not listed:
+        raise InputError(f"a choice has no {kind}; give one or more")
+    for name in listed:
+        if not isinstance(name, str) or not name or "/" in name:
+            raise InputError(f"a choice has {kind} named {shown(name)}; names are texts without a slash")
+    if len(set(listed)) < len(listed):
+        raise InputError(f"a choice has the {kind} {shown(', '.join(listed))}, with one name twice; give each its own")
+    return listed
