@@ -11,6 +11,7 @@ import pytest
 import jdarts
 from jdarts import optim, optimizers
 from jdarts.errors import InputError
+from jdarts.language.search import LanguageSearchConfig
 from jdarts.language.train import LanguageTrainConfig
 from jdarts.optimizers import OPTIMIZERS, alpha_optimizer, epoch_cosine, recurrent_weight_optimizer, weight_optimizer
 from jdarts.search import SearchConfig
@@ -77,6 +78,19 @@ def test_sgd_clips_then_decays_then_gathers_momentum(clip):
     assert clipped == (3 if clip else 0)
 
 
+def test_nesterovs_step_is_the_gradient_and_the_decayed_buffer_that_holds_it():
+    for make in (weight_optimizer, recurrent_weight_optimizer):
+        found = followed(make(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, clip=1e6), start())
+        weights = {name: np.asarray(leaf) for name, leaf in start().items()}
+        buffers = {name: np.zeros_like(leaf) for name, leaf in weights.items()}
+        for step in range(STEPS):
+            for name in weights:
+                gradient = gradients(step)[name] + 5e-4 * weights[name]
+                buffers[name] = 0.9 * buffers[name] + gradient
+                weights[name] = weights[name] - 0.1 * (gradient + 0.9 * buffers[name])
+                np.testing.assert_allclose(found[step][name], weights[name], rtol=1e-10, atol=0)
+
+
 def test_both_sgds_share_one_state():
     clipped, free = weight_optimizer(0.1, clip=5.0), weight_optimizer(0.1, clip=None)
     assert jax.tree.structure(clipped.init(start())) == jax.tree.structure(free.init(start()))
@@ -111,6 +125,16 @@ def test_adam_has_its_decay_inside():
             np.testing.assert_allclose(found[step][name], alphas[name], rtol=1e-12, atol=0)
 
 
+def test_sgd_of_the_alphas_has_no_momentum_and_no_state():
+    optimizer = alpha_optimizer(0.1, optimizer="sgd", weight_decay=1e-3)
+    assert not jax.tree.leaves(optimizer.init(start()))
+    alphas = {name: np.asarray(leaf) for name, leaf in start().items()}
+    for step, found in enumerate(followed(optimizer, start())):
+        for name in alphas:
+            alphas[name] = alphas[name] - 0.1 * (gradients(step)[name] + 1e-3 * alphas[name])
+            np.testing.assert_allclose(found[name], alphas[name], rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("make", [weight_optimizer, recurrent_weight_optimizer])
 def test_adamw_adds_its_decay_to_the_step(make):
     found = followed(make(1e-3, optimizer="adamw", b1=0.8, b2=0.99, weight_decay=0.1, clip=1e6), start())
@@ -135,25 +159,35 @@ def test_text_has_sgd_with_momentum_and_without():
     assert len(jax.tree.leaves(recurrent_weight_optimizer(0.1, momentum=0.5).init(start()))) == 2
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "settings", [*({"optimizer": name} for name in OPTIMIZERS), {"momentum": 0.9, "nesterov": True}], ids=str
+)
 @pytest.mark.parametrize("make", [weight_optimizer, recurrent_weight_optimizer])
-def test_the_exact_hypergradient_goes_through_every_optimizer(name, make):
+def test_the_exact_hypergradient_goes_through_every_optimizer(settings, make):
     def loss_fn(weights, alphas, model_state, batch, key):
         del key
         return jnp.sum(jnp.sin(weights * batch + jnp.sum(jnp.sin(alphas)) * weights)), (model_state, {})
 
-    chosen = {"weight_optimizer": make(0.01, optimizer=name), "alpha_optimizer": optax.sgd(1.0)}
+    chosen = {"weight_optimizer": make(0.01, **settings), "alpha_optimizer": optax.sgd(1.0)}
     state = jdarts.init_state(jax.random.key(0), jnp.linspace(0.3, 1.0, 4), jnp.array([0.2, 0.5]), **chosen)
     batches = jnp.linspace(0.1, 0.9, 4), jnp.linspace(1.2, 0.4, 4)
 
     def step(state, hypergradient):
         return jdarts.bilevel_step(state, *batches, loss_fn=loss_fn, hypergradient=hypergradient, **chosen)[0]
 
+    def through_the_step(alphas):
+        """The validation loss after the step of the weights."""
+        gradient = jax.grad(lambda weights: loss_fn(weights, alphas, (), batches[0], None)[0])(state.weights)
+        updates, _ = chosen["weight_optimizer"].update(gradient, state.weight_opt_state, state.weights)
+        return loss_fn(optax.apply_updates(state.weights, updates), alphas, (), batches[1], None)[0]
+
+    # The first step fills the optimiser's buffers.
     state = step(state, jdarts.first_order())
     exact, truth, first = (
         step(state, each).alphas for each in (jdarts.exact(), jdarts.unrolled(1), jdarts.first_order())
     )
     np.testing.assert_allclose(exact, truth, rtol=1e-9)
+    np.testing.assert_allclose(exact, state.alphas - jax.grad(through_the_step)(state.alphas), rtol=1e-10)
     assert np.max(np.abs(exact - first)) > 1e-6
 
 
@@ -164,6 +198,11 @@ def test_the_exact_hypergradient_goes_through_every_optimizer(name, make):
             SearchConfig(optimizer="adamw", momentum=0.5),
             "--momentum is 0.5, a setting of sgd; leave it out",
         ),
+        (SearchConfig(optimizer="adamw", nesterov=True), "--nesterov is True, a setting of sgd; leave it out"),
+        (LanguageTrainConfig(nesterov=True), "--nesterov is a form of momentum, and --momentum is 0; give"),
+        (SearchConfig(alpha_optimizer="sgd", alpha_b1=0.9), "--alpha-b1 is 0.9, a setting of adam; leave it out"),
+        (LanguageSearchConfig(alpha_optimizer="sgd", alpha_b2=0.9), "--alpha-b2 is 0.9, a setting of adam; leave it"),
+        (SearchConfig(alpha_optimizer="momentum"), "--alpha-optimizer is 'momentum'; give adam or sgd"),
         (TrainConfig(b1=0.5), "--b1 is 0.5, a setting of adamw; leave it out with --optimizer sgd"),
         (LanguageTrainConfig(optimizer="adamw"), "--learning-rate is 20.0; give adamw 1 or less, such as 0.001"),
         (SearchConfig(optimizer="adam"), "--optimizer is 'adam'; give sgd or adamw"),
@@ -179,6 +218,14 @@ def test_each_optimizer_can_be_chosen():
         for config in (SearchConfig(optimizer=name), TrainConfig(optimizer=name)):
             config.check()
         LanguageTrainConfig(optimizer=name, learning_rate=0.001).check()
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"), [("gdas", {"optimizer": "adamw"}), ("fair_darts", {"alpha_optimizer": "sgd"})]
+)
+def test_the_optimizer_of_a_method_may_be_another(method, changes):
+    """What its settings say for its own optimiser is in nobody's way."""
+    SearchConfig(method=method, **changes).check()
 
 
 def test_the_module_has_two_names():

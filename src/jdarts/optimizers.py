@@ -62,10 +62,10 @@ class NamedOptimizer(NamedTuple):
 
 
 def _sgd(
-    learning_rate: optax.ScalarOrSchedule, weight_decay: float, *, momentum: float | None
+    learning_rate: optax.ScalarOrSchedule, weight_decay: float, *, momentum: float | None, nesterov: bool
 ) -> tuple[optax.GradientTransformation, ...]:
     """Decay is added to the gradient, and goes through the momentum; no momentum needs no state."""
-    return optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum=momentum)
+    return optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov)
 
 
 def _adamw(
@@ -79,7 +79,7 @@ Optimizer = Literal["sgd", "adamw"]
 
 #: The optimisers of weights.
 OPTIMIZERS: Mapping[str, NamedOptimizer] = {
-    "sgd": NamedOptimizer(_sgd, ("momentum",)),
+    "sgd": NamedOptimizer(_sgd, ("momentum", "nesterov")),
     # Adam moves every weight by about the learning rate.
     "adamw": NamedOptimizer(_adamw, ("b1", "b2"), most=1.0),
 }
@@ -95,6 +95,7 @@ def weight_optimizer(
     *,
     optimizer: Optimizer = "sgd",
     momentum: float = 0.9,
+    nesterov: bool = False,
     b1: float = 0.9,
     b2: float = 0.999,
     weight_decay: float = 3e-4,
@@ -109,6 +110,7 @@ def weight_optimizer(
       learning_rate: number, scalar array or schedule; it multiplies outside the momentum buffer.
       optimizer: name of the optimiser.
       momentum: decay of the buffer of sgd.
+      nesterov: whether the step of sgd is the gradient and the decayed buffer that holds it (Nesterov's momentum).
       b1: decay of the first moment of adamw.
       b2: decay of the second moment of adamw.
       weight_decay: penalty on the weights: for sgd L2, added to the clipped gradient; for adamw decoupled.
@@ -117,7 +119,7 @@ def weight_optimizer(
     return as_vector(
         optax.chain(
             optax.identity() if clip is None else _stateless(lambda gradient: _clipped_to(clip, gradient)),
-            *_named(optimizer, learning_rate, weight_decay, momentum=momentum, b1=b1, b2=b2),
+            *_named(optimizer, learning_rate, weight_decay, momentum=momentum, nesterov=nesterov, b1=b1, b2=b2),
         )
     )
 
@@ -130,6 +132,7 @@ def recurrent_weight_optimizer(
     *,
     optimizer: Optimizer = "sgd",
     momentum: float = 0.0,
+    nesterov: bool = False,
     b1: float = 0.9,
     b2: float = 0.999,
     weight_decay: float = 5e-7,
@@ -152,6 +155,7 @@ def recurrent_weight_optimizer(
       learning_rate: a number, or an array `[]` that may depend on the step, as the paper's does on a segment's length.
       optimizer: name of the optimiser.
       momentum: decay of the buffer of sgd.
+      nesterov: whether the step of sgd is the gradient and the decayed buffer that holds it (Nesterov's momentum).
       b1: decay of the first moment of adamw.
       b2: decay of the second moment of adamw.
       weight_decay: penalty on the weights: for sgd L2, added to the clipped gradient; for adamw decoupled.
@@ -160,7 +164,7 @@ def recurrent_weight_optimizer(
     """
     return optax.chain(
         _stateless(lambda gradient: _clipped(gradient, clip, virtual)),
-        *_named(optimizer, learning_rate, weight_decay, momentum=momentum or None, b1=b1, b2=b2),
+        *_named(optimizer, learning_rate, weight_decay, momentum=momentum or None, nesterov=nesterov, b1=b1, b2=b2),
         _stateless(lambda update: _with_clipped_cotangent(update, clip) if virtual == "reference" else update),
     )
 
@@ -220,15 +224,25 @@ def _with_clipped_cotangent(tree: Any, clip: float) -> Any:
     return identity(tree)
 
 
+AlphaOptimizer = Literal["adam", "sgd"]
+
+
 def alpha_optimizer(
-    learning_rate: float = 3e-4, *, b1: float = 0.5, b2: float = 0.999, weight_decay: float = 1e-3
+    learning_rate: float = 3e-4,
+    *,
+    optimizer: AlphaOptimizer = "adam",
+    b1: float = 0.5,
+    b2: float = 0.999,
+    weight_decay: float = 1e-3,
 ) -> optax.GradientTransformation:
-    """Adam with an L2 penalty inside: it is added to the gradient before the moments are taken (not AdamW).
+    """Adam or plain SGD with an L2 penalty inside: it is added to the gradient before the moments are taken (not AdamW).
 
     Args:
       learning_rate: constant step size.
-      b1: decay of the first moment; the paper's 0.5 for convolutional cells.
-      b2: decay of the second moment.
+      optimizer: name of the optimiser; sgd has no momentum.
+      b1: decay of the first moment of adam; the paper's 0.5 for convolutional cells.
+      b2: decay of the second moment of adam.
       weight_decay: L2 penalty.
     """
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1=b1, b2=b2))
+    step = optax.adam(learning_rate, b1=b1, b2=b2) if optimizer == "adam" else optax.sgd(learning_rate)
+    return optax.chain(optax.add_decayed_weights(weight_decay), step)

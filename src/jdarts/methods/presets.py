@@ -91,9 +91,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "step_order": "weights_first",
         "epochs": 250,
         "weight_decay": 5e-4,
+        "nesterov": True,
         "select": "pairs",
     },
-    # Xie et al. 2019.
+    # Xie et al. 2019; the alphas' optimiser is that of the code on one GPU.
     "snas": {
         **_FIRST_ORDER,
         "mixture": "gumbel",
@@ -103,6 +104,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "step_order": "together",
         "alphas_on": "train",
         "alpha_clip": 10.0,
+        "alpha_optimizer": "sgd",
+        "alpha_weight_decay": 0.0,
         "epochs": 150,
         "search_drop_path": 0.3,
         "select": "all_edges",

@@ -9,7 +9,7 @@ import tyro
 
 from jdarts import optimizers
 from jdarts.errors import InputError
-from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, SEED, Bounds
+from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, SEED, Bounds, option
 from jdarts.runs.devices import BatchStatistics, Parallel, check_wrapper
 from jdarts.runs.processes import check_launch
 from jdarts.runs.settings import WITHOUT_EFFECT, Folder, Settings, Whole
@@ -116,24 +116,43 @@ class Processes(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class AlphaOptimizer(Settings):
-    """Adam for the alphas.
+    """The optimiser of the alphas.
 
     Attributes:
-      alpha_learning_rate: Adam's learning rate for the alphas.
+      alpha_optimizer: the alphas' optimiser. sgd has no momentum (SNAS).
+      alpha_learning_rate: learning rate of the alphas.
       alpha_b1: decay of Adam's first moment.
       alpha_b2: decay of Adam's second moment.
-      alpha_weight_decay: L2 penalty on the alphas, inside Adam.
+      alpha_weight_decay: L2 penalty on the alphas, added to their gradient.
     """
 
+    alpha_optimizer: optimizers.AlphaOptimizer = "adam"
     alpha_learning_rate: Annotated[float, POSITIVE] = 3e-4
     alpha_b1: Annotated[float, BELOW_ONE] = 0.5
     alpha_b2: Annotated[float, BELOW_ONE] = 0.999
     alpha_weight_decay: Annotated[float, NOT_NEGATIVE] = 1e-3
 
+    def check_use(self, usual: "AlphaOptimizer") -> None:
+        """Checks that the optimiser makes use of the settings.
+
+        Args:
+          usual: the settings of the method.
+
+        Raises:
+          InputError: a setting of Adam for another optimiser.
+        """
+        if self.alpha_optimizer != "adam":
+            for name in ("alpha_b1", "alpha_b2"):
+                _check_unused(self, usual, name, of="adam", given=f"--alpha-optimizer {self.alpha_optimizer}")
+
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser."""
         return optimizers.alpha_optimizer(
-            self.alpha_learning_rate, b1=self.alpha_b1, b2=self.alpha_b2, weight_decay=self.alpha_weight_decay
+            self.alpha_learning_rate,
+            optimizer=self.alpha_optimizer,
+            b1=self.alpha_b1,
+            b2=self.alpha_b2,
+            weight_decay=self.alpha_weight_decay,
         )
 
 
@@ -144,6 +163,7 @@ class WeightOptimizer(Settings):
     Attributes:
       optimizer: the weights' optimiser. The other defaults are the paper's for sgd; adamw needs a learning rate of about 0.001.
       momentum: momentum of sgd.
+      nesterov: give sgd Nesterov's form of momentum (GDAS).
       b1: decay of the first moment of adamw.
       b2: decay of the second moment of adamw.
       weight_decay: penalty on the weights: L2 for sgd, decoupled for adamw.
@@ -152,6 +172,7 @@ class WeightOptimizer(Settings):
 
     optimizer: optimizers.Optimizer = "sgd"
     momentum: Annotated[float, BELOW_ONE] = 0.9
+    nesterov: bool = False
     b1: Annotated[float, BELOW_ONE] = 0.9
     b2: Annotated[float, BELOW_ONE] = 0.999
     weight_decay: Annotated[float, NOT_NEGATIVE] = 3e-4
@@ -161,7 +182,7 @@ class WeightOptimizer(Settings):
         """Checks that the optimiser makes use of the settings.
 
         Args:
-          usual: the defaults of this kind of run.
+          usual: the defaults of this kind of run and of the method.
           learning_rate: the largest of the run.
 
         Raises:
@@ -170,12 +191,25 @@ class WeightOptimizer(Settings):
         chosen = optimizers.OPTIMIZERS[self.optimizer]
         for name, other in optimizers.OPTIMIZERS.items():
             for setting in set(other.settings) - set(chosen.settings):
-                if (value := getattr(self, setting)) != getattr(usual, setting):
-                    raise InputError(
-                        f"--{setting} is {value}, a setting of {name}; leave it out with --optimizer {self.optimizer}"
-                    )
+                _check_unused(self, usual, setting, of=name, given=f"--optimizer {self.optimizer}")
+        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
+            raise InputError("--nesterov is a form of momentum, and --momentum is 0; give a --momentum such as 0.9")
         if learning_rate > chosen.most:
             raise InputError(
                 f"--learning-rate is {learning_rate}; give {self.optimizer} {chosen.most:g} or less, such as 0.001: it moves "
                 "every weight by about so much in a step"
             )
+
+
+def _check_unused(settings: Settings, usual: Settings, name: str, *, of: str, given: str) -> None:
+    """Refuses a setting of another optimiser that is not the usual one.
+
+    Args:
+      settings: those of the run.
+      usual: those that nobody has changed.
+      name: of the setting.
+      of: the optimiser that reads it.
+      given: the option that chooses the optimiser.
+    """
+    if (value := getattr(settings, name)) != getattr(usual, name):
+        raise InputError(f"{option(name)} is {value}, a setting of {of}; leave it out with {given}")

@@ -28,6 +28,7 @@ WITHOUT_EFFECT = "without effect on the result"
 #: Values of settings in runs whose `config.json` is older than the setting.
 BEFORE = {
     "alpha_clip": None,
+    "alpha_optimizer": "adam",
     "alphas_from": 0,
     "alphas_on": "valid",
     "auxiliary_decay": "none",
@@ -59,6 +60,7 @@ BEFORE = {
     "penalty_weight": None,
     "perturbation": "none",
     "perturbation_radius": 0.3,
+    "nesterov": False,
     "neumann_at": "virtual",
     "neumann_terms": 2,
     "precision": "float32",

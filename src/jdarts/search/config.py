@@ -131,7 +131,9 @@ class SearchConfig(MethodConfiguration):
           InputError: a value out of its range.
         """
         super().check()
-        self.weights.check_use(WeightOptimizer(), self.rate.learning_rate)
+        usual = type(self)(method=self.method)
+        self.weights.check_use(usual.weights, self.rate.learning_rate)
+        self.alphas.check_use(usual.alphas)
         if self.seeds is None:
             check_share(self.batches.batch_size, self.parallelism.devices, "--batch-size")
         else:
