@@ -114,8 +114,8 @@ def finite_difference(
 def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation | None = None) -> HypergradientFn:
     """`jax.grad` through real steps of the weight optimiser: the ground truth for tests and small problems.
 
-    With one step it equals `exact()`. Memory and compile time grow with the number of steps; all of them see the same
-    training batch.
+    With one step it equals `exact()`. Memory and compile time grow with the number of steps. The steps see the training batches
+    of the real weight steps in their order, and then again from the first: with one batch, all see the same.
 
     Args:
       steps: number of optimiser steps to differentiate through, 1 or more.
@@ -131,16 +131,18 @@ def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation 
         optimizer = virtual_optimizer_of(problem, virtual_optimizer)
         reads = optimizer_reads_value(problem, optimizer)
 
-        def training(weights: PyTree, alphas: PyTree) -> Signal:
-            return problem.average(signal_of(problem.train_loss, reads, weights, alphas))
+        losses = (problem.train_loss, *problem.later_train_losses)
+
+        def training(place: int, weights: PyTree, alphas: PyTree) -> Signal:
+            return problem.average(signal_of(losses[place % len(losses)], reads, weights, alphas))
 
         def step(signal: Signal, opt_state: optax.OptState, weights: PyTree) -> tuple[PyTree, optax.OptState]:
             updates, opt_state = make_update(optimizer, signal, opt_state, weights, whose="weight")
             return apply_updates(weights, updates), opt_state
 
         weights, opt_state, pulls = problem.weights, problem.weight_opt_state, []
-        for _ in range(steps):
-            signal, pull_signal = jax.vjp(training, weights, problem.alphas)
+        for place in range(steps):
+            signal, pull_signal = jax.vjp(partial(training, place), weights, problem.alphas)
             (weights, opt_state), pull_step = jax.vjp(step, signal, opt_state, weights)
             pulls.append((pull_signal, pull_step))
         validation = jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True)

@@ -36,6 +36,7 @@ class Problem(NamedTuple):
       weight_optimizer: the optimiser that makes the next weight step.
       weight_opt_state: its state before that step.
       average: the mean over devices of a pytree; the identity on one device.
+      later_train_losses: as `train_loss`, those of the weight steps after the first, each with its own batch and key.
     """
 
     weights: PyTree
@@ -45,6 +46,7 @@ class Problem(NamedTuple):
     weight_optimizer: optax.GradientTransformation
     weight_opt_state: optax.OptState
     average: Callable[[PyTree], PyTree]
+    later_train_losses: tuple[Callable[[PyTree, PyTree], jax.Array], ...] = ()
 
 
 class Estimate(NamedTuple):

@@ -1,5 +1,6 @@
 """One bilevel step as a pure function, and its state."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jdarts.bilevel.estimators import exact
+from jdarts.bilevel.passes import TrainingPass, mean_of_steps, training_passes
 from jdarts.bilevel.problem import HypergradientFn, LossFn, Metrics, Problem, PyTree
 from jdarts.bilevel.updates import Signal, make_update
 from jdarts.errors import InputError
@@ -47,7 +49,7 @@ class WeightGradients(NamedTuple):
 
     Attributes:
       train: gradient of the training loss of the weight step.
-      valid: computes the gradient of the validation loss at the weights and alphas before the step.
+      valid: computes the gradient of the validation loss at the weights and alphas before the bilevel step.
     """
 
     train: PyTree
@@ -166,6 +168,7 @@ def bilevel_step(
     weight_loss_fn: LossFn | None = None,
     weight_rule: WeightRule | None = None,
     order: Order = "alphas_first",
+    weight_steps: int = 1,
 ) -> tuple[BilevelState, dict[str, Any]]:
     """One step of DARTS: α from the validation batch, then w from the training batch at the new α (paper algorithm 1).
 
@@ -175,7 +178,8 @@ def bilevel_step(
 
     Args:
       state: the state; not changed.
-      train_batch: pytree given to `loss_fn` for the training loss.
+      train_batch: pytree given to `loss_fn` for the training loss; with more than one weight step a tuple of such batches, all
+        of one shape, one for each weight step.
       valid_batch: pytree given to `loss_fn` for the validation loss.
       loss_fn: `(weights, alphas, model_state, batch, key) -> (loss, (model_state, metrics))`.
       weight_optimizer: as for `init_state`.
@@ -190,33 +194,32 @@ def bilevel_step(
         `state.method_state`.
       order: `alphas_first` as in the paper; `weights_first` estimates the hypergradient at the new weights; `together` takes
         both steps at the present weights and alphas.
+      weight_steps: weight steps for one alpha step. They start where the last bilevel step left the weights and the optimiser's
+        state; to restart the inner problem, replace `state.weights` between steps. `unrolled(steps=weight_steps)` differentiates
+        through all of them, the other estimators through the first.
 
     Returns:
       The new state, and metrics: `train/loss` (at the new α, before the weight step), `valid/loss` (at w′),
       `weights/gradient_norm`, `hypergradient/norm`, `hypergradient/finite` (False where an entry of the hypergradient is NaN or
-      infinite), the estimator's own under `hypergradient/…`, and those of `loss_fn` under `train/…` and `valid/…`. Estimators
-      that make a virtual step give `hypergradient/optimizer_slope_finite`: False if the derivative of the weight optimiser's
-      update is not finite.
+      infinite), the estimator's own under `hypergradient/…`, and those of `loss_fn` under `train/…` and `valid/…`. With several
+      weight steps, those of the weight steps are means over them. Estimators that make a virtual step give
+      `hypergradient/optimizer_slope_finite`: False if the derivative of the weight optimiser's update is not finite.
 
     Raises:
-      InputError: `loss_fn` returns something else, a virtual optimiser's state does not fit, or an optimiser needs other
-        arguments than there are: value and gradient of its loss, and for the weight optimiser in the weight step also the loss as
-        a function of the weights (`value_fn`).
+      InputError: `loss_fn` returns something else, the batches do not fit the weight steps, a virtual optimiser's state does not
+        fit, or an optimiser needs other arguments than there are: value and gradient of its loss, and for the weight optimiser in
+        the weight step also the loss as a function of the weights (`value_fn`).
     """
     # Noise in the loss, such as dropout, differs between devices.
     step_key = device_key(jax.random.fold_in(state.key, state.step), axis_name)
     train_key, valid_key = jax.random.split(step_key)
+    passes = training_passes(train_batch, train_key, weight_steps)
 
     def average(tree: PyTree) -> PyTree:
         return mean_over(tree, axis_name)
 
-    def train_loss(weights: PyTree, alphas: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
-        return _checked_loss(loss_fn(weights, alphas, state.model_state, train_batch, train_key))
-
-    def weight_loss(weights: PyTree, alphas: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
-        if weight_loss_fn is None:
-            return train_loss(weights, alphas)
-        return _checked_loss(weight_loss_fn(weights, alphas, state.model_state, train_batch, train_key))
+    def train_loss(given: TrainingPass, weights: PyTree, alphas: PyTree) -> jax.Array:
+        return _checked_loss(loss_fn(weights, alphas, state.model_state, *given))[0]
 
     def valid_loss(weights: PyTree, alphas: PyTree) -> tuple[jax.Array, Metrics]:
         loss, (_, metrics) = _checked_loss(loss_fn(weights, alphas, state.model_state, valid_batch, valid_key))
@@ -226,11 +229,12 @@ def bilevel_step(
         problem = Problem(
             weights=state.weights,
             alphas=state.alphas,
-            train_loss=lambda weights, alphas: train_loss(weights, alphas)[0],
+            train_loss=functools.partial(train_loss, passes[0]),
             valid_loss=valid_loss,
             weight_optimizer=weight_optimizer,
             weight_opt_state=state.weight_opt_state,
             average=average,
+            later_train_losses=tuple(functools.partial(train_loss, each) for each in passes[1:]),
         )
         estimate = (exact() if hypergradient is None else hypergradient)(problem)
         signal = Signal(estimate.gradient, average(estimate.valid_loss))
@@ -243,7 +247,10 @@ def bilevel_step(
         metrics["hypergradient/finite"] = all_finite(estimate.gradient)
         return new, metrics
 
-    def weight_step(state: BilevelState) -> tuple[BilevelState, dict[str, Any]]:
+    def weight_step(state: BilevelState, given: TrainingPass) -> tuple[BilevelState, dict[str, Any]]:
+        def weight_loss(weights: PyTree, alphas: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+            return _checked_loss((weight_loss_fn or loss_fn)(weights, alphas, state.model_state, *given))
+
         training = outlined(jax.value_and_grad(weight_loss, has_aux=True), state)
         (loss, (model_state, scalars)), gradient = training(state.weights, state.alphas)
         gradient = average(gradient)
@@ -272,16 +279,23 @@ def bilevel_step(
         )
         return new, metrics | {"weights/gradient_norm": global_norm(gradient)}
 
+    def all_weight_steps(state: BilevelState) -> tuple[BilevelState, dict[str, Any]]:
+        if weight_steps == 1:
+            return weight_step(state, passes[0])
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *passes)
+        state, metrics = jax.lax.scan(weight_step, state, stacked)
+        return state, jax.tree.map(mean_of_steps, metrics)
+
     before = state.weights, state.alphas
     if order == "alphas_first":
         state, of_alphas = alpha_step(state)
-        state, of_weights = weight_step(state)
+        state, of_weights = all_weight_steps(state)
     elif order == "weights_first":
-        state, of_weights = weight_step(state)
+        state, of_weights = all_weight_steps(state)
         state, of_alphas = alpha_step(state)
     else:
         new, of_alphas = alpha_step(state)
-        state, of_weights = weight_step(state)
+        state, of_weights = all_weight_steps(state)
         state = state.replace(alphas=new.alphas, alpha_opt_state=new.alpha_opt_state)
     return state.replace(step=state.step + 1), of_weights | of_alphas
 
