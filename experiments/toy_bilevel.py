@@ -21,7 +21,6 @@ Time: seconds on a CPU. Writes trajectories.png and trajectories.svg.
 Command:  python experiments/toy_bilevel.py               (or: make toy)
 """
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,7 @@ from matplotlib.figure import Figure
 import jdarts
 from jdarts.command import run_command
 from jdarts.errors import InputError
+from jdarts.report.drawing import save_figure
 from jdarts.runs.bounds import POSITIVE, Bounds
 from jdarts.runs.settings import Settings
 
@@ -174,29 +174,6 @@ def figure_of(paths: Mapping[float, np.ndarray]) -> Figure:
     return figure
 
 
-def save(figure: Figure, folder: Path) -> list[Path]:
-    """Writes the picture in each format, each file whole or not at all.
-
-    Raises:
-      InputError: a file cannot be written.
-    """
-    files = []
-    for suffix in ("png", "svg"):
-        path = folder / f"trajectories.{suffix}"
-        part = path.with_name(f".{path.name}.part")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(part, format=suffix, dpi=144)
-            part.replace(path)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
-        files.append(path)
-    return files
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the experiment with the given arguments, by default those of the process."""
     config = tyro.cli(ToyConfig, default=CONFIG, args=arguments, description=__doc__)
@@ -207,7 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not all(np.all(np.isfinite(path)) for path in paths.values()):
         raise InputError(f"a run diverged; lower --learning-rate {config.learning_rate:g} or --virtual-steps")
     print(table(paths, config.learning_rate))
-    for path in save(figure_of(paths), config.out):
+    for suffix in ("png", "svg"):
+        path = config.out / f"trajectories.{suffix}"
+        save_figure(lambda: figure_of(paths), path)
         print(f"wrote {path}")
 
 

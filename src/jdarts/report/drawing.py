@@ -36,10 +36,10 @@ def draw_genotype(genotype: AnyGenotype, path: str | os.PathLike[str], *, title:
     Raises:
       InputError: another suffix, or the file cannot be written.
     """
-    path = _checked_path(path)
+    path = check_suffix(path)
     from jdarts.report.cell_figure import cell_kinds_of, cells_figure
 
-    _save(lambda: cells_figure(genotype, cell_kinds_of(genotype), title), path)
+    save_figure(lambda: cells_figure(genotype, cell_kinds_of(genotype), title), path)
 
 
 def draw_cells(genotype: AnyGenotype, folder: str | os.PathLike[str], *, title: str | None = None) -> list[Path]:
@@ -62,7 +62,7 @@ def draw_cells(genotype: AnyGenotype, folder: str | os.PathLike[str], *, title: 
     for kind in cell_kinds_of(genotype):
         for suffix in (".svg", ".png"):
             paths.append(Path(folder) / f"{kind}{suffix}")
-            _save(lambda: cells_figure(genotype, (kind,), title), paths[-1])  # noqa: B023  called at once
+            save_figure(lambda: cells_figure(genotype, (kind,), title), paths[-1])  # noqa: B023  called at once
     return paths
 
 
@@ -79,24 +79,38 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
     Raises:
       InputError: no numbers, another suffix, or the file cannot be written.
     """
-    path = _checked_path(path)
+    path = check_suffix(path)
     from jdarts.report.curves_figure import curves_figure
 
-    _save(lambda: curves_figure(records), path)
+    save_figure(lambda: curves_figure(records), path)
 
 
-def _checked_path(path: str | os.PathLike[str]) -> Path:
+def check_suffix(path: str | os.PathLike[str]) -> Path:
+    """The path of a drawing.
+
+    Raises:
+      InputError: a suffix other than .svg, .png and .pdf.
+    """
     path = Path(path)
     if path.suffix.lower() not in _METADATA:
         raise InputError(f"cannot draw to {path}: its suffix is {path.suffix!r}; give .svg, .png or .pdf")
     return path
 
 
-def _save(figure: Callable[[], "Figure"], path: Path) -> None:
+def save_figure(figure: Callable[[], "Figure"], path: Path) -> None:
+    """Draws a figure in jdarts's style and writes it, whole or not at all.
+
+    Args:
+      figure: builds the figure, from `matplotlib.figure.Figure` and without `pyplot`.
+      path: the file; .svg, .png or .pdf. Missing folders are created.
+
+    Raises:
+      InputError: another suffix, or the file cannot be written.
+    """
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    suffix = path.suffix.lower()
+    suffix = check_suffix(path).suffix.lower()
     content = io.BytesIO()
     try:
         # Before the drawing, which takes a while: if the folder is removed meanwhile, it stays removed.

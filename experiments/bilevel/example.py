@@ -1,0 +1,74 @@
+"""What the examples share: their settings, their command and the look of their pictures."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NamedTuple, NoReturn
+
+import tyro
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jdarts.command import run_command
+from jdarts.report.drawing import check_suffix, save_figure
+from jdarts.runs.bounds import Bounds
+from jdarts.runs.settings import Settings
+
+#: Okabe and Ito's colours.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings of an example.
+
+    Attributes:
+      out: the picture; .svg, .png or .pdf.
+      steps: bilevel steps.
+      seed: of the data and of the start.
+    """
+
+    out: Path
+    steps: Annotated[int, Bounds(1, 1_000_000)]
+    seed: Annotated[int, Bounds(0, 2**31 - 1)] = 0
+
+
+class Outcome(NamedTuple):
+    """The result of an example.
+
+    Attributes:
+      text: for the terminal, with the names of numbers in braces.
+      numbers: by name.
+      draw: fills the two axes of the picture.
+    """
+
+    text: str
+    numbers: dict[str, float]
+    draw: Callable[[Axes, Axes], None]
+
+
+def run_example(solve: Callable[[Config], Outcome], default: Config, description: str | None) -> NoReturn:
+    """Runs an example as a command: solves the problem, prints the result and writes the picture."""
+
+    def main() -> None:
+        config = tyro.cli(Config, default=default, description=description)
+        config.check()
+        check_suffix(config.out)
+        outcome = solve(config)
+        print(outcome.text.format(**outcome.numbers))
+        save_figure(lambda: picture(outcome), config.out)
+        print(f"wrote {config.out}")
+
+    run_command(main)
+
+
+def picture(outcome: Outcome) -> Figure:
+    """The picture of an outcome."""
+    figure = Figure(figsize=(10.4, 3.9), facecolor="white", layout="constrained")
+    axes = figure.subplots(1, 2)
+    outcome.draw(*axes)
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+        if each.get_legend_handles_labels()[0]:
+            each.legend()
+    return figure
