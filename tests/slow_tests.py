@@ -29,6 +29,7 @@ SECONDS = {
     "test_train_resume.py": 25,
     "test_discrete.py": 25,
     "test_devices_of_commands.py": 25,
+    "test_deciding.py": 25,
     "test_search_killed.py": 20,
     "test_search_seeds.py": 20,
     "test_own_images.py": 20,
@@ -73,6 +74,11 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_checkpoint.py": ("test_a_death_at_any_file_operation_leaves_a_complete_checkpoint",),
     "test_compare_methods.py": ("test_a_finished_method_is_not_repeated",),
     "test_damaged_records.py": (),
+    "test_deciding.py": (
+        "test_devices_share_the_batches_that_score_supernets",
+        "test_each_seed_decides_what_it_decides_alone",
+        "test_fixed_alphas_stay_where_they_started",
+    ),
     "test_depthwise.py": (
         "test_agrees_with_plain_loops",
         "test_rectified_is_the_convolution_of_the_relu",

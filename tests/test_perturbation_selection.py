@@ -16,7 +16,8 @@ from torch_layout import stacked_params, stacked_statistics
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
 from jdarts.methods import perturbation_selection as selection
-from jdarts.methods.perturbation_selection import Decisions, Score
+from jdarts.methods.perturbation_selection import Decisions
+from jdarts.methods.questions import Question, Score, answered, answered_together
 from jdarts.nets.supernet import Supernet
 from jdarts.relaxation import GIVEN, NO_CONTROLS, SOFTMAX, softmax_weights
 from jdarts.space import CELL_KINDS, SearchSpace, darts_space, uniform_space
@@ -34,8 +35,8 @@ class Recorded:
     def __init__(self, rows):
         self.rows, self.mixtures = list(rows), []
 
-    def __call__(self, mixture):
-        self.mixtures.append(mixture)
+    def __call__(self, question):
+        self.mixtures.append(question.mixture)
         return Score(*self.rows[len(self.mixtures) - 1])
 
 
@@ -53,7 +54,7 @@ def read(path):
 def all_decided(numbers):
     """The decisions by loss on all operations, from the scores at the undecided start."""
     chosen = {kind: tuple(numbers[f"operations/{kind}/chosen_by_loss"].tolist()) for kind in CELL_KINDS}
-    return Decisions(0, chosen, {kind: () for kind in CELL_KINDS})
+    return Decisions(chosen, {kind: () for kind in CELL_KINDS})
 
 
 @each_file
@@ -65,7 +66,7 @@ def test_an_edge_keeps_the_operation_whose_removal_hurts_most(path, criterion):
         for edge, scores in enumerate(numbers[f"operations/{kind}/accuracy_loss"]):
             evaluate = Recorded(scores)
             start = selection.undecided(space)
-            found = selection.decide_operation(start, kind, edge, space, weights, evaluate, criterion)
+            found = answered(selection.decide_operation(start, kind, edge, space, weights, criterion), evaluate)
             assert found.operations[kind][edge] == expected[edge]
             assert sum(column >= 0 for k in CELL_KINDS for column in found.operations[k]) == 1
             assert len(evaluate.mixtures) == len(scores)
@@ -83,12 +84,12 @@ def test_decided_edges_stay_at_their_operation(path):
     for kind in CELL_KINDS:
         for edge in numbers["after_two/decided_edges"].tolist():
             evaluate = Recorded(numbers[f"operations/{kind}/accuracy_loss"][edge])
-            decisions = selection.decide_operation(decisions, kind, edge, space, weights, evaluate, "loss")
-    mixture = selection.mixture_of(weights, decisions)
+            decisions = answered(selection.decide_operation(decisions, kind, edge, space, weights, "loss"), evaluate)
+    mixture = selection.mixture_of_decisions(weights, decisions)
     for kind in CELL_KINDS:
         np.testing.assert_allclose(mixture[kind], numbers[f"after_two/mixture/{kind}"], rtol=1e-12)
     evaluate, edge = Recorded(numbers["after_two/accuracy_loss"]), int(numbers["after_two/edge"])
-    found = selection.decide_operation(decisions, "reduce", edge, space, weights, evaluate, "loss")
+    found = answered(selection.decide_operation(decisions, "reduce", edge, space, weights, "loss"), evaluate)
     assert found.operations["reduce"][edge] == numbers["after_two/chosen_by_loss"]
     np.testing.assert_array_equal(evaluate.mixtures[0]["normal"], mixture["normal"])
 
@@ -101,8 +102,8 @@ def test_a_node_keeps_the_inputs_whose_removal_hurts_most(path):
         for node in range(1, space.nodes):
             scores = numbers[f"edges/{kind}/node{node}/accuracy_loss"]
             evaluate = Recorded(scores[: node + 2])
-            before = selection.mixture_of(weights, decisions)
-            decisions = selection.decide_inputs(decisions, kind, node, space, weights, evaluate, "loss")
+            before = selection.mixture_of_decisions(weights, decisions)
+            decisions = answered(selection.decide_inputs(decisions, kind, node, space, weights, "loss"), evaluate)
             edges = [edge for edge, (_, target) in enumerate(space.edges) if target == node + 2]
             kept = [edge for edge in edges if edge not in decisions.deleted[kind]]
             assert kept == sorted(numbers[f"edges/{kind}/node{node}/kept"].tolist())
@@ -147,9 +148,12 @@ def supernet_of(path):
         return jnp.stack(jax.lax.map(score, tables), axis=-1)
 
     @jax.jit
-    def gradient(alphas, controls):
-        mixture = selection.with_decisions(SOFTMAX)
-        return jax.value_and_grad(lambda a: jnp.mean(losses(mixture, a, controls, batches[0])[0]))(alphas)
+    def gradient(alphas, columns):
+        def loss(alphas):
+            mixture = SOFTMAX.weights(alphas, space, None, NO_CONTROLS)
+            return jnp.mean(losses(GIVEN, selection.with_decisions(mixture, columns), NO_CONTROLS, batches[0])[0])
+
+        return jax.value_and_grad(loss)(alphas)
 
     return scores, gradient
 
@@ -171,7 +175,7 @@ def test_the_supernet_has_the_authors_scores(path):
 
     def ask(rows, decide, *arguments):
         evaluate = Recorded(rows)
-        found = decide(*arguments, space, weights, evaluate, "loss")
+        found = answered(decide(*arguments, space, weights, "loss"), evaluate)
         asked.extend(evaluate.mixtures)
         expected.extend(rows)
         return found
@@ -200,9 +204,9 @@ def test_decided_edges_have_no_gradient(path):
         kind: tuple(int(numbers[f"operations/{kind}/chosen_by_loss"][e]) if e in decided else -1 for e in range(14))
         for kind in CELL_KINDS
     }
-    decisions = Decisions(0, operations, {kind: () for kind in CELL_KINDS})
+    decisions = Decisions(operations, {kind: () for kind in CELL_KINDS})
     alphas = {kind: numbers[f"alphas/{kind}"] for kind in CELL_KINDS}
-    loss, found = supernet_of(path)[1](alphas, selection.controls_of(decisions))
+    loss, found = supernet_of(path)[1](alphas, selection.columns_of(decisions))
     np.testing.assert_allclose(loss, numbers["after_two/loss"], rtol=1e-9)
     for kind in CELL_KINDS:
         expected = numbers[f"after_two/grad_alphas/{kind}"]
@@ -214,93 +218,138 @@ def test_the_mixture_of_training_is_that_of_the_decisions():
     draw = np.random.default_rng(0)
     alphas = {kind: draw.normal(size=(9, 3)) for kind in CELL_KINDS}
     decisions = Decisions(
-        4,
         {"normal": (-1, 2, 0, -1, 1, -1, -1, -1, 0), "reduce": (1,) * 9},
         {"normal": (3, 4), "reduce": (8,)},
     )
     weights = {kind: np.asarray(table) for kind, table in softmax_weights(alphas, SPACE).items()}
-    mixture = selection.with_decisions(SOFTMAX)
-    found = mixture.weights(alphas, SPACE, None, selection.controls_of(decisions)).operations
-    for kind, table in selection.mixture_of(weights, decisions).items():
-        np.testing.assert_allclose(found[kind], table, rtol=1e-12)
+    columns = selection.columns_of(decisions)
+    free = SOFTMAX.weights(alphas, SPACE, None, NO_CONTROLS)
+    for factors in (None, {kind: np.linspace(0.1, 0.9, 9) for kind in CELL_KINDS}):
+        found = selection.with_decisions(free._replace(edges=factors), columns)
+        each_cell = {kind: jnp.stack([table] * 2) for kind, table in free.operations.items()}
+        by_cell = selection.with_decisions(free._replace(operations=each_cell, edges=factors), columns)
+        assert found.edges is not None and by_cell.edges is not None
+        for kind, table in selection.mixture_of_decisions(weights, decisions).items():
+            np.testing.assert_allclose(found.operations[kind], table, rtol=1e-12)
+            expected = np.ones(9) if factors is None else factors[kind].copy()
+            # Nothing else passes through a deleted edge either.
+            expected[list(decisions.deleted[kind])] = 0
+            np.testing.assert_array_equal(found.edges[kind], expected)
+            np.testing.assert_array_equal(by_cell.operations[kind][1], found.operations[kind])
+            np.testing.assert_array_equal(by_cell.edges[kind][1], expected)
+    assert selection.decisions_of(columns) == decisions
 
 
 def test_ties_fall_to_the_first_operation_and_to_the_earlier_inputs():
     weights = {kind: np.full((9, 3), 1 / 3) for kind in CELL_KINDS}
     start = selection.undecided(SPACE)
     for criterion in ("accuracy", "loss"):
-        found = selection.decide_operation(start, "normal", 4, SPACE, weights, lambda mixture: Score(1, 1), criterion)
+        found = answered(
+            selection.decide_operation(start, "normal", 4, SPACE, weights, criterion), lambda question: Score(1, 1)
+        )
         assert found.operations["normal"] == (-1, -1, -1, -1, 0, -1, -1, -1, -1)
-        found = selection.decide_inputs(start, "reduce", 2, SPACE, weights, lambda mixture: Score(1, 1), criterion)
+        found = answered(
+            selection.decide_inputs(start, "reduce", 2, SPACE, weights, criterion), lambda question: Score(1, 1)
+        )
         assert found.deleted == {"normal": (), "reduce": (7, 8)}
 
 
-def test_the_plan_decides_everything_once_with_training_between():
-    steps = selection.plan(darts_space_without_none(), jax.random.key(3))
-    rounds = [steps[start : start + 3] for start in range(0, len(steps), 3)]
-    assert len(rounds) == 14 + 3 and len(steps) == 3 * 17 - 1
-    assert all([step.kind for step in each[:2]] == ["normal", "reduce"] for each in rounds)
-    assert all(each[2] == ("train", "", 5) for each in rounds[:-1])
+def test_the_plan_decides_everything_once():
+    rounds = selection.plan(darts_space_without_none(), jax.random.key(3))
+    assert len(rounds) == 14 + 3
+    assert all([step.kind for step in each] == ["normal", "reduce"] for each in rounds)
+    assert [each[0].action for each in rounds] == ["operation"] * 14 + ["inputs"] * 3
     for kind in CELL_KINDS:
-        edges = [step.place for step in steps if (step.action, step.kind) == ("operation", kind)]
-        nodes = [step.place for step in steps if (step.action, step.kind) == ("inputs", kind)]
+        steps = [step for each in rounds for step in each if step.kind == kind]
+        edges = [step.place for step in steps if step.action == "operation"]
+        nodes = [step.place for step in steps if step.action == "inputs"]
         assert sorted(edges) == list(range(14)) != edges and sorted(nodes) == [1, 2, 3]
     orders = {selection.plan(SPACE, jax.random.key(seed)) for seed in range(4)}
     assert len(orders) == 4 and selection.plan(SPACE, jax.random.key(0)) in orders
+    one_input = selection.plan(SPACE, jax.random.key(0), inputs=1)
+    assert sorted(each[0].place for each in one_input if each[0].action == "inputs") == [0, 1, 2]
 
 
 def darts_space_without_none():
     return uniform_space(darts_space().normal[0][1:])
 
 
-def made_up_supernet():
-    """The state counts epochs and changes the weights; the score depends on all of the mixture."""
-    draw = np.random.default_rng(0)
+def made_up_supernet(epoch=0, seed=0):
+    """Weights that change with the epoch, and scores that depend on all of the mixture."""
+    draw = np.random.default_rng(seed)
     importance = {kind: draw.normal(size=(9, 3)) for kind in CELL_KINDS}
-    log = []
+    table = np.exp(np.sin(epoch + np.arange(27.0))).reshape(9, 3)
+    weights = {kind: table / table.sum(1, keepdims=True) for kind in CELL_KINDS}
 
-    def weights(state):
-        table = np.exp(np.sin(state + np.arange(27.0))).reshape(9, 3)
-        return {kind: table / table.sum(1, keepdims=True) for kind in CELL_KINDS}
-
-    def evaluate(state, mixture):
-        value = sum(float(np.sum(np.tanh(mixture[kind] * importance[kind] + 0.1 * state))) for kind in CELL_KINDS)
+    def evaluate(question):
+        value = sum(float(np.sum(np.tanh(question.mixture[k] * importance[k] + 0.1 * epoch))) for k in CELL_KINDS)
         return Score(value, -value)
 
-    def train(state, decisions, epochs):
-        log.append((state, decisions))
-        return state + epochs
-
-    return selection.Supernet(weights, evaluate, train), log
+    return weights, evaluate
 
 
-def test_a_selection_resumes_after_any_step():
-    steps = selection.plan(SPACE, jax.random.key(1), epochs_between=2)
-    supernet, log = made_up_supernet()
-    saved = []
-    whole = selection.select(
-        0, selection.undecided(SPACE), steps, SPACE, supernet, save=lambda *both: saved.append(both)
-    )
-    assert len(saved) == len(steps) and [d.step for _, d in saved] == list(range(1, len(steps) + 1))
-    assert whole[0] == 2 * (9 + 2 - 1) == 2 * len(log)
-    genotype = selection.decided_genotype(whole[1], SPACE)
+def rounds_from(decisions, first, rounds, seed=0):
+    """The decisions before each round, and after the last."""
+    found = [decisions]
+    for number in range(first, len(rounds)):
+        weights, evaluate = made_up_supernet(number, seed)
+        found.append(answered(selection.decide_round(found[-1], rounds[number], SPACE, weights), evaluate))
+    return found
+
+
+def test_a_selection_resumes_before_and_after_any_round():
+    rounds = selection.plan(SPACE, jax.random.key(1))
+    whole = rounds_from(selection.undecided(SPACE), 0, rounds)
+    assert [each.undecided for each in whole] == [*range(18, 0, -2), 0, 0, 0]
+    genotype = selection.decided_genotype(whole[-1], SPACE)
     assert [len(node) for node in genotype.nodes("normal")] == [2, 2, 2]
-    for state, decisions in saved[::5]:
-        read_back = Decisions.from_json(json.loads(json.dumps(decisions.to_json())))
-        assert read_back == decisions
-        assert selection.select(state, read_back, steps, SPACE, supernet) == whole
+    for number, decisions in enumerate(whole):
+        read_back = Decisions.from_json(json.loads(json.dumps(decisions.to_json())), SPACE)
+        assert read_back == decisions == selection.decisions_of(selection.columns_of(decisions))
+        if number % 4 == 0:
+            assert rounds_from(read_back, number, rounds)[-1] == whole[-1]
+        if number:
+            # A round that is done asks nothing.
+            weights, _ = made_up_supernet()
+            again = answered(selection.decide_round(decisions, rounds[number - 1], SPACE, weights), Recorded([]))
+            assert again == decisions
+            assert selection.described(decisions, whole[number - 1], SPACE) != []
+    assert selection.described(whole[-1], whole[-1], SPACE) == []
+
+
+def test_selections_of_several_supernets_ask_together():
+    plans = [selection.plan(SPACE, jax.random.key(seed)) for seed in (0, 1, 3)]
+    alone = [rounds_from(selection.undecided(SPACE), 0, rounds, seed) for seed, rounds in enumerate(plans)]
+    # Nodes 1 and 2 have different numbers of inputs: some selections end before others.
+    assert len({rounds[-1][0].place for rounds in plans}) == 2
+    for number in range(len(plans[0])):
+        supernets = [made_up_supernet(number, seed) for seed in range(3)]
+        together = answered_together(
+            [
+                selection.decide_round(own[number], rounds[number], SPACE, weights)
+                for own, rounds, (weights, _) in zip(alone, plans, supernets)
+            ],
+            lambda questions, supernets=supernets: [score(each) for (_, score), each in zip(supernets, questions)],
+        )
+        assert together == [own[number + 1] for own in alone]
+    assert answered_together([asks_nothing(1), asks_nothing(2)], lambda questions: []) == [1, 2]
+
+
+def asks_nothing(result):
+    return result
+    yield Question({})
 
 
 def test_the_reduction_cell_sees_the_decision_on_the_normal_cell():
-    steps = selection.plan(SPACE, jax.random.key(1))[:2]
-    supernet, _ = made_up_supernet()
+    steps = selection.plan(SPACE, jax.random.key(1))[0]
+    weights, score = made_up_supernet()
     seen = []
 
-    def evaluate(state, mixture):
-        seen.append(mixture)
-        return supernet.evaluate(state, mixture)
+    def evaluate(question):
+        seen.append(question.mixture)
+        return score(question)
 
-    _, decisions = selection.select(0, selection.undecided(SPACE), steps, SPACE, supernet._replace(evaluate=evaluate))
+    decisions = answered(selection.decide_round(selection.undecided(SPACE), steps, SPACE, weights), evaluate)
     expected = np.eye(3)[decisions.operations["normal"][steps[0].place]]
     for mixture in seen[3:]:
         np.testing.assert_array_equal(mixture["normal"][steps[0].place], expected)
@@ -308,14 +357,23 @@ def test_the_reduction_cell_sees_the_decision_on_the_normal_cell():
 
 def test_what_cannot_be_decided_is_refused():
     with pytest.raises(InputError, match="needs a space without none"):
-        selection.undecided(darts_space())
+        selection.check_space(darts_space())
     with pytest.raises(InputError, match="has not decided all edges"):
         selection.decided_genotype(selection.undecided(SPACE), SPACE)
+    fields = selection.undecided(SPACE).to_json()
+    for damaged in (
+        None,
+        {},
+        {**fields, "deleted": {"normal": [99], "reduce": []}},
+        {**fields, "operations": {"normal": [0] * 8, "reduce": [0] * 9}},
+        {**fields, "operations": {"normal": [3] * 9, "reduce": [0] * 9}},
+    ):
+        with pytest.raises(InputError, match="decisions of the checkpoint are damaged"):
+            Decisions.from_json(damaged, SPACE)
 
 
 def test_an_edge_with_one_operation_needs_no_evaluation():
     space = uniform_space(["skip_connect"], nodes=1)
-    found = selection.decide_operation(
-        selection.undecided(space), "normal", 1, space, {k: np.ones((2, 1)) for k in CELL_KINDS}, Recorded([])
-    )
+    weights = {kind: np.ones((2, 1)) for kind in CELL_KINDS}
+    found = answered(selection.decide_operation(selection.undecided(space), "normal", 1, space, weights), Recorded([]))
     assert found.operations["normal"] == (-1, 0)

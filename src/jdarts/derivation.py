@@ -7,14 +7,21 @@ import numpy as np
 from jdarts.errors import InputError, shown
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
 from jdarts.methods.mixtures import mixture_of
-from jdarts.methods.selection import ARGMAX, selection_by_name, strongest
+from jdarts.methods.perturbation_selection import Decisions, mixture_of_decisions
+from jdarts.methods.selection import ARGMAX, PERTURBATION, selection_by_name, strongest
 from jdarts.operations import NONE
 from jdarts.relaxation import NO_CONTROLS, RECURRENT, SOFTMAX, Alphas, Mixture, alphas_from_json
 from jdarts.space import CellKind, RecurrentSpace, SearchSpace
 
 
 def derive_genotype(
-    alphas: Alphas, space: SearchSpace, *, edges_per_node: int = 2, mixture: Mixture = SOFTMAX, select: str = ARGMAX
+    alphas: Alphas,
+    space: SearchSpace,
+    *,
+    edges_per_node: int = 2,
+    mixture: Mixture = SOFTMAX,
+    select: str = ARGMAX,
+    decisions: Decisions | None = None,
 ) -> Genotype:
     """The discrete cells that a search has found.
 
@@ -28,19 +35,29 @@ def derive_genotype(
       mixture: the mixture of the alphas; it defines how strong an operation is.
       select: the rule that chooses edges and operations, a name of `jdarts.methods.selection.SELECTIONS`, perhaps with a
         value as in `skip_limit:3`.
+      decisions: what a selection has decided on the way of the search, for a rule that reads it.
 
     Returns:
       The genotype.
 
     Raises:
-      InputError: alphas of another shape or not finite, fewer than one edge per node, an unknown rule, or one that leaves
-        a cell without edges.
+      InputError: alphas of another shape or not finite, fewer than one edge per node, an unknown rule, one without the
+        decisions that it reads, or one that leaves a cell without edges.
     """
     if edges_per_node < 1:
         raise InputError(f"{edges_per_node} edges per node; give 1 or more (the paper keeps 2)")
     rule, of_weights = selection_by_name(select)
-    strengths = mixture.strengths(alphas, space)
-    return rule(_host_weights(mixture, alphas, space) if of_weights else strengths, space, edges_per_node)
+    tables = mixture.strengths(alphas, space)
+    if of_weights:
+        tables = _host_weights(mixture, alphas, space)
+    if select == PERTURBATION:
+        if decisions is None:
+            raise InputError(
+                f"--select {PERTURBATION} reads the decisions of a search that had this option, and this one had another; give "
+                f"another rule, such as {ARGMAX}"
+            )
+        tables = mixture_of_decisions(tables, decisions)
+    return rule(tables, space, edges_per_node)
 
 
 def derive_recurrent_genotype(
@@ -115,7 +132,8 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None, select: str |
     alphas, mixture = alphas_from_json(record["alphas"]), mixture_of(record)
     if isinstance(space, SearchSpace):
         rule: Any = record.get("select", ARGMAX) if select is None else select
-        return derive_genotype(alphas, space, edges_per_node=count, mixture=mixture, select=rule)
+        decisions = Decisions.from_json(record["decisions"], space) if "decisions" in record else None
+        return derive_genotype(alphas, space, edges_per_node=count, mixture=mixture, select=rule, decisions=decisions)
     if select not in (None, ARGMAX):
         raise InputError(
             f"--select is {shown(select)}; the edges of recurrent cells are chosen by {ARGMAX}, leave it out"

@@ -29,8 +29,9 @@ class DeriveConfig:
       json: print JSON instead of the text form.
       draw: also draw the cells into this file (.svg, .png or .pdf).
       edges_per_node: edges to keep for each node (default: the number that the search has set; recurrent cells keep 1).
-      select: the rule that chooses edges and operations: argmax, skip_limit, threshold, threshold_edge, pairs or all_edges; some
-        take a value, as in skip_limit:3 or threshold:0.9 (default: the rule of the search).
+      select: the rule that chooses edges and operations: argmax, skip_limit, threshold, threshold_edge, pairs, all_edges, or
+        perturbation for a search that had it; some take a value, as in skip_limit:3 or threshold:0.9 (default: the rule of the
+        search).
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT", help_behavior_hint="")]

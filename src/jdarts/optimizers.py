@@ -124,6 +124,42 @@ def weight_optimizer(
     )
 
 
+def restarted(optimizer: optax.GradientTransformation, state: Any, weights: Any) -> Any:
+    """The state of an optimiser before its first step, except that its schedule continues where it is.
+
+    Args:
+      optimizer: the optimiser.
+      state: its present state.
+      weights: the weights.
+    """
+
+    def is_schedule(part: Any) -> bool:
+        return isinstance(part, optax.ScaleByScheduleState)
+
+    return jax.tree.map(
+        lambda fresh, present: present if is_schedule(fresh) else fresh,
+        optimizer.init(weights),
+        state,
+        is_leaf=is_schedule,
+    )
+
+
+def constant_after(schedule: optax.Schedule, steps: int, value: float) -> optax.Schedule:
+    """A schedule that has one value from a step on.
+
+    Args:
+      schedule: the rate before that.
+      steps: the first step with the constant.
+      value: the constant.
+    """
+
+    def rate(step: Any) -> jax.Array:
+        before = jnp.asarray(schedule(step))
+        return jnp.where(jnp.asarray(step) < steps, before, jnp.asarray(value, before.dtype))
+
+    return rate
+
+
 Virtual = Literal["exact", "constant", "reference"]
 
 

@@ -6,9 +6,8 @@ fixed. The plan is drawn in advance, so that a search that is killed resumes aft
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,54 +15,32 @@ import numpy as np
 
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES, Genotype
+from jdarts.methods.questions import Asking, Question, Score, Tables
 from jdarts.methods.selection import argmax
 from jdarts.operations import NONE
-from jdarts.relaxation import Alphas, Controls, Mixture, MixtureWeights, Space
+from jdarts.relaxation import MixtureWeights
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace
 
-S = TypeVar("S")
-Tables = Mapping[str, np.ndarray]
 Criterion = Literal["accuracy", "loss"]
-#: Codes beside the columns of operations.
-_UNDECIDED, _DELETED = -1, -2
-Action = Literal["operation", "inputs", "train"]
+#: The column of an edge without a decision. A deleted edge has `-3 - column`.
+_UNDECIDED = -1
+Action = Literal["operation", "inputs"]
 
 #: Epochs of training between two rounds, and inputs of a node, in the authors' runs.
 EPOCHS_BETWEEN, INPUTS = 5, 2
 
 
-class Score(NamedTuple):
-    """What the supernet reaches on the validation half at a mixture: with batch statistics, means over images."""
-
-    accuracy: float
-    loss: float
-
-
-class Supernet(NamedTuple, Generic[S]):
-    """What the selection does with a supernet whose state it does not look into.
-
-    Attributes:
-      weights: `state -> {kind: [E, O]}`, the mixture of the present alphas.
-      evaluate: `(state, mixture) -> Score`.
-      train: `(state, decisions, epochs) -> state`; weights and alphas are trained under `mixture_of` the decisions.
-    """
-
-    weights: Callable[[S], Tables]
-    evaluate: Callable[[S, Tables], Score]
-    train: "Callable[[S, Decisions, int], S]"
-
-
 class Step(NamedTuple):
-    """A step of the plan.
+    """A decision of the plan.
 
     Attributes:
-      action: to decide the operation of an edge or the inputs of a node, or to train.
-      kind: the kind of cell; empty for training.
-      place: index of the edge, number of the node, or number of epochs.
+      action: whether it is on the operation of an edge, or on the inputs of a node.
+      kind: the kind of cell.
+      place: index of the edge, or number of the node.
     """
 
     action: Action
-    kind: str
+    kind: CellKind
     place: int
 
 
@@ -72,12 +49,10 @@ class Decisions:
     """What is decided so far.
 
     Attributes:
-      step: how many steps of the plan are done.
       operations: for each kind of cell and edge the column of its operation; -1 if it is not decided yet.
       deleted: for each kind of cell the edges that are deleted.
     """
 
-    step: int
     operations: Mapping[str, tuple[int, ...]]
     deleted: Mapping[str, tuple[int, ...]]
 
@@ -86,47 +61,73 @@ class Decisions:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "Decisions":
-        """The decisions of the data that `to_json` makes."""
-        by_kind = ({kind: tuple(fields[name][kind]) for kind in CELL_KINDS} for name in ("operations", "deleted"))
-        return cls(fields["step"], *by_kind)
+    def from_json(cls, fields: Any, space: SearchSpace) -> "Decisions":
+        """The decisions of the data that `to_json` makes.
+
+        Args:
+          fields: the data.
+          space: the search space.
+
+        Raises:
+          InputError: they do not fit the space.
+        """
+        try:
+            operations, deleted = ({kind: tuple(fields[name][kind]) for kind in CELL_KINDS} for name in _FIELDS)
+            for kind in CELL_KINDS:
+                widths = [len(names) for names in space.operations(kind)]
+                fitting = all(
+                    _UNDECIDED <= column < width for column, width in zip(operations[kind], widths, strict=True)
+                )
+                if not fitting or not set(deleted[kind]) <= set(range(space.num_edges)):
+                    raise ValueError(kind)
+        except (TypeError, KeyError, ValueError):
+            raise InputError("the decisions of the checkpoint are damaged; use an earlier one of the search") from None
+        return cls(operations, deleted)
+
+    @property
+    def undecided(self) -> int:
+        """Number of edges whose operation is not decided."""
+        return sum(column == _UNDECIDED for columns in self.operations.values() for column in columns)
+
+
+_FIELDS = ("operations", "deleted")
 
 
 def undecided(space: SearchSpace) -> Decisions:
-    """No decision yet.
+    """No decision yet."""
+    return Decisions({kind: (_UNDECIDED,) * space.num_edges for kind in CELL_KINDS}, {kind: () for kind in CELL_KINDS})
+
+
+def check_space(space: SearchSpace) -> None:
+    """Checks that the selection can decide in a space.
 
     Raises:
-      InputError: the space has `none`, which such a selection cannot leave out of the cells.
+      InputError: it has `none`, which such a selection cannot leave out of the cells.
     """
     if any(NONE in names for kind in CELL_KINDS for names in space.operations(kind)):
         raise InputError("the selection by perturbation needs a space without none; leave it out of --operations")
-    return Decisions(
-        0, {kind: (_UNDECIDED,) * space.num_edges for kind in CELL_KINDS}, {kind: () for kind in CELL_KINDS}
-    )
 
 
-def plan(space: SearchSpace, key: jax.Array, *, epochs_between: int = EPOCHS_BETWEEN) -> tuple[Step, ...]:
-    """All steps of a selection: rounds of a decision for each kind of cell, with training between them.
+def plan(space: SearchSpace, key: jax.Array, *, inputs: int = INPUTS) -> tuple[tuple[Step, ...], ...]:
+    """The rounds of a selection, each with a decision for each kind of cell; between two rounds the supernet is trained.
 
     Args:
       space: the search space.
-      key: of the order of the edges, and of the nodes that have more than two inputs.
-      epochs_between: epochs of training between two rounds.
+      key: of the order of the edges, and of the nodes that have more inputs than they keep.
+      inputs: how many a node keeps.
     """
-    nodes = [node for node in range(space.nodes) if INPUT_STATES + node > INPUTS]
-    steps: list[Step] = []
+    nodes = [node for node in range(space.nodes) if INPUT_STATES + node > inputs]
+    rounds: list[tuple[Step, ...]] = []
     decided: Mapping[Action, Sequence[int]] = {"operation": range(space.num_edges), "inputs": nodes}
     for number, (action, places) in enumerate(decided.items()):
         keys = jax.random.split(jax.random.fold_in(key, number), len(CELL_KINDS))
         orders = [np.array(places, int)[np.asarray(jax.random.permutation(k, len(places)))] for k in keys]
         for chosen in zip(*orders):
-            steps += [Step(action, kind, int(place)) for kind, place in zip(CELL_KINDS, chosen)]
-            steps.append(Step("train", "", epochs_between))
-    # Nothing is left to decide after the last round.
-    return tuple(steps[:-1])
+            rounds.append(tuple(Step(action, kind, int(place)) for kind, place in zip(CELL_KINDS, chosen)))
+    return tuple(rounds)
 
 
-def mixture_of(weights: Tables, decisions: Decisions) -> dict[str, np.ndarray]:
+def mixture_of_decisions(weights: Tables, decisions: Decisions) -> dict[str, np.ndarray]:
     """The mixture with decided edges at 1 for their operation, and deleted edges at 0.
 
     Args:
@@ -143,34 +144,87 @@ def mixture_of(weights: Tables, decisions: Decisions) -> dict[str, np.ndarray]:
     return mixture
 
 
-def with_decisions(mixture: Mixture) -> Mixture:
-    """A mixture for training between the decisions: what is decided is fixed and has no gradient.
-
-    Its controls hold `controls_of` the decisions, so that nothing is compiled again when they change.
-    """
-
-    def weights(alphas: Alphas, space: Space, key: jax.Array | None, controls: Controls) -> MixtureWeights:
-        free = mixture.weights(alphas, space, key, controls)
-        tables = {}
-        for kind, table in free.operations.items():
-            columns = jnp.broadcast_to(controls[f"decided/{kind}"], table.shape[:-1])
-            # A column of a deleted edge is none of the table's, so that its row is 0.
-            one_hot = jax.nn.one_hot(columns, table.shape[-1], dtype=table.dtype)
-            tables[kind] = jnp.where(columns[..., None] == _UNDECIDED, table, one_hot)
-        return free._replace(operations=tables)
-
-    return dataclasses.replace(mixture, weights=weights)
-
-
-def controls_of(decisions: Decisions) -> dict[str, np.ndarray]:
-    """The controls of `with_decisions`: for each kind of cell the column of each edge, int32 `[E]`, with codes for undecided and
-    for deleted edges."""
-    controls = {}
+def columns_of(decisions: Decisions) -> dict[str, np.ndarray]:
+    """The decisions as arrays for a program: for each kind of cell the column of each edge, int32 `[E]`, -1 where it is not
+    decided and below -1 where the edge is deleted."""
+    columns = {}
     for kind in CELL_KINDS:
-        columns = np.array(decisions.operations[kind], np.int32)
-        columns[list(decisions.deleted[kind])] = _DELETED
-        controls[f"decided/{kind}"] = columns
-    return controls
+        columns[kind] = np.array(decisions.operations[kind], np.int32)
+        deleted = list(decisions.deleted[kind])
+        columns[kind][deleted] = -3 - columns[kind][deleted]
+    return columns
+
+
+def decisions_of(columns: Mapping[str, Any]) -> Decisions:
+    """The decisions of the arrays that `columns_of` makes."""
+    arrays = {kind: np.asarray(columns[kind]) for kind in CELL_KINDS}
+    return Decisions(
+        {kind: tuple(np.where(array < _UNDECIDED, -3 - array, array).tolist()) for kind, array in arrays.items()},
+        {kind: tuple(np.flatnonzero(array < _UNDECIDED).tolist()) for kind, array in arrays.items()},
+    )
+
+
+def with_decisions(mixture: MixtureWeights, columns: Mapping[str, Any]) -> MixtureWeights:
+    """A mixture in a program with what is decided in its place, without a gradient.
+
+    Args:
+      mixture: the factors of operations and edges.
+      columns: as `columns_of` makes them, so that nothing is compiled again when a decision falls.
+    """
+    tables = {}
+    for kind, table in mixture.operations.items():
+        own = jnp.broadcast_to(columns[kind], table.shape[:-1])[..., None]
+        # The column of a deleted edge is none of the table's, so that its row is 0.
+        one_hot = jax.nn.one_hot(own[..., 0], table.shape[-1], dtype=table.dtype)
+        tables[kind] = jnp.where(own == _UNDECIDED, table, one_hot)
+    return without_empty_edges(mixture._replace(operations=tables))
+
+
+def without_empty_edges(mixture: MixtureWeights) -> MixtureWeights:
+    """A mixture in a program with a factor of 0 for edges all of whose operations have weight 0.
+
+    So nothing else passes through them either, such as the channels that partial channels leave out.
+    """
+    edges = {}
+    for kind, table in mixture.operations.items():
+        there = jnp.any(table != 0, axis=-1).astype(table.dtype)
+        edges[kind] = there if mixture.edges is None else there * jnp.broadcast_to(mixture.edges[kind], there.shape)
+    return mixture._replace(edges=edges)
+
+
+def decide_round(
+    decisions: Decisions,
+    steps: Sequence[Step],
+    space: SearchSpace,
+    weights: Tables,
+    criterion: Criterion = "accuracy",
+    inputs: int = INPUTS,
+) -> Asking[Decisions]:
+    """Makes the decisions of a round one after the other; each sees those before it. What is decided already stays.
+
+    Args:
+      decisions: what is decided.
+      steps: the round.
+      space: the search space.
+      weights: `{kind: [E, O]}`, the mixture of the present alphas.
+      criterion: what compares supernets.
+      inputs: how many a node keeps.
+    """
+    for step in steps:
+        if is_decided(step, decisions, space):
+            continue
+        if step.action == "operation":
+            decisions = yield from decide_operation(decisions, step.kind, step.place, space, weights, criterion)
+        else:
+            decisions = yield from decide_inputs(decisions, step.kind, step.place, space, weights, criterion, inputs)
+    return decisions
+
+
+def is_decided(step: Step, decisions: Decisions, space: SearchSpace) -> bool:
+    """Whether the decision of a step of the plan has been made."""
+    if step.action == "operation":
+        return decisions.operations[step.kind][step.place] != _UNDECIDED
+    return any(edge in decisions.deleted[step.kind] for edge in _edges_into(step.place, space))
 
 
 def decide_operation(
@@ -179,20 +233,19 @@ def decide_operation(
     edge: int,
     space: SearchSpace,
     weights: Tables,
-    evaluate: Callable[[Tables], Score],
     criterion: Criterion = "accuracy",
-) -> Decisions:
+) -> Asking[Decisions]:
     """Decides the operation of an edge: the one whose removal leaves the worst supernet, the first one among equals.
 
     An operation is removed by a weight of 0; the other weights stay as they are.
     """
-    mixture = mixture_of(weights, decisions)
-    columns = range(len(space.operations(kind)[edge]))
-    chosen = 0
-    if len(columns) > 1:
-        chosen = max(columns, key=lambda column: _badness(evaluate(_without(mixture, kind, edge, column)), criterion))
+    mixture = mixture_of_decisions(weights, decisions)
+    scores: list[float] = []
+    count = len(space.operations(kind)[edge])
+    for column in range(count if count > 1 else 0):
+        scores.append(_badness((yield Question(_without(mixture, kind, edge, column))), criterion))
     decided = list(decisions.operations[kind])
-    decided[edge] = chosen
+    decided[edge] = int(np.argmax(scores)) if scores else 0
     return dataclasses.replace(decisions, operations={**decisions.operations, kind: tuple(decided)})
 
 
@@ -202,70 +255,54 @@ def decide_inputs(
     node: int,
     space: SearchSpace,
     weights: Tables,
-    evaluate: Callable[[Tables], Score],
     criterion: Criterion = "accuracy",
-) -> Decisions:
-    """Keeps the two inputs of a node without which the supernet is worst; the earlier ones among equals.
+    inputs: int = INPUTS,
+) -> Asking[Decisions]:
+    """Keeps the inputs of a node without which the supernet is worst; the earlier ones among equals.
 
     Each input is judged by the supernet that lacks it alone.
     """
-    edges = [edge for edge, (_, target) in enumerate(space.edges) if target == INPUT_STATES + node]
-    mixture = mixture_of(weights, decisions)
-    scores = {edge: _badness(evaluate(_without(mixture, kind, edge, slice(None))), criterion) for edge in edges}
+    edges = _edges_into(node, space)
+    mixture = mixture_of_decisions(weights, decisions)
+    scores: dict[int, float] = {}
+    for edge in edges:
+        scores[edge] = _badness((yield Question(_without(mixture, kind, edge, slice(None)))), criterion)
     # The sort is stable.
-    kept = sorted(edges, key=lambda edge: -scores[edge])[:INPUTS]
+    kept = sorted(edges, key=lambda edge: -scores[edge])[:inputs]
     deleted = (*decisions.deleted[kind], *(edge for edge in edges if edge not in kept))
-    return dataclasses.replace(decisions, deleted={**decisions.deleted, kind: deleted})
+    return dataclasses.replace(decisions, deleted={**decisions.deleted, kind: tuple(sorted(deleted))})
 
 
-def select(
-    state: S,
-    decisions: Decisions,
-    steps: tuple[Step, ...],
-    space: SearchSpace,
-    supernet: Supernet[S],
-    *,
-    criterion: Criterion = "accuracy",
-    save: Callable[[S, Decisions], None] = lambda state, decisions: None,
-) -> tuple[S, Decisions]:
-    """Does the steps of a plan that are not done yet.
-
-    Args:
-      state: of the supernet, as it was when `decisions` were made.
-      decisions: `undecided(space)`, or those of a selection that was interrupted.
-      steps: the plan.
-      space: the search space.
-      supernet: what trains and evaluates.
-      criterion: what compares supernets.
-      save: called after each step.
-
-    Returns:
-      The last state, and the decisions.
-    """
-    decide = {"operation": decide_operation, "inputs": decide_inputs}
-    for step in steps[decisions.step :]:
-        if step.action == "train":
-            state = supernet.train(state, decisions, step.place)
-        else:
-            kind: CellKind = "normal" if step.kind == "normal" else "reduce"
-            evaluate = functools.partial(supernet.evaluate, state)
-            weights = supernet.weights(state)
-            decisions = decide[step.action](decisions, kind, step.place, space, weights, evaluate, criterion)
-        decisions = dataclasses.replace(decisions, step=decisions.step + 1)
-        save(state, decisions)
-    return state, decisions
-
-
-def decided_genotype(decisions: Decisions, space: SearchSpace) -> Genotype:
+def decided_genotype(decisions: Decisions, space: SearchSpace, inputs: int = INPUTS) -> Genotype:
     """The cells of a finished selection; the edges of a node are ordered by their sources.
 
     Raises:
       InputError: an edge is not decided.
     """
-    if any(column == _UNDECIDED for kind in CELL_KINDS for column in decisions.operations[kind]):
+    if decisions.undecided:
         raise InputError("the selection by perturbation has not decided all edges; resume the search")
     weights = {kind: np.zeros((space.num_edges, space.width(kind))) for kind in CELL_KINDS}
-    return argmax(mixture_of(weights, decisions), space, INPUTS)
+    return argmax(mixture_of_decisions(weights, decisions), space, inputs)
+
+
+def described(decisions: Decisions, before: Decisions, space: SearchSpace) -> list[str]:
+    """What has been decided since, in plain words, one line for each kind of cell with a new decision."""
+    lines = []
+    for kind in CELL_KINDS:
+        parts = []
+        for edge, (source, target) in enumerate(space.edges):
+            column = decisions.operations[kind][edge]
+            if column != before.operations[kind][edge]:
+                parts.append(f"{space.operations(kind)[edge][column]} on edge {source} to {target}")
+        gone = [space.edges[edge] for edge in sorted({*decisions.deleted[kind]} - {*before.deleted[kind]})]
+        parts += [f"edge {source} to {target} deleted" for source, target in gone]
+        if parts:
+            lines.append(f"decided in the {'normal' if kind == 'normal' else 'reduction'} cell: {', '.join(parts)}")
+    return lines
+
+
+def _edges_into(node: int, space: SearchSpace) -> list[int]:
+    return [edge for edge, (_, target) in enumerate(space.edges) if target == INPUT_STATES + node]
 
 
 def _without(mixture: Tables, kind: CellKind, edge: int, columns: int | slice) -> dict[str, np.ndarray]:

@@ -121,6 +121,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "darts_ada": {"hypergradient": "finite_difference", "stop": "adaptive_decay"},
     # Zhang et al. 2021.
     "idarts": {"hypergradient": "neumann", "neumann_at": "present", "weight_steps": 4},
+    # Wang et al. 2021; 5 epochs between two rounds, a tenth of the learning rate. Fixed alphas: --alphas-from 50.
+    "darts_pt": {**_FIRST_ORDER, "operations": _WITHOUT_NONE, "select": "perturbation"},
 }
 
 

@@ -19,6 +19,8 @@ Tables = Mapping[str, np.ndarray]
 #: `(tables, space, edges per node) -> genotype`.
 Select = Callable[[Tables, SearchSpace, int], Genotype]
 ARGMAX = "argmax"
+#: The rule of `jdarts.methods.perturbation_selection`, whose decisions take the place of the weights.
+PERTURBATION = "perturbation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +185,7 @@ SELECTIONS: Mapping[str, Selection] = {
     "threshold_edge": Selection(threshold_edge, value=0.85, largest=1.0, of_weights=True),
     "pairs": Selection(lambda value: pairs),
     "all_edges": Selection(lambda value: all_edges),
+    PERTURBATION: Selection(lambda value: argmax, of_weights=True),
 }
 
 

@@ -152,7 +152,7 @@ class Loop(Generic[S]):
         notes = self._task.notes(state)
         while not self._has_ended:
             epoch = self._statuses[0].epochs_ended
-            state = self._steps(state, epoch, log)
+            state = self._decided(self._steps(state, epoch, log), epoch + 1)
             numbers = self._evaluated(state) | self._measured(state, epoch + 1)
             state = self._task.after_epoch(self._functions, state, numbers)
             self._saved = None
@@ -197,6 +197,19 @@ class Loop(Generic[S]):
                 with self._display.pause("saving"):
                     self._save(state, done)
         return state
+
+    def _decided(self, state: S, epoch: int) -> S:
+        """The state after the decisions at the end of an epoch."""
+        if not self._task.decides(epoch):
+            return state
+        self._store.check_finite(state, self._task)
+        self._wait_for_compiler(state)
+        with self._display.pause("deciding"):
+            decided = self._task.decided(
+                self._functions, state, epoch, lambda: self._stop_if_asked(state, _number(state.step))
+            )
+        self._saved = None
+        return decided
 
     def _evaluated(self, state: S) -> dict[str, Any]:
         """The numbers of an evaluation."""

@@ -39,7 +39,7 @@ GROUPS = (
     Group("alpha", ("methods",), "How alphas act and move: switches that --method sets, and that combine."),
     Group("supernet", ("supernet",), "What the supernet does beside DARTS's: more such switches."),
     Group("stage", ("staging",), "A search in several networks, one after the other."),
-    Group("guard and selection", ("guards", "stop", "select", "edges_per_node")),
+    Group("guard and selection", ("guards", "stop", "select", "edges_per_node", "decision")),
     Group("data", ("data", "text", "train_fraction", "validation_fraction", "batches", "augmentation")),
     Group("large picture", ("image_size", "color_jitter", "workers")),
     Group(

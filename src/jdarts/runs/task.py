@@ -208,6 +208,25 @@ class Task(abc.ABC, Generic[S]):
         """One step on an element of `inputs`: the new state and metrics."""
         return functions["step"](state, *inputs)
 
+    def decides(self, epoch: int) -> bool:
+        """Whether a run decides something at the end of an epoch, which is counted from 1."""
+        del epoch
+        return False
+
+    def decided(self, functions: Functions, state: S, epoch: int, between: Callable[[], None]) -> S:
+        """The state with what is decided at the end of an epoch, before its evaluation.
+
+        An interrupted run calls it again with the state from before, or with the state that it has returned, which then stays.
+
+        Args:
+          functions: the compiled programs.
+          state: the state after the last step of the epoch.
+          epoch: the epoch, counted from 1.
+          between: called after each batch; it may end the run.
+        """
+        del functions, epoch, between
+        return state
+
     def evaluations(self, functions: Functions, state: S) -> Sequence[Evaluation]:
         """The evaluations after each epoch."""
         return ()

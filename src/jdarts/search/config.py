@@ -10,8 +10,9 @@ import tyro
 from jdarts import bilevel
 from jdarts.errors import InputError
 from jdarts.methods.method import Method
+from jdarts.methods.perturbation_selection import check_space
 from jdarts.methods.presets import DARTS, PRESETS, preset
-from jdarts.methods.selection import ARGMAX, SELECTIONS, selection_by_name
+from jdarts.methods.selection import ARGMAX, PERTURBATION, SELECTIONS, selection_by_name
 from jdarts.methods.stopping import stopping_rule
 from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds, option
@@ -20,8 +21,10 @@ from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData
 from jdarts.runs.method_options import MethodConfiguration, MethodOptions, SupernetOptions
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
-from jdarts.runs.settings import WITHOUT_EFFECT, as_json
+from jdarts.runs.settings import WITHOUT_EFFECT, as_json, flat
 from jdarts.runs.stage_options import EdgeOperations, StageOptions
+from jdarts.search.deciding import Deciding, Perturbation
+from jdarts.search.deciding_options import DecidingOptions
 from jdarts.search.guards import Guards
 from jdarts.space import (
     DARTS_PRIMITIVES,
@@ -55,7 +58,8 @@ class SearchConfig(MethodConfiguration):
       nodes: number of nodes of a cell.
       operations: candidate operations of every edge.
       edges_per_node: number of edges that derivation keeps for each node.
-      select: rule by which cells are derived, as for `python -m jdarts.derive`.
+      select: rule by which cells are derived, as for `python -m jdarts.derive`. perturbation: what the supernet loses without
+        an operation, after the --epochs of the search (DARTS-PT).
       train_fraction: share of the training set that trains weights; the rest trains alphas.
       seeds: seeds of several searches that run at once, such as 0-3 or 0,2,5. Each has its own folder and the result of a
         single search; --run-dir is then the parent of their folders. The --devices of all processes share the searches, not
@@ -72,6 +76,7 @@ class SearchConfig(MethodConfiguration):
       supernet: what the method changes in the supernet.
       guards: what the search measures about itself.
       staging: the stages of the search.
+      decision: how a selection on the supernet decides.
       data: the images.
       run: folder and seed.
       loop: epochs, logs and checkpoints.
@@ -104,6 +109,7 @@ class SearchConfig(MethodConfiguration):
     supernet: SupernetOptions = SupernetOptions()
     guards: Guards = Guards()
     staging: StageOptions = StageOptions()
+    decision: DecidingOptions = DecidingOptions()
     data: ImageData = ImageData()
     run: Run = Run()
     loop: Loop = Loop()
@@ -123,6 +129,21 @@ class SearchConfig(MethodConfiguration):
         """The search method that the settings describe."""
         method = self.staging.added_to(self.methods.method(), self.space)
         return self.supernet.added_to(method, channels=self.size.channels, clip=self.weights.clip)
+
+    def deciding(self) -> Deciding | None:
+        """The selection that scores the supernet after the epochs of the search; None for a rule on alphas."""
+        if self.select != PERTURBATION:
+            return None
+        options, rate = self.decision, self.decision.decision_learning_rate
+        return Perturbation(
+            self.space,
+            self.loop.epochs,
+            options.decision_epochs,
+            options.decision_batches,
+            options.decision_criterion,
+            self.rate.learning_rate / 10 if rate is None else rate,
+            self.edges_per_node,
+        )
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.
@@ -164,9 +185,33 @@ class SearchConfig(MethodConfiguration):
         self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
         self.search_method()  # Options that do not combine are refused here.
         self._check_choice()
+        self._check_deciding()
         self.staging.check_use(preset(self.method))
         if self.staging.is_whole:
             self._check_stages()
+
+    def _check_deciding(self) -> None:
+        """Refuses what does not combine with a selection on the supernet, and settings that nothing reads."""
+        if self.select != PERTURBATION:
+            for name, usual in flat(DecidingOptions()).items():
+                value = getattr(self.decision, name)
+                if value != usual:
+                    raise InputError(
+                        f"{option(name)} is {value}, and --select {self.select} makes no decisions on the supernet; give "
+                        f"--select {PERTURBATION}"
+                    )
+            return
+        check_space(self.space)
+        if self.staging.stages != "none":
+            raise InputError(
+                f"--stages {self.staging.stages} leaves other operations to each stage by its alphas, and --select "
+                f"{PERTURBATION} decides on one supernet; leave one of the two out"
+            )
+        if stopping_rule(self.stop):
+            raise InputError(
+                f"--stop {self.stop} ends a search at an epoch that nobody knows before, and --select {PERTURBATION} decides "
+                "after the last of its --epochs; leave one of the two out"
+            )
 
     def _check_stages(self) -> None:
         """Refuses what a search in stages cannot do, and checks every stage."""

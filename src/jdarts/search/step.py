@@ -1,5 +1,6 @@
 """One step of a search on images as one program: augmentation, the bilevel step, metrics. Also the programs around it."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,11 +15,13 @@ from jdarts.methods.estimators import standing, without_hypergradient
 from jdarts.methods.losses import Losses, draws_mixture, method_losses
 from jdarts.methods.method import DARTS, Method
 from jdarts.methods.penalties import penalised
+from jdarts.methods.perturbation_selection import columns_of, undecided, with_decisions, without_empty_edges
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
+from jdarts.optimizers import restarted
 from jdarts.parallel import device_key, mean_over, share_offset, sum_over
-from jdarts.relaxation import GIVEN, NO_CONTROLS, Controls, mean_entropy, mixture_entropies
+from jdarts.relaxation import GIVEN, NO_CONTROLS, Controls, MixtureWeights, mean_entropy, mixture_entropies
 from jdarts.runs.images import shuffled_rows
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.search.guards import CURVATURE, FORESIGHT, curvature_program, foresight_program
@@ -39,6 +42,8 @@ class SearchState:
       not_finite_at: int32 `[]`, the first step with a loss, a gradient, a weight or an alpha that is not
         finite; 0 if there is none.
       controls: numbers that a stopping rule may change, such as the weight decay; by name, scalars.
+      decided: what a selection has decided, as `jdarts.methods.perturbation_selection.columns_of` has it; empty for a search
+        that does not decide on its way.
     """
 
     bilevel: bilevel.BilevelState
@@ -46,6 +51,7 @@ class SearchState:
     sums: dict[str, jax.Array]
     not_finite_at: jax.Array
     controls: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
+    decided: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
 
     @property
     def step(self) -> jax.Array:
@@ -86,6 +92,9 @@ class SearchProgram(NamedTuple):
       weights_step: the same for a step that leaves the alphas as they are.
       evaluate: `(state, images, labels, mask, axis_name) -> (sum of losses, number of right answers)` with running
         statistics.
+      score: `(state, tables of operations, images, labels, mask, axis_name)` to the same, at other weights of the operations,
+        with the statistics that the selection wants.
+      restart: `(state, axis_name) -> state`, with the weights' optimiser as new. Its schedule continues.
       measures: `(state, images, rows, axis_name) -> numbers by name`, those of `jdarts.search.guards`, on the batches of the
         last step.
       learning_rate: the weights' schedule, a function of the step.
@@ -96,6 +105,8 @@ class SearchProgram(NamedTuple):
     step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
     weights_step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
     evaluate: Callable[..., tuple[jax.Array, jax.Array]]
+    score: Callable[..., tuple[jax.Array, jax.Array]]
+    restart: Callable[..., SearchState]
     measures: Mapping[str, Callable[..., dict[str, jax.Array]]]
     learning_rate: optax.Schedule
 
@@ -168,6 +179,8 @@ def search_program(
     alpha_optimizer: optax.GradientTransformation,
     synchronised: bool = True,
     microbatches: int = 1,
+    decides: bool = False,
+    scores_by_batch: bool = True,
 ) -> SearchProgram:
     """Builds the functions of a search on images.
 
@@ -188,6 +201,8 @@ def search_program(
       alpha_optimizer: optimiser of the alphas.
       synchronised: whether several devices use the batch statistics of the whole batch.
       microbatches: number of parts of a batch, which a step computes one after the other.
+      decides: whether a selection decides on operations on the way.
+      scores_by_batch: whether it scores supernets with the statistics of the batch instead of the running ones.
     """
     steps_per_epoch = counts[0] // batch_size
     network, mixture = model.clone(mixture=GIVEN), method.mixture
@@ -216,7 +231,14 @@ def search_program(
         )
         sums = {name: jnp.zeros((), jnp.float32) for name in AVERAGED}
         controls = {name: jnp.asarray(value, jnp.float32) for name, value in run_controls.items()}
-        return SearchState(state, data_key, sums, jnp.zeros((), jnp.int32), controls)
+        decided = (
+            {kind: jnp.asarray(each) for kind, each in columns_of(undecided(model.space)).items()} if decides else {}
+        )
+        return SearchState(state, data_key, sums, jnp.zeros((), jnp.int32), controls, decided)
+
+    def weights_at(state: SearchState, alphas: Any, key: jax.Array | None, controls: Controls) -> MixtureWeights:
+        weights = mixture.weights(alphas, model.space, key, controls)
+        return with_decisions(weights, state.decided) if state.decided else weights
 
     def rows(data_key: jax.Array, epoch: jax.Array) -> Rows:
         keys = jax.random.split(jax.random.fold_in(data_key, epoch))
@@ -242,7 +264,10 @@ def search_program(
 
         def given(*, train: bool) -> bilevel.LossFn:
             loss = supernet_loss(training_network(axis_name), train=train, controls=controls)
-            return in_microbatches(loss, microbatches)
+            loss = in_microbatches(loss, microbatches)
+            if not state.decided:
+                return loss
+            return lambda weights, mixture, *rest: loss(weights, with_decisions(mixture, state.decided), *rest)
 
         losses = method_losses(
             method,
@@ -279,13 +304,13 @@ def search_program(
         finite = metrics["hypergradient/finite"] & all_finite((numbers, new.weights, new.alphas, new.model_state))
         not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
         sums = epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0)
-        entropies = mixture_entropies(mixture.weights(new.alphas, model.space, None, inputs.controls).operations)
+        entropies = mixture_entropies(weights_at(state, new.alphas, None, inputs.controls).operations)
         metrics |= {f"alphas/entropy_{kind}": value for kind, value in entropies.items()}
         metrics["alphas/entropy"] = mean_entropy(entropies)
         metrics["learning_rate"] = rate(number)
         metrics |= {f"controls/{name}": value for name, value in inputs.controls.items()}
         metrics |= {f"controls/{name}": value for name, value in state.controls.items()}
-        return SearchState(new, state.data_key, sums, not_finite_at, state.controls), metrics
+        return SearchState(new, state.data_key, sums, not_finite_at, state.controls, state.decided), metrics
 
     def problem(state: SearchState, images: Images, rows: Rows, *, axis_name: str | None = None) -> bilevel.Problem:
         number = state.bilevel.step - 1
@@ -319,22 +344,54 @@ def search_program(
     def evaluate(
         state: SearchState, images: jax.Array, labels: jax.Array, mask: jax.Array, *, axis_name: str | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
         # After an epoch the controls are still its own.
         controls = method.controls((state.bilevel.step - 1) // steps_per_epoch, epochs)
         key = jax.random.fold_in(state.data_key, state.bilevel.step) if mixture.random_in_evaluation else None
         logits: Any = network.apply(
-            variables,
+            variables_of_state(state),
             normalise(images, mean=mean, std=std),
-            mixture.weights(state.bilevel.alphas, model.space, key, controls),
+            weights_at(state, state.bilevel.alphas, key, controls),
             train=False,
             controls=controls,
             rngs={"noise": state.data_key},
         )
         return sum_over(scores(logits, labels, mask), axis_name)
 
+    def score(
+        state: SearchState,
+        tables: Mapping[str, jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        mask: jax.Array,
+        *,
+        axis_name: str | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        controls = method.controls((state.bilevel.step - 1) // steps_per_epoch, epochs)
+        given = mixture.weights(state.bilevel.alphas, model.space, None, controls)._replace(operations=tables)
+        logits: Any = training_network(axis_name).apply(
+            variables_of_state(state),
+            normalise(images, mean=mean, std=std),
+            without_empty_edges(given),
+            train=scores_by_batch,
+            controls=controls,
+            mutable=["batch_stats"] if scores_by_batch else False,
+            rngs={"noise": device_key(state.data_key, axis_name)},
+        )
+        return sum_over(scores(logits[0] if scores_by_batch else logits, labels, mask), axis_name)
+
+    def restart(state: SearchState, *, axis_name: str | None = None) -> SearchState:
+        del axis_name
+        was = state.bilevel
+        fresh = restarted(optimizers(state.controls).weights, was.weight_opt_state, was.weights)
+        return dataclasses.replace(state, bilevel=dataclasses.replace(was, weight_opt_state=fresh))
+
     measures = {
         CURVATURE: curvature_program(problem),
         FORESIGHT: foresight_program(problem, optimizers, alpha_optimizer),
     }
-    return SearchProgram(init, rows, step, weights_step, evaluate, measures, rate)
+    return SearchProgram(init, rows, step, weights_step, evaluate, score, restart, measures, rate)
+
+
+def variables_of_state(state: SearchState) -> dict[str, Any]:
+    """The variables of the supernet."""
+    return {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}

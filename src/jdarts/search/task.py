@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,28 +10,32 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jdarts import data, optimizers
 from jdarts.derivation import derive_genotype
 from jdarts.genotype import AnyGenotype, Genotype
 from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method, method_fields
+from jdarts.methods.perturbation_selection import decisions_of
+from jdarts.methods.questions import Score
 from jdarts.methods.selection import ARGMAX
 from jdarts.methods.stopping import RANKING, StoppingRule, stopping_rule
 from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
-from jdarts.relaxation import Controls, alphas_on_host, alphas_to_json
+from jdarts.relaxation import NO_CONTROLS, Controls, alphas_on_host, alphas_to_json
 from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import check_augmentation
 from jdarts.runs.memory import MemoryOption, cheaper_estimators, smaller_shares
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.search.config import SearchConfig, hypergradient_by_name
+from jdarts.search.deciding import Deciding, decided_columns, news
 from jdarts.search.images import SearchImages
 from jdarts.search.step import AVERAGED, Images, Optimizers, Rows, SearchProgram, SearchState, search_program
 from jdarts.search.summary import SearchResult
-from jdarts.space import SearchSpace
+from jdarts.space import CELL_KINDS, SearchSpace
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,7 @@ class SearchTask(Task[SearchState]):
       select: the rule by which cells are derived.
       measured_every: programs of `jdarts.search.guards`, and after how many epochs each runs again.
       start: makes the state before the first step from a random one.
+      deciding: a selection that decides on operations on the way; None for none.
     """
 
     noun = "search"
@@ -57,6 +63,7 @@ class SearchTask(Task[SearchState]):
     select: str
     measured_every: Mapping[str, int]
     start: Callable[[SearchState], SearchState] = lambda random: random
+    deciding: Deciding | None = None
 
     def initial(self, functions: Functions) -> SearchState:
         """The state before the first step."""
@@ -67,10 +74,12 @@ class SearchTask(Task[SearchState]):
     ) -> Iterator[tuple[str, Images, Rows]]:
         """The program of each step, its images and their rows."""
         rows = functions["rows"](state.data_key, np.int32(epoch))
+        # What the last epoch of the search did holds between the decisions.
+        like = epoch if self.deciding is None else min(epoch, self.deciding.search_epochs - 1)
         if not self.images.on_device or not processes.is_single_process():
             rows = jax.device_get(rows)
         for index in range(first, self.steps_per_epoch):
-            yield self.method.program(index, epoch), *self.images.step_inputs(rows, index)
+            yield self.method.program(index, like), *self.images.step_inputs(rows, index)
 
     def step(
         self, functions: Functions, state: SearchState, inputs: tuple[Any, ...]
@@ -78,6 +87,80 @@ class SearchTask(Task[SearchState]):
         """One step of the weights, with one of the alphas if the method has one now."""
         program, *rest = inputs
         return functions[program](state, *rest)
+
+    def decides(self, epoch: int) -> bool:
+        """Whether a round of decisions follows an epoch."""
+        return self.deciding is not None and self.deciding.round_after(epoch) is not None
+
+    def decided(self, functions: Functions, state: SearchState, epoch: int, between: Callable[[], None]) -> SearchState:
+        """The state after a round of decisions."""
+        deciding = self.deciding
+        number = None if deciding is None else deciding.round_after(epoch)
+        if deciding is None or number is None:
+            return state
+        columns, alphas = (self._of_each(processes.fetch(tree)) for tree in (state.decided, state.bilevel.alphas))
+        found = decided_columns(
+            deciding,
+            number,
+            [int(seed) for seed in np.atleast_1d(self.seed)],
+            columns,
+            [self._weights(each) for each in alphas],
+            lambda mixtures, whole: self._scores(functions, state, mixtures, whole, between),
+        )
+        if number == 0 and deciding.epochs > epoch:
+            state = functions["restart"](state)
+        return dataclasses.replace(state, decided=self._placed_runs(found))
+
+    def _weights(self, alphas: Any) -> dict[str, np.ndarray]:
+        """The mixture of one run's alphas."""
+        weights = self.method.mixture.weights(alphas, self.space, None, NO_CONTROLS).operations
+        return {kind: np.asarray(table, np.float32) for kind, table in weights.items()}
+
+    def _scores(
+        self,
+        functions: Functions,
+        state: SearchState,
+        mixtures: Sequence[Mapping[str, np.ndarray]],
+        whole: bool,
+        between: Callable[[], None],
+    ) -> list[Score]:
+        """The scores of one mixture for each run."""
+        placed = self._placed_runs(mixtures)
+        # A batch that is not whole has other statistics.
+        batches: Iterator[Any] = (each for each in self.images.evaluation_batches() if np.all(each[-1]))
+        limit = None if whole or self.deciding is None else self.deciding.batches
+
+        def sums(*batch: Any) -> Any:
+            return functions["score"](state, placed, *self.placed(batch))
+
+        evaluation = Evaluation("deciding", sums, itertools.islice(batches, limit), lambda means: {})
+        losses, accuracies = map(np.atleast_1d, evaluation.means(between))
+        return [Score(float(accuracy), float(loss)) for loss, accuracy in zip(losses, accuracies)]
+
+    def _of_each(self, tree: Any) -> list[Any]:
+        """The part of each run, of arrays on the host."""
+        if self.runs is None:
+            return [tree]
+        return [jax.tree.map(lambda leaf, run=run: leaf[run], tree) for run in range(self.runs)]
+
+    def _placed_runs(self, parts: Sequence[Any]) -> Any:
+        """The parts of each run as a compiled function takes them."""
+        if self.runs is None:
+            return self.devices.replicate(parts[0])
+        stacked = jax.tree.map(lambda *leaves: self.devices.share(np.stack(leaves)), *parts)
+        return self.devices.split(stacked)
+
+    def notes(self, state: SearchState) -> Mapping[str, Any]:
+        """What is decided."""
+        return {"decided": self._of_each(processes.fetch(state.decided))} if self.deciding is not None else {}
+
+    def messages(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[str]:
+        """The decisions of an epoch."""
+        if self.deciding is None:
+            return ()
+        each = zip(np.atleast_1d(self.seed), before["decided"], after["decided"])
+        lines = [(seed, line) for seed, old, new in each for line in news(self.space, old, new)]
+        return [line if self.runs is None else f"seed {seed}: {line}" for seed, line in lines]
 
     def evaluations(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
         """Loss and accuracy on the alphas' half with running statistics, without augmentation."""
@@ -123,6 +206,7 @@ class SearchTask(Task[SearchState]):
             edges_per_node=self.edges_per_node,
             mixture=self.method.mixture,
             select=self.select,
+            decisions=decisions_of(state.decided) if state.decided else None,
         )
 
     def record(self, state: SearchState) -> dict[str, Any]:
@@ -133,6 +217,7 @@ class SearchTask(Task[SearchState]):
             "edges_per_node": self.edges_per_node,
             **method_fields(self.method),
             **({} if self.select == ARGMAX else {"select": self.select}),
+            **({"decisions": decisions_of(state.decided).to_json()} if state.decided else {}),
         }
 
     def facts(self, state: SearchState, genotype: Genotype) -> dict[str, Any]:
@@ -148,7 +233,10 @@ class SearchTask(Task[SearchState]):
         """Cells and alphas at the end."""
         accuracy = float(numbers["evaluation/accuracy"])
         genotype, alphas = self.epoch_genotype(state), alphas_on_host(state.bilevel.alphas)
-        return SearchResult(genotype, alphas, accuracy, end.folder, self._verdict(state, genotype).to_json())
+        verdict = self._verdict(state, genotype).to_json()
+        if self.deciding is not None:
+            verdict["text"] = [self.deciding.words(decisions_of(state.decided)), *verdict["text"]]
+        return SearchResult(genotype, alphas, accuracy, end.folder, verdict)
 
 
 def _shortest(value: Any) -> float:
@@ -180,7 +268,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         std=dataset.std,
     )
     template = jax.eval_shape(program.init, SEED)
-    method, rule = config.search_method(), stopping_rule(config.stop)
+    method, rule, deciding = config.search_method(), stopping_rule(config.stop), config.deciding()
     measured_every = config.guards.every(rule)
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
     image_settings = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
@@ -193,7 +281,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         method=method,
         select=config.select,
         measured_every=measured_every,
-        options=config.loop,
+        options=config.loop if deciding is None else dataclasses.replace(config.loop, epochs=deciding.epochs),
         seed=np.uint32(config.run.seed),
         fingerprint=images.fingerprint,
         steps_per_epoch=images.steps_per_epoch,
@@ -202,14 +290,17 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         description=(
             f"searching on {config.data.dataset}: {len(images.train):,} images for the weights, {len(images.valid):,} for the "
             f"alphas; {config.size.cells} cell{'s' if config.size.cells > 1 else ''}, {weights:,} weights, hypergradient "
-            f"{config.hypergradient}"
+            f"{config.hypergradient}{'' if deciding is None else f'; {deciding.plan_words}'}"
         ),
         key=(SearchTask.noun, settings, tuple(measured_every), image_settings, shapes, devices.key),
-        programs=_programs(program, images, template, method, measured_every),
+        programs=_programs(
+            program, images, template, method, measured_every, space=config.space, decides=deciding is not None
+        ),
         compiler_options=supernet_compiler_options(remat=config.remat),
         memory_options=unused_memory_options(config, devices.count),
         devices=devices,
         stopping=rule,
+        deciding=deciding,
     )
 
 
@@ -238,8 +329,15 @@ def program_from_config(
         epochs=rate_epochs,
         steps_per_epoch=counts[0] // config.batches.batch_size,
     )
+    deciding, steps_per_epoch = config.deciding(), counts[0] // config.batches.batch_size
+
+    def between_decisions(schedule: optax.Schedule) -> optax.Schedule:
+        if deciding is None or deciding.learning_rate is None:
+            return schedule
+        return optimizers.constant_after(schedule, deciding.search_epochs * steps_per_epoch, deciding.learning_rate)
+
     # The state of an optimiser counts the steps of all stages that it has seen.
-    rate = cosine()
+    rate = between_decisions(cosine())
     weight_settings = dataclasses.asdict(config.weights)
     method = config.search_method()
     series = {"terms": config.neumann_terms, "at": config.neumann_at}
@@ -268,12 +366,14 @@ def program_from_config(
         counts=counts,
         batch_size=config.batches.batch_size,
         epochs=config.loop.epochs,
-        rate=cosine(first_epoch=first_epoch),
+        rate=between_decisions(cosine(first_epoch=first_epoch)),
         optimizers=under,
         run_controls={name: weight_settings[name] for name in _changed_by(stopping_rule(config.stop))},
         alpha_optimizer=config.alphas.optimizer(),
         synchronised=config.norm.batch_statistics == "synchronised",
         microbatches=config.microbatches,
+        decides=deciding is not None,
+        scores_by_batch=config.decision.decision_statistics == "batch",
         **image_settings,
     )
 
@@ -306,12 +406,15 @@ def _programs(
     template: SearchState,
     method: Method,
     measured: Iterable[str],
+    *,
+    space: SearchSpace,
+    decides: bool,
 ) -> dict[str, Program]:
     state, in_batches = Input(template), not images.on_device
     of_step, rows = images.step_shapes()
     inputs = Input(of_step, split=in_batches, stacked=in_batches), Input(rows, split=True, stacked=True)
     key, epoch = Input(template.data_key, stacked=True), Input(jax.ShapeDtypeStruct((), jnp.int32), split=None)
-    batch = (Input(shapes, split=True) for shapes in images.evaluation_shapes())
+    batch = tuple(Input(shapes, split=True) for shapes in images.evaluation_shapes())
     programs = {
         "init": Program(program.init, (Input(SEED, split=None),)),
         "rows": Program(program.rows, (key, epoch)),
@@ -320,10 +423,19 @@ def _programs(
     }
     if not method.always_moves_alphas:
         programs["weights_step"] = Program(program.weights_step, (state, *inputs), "batch", donate=True)
+    if decides:
+        tables = Input(_table_shapes(space), stacked=True)
+        programs["score"] = Program(program.score, (state, tables, *batch), "batch", needed_for_first_step=False)
+        programs["restart"] = Program(program.restart, (state,), "batch", needed_for_first_step=False)
     for name in measured:
         measure = program.measures[name]
         programs[name] = Program(measure, (state, *inputs), "batch", needed_for_first_step=False)
     return programs
+
+
+def _table_shapes(space: SearchSpace) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a mixture's weights of the operations."""
+    return {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in CELL_KINDS}
 
 
 #: Temporary memory of a step in GiB by estimator, from XLA's plan at the paper's size with batches of 16.
