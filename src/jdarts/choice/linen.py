@@ -14,7 +14,17 @@ import jax.numpy as jnp
 from flax import errors
 
 from jdarts.choice.mixing import arguments_for, channel_factors, check_keywords, mixed_candidates, mixed_inputs
-from jdarts.choice.slots import COLLECTION, ENTRY, ChoiceSpec, Decision, Slot, checked_names, new_alphas
+from jdarts.choice.slots import (
+    COLLECTION,
+    ENTRY,
+    ChoiceSpec,
+    Decision,
+    Slot,
+    checked_candidates,
+    inputs_spec,
+    new_alphas,
+    widths_spec,
+)
 from jdarts.errors import InputError, shown
 
 
@@ -77,13 +87,9 @@ class Choice(_Chooser):
         Raises:
           InputError: candidates that do not fit each other, or no alphas.
         """
-        names = checked_names(tuple(self.candidates), "candidates")
-        for name in names:
-            candidate = self.candidates[name]
-            if candidate is not None and not callable(candidate):
-                raise InputError(f"{self._where} has {name} = {shown(candidate)}; give a module, a function or None")
-            if hasattr(self, name):
-                raise InputError(f"{self._where} has a candidate named {name}, a name of Flax's modules; give another")
+        names = checked_candidates(self.candidates, self._where)
+        if taken := [name for name in names if hasattr(self, name)]:
+            raise InputError(f"{self._where} has a candidate named {taken[0]}, a name of Flax's modules; give another")
         calls = {name: _call_of(candidate) for name, candidate in self.candidates.items()}
         check_keywords(calls, keywords, self._where)
 
@@ -137,12 +143,7 @@ class InputChoice(_Chooser):
           InputError: inputs of different shapes, fewer than `k`, or no alphas.
         """
         named = dict(inputs) if isinstance(inputs, Mapping) else {str(i): each for i, each in enumerate(inputs)}
-        names = checked_names(tuple(named), "inputs")
-        if not 1 <= self.k <= len(names):
-            raise InputError(f"{self._where} keeps k={self.k} of {len(names)} inputs; give a k from 1 to {len(names)}")
-        if self.reduce not in ("sum", "mean"):
-            raise InputError(f"{self._where} has reduce={shown(self.reduce)}; give 'sum' or 'mean'")
-        slot = self._slot(ChoiceSpec("inputs", names, self.k, self.shared))
+        slot = self._slot(inputs_spec(named, self.k, self.reduce, self.shared, self._where))
         return mixed_inputs(slot, named, keep=self.k, mean=self.reduce == "mean", where=self._where)
 
 
@@ -175,16 +176,9 @@ class WidthChoice(_Chooser):
         Raises:
           InputError: widths that are no numbers of channels, a layer of another width, or no alphas.
         """
-        if not all(isinstance(width, int) and width > 0 for width in self.widths):
-            raise InputError(f"{self._where} has the widths {shown(tuple(self.widths))}; give whole numbers above 0")
-        names = checked_names(tuple(str(width) for width in self.widths), "widths")
-        slot = self._slot(ChoiceSpec("widths", names, shared=self.shared))
+        slot = self._slot(widths_spec(self.widths, self.shared, self._where))
         width = max(self.widths)
         if isinstance(slot, Decision):
-            if slot.chosen[0] not in names:
-                raise InputError(
-                    f"the decision of {self._where} is {shown(slot.chosen[0])}; give one of {', '.join(names)}"
-                )
             width = int(slot.chosen[0])
         output = self.layer(width).copy(parent=self, name="channels")(*args, **keywords)
         if jnp.shape(output)[-1:] != (width,):

@@ -117,7 +117,7 @@ def network_loss(
     def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
         mixture_key = jax.random.fold_in(key, 0) if plug_in.random else None
         candidate_weights = weights_of(alphas, plug_in, key=mixture_key, controls=controls)
-        inputs, targets = _parts(batch)
+        inputs, targets = batch_parts(batch)
         outputs, state = outputs_of(
             network,
             weights,
@@ -136,7 +136,12 @@ def network_loss(
     return loss_fn
 
 
-def _parts(batch: Any) -> tuple[tuple[Any, ...], Any]:
+def batch_parts(batch: Any) -> tuple[tuple[Any, ...], Any]:
+    """The inputs and the targets of a batch.
+
+    Raises:
+      InputError: it is not a pair.
+    """
     if not isinstance(batch, tuple) or len(batch) != 2:
         raise InputError(f"a batch is {shown(type(batch).__name__)}; give a pair (inputs, targets)")
     inputs, targets = batch

@@ -1,7 +1,8 @@
 """What stands in the place of a choice: its alphas, given weights, or a decision."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import flax.struct
 import jax
@@ -105,3 +106,41 @@ def checked_names(names: object, kind: str) -> tuple[str, ...]:
     if len(set(listed)) < len(listed):
         raise InputError(f"a choice has the {kind} {shown(', '.join(listed))}, with one name twice; give each its own")
     return listed
+
+
+def checked_candidates(candidates: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The names of candidates that are modules, functions or None.
+
+    Raises:
+      InputError: names as for `checked_names`, or a candidate that is something else.
+    """
+    names = checked_names(tuple(candidates), "candidates")
+    for name, candidate in candidates.items():
+        if candidate is not None and not callable(candidate):
+            raise InputError(f"{where} has {name} = {shown(candidate)}; give a module, a function or None")
+    return names
+
+
+def inputs_spec(names: Iterable[str], k: int, reduce: str, shared: str | None, where: str) -> ChoiceSpec:
+    """A choice of `k` inputs.
+
+    Raises:
+      InputError: names as for `checked_names`, a wrong `k` or a wrong `reduce`.
+    """
+    listed = checked_names(tuple(names), "inputs")
+    if not isinstance(k, int) or not 1 <= k <= len(listed):
+        raise InputError(f"{where} keeps k={shown(k)} of {len(listed)} inputs; give a k from 1 to {len(listed)}")
+    if reduce not in ("sum", "mean"):
+        raise InputError(f"{where} has reduce={shown(reduce)}; give 'sum' or 'mean'")
+    return ChoiceSpec("inputs", listed, k, shared)
+
+
+def widths_spec(widths: Sequence[int], shared: str | None, where: str) -> ChoiceSpec:
+    """A choice of a number of channels.
+
+    Raises:
+      InputError: something else than numbers of channels, or one of them twice.
+    """
+    if not all(isinstance(width, int) and width > 0 for width in widths):
+        raise InputError(f"{where} has the widths {shown(tuple(widths))}; give whole numbers above 0")
+    return ChoiceSpec("widths", checked_names(tuple(map(str, widths)), "widths"), shared=shared)

@@ -1,0 +1,323 @@
+"""Choices inside networks of Flax NNX: the same as in Linen, with alphas in variables of a type of their own.
+
+```python
+from jdarts.choice import nnx as choices
+
+self.block0 = choices.Choice({"conv3": Conv(3, rngs=rngs), "skip": lambda x: x})    # in a module's __init__
+graph, weights, alphas, model_state = choices.split(model)
+loss_fn = choices.network_loss(graph, "cross_entropy")                              # for jdarts.bilevel_step
+small = choices.decided(choices.join(graph, weights, alphas, model_state), jdarts.decide(alphas))
+```
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jdarts.bilevel import LossFn
+from jdarts.choice.deciding import Choices, decisions_of
+from jdarts.choice.losses import OutputLoss, batch_parts, output_loss
+from jdarts.choice.mixing import arguments_for, channel_factors, check_keywords, mixed_candidates, mixed_inputs
+from jdarts.choice.slots import (
+    ChoiceAlphas,
+    ChoiceSpec,
+    ChoiceWeights,
+    Decision,
+    Slot,
+    checked_candidates,
+    inputs_spec,
+    new_alphas,
+    widths_spec,
+)
+from jdarts.choice.tables import NamedAlphas, mixture_for, weights_of
+from jdarts.choice.variables import drawn_alphas, named_alphas
+from jdarts.errors import InputError
+from jdarts.methods.mixtures import PAPER
+from jdarts.relaxation import NO_CONTROLS, Controls, Mixture
+
+N = TypeVar("N", bound=nnx.Module)
+
+
+class Alphas(nnx.Variable):
+    """The alphas of a choice; the value is one of `jdarts.choice.slots`. Choices with one such object share their alphas."""
+
+
+class _Chooser(nnx.Module):
+    """What all choices share.
+
+    Attributes:
+      alphas: the variable; None in a decided network.
+      chosen: the names of what was chosen; empty before.
+    """
+
+    def __init__(self, spec: ChoiceSpec, alphas: Alphas | None) -> None:
+        if alphas is not None and alphas.get_value().spec != spec:
+            other = ", ".join(alphas.get_value().spec.candidates)
+            raise InputError(
+                f"a choice of {', '.join(spec.candidates)} has the alphas of a choice of {other}; share alphas between choices "
+                "of the same candidates"
+            )
+        self.alphas = Alphas(new_alphas(spec)) if alphas is None else alphas
+        self.chosen: tuple[str, ...] = ()
+
+    @property
+    def _slot(self) -> Slot:
+        return Decision(self.chosen) if self.alphas is None else self.alphas.get_value()
+
+    def keep(self, chosen: tuple[str, ...]) -> None:
+        """Keeps what was chosen alone."""
+        self.alphas, self.chosen = None, chosen
+
+
+class Choice(_Chooser):
+    """A choice between candidates, as `jdarts.Choice`.
+
+    Args:
+      candidates: modules, functions, or None for zeros, by name.
+      alphas: those of another choice of the same candidates, to share them.
+
+    Raises:
+      InputError: names or candidates that are none.
+    """
+
+    def __init__(self, candidates: Mapping[str, Callable[..., Any] | None], *, alphas: Alphas | None = None) -> None:
+        self.names = checked_candidates(candidates, "a choice")
+        super().__init__(ChoiceSpec("candidates", self.names), alphas)
+        self.candidates = nnx.Dict(candidates)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """The mixture of the candidates' outputs, or the output of the chosen candidate."""
+        # A dictionary of NNX does not keep the order.
+        candidates: dict[str, Any] = {name: self.candidates[name] for name in self.names}
+        check_keywords(candidates, keywords, "a choice")
+
+        def output(name: str) -> Any:
+            return candidates[name](*args, **arguments_for(candidates[name], keywords))
+
+        def shape(name: str) -> Any:
+            return _shapes_of(candidates[name])(*args, **keywords)
+
+        return mixed_candidates(self._slot, candidates, output, shape, "a choice")
+
+    def keep(self, chosen: tuple[str, ...]) -> None:
+        """Keeps the chosen candidate alone; for None a function that knows the shape of another one's output."""
+        (name,) = chosen
+        kept = self.candidates[name]
+        if kept is None:
+            kept = _zeros_as(next(each for each in self.candidates.values() if each is not None))
+        super().keep(chosen)
+        self.names, self.candidates = chosen, nnx.Dict({name: kept})
+
+
+def _shapes_of(candidate: Any) -> Callable[..., Any]:
+    """A function from inputs to the shapes of a candidate's outputs, which holds no array."""
+    graph, state = nnx.split(candidate) if isinstance(candidate, nnx.Module) else (None, None)
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    call = type(candidate).__call__ if graph is not None else candidate
+
+    def shapes(*args: Any, **keywords: Any) -> Any:
+        known = arguments_for(call, keywords)
+
+        def outputs(state: Any, *args: Any) -> Any:
+            function = candidate if graph is None else nnx.merge(graph, state)
+            return function(*args, **known)
+
+        return jax.eval_shape(outputs, abstract, *args)
+
+    return shapes
+
+
+def _zeros_as(candidate: Any) -> Callable[..., Any]:
+    shapes = _shapes_of(candidate if not isinstance(candidate, nnx.Module) else nnx.clone(candidate))
+
+    def zeros(*args: Any, **keywords: Any) -> Any:
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes(*args, **keywords))
+
+    return zeros
+
+
+class InputChoice(_Chooser):
+    """A choice of `k` from several inputs, as `jdarts.InputChoice`.
+
+    Args:
+      inputs: their names, or their number.
+      k: how many a decision keeps.
+      reduce: `sum` or `mean`.
+      alphas: those of another choice of the same inputs, to share them.
+
+    Raises:
+      InputError: wrong names, `k` or `reduce`.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str] | int,
+        *,
+        k: int = 1,
+        reduce: Literal["sum", "mean"] = "sum",
+        alphas: Alphas | None = None,
+    ) -> None:
+        listed = [str(i) for i in range(inputs)] if isinstance(inputs, int) else inputs
+        spec = inputs_spec(listed, k, reduce, None, "a choice")
+        super().__init__(spec, alphas)
+        self.names, self.k, self.mean = spec.candidates, k, reduce == "mean"
+
+    def __call__(self, inputs: Mapping[str, jax.Array] | Sequence[jax.Array]) -> jax.Array:
+        """The mixture of the inputs, or the sum or mean of the chosen ones.
+
+        Args:
+          inputs: arrays of one shape, by name or in order.
+        """
+        named = dict(inputs) if isinstance(inputs, Mapping) else {str(i): each for i, each in enumerate(inputs)}
+        if set(named) != set(self.names):
+            raise InputError(f"a choice of the inputs {', '.join(self.names)} has {', '.join(named)}; give the same")
+        in_order = {name: named[name] for name in self.names}
+        return mixed_inputs(self._slot, in_order, keep=self.k, mean=self.mean, where="a choice")
+
+
+class WidthChoice(_Chooser):
+    """A choice of a layer's number of channels, as `jdarts.WidthChoice`.
+
+    A decided network keeps the widest layer, and sets the other channels to 0: the layers after it were made for that width.
+
+    Args:
+      layer: from a number of channels to a module; the last axis of its output has this size.
+      widths: numbers of channels.
+      alphas: those of another choice of the same widths, to share them.
+
+    Raises:
+      InputError: widths that are no numbers of channels.
+    """
+
+    def __init__(
+        self, layer: Callable[[int], nnx.Module], widths: Sequence[int], *, alphas: Alphas | None = None
+    ) -> None:
+        super().__init__(widths_spec(widths, None, "a choice"), alphas)
+        self.widths = tuple(widths)
+        self.layer = layer(max(widths))
+
+    def __call__(self, *args: Any, **keywords: Any) -> jax.Array:
+        """The layer's output with a factor for each channel."""
+        function: Any = self.layer
+        output = function(*args, **keywords)
+        slot = self._slot
+        if isinstance(slot, Decision):
+            slot = ChoiceWeights(jnp.array([float(str(width) == slot.chosen[0]) for width in self.widths]))
+        factors = channel_factors(slot, self.widths).astype(output.dtype)
+        return output * jnp.expand_dims(factors, range(output.ndim - 1))
+
+
+def split(
+    model: nnx.Module, *, key: jax.Array | None = None, mixture: str | Mixture = PAPER
+) -> tuple[Any, nnx.State, dict[str, ChoiceAlphas], nnx.State]:
+    """Splits a model with choices.
+
+    Args:
+      model: the model.
+      key: draws the alphas as the mixture begins them; None for those of the model, zeros at first.
+      mixture: how alphas become weights.
+
+    Returns:
+      The graph, `weights` (all `nnx.Param`), `alphas` by the path of each choice, and `model_state` (all other variables).
+
+    Raises:
+      InputError: the model has no choices.
+    """
+    graph, weights, slots, model_state = nnx.split(model, nnx.Param, Alphas, ...)
+    alphas = named_alphas(_slots(slots))
+    if not alphas:
+        raise InputError("the network has no choices; put a jdarts.choice.nnx.Choice into it")
+    return graph, weights, alphas if key is None else drawn_alphas(key, alphas, mixture), model_state
+
+
+def _slots(state: nnx.State) -> dict[tuple[str | int, ...], ChoiceAlphas]:
+    """The alphas by the path of the choice that holds them."""
+    flat: Any = nnx.to_flat_state(state)
+    return {tuple(path[:-1]): variable.get_value() for path, variable in flat}
+
+
+def _placed(alphas: NamedAlphas, slot: Callable[[str], Slot]) -> nnx.State:
+    return nnx.from_flat_state(
+        [((*place.path, "alphas"), Alphas(slot(name))) for name, each in alphas.items() for place in each.places]
+    )
+
+
+def join(graph: Any, weights: Any, alphas: NamedAlphas, model_state: Any) -> Any:
+    """The model of the parts of `split`."""
+    slots = _placed(alphas, lambda name: ChoiceAlphas(alphas[name].values, alphas[name].spec))
+    return nnx.merge(graph, weights, slots, model_state, copy=True)
+
+
+def network_loss(
+    graph: Any,
+    loss: str | OutputLoss = "cross_entropy",
+    *,
+    mixture: str | Mixture = PAPER,
+    controls: Controls = NO_CONTROLS,
+    **call: Any,
+) -> LossFn:
+    """The loss of a model with choices for `jdarts.bilevel_step`, as `jdarts.network_loss`.
+
+    Random numbers of the model, such as those of `nnx.Dropout`, come from its own streams in the model state.
+
+    Args:
+      graph: of `split`; the modes of its modules, such as those that `model.train()` sets, count.
+      loss: as there.
+      mixture: as there.
+      controls: as there.
+      **call: further arguments of the model.
+
+    Raises:
+      InputError: there is no such loss or mixture.
+    """
+    plug_in, of_outputs = mixture_for(mixture), output_loss(loss)
+
+    def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
+        given = weights_of(
+            alphas, plug_in, key=jax.random.fold_in(key, 0) if plug_in.random else None, controls=controls
+        )
+        inputs, targets = batch_parts(batch)
+        slots = _placed(alphas, lambda name: ChoiceWeights(given[name]))
+        model = nnx.merge(graph, weights, slots, model_state, copy=True)
+        value, metrics = of_outputs(model(*inputs, **call), targets)
+        *_, state = nnx.split(model, nnx.Param, Alphas, ...)
+        return value, (state, metrics)
+
+    return loss_fn
+
+
+def decided(model: N, choices: Choices) -> N:
+    """A copy of a model with the chosen parts alone.
+
+    Args:
+      model: a model with choices.
+      choices: as `jdarts.decide` returns them.
+
+    Returns:
+      The model with its weights; its output is that of the mixture at weights of 1 for what is chosen.
+
+    Raises:
+      InputError: choices that do not fit the model.
+    """
+    small = nnx.clone(model)
+    _, slots, _ = nnx.split(small, Alphas, ...)
+    alphas = named_alphas(_slots(slots))
+    decisions = decisions_of(choices, alphas)
+    by_variable = {id(_at(small, each.places[0].path).alphas): decisions[name] for name, each in alphas.items()}
+    choosers = [node for _, node in nnx.iter_graph(small) if isinstance(node, _Chooser)]
+    for each, decision in [(each, by_variable[id(each.alphas)]) for each in choosers]:
+        each.keep(decision.chosen)
+    return small
+
+
+def _at(model: Any, path: Sequence[str | int]) -> Any:
+    node: Any = model
+    for name in path:
+        container: Any = node
+        node = (
+            node[name] if isinstance(node, nnx.Dict | nnx.List | Mapping | list | tuple) else getattr(node, str(name))
+        )
+    return node
