@@ -122,7 +122,10 @@ def test_an_unknown_name_is_answered_with_the_names():
     with pytest.raises(InputError, match="did you mean 'cifar10'") as caught:
         load("CIFAR-10")
     assert all(name in str(caught.value) for name in NAMES)
-    with pytest.raises(InputError, match=r"^there is no image set 'x'\. The names are digits, .*svhn$"):
+    with pytest.raises(
+        InputError,
+        match=r"^there is no image set 'x'\. The names are digits, .*svhn; for images of your own",
+    ):
         load("x")
     with pytest.raises(InputError, match=r"^there is no image set 'svh'; did you mean 'svhn'\? The names"):
         load("svh")

@@ -298,7 +298,10 @@ def test_a_label_outside_of_the_classes(data_dir):
             {"color_jitter": ("0.4", "0.4", "0.4", "0.6")},
             "--color-jitter is 0.4 0.4 0.4 0.6; give numbers from 0 to 1, the",
         ),
-        ({"dataset": "digits"}, "--image-size is for imagenet2012 and imagenette; leave it out with digits"),
+        (
+            {"dataset": "digits", "color_jitter": ("0.4",) * 4},
+            "--color-jitter is for imagenet2012 and imagenette; leave it out with digits",
+        ),
         ({"batch_size": 18}, "--batch-size is 18, but 17 images of imagenette train; give 17 or less"),
     ],
 )

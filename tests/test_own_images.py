@@ -160,7 +160,7 @@ def test_an_interrupted_run_is_not_resumed_on_other_images(tmp_path, kind):
 def test_a_finished_run_is_reported_without_its_images(tmp_path, monkeypatch):
     small_search.run(tmp_path / "run", epochs=1)
 
-    def missing(*_):
+    def missing(*_, **__):
         raise InputError("the images are gone")
 
     monkeypatch.setattr(data, "load", missing)

@@ -57,7 +57,8 @@ def refusal(folder, monkeypatch, capsys, **changes):
         (
             {"dataset": "cifar1O"},
             "there is no image set 'cifar1O'; did you mean 'cifar10'? "
-            "The names are digits, cifar10, cifar100, fashion_mnist, svhn",
+            "The names are digits, cifar10, cifar100, fashion_mnist, svhn; for images of your own give the path of their "
+            "folder",
         ),
         (
             {"batch_size": 719},

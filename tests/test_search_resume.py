@@ -216,7 +216,7 @@ def test_a_second_signal_ends_the_process_within_a_step(tmp_path):
     assert finish(process)[0] == -signal.SIGINT
 
 
-def unreadable(*_):
+def unreadable(*_, **__):
     raise InputError("the images are gone")
 
 

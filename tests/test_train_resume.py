@@ -115,7 +115,7 @@ def test_another_seed_gives_other_bits(undisturbed, tmp_path):
     assert records(tmp_path / "run") != records(undisturbed)
 
 
-def unreadable(*_):
+def unreadable(*_, **__):
     raise InputError("the images are gone")
 
 

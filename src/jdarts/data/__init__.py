@@ -10,7 +10,7 @@ from jdarts.data.augmentation import (
 )
 from jdarts.data.catalogue import NAMES
 from jdarts.data.dataset import ImageDataset, ImageSplit, halves
-from jdarts.data.loading import load, register_images
+from jdarts.data.loading import load, own_path, register_images
 from jdarts.data.preparation import prepare
 from jdarts.data.text.corpus import TextCorpus
 from jdarts.data.text.loading import load_text
@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "load_text",
     "normalise",
+    "own_path",
     "prepare",
     "prepare_text",
     "register_images",

@@ -64,7 +64,19 @@ def find_prepared(name: str, entry: CatalogueEntry, data_dir: str | os.PathLike[
     Raises:
       InputError: Its description cannot be read.
     """
-    root = data_directory(data_dir) / entry.tfds_name
+    try:
+        return newest_version(data_directory(data_dir) / entry.tfds_name)
+    except Damage as damage:
+        raise _damaged(name, damage, data_dir) from damage
+
+
+def newest_version(root: Path) -> Prepared | None:
+    """The newest prepared version below the folder of a set; None if there is none.
+
+    Raises:
+      Damage: its description is damaged.
+      InputError: the folder cannot be read.
+    """
     with os_errors_as_input(root):
         infos = [
             path
@@ -74,10 +86,7 @@ def find_prepared(name: str, entry: CatalogueEntry, data_dir: str | os.PathLike[
     if not infos:
         return None
     newest = max(infos, key=lambda path: tuple(int(part) for part in path.parent.name.split(".")))
-    try:
-        counts, file_format = read_info(newest)
-    except Damage as damage:
-        raise _damaged(name, damage, data_dir) from damage
+    counts, file_format = read_info(newest)
     return Prepared(folder=newest.parent, counts=counts, file_format=file_format)
 
 

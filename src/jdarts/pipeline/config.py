@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from jdarts.errors import InputError
 from jdarts.runs.bounds import EPOCHS, WITHIN_ONE, Bounds, option
 from jdarts.runs.image_options import ImageData
-from jdarts.runs.names import folder_name
 from jdarts.runs.options import Parallelism, Run
 from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Whole, as_json, entries, flat
 from jdarts.search import SearchConfig
@@ -106,7 +105,7 @@ class PipelineConfig(Configuration):
     @property
     def folder(self) -> Path:
         """The folder of all runs. The same settings give the same folder."""
-        return self.run.folder("pipeline", folder_name(self.data.dataset))
+        return self.run.folder("pipeline", self.data.label)
 
     @property
     def num_random_cells(self) -> int:
@@ -137,7 +136,7 @@ class PipelineConfig(Configuration):
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data; those of the parts have names such as `train.epochs`."""
-        content = as_json(self)
+        content = as_json(self) | {"dataset": self.data.name}
         for part, excluded in _PIPELINE_SETTINGS.items():
             settings = getattr(self, part).to_json()
             content |= {f"{part}.{name}": value for name, value in settings.items() if name not in excluded}
@@ -150,6 +149,7 @@ class PipelineConfig(Configuration):
 _SHARED = {
     "dataset": "give --dataset",
     "data_dir": "give --data-dir",
+    "image_size": "give --image-size",
     "run_dir": "give --run-dir",
     "seed": "give --seed",
     "devices": "give --devices",

@@ -60,7 +60,7 @@ def pipeline(
     folder.check(settings)
     # Missing devices are refused before the data are read.
     Devices(config.parallelism.devices, config.parallelism.parallel)
-    images = functools.cache(lambda: dataset or data.load(config.data.dataset, config.data.data_dir))
+    images = functools.cache(lambda: config.data.images(dataset, stream))
     work = _Pipeline(config, folder, images, sys.stdout if stream is None else stream)
     if not folder.path.exists():
         work.check_images()

@@ -273,11 +273,13 @@ def _check_same(path: Path, config: Mapping[str, Any], data: Fingerprint | None)
     # Settings that are younger than the run; those of a pipeline's parts have names such as `search.precision`.
     younger = {name: BEFORE[name.rpartition(".")[2]] for name in config if name.rpartition(".")[2] in BEFORE}
     before = {**younger, **before}
-    different = [name for name in {**before, **config} if before.get(name, missing) != config.get(name, missing)]
+    # Settings of older runs that no run writes any more, such as a part's own where the parts now share one.
+    older = {name: BEFORE[name.rpartition(".")[2]] for name in before if name.rpartition(".")[2] in BEFORE}
+    now = {**older, **config}
+    different = [name for name in {**before, **now} if before.get(name, missing) != now.get(name, missing)]
     if different:
         listed = ", ".join(
-            f"{option(name)} {_shortened(before.get(name))} (now {_shortened(config.get(name))})"
-            for name in different[:4]
+            f"{option(name)} {_shortened(before.get(name))} (now {_shortened(now.get(name))})" for name in different[:4]
         )
         raise InputError(
             f"{path.parent} was begun with other settings: {listed}; give the same settings to resume it, or choose "

@@ -1,16 +1,22 @@
 """Parts of the configurations of runs on images."""
 
 import dataclasses
+import hashlib
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import tyro
 
+from jdarts import data
 from jdarts.data import Augmentation
+from jdarts.data.own.assembling import set_name
+from jdarts.data.own.resizing import resized_set
 from jdarts.runs.bounds import CELLS, CHANNELS, NOT_NEGATIVE, POSITIVE, SEED, Bounds
 from jdarts.runs.images import ImagesOn
-from jdarts.runs.names import check_dataset_name
+from jdarts.runs.names import check_dataset_text, folder_name
 from jdarts.runs.settings import WITHOUT_EFFECT, Folder, FromDataset, Settings, Whole
+from jdarts.runs.start import show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,19 +24,55 @@ class ImageData(Settings):
     """The images of a run.
 
     Attributes:
-      dataset: the images: digits, cifar10, cifar100, fashion_mnist or svhn. For all but digits, first run
-        `python -m jdarts.data prepare NAME`. Trainings also take imagenet2012 and imagenette, as tensorflow-datasets
-        prepares them.
+      dataset: the images: digits, cifar10, cifar100, fashion_mnist or svhn, for all but digits after `python -m jdarts.data
+        prepare NAME`; or any image set that tensorflow-datasets has prepared, such as mnist; or the path of your own: a folder
+        with a folder of images for each class, or with train/ and test/ that have such folders, or an .npz file. Trainings also
+        take imagenet2012 and imagenette.
       data_dir: folder of prepared images (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
+      image_size: side in pixels to which images are resized (default: their own, if all have the same; 224 for imagenet2012 and
+        imagenette).
     """
 
     dataset: str = "cifar10"
     data_dir: Annotated[Path | None, Folder, WITHOUT_EFFECT] = None
+    image_size: Annotated[int | None, Bounds(8, 4096), Whole] = None
 
     def check(self) -> None:
-        """As the base class; also refuses a dataset that is not a plain name."""
+        """As the base class; also refuses a dataset that is neither a name nor a path."""
         super().check()
-        check_dataset_name(self.dataset)
+        check_dataset_text(self.dataset)
+
+    @property
+    def path(self) -> Path | None:
+        """The path of the user's own images, or None."""
+        return data.own_path(self.dataset, self.data_dir)
+
+    @property
+    def name(self) -> str:
+        """The set's name. Own images have that of their folder: they may move, and their fingerprint identifies them."""
+        return self.dataset if self.path is None else set_name(self.path)
+
+    @property
+    def label(self) -> str:
+        """The set's name within a folder's name; sets at different paths have different ones."""
+        path = self.path
+        if path is None:
+            return folder_name(self.dataset)
+        return f"{folder_name(self.name)}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+
+    def images(self, given: data.ImageDataset | None, stream: TextIO | None) -> data.ImageDataset:
+        """The images in memory.
+
+        Args:
+          given: the images, if the caller has them; else they are loaded.
+          stream: where sentences about own images are shown; standard output if it is None.
+
+        Raises:
+          InputError: they cannot be read.
+        """
+        if given is not None:
+            return resized_set(given, self.image_size)
+        return data.load(self.dataset, self.data_dir, image_size=self.image_size, say=lambda text: show([text], stream))
 
 
 @dataclasses.dataclass(frozen=True)

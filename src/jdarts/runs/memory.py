@@ -3,12 +3,12 @@
 import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from jdarts.errors import InputError
+from jdarts.files.machine_memory import available_bytes
 
 #: An option of the command line, and about what share of a step's temporary memory is left with it.
 MemoryOption = tuple[str, float]
@@ -49,11 +49,7 @@ def available_memory() -> int | None:
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
+    return available_bytes()
 
 
 def check_state_fits(state: Any, available: int | None) -> None:

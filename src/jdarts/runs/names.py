@@ -13,6 +13,12 @@ from jdarts.genotype.text import is_genotype_text, plain_text
 Config = TypeVar("Config", bound=Any)
 
 
+def check_dataset_text(text: str) -> None:
+    """Raises an `InputError` for a text that is neither a data set's name nor a path."""
+    if not text.strip() or set(text) & set("\n\r\t"):
+        raise InputError(f"--dataset is {text!r}; give the name of a data set, or the path of a folder of images")
+
+
 def check_dataset_name(name: str) -> None:
     """Raises an `InputError` for a data set's name that is not a plain name, such as a path."""
     if not name.strip() or name in (".", "..") or set(name) & set("/\\\n\r\t"):
@@ -36,6 +42,7 @@ def named_after(config: Config, data: Any, kind: type) -> Config:
         raise InputError(
             f"the data are a {type(data).__name__}; give a {kind.__name__}, or the name of a set in the configuration's dataset"
         )
+    check_dataset_name(data.name)
     return dataclasses.replace(config, dataset=data.name)
 
 

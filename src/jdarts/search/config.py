@@ -19,7 +19,6 @@ from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds, option
 from jdarts.runs.devices import check_share
 from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
 from jdarts.runs.method_options import MethodConfiguration, MethodOptions, SupernetOptions
-from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
 from jdarts.runs.settings import WITHOUT_EFFECT, as_json, flat
 from jdarts.runs.stage_options import EdgeOperations, StageOptions
@@ -352,11 +351,11 @@ class SearchConfig(MethodConfiguration):
     @property
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so the same command resumes its run."""
-        return self.run.folder("search", folder_name(self.data.dataset), *self.method_words, self.hypergradient)
+        return self.run.folder("search", self.data.label, *self.method_words, self.hypergradient)
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data."""
-        return as_json(self)
+        return as_json(self) | {"dataset": self.data.name}
 
 
 #: Largest number of searches that run at once.

@@ -40,7 +40,7 @@ def search(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config = named_after(config, dataset, data.ImageDataset)
-    images = functools.cache(lambda: dataset or data.load(config.data.dataset, config.data.data_dir))
+    images = functools.cache(lambda: config.data.images(dataset, stream))
     if not config.staging.is_whole:
         return _run(config, images, lambda devices: search_task(config, images(), devices), stream, programs)
     config.check()

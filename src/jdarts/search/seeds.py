@@ -56,7 +56,7 @@ def _search_seeds(
     searches = [(each, RunFolder(each.folder)) for each in config.of_each_seed()]
     for each, folder in searches:
         folder.check(each.to_json())
-    images = functools.cache(lambda: dataset or data.load(config.data.dataset, config.data.data_dir))
+    images = functools.cache(lambda: config.data.images(dataset, stream))
     summaries: dict[Path, summary.SearchSummary] = {}
     remarks: list[str] = []
     for each, folder in searches:

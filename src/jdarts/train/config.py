@@ -16,7 +16,7 @@ from jdarts.resolve import find_genotype
 from jdarts.runs.bounds import BELOW_ONE, NOT_NEGATIVE, UP_TO_ONE, Bounds
 from jdarts.runs.devices import check_share
 from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
-from jdarts.runs.names import folder_name, genotype_label
+from jdarts.runs.names import genotype_label
 from jdarts.runs.options import BatchNorm, Loop, Parallelism, Run, WeightOptimizer
 from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Whole, as_json
 
@@ -38,7 +38,6 @@ class TrainConfig(Configuration):
       schedule: how the learning rate falls, once an epoch: as a cosine to learning_rate_min, or by a constant factor.
       learning_rate_decay: the constant factor.
       label_smoothing: share of a label that is spread evenly over all classes, in training.
-      image_size: side of the crops of the pictures of imagenet2012 and imagenette (default: 224).
       color_jitter: strength of random changes of their brightness, contrast, saturation and hue: four numbers, 0 for none.
       ema_decay: decay of a running average of the weights, which evaluations use in their place; 0 for none.
       validation_fraction: share of the training images that is held out. With it, the best epoch by validation accuracy is
@@ -66,7 +65,6 @@ class TrainConfig(Configuration):
     schedule: Schedule = "cosine"
     learning_rate_decay: Annotated[float, UP_TO_ONE] = 0.97
     label_smoothing: Annotated[float, BELOW_ONE] = 0.0
-    image_size: Annotated[int | None, Bounds(8, 4096), Whole] = None
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     ema_decay: Annotated[float, BELOW_ONE] = 0.0
     validation_fraction: Annotated[float, BELOW_ONE] = 0.0
@@ -97,9 +95,8 @@ class TrainConfig(Configuration):
                 raise InputError(
                     f"--color-jitter is {' '.join(map(str, self.color_jitter))}; give numbers from 0 to 1, the last to 0.5"
                 )
-        if self.data.dataset not in LARGE and (self.image_size is not None or any(self.color_jitter)):
-            given = "--color-jitter" if self.image_size is None else "--image-size"
-            raise InputError(f"{given} is for {' and '.join(LARGE)}; leave it out with {self.data.dataset}")
+        if self.data.dataset not in LARGE and any(self.color_jitter):
+            raise InputError(f"--color-jitter is for {' and '.join(LARGE)}; leave it out with {self.data.dataset}")
         if self.data.dataset in LARGE and self.batches.split_seed is not None:
             raise InputError(
                 f"--split-seed is for images in memory; leave it out with {self.data.dataset}, whose order has no pattern"
@@ -109,7 +106,7 @@ class TrainConfig(Configuration):
     @property
     def side(self) -> int:
         """Side of the crops of large pictures."""
-        return _SIDE if self.image_size is None else self.image_size
+        return _SIDE if self.data.image_size is None else self.data.image_size
 
     @property
     def worker_count(self) -> int:
@@ -135,7 +132,7 @@ class TrainConfig(Configuration):
     @property
     def folder(self) -> Path:
         """The run's folder. The same settings give the same folder, so the same command resumes its run."""
-        return self.run.folder("train", folder_name(self.data.dataset), genotype_label(self.genotype, zoo.CELLS))
+        return self.run.folder("train", self.data.label, genotype_label(self.genotype, zoo.CELLS))
 
     def learning_rate_in(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
@@ -151,7 +148,7 @@ class TrainConfig(Configuration):
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data; the genotype is always in its text form."""
-        return as_json(self) | {"genotype": str(self.cell)}
+        return as_json(self) | {"dataset": self.data.name, "genotype": str(self.cell)}
 
 
 #: The image size of the paper's ImageNet networks.

@@ -47,7 +47,7 @@ def train(
     # The genotype itself, since the file or folder that holds it may change during the run.
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
-    images = functools.cache(lambda: dataset or _load(config))
+    images = functools.cache(lambda: _images(config, dataset, stream))
 
     def task() -> TrainTask:
         # Missing devices are refused before the data are read.
@@ -66,7 +66,9 @@ def train(
     )
 
 
-def _load(config: TrainConfig) -> data.ImageDataset | LargeDataset:
-    if config.data.dataset in LARGE:
+def _images(
+    config: TrainConfig, dataset: data.ImageDataset | None, stream: TextIO | None
+) -> data.ImageDataset | LargeDataset:
+    if dataset is None and config.data.dataset in LARGE:
         return open_large(config.data.dataset, config.data.data_dir)
-    return data.load(config.data.dataset, config.data.data_dir)
+    return config.data.images(dataset, stream)

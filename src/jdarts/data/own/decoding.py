@@ -1,0 +1,119 @@
+"""Decodes one picture's file, of any common format and kind of pixel, to 8-bit pixels of one size."""
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdarts.data.streamed.views import MAX_PIXELS
+
+#: Formats by Pillow's names.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_DIGEST_BYTES = 16
+
+
+class Undecodable(Exception):
+    """A file that gives no picture; the message says why, in words that follow the file's name."""
+
+
+class Header(NamedTuple):
+    """What a picture's file says before its pixels: width and height as shown, and whether it has grey pixels alone."""
+
+    width: int
+    height: int
+    grey: bool
+
+
+def read_header(content: bytes) -> Header:
+    """The header of a picture's file.
+
+    Raises:
+      Undecodable: it is not a picture, or a huge one.
+    """
+    with _opened(content) as picture:
+        width, height = picture.size
+        # 5 to 8 are the orientations of pictures that lie on their side.
+        if picture.getexif().get(_ORIENTATION) in range(5, 9):
+            width, height = height, width
+        return Header(width, height, picture.mode in _GREY)
+
+
+def decode(content: bytes, height: int, width: int, channels: int) -> tuple[np.ndarray, bytes]:
+    """The pixels of a picture in one size: its largest central part with the ratio of the sides, resized.
+
+    Transparent parts become white; pixels of 16 bits keep their upper 8; an animation gives its first picture.
+
+    Args:
+      content: the file.
+      height: of the result in pixels.
+      width: likewise.
+      channels: 1 or 3.
+
+    Returns:
+      uint8 `[height, width, channels]`, and a digest that equals that of files with the same picture.
+
+    Raises:
+      Undecodable: the file is damaged, or has pixels of a kind without a black and a white.
+    """
+    from PIL import Image, ImageOps
+
+    with _opened(content) as picture:
+        if picture.format in ("JPEG", "MPO"):
+            # The decoder itself can halve a picture, which is much faster than resizing. Phones write MPO, a JPEG file
+            # with further pictures.
+            picture.draft(None, (2 * max(height, width),) * 2)
+        plain = _eight_bits(ImageOps.exif_transpose(picture)).convert("L" if channels == 1 else "RGB")
+        digest = hashlib.blake2b(f"{plain.size}".encode(), digest_size=_DIGEST_BYTES)
+        digest.update(plain.tobytes())
+        if plain.size != (width, height):
+            plain = ImageOps.fit(plain, (width, height), Image.Resampling.BILINEAR)
+        return np.asarray(plain).reshape(height, width, channels), digest.digest()
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Any]:
+    """Opens a picture; errors within become `Undecodable`."""
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        raise Undecodable("is empty")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            # The check comes before decoding: a small file may hold a huge picture.
+            if math.prod(picture.size) > MAX_PIXELS:
+                raise Undecodable(f"has {math.prod(picture.size):,} pixels, more than {MAX_PIXELS:,}")
+            yield picture
+    except (Undecodable, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise Undecodable("is damaged or no picture") from None
+    # Pillow reports a damaged file with errors of many types.
+    except Exception as error:
+        raise Undecodable(f"is damaged ({(str(error).splitlines() or [type(error).__name__])[0][:100]})") from error
+
+
+def _eight_bits(picture: Any) -> Any:
+    """The picture with 8-bit grey or colour pixels, without transparency."""
+    from PIL import Image
+
+    mode = picture.mode
+    if mode == "F":
+        raise Undecodable("has floating-point pixels, whose white is unknown: save it with 8 or 16 bits")
+    if mode == "I" or mode.startswith("I;"):
+        values = np.asarray(picture).astype(np.int64)
+        if values.min(initial=0) < 0 or values.max(initial=0) > np.iinfo(np.uint16).max:
+            raise Undecodable("has 32-bit pixels, whose white is unknown: save it with 8 or 16 bits")
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return picture
+
+
+#: Number of the tag that says how a camera was held.
+_ORIENTATION = 0x0112

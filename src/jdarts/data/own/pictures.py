@@ -1,0 +1,71 @@
+"""What a source of pictures gives: labelled files in splits, and what it leaves out."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+#: Splits in the order in which messages show them.
+TRAIN, VALID, TEST = "train", "val", "test"
+#: What folders and sets call them.
+SPLIT_NAMES: Mapping[str, str] = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VALID),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+#: Most entries of a list in a message.
+SHOWN = 5
+
+
+class Picture(NamedTuple):
+    """A picture's file with its label.
+
+    Attributes:
+      name: what messages call it.
+      label: index of its class.
+      read: reads the file's content; raises `OSError` or `InputError` if it cannot.
+    """
+
+    name: str
+    label: int
+    read: Callable[[], bytes]
+
+
+class Problem(NamedTuple):
+    """A file that is left out.
+
+    Attributes:
+      name: what messages call it.
+      reason: why.
+    """
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.reason}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The pictures of a source, before they are decoded.
+
+    Attributes:
+      kind: what the source is, for people.
+      splits: pictures by split, `train` among them; none is empty.
+      class_names: one name per label.
+      problems: files that are left out.
+      identity: JSON data that changes whenever a file does.
+    """
+
+    kind: str
+    splits: Mapping[str, Sequence[Picture]]
+    class_names: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    identity: object
+
+
+def listed(names: Iterable[str], limit: int = SHOWN) -> str:
+    """The first names of a list, and how many more there are."""
+    names = list(names)
+    rest = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest

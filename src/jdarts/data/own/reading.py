@@ -1,0 +1,157 @@
+"""Reads all pictures of a source into memory, by threads: decoding runs outside Python's lock."""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from jdarts.data.dataset import ImageSplit
+from jdarts.data.own.decoded import Decoded, DecodedSplit
+from jdarts.data.own.decoding import Header, Undecodable, decode, read_header
+from jdarts.data.own.pictures import TRAIN, Picture, Pictures, Problem, listed
+from jdarts.data.own.sizes import Sizes, choose_size
+from jdarts.errors import InputError
+from jdarts.files.machine_memory import available_bytes
+
+Result = TypeVar("Result")
+
+#: Pictures that a thread takes at once.
+_CHUNK = 64
+#: Share of the free memory that a set may take.
+_SHARE = 0.4
+
+
+def read_pictures(pictures: Pictures, image_size: int | None) -> Decoded:
+    """Decodes the pictures of a source. Those that cannot be decoded are left out, and named.
+
+    Args:
+      pictures: the pictures.
+      image_size: side of the images; None for a default, as `choose_size` says.
+
+    Raises:
+      InputError: no picture of a class can be decoded, or all together do not fit into memory.
+    """
+    flat = [picture for split in pictures.splits.values() for picture in split]
+    with _pool() as pool:
+        headers = _each(pool, lambda picture: read_header(picture.read()), flat)
+        readable = [header for header in headers if isinstance(header, Header)]
+        if not readable:
+            raise InputError(f"no picture can be read: {listed(map(str, _problems(flat, headers)), 3)}")
+        sizes: Sizes = Counter((header.width, header.height) for header in readable)
+        channels = 1 if all(header.grey for header in readable) else 3
+        (height, width), note = choose_size(sizes, image_size)
+        check_fits(len(readable), height, width, channels)
+        problems, splits, place = list(pictures.problems), {}, 0
+        for split, members in pictures.splits.items():
+            of_split = headers[place : place + len(members)]
+            place += len(members)
+            splits[split] = _decode_split(pool, members, of_split, (height, width, channels), problems)
+    _check_classes(pictures, splits, problems)
+    notes = [f"{note}, {_colours(readable, channels)}"]
+    return Decoded(pictures.kind, splits, pictures.class_names, sizes, tuple(problems), tuple(notes))
+
+
+def check_fits(count: int, height: int, width: int, channels: int) -> None:
+    """Checks that images fit into memory beside the network.
+
+    Raises:
+      InputError: they do not.
+    """
+    needed, available = count * height * width * channels, available_bytes()
+    if available is not None and needed > _SHARE * available:
+        raise InputError(
+            f"{count:,} images of {width}×{height} take {needed / 1e9:,.1f} GB, and {_SHARE:.0%} of the free memory are "
+            f"{_SHARE * available / 1e9:,.1f} GB; give a smaller --image-size or fewer images"
+        )
+
+
+def _decode_split(
+    pool: ThreadPoolExecutor,
+    pictures: Sequence[Picture],
+    headers: Sequence[Header | Problem],
+    shape: tuple[int, int, int],
+    problems: list[Problem],
+) -> DecodedSplit:
+    """Decodes the pictures whose headers were read; extends the list of problems in the order of the pictures."""
+    images = np.empty((len(pictures), *shape), np.uint8)
+    digests = np.empty(len(pictures), "S16")
+    kept = np.zeros(len(pictures), bool)
+
+    def work(place: int) -> None:
+        if isinstance(headers[place], Header):
+            images[place], digests[place] = decode(pictures[place].read(), *shape)
+            kept[place] = True
+
+    results = _each(pool, work, range(len(pictures)), pictures)
+    failed = [each if isinstance(each, Problem) else result for each, result in zip(headers, results)]
+    problems += [each for each in failed if isinstance(each, Problem)]
+    rows: list[int] = np.flatnonzero(kept).tolist()
+    labels = np.array([pictures[row].label for row in rows], np.int32)
+    if len(rows) == 0:
+        raise InputError(f"no picture of a split can be read: {listed(map(str, problems), 3)}")
+    whole = images if len(rows) == len(images) else images[rows]
+    return DecodedSplit(ImageSplit(whole, labels), digests[rows], [pictures[row].name for row in rows])
+
+
+def _each(
+    pool: ThreadPoolExecutor,
+    work: Callable[[Any], Result],
+    items: Sequence[Any],
+    pictures: Sequence[Picture] | None = None,
+) -> list[Result | Problem]:
+    """The result of each item, or why there is none; in chunks, since a task costs more than a small picture."""
+    of = items if pictures is None else pictures
+
+    def chunk(start: int) -> list[Result | Problem]:
+        done: list[Result | Problem] = []
+        for place in range(start, min(start + _CHUNK, len(items))):
+            try:
+                done.append(work(items[place]))
+            except Undecodable as error:
+                done.append(Problem(of[place].name, str(error)))
+            except OSError as error:
+                done.append(Problem(of[place].name, f"cannot be read ({error.strerror or error})"))
+            except InputError as error:
+                done.append(Problem(of[place].name, f"cannot be read ({error})"))
+        return done
+
+    return [each for part in pool.map(chunk, range(0, len(items), _CHUNK)) for each in part]
+
+
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode; they end soon after an error or a signal, and nobody sees Pillow's warnings of odd files."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="jdarts pictures")
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _problems(pictures: Sequence[Picture], headers: Sequence[Header | Problem]) -> list[Problem]:
+    return [header for header in headers if isinstance(header, Problem)]
+
+
+def _check_classes(pictures: Pictures, splits: dict[str, DecodedSplit], problems: Sequence[Problem]) -> None:
+    """Refuses a class none of whose training pictures can be read."""
+    found = np.bincount(splits[TRAIN].images.labels, minlength=len(pictures.class_names))
+    missing = [name for name, count in zip(pictures.class_names, found) if not count]
+    if missing:
+        raise InputError(
+            f"no training image of {listed(missing)} can be read ({listed(map(str, problems), 3)}); mend the files, or remove "
+            "the class"
+        )
+
+
+def _colours(headers: Sequence[Header], channels: int) -> str:
+    grey = sum(header.grey for header in headers)
+    if channels == 1:
+        return "grey"
+    return f"{grey:,} grey and {len(headers) - grey:,} in colour" if grey else "in colour"
