@@ -37,6 +37,11 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(code)
 
 
+def program_name(module: str) -> str:
+    """The command as its help text shows it: `jdarts search`, or the module if Python runs it."""
+    return sys.argv[0] if sys.argv[0].startswith("jdarts ") else f"python -m {module}"
+
+
 def _show_every_text() -> None:
     """Makes the streams write characters that they cannot encode, such as bytes of arguments that are not UTF-8, as escapes."""
     for stream in (sys.stdout, sys.stderr):

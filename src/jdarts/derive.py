@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from jdarts import checkpoint
-from jdarts.command import run_command
+from jdarts.command import program_name, run_command
 from jdarts.derivation import genotype_of as genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype
@@ -43,7 +43,7 @@ class DeriveConfig:
 
 def main() -> None:
     """Parses the command line and prints the genotype."""
-    config = tyro.cli(DeriveConfig, prog="python -m jdarts.derive")
+    config = tyro.cli(DeriveConfig, prog=program_name("jdarts.derive"))
     genotype, title = _derived(config)
     if config.draw is not None:
         draw_genotype(genotype, config.draw, title=title)

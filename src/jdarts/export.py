@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from jdarts.command import run_command
+from jdarts.command import program_name, run_command
 from jdarts.data.catalogue import CATALOGUE
 from jdarts.errors import InputError, shortened
 from jdarts.nets.discrete import Stem, native_image_size
@@ -61,7 +61,7 @@ _WRITERS = {".npz": save_arrays, ".stablehlo": save_program}
 
 def main() -> None:
     """Parses the command line and writes the file."""
-    config = tyro.cli(ExportConfig, prog="python -m jdarts.export")
+    config = tyro.cli(ExportConfig, prog=program_name("jdarts.export"))
     if config.out.suffix not in _WRITERS:
         raise InputError(
             f"--out is {shortened(str(config.out), 200)}; give a name that ends in {' or '.join(_WRITERS)}"

@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 import tyro
 from tyro.extras import SubcommandApp
 
-from jdarts.command import run_command
+from jdarts.command import program_name, run_command
 from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, Entry, check_name
 from jdarts.data.originals.images import expanded
 from jdarts.data.preparation import prepare
@@ -150,7 +150,7 @@ def _absent(name: str, data_dir: Path | None) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command with the given arguments, by default those of the process."""
-    app.cli(args=arguments, prog="python -m jdarts.data", config=(tyro.conf.FlagCreatePairsOff,))
+    app.cli(args=arguments, prog=program_name("jdarts.data"), config=(tyro.conf.FlagCreatePairsOff,))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Annotated, cast, get_args
 import tyro
 
 from jdarts import zoo
+from jdarts.command import program_name
 from jdarts.derivation import space_of
 from jdarts.describe.convolutional import Description, Kind, describe
 from jdarts.describe.recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
@@ -75,7 +76,7 @@ class DescribeConfig:
 
 def main() -> None:
     """Parses the command line and prints the description."""
-    config = tyro.cli(DescribeConfig, prog="python -m jdarts.describe")
+    config = tyro.cli(DescribeConfig, prog=program_name("jdarts.describe"))
     description = _described(config)
     if config.draw is not None:
         draw_genotype(description.genotype, config.draw)

@@ -72,6 +72,17 @@ def load_library(library: Library) -> ctypes.CDLL:
     return kept_file(_key(compiler, library), lambda folder: _compile(compiler, library, folder), _load)
 
 
+def is_kept(library: Library) -> bool:
+    """Whether the cache folder has the library, so that loading it builds nothing.
+
+    Raises:
+      BuildError: there is no compiler.
+      OSError: there is no cache folder.
+    """
+    key, folder = _key(find_compiler(), library), cache_folder()
+    return any(is_private_file(path) and path.name == _file_name(key, path) for path in folder.glob(f"{key}-*"))
+
+
 def kept_file(key: str, make: Callable[[Path], Path], load: Callable[[Path], Loaded]) -> Loaded:
     """Loads a file from the cache folder, after making it there if necessary.
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jdarts.native.build import BuildError, Library, load_library
+from jdarts.native.build import BuildError, Library, is_kept, load_library
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +45,17 @@ def begin_building(name: str, dtype: Any) -> None:
     dtype = np.dtype(dtype)
     if dtype in NUMBERS:
         _loaded(name, dtype)
+
+
+def kept_libraries() -> dict[str, bool]:
+    """Whether each library for float32 is built.
+
+    Raises:
+      BuildError: there is no compiler.
+      OSError: there is no cache folder.
+    """
+    number = NUMBERS[np.dtype(np.float32)]
+    return {name: is_kept(Library(name, sources, number)) for name, sources in _SOURCES.items()}
 
 
 def register_function(function: str, name: str, dtype: np.dtype) -> bool:

@@ -2,7 +2,7 @@
 
 from jdarts.pipeline.config import PipelineConfig
 from jdarts.pipeline.protocol import pipeline
-from jdarts.runs.command import program_name, run_from_command_line
+from jdarts.runs.command import run_from_command_line, run_name
 
 
 def main(defaults: PipelineConfig | None = None, description: str | None = None) -> int:
@@ -18,7 +18,7 @@ def main(defaults: PipelineConfig | None = None, description: str | None = None)
     Raises:
       InputError: as `pipeline`, for `jdarts.command.run_command` to print.
     """
-    prog = program_name("jdarts.pipeline", defaults)
+    prog = run_name("jdarts.pipeline", defaults)
     return run_from_command_line(
         pipeline,
         defaults or PipelineConfig(),

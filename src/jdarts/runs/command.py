@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 
+from jdarts.command import program_name
 from jdarts.files.user_cache import cache_folder, private_folder
 from jdarts.runs.devices import provide_cpu_devices
 from jdarts.runs.interruption import Interrupted, exit_now
@@ -79,9 +80,9 @@ def _value_of(option: str, arguments: Sequence[str]) -> str | None:
         return None
 
 
-def program_name(module: str, defaults: object | None) -> str:
-    """The command as the help text shows it: the module, or the script that has its own defaults."""
-    return f"python -m {module}" if defaults is None else f"python {sys.argv[0]}"
+def run_name(module: str, defaults: object | None) -> str:
+    """The command of a run as its help text shows it: that of the module, or the script that has its own defaults."""
+    return program_name(module) if defaults is None else f"python {sys.argv[0]}"
 
 
 def keep_compiled_programs() -> None:

@@ -1,6 +1,6 @@
 """The command line of a search, with any configuration as its defaults."""
 
-from jdarts.runs.command import program_name, run_from_command_line
+from jdarts.runs.command import run_from_command_line, run_name
 from jdarts.search.config import SearchConfig
 from jdarts.search.loop import search
 from jdarts.search.seeds import search_seeds
@@ -19,7 +19,7 @@ def main(defaults: SearchConfig | None = None, description: str | None = None) -
     Raises:
       InputError: as `search`, for `jdarts.command.run_command` to print.
     """
-    prog = program_name("jdarts.search", defaults)
+    prog = run_name("jdarts.search", defaults)
 
     def start(config: SearchConfig) -> object:
         return search(config) if config.seeds is None else search_seeds(config)

@@ -1,6 +1,6 @@
 """The command line of a training, with any configuration as its defaults."""
 
-from jdarts.runs.command import program_name, run_from_command_line
+from jdarts.runs.command import run_from_command_line, run_name
 from jdarts.train.config import TrainConfig
 from jdarts.train.loop import train
 
@@ -18,5 +18,5 @@ def main(defaults: TrainConfig | None = None, description: str | None = None) ->
     Raises:
       InputError: as `train`, for `jdarts.command.run_command` to print.
     """
-    prog = program_name("jdarts.train", defaults)
+    prog = run_name("jdarts.train", defaults)
     return run_from_command_line(train, defaults or TrainConfig(), prog=prog, description=description)

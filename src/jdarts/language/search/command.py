@@ -2,7 +2,7 @@
 
 from jdarts.language.search.config import LanguageSearchConfig
 from jdarts.language.search.loop import search_language
-from jdarts.runs.command import program_name, run_from_command_line
+from jdarts.runs.command import run_from_command_line, run_name
 
 
 def main(defaults: LanguageSearchConfig | None = None, description: str | None = None) -> int:
@@ -18,7 +18,7 @@ def main(defaults: LanguageSearchConfig | None = None, description: str | None =
     Raises:
       InputError: as `search_language`, for `jdarts.command.run_command` to print.
     """
-    prog = program_name("jdarts.language.search", defaults)
+    prog = run_name("jdarts.language.search", defaults)
     return run_from_command_line(
         search_language,
         defaults or LanguageSearchConfig(),

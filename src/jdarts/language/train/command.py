@@ -2,7 +2,7 @@
 
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.loop import train_language
-from jdarts.runs.command import program_name, run_from_command_line
+from jdarts.runs.command import run_from_command_line, run_name
 
 
 def main(defaults: LanguageTrainConfig | None = None, description: str | None = None) -> int:
@@ -18,5 +18,5 @@ def main(defaults: LanguageTrainConfig | None = None, description: str | None = 
     Raises:
       InputError: as `train_language`, for `jdarts.command.run_command` to print.
     """
-    prog = program_name("jdarts.language.train", defaults)
+    prog = run_name("jdarts.language.train", defaults)
     return run_from_command_line(train_language, defaults or LanguageTrainConfig(), prog=prog, description=description)

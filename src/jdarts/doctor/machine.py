@@ -1,0 +1,113 @@
+"""Devices, native kernels, caches and prepared data of this machine."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+
+from jdarts.data.catalogue import CATALOGUE
+from jdarts.data.prepared import data_directory, find_prepared
+from jdarts.doctor.findings import Finding
+from jdarts.errors import InputError
+from jdarts.files.user_cache import cache_folder
+from jdarts.native.build import BuildError
+from jdarts.native.libraries import is_disabled, kept_libraries
+from jdarts.runs.memory import available_memory, format_bytes
+
+
+def devices() -> list[Finding]:
+    """The devices that JAX sees, and their memory."""
+    try:
+        present = jax.devices()
+    except RuntimeError as error:
+        mend = "JAX_PLATFORMS=cpu runs without an accelerator; https://docs.jax.dev/en/latest/installation.html installs for one"
+        return [Finding("devices", str(error).splitlines()[0], "wrong", mend)]
+    kinds = sorted({each.device_kind for each in present})
+    found = [Finding("devices", f"{len(present)} {present[0].platform.upper()}: {', '.join(kinds)}")]
+    memory = available_memory()
+    if memory is not None:
+        found.append(Finding("memory", f"{format_bytes(memory)} available"))
+    if present[0].platform == "cpu":
+        found.append(Finding("processor", f"{len(os.sched_getaffinity(0))} cores for this process"))
+    return found
+
+
+def native_kernels() -> list[Finding]:
+    """Whether the native kernels of CPUs are built, or why they are not."""
+    if jax.default_backend() != "cpu":
+        return [Finding("native kernels", "are for CPUs; this device runs XLA's operations")]
+    if is_disabled():
+        mend = "unset JDARTS_NATIVE for steps that are several times faster"
+        return [Finding("native kernels", "switched off by JDARTS_NATIVE=0", "slow", mend)]
+    try:
+        kept = kept_libraries()
+    except BuildError as error:
+        mend = "install a C++ compiler (g++ or clang++), or name one in CXX"
+        return [Finding("native kernels", f"cannot be built: {error}", "slow", mend)]
+    except OSError as error:
+        mend = "give XDG_CACHE_HOME a folder that only you may write to"
+        return [Finding("native kernels", f"cannot be kept, each process builds its own: {error}", "slow", mend)]
+    return [
+        Finding(
+            f"kernels of {name}",
+            "built" if built else "not built yet; the first command that needs them builds them, once",
+        )
+        for name, built in kept.items()
+    ]
+
+
+def caches() -> list[Finding]:
+    """What the user's cache folder holds."""
+    try:
+        folder = cache_folder()
+        programs = _sizes((folder / "programs").rglob("*"))
+        others = _sizes(path for path in folder.rglob("*") if folder / "programs" not in path.parents)
+    except OSError as error:
+        mend = "give XDG_CACHE_HOME a folder that only you may write to"
+        return [Finding("cache", f"no cache folder: {error}; nothing is kept for the next start", "slow", mend)]
+    stored = sum(1 for path in (folder / "programs").rglob("*-cache"))
+    return [
+        Finding("cache", f"{folder}; it may be removed at any time"),
+        Finding("programs", f"{stored} compiled programs, {format_bytes(programs)}"),
+        Finding("other files", format_bytes(others)),
+        Finding("first step", _cost_of_first_step(stored)),
+    ]
+
+
+def data_sets() -> list[Finding]:
+    """The image sets that are prepared on this machine."""
+    found = [Finding("digits", "part of scikit-learn, needs no preparation")]
+    present = []
+    for name, entry in CATALOGUE.items():
+        try:
+            if find_prepared(name, entry):
+                present.append(name)
+        except InputError as error:
+            found.append(Finding(name, str(error), "wrong", f"jdarts data prepare {name} --overwrite"))
+    text = f"{', '.join(present) or 'none'} in {data_directory(None)}"
+    mend = "" if present else "jdarts data prepare cifar10"
+    return [*found, Finding("prepared sets", text, mend=mend)]
+
+
+def _cost_of_first_step(stored: int) -> str:
+    if stored:
+        return (
+            "a command that ran with the same settings takes its programs from the cache; other settings are compiled"
+        )
+    return "the first command compiles its programs: half a minute for digits, minutes for networks of the paper's size"
+
+
+def _sizes(paths: Iterable[Path]) -> int:
+    def size(path: Path) -> int:
+        return path.stat().st_size if path.is_file() else 0
+
+    return sum(_without_errors(size, path) for path in paths)
+
+
+def _without_errors(size: Callable[[Path], int], path: Path) -> int:
+    # Another process may remove a file meanwhile.
+    try:
+        return size(path)
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,125 @@
+"""The report on the installation and the machine."""
+
+import json
+from importlib import metadata
+
+import jax
+import pytest
+from rich.console import Console
+
+from jdarts import doctor
+from jdarts.doctor import command
+from jdarts.native.build import BuildError
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    for function in ("version", "requires", "metadata"):
+        monkeypatch.setattr(metadata, function, missing)
+
+
+def by_name(found):
+    return {each.name: each for each in found}
+
+
+def test_packages_are_those_of_pyproject():
+    found = by_name(doctor.packages())
+    assert found["jax"].text == jax.__version__
+    assert {"python", "jdarts", "jaxlib", "flax", "optax", "chex"} <= found.keys()
+    assert all(each.state == "good" for each in found.values()), found
+
+
+def test_a_package_of_a_wrong_version_or_none_is_wrong(monkeypatch):
+    version = metadata.version
+    versions = {"jax": "0.10.2", "optax": None}
+
+    def changed(name):
+        if name in versions and versions[name] is None:
+            raise metadata.PackageNotFoundError(name)
+        return versions.get(name) or version(name)
+
+    monkeypatch.setattr(metadata, "version", changed)
+    found = by_name(doctor.packages())
+    assert found["jax"].state == found["optax"].state == "wrong"
+    assert found["jax"].text.startswith("0.10.2, and jdarts needs ") and "!=0.10.2" in found["jax"].mend
+    assert found["optax"].text == "is missing"
+    assert found["flax"].state == "good"
+
+
+def test_a_source_folder_that_is_not_installed(nothing_installed):
+    assert by_name(doctor.packages())["jdarts"].state == "slow"
+    assert doctor.extras() == []
+
+
+def test_devices_and_kernels(monkeypatch):
+    found = by_name(doctor.devices())
+    assert found["devices"].text.startswith(f"{len(jax.devices())} CPU")
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    (switched_off,) = doctor.native_kernels()
+    assert (switched_off.state, "JDARTS_NATIVE" in switched_off.mend) == ("slow", True)
+    monkeypatch.delenv("JDARTS_NATIVE")
+
+    def without_compiler():
+        raise BuildError("no C++ compiler (c++, g++, clang++) found")
+
+    monkeypatch.setattr("jdarts.doctor.machine.kept_libraries", without_compiler)
+    (without,) = doctor.native_kernels()
+    assert without.state == "slow" and "no C++ compiler" in without.text and "g++" in without.mend
+    monkeypatch.setattr("jdarts.doctor.machine.kept_libraries", lambda: {"images": True, "leaves": False})
+    images, leaves = doctor.native_kernels()
+    assert images.text == "built" and leaves.text.startswith("not built yet")
+
+
+def test_no_device_is_wrong(monkeypatch):
+    def fail():
+        raise RuntimeError("Unable to initialize backend 'cuda': no device\nmore")
+
+    monkeypatch.setattr(jax, "devices", fail)
+    (found,) = doctor.devices()
+    assert found == ("devices", "Unable to initialize backend 'cuda': no device", "wrong", found.mend)
+
+
+def test_caches_are_counted(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert by_name(doctor.caches())["programs"].text == "0 compiled programs, 0.0 MB"
+    folder = tmp_path / "jdarts" / "programs"
+    folder.mkdir(parents=True)
+    (folder / "jit_step-1-cache").write_bytes(bytes(2_000_000))
+    (folder.parent / "images.so").write_bytes(bytes(3_000_000))
+    found = by_name(doctor.caches())
+    assert found["programs"].text == "1 compiled programs, 2.0 MB"
+    assert found["other files"].text == "3.0 MB"
+    assert "takes its programs from the cache" in found["first step"].text
+
+
+def test_damaged_data_is_wrong(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert by_name(doctor.data_sets())["prepared sets"].text == f"none in {tmp_path}"
+    info = tmp_path / "cifar10" / "3.0.2" / "dataset_info.json"
+    info.parent.mkdir(parents=True)
+    info.write_text("{")
+    found = by_name(doctor.data_sets())["cifar10"]
+    assert found.state == "wrong" and "cifar10" in found.mend
+
+
+def test_the_command(monkeypatch, capsys):
+    wrong = doctor.Finding("jax", "is missing", "wrong", "pip install jax")
+    monkeypatch.setattr(command, "CHECKS", {"packages": lambda: [doctor.Finding("python", "3.11"), wrong]})
+    monkeypatch.setattr("sys.argv", ["jdarts doctor"])
+    assert command.main() == 1
+    out = capsys.readouterr().out
+    assert "python" in out and "→ pip install jax" in out
+    monkeypatch.setattr("sys.argv", ["jdarts doctor", "--json"])
+    assert command.main() == 1
+    assert json.loads(capsys.readouterr().out)["packages"][1]["mend"] == "pip install jax"
+    monkeypatch.setattr(command, "CHECKS", {"packages": lambda: [doctor.Finding("python", "3.11")]})
+    assert command.main() == 0
+
+
+def test_a_narrow_terminal_folds_long_lines(capsys):
+    long = doctor.Finding("cache", "/a/" + "long" * 30)
+    command.show({"caches": [long]}, Console(width=60))
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 60
