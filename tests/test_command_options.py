@@ -26,6 +26,7 @@ COMMANDS = {
     "jdarts.describe": "jdarts.describe.command",
     "jdarts.export": "jdarts.export",
     "jdarts.data prepare": "jdarts.data.__main__",
+    "jdarts.data inspect": "jdarts.data.__main__",
 }
 
 #: The commands of runs, with the start of their first option.

@@ -1,4 +1,4 @@
-"""Prepares image sets and text corpora and lists them: python -m jdarts.data prepare cifar10."""
+"""Prepares image sets and text corpora, lists them, and shows what is in one: python -m jdarts.data inspect PATH."""
 
 import os
 import shlex
@@ -12,7 +12,14 @@ from tyro.extras import SubcommandApp
 
 from jdarts.command import program_name, run_command
 from jdarts.data.catalogue import CATALOGUE, DIGITS, NAMES, Entry, check_name
-from jdarts.data.originals.images import expanded
+from jdarts.data.loading import load, own_path
+from jdarts.data.originals.images import expanded, os_errors_as_input
+from jdarts.data.own.assembling import set_name
+from jdarts.data.own.contact_sheet import contact_sheet
+from jdarts.data.own.inspection import decoded_of, report
+from jdarts.data.own.loading import read_path, read_prepared_set
+from jdarts.data.own.pictures import TRAIN
+from jdarts.data.own.tfds import is_prepared
 from jdarts.data.preparation import prepare
 from jdarts.data.prepared import Prepared, check_format, data_directory, find_prepared, prepare_command
 from jdarts.data.text import SOTU, TEXTS, load_text, prepare_text, sotu
@@ -20,11 +27,13 @@ from jdarts.data.text.catalogue import SPLITS, text_entry
 from jdarts.data.text.originals import holds_texts
 from jdarts.data.text.prepared import find_text, own_texts, text_command
 from jdarts.errors import InputError
+from jdarts.files.atomic import replace_bytes
 
 app = SubcommandApp()
 
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="{" + ",".join((*CATALOGUE, *TEXTS)) + ",NAME}")]
 Source = Annotated[Path | None, tyro.conf.arg(name="from", metavar="PATH")]
+Images = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH|NAME")]
 DataDir = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 
 
@@ -84,6 +93,39 @@ def list_sets(data_dir: DataDir = None) -> None:
         except InputError as error:
             state = str(error)
         print(f"{name:14} {state}")
+
+
+@app.command(name="inspect")
+def inspect_set(
+    images: Images,
+    /,
+    image_size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None,
+    sheet: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Shows what a run would read of an image set: classes, sizes, duplicates, damaged files; and draws a sheet of its images.
+
+    Args:
+      images: The path of a folder of images or of arrays, or the name of an image set.
+      image_size: Side in pixels to which the images are resized (default: as for a run).
+      sheet: The PNG file of the sheet (default: inspect-NAME.png in the present folder).
+      data_dir: Folder of prepared sets; default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+    """
+    path = own_path(images, data_dir)
+    if path is not None:
+        name, decoded = set_name(path), read_path(path, image_size)
+    elif images not in NAMES and is_prepared(images, data_dir):
+        name, decoded = images, read_prepared_set(images, data_dir, image_size)
+    else:
+        name, decoded = images, decoded_of(load(images, data_dir, image_size=image_size))
+    sheet = sheet or Path(f"inspect-{name.replace('/', '-')}.png")
+    with os_errors_as_input(sheet):
+        replace_bytes(sheet, contact_sheet(decoded.splits[TRAIN].images, decoded.class_names))
+    for line in report(decoded, name):
+        print(line)
+    print(f"sheet of images: {sheet}")
+    where = f" --data-dir {shlex.quote(os.fspath(data_dir))}" if data_dir else ""
+    print(f"search on it with: python -m jdarts.search --dataset {shlex.quote(images)}{where}")
 
 
 def _is_text(name: str, source: Path | None, data_dir: Path | None) -> bool:

@@ -91,6 +91,12 @@ def read_path(path: Path, image_size: int | None) -> Decoded:
     return decode_arrays(path, image_size)
 
 
+def read_prepared_set(name: str, data_dir: str | os.PathLike[str] | None, image_size: int | None) -> Decoded:
+    """All images of a set that tensorflow-datasets has prepared; arguments and errors as for `load_prepared_set`."""
+    check_side(image_size)
+    return read_pictures(prepared_pictures(name, data_dir), image_size)
+
+
 def _of_pictures(name: str, path: object, pictures: Pictures, image_size: int | None, say: Say) -> ImageDataset:
     def decode() -> Decoded:
         count = sum(map(len, pictures.splits.values()))
