@@ -81,7 +81,8 @@ def start(folder, *, program=(__file__,), **changes):
 def assert_same_bits(folder, reference):
     """The search in a folder has found the same, by the same way, as an undisturbed one."""
     names = ["genotype.json", "genotype.txt", "normal.svg", "reduce.svg", "curves.png"]
-    names += [f"genotypes/{path.name}" for path in (reference / "genotypes").iterdir()]
+    for kind in ("genotypes", "alphas"):
+        names += [f"{kind}/{path.name}" for path in (reference / kind).iterdir()]
     small_runs.assert_same_bits(folder, reference, names)
 
 

@@ -33,6 +33,8 @@ _LONGEST = 80
 #: Runs without a fingerprint read every set in its stored order.
 _BEFORE_FINGERPRINTS = {"shuffled": True}
 GENOTYPES = "genotypes"
+#: Folder of the mixture of each epoch.
+ALPHAS = "alphas"
 
 
 class RunFolder:
@@ -115,7 +117,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         with self._locked() as lock:
             self.check(config, data)
-            for folder in (self.path, self.path / GENOTYPES):
+            for folder in (self.path, self.path / GENOTYPES, self.path / ALPHAS):
                 remove_abandoned(folder)
             begins = not (self.path / CONFIG).exists()
             try:
@@ -208,7 +210,7 @@ class RunFolder:
             self.write("genotype.json", genotype.to_json() + "\n")
             self.write("genotype.txt", f"{genotype}\n")
         else:
-            self.write(_genotype_file(epoch), genotype.to_json() + "\n")
+            self.write(genotype_file(epoch), genotype.to_json() + "\n")
 
     def genotype_of(self, epoch: int, kind: type[AnyGenotype]) -> AnyGenotype | None:
         """The genotype that `write_genotype` wrote after an epoch; None if there is none that can be read.
@@ -218,7 +220,7 @@ class RunFolder:
           kind: type of the run's genotypes.
         """
         try:
-            return parse_genotype((self.path / _genotype_file(epoch)).read_text(), kind)
+            return parse_genotype((self.path / genotype_file(epoch)).read_text(), kind)
         except (OSError, ValueError, InputError):
             return None
 
@@ -238,8 +240,14 @@ class RunFolder:
             replace_text(path, text)
 
 
-def _genotype_file(epoch: int) -> str:
+def genotype_file(epoch: int) -> str:
+    """Where a run's folder has the genotype of an epoch, counted from 1."""
     return f"{GENOTYPES}/epoch_{epoch:03d}.json"
+
+
+def mixture_file(epoch: int) -> str:
+    """Where a run's folder has the mixture of an epoch, counted from 1."""
+    return f"{ALPHAS}/epoch_{epoch:03d}.json"
 
 
 def _precedes_first_step(entry: Path) -> bool:

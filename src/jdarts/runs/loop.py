@@ -16,6 +16,7 @@ from jdarts.report import Progress, draw_cells, draw_curves, read_metrics
 from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
 from jdarts.runs.context import Context
+from jdarts.runs.folder import mixture_file
 from jdarts.runs.memory import step_memory_lines
 from jdarts.runs.programs import Compiler, Compiling
 from jdarts.runs.status import RunStatus, best_name, read_status
@@ -255,6 +256,9 @@ class Loop(Generic[S]):
             genotype, of_one = genotypes[index], numbers_of_one(numbers, index)
             if genotype is not None:
                 part.folder.write_genotype(genotype, epoch)
+            mixture = task.epoch_mixture(own)
+            if mixture is not None:
+                part.folder.write(mixture_file(epoch), mixture.to_json() + "\n")
             ended[index] = self._update_best(ended[index], own, step, of_one, index)
             if task.stopping is not None:
                 ended[index] = ended[index].with_epoch(Epoch(epoch, of_one, task.facts(own, genotype)))

@@ -11,6 +11,7 @@ import numpy as np
 
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype
+from jdarts.methods.mixture_record import MixtureRecord
 from jdarts.methods.stopping import StoppingRule
 from jdarts.runs import processes
 from jdarts.runs.devices import Devices
@@ -285,6 +286,11 @@ class Task(abc.ABC, Generic[S]):
 
     def epoch_genotype(self, state: S) -> AnyGenotype | None:
         """The genotype after an epoch; None for none."""
+        return None
+
+    def epoch_mixture(self, state: S) -> MixtureRecord | None:
+        """The mixture after an epoch of one run; None for none."""
+        del state
         return None
 
     @abc.abstractmethod

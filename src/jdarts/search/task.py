@@ -17,6 +17,7 @@ from jdarts.derivation import derive_genotype
 from jdarts.genotype import AnyGenotype, Genotype
 from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method, method_fields
+from jdarts.methods.mixture_record import MixtureRecord, mixture_record
 from jdarts.methods.perturbation_selection import decisions_of
 from jdarts.methods.questions import Score
 from jdarts.methods.selection import ARGMAX
@@ -208,6 +209,10 @@ class SearchTask(Task[SearchState]):
             select=self.select,
             decisions=decisions_of(state.decided) if state.decided else None,
         )
+
+    def epoch_mixture(self, state: SearchState) -> MixtureRecord:
+        """The mixture of the present alphas."""
+        return mixture_record(state.bilevel.alphas, self.space, self.method.mixture)
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """The record for `jdarts.derive`: search space, alphas and method."""

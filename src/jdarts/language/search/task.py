@@ -21,6 +21,7 @@ from jdarts.language.settings import check_can_be_evaluated, check_holds_segment
 from jdarts.language.shared import evaluation_program, text_evaluation, text_memory_options, unigram
 from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
 from jdarts.methods.method import Method, method_fields
+from jdarts.methods.mixture_record import MixtureRecord, mixture_record
 from jdarts.methods.stopping import RANKING
 from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
@@ -106,6 +107,10 @@ class LanguageSearchTask(Task[SearchState]):
     def epoch_genotype(self, state: SearchState) -> RecurrentGenotype:
         """The genotype of the present alphas."""
         return derive_recurrent_genotype(alphas_on_host(state.bilevel.alphas), self.space, mixture=self.method.mixture)
+
+    def epoch_mixture(self, state: SearchState) -> MixtureRecord:
+        """The mixture of the present alphas."""
+        return mixture_record(state.bilevel.alphas, self.space, self.method.mixture)
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """The record for `jdarts.derive` (search space, alphas and method), and the network."""
