@@ -314,10 +314,6 @@ def decided(model: N, choices: Choices) -> N:
 
 
 def _at(model: Any, path: Sequence[str | int]) -> Any:
-    node: Any = model
     for name in path:
-        container: Any = node
-        node = (
-            node[name] if isinstance(node, nnx.Dict | nnx.List | Mapping | list | tuple) else getattr(node, str(name))
-        )
-    return node
+        model = getattr(model, str(name)) if hasattr(model, str(name)) else model[name]
+    return model
