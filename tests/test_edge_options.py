@@ -1,5 +1,6 @@
 """Options of mixed edges: the stacked supernet against the one that is written edge by edge, in float64."""
 
+import contextlib
 import functools
 from typing import Any
 
@@ -81,6 +82,7 @@ class Pair:
 
     def __init__(self, name, seed=0, cells=CELLS):
         draw = np.random.default_rng(seed)
+        self.cells = cells
         settings, self.controls, self.options = options_of(name)
         sizes = {"channels": 8, "layers": cells, "classes": 3, "image_channels": 1}
         shape = {"space": SPACE, "options": self.options, **sizes}
@@ -125,10 +127,9 @@ class Pair:
         return jnp.sum(jnp.sin(logits) * self.cotangent), (logits, changed["batch_stats"])
 
 
-@pytest.fixture
-def known_masks(monkeypatch):
+@contextlib.contextmanager
+def known_masks():
     """Masks that the plain network knows: another one for every place of a stage."""
-    jax.clear_caches()
 
     def dropout(key, x, probability):
         return x * jnp.stack([factors(place, x.shape[1:]) for place in range(x.shape[0])])
@@ -136,9 +137,11 @@ def known_masks(monkeypatch):
     def drop_path_factors(key, probability, shape, dtype):
         return jnp.stack([factors(place, shape[1:]) for place in range(shape[0])])
 
-    monkeypatch.setattr(mixed_stage, "dropout", dropout)
-    monkeypatch.setattr(mixed_stage, "drop_path_factors", drop_path_factors)
-    yield
+    jax.clear_caches()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mixed_stage, "dropout", dropout)
+        patch.setattr(mixed_stage, "drop_path_factors", drop_path_factors)
+        yield
     jax.clear_caches()
 
 
@@ -146,9 +149,10 @@ def close(found, expected):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-10), found, expected)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_training_and_evaluation_are_those_of_the_plain_network(name, known_masks):
-    pair = Pair(name)
+def trained_and_evaluated(name):
+    """The pair of an option; what the stacked network computes in training and in evaluation; the same of the plain one."""
+    # One reduction cell has edges of both strides; all options at once are those of cells of both kinds.
+    pair = Pair(name, cells=CELLS if name == "all_at_once" else 1)
     frozen = {n: value for n, value in pair.flat.items() if plain_supernet.is_running_statistic(n)}
     moving = {n: jnp.asarray(value) for n, value in pair.flat.items() if n not in frozen}
 
@@ -161,15 +165,29 @@ def test_training_and_evaluation_are_those_of_the_plain_network(name, known_mask
         evaluated, unchanged = pair.stacked(params, alphas, train=False)
         return jax.grad(pair.value, argnums=(0, 1), has_aux=True)(params, alphas), evaluated, unchanged["batch_stats"]
 
-    (grads, (logits, statistics)), evaluated, unchanged = stacked(pair.params, pair.alphas)
-    expected, (plain_logits, plain_statistics) = jax.grad(plain, argnums=(0, 1), has_aux=True)(moving, pair.alphas)
+    expected = jax.grad(plain, argnums=(0, 1), has_aux=True)(moving, pair.alphas)
+    return pair, stacked(pair.params, pair.alphas), expected, pair.plain(pair.flat, pair.alphas, train=False)[0]
+
+
+@pytest.fixture(scope="module")
+def both_networks():
+    """What both networks compute with every option; the plain one's operations are compiled once for all."""
+    with known_masks():
+        return {name: trained_and_evaluated(name) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_and_evaluation_are_those_of_the_plain_network(name, both_networks):
+    pair, found, expected, plain_evaluated = both_networks[name]
+    (grads, (logits, statistics)), evaluated, unchanged = found
+    by_plain, (plain_logits, plain_statistics) = expected
     close(logits, plain_logits)
     changed = {n: np.asarray(value) for n, value in plain_statistics.items()}
-    close(statistics, stacked_statistics(pair.flat | changed, SPACE, CELLS))
-    of_weights = {n: np.asarray(value) for n, value in expected[0].items()}
-    close(grads[0], stacked_params(of_weights, SPACE, CELLS))
-    close(grads[1], expected[1])
-    close(evaluated, pair.plain(pair.flat, pair.alphas, train=False)[0])
+    close(statistics, stacked_statistics(pair.flat | changed, SPACE, pair.cells))
+    of_weights = {n: np.asarray(value) for n, value in by_plain[0].items()}
+    close(grads[0], stacked_params(of_weights, SPACE, pair.cells))
+    close(grads[1], by_plain[1])
+    close(evaluated, plain_evaluated)
     close(unchanged, pair.statistics)
 
 
@@ -227,20 +245,20 @@ def test_derivatives_of_both_modes_to_second_order_natively_and_in_operations_of
         slope = jax.grad(lambda *inputs: _inner(gradient(*inputs), direction), argnums=(0, 1))
         return forward, slope(params, alphas), gradient(params, alphas)
 
+    step = 1e-6
+    inputs = (pair.params, pair.alphas)
+    moved = [jax.tree.map(lambda a, d, s=sign: a + s * step * d, inputs, direction) for sign in (1, -1)]
     found = []
     for switch in ("1", "0"):
         monkeypatch.setenv("JDARTS_NATIVE", switch)
         jax.clear_caches()
-        found.append(jax.jit(products)(pair.params, pair.alphas))
+        compiled = jax.jit(products)
+        found.append(compiled(*inputs))
+    plus, minus = (compiled(*each)[2] for each in moved)
     jax.clear_caches()
     close(found[1], found[0])
     forward, backward, _ = found[0]
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-9), forward, backward)
-    step = 1e-6
-    plus, minus = (
-        jax.jit(gradient)(*jax.tree.map(lambda a, d, s=sign: a + s * step * d, (pair.params, pair.alphas), direction))
-        for sign in (1, -1)
-    )
     slopes = jax.tree.map(lambda a, b: (a - b) / (2 * step), plus[1], minus[1])
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), slopes, forward[1])
 
@@ -250,7 +268,7 @@ def _inner(tree, other):
 
 
 def test_vmap_and_cells_that_are_computed_again_give_the_same_numbers():
-    pair = Pair("all_at_once")
+    pair = Pair("all_at_once", cells=1)
 
     def gradient(scale, *, remat=False):
         scaled = jax.tree.map(lambda leaf: scale * leaf, pair.alphas)
@@ -264,7 +282,7 @@ def test_vmap_and_cells_that_are_computed_again_give_the_same_numbers():
 
 def test_devices_that_share_a_batch_find_its_numbers():
     """With statistics of the whole batch, for options without random numbers."""
-    pair = Pair("partial_channels")
+    pair = Pair("partial_channels", cells=1)
     settings = {"partial_channels": 2, "auxiliary_skip": "conv", "skips_unused": True}
     model = pair.model.clone(axis_name="devices", **settings)
     images = pair.images[:2]
@@ -283,7 +301,7 @@ def test_devices_that_share_a_batch_find_its_numbers():
 
 
 def test_narrow_feature_maps():
-    pair = Pair("all_at_once")
+    pair = Pair("all_at_once", cells=1)
     narrow, params, alphas, images = (
         jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
         for tree in (pair.statistics, pair.params, pair.alphas, pair.images)
