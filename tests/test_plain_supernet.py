@@ -93,8 +93,20 @@ def read(path: Path):
     )
 
 
-def gradients(reference, which):
-    return jax.value_and_grad(reference.loss, argnums=(0, 1))(reference.trained, reference.alphas, which)
+@lru_cache(maxsize=1)
+def derivatives(path):
+    """Of the training loss: its value, its gradients by weights and alphas, and the second derivative along the file's v."""
+    reference = read(path)
+    direction = {name: jnp.asarray(v) for name, v in reference.below("unrolled/grad_weights/").items()}
+
+    def by_alphas(trained):
+        loss, (of_weights, of_alphas) = jax.value_and_grad(reference.loss, argnums=(0, 1))(
+            trained, reference.alphas, "train"
+        )
+        return of_alphas, (loss, of_weights)
+
+    of_alphas, implicit, (loss, of_weights) = jax.jvp(by_alphas, (reference.trained,), (direction,), has_aux=True)
+    return loss, of_weights, of_alphas, implicit
 
 
 def assert_agree(actual, expected, tolerance=1e-9):
@@ -133,7 +145,7 @@ def test_fixture_logits_and_loss(path):
 @pytest.mark.parametrize("path", fixture_files("search_*.npz"))
 def test_fixture_training_gradients(path):
     reference = read(path)
-    loss, (by_weights, by_alphas) = gradients(reference, "train")
+    loss, by_weights, by_alphas, _ = derivatives(path)
     np.testing.assert_allclose(loss, reference.numbers["train/loss"], rtol=1e-9)
     assert_agree(by_weights, reference.below("train/grad_weights/"))
     assert_agree(by_alphas, reference.below("train/grad_alphas/"))
@@ -142,21 +154,15 @@ def test_fixture_training_gradients(path):
 @pytest.mark.parametrize("path", fixture_files("search_*.npz"))
 def test_fixture_first_order_gradients(path):
     reference = read(path)
-    loss, (_, by_alphas) = gradients(reference, "valid")
+    loss, by_alphas = jax.value_and_grad(reference.loss, argnums=1)(reference.trained, reference.alphas, "valid")
     np.testing.assert_allclose(loss, reference.numbers["valid/loss"], rtol=1e-9)
     assert_agree(by_alphas, reference.below("first_order/"))
 
 
 @pytest.mark.parametrize("path", fixture_files("search_*.npz"))
 def test_fixture_implicit_term_by_a_second_derivative(path):
-    reference = read(path)
-    direction = {name: jnp.asarray(v) for name, v in reference.below("unrolled/grad_weights/").items()}
-
-    def by_alphas(trained):
-        return jax.grad(reference.loss, argnums=1)(trained, reference.alphas, "train")
-
-    _, implicit = jax.jvp(by_alphas, (reference.trained,), (direction,))
-    assert_agree(implicit, reference.below("implicit_exact/"))
+    _, _, _, implicit = derivatives(path)
+    assert_agree(implicit, read(path).below("implicit_exact/"))
 
 
 # ---- counts

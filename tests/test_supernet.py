@@ -112,7 +112,8 @@ def test_parameters_have_the_shapes_of_the_plain_network(pair):
 def test_operations_that_are_computed_at_once_are_those_computed_one_by_one(monkeypatch):
     """Values, statistics and derivatives of both modes, at both strides."""
     monkeypatch.setenv("JDARTS_NATIVE", "0")
-    case = Pair(jdarts.uniform_space(nodes=2), 1)
+    operations = (AVG, SEPARABLE, SKIP, "sep_conv_5x5", "dil_conv_3x3", DILATED)
+    case = Pair(jdarts.uniform_space(operations, nodes=2), 1)
     direction = jax.tree.map(jnp.cos, (case.params, case.alphas))
 
     def value(params, alphas):
