@@ -6,30 +6,24 @@ program.
 """
 
 import dataclasses
+import functools
+import importlib
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jdarts.errors import InputError, shown
-from jdarts.ops.candidates import (
-    EdgeFunction,
-    Implementation,
-    Weights,
-    WeightShape,
-    check_edge_function,
-    edge_by_edge,
-    factorized_reduce,
-    separable,
-)
-from jdarts.ops.depthwise.kinds import Kind
+from jdarts.ops import implementations as of
+from jdarts.ops.candidates import Implementation
+from jdarts.ops.edge_functions import EdgeFunction, EdgeWeights, check_implementation, edge_by_edge
 from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 from jdarts.ops.recurrent import sigmoid
-from jdarts.ops.reference_layouts import ACROSS, DEPTHWISE, DOWN, POINTWISE, ReferenceLayers
+from jdarts.ops.reference_layouts import ACROSS, CONVOLUTION, DEPTHWISE, DOWN, POINTWISE, ReferenceLayers
 
 #: The operations of a family have one colour in drawings.
 Family = Literal["convolution", "pool", "skip", "smooth", "rectifier", "other"]
@@ -82,109 +76,28 @@ class Activation:
     in_paper: bool = False
 
 
-def _convolution_weights(size: int, rounds: int) -> Callable[[int], Mapping[str, WeightShape]]:
-    def weights(channels: int) -> Mapping[str, WeightShape]:
-        shapes = {}
-        for number in range(1, rounds + 1):
-            # The fan-in of PyTorch 0.3: input channels, not divided by the groups.
-            shapes[f"depthwise{number}"] = WeightShape((size, size, channels), channels * size * size)
-            shapes[f"pointwise{number}"] = WeightShape((channels, channels), channels)
-        return shapes
-
-    return weights
-
-
-def _separable(size: int, stride: int) -> Implementation:
-    def first(states: jax.Array, weights: Weights) -> jax.Array:
-        return separable(states, weights["depthwise1"], weights["pointwise1"], stride=stride)
-
-    def second(x: jax.Array, weights: Weights) -> jax.Array:
-        return separable(x, weights["depthwise2"], weights["pointwise2"])
-
-    return Implementation(first, second, _convolution_weights(size, rounds=2), kernel=Kind(size, 1))
-
-
-def _dilated(size: int, stride: int) -> Implementation:
-    def first(states: jax.Array, weights: Weights) -> jax.Array:
-        return separable(states, weights["depthwise1"], weights["pointwise1"], stride=stride, dilation=2)
-
-    return Implementation(first, weights=_convolution_weights(size, rounds=1), kernel=Kind(size, 2))
-
-
-def _factorized(size: int, stride: int) -> Implementation:
-    """A full 1×k convolution, then a full k×1 one, with one batch norm: NASNet's, AmoebaNet's and SETN's."""
-    pad = size // 2
-
-    def convolution(x: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
-        window, padding = [1, 1], [(0, 0), (0, 0)]
-        window[axis], padding[axis] = stride, (pad, pad)
-        kernel = jnp.expand_dims(kernel, 1 - axis)
-        return lax.conv_general_dilated(x, kernel, window, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    def first(states: jax.Array, weights: Weights) -> jax.Array:
-        rectified = jax.nn.relu(states)
-        targets = weights["across"].shape[0] // states.shape[0]
-        edges = enumerate(zip(weights["across"], weights["down"]))
-        rows = [
-            convolution(convolution(rectified[edge // targets], across, 1), down, 0) for edge, (across, down) in edges
-        ]
-        return jnp.stack(rows)
-
-    def shapes(channels: int) -> Mapping[str, WeightShape]:
-        kernel = WeightShape((size, channels, channels), channels * size)
-        return {"across": kernel, "down": kernel}
-
-    return Implementation(first, weights=shapes)
-
-
-def _pool(pool: Callable[..., jax.Array], stride: int) -> Implementation:
-    return Implementation(lambda states, weights: pool(states, stride=stride), per_source=True)
-
-
-def _skip(stride: int) -> Implementation:
-    if stride == 1:
-        return Implementation(lambda states, weights: states, per_source=True, normalised=False, identity=True)
-
-    def first(states: jax.Array, weights: Weights) -> jax.Array:
-        edges = weights["even"].shape[0]
-        x = jnp.repeat(jax.nn.relu(states), edges // states.shape[0], axis=0)
-        return factorized_reduce(x, weights["even"], weights["odd"])
-
-    def shapes(channels: int) -> Mapping[str, WeightShape]:
-        half = WeightShape((channels, channels // 2), channels)
-        return {"even": half, "odd": half}
-
-    return Implementation(first, weights=shapes)
-
-
-def _noise(stride: int) -> Implementation:
-    """Standard normal numbers in place of an output (RobustDARTS, space S4)."""
-
-    def first(states: jax.Array, weights: Weights, key: jax.Array, edges: int) -> jax.Array:
-        _, batch, height, width, channels = states.shape
-        return jax.random.normal(key, (edges, batch, -(-height // stride), -(-width // stride), channels), states.dtype)
-
-    return Implementation(first, normalised=False, random=True)
-
-
 def _convolution_row(
     name: str,
-    alias: str,
+    aliases: tuple[str, ...],
     size: int,
     implement: Callable[[int, int], Implementation],
     reference: ReferenceLayers,
     *,
     in_paper: bool = False,
 ) -> Operation:
-    aliases = (f"{alias}_convolution_{size}x{size}",)
     return Operation(
         f"{name}_{size}x{size}",
-        lambda stride: implement(size, stride),
+        functools.partial(implement, size),
         "convolution",
         reference,
-        aliases,
+        tuple(f"{alias}{size}x{size}" for alias in aliases),
         in_paper=in_paper,
     )
+
+
+def _bottleneck_row(size: int, expansion: int, *, excitation: bool = False) -> Operation:
+    implement = functools.partial(of.inverted_bottleneck, size, expansion, excitation=excitation)
+    return Operation(f"mbconv{expansion}_{size}x{size}{'_se' if excitation else ''}", implement, "convolution")
 
 
 _ROUND = {"depthwise1": ("op.1", DEPTHWISE), "pointwise1": ("op.2", POINTWISE)}
@@ -193,32 +106,54 @@ _SEPARABLE = ReferenceLayers(
 )
 _DILATED = ReferenceLayers(_ROUND, last="op.3")
 _HALVES = ReferenceLayers({"even": ("conv_1", POINTWISE), "odd": ("conv_2", POINTWISE)}, last="bn")
+#: Without the size, in Katib and NNI.
+_SEPARABLE_NAMES, _DILATED_NAMES = ("separable_convolution_", "sepconv"), ("dilated_convolution_", "dilconv")
 _FACTORIZED = ReferenceLayers({"across": ("1", ACROSS), "down": ("2", DOWN)}, last="3")
 
-# A new operation is a row here. `edge_by_edge` makes one from a function of a single edge; a faster one is an `Implementation`
-# over stacked edges, as jdarts/ops/candidates.py describes. `in_paper` rows stay in the order of the reference implementation,
-# which is that of alphas in checkpoints. tests/test_operations.py checks every row.
-_operations = {
-    row.name: row
-    for row in (
-        Operation(
-            "max_pool_3x3", lambda s: _pool(max_pool_3x3, s), "pool", aliases=("max_pooling_3x3",), in_paper=True
-        ),
-        Operation(
-            "avg_pool_3x3", lambda s: _pool(avg_pool_3x3, s), "pool", aliases=("avg_pooling_3x3",), in_paper=True
-        ),
-        Operation(SKIP, _skip, "skip", _HALVES, aliases=("skip_connection",), in_paper=True),
-        _convolution_row("sep_conv", "separable", 3, _separable, _SEPARABLE, in_paper=True),
-        _convolution_row("sep_conv", "separable", 5, _separable, _SEPARABLE, in_paper=True),
-        _convolution_row("sep_conv", "separable", 7, _separable, _SEPARABLE),
-        _convolution_row("dil_conv", "dilated", 3, _dilated, _DILATED, in_paper=True),
-        _convolution_row("dil_conv", "dilated", 5, _dilated, _DILATED, in_paper=True),
-        Operation("conv_7x1_1x7", lambda s: _factorized(7, s), "convolution", _FACTORIZED, searchable=False),
-        Operation("conv_3x1_1x3", lambda s: _factorized(3, s), "convolution", _FACTORIZED, searchable=False),
-        Operation("noise", _noise, "other"),
-    )
-}
+_CONVOLUTION = ReferenceLayers({"kernel": ("op.1", CONVOLUTION)}, last="op.2")
+_MATRIX = ReferenceLayers({"pointwise": ("op.1", POINTWISE)}, last="op.2")
+
+# A new operation is a row here, of an `Implementation` over stacked edges, as jdarts/ops/candidates.py describes. `in_paper` rows
+# stay in the order of the reference implementation, which is that of alphas in checkpoints. tests/test_operations.py checks every
+# row.
+_ROWS = (
+    Operation(
+        "max_pool_3x3",
+        functools.partial(of.pooling, max_pool_3x3),
+        "pool",
+        aliases=("max_pooling_3x3", "maxpool"),
+        in_paper=True,
+    ),
+    Operation(
+        "avg_pool_3x3",
+        functools.partial(of.pooling, avg_pool_3x3),
+        "pool",
+        aliases=("avg_pooling_3x3", "avgpool"),
+        in_paper=True,
+    ),
+    Operation(SKIP, of.skip, "skip", _HALVES, aliases=("skip_connection", "skipconnect"), in_paper=True),
+    _convolution_row("sep_conv", _SEPARABLE_NAMES, 3, of.separable_convolution, _SEPARABLE, in_paper=True),
+    _convolution_row("sep_conv", _SEPARABLE_NAMES, 5, of.separable_convolution, _SEPARABLE, in_paper=True),
+    _convolution_row("sep_conv", _SEPARABLE_NAMES, 7, of.separable_convolution, _SEPARABLE),
+    _convolution_row("dil_conv", _DILATED_NAMES, 3, of.dilated_convolution, _DILATED, in_paper=True),
+    _convolution_row("dil_conv", _DILATED_NAMES, 5, of.dilated_convolution, _DILATED, in_paper=True),
+    Operation(
+        "conv_7x1_1x7", functools.partial(of.factorized_convolution, 7), "convolution", _FACTORIZED, searchable=False
+    ),
+    Operation(
+        "conv_3x1_1x3", functools.partial(of.factorized_convolution, 3), "convolution", _FACTORIZED, searchable=False
+    ),
+    Operation("noise", of.noise, "other"),
+    # NAS-Bench-201's operations; its average pool has no batch norm, and no convolution where the channels stay the same.
+    Operation("conv_1x1", of.full_pointwise, "convolution", _MATRIX, aliases=("nor_conv_1x1",)),
+    _convolution_row("conv", ("nor_conv_",), 3, of.full_convolution, _CONVOLUTION),
+    Operation("plain_avg_pool_3x3", functools.partial(of.pooling, avg_pool_3x3, normalised=False), "pool"),
+    Operation("squeeze_excitation", of.squeeze_excitation, "other"),
+    *(_bottleneck_row(size, expansion) for size in (3, 5) for expansion in (3, 6)),
+    _bottleneck_row(3, 6, excitation=True),
+)
 # A new activation is a row here; the native kernel of whole cells has those of the paper alone.
+_operations: dict[str, Operation] = {}
 _activations = {
     row.name: row
     for row in (
@@ -260,44 +195,89 @@ def searchable_activations() -> tuple[str, ...]:
 
 def register_operation(
     name: str,
-    function: EdgeFunction,
+    function: EdgeFunction | Callable[..., Any] | None = None,
     *,
-    weights: Callable[[int, int], Mapping[str, tuple[int, ...]]] | None = None,
+    implement: Callable[[int], Implementation] | None = None,
+    weights: EdgeWeights | None = None,
     normalised: bool = True,
     family: Family = "other",
+    reference: ReferenceLayers | None = None,
+    aliases: tuple[str, ...] = (),
     searchable: bool = True,
 ) -> Operation:
     """Adds an operation to the table, until the program ends.
 
     Genotypes, search spaces, networks of both kinds, drawings and counts then know it. Run folders and checkpoints hold only its
-    name: a program that reads them must register the operation first.
+    name: a program that reads them must register the operation first, as a command does with `--plugin`.
 
     Args:
       name: a new name of small letters, digits and underscores.
-      function: `(x [B, H, W, C], weights, stride) -> [B, H / stride, W / stride, C]`, of one edge. A batch norm follows if it
-        has weights, and in the search network unless `normalised` is False. No ReLU precedes it: the function applies its own.
-      weights: `(channels, stride) -> {name: shape}` of the weights; no weights by default. They start uniformly within
+      function: one of
+
+        * `(x [B, H, W, C], weights, stride) -> [B, H / stride, W / stride, C]`, of one edge;
+        * a class of Flax modules, or `functools.partial` of one, which is called with `channels=` and `stride=` and whose
+          modules map `x` as such a function does. Their parameters are the weights. They may neither draw random numbers nor
+          keep batch statistics.
+
+        A batch norm follows if it has weights, and in the search network unless `normalised` is False. No ReLU precedes it: the
+        function applies its own.
+      implement: in place of the function, from a stride to an `Implementation` over stacked edges, as the operations that
+        jdarts brings have: faster, and with batch norms inside.
+      weights: `(channels, stride) -> {name: shape}` of a function's weights; no weights by default. They start uniformly within
         ±1/√n, with n the product of all axes but the last.
-      normalised: whether a batch norm follows in the search network.
+      normalised: whether a batch norm follows in the search network; an `Implementation` says so itself.
       family: for the colour in drawings.
+      reference: its layers in the reference implementation, for files of PyTorch.
+      aliases: its names in other programs.
       searchable: whether a search space may hold it.
 
     Returns:
       The row.
 
     Raises:
-      InputError: an invalid or taken name, an unknown family, or a function whose results have another shape or type.
+      InputError: an invalid or taken name, an unknown family, a function whose results have another shape or type, or a module
+        that has more than parameters.
     """
-    _check_new(name, family, OPERATIONS, "operation")
-
-    def implement(stride: int) -> Implementation:
-        return edge_by_edge(function, stride, weights, normalised=normalised)
-
+    if (function is None) == (implement is None):
+        raise InputError(f"operation {shown(name)}: give a function or a module class, or implement=, and not both")
+    if weights is not None and (implement is not None or _is_module(function)):
+        raise InputError(f"operation {shown(name)}: weights= is for functions of one edge; leave it out")
+    for each in (name, *aliases):
+        _check_new(each, family, OPERATIONS, "operation")
+    channels = 4
+    if implement is None and _is_module(function):
+        # Flax is imported by those who have modules.
+        from_modules = importlib.import_module("jdarts.ops.module_operation")
+        implement, channels = from_modules.of_modules(name, function, normalised=normalised), from_modules.CHANNELS
+    elif function is not None:
+        implement = functools.partial(edge_by_edge, function, weights=weights, normalised=normalised)
+    assert implement is not None
+    row = Operation(name, implement, family, reference, aliases, searchable)
     for stride in (1, 2):
-        check_edge_function(name, implement(stride), stride)
-    row = Operation(name, implement, family, searchable=searchable)
-    _operations[name] = row
+        check_implementation(name, row.implement(stride), stride, channels=channels)
+    _add(row)
     return row
+
+
+def unregister_operations(names: Iterable[str]) -> None:
+    """Removes operations and activations that a program has added; unknown names are ignored."""
+    for name in names:
+        _operations.pop(name, None)
+        _activations.pop(name, None)
+
+
+def _is_module(function: object) -> bool:
+    """Whether this is a class of Flax modules, or `functools.partial` of one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    linen = sys.modules.get("flax.linen")
+    return linen is not None and isinstance(function, type) and issubclass(function, linen.Module)
+
+
+def _add(row: Operation) -> None:
+    for name in (row.name, *row.aliases):
+        _check_new(name, row.family, OPERATIONS, "operation")
+    _operations[row.name] = row
 
 
 def register_activation(
@@ -347,3 +327,7 @@ def _check_new(name: object, family: str, table: Mapping[str, object], what: str
         )
     if family not in get_args(Family):
         raise InputError(f"{what} {name}: family {shown(family)}; give one of {', '.join(get_args(Family))}")
+
+
+for _row in _ROWS:
+    _add(_row)

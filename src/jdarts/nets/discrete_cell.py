@@ -1,6 +1,6 @@
 """A cell of a genotype: every edge carries one operation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from jdarts.genotype import INPUT_STATES, Genotype
 from jdarts.nets.drop_path import drop_path
-from jdarts.nets.layers import NormalisedSum, Preprocess, first_part
+from jdarts.nets.layers import NormalisedSum, Preprocess, first_part, inner_norms
 from jdarts.nets.stages import EdgeGroup, discrete_stages
 from jdarts.operations import implementation
 from jdarts.ops.candidates import Implementation, outputs_before_norm
-from jdarts.ops.norm import Plan, identity_plan
+from jdarts.ops.norm import Plan
 from jdarts.space import CellKind
 
 
@@ -122,9 +122,11 @@ class DiscreteStage(nn.Module):
     def _outputs(self, states: Mapping[int, jax.Array], train: bool) -> "list[_Output]":
         """The operations' outputs before their last batch norm."""
 
-        def normalise(stacks: list[jax.Array]) -> tuple[jax.Array, ...]:
-            plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
-            return NormalisedSum(plan, affine=True, name="middle")(stacks, train=train)
+        channels = next(iter(states.values())).shape[-1]
+
+        def normalise(number: int, members: Sequence[int], stacks: list[jax.Array]) -> list[jax.Array]:
+            del members
+            return inner_norms(number, stacks, channels, self.axis_name, affine=True, train=train)
 
         parts = [
             first_part(

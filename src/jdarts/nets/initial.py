@@ -17,26 +17,28 @@ from jdarts.xla.leaves import split_leaves
 
 
 class _Leaf(NamedTuple):
-    """One array: drawn uniformly between two numbers, or filled with one where they are equal, or `fixed`."""
+    """One array: drawn uniformly between two numbers, or filled with one where they are equal; or `fixed`, or `other`."""
 
     shape: tuple[int, ...]
     dtype: Any
     lowest: Any
     highest: Any
     fixed: Any = None
+    other: bool = False
 
     @property
     def is_drawn(self) -> bool:
-        return self.fixed is None and self.lowest != self.highest
+        return self.fixed is None and not self.other and self.lowest != self.highest
 
 
 def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
     """A function with results of the distribution that those of `init` have, which is compiled in a fraction of the time.
 
     Args:
-      init: from a key to a pytree of arrays, each of them the same in every element, or drawn uniformly between bounds that
-        are the same in every element, or independent of the key with two first elements that differ, such as an identity:
-        `lambda key: network.init(key, images, train=False)` for the networks here.
+      init: from a key to a pytree of arrays, such as `lambda key: network.init(key, images, train=False)`. Those from one draw
+        are uniform between bounds that are the same in every element. Arrays that are the same in every element, and those
+        that are independent of the key with two first elements that differ, such as an identity, are filled. All others are
+        drawn by `init` itself.
 
     Returns:
       A pure function from a key to such a pytree. The numbers are others than those of `init`.
@@ -48,15 +50,18 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
             return jax.tree.leaves(init(jax.random.wrap_key_data(bits, impl=_EXTREMES)))
 
         def evaluated(function: Callable[[jax.Array], list[jax.Array]]) -> list[list[Any]]:
-            """On both extremes of bits."""
+            """On both extremes of bits, and on those of a quarter."""
             # Compiled before it is called, since a call in a program that is being traced would become part of that program.
             compiled = jax.jit(function).lower(jax.ShapeDtypeStruct((1,), np.uint32)).compile()
-            return [jax.device_get(compiled(np.full(1, ones, np.uint32))) for ones in (0, 1)]
+            return [jax.device_get(compiled(np.full(1, bits, np.uint32))) for bits in (0, 1, 2)]
 
-        lowest, highest = evaluated(lambda bits: [leaf.reshape(-1)[:2] for leaf in leaves_of(bits)])
+        lowest, highest, quarter = evaluated(lambda bits: [leaf.reshape(-1)[:2] for leaf in leaves_of(bits)])
         shapes, structure = jax.tree.flatten(jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))))
         leaves = [_Leaf(leaf.shape, leaf.dtype, low[0], high[0]) for leaf, low, high in zip(shapes, lowest, highest)]
-        uneven = [n for n, low in enumerate(lowest) if low[0] != low[-1]]
+        for n, ends in enumerate(zip(lowest, highest, quarter)):
+            if not _is_uniform(*(np.asarray(each, np.float64) for each in ends)):
+                leaves[n] = leaves[n]._replace(other=True)
+        uneven = [n for n, low in enumerate(lowest) if low[0] != low[-1] and not leaves[n].other]
         if uneven:
             values = evaluated(lambda bits: [leaf for n, leaf in enumerate(leaves_of(bits)) if n in uneven])[0]
             for n, value in zip(uneven, values):
@@ -76,18 +81,32 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
             else jnp.full(leaf.shape, leaf.lowest if leaf.fixed is None else leaf.fixed, leaf.dtype)
             for leaf in leaves
         ]
+        if any(leaf.other for leaf in leaves):
+            # The compiler removes all that `init` makes beside these.
+            own = jax.tree.leaves(init(jax.random.fold_in(key, 1)))
+            values = [each if leaf.other else value for leaf, value, each in zip(leaves, values, own)]
         return jax.tree.unflatten(structure, values)
 
     return draw
 
 
+def _is_uniform(low: np.ndarray, high: np.ndarray, quarter: np.ndarray) -> bool:
+    """Whether first elements are those of an array from one draw, or of one that does not depend on the key."""
+    if np.array_equal(low, high):
+        return bool(np.array_equal(low, quarter))
+    even = len({*low}) == len({*high}) == 1
+    return even and bool(np.allclose(quarter, low + (high - low) / 4, rtol=0, atol=1e-2 * np.abs(high - low).max()))
+
+
 def _extreme_bits(key: jax.Array, width: int, shape: tuple[int, ...]) -> jax.Array:
-    """The smallest number of this width everywhere, or the largest."""
+    """The smallest number of this width everywhere, or the largest, or a quarter of the largest."""
     dtype = jnp.dtype(f"uint{width}")
-    return jnp.broadcast_to(jnp.where(key[0] == 0, jnp.zeros((), dtype), ~jnp.zeros((), dtype)), shape)
+    largest, zero = ~jnp.zeros((), dtype), jnp.zeros((), dtype)
+    return jnp.broadcast_to(jnp.where(key[0] == 0, zero, jnp.where(key[0] == 1, largest, largest >> 2)), shape)
 
 
-#: Keys that draw nothing but the least or the greatest of all numbers: they tell the bounds of a distribution.
+#: Keys that draw nothing but the least or the greatest of all numbers, or one at a quarter of the way: they tell the bounds of a
+#: distribution, and whether it is uniform.
 _EXTREMES = define_prng_impl(
     key_shape=(1,),
     seed=lambda seed: seed.astype(jnp.uint32).reshape(1),

@@ -150,6 +150,46 @@ class NormalisedSum(nn.Module):
         )
 
 
+def inner_norms(
+    number: int,
+    stacks: Sequence[jax.Array],
+    channels: int,
+    axis_name: str | None,
+    *,
+    affine: bool = False,
+    train: bool,
+    used: Sequence[jax.Array] | None = None,
+) -> list[jax.Array]:
+    """Batch norms between two parts of operations, as modules of the one that calls this.
+
+    Those of one shape are one module, `middle` for the usual channels and the first number.
+
+    Args:
+      number: which of an operation's inner batch norms, from 1.
+      stacks: the outputs to normalise, `[E_k, B, H, W, C_k]`.
+      channels: those of the cell.
+      axis_name: as in `Plan`.
+      affine: as in `NormalisedSum`.
+      train: as in `NormalisedSum`.
+      used: as in `NormalisedSum`, for the rows of each stack.
+    """
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, stack in enumerate(stacks):
+        places.setdefault(stack.shape[2:], []).append(place)
+    normalised, names = list(stacks), list[str]()
+    for shape, members in places.items():
+        expansion = shape[-1] // channels
+        name = "middle" + ("" if expansion == number == 1 else f"{number}_by_{expansion}")
+        names.append(name)
+        if names.count(name) > 1:  # Images of another size.
+            name += f"_{names.count(name)}"
+        norm = NormalisedSum(identity_plan([stacks[n].shape[0] for n in members], axis_name), affine, name=name)
+        rows = None if used is None else jnp.concatenate([used[n] for n in members])
+        for place, stack in zip(members, norm([stacks[n] for n in members], train=train, used=rows)):
+            normalised[place] = stack
+    return normalised
+
+
 class Convolution(nn.Module):
     """A full convolution without a bias, and a batch norm with scale and bias.
 

@@ -16,14 +16,14 @@ from jdarts import native
 from jdarts.nets.auxiliary_skip import auxiliary_edges, auxiliary_operation
 from jdarts.nets.drop_path import drop_path_factors
 from jdarts.nets.edge_options import EdgeFactors, EdgeOptions
-from jdarts.nets.layers import NOISE_STREAM, NormalisedSum, first_part, operation_weights
+from jdarts.nets.layers import NOISE_STREAM, NormalisedSum, first_part, inner_norms, operation_weights
 from jdarts.nets.node_sums import place, sizes, sums_by_image
 from jdarts.nets.partial_channels import bypass, merge_channels, split_channels
 from jdarts.nets.stages import OperationEdges, Stage
 from jdarts.operations import AUXILIARY_SKIP, implementation
 from jdarts.ops.candidates import PartialOutput, jointly, outputs_before_norm
 from jdarts.ops.dropout import dropout
-from jdarts.ops.norm import Plan, identity_plan
+from jdarts.ops.norm import Plan
 from jdarts.xla.platform import target_platform
 
 #: The sums of unfinished nodes. With partial channels, those of the operations' channels and those of the others.
@@ -117,13 +117,11 @@ class MixedStage(nn.Module):
             groups.append(auxiliary_edges(self.stage))
         ordered = [parts[n] for n in range(len(parts))]
 
-        def normalise(stacks: list[jax.Array]) -> tuple[jax.Array, ...]:
-            plan = identity_plan([stack.shape[0] for stack in stacks], self.axis_name)
+        def normalise(number: int, members: Sequence[int], stacks: list[jax.Array]) -> list[jax.Array]:
             used = None
             if self.options.skips_unused:
-                inner = [group for group, (part, _) in zip(groups, ordered) if part.operation.second]
-                used = self._factors_of(inner, factors) != 0
-            return NormalisedSum(plan, name="middle")(stacks, train=train, used=used)
+                used = [self._factors_of([groups[n]], factors) != 0 for n in members]
+            return inner_norms(number, stacks, states.shape[-1], self.axis_name, train=train, used=used)
 
         stacks = outputs_before_norm([part for part, _ in ordered], normalise, joint=joint)
         outputs = [

@@ -12,16 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jdarts.errors import InputError
 from jdarts.ops.depthwise import joint as joint_depthwise
 from jdarts.ops.depthwise.kinds import Kind, table_of_taps
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.separable import separable_conv
 
 Weights = Mapping[str, jax.Array]
-
-#: A user's operation on one edge: `(x [B, H, W, C], weights, stride) -> [B, H', W', C]`.
-EdgeFunction = Callable[[jax.Array, Weights, int], jax.Array]
 
 
 class WeightShape(NamedTuple):
@@ -41,7 +37,7 @@ class Implementation(NamedTuple):
     Attributes:
       first: `(states, weights) -> [E, B, H', W', C]`, from the sources `[S, B, H, W, C]` up to the first batch norm; for a random
         operation `(states, weights, key, E)`.
-      second: `(x, weights) -> [E, B, H', W', C]`, from the ReLU after the first batch norm up to the second; None for
+      second: `(x, weights) -> [E, B, H', W', C']`, from the ReLU after the first batch norm up to the second; None for
         an operation that has one batch norm or none.
       weights: shapes of the weights per edge, by name, for `C` channels.
       per_source: whether the output depends on the source alone, so that all edges of a source share it.
@@ -51,6 +47,9 @@ class Implementation(NamedTuple):
       random: whether `first` draws random numbers.
       kernel: for separable convolutions of rectified images in both parts, the first one's depthwise kernel; the second one's has
         the same size and no dilation. `jointly` computes several such operations at once.
+      third: `(x, weights) -> [E, B, H', W', C]`, the same for the part between the second and the third batch norm.
+      initial: `(key, channels, dtype) -> {name: array}`, one edge's weights at the start, where they are not those of
+        `WeightShape`.
     """
 
     first: Callable[..., jax.Array]
@@ -61,11 +60,18 @@ class Implementation(NamedTuple):
     identity: bool = False
     random: bool = False
     kernel: Kind | None = None
+    third: Callable[[jax.Array, Weights], jax.Array] | None = None
+    initial: Callable[[jax.Array, int, Any], Mapping[str, jax.Array]] | None = None
 
     @property
     def has_weights(self) -> bool:
         """Whether the operation has weights; their names do not depend on the number of channels."""
-        return bool(self.weights(2))
+        return bool(self.weights(16))
+
+    @property
+    def inner_norms(self) -> int:
+        """Number of batch norms before the last one."""
+        return sum(part is not None for part in (self.second, self.third))
 
 
 class PartialOutput(NamedTuple):
@@ -82,34 +88,36 @@ class PartialOutput(NamedTuple):
     first: jax.Array
 
 
+#: Applies the inner batch norm of a number, from 1, to the outputs of the parts of these numbers.
+Normalise = Callable[[int, Sequence[int], list[jax.Array]], Sequence[jax.Array]]
+
+
 def outputs_before_norm(
-    parts: Sequence[PartialOutput],
-    normalise: Callable[[list[jax.Array]], Sequence[jax.Array]],
-    *,
-    joint: Sequence[int] = (),
+    parts: Sequence[PartialOutput], normalise: Normalise, *, joint: Sequence[int] = ()
 ) -> list[jax.Array]:
     """The outputs of operations before the last batch norm of each, `[E, B, H', W', C]`.
 
     Args:
       parts: their outputs up to the first batch norm.
-      normalise: applies the first batch norm to the outputs of operations that have two.
+      normalise: applies batch norms between two parts.
       joint: numbers of parts of equal shapes to compute `jointly`.
     """
     stacks = [each.first for each in parts]
-    pending = [n for n, each in enumerate(parts) if each.operation.second]
-    if not pending:
-        return stacks
-    normalised = dict(zip(pending, normalise([stacks[n] for n in pending])))
-    together = [n for n in pending if n in joint]
-    if together:
-        operations, weights = zip(*((parts[n].operation, parts[n].weights) for n in together))
-        x = jnp.stack([normalised.pop(n) for n in together])
-        for n, z in zip(together, jointly(x, operations, weights, number=2, stride=1)):
-            stacks[n] = z
-    for n, x in normalised.items():
-        second = parts[n].operation.second
-        assert second is not None
-        stacks[n] = second(x, parts[n].weights)
+    for number in (1, 2):
+        pending = [n for n, each in enumerate(parts) if each.operation.inner_norms >= number]
+        if not pending:
+            break
+        normalised = dict(zip(pending, normalise(number, pending, [stacks[n] for n in pending])))
+        together = [n for n in pending if n in joint and number == 1]
+        if together:
+            operations, weights = zip(*((parts[n].operation, parts[n].weights) for n in together))
+            x = jnp.stack([normalised.pop(n) for n in together])
+            for n, z in zip(together, jointly(x, operations, weights, number=2, stride=1)):
+                stacks[n] = z
+        for n, x in normalised.items():
+            part = (parts[n].operation.second, parts[n].operation.third)[number - 1]
+            assert part is not None
+            stacks[n] = part(x, parts[n].weights)
     return stacks
 
 
@@ -164,7 +172,13 @@ def factorized_reduce(x: jax.Array, even: jax.Array, odd: jax.Array) -> jax.Arra
 def initial_weights(
     operation: Implementation, key: jax.Array, edges: int, channels: int, dtype: Any
 ) -> dict[str, jax.Array]:
-    """An operation's weights at the start, stacked over its edges: uniform, with PyTorch 0.3's bounds, or the identity."""
+    """An operation's weights at the start, stacked over its edges.
+
+    Uniform with PyTorch 0.3's bounds, or the identity, or those of its `initial`.
+    """
+    if operation.initial is not None:
+        own = operation.initial
+        return dict(jax.vmap(lambda key: own(key, channels, dtype))(jax.random.split(key, edges)))
     shapes = operation.weights(channels)
     keys = jax.random.split(key, len(shapes))
 
@@ -176,60 +190,3 @@ def initial_weights(
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return {name: initial(k, weight) for k, (name, weight) in zip(keys, shapes.items())}
-
-
-def edge_by_edge(
-    function: EdgeFunction,
-    stride: int,
-    weights: Callable[[int, int], Mapping[str, tuple[int, ...]]] | None = None,
-    *,
-    normalised: bool = True,
-) -> Implementation:
-    """An operation over a stack of edges from a function of one edge.
-
-    Args:
-      function: what it computes on one edge.
-      stride: 1 or 2.
-      weights: `(channels, stride) -> shapes` of its weights by name; no weights by default. All axes of a shape but the
-        last are the fan-in.
-      normalised: as in `Implementation`.
-    """
-
-    def shapes(channels: int) -> Mapping[str, WeightShape]:
-        given = {} if weights is None else weights(channels, stride)
-        return {name: WeightShape(shape, math.prod(shape[:-1])) for name, shape in given.items()}
-
-    def first(states: jax.Array, weights: Weights) -> jax.Array:
-        def of_edge(x: jax.Array, weights: Weights) -> jax.Array:
-            return function(x, weights, stride)
-
-        if not weights:
-            return jax.vmap(lambda x: of_edge(x, {}))(states)
-        sources = states.shape[0]
-        by_source = {name: array.reshape(sources, -1, *array.shape[1:]) for name, array in weights.items()}
-        stacked = jax.vmap(jax.vmap(of_edge, in_axes=(None, 0)))(states, by_source)
-        return stacked.reshape(-1, *stacked.shape[2:])
-
-    return Implementation(first, weights=shapes, per_source=not shapes(2), normalised=normalised)
-
-
-def check_edge_function(name: str, operation: Implementation, stride: int) -> None:
-    """Checks that an operation keeps batch, channels and type, and divides height and width by its stride; nothing is computed.
-
-    Raises:
-      InputError: it does not, or its weights have no positive fan-in.
-    """
-    channels, size = 4, 8
-    shapes = operation.weights(channels)
-    for weight, (shape, fan_in) in shapes.items():
-        if fan_in is not None and fan_in < 1:
-            raise InputError(f"operation {name}: weight {weight} of shape {shape}; give axes of 1 or more")
-    states = jax.ShapeDtypeStruct((1, 2, size, size, channels), jnp.float32)
-    weights = {weight: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for weight, (shape, _) in shapes.items()}
-    output = jax.eval_shape(operation.first, states, weights)
-    expected = (2, size // stride, size // stride, channels)
-    if output.shape[1:] != expected or output.dtype != states.dtype:
-        raise InputError(
-            f"operation {name}: maps {states.dtype} {states.shape[1:]} to {output.dtype} {output.shape[1:]} at stride {stride}; "
-            f"its output must be {states.dtype} {expected}"
-        )

@@ -33,7 +33,7 @@ class ReferenceLayers(NamedTuple):
     Attributes:
       weights: layer and layout of each weight in jdarts.
       last: the last batch norm.
-      middle: the first batch norm of two.
+      middle: the first batch norm of two or three.
     """
 
     weights: Mapping[str, tuple[str, Layout]]

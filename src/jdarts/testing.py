@@ -1,0 +1,118 @@
+"""What must hold for every operation of a cell, as a test that a program can run over its own."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.operations import Operation, implementation
+from jdarts.ops.candidates import Implementation, Weights
+
+SOURCES, TARGETS, BATCH = 2, 2, 2
+EDGES = SOURCES * TARGETS
+
+
+def check_operation(operation: str | Operation, *, channels: int = 4, size: int = 6) -> None:
+    """Checks an operation at stride 1 and 2, in float64 and in float32.
+
+    Its outputs have the right shapes and types; every edge reads its own source; the function is the same under `jit` and
+    `vmap`; and its derivatives, forward, backward and by finite differences, agree. Such a test is
+
+        def test_my_operation():
+            jdarts.testing.check_operation("my_operation")
+
+    Args:
+      operation: a registered name, or a row of the table.
+      channels: of the images.
+      size: height and width of the images, an even number.
+
+    Raises:
+      AssertionError: something does not hold; the message says what.
+      InputError: there is no such operation.
+    """
+    for stride in (1, 2):
+        name = operation if isinstance(operation, str) else operation.name
+        found = implementation(name, stride) if isinstance(operation, str) else operation.implement(stride)
+        with jax.enable_x64(True):
+            (_check_random if found.random else _check)(f"{name} at stride {stride}", found, stride, channels, size)
+
+
+def _inputs(operation: Implementation, channels: int, size: int) -> tuple[jax.Array, Weights]:
+    """Sources and weights in float64."""
+    draw = np.random.default_rng(0)
+    states = jnp.asarray(draw.normal(size=(SOURCES, BATCH, size, size, channels)))
+    shapes = operation.weights(channels)
+    return states, {name: jnp.asarray(draw.normal(size=(EDGES, *shape))) for name, (shape, _) in shapes.items()}
+
+
+def _check(what: str, operation: Implementation, stride: int, channels: int, size: int) -> None:
+    states, weights = _inputs(operation, channels, size)
+
+    def apply(states: jax.Array, weights: Weights) -> jax.Array:
+        y = operation.first(states, weights)
+        # The identity stands in for batch norms.
+        for part in filter(None, (operation.second, operation.third)):
+            y = part(y, weights)
+        return y
+
+    out = apply(states, weights)
+    edges = SOURCES if operation.per_source else EDGES
+    _check_array(what, out, (edges, BATCH, size // stride, size // stride, channels), states.dtype)
+    assert bool(weights) == operation.has_weights, f"{what}: its weights depend on the number of channels"
+    assert not (operation.per_source and weights), f"{what}: edges with weights cannot share one output"
+    if operation.identity:
+        _close(f"{what}: the identity differs from its input", out, states, rtol=0, atol=0)
+    _close(f"{what}: another result under jit", jax.jit(apply)(states, weights), out)
+    single = apply(*jax.tree.map(lambda a: a.astype(jnp.float32), (states, weights)))
+    _check_array(f"{what} in float32", single, out.shape, jnp.float32)
+    _close(f"{what}: another result in float32", single, out, rtol=1e-4, atol=1e-4)
+
+    alone = apply(states.at[1].set(0), weights)
+    words = f"{what}: an edge reads another source than its own"
+    _close(words, alone[: edges // 2], out[: edges // 2])
+    first = apply(states[:1], {name: value[:TARGETS] for name, value in weights.items()})
+    _close(words, first, out[: edges // 2])
+
+    two = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), (states, weights))
+    doubled = apply(2 * states, {name: 2 * value for name, value in weights.items()})
+    _close(f"{what}: another result under vmap", jax.vmap(apply)(*two)[1], doubled)
+    _check_derivatives(what, apply, states, weights)
+
+
+def _check_derivatives(what: str, apply: Any, states: jax.Array, weights: Weights) -> None:
+    draw = np.random.default_rng(1)
+    direction = jax.tree.map(lambda a: jnp.asarray(draw.normal(size=a.shape)), (states, weights))
+
+    def value(states: jax.Array, weights: Weights) -> jax.Array:
+        return jnp.sum(jnp.sin(apply(states, weights)))
+
+    _, slope = jax.jvp(value, (states, weights), direction)
+    grads = jax.grad(value, argnums=(0, 1))(states, weights)
+    pulled = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(direction)))
+    _close(f"{what}: forward and backward derivatives differ", slope, pulled)
+    ahead, behind = (
+        value(*jax.tree.map(lambda a, b: a + step * b, (states, weights), direction))
+        for step in (1e-6, -1e-6)  # noqa: B023
+    )
+    words = f"{what}: its derivative is not that of its values"
+    _close(words, (ahead - behind) / 2e-6, slope, rtol=1e-3, atol=1e-3)
+
+
+def _check_random(what: str, operation: Implementation, stride: int, channels: int, size: int) -> None:
+    states, weights = jax.tree.map(lambda a: a.astype(jnp.float32), _inputs(operation, channels, size))
+    draw = jax.jit(operation.first, static_argnums=3)
+    one, again, other = (draw(states, weights, jax.random.key(seed), EDGES) for seed in (0, 0, 1))
+    _check_array(what, one, (EDGES, BATCH, size // stride, size // stride, channels), states.dtype)
+    assert jnp.all(one == again), f"{what}: the same key draws other numbers"
+    assert jnp.all(jnp.any(one != other, axis=(1, 2, 3, 4))), f"{what}: another key draws the same numbers"
+    assert jnp.any(one[0] != one[1]), f"{what}: two edges draw the same numbers"
+
+
+def _check_array(what: str, array: jax.Array, shape: tuple[int, ...], dtype: Any) -> None:
+    found, right = (array.shape, array.dtype), (shape, jnp.dtype(dtype))
+    assert found == right, f"{what}: its output is {found[1]} {found[0]}, not {right[1]} {shape}"
+
+
+def _close(words: str, found: Any, right: Any, *, rtol: float = 1e-9, atol: float = 1e-10) -> None:
+    np.testing.assert_allclose(found, right, rtol=rtol, atol=atol, err_msg=words)
