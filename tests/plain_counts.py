@@ -6,6 +6,12 @@ def separable(c, k, pixels):
     return 2 * (k * k * c + c * c + 2 * c), 2 * pixels * (k * k * c + c * c)
 
 
+def excitation(c):
+    """Two layers with shifts between the means of channels."""
+    few = max(c // 4, 1)
+    return 2 * c * few + few + c, 2 * c * few
+
+
 def operation(name, c, stride, pixels):
     """Weights and multiply-adds of an operation whose result has so many pixels."""
     if name.startswith("sep_conv"):
@@ -17,6 +23,17 @@ def operation(name, c, stride, pixels):
         # The first convolution halves the width alone.
         k = int(name[5])
         return 2 * k * c * c + 2 * c, k * c * c * pixels * (stride + 1)
+    if name in ("conv_1x1", "conv_3x3"):
+        return convolution(int(name[5]), c, c, pixels)
+    if name == "squeeze_excitation":
+        weights, multiply_adds = excitation(c)
+        return weights + 2 * c, multiply_adds
+    if name.startswith("mbconv"):
+        wide, k = int(name[6]) * c, int(name[8])
+        expand, project = convolution(1, c, wide, pixels * stride**2), convolution(1, wide, c, pixels)
+        gate = excitation(wide) if name.endswith("_se") else (0, 0)
+        depthwise = k * k * wide + 2 * wide, k * k * wide * pixels
+        return tuple(map(sum, zip(expand, depthwise, gate, project)))
     if name == "skip_connect" and stride == 2:
         return c * (c // 2) * 2 + 2 * c, pixels * c * (c // 2) * 2
     return 0, 0

@@ -143,6 +143,11 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_synchronised_statistics_are_those_of_the_whole_batch",
         "test_vmap_of_derivatives_is_a_loop",
     ),
+    "test_module_operations.py": (
+        "test_a_module_is_an_operation_of_a_network_and_starts_with_its_own_values",
+        "test_a_module_keeps_the_contract_of_operations",
+        "test_inverted_bottlenecks_beside_separable_convolutions_are_those_of_plain_convolutions",
+    ),
     "test_native_mixing.py": (
         "test_infinite_values_have_the_moments_of_numpy",
         "test_results_are_bit_identical_whatever_the_threads",
@@ -166,6 +171,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_fixture_logits_and_loss",
         "test_fixture_training_gradients",
     ),
+    "test_plugins.py": ("test_a_run_records_its_plugin_and_its_checkpoint_names_it",),
     "test_pointwise.py": ("test_values_are_those_of_numpy",),
     "test_pool.py": (
         "test_derivatives_of_both_modes_to_second_order",

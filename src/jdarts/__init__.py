@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jdarts.choice.linen import Choice, InputChoice, WidthChoice
     from jdarts.choice.losses import network_loss
     from jdarts.choice.variables import join_variables, split_variables
+    from jdarts.plugins import load_plugin
     from jdarts.trained import load
 
 __version__ = "0.1.0"
@@ -73,6 +74,7 @@ __all__ = [
     "join_variables",
     "keep_freed_memory",
     "load",
+    "load_plugin",
     "network_loss",
     "neumann",
     "parse_genotype",
@@ -90,7 +92,7 @@ __all__ = [
 ]
 
 #: Packages that the core does not need, imported at their first use.
-_ROOMS = ("checkpoint", "choice", "data", "nets", "trained")
+_ROOMS = ("checkpoint", "choice", "data", "nets", "testing", "trained")
 
 #: Names of modules that the core does not need.
 _LATER = {
@@ -102,6 +104,7 @@ _LATER = {
     "describe_choices": "choice.description",
     "join_variables": "choice.variables",
     "load": "trained",
+    "load_plugin": "plugins",
     "network_loss": "choice.losses",
     "split_variables": "choice.variables",
 }

@@ -1,15 +1,16 @@
 """From alphas, or the record of a checkpoint, to a genotype: the strongest operations of the strongest edges (section 2.4)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from jdarts.errors import InputError, shown
+from jdarts.errors import InputError, shortened, shown
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
 from jdarts.methods.mixtures import mixture_of
 from jdarts.methods.perturbation_selection import Decisions, mixture_of_decisions
 from jdarts.methods.selection import ARGMAX, PERTURBATION, selection_by_name, strongest
-from jdarts.operations import NONE
+from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS
 from jdarts.relaxation import NO_CONTROLS, RECURRENT, SOFTMAX, Alphas, Mixture, alphas_from_json
 from jdarts.space import CellKind, RecurrentSpace, SearchSpace
 
@@ -152,12 +153,45 @@ def space_of(record: Any) -> SearchSpace | RecurrentSpace:
     fields = record.get("space") if isinstance(record, dict) else None
     if not isinstance(fields, dict):
         raise InputError("the checkpoint is not that of a search for cells (the space is missing)")
+    check_registered(record)
     try:
         return RecurrentSpace(**fields) if "recurrent" in fields else SearchSpace(**fields)
     except TypeError:
         raise InputError(
             "the checkpoint is not that of a search for cells (its space is not lists of operations)"
         ) from None
+
+
+def check_registered(record: Any) -> None:
+    """Checks that the operations of a checkpoint's space or genotype are registered.
+
+    Raises:
+      InputError: one of them is not; the message has the plug-ins of the run.
+    """
+    cells = [fields for name in ("space", "genotype") if isinstance(fields := record.get(name), dict)]
+    named = [
+        name for fields in cells for cell in ("normal", "reduce", "recurrent") for name in _texts(fields.get(cell))
+    ]
+    known = (NONE, *OPERATIONS, *ACTIVATIONS)
+    for name in named:
+        if name not in known:
+            config = record.get("config")
+            plugins = config.get("plugin") if isinstance(config, dict) else None
+            given = [str(each).partition(" ")[0] for each in plugins] if isinstance(plugins, list) else []
+            options = " ".join(f"--plugin {each}" for each in given) or "--plugin FILE"
+            raise InputError(
+                f"the checkpoint names the operation {shortened(name, 40)}, which is not registered; give {options}, or in "
+                "Python call jdarts.load_plugin first"
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in nested lists."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _texts(each)
 
 
 def _host_weights(mixture: Mixture, alphas: Alphas, space: SearchSpace) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from jdarts.command import program_name, run_command
 from jdarts.derivation import genotype_of as genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype
+from jdarts.plugins import PluginOption, load_plugins
 from jdarts.report import draw_genotype
 from jdarts.resolve import find_any_genotype, is_genotype, is_place
 
@@ -32,6 +33,7 @@ class DeriveConfig:
       select: the rule that chooses edges and operations: argmax, skip_limit, threshold, threshold_edge, pairs, all_edges, or
         perturbation for a search that had it; some take a value, as in skip_limit:3 or threshold:0.9 (default: the rule of the
         search).
+      plugin: Python file, or importable module, that registers operations of the cells.
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT", help_behavior_hint="")]
@@ -39,11 +41,13 @@ class DeriveConfig:
     draw: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     edges_per_node: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     select: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
+    plugin: PluginOption = ()
 
 
 def main() -> None:
     """Parses the command line and prints the genotype."""
     config = tyro.cli(DeriveConfig, prog=program_name("jdarts.derive"))
+    load_plugins(config.plugin)
     genotype, title = _derived(config)
     if config.draw is not None:
         draw_genotype(genotype, config.draw, title=title)

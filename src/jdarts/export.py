@@ -10,6 +10,7 @@ from jdarts.command import program_name, run_command
 from jdarts.data.catalogue import CATALOGUE
 from jdarts.errors import InputError, shortened
 from jdarts.nets.discrete import Stem, native_image_size
+from jdarts.plugins import PluginOption, load_plugins
 from jdarts.resolve import find_genotype
 from jdarts.trained.imported import import_weights, infer_network, read_state_dict
 from jdarts.trained.loading import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
@@ -42,6 +43,7 @@ class ExportConfig:
       image_size: height and width of the images (default: 32 for cifar, 224 for imagenet).
       mean: of the images per channel, on the scale 0..1 (default: those of CIFAR-10 or ImageNet).
       std: of the images per channel, on the scale 0..1 (default: those of CIFAR-10 or ImageNet).
+      plugin: Python file, or importable module, that registers operations of the cells.
     """
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT_OR_RUN", help_behavior_hint="")]
@@ -54,6 +56,7 @@ class ExportConfig:
     image_size: Annotated[int | None, _NUMBER] = None
     mean: Annotated[tuple[float, ...] | None, _PER_CHANNEL] = None
     std: Annotated[tuple[float, ...] | None, _PER_CHANNEL] = None
+    plugin: PluginOption = ()
 
 
 _WRITERS = {".npz": save_arrays, ".stablehlo": save_program}
@@ -62,6 +65,7 @@ _WRITERS = {".npz": save_arrays, ".stablehlo": save_program}
 def main() -> None:
     """Parses the command line and writes the file."""
     config = tyro.cli(ExportConfig, prog=program_name("jdarts.export"))
+    load_plugins(config.plugin)
     if config.out.suffix not in _WRITERS:
         raise InputError(
             f"--out is {shortened(str(config.out), 200)}; give a name that ends in {' or '.join(_WRITERS)}"
@@ -87,7 +91,7 @@ def _trained(config: ExportConfig) -> TrainedNetwork:
     """The network to export."""
     if config.genotype is not None:
         return _from_pytorch(config)
-    given = [field.name for field in dataclasses.fields(config)[3:] if getattr(config, field.name) is not None]
+    given = [field.name for field in dataclasses.fields(config)[3:-1] if getattr(config, field.name) is not None]
     if given:
         raise InputError(
             f"--{given[0].replace('_', '-')} is for checkpoints of PyTorch, with --genotype; other networks need no such option"

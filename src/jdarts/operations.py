@@ -6,6 +6,7 @@ program.
 """
 
 import dataclasses
+import difflib
 import functools
 import importlib
 import re
@@ -177,10 +178,21 @@ def implementation(name: str, stride: int) -> Implementation:
       InputError: an unknown name or another stride.
     """
     if name not in OPERATIONS:
-        raise InputError(f"unknown operation {name!r}; known are {', '.join(OPERATIONS)}")
+        raise InputError(f"unknown operation {name!r}; {known_operations(name, OPERATIONS)}")
     if stride not in (1, 2):
         raise InputError(f"{name}: stride {stride}; give 1 or 2")
     return OPERATIONS[name].implement(stride)
+
+
+def known_operations(name: object, known: Iterable[str]) -> str:
+    """What a message on an unknown operation says of the known ones: the nearest, and the first few."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name)[:40], known, n=1)
+    few = ", ".join(known)
+    if len(few) > _LONGEST_LIST:
+        few = f"{few[:_LONGEST_LIST].rpartition(',')[0]}, …"
+    guess = f"; did you mean {near[0]}? For" if near else "; for"
+    return f"known are {few}{guess} one of your own give --plugin FILE"
 
 
 def searchable_operations() -> tuple[str, ...]:
@@ -310,6 +322,8 @@ def register_activation(
     return row
 
 
+#: Characters of the known operations in a message.
+_LONGEST_LIST = 50
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,39}")
 #: Names that networks give to other things than operations.
 _RESERVED = (NONE, AUXILIARY_SKIP, "middle", "last")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from jdarts import checkpoint, zoo
-from jdarts.derivation import genotype_of
+from jdarts.derivation import check_registered, genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, parse_genotype
 from jdarts.genotype.text import is_genotype_text, plain_text
@@ -161,6 +161,7 @@ def _in_folder(folder: Path, kind: type[AnyGenotype] | None) -> AnyGenotype:
         return _in_file(folder / GENOTYPE_FILE, kind, None)
     found = checkpoint.find(folder, [])
     if isinstance(found.record, dict) and "genotype" in found.record:
+        check_registered(found.record)
         return parse_genotype(json.dumps(found.record["genotype"]), kind)
     return _of_kind(genotype_of(found.record), found.path, kind)
 

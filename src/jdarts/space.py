@@ -9,7 +9,14 @@ from typing import Literal
 
 from jdarts.errors import InputError, shortened, shown
 from jdarts.genotype import INPUT_STATES
-from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS, searchable_activations, searchable_operations
+from jdarts.operations import (
+    ACTIVATIONS,
+    NONE,
+    OPERATIONS,
+    known_operations,
+    searchable_activations,
+    searchable_operations,
+)
 
 CellKind = Literal["normal", "reduce"]
 CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
@@ -203,7 +210,9 @@ def check_operations(names: Iterable[str], known: Sequence[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             guess = f"did you mean {near[0]}? " if near else ""
-            raise InputError(f"--operations names {name}; {guess}The operations are {', '.join(known)}")
+            raise InputError(
+                f"--operations names {name}; {guess}The operations are {', '.join(known)}; for one of your own give --plugin FILE"
+            )
 
 
 def check_mixture(names: Sequence[str]) -> None:
@@ -263,7 +272,7 @@ def _check_edge(cell: str, index: int, edge: tuple[str, ...], known: tuple[str, 
     for name in edge:
         if name not in known:
             raise InputError(
-                f"search space: unknown operation {shown(name, 24)} on edge {index} of {cell}; known are {', '.join(known)}"
+                f"search space: unknown operation {shown(name, 24)} on edge {index} of {cell}; {known_operations(name, known)}"
             )
     if len(set(edge)) != len(edge):
         raise InputError(f"search space: edge {index} of {cell} names an operation twice: {shortened(', '.join(edge))}")

@@ -91,12 +91,12 @@ def _check_derivatives(what: str, apply: Any, states: jax.Array, weights: Weight
     grads = jax.grad(value, argnums=(0, 1))(states, weights)
     pulled = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(direction)))
     _close(f"{what}: forward and backward derivatives differ", slope, pulled)
-    ahead, behind = (
-        value(*jax.tree.map(lambda a, b: a + step * b, (states, weights), direction))
-        for step in (1e-6, -1e-6)  # noqa: B023
-    )
+
+    def beside(step: float) -> jax.Array:
+        return value(*jax.tree.map(lambda a, b: a + step * b, (states, weights), direction))
+
     words = f"{what}: its derivative is not that of its values"
-    _close(words, (ahead - behind) / 2e-6, slope, rtol=1e-3, atol=1e-3)
+    _close(words, (beside(1e-6) - beside(-1e-6)) / 2e-6, slope, rtol=1e-3, atol=1e-3)
 
 
 def _check_random(what: str, operation: Implementation, stride: int, channels: int, size: int) -> None:

@@ -14,6 +14,7 @@ from jdarts.describe.convolutional import Description, Kind, describe
 from jdarts.describe.recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, RecurrentGenotype
+from jdarts.plugins import PluginOption, load_plugins
 from jdarts.report import draw_genotype
 from jdarts.resolve import find_any_genotype, language_sizes, search_record
 from jdarts.runs.bounds import option
@@ -52,6 +53,7 @@ class DescribeConfig:
         and search-ptb, 33,278 for wikitext2).
       width: size of its embedding and hidden states (default: that of the run, else 850 for ptb, 700 for wikitext2, 300 for
         search-ptb).
+      plugin: Python file, or importable module, that registers operations of the cells.
     """
 
     genotype: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GENOTYPE", help_behavior_hint="")]
@@ -68,6 +70,7 @@ class DescribeConfig:
     image_channels: Annotated[int | None, _OPTIONAL] = None
     vocabulary: Annotated[int | None, _OPTIONAL] = None
     width: Annotated[int | None, _OPTIONAL] = None
+    plugin: PluginOption = ()
 
     def given(self, names: tuple[str, ...]) -> dict[str, int]:
         """The values of those options that are set."""
@@ -77,6 +80,7 @@ class DescribeConfig:
 def main() -> None:
     """Parses the command line and prints the description."""
     config = tyro.cli(DescribeConfig, prog=program_name("jdarts.describe"))
+    load_plugins(config.plugin)
     description = _described(config)
     if config.draw is not None:
         draw_genotype(description.genotype, config.draw)

@@ -5,7 +5,7 @@ from numbers import Integral
 from typing import Any
 
 from jdarts.errors import InputError, shown
-from jdarts.operations import NONE, OPERATIONS
+from jdarts.operations import NONE, OPERATIONS, known_operations
 
 INPUT_STATES = 2
 
@@ -109,7 +109,9 @@ def checked_edge(kind: str, edge: object, operations: Collection[str]) -> Edge:
             "no edge, and every edge of a cell has an operation"
         )
     if not isinstance(name, str) or name not in operations:
-        raise InputError(f"genotype: unknown operation {shown(name, 24)} in {kind}; known are {', '.join(operations)}")
+        raise InputError(
+            f"genotype: unknown operation {shown(name, 24)} in {kind}; {known_operations(name, operations)}"
+        )
     if not is_index(source):
         raise InputError(f"genotype: ({name!r}, {shown(source)}) in {kind}; its source must be a whole number")
     return str(name), int(source)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jdarts import checkpoint
+from jdarts.derivation import check_registered
 from jdarts.errors import InputError
 from jdarts.files.json_data import Fields
 from jdarts.genotype import RecurrentGenotype
@@ -46,7 +47,9 @@ def load_language_model(path: str | Path) -> TrainedLanguageModel:
         network = Fields(record.get("network"))
         vocabulary, width = network.count("vocabulary"), network.count("width")
         words = record.texts("words")
-        config = LanguageTrainConfig(**record.get("config"))
+        check_registered(saved.record)
+        # The cell's operations are registered already.
+        config = LanguageTrainConfig(**{**record.get("config"), "plugin": ()})
         config.check()
     except (ValueError, TypeError) as error:
         raise InputError(

@@ -72,7 +72,9 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
         leaves, structure = described()
         drawn = [leaf for leaf in leaves if leaf.is_drawn]
         numbers = jax.random.uniform(
-            key, (sum(math.prod(leaf.shape) for leaf in drawn),), jnp.result_type(*(leaf.dtype for leaf in drawn))
+            key,
+            (sum(math.prod(leaf.shape) for leaf in drawn),),
+            jnp.result_type(*(leaf.dtype for leaf in drawn or leaves)),
         )
         parts = iter(split_leaves(numbers, [leaf.shape for leaf in drawn]))
         values = [

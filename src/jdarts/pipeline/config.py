@@ -143,7 +143,11 @@ class PipelineConfig(Configuration):
         return content
 
     def _common(self, folder: Path, seed: int) -> dict[str, Any]:
-        return {"data": self.data, "run": Run(folder, seed), "parallelism": self.parallelism}
+        return {
+            "data": self.data,
+            "run": dataclasses.replace(self.run, run_dir=folder, seed=seed),
+            "parallelism": self.parallelism,
+        }
 
 
 _SHARED = {
@@ -152,6 +156,7 @@ _SHARED = {
     "image_size": "give --image-size",
     "run_dir": "give --run-dir",
     "seed": "give --seed",
+    "plugin": "give --plugin",
     "devices": "give --devices",
     "parallel": "give --parallel",
 }

@@ -311,7 +311,7 @@ def _check_data(path: Path, before: Any, data: Fingerprint) -> None:
 
 
 def _shortened(value: Any) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = (" ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 

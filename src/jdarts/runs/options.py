@@ -9,10 +9,11 @@ import tyro
 
 from jdarts import optimizers
 from jdarts.errors import InputError
+from jdarts.plugins import PluginOption, recorded
 from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, SEED, Bounds, option
 from jdarts.runs.devices import BatchStatistics, Parallel, check_wrapper
 from jdarts.runs.processes import check_launch
-from jdarts.runs.settings import WITHOUT_EFFECT, Folder, Settings, Whole
+from jdarts.runs.settings import WITHOUT_EFFECT, Folder, Recorded, Settings, Whole
 
 #: Of float32 products and convolutions, in JAX's words.
 MatmulPrecision = Literal["default", "high", "highest"]
@@ -28,10 +29,17 @@ class Run(Settings):
       run_dir: folder for all results of the run; the same command resumes the run of a folder (default: a folder below runs,
         named after the settings).
       seed: seed of all randomness.
+      plugin: Python file, or importable module, that registers operations or image sets of your own; its code runs first.
     """
 
     run_dir: Annotated[Path | None, Folder, WITHOUT_EFFECT] = None
     seed: Annotated[int, SEED] = 0
+    plugin: Annotated[PluginOption, Recorded(recorded)] = ()
+
+    def check(self) -> None:
+        """As the base class; also runs the plug-ins, whose operations other settings name."""
+        super().check()
+        recorded(self.plugin)
 
     def folder(self, *words: str) -> Path:
         """The run's folder: `run_dir`, or one below `runs` named after these words and the seed."""

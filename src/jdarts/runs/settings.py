@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -24,6 +24,17 @@ FromDataset = tyro.conf.arg(help_behavior_hint="(default: what suits the images)
 
 #: Annotation of a setting that may differ between two starts of a run: the result does not depend on it.
 WITHOUT_EFFECT = "without effect on the result"
+
+
+class Recorded(NamedTuple):
+    """Annotation of a setting that `config.json` holds in another form.
+
+    Attributes:
+      form: from the value to JSON data.
+    """
+
+    form: Callable[[Any], Any]
+
 
 #: Values of settings in runs whose `config.json` is older than the setting.
 BEFORE = {
@@ -66,6 +77,7 @@ BEFORE = {
     "perturbation": "none",
     "perturbation_radius": 0.3,
     "nesterov": False,
+    "plugin": [],
     "neumann_at": "virtual",
     "neumann_terms": 2,
     "precision": "float32",
@@ -177,10 +189,19 @@ def flat(settings: Settings) -> dict[str, Any]:
 
 
 def as_json(settings: Settings) -> dict[str, Any]:
-    """The settings that decide the result, as JSON data; the constructor takes them back."""
+    """The settings that decide the result, as JSON data; the constructor takes them back, but for `Recorded` ones."""
     known = entries(type(settings))
-    deciding = {name: value for name, value in flat(settings).items() if WITHOUT_EFFECT not in known[name].marks}
+    deciding = {
+        name: _recorded(value, known[name])
+        for name, value in flat(settings).items()
+        if WITHOUT_EFFECT not in known[name].marks
+    }
     return json.loads(json.dumps(deciding, default=_as_plain))
+
+
+def _recorded(value: Any, entry: Entry) -> Any:
+    """A value in the form of `config.json`."""
+    return next((mark.form(value) for mark in entry.marks if isinstance(mark, Recorded)), value)
 
 
 def _as_plain(value: Any) -> Any:

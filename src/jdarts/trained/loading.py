@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jdarts import checkpoint
+from jdarts.derivation import check_registered
 from jdarts.errors import InputError
 from jdarts.files.archive import is_archive
 from jdarts.files.arrays import is_file, unreadable
@@ -130,6 +131,7 @@ def _from_checkpoint(saved: checkpoint.Checkpoint) -> TrainedNetwork:
             f"{saved.path} is not a checkpoint of a training ({error} is missing); a search has no trained network: train its "
             "cells with python -m jdarts.train --genotype"
         ) from None
+    check_registered(record)
     state = checkpoint.load_all(saved)
     with errors_name_file(saved.path):
         # `jdarts.train` evaluates the averaged weights, if there are any.
