@@ -155,11 +155,11 @@ def test_random_cells_are_added_to_a_finished_pipeline(undisturbed, tmp_path):
     assert "search 1 of 2" not in shown
     found, random = result.arms
     assert (random.name, len(random.candidates), len(random.trainings)) == ("random", 2, 2)
-    space = config(folder).search.space
+    space = config(folder).search.search_space
     assert [each.genotype for each in random.candidates] == [sample_genotype(space, seed) for seed in (3, 4)]
     assert found.genotype == result.genotype
     assert result.table().count("random: ") == 2
-    assert len(PipelineConfig(baseline="random").search_config(0).space.edges) == 14
+    assert len(PipelineConfig(baseline="random").search_config(0).search_space.edges) == 14
     assert PipelineConfig(baseline="random").num_random_cells == 24
 
 
@@ -173,7 +173,7 @@ def test_a_baseline_learns_from_the_brief_trainings_and_resumes(name, undisturbe
     found, learnt = result.arms
     assert (learnt.name, len(learnt.candidates), len(learnt.trainings)) == (name, 4, 2)
     assert found.genotype == result.genotype and result.table().count(f"{name}: ") == 2
-    space = config(folder).search.space
+    space = config(folder).search.search_space
     architectures = darts_architectures(space)
     baseline = evolution(2, 3) if name == "evolution" else BASELINES[name]()
     key = jax.random.key(3)

@@ -87,7 +87,7 @@ def test_the_result_is_that_of_the_epoch_that_the_rule_names(stopped):
     written = parse_genotype((folder / f"genotypes/epoch_{epoch:03d}.json").read_text())
     assert result.genotype == written
     found = newest(folder)
-    space = config(folder).space
+    space = config(folder).search_space
     alphas = {kind: found.record["alphas"][kind] for kind in ("normal", "reduce")}
     assert {kind: each.tolist() for kind, each in result.alphas.items()} == alphas
     assert derive_genotype(result.alphas, space, edges_per_node=2) == result.genotype

@@ -14,6 +14,7 @@ from jdarts.describe.convolutional import Description, Kind, describe
 from jdarts.describe.recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, RecurrentGenotype
+from jdarts.named_spaces import find_space
 from jdarts.plugins import PluginOption, load_plugins
 from jdarts.report import draw_genotype
 from jdarts.resolve import find_any_genotype, language_sizes, search_record
@@ -53,6 +54,8 @@ class DescribeConfig:
         and search-ptb, 33,278 for wikitext2).
       width: size of its embedding and hidden states (default: that of the run, else 850 for ptb, 700 for wikitext2, 300 for
         search-ptb).
+      space: of the search network: darts, s1, s2, s3, s4 or a JSON file, as for `python -m jdarts.search` (default: that of the
+        search whose run folder is given, else darts with as many nodes as the cells have).
       plugin: Python file, or importable module, that registers operations of the cells.
     """
 
@@ -70,6 +73,7 @@ class DescribeConfig:
     image_channels: Annotated[int | None, _OPTIONAL] = None
     vocabulary: Annotated[int | None, _OPTIONAL] = None
     width: Annotated[int | None, _OPTIONAL] = None
+    space: Annotated[str | None, tyro.conf.arg(metavar="SPACE", help_behavior_hint="")] = None
     plugin: PluginOption = ()
 
     def given(self, names: tuple[str, ...]) -> dict[str, int]:
@@ -102,8 +106,10 @@ def _described(config: DescribeConfig) -> Description | RecurrentDescription:
         # Another network than that of the run is the paper's.
         known = sizes if network == default else {}
         return describe_recurrent(genotype, cast(RecurrentKind, network), **{**known, **config.given(_OF_TEXT)})
-    space = None
-    if network == "search" and (record := search_record(config.genotype)):
+    if config.space is not None and network != "search":
+        raise InputError(f"--space is for the search network, and this is the {network} network; give --network search")
+    space = None if config.space is None else find_space(config.space)
+    if network == "search" and space is None and (record := search_record(config.genotype)):
         searched_space = space_of(record)
         space = searched_space if isinstance(searched_space, SearchSpace) else None
     return describe(genotype, cast(Kind, network), space=space, **config.given(_OF_IMAGES))

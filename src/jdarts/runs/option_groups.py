@@ -47,6 +47,7 @@ GROUPS = (
         (
             "size",
             "width",
+            "space",
             "nodes",
             "operations",
             "network",

@@ -84,6 +84,7 @@ BEFORE = {
     "search_drop_path": 0.0,
     "select": "argmax",
     "skip_dropout": 0.0,
+    "space": "darts",
     "split_seed": None,
     "stage": 0,
     "stages": "none",

@@ -14,18 +14,21 @@ from jdarts.methods.perturbation_selection import check_space
 from jdarts.methods.presets import DARTS, PRESETS, preset
 from jdarts.methods.selection import ARGMAX, PERTURBATION, SELECTIONS, selection_by_name
 from jdarts.methods.stopping import stopping_rule
+from jdarts.named_spaces import DARTS as DARTS_SPACE
+from jdarts.named_spaces import find_space, recorded_space
 from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds, option
 from jdarts.runs.devices import check_share
 from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
 from jdarts.runs.method_options import MethodConfiguration, MethodOptions, SupernetOptions
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
-from jdarts.runs.settings import WITHOUT_EFFECT, as_json, flat
+from jdarts.runs.settings import WITHOUT_EFFECT, Recorded, as_json, flat
 from jdarts.runs.stage_options import EdgeOperations, StageOptions
 from jdarts.search.deciding import Deciding, Perturbation
 from jdarts.search.deciding_options import DecidingOptions
 from jdarts.search.guards import Guards
 from jdarts.space import (
+    CELL_KINDS,
     DARTS_PRIMITIVES,
     SearchSpace,
     cell_kinds,
@@ -54,6 +57,8 @@ class SearchConfig(MethodConfiguration):
       neumann_terms: terms of the series after the first.
       neumann_at: the weights at which the validation loss is taken. virtual: after one step, as for exact; present: those that
         the steps before have led to (iDARTS).
+      space: the search space: darts, with --operations on every edge of --nodes; s1, s2, s3 or s4 (RobustDARTS); or a JSON
+        file with the operations of each edge, {"normal": [["skip_connect", "sep_conv_3x3"], ...], "reduce": [...]}.
       nodes: number of nodes of a cell.
       operations: candidate operations of every edge.
       edges_per_node: number of edges that derivation keeps for each node.
@@ -93,6 +98,7 @@ class SearchConfig(MethodConfiguration):
     hypergradient: Hypergradient = "exact"
     neumann_terms: Annotated[int, Bounds(0, 1000)] = 2
     neumann_at: Literal["virtual", "present"] = "virtual"
+    space: Annotated[str, tyro.conf.arg(metavar="SPACE"), Recorded(recorded_space)] = DARTS_SPACE
     nodes: Annotated[int, NODES] = 4
     operations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPERATION ...")] = DARTS_PRIMITIVES
     edges_per_node: Annotated[int, Bounds(1, 1 + NODES.maximum)] = 2
@@ -126,7 +132,7 @@ class SearchConfig(MethodConfiguration):
 
     def search_method(self) -> Method:
         """The search method that the settings describe."""
-        method = self.staging.added_to(self.methods.method(), self.space)
+        method = self.staging.added_to(self.methods.method(), self.search_space)
         return self.supernet.added_to(method, channels=self.size.channels, clip=self.weights.clip)
 
     def deciding(self) -> Deciding | None:
@@ -135,7 +141,7 @@ class SearchConfig(MethodConfiguration):
             return None
         options, rate = self.decision, self.decision.decision_learning_rate
         return Perturbation(
-            self.space,
+            self.search_space,
             self.loop.epochs,
             options.decision_epochs,
             options.decision_batches,
@@ -181,7 +187,8 @@ class SearchConfig(MethodConfiguration):
                     "neumann"
                 )
         check_operations(self.operations, searchable_operations())
-        self.space  # noqa: B018  (an impossible space is refused here, not after the data were read)
+        self._check_space()
+        self.search_space  # noqa: B018  (an impossible space is refused here, not after the data were read)
         self.search_method()  # Options that do not combine are refused here.
         self._check_choice()
         self._check_deciding()
@@ -200,7 +207,7 @@ class SearchConfig(MethodConfiguration):
                         f"--select {PERTURBATION}"
                     )
             return
-        check_space(self.space)
+        check_space(self.search_space)
         if self.staging.stages != "none":
             raise InputError(
                 f"--stages {self.staging.stages} leaves other operations to each stage by its alphas, and --select "
@@ -234,7 +241,7 @@ class SearchConfig(MethodConfiguration):
                 f"--alphas-from is {self.methods.alphas_from}, and each stage has {self.loop.epochs // count} epochs, so that "
                 "no alphas move; give a smaller number, or more --epochs"
             )
-        staging.check_operations(self.operations)
+        staging.check_operations(min(self.search_space.normal + self.search_space.reduce, key=len))
         if stages == "drnas":
             self._check_continuation()
         for number in range(1, count + 1):
@@ -297,12 +304,34 @@ class SearchConfig(MethodConfiguration):
                 f"--correlation is {self.supernet.correlation}, which makes normal cells agree, and --cells "
                 f"{self.size.cells} has one; give 4 or more"
             )
-        check_mixture(self.operations)
-        if self.edges_per_node > self.nodes + 1:
+        if self.space == DARTS_SPACE:
+            check_mixture(self.operations)
+        nodes = self.search_space.nodes
+        if self.edges_per_node > nodes + 1:
             raise InputError(
-                f"--edges-per-node is {self.edges_per_node}, and the last of {self.nodes} nodes has {self.nodes + 1} edges; "
-                f"give {self.nodes + 1} or less"
+                f"--edges-per-node is {self.edges_per_node}, and the last of {nodes} nodes has {nodes + 1} edges; "
+                f"give {nodes + 1} or less"
             )
+
+    def _check_space(self) -> None:
+        """Refuses operations and nodes beside a space that has its own, and a space without a choice."""
+        if self.space == DARTS_SPACE:
+            return
+        usual = {
+            "nodes": (SearchConfig.nodes,),
+            "operations": (DARTS_PRIMITIVES, preset(self.method).get("operations")),
+        }
+        for name, values in usual.items():
+            if (given := getattr(self, name)) not in values:
+                shown = " ".join(given) if isinstance(given, tuple) else given
+                raise InputError(f"--{name} is {shown}, and --space {self.space} has its own; leave one of the two out")
+        space = find_space(self.space)
+        for kind in CELL_KINDS:
+            if space.width(kind) < 2:
+                raise InputError(
+                    f"--space {self.space} has one operation on each edge of the {kind} cell, so that its alphas have nothing to "
+                    "choose; give some edges two or more"
+                )
 
     def _check_microbatches(self) -> None:
         share = self.batches.batch_size // (1 if self.seeds else self.parallelism.devices)
@@ -344,9 +373,12 @@ class SearchConfig(MethodConfiguration):
         )
 
     @property
-    def space(self) -> SearchSpace:
+    def search_space(self) -> SearchSpace:
         """The search space that the settings describe."""
-        return self.staging.space(uniform_space(self.operations, nodes=self.nodes))
+        uniform = self.space == DARTS_SPACE
+        return self.staging.space(
+            uniform_space(self.operations, nodes=self.nodes) if uniform else find_space(self.space)
+        )
 
     @property
     def folder(self) -> Path:

@@ -47,7 +47,7 @@ def operations_after(stage: SearchConfig, alphas: Alphas) -> EdgeOperations:
     Raises:
       InputError: alphas of another space.
     """
-    staging, space = stage.staging, stage.space
+    staging, space = stage.staging, stage.search_space
     place = staging.stage - 1
     if staging.stages == "p_darts":
         strengths = stage.search_method().mixture.strengths(alphas, space)
@@ -125,7 +125,7 @@ def continued(old: SearchState, fresh: SearchState, stage: SearchConfig) -> Sear
             return entry
         return ravel_pytree(wider(as_tree(entry), new.weights))[0]
 
-    masks = stage.staging.masks(stage.space)
+    masks = stage.staging.masks(stage.search_space)
     alphas = was.alphas
     if masks is not None:
         alphas = {kind: np.where(masks[kind], table, np.zeros((), table.dtype)) for kind, table in alphas.items()}

@@ -281,7 +281,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
     weights = count_weights(template.bilevel.weights)
     return SearchTask(
         images=images,
-        space=config.space,
+        space=config.search_space,
         edges_per_node=config.edges_per_node,
         method=method,
         select=config.select,
@@ -299,7 +299,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         ),
         key=(SearchTask.noun, settings, tuple(measured_every), image_settings, shapes, devices.key),
         programs=_programs(
-            program, images, template, method, measured_every, space=config.space, decides=deciding is not None
+            program, images, template, method, measured_every, space=config.search_space, decides=deciding is not None
         ),
         compiler_options=supernet_compiler_options(remat=config.remat),
         memory_options=unused_memory_options(config, devices.count),
@@ -358,7 +358,7 @@ def program_from_config(
 
     return search_program(
         Supernet(
-            config.space,
+            config.search_space,
             config.size.channels,
             config.size.cells,
             classes,
