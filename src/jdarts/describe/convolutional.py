@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.nets.counts import Size, network_sizes, total
-from jdarts.nets.discrete import auxiliary_head_reads, cifar_network, imagenet_network
+from jdarts.nets.discrete import DiscreteNetwork, auxiliary_head_reads, cifar_network, imagenet_network
 from jdarts.nets.supernet import Supernet
 from jdarts.report.cell_text import cells_text, table_text
 from jdarts.runs.bounds import CELLS, CHANNELS, Bounds
@@ -120,24 +120,49 @@ def describe(
       InputError: invalid settings.
     """
     optional = {"channels": channels, "cells": cells, "classes": classes, "image_size": image_size}
-    for name, value in (optional | {"image_channels": image_channels}).items():
-        if value is not None:
-            _BOUNDS[name].check(name, value)
-    settings: Any = {name: optional[name] for name in ("channels", "cells", "classes") if optional[name] is not None}
+    check_sizes(**optional, image_channels=image_channels)
     inputs = ()
     if network == "search":
+        settings: Any = {
+            name: optional[name] for name in ("channels", "cells", "classes") if optional[name] is not None
+        }
         space = space or _space_around(genotype)
         model: Any = Supernet(space, **settings)
         size = image_size or 32
         shapes = {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in CELL_KINDS}
         inputs = (shapes,)
     else:
-        model = _DISCRETE[network](genotype, **settings)
-        size = image_size or (32 if network == "cifar" else 224)
+        model, size = discrete_network(genotype, network, **optional)
         model = model.clone(auxiliary=auxiliary_head_reads(model, size))
     shape = (size, size, image_channels)
     parts = network_sizes(model, shape, *inputs)
     return Description(genotype, network, model.channels, model.cells, model.classes, shape, parts)
+
+
+def check_sizes(**sizes: int | None) -> None:
+    """Checks sizes of a network by their names as `describe` has them; None passes.
+
+    Raises:
+      InputError: one is out of its bounds.
+    """
+    for name, value in sizes.items():
+        if value is not None:
+            _BOUNDS[name].check(name, value)
+
+
+def discrete_network(
+    genotype: Genotype,
+    network: Literal["cifar", "imagenet"],
+    *,
+    channels: int | None = None,
+    cells: int | None = None,
+    classes: int | None = None,
+    image_size: int | None = None,
+) -> tuple[DiscreteNetwork, int]:
+    """The network to be trained, and the size of its images; what is not given is that of the paper's network."""
+    settings: Any = {"channels": channels, "cells": cells, "classes": classes}
+    model = _DISCRETE[network](genotype, **{name: value for name, value in settings.items() if value is not None})
+    return model, image_size or (32 if network == "cifar" else 224)
 
 
 _BOUNDS = {
