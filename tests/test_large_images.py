@@ -300,7 +300,7 @@ def test_a_label_outside_of_the_classes(data_dir):
         ),
         (
             {"dataset": "digits", "color_jitter": ("0.4",) * 4},
-            "--color-jitter is for imagenet2012 and imagenette; leave it out with digits",
+            "--color-jitter is for imagenet2012 and imagenette and for your own folder with --network imagenet; leave it out",
         ),
         ({"batch_size": 18}, "--batch-size is 18, but 17 images of imagenette train; give 17 or less"),
     ],

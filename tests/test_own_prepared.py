@@ -112,7 +112,8 @@ def saved_dataset(tmp_path):
 def test_without_the_package_of_hugging_face_a_sentence_says_so(saved_dataset, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(
-        InputError, match="saved is a folder of Hugging Face datasets; to read it, run: pip install datasets"
+        InputError,
+        match=r"saved is a folder of Hugging Face datasets, and .* \(import of datasets.*; run: pip install datasets$",
     ):
         load(saved_dataset)
 

@@ -11,7 +11,10 @@ import tyro
 from jdarts import data
 from jdarts.data import Augmentation
 from jdarts.data.own.assembling import set_name
+from jdarts.data.own.loading import is_folder_of_pictures
 from jdarts.data.own.resizing import resized_set
+from jdarts.data.own.streaming import stream_path
+from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.runs.bounds import CELLS, CHANNELS, NOT_NEGATIVE, POSITIVE, SEED, Bounds
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.names import check_dataset_text, folder_name
@@ -59,6 +62,16 @@ class ImageData(Settings):
         if path is None:
             return folder_name(self.dataset)
         return f"{folder_name(self.name)}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+
+    @property
+    def is_folder_of_pictures(self) -> bool:
+        """Whether these are pictures in a folder of the user's own, which can be read one by one."""
+        return self.path is not None and is_folder_of_pictures(self.path)
+
+    def stream(self, stream: TextIO | None) -> LargeDataset:
+        """The pictures of a folder of the user's own, to be read one by one; `stream` and errors as for `images`."""
+        assert self.path is not None
+        return stream_path(self.path, lambda text: show([text], stream))
 
     def images(self, given: data.ImageDataset | None, stream: TextIO | None) -> data.ImageDataset:
         """The images in memory.

@@ -31,7 +31,8 @@ class TrainConfig(Configuration):
 
     Attributes:
       genotype: the cells to train: the name of a published cell, a search's run folder, a file, or the text form.
-      network: the network around the cells: cifar for small images, or imagenet, whose stem halves the images three times.
+      network: the network around the cells: cifar for small images, or imagenet, whose stem halves the images three times. With
+        it a folder of your own is read picture by picture, in random crops, and need not fit into memory.
       auxiliary: add a second classifier at 2/3 of the depth, for training only. Feature maps there must be 4×4 or larger.
       auxiliary_weight: weight of its loss.
       drop_path: probability of a dropped path at the end; it grows linearly from 0 over the epochs.
@@ -95,13 +96,21 @@ class TrainConfig(Configuration):
                 raise InputError(
                     f"--color-jitter is {' '.join(map(str, self.color_jitter))}; give numbers from 0 to 1, the last to 0.5"
                 )
-        if self.data.dataset not in LARGE and any(self.color_jitter):
-            raise InputError(f"--color-jitter is for {' and '.join(LARGE)}; leave it out with {self.data.dataset}")
-        if self.data.dataset in LARGE and self.batches.split_seed is not None:
+        if not self.streams and any(self.color_jitter):
+            raise InputError(
+                f"--color-jitter is for {' and '.join(LARGE)} and for your own folder with --network imagenet; leave it out "
+                f"with {self.data.dataset}"
+            )
+        if self.streams and self.batches.split_seed is not None:
             raise InputError(
                 f"--split-seed is for images in memory; leave it out with {self.data.dataset}, whose order has no pattern"
             )
         self.model(classes=2)
+
+    @property
+    def streams(self) -> bool:
+        """Whether pictures are read one by one: those of the large sets, and of the user's own folder for large crops."""
+        return self.data.dataset in LARGE or (self.network == "imagenet" and self.data.is_folder_of_pictures)
 
     @property
     def side(self) -> int:

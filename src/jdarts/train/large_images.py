@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jdarts.data import Augmentation
-from jdarts.data.streamed.dataset import LargeDataset, LargeSplit
+from jdarts.data.streamed.dataset import LargeDataset, PictureFiles
 from jdarts.data.streamed.views import ColorJitter
 from jdarts.data.streamed.workers import DecodedBatch, EvaluationViews, TrainingViews, check_workers, decoded_batches
 from jdarts.errors import InputError
@@ -117,7 +117,7 @@ class LargeImages:
         """The test images, in batches of one size with a mask of the images that count."""
         return self._evaluation(self._test, 0, self.test_count)
 
-    def _evaluation(self, split: LargeSplit, first: int, count: int) -> EvaluationBatches:
+    def _evaluation(self, split: PictureFiles, first: int, count: int) -> EvaluationBatches:
         views = EvaluationViews(split, first, count, self._size)
         for images, labels in decoded_batches(views, self._batch, first=0, workers=self._workers):
             missing = self._batch - len(labels)

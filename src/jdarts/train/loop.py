@@ -71,4 +71,6 @@ def _images(
 ) -> data.ImageDataset | LargeDataset:
     if dataset is None and config.data.dataset in LARGE:
         return open_large(config.data.dataset, config.data.data_dir)
+    if dataset is None and config.streams:
+        return config.data.stream(stream)
     return config.data.images(dataset, stream)

@@ -38,7 +38,7 @@ def read_header(content: bytes) -> Header:
     with _opened(content) as picture:
         width, height = picture.size
         # 5 to 8 are the orientations of pictures that lie on their side.
-        if picture.getexif().get(_ORIENTATION) in range(5, 9):
+        if _orientation(picture) in range(5, 9):
             width, height = height, width
         return Header(width, height, picture.mode in _GREY)
 
@@ -75,6 +75,25 @@ def decode(content: bytes, height: int, width: int, channels: int) -> tuple[np.n
         return np.asarray(plain).reshape(height, width, channels), digest.digest()
 
 
+def plain_file(content: bytes) -> bytes:
+    """The file itself if it is a JPEG or PNG file of upright 8-bit grey or colour pixels; else a PNG file of such pixels.
+
+    Raises:
+      Undecodable: as for `decode`.
+    """
+    from PIL import ImageOps
+
+    with _opened(content) as picture:
+        is_plain = (
+            picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L") and "transparency" not in picture.info
+        )
+        if is_plain and _orientation(picture) == 1:
+            return content
+        file = io.BytesIO()
+        _eight_bits(ImageOps.exif_transpose(picture)).convert("RGB").save(file, "PNG", compress_level=1)
+        return file.getvalue()
+
+
 @contextmanager
 def _opened(content: bytes) -> Iterator[Any]:
     """Opens a picture; errors within become `Undecodable`."""
@@ -95,6 +114,13 @@ def _opened(content: bytes) -> Iterator[Any]:
     # Pillow reports a damaged file with errors of many types.
     except Exception as error:
         raise Undecodable(f"is damaged ({(str(error).splitlines() or [type(error).__name__])[0][:100]})") from error
+
+
+def _orientation(picture: Any) -> int:
+    """How a camera was held: 1 for upright. Pillow decodes a whole PNG file to look for it after the pixels."""
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1
+    return picture.getexif().get(_ORIENTATION, 1)
 
 
 def _eight_bits(picture: Any) -> Any:

@@ -23,9 +23,9 @@ def saved_pictures(path: Path) -> Pictures:
     """
     try:
         import datasets  # pyright: ignore[reportMissingImports]
-    except ImportError:
+    except ImportError as error:
         raise InputError(
-            f"{path} is a folder of Hugging Face datasets; to read it, run: pip install datasets"
+            f"{path} is a folder of Hugging Face datasets, and that package is missing ({error}); run: pip install datasets"
         ) from None
     try:
         loaded: Any = datasets.load_from_disk(str(path))

@@ -10,7 +10,7 @@ from jdarts.data.own import arrays, cache
 from jdarts.data.own.assembling import assemble, set_name
 from jdarts.data.own.decoded import Decoded
 from jdarts.data.own.huggingface import is_saved_dataset, saved_pictures
-from jdarts.data.own.pictures import Pictures, Problem
+from jdarts.data.own.pictures import Pictures, problem_lines
 from jdarts.data.own.reading import read_pictures
 from jdarts.data.own.scanning import scan
 from jdarts.data.own.sizes import check_side
@@ -19,8 +19,6 @@ from jdarts.errors import InputError
 
 #: Shows a sentence to the user.
 Say = Callable[[str], None]
-#: Files that a message names; `inspect` names all.
-_NAMED = 10
 
 
 def load_path(path: Path, image_size: int | None, say: Say) -> ImageDataset:
@@ -62,6 +60,11 @@ def pictures_at(path: Path) -> Pictures:
       InputError: there are none.
     """
     return saved_pictures(path) if is_saved_dataset(path) else scan(path)
+
+
+def is_folder_of_pictures(path: Path) -> bool:
+    """Whether a path is a folder whose pictures are files."""
+    return path.is_dir() and not holds_arrays(path) and not is_saved_dataset(path)
 
 
 def holds_arrays(folder: Path) -> bool:
@@ -117,24 +120,12 @@ def _kept(
     if found is None:
         decoded = decode()
         dataset, notes = assemble(name, decoded)
-        found = dataset, (*notes, *_problem_lines(path, decoded.problems))
+        found = dataset, (*notes, *problem_lines(path, decoded.problems))
         cache.keep(key, *found)
     dataset, notes = found
     for line in notes:
         say(f"{name}: {line}")
     return dataset
-
-
-def _problem_lines(path: object, problems: tuple[Problem, ...]) -> tuple[str, ...]:
-    """What is left out, each once; the first ones if there are many."""
-    if not problems:
-        return ()
-    lines = [f"left out: {problem}" for problem in problems[:_NAMED]]
-    if len(problems) > _NAMED:
-        lines.append(
-            f"and {len(problems) - _NAMED:,} more files are left out; python -m jdarts.data inspect {path} names all"
-        )
-    return tuple(lines)
 
 
 def _check_exists(path: Path) -> None:

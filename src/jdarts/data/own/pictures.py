@@ -14,6 +14,8 @@ SPLIT_NAMES: Mapping[str, str] = {
 }
 #: Most entries of a list in a message.
 SHOWN = 5
+#: Files that are left out and named; `inspect` names all.
+_NAMED = 10
 
 
 class Picture(NamedTuple):
@@ -23,11 +25,13 @@ class Picture(NamedTuple):
       name: what messages call it.
       label: index of its class.
       read: reads the file's content; raises `OSError` or `InputError` if it cannot.
+      size: of the file in bytes, where it is known.
     """
 
     name: str
     label: int
     read: Callable[[], bytes]
+    size: int = 0
 
 
 class Problem(NamedTuple):
@@ -62,6 +66,15 @@ class Pictures:
     class_names: tuple[str, ...]
     problems: tuple[Problem, ...]
     identity: object
+
+
+def problem_lines(source: object, problems: Sequence[Problem]) -> list[str]:
+    """What is left out of a source, each once; the first ones if there are many."""
+    lines = [f"left out: {problem}" for problem in problems[:_NAMED]]
+    if len(problems) > _NAMED:
+        rest = len(problems) - _NAMED
+        lines.append(f"and {rest:,} more files are left out; python -m jdarts.data inspect {source} names all")
+    return lines
 
 
 def listed(names: Iterable[str], limit: int = SHOWN) -> str:

@@ -36,24 +36,38 @@ def read_pictures(pictures: Pictures, image_size: int | None) -> Decoded:
     Raises:
       InputError: no picture of a class can be decoded, or all together do not fit into memory.
     """
-    flat = [picture for split in pictures.splits.values() for picture in split]
+    headers, files, problems = readable(pictures)
+    sizes: Sizes = Counter((header.width, header.height) for header in headers)
+    channels = 1 if all(header.grey for header in headers) else 3
+    (height, width), note = choose_size(sizes, image_size)
+    check_fits(len(headers), height, width, channels)
     with _pool() as pool:
-        headers = _each(pool, lambda picture: read_header(picture.read()), flat)
-        readable = [header for header in headers if isinstance(header, Header)]
-        if not readable:
-            raise InputError(f"no picture can be read: {listed(map(str, _problems(flat, headers)), 3)}")
-        sizes: Sizes = Counter((header.width, header.height) for header in readable)
-        channels = 1 if all(header.grey for header in readable) else 3
-        (height, width), note = choose_size(sizes, image_size)
-        check_fits(len(readable), height, width, channels)
-        problems, splits, place = list(pictures.problems), {}, 0
-        for split, members in pictures.splits.items():
-            of_split = headers[place : place + len(members)]
-            place += len(members)
-            splits[split] = _decode_split(pool, members, of_split, (height, width, channels), problems)
+        splits = {
+            split: _decode_split(pool, members, (height, width, channels), problems) for split, members in files.items()
+        }
     _check_classes(pictures, splits, problems)
-    notes = [f"{note}, {_colours(readable, channels)}"]
+    notes = [f"{note}, {_colours(headers, channels)}"]
     return Decoded(pictures.kind, splits, pictures.class_names, sizes, tuple(problems), tuple(notes))
+
+
+def readable(pictures: Pictures) -> tuple[list[Header], dict[str, list[Picture]], list[Problem]]:
+    """The headers of all files that say that they are pictures, these files by split, and what is left out.
+
+    Raises:
+      InputError: no file is a picture.
+    """
+    headers: list[Header] = []
+    files: dict[str, list[Picture]] = {}
+    problems = list(pictures.problems)
+    with _pool() as pool:
+        for split, members in pictures.splits.items():
+            results = _each(pool, lambda picture: read_header(picture.read()), members)
+            headers += [each for each in results if isinstance(each, Header)]
+            problems += [each for each in results if isinstance(each, Problem)]
+            files[split] = [picture for picture, each in zip(members, results) if isinstance(each, Header)]
+    if not headers:
+        raise InputError(f"no picture can be read: {listed(map(str, problems), 3)}")
+    return headers, {split: members for split, members in files.items() if members or split == TRAIN}, problems
 
 
 def check_fits(count: int, height: int, width: int, channels: int) -> None:
@@ -71,29 +85,21 @@ def check_fits(count: int, height: int, width: int, channels: int) -> None:
 
 
 def _decode_split(
-    pool: ThreadPoolExecutor,
-    pictures: Sequence[Picture],
-    headers: Sequence[Header | Problem],
-    shape: tuple[int, int, int],
-    problems: list[Problem],
+    pool: ThreadPoolExecutor, pictures: Sequence[Picture], shape: tuple[int, int, int], problems: list[Problem]
 ) -> DecodedSplit:
-    """Decodes the pictures whose headers were read; extends the list of problems in the order of the pictures."""
+    """Decodes the pictures of a split; extends the list of problems in the order of the pictures."""
     images = np.empty((len(pictures), *shape), np.uint8)
     digests = np.empty(len(pictures), "S16")
-    kept = np.zeros(len(pictures), bool)
 
     def work(place: int) -> None:
-        if isinstance(headers[place], Header):
-            images[place], digests[place] = decode(pictures[place].read(), *shape)
-            kept[place] = True
+        images[place], digests[place] = decode(pictures[place].read(), *shape)
 
     results = _each(pool, work, range(len(pictures)), pictures)
-    failed = [each if isinstance(each, Problem) else result for each, result in zip(headers, results)]
-    problems += [each for each in failed if isinstance(each, Problem)]
-    rows: list[int] = np.flatnonzero(kept).tolist()
-    labels = np.array([pictures[row].label for row in rows], np.int32)
-    if len(rows) == 0:
+    problems += [each for each in results if isinstance(each, Problem)]
+    rows = [row for row, each in enumerate(results) if each is None]
+    if not rows:
         raise InputError(f"no picture of a split can be read: {listed(map(str, problems), 3)}")
+    labels = np.array([pictures[row].label for row in rows], np.int32)
     whole = images if len(rows) == len(images) else images[rows]
     return DecodedSplit(ImageSplit(whole, labels), digests[rows], [pictures[row].name for row in rows])
 
@@ -133,10 +139,6 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _problems(pictures: Sequence[Picture], headers: Sequence[Header | Problem]) -> list[Problem]:
-    return [header for header in headers if isinstance(header, Problem)]
 
 
 def _check_classes(pictures: Pictures, splits: dict[str, DecodedSplit], problems: Sequence[Problem]) -> None:

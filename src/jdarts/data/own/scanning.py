@@ -68,7 +68,7 @@ def scan(root: Path) -> Pictures:
     labels = {name: label for label, name in enumerate(names)}
     splits = {
         split: [
-            Picture(file.name, labels[name], functools.partial(read_bounded, file.path, MAX_FILE_BYTES))
+            Picture(file.name, labels[name], functools.partial(read_bounded, file.path, MAX_FILE_BYTES), file.size)
             for name in names
             for file in classes.get(name, ())
         ]

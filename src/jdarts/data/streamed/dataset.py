@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,18 @@ LARGE: dict[str, Entry] = {
     "imagenet2012": Entry("imagenet2012", "ImageNet", {TRAIN: 1_281_167, TEST: 50_000}, **_COMMON),
     "imagenette": Entry("imagenette/full-size-v2", "Imagenette", {TRAIN: 9_469, TEST: 3_925}, **_COMMON),
 }
+
+
+class PictureFiles(Protocol):
+    """A split on disk: labelled pictures as JPEG or PNG files, which any process can read."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int) -> tuple[bytes, int]: ...
+
+    def where(self, place: int) -> str:
+        """What messages call a picture."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +83,10 @@ class LargeSplit:
             )
         return image, label
 
+    def where(self, place: int) -> str:
+        """What messages call a picture."""
+        return f"record {place} of {self.folder}, {self.name}"
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_opened"}
 
@@ -89,7 +105,7 @@ class LargeDataset:
     """An image set on disk with all that training on it needs.
 
     Attributes:
-      name: one of `LARGE`.
+      name: one of `LARGE`, or that of a folder of the user's own.
       train: training images.
       test: test images: the split that the authors of the set call validation.
       class_names: one name per label.
@@ -100,8 +116,8 @@ class LargeDataset:
     """
 
     name: str
-    train: LargeSplit
-    test: LargeSplit
+    train: PictureFiles
+    test: PictureFiles
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -108,7 +108,7 @@ def _decode(content: bytes) -> Any:
     except Exception as error:
         raise InputError(
             f"a picture cannot be decoded: it is damaged, has more than {MAX_PIXELS:,} pixels, or one side is more than "
-            f"{MAX_RATIO} times the other; prepare the set again"
+            f"{MAX_RATIO} times the other; replace it, or prepare the set again"
         ) from error
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from jdarts.data.streamed.dataset import LargeSplit
+from jdarts.data.streamed.dataset import PictureFiles
 from jdarts.data.streamed.views import ColorJitter, evaluation_view, training_view
 from jdarts.errors import InputError
 
@@ -46,7 +46,7 @@ class TrainingViews:
       seed: below 2^32.
     """
 
-    split: LargeSplit
+    split: PictureFiles
     count: int
     epochs: int
     per_epoch: int
@@ -63,7 +63,8 @@ class TrainingViews:
         row = int(self._order(epoch)[within])
         content, label = self.split[row]
         draws = np.random.RandomState([self.seed, epoch, row])
-        return training_view(content, self.size, self.jitter, draws), np.int32(label)
+        with _named(self.split, row):
+            return training_view(content, self.size, self.jitter, draws), np.int32(label)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_last_order"}
@@ -89,7 +90,7 @@ class EvaluationViews:
       size: side of the images in pixels.
     """
 
-    split: LargeSplit
+    split: PictureFiles
     first: int
     count: int
     size: int
@@ -100,7 +101,17 @@ class EvaluationViews:
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int32]:
         """Image uint8 `[size, size, 3]` and label."""
         content, label = self.split[self.first + index]
-        return evaluation_view(content, self.size), np.int32(label)
+        with _named(self.split, self.first + index):
+            return evaluation_view(content, self.size), np.int32(label)
+
+
+@contextlib.contextmanager
+def _named(split: PictureFiles, place: int) -> Iterator[None]:
+    """Puts the name of a picture before the message of what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{split.where(place)}: {error}") from error
 
 
 class DecodedBatch(NamedTuple):

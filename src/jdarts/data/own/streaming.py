@@ -1,0 +1,94 @@
+"""A folder of pictures as a set that training reads picture by picture, as it does ImageNet: large crops, any number of files."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jdarts.data.own.assembling import SPLIT_SEED, TEST_FRACTION, set_name
+from jdarts.data.own.decoding import Undecodable, plain_file
+from jdarts.data.own.pictures import TEST, TRAIN, VALID, Picture, problem_lines
+from jdarts.data.own.reading import readable
+from jdarts.data.own.scanning import scan
+from jdarts.data.splitting import stable_permutation, stratified_order
+from jdarts.data.streamed.dataset import LARGE, LargeDataset
+from jdarts.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureSplit:
+    """A split of a folder.
+
+    Attributes:
+      pictures: its files; worker processes get them too.
+    """
+
+    pictures: Sequence[Picture]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, place: int) -> tuple[bytes, int]:
+        """The file of a picture, JPEG or PNG, and its label.
+
+        Raises:
+          InputError: the file is gone or damaged.
+        """
+        picture = self.pictures[place]
+        try:
+            return plain_file(picture.read()), picture.label
+        except Undecodable as error:
+            raise InputError(f"{picture.name} {error}; mend or remove it") from error
+
+    def where(self, place: int) -> str:
+        """The name of the file of a picture."""
+        return self.pictures[place].name
+
+
+def stream_path(path: Path, say: Callable[[str], None]) -> LargeDataset:
+    """Opens a folder of pictures for training; reads the head of each file, and leaves out those that are no pictures.
+
+    Mean and standard deviation are those of ImageNet. The set's fingerprint has the names and sizes of the files.
+
+    Args:
+      path: the folder.
+      say: shows how the pictures are read.
+
+    Raises:
+      InputError: it holds no pictures that can be trained on.
+    """
+    name, found = set_name(path), scan(path)
+    _, splits, problems = readable(found)
+    train, test = splits[TRAIN], splits.get(TEST, splits.get(VALID))
+    notes = [f"{found.kind}, {len(found.class_names):,} classes, read picture by picture"]
+    if test is None:
+        first = len(train) - max(len(found.class_names), round(TEST_FRACTION * len(train)))
+        labels = np.array([picture.label for picture in train], np.int32)
+        if np.bincount(labels, minlength=len(found.class_names)).min() < 2:
+            raise InputError(f"{path} has a class with one image, and no test/; add images, or a folder test/")
+        order = stratified_order(labels, first, SPLIT_SEED).tolist()
+        train, test = [train[row] for row in order[:first]], [train[row] for row in order[first:]]
+        notes.append(
+            f"there are no test images; a fifth of each class, chosen with seed {SPLIT_SEED}, serves as such: {len(train):,} to "
+            f"train and {len(test):,} to test"
+        )
+    elif TEST not in splits:
+        notes.append(f"there are no test images; the {len(test):,} validation images serve as such")
+    elif VALID in splits:
+        train = [*train, *splits[VALID]]
+        notes.append(f"the {len(splits[VALID]):,} validation images join the training images")
+    train = [train[row] for row in stable_permutation(len(train), SPLIT_SEED).tolist()]
+    for line in (*notes, *problem_lines(path, problems)):
+        say(f"{name}: {line}")
+    usual = LARGE["imagenet2012"]
+    return LargeDataset(
+        name=name,
+        train=PictureSplit(train),
+        test=PictureSplit(test),
+        class_names=found.class_names,
+        mean=usual.mean,
+        std=usual.std,
+        augmentation=usual.augmentation,
+        files=tuple(sorted((picture.name, picture.size) for picture in (*train, *test))),
+    )

@@ -1,0 +1,141 @@
+"""A folder of pictures that training reads one by one, in random crops."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import small_train
+from picture_files import folder_of_classes, folder_with_splits, pixels, save
+from PIL import Image
+from small_runs import user_settings
+
+from jdarts.data.own.streaming import stream_path
+from jdarts.data.streamed.views import ColorJitter
+from jdarts.data.streamed.workers import EvaluationViews, TrainingViews
+from jdarts.errors import InputError
+from jdarts.runs.loop import Loop
+from jdarts.train import TrainConfig, train
+
+__all__ = ["user_settings"]
+
+
+def opened(folder):
+    said = []
+    return stream_path(folder, said.append), "\n".join(said)
+
+
+def pictures(split):
+    return [Image.open(io.BytesIO(split[place][0])) for place in range(len(split))]
+
+
+def test_the_pictures_of_a_folder_are_read_as_they_are(tmp_path):
+    dataset, said = opened(folder_with_splits(tmp_path / "pets", height=20, width=30))
+    assert (dataset.name, dataset.class_names, len(dataset.train), len(dataset.test)) == ("pets", ("cat", "dog"), 12, 6)
+    found = {
+        (np.asarray(each).tobytes(), dataset.train[place][1]) for place, each in enumerate(pictures(dataset.train))
+    }
+    assert found == {(pixels([0, label, number], 20, 30).tobytes(), label) for label in (0, 1) for number in range(6)}
+    labels = [dataset.train[place][1] for place in range(12)]
+    assert labels not in (sorted(labels), sorted(labels, reverse=True))
+    assert said == "pets: a folder with train/, test/, 2 classes, read picture by picture"
+
+
+def test_a_flat_folder_is_split_by_class(tmp_path):
+    dataset, said = opened(folder_of_classes(tmp_path / "pets", {"cat": 20, "dog": 10}))
+    assert sorted(dataset.test[place][1] for place in range(len(dataset.test))) == [0] * 4 + [1] * 2
+    assert "a fifth of each class, chosen with seed 0, serves as such: 24 to train and 6 to test" in said
+    names = [{split.where(place) for place in range(len(split))} for split in (dataset.train, dataset.test)]
+    assert not names[0] & names[1] and len(names[0] | names[1]) == 30
+    with pytest.raises(InputError, match="has a class with one image, and no test/"):
+        opened(folder_of_classes(tmp_path / "few", {"cat": 2, "dog": 1}))
+
+
+def test_validation_images_are_used(tmp_path):
+    folder = folder_with_splits(tmp_path / "pets")
+    (folder / "test").rename(folder / "val")
+    assert len(opened(folder)[0].test) == 6
+    folder_of_classes(folder / "test", seed=3)
+    assert (len(opened(folder)[0].train), len(opened(folder)[0].test)) == (18, 8)
+
+
+def test_other_formats_become_plain_files(tmp_path):
+    folder = tmp_path / "pets"
+    grey = Image.new("L", (8, 8), 80)
+    for name in ("plain.png", "picture.webp", "picture.bmp", "photo.jpg"):
+        save(folder / "a" / name, grey, **({"lossless": True} if name.endswith("webp") else {}))
+    save(folder / "b/clear.png", Image.new("RGBA", (8, 8), (0, 0, 0, 0)))
+    save(folder / "b/bits.png", np.full((8, 8), 80 * 257, np.uint16))
+    dataset, _ = opened(folder)
+    every = [*pictures(dataset.train), *pictures(dataset.test)]
+    assert {each.format for each in every} == {"PNG", "JPEG"}
+    assert sorted(int(np.asarray(each.convert("L"))[0, 0]) for each in every) == [80] * 5 + [255]
+
+
+def test_workers_can_be_given_the_folder(tmp_path):
+    dataset, _ = opened(folder_with_splits(tmp_path / "pets", height=20, width=30))
+    views = TrainingViews(
+        split=dataset.train, count=12, epochs=2, per_epoch=12, size=16, jitter=ColorJitter(0.4, 0.4, 0.4, 0.1), seed=0
+    )
+    again = pickle.loads(pickle.dumps(views))
+    assert views[3][0].shape == (16, 16, 3)
+    np.testing.assert_array_equal(views[3][0], again[3][0])
+
+
+def test_what_is_damaged_is_named(tmp_path):
+    folder = folder_with_splits(tmp_path / "pets", height=32, width=32)
+    whole = (folder / "test/cat/0.png").read_bytes()
+    (folder / "test/cat/0.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "test/cat/1.png").write_bytes(b"x")
+    dataset, said = opened(folder)
+    assert len(dataset.test) == 5
+    assert "left out: test/cat/1.png is damaged or no picture" in said
+    views = EvaluationViews(dataset.test, 0, 5, 16)
+    with pytest.raises(InputError, match=r"^test/cat/0\.png: a picture cannot be decoded: .* replace it"):
+        for place in range(5):
+            views[place]
+    (folder / "test/dog/0.png").unlink()
+    with pytest.raises(InputError, match=r"dog/0\.png: No such file"):
+        for place in range(5):
+            dataset.test[place]
+
+
+def test_the_fingerprint_has_names_and_sizes(tmp_path):
+    first, other = (folder_with_splits(tmp_path / each / "pets") for each in "ab")
+    assert opened(first)[0].fingerprint == opened(other)[0].fingerprint
+    save(other / "train/cat/more.png", pixels(5))
+    assert opened(first)[0].fingerprint != opened(other)[0].fingerprint
+
+
+class _NoSummary(NamedTuple):
+    """Stands in for a summary: its result is the run's folder."""
+
+    result: Path
+
+    def lines(self):
+        return []
+
+
+@pytest.mark.usefixtures("user_settings")
+def test_a_training_with_the_network_for_large_images_reads_picture_by_picture(tmp_path, monkeypatch):
+    pytest.importorskip("grain")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Loop, "run", lambda loop: (_NoSummary(loop._context.store.path),))
+    folder = folder_with_splits(tmp_path / "pets", height=40, width=40)
+    given = {
+        "network": "imagenet",
+        "image_size": 32,
+        "batch_size": 4,
+        "color_jitter": (0.4, 0.4, 0.4, 0.1),
+        "cutout": 0,
+    }
+    settings = {**small_train.SETTINGS, **given, "dataset": str(folder), "auxiliary": False}
+    stream = io.StringIO()
+    train(TrainConfig(**settings), stream=stream)
+    assert "read picture by picture" in stream.getvalue()
+    with pytest.raises(InputError, match="--color-jitter is for imagenet2012 and imagenette and for your own folder"):
+        TrainConfig(**{**settings, "network": "cifar"}).check()
+    with pytest.raises(InputError, match="--split-seed is for images in memory"):
+        TrainConfig(**settings, split_seed=1).check()
