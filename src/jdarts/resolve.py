@@ -11,6 +11,7 @@ from jdarts import checkpoint, zoo
 from jdarts.derivation import check_registered, genotype_of
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, parse_genotype
+from jdarts.genotype.foreign import is_foreign
 from jdarts.genotype.text import is_genotype_text, plain_text
 
 #: The final genotype in a run's folder.
@@ -62,7 +63,7 @@ def _genotype_from(text: str, published: Mapping[str, AnyGenotype], kind: type[A
     place, member = _place(text)
     if place is not None:
         return _in_folder(place, kind) if place.is_dir() else _in_file(place, kind, member)
-    if is_genotype_text(text):
+    if is_genotype_text(text) or is_foreign(plain_text(text)):
         return parse_genotype(text, kind)
     near = difflib.get_close_matches(name, published, n=1) if len(name) <= _MAX_QUOTED else None
     guess = f"did you mean {near[0]}? " if near else ""
@@ -82,7 +83,11 @@ def is_genotype(text: str) -> bool:
     place, _ = _place(text)
     if place is not None:
         return place.is_file()
-    return is_genotype_text(text) or plain_text(text).strip() in {**zoo.CELLS, **zoo.RECURRENT_CELLS}
+    return (
+        is_genotype_text(text)
+        or is_foreign(plain_text(text))
+        or plain_text(text).strip() in {**zoo.CELLS, **zoo.RECURRENT_CELLS}
+    )
 
 
 def is_place(text: str) -> bool:

@@ -99,6 +99,8 @@ def check_source(kind: str, edge: Edge, state: int) -> None:
 def checked_edge(kind: str, edge: object, operations: Collection[str]) -> Edge:
     """A pair of an operation, by its name in jdarts, and a whole number."""
     pair = checked_sequence(f"an edge of {kind}", edge)
+    if len(pair) == 3 and isinstance(pair[2], float):
+        del pair[2]  # The weight that GDAS writes.
     if len(pair) != 2:
         raise InputError(f"genotype: {shown(edge)} in {kind} is not a pair (operation, source)")
     name, source = pair

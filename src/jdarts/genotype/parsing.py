@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 
 from jdarts.errors import InputError, shortened, shown
 from jdarts.genotype.convolutional import Genotype
+from jdarts.genotype.foreign import foreign_genotype
 from jdarts.genotype.recurrent import RecurrentGenotype
 from jdarts.genotype.text import (
     MAX_CHARACTERS,
@@ -66,7 +67,8 @@ def parse_genotype(text: str, kind: type[AnyGenotype] | None = None, *, name: st
       text: `Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…)` or
         `Genotype(recurrent=[('tanh', 0), …], concat=range(1, 9))`, as the reference implementation prints them, or the JSON
         object of `to_json`, or a dictionary of its fields. Other text may surround it, as in a log or a `genotypes.py`;
-        quotes around all of it, numbers as NumPy prints them and a list for each node are read too.
+        quotes around all of it, numbers as NumPy prints them, a list for each node and GDAS's edges with a weight are read too,
+        and the forms of `foreign_genotype`.
       kind: the expected kind, `Genotype` or `RecurrentGenotype`; by default either.
       name: selects one of several in the text: the name that it is assigned to, or the number of its line.
 
@@ -98,6 +100,8 @@ def _from_text(text: str, kind: type[AnyGenotype] | None, name: str | None) -> A
         read = _from_call(genotype) if isinstance(genotype, str) else genotype
         if read is not None:
             return read
+    if name is None and (genotype := foreign_genotype(text)) is not None:
+        return genotype
     if text.lstrip().startswith("{"):
         return genotype_from_json(text)
     raise InputError(f"genotype: cannot read {shown(text)}; expected Genotype(normal=[…], …) or a JSON object")
