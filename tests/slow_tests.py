@@ -24,6 +24,7 @@ SECONDS = {
     "test_bilevel.py": 35,
     "test_mixing.py": 30,
     "test_choice_darts.py": 30,
+    "test_choice_examples.py": 25,
     "test_export.py": 25,
     "test_search_cell.py": 25,
     "test_run_start.py": 25,
@@ -73,6 +74,10 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_two_devices_take_the_step_of_one_with_the_whole_batch",
     ),
     "test_choice_darts.py": (),
+    "test_choice_examples.py": (
+        "test_an_example_is_a_command",
+        "test_the_exact_hypergradient_is_the_gradient_through_the_unrolled_step",
+    ),
     "test_checkpoint.py": ("test_a_death_at_any_file_operation_leaves_a_complete_checkpoint",),
     "test_compare_methods.py": ("test_a_finished_method_is_not_repeated",),
     "test_damaged_records.py": (),
