@@ -96,8 +96,8 @@ def close(found, expected, tolerance=1e-9):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale)
 
 
-def gradients(case, mixture_of, alphas, **settings):
-    """Loss, and its gradients by alphas, mixture and weights."""
+def gradients(case, mixture_of, **settings):
+    """A program, of alphas: the loss, and its gradients by alphas, mixture and weights; at the file's weights."""
     loss = case.loss(**settings)
 
     @jax.jit
@@ -108,7 +108,8 @@ def gradients(case, mixture_of, alphas, **settings):
         )
         return value, pull(by_mixture)[0], by_mixture, by_weights
 
-    return compute(alphas, case.weights)
+    weights = case.weights
+    return lambda alphas: compute(alphas, weights)
 
 
 @each("fairdarts*.npz")
@@ -121,7 +122,7 @@ def test_sigmoids_and_zero_one_penalties(path):
         return sigmoid.weights(alphas, case.space, None, NO_CONTROLS).operations
 
     close(mixture(alphas), case.by_kind("mixture"))
-    value, by_alphas, _, by_weights = gradients(case, mixture, alphas)
+    value, by_alphas, _, by_weights = gradients(case, mixture)(alphas)
     close(value, case.file["train/cross_entropy"])
     close(by_alphas, case.by_kind("train/grad_alphas"))
     if case.below("train/grad_weights/"):
@@ -151,7 +152,7 @@ def test_dirichlet_concentrations_divergences_and_samples(path):
     close(term(alphas), case.file["kl/scaled"])
     close(jax.grad(term)(alphas), case.by_kind("kl/grad_alphas"))
     samples = case.by_kind("train/sample")
-    value, by_samples, _, by_weights = gradients(case, lambda samples: samples, samples)
+    value, by_samples, _, by_weights = gradients(case, lambda samples: samples)(samples)
     close(value, case.file["train/loss"])
     close(by_samples, case.by_kind("train/grad_sample"))
     if case.below("train/grad_weights/"):
@@ -216,8 +217,9 @@ def test_perturbations(path):
     close(attack.trace, case.by_kind("adv/trace"))
     close(attack.before_projection, case.by_kind("adv/trace_before_projection"))
     close(attack.tables, case.by_kind("adv/perturbed"))
+    at = gradients(case, lambda tables: tables)
     for name, tables in (("adv", attack.tables), ("random", moved)):
-        value, _, _, by_weights = gradients(case, lambda tables: tables, tables)
+        value, _, _, by_weights = at(tables)
         close(value, case.file[f"{name}/weight_step/loss"])
         if case.below(f"{name}/weight_step/grad_weights/"):
             close(by_weights, case.params(f"{name}/weight_step/grad_weights/"))
@@ -232,14 +234,14 @@ def test_correlated_gradients_of_cells(path):
     softmax = MIXTURES["softmax"].weights(alphas, case.space, None, NO_CONTROLS).operations
     loss = case.loss()
     tables = each_cell(softmax, counts)
-    value, by_cells, _, by_weights = gradients(case, lambda tables: tables, tables)
+    at = gradients(case, lambda tables: tables)
+    value, by_cells, _, by_weights = at(tables)
     close(value, case.file["loss"])
     flat = {kind: by_cells[kind].reshape(counts[kind], -1) for kind in KINDS}
     close(flat, case.by_kind("cell_gradients"))
     close(mean_correlation(by_cells["normal"]), case.file["mean_correlation"])
     close(by_weights, case.params("plain_grad_weights/"))
     strength, smallest = case.file["hyper/lambda"], case.file["hyper/epsilon0"]
-    gradient = jax.jit(jax.grad(lambda weights, mixture: loss(weights, mixture)[0]))
     for name, signs in (("corr", False), ("signcorr", True)):
         direction, _ = correlation_direction(by_cells["normal"], signs=signs)
         epsilon = smallest / jnp.linalg.norm(direction)
@@ -248,10 +250,7 @@ def test_correlated_gradients_of_cells(path):
         theirs = case.file[f"{name}/perturbation"]
         normal = np.array([index for index, kind in enumerate(kinds) if kind == "normal"])
         close(epsilon * direction, theirs[normal])
-        plus, minus = (
-            gradient(case.weights, {**tables, "normal": tables["normal"] + sign * epsilon * direction})
-            for sign in (1, -1)
-        )
+        plus, minus = (at({**tables, "normal": tables["normal"] + sign * epsilon * direction})[3] for sign in (1, -1))
         factor = strength / (2 * epsilon)
         difference = jax.tree.map(lambda p, m, factor=factor: factor * (m - p), plus, minus)
         ours = jax.tree.map(jnp.add, by_weights, difference)

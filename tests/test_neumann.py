@@ -67,10 +67,16 @@ def by_matrices(given, optimizer, terms, at):
     return jax.tree.map(jnp.add, direct, implicit)
 
 
-@each_optimizer
-@pytest.mark.parametrize(("terms", "at"), [(1, "virtual"), (3, "virtual"), (3, "present")])
-def test_the_series_is_that_of_whole_jacobians(make, terms, at):
-    optimizer = make()
+@pytest.mark.parametrize(
+    ("name", "terms", "at"),
+    [
+        *((name, 3, "virtual") for name in OPTIMIZERS),
+        # A linear step with a state, and one that is not linear.
+        *((name, *case) for name in ("momentum_and_decay", "adam") for case in ((1, "virtual"), (3, "present"))),
+    ],
+)
+def test_the_series_is_that_of_whole_jacobians(name, terms, at):
+    optimizer = OPTIMIZERS[name]()
     state, train, valid = warm_state(optimizer, optax.sgd(0.1))
     given = smooth_problem(optimizer, state, train, valid)
     expected = by_matrices(given, optimizer, terms, at)

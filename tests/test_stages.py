@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import small_runs
 from fixtures_folder import fixture_files
 from small_runs import Died, die_at, leaves, records, user_settings, with_stand_ins
 from small_search import SupernetAttributes
@@ -122,7 +123,8 @@ def config(kind, folder=None, **changes):
 
 def run(kind, folder, **changes):
     stream = io.StringIO()
-    return search(config(kind, folder, **changes), stream=stream), stream.getvalue()
+    result = search(config(kind, folder, **changes), stream=stream, programs=small_runs.shared_programs)
+    return result, stream.getvalue()
 
 
 @pytest.fixture(scope="module")
