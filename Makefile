@@ -9,7 +9,7 @@ ARGS ?=
 DATASET ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text aot lint test test-fast test-newest torture mutation clean
+.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text aot docs lint test test-fast test-newest torture mutation clean
 
 help:
 	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench           steps of jdarts and of a PyTorch DARTS side by side; options in ARGS=\"--quick\""
 	@echo "make bench-text      the same for the recurrent search; ARGS=--write puts the table into benchmarks/README.md"
 	@echo "make aot             environments that compile for an H100 and for TPUs without one (PYTHON=$(PYTHON)): $(AOT)-h100, $(AOT)-tpu"
+	@echo "make docs            the site in site/, with every code block of its pages run"
 	@echo "make lint            ruff and pyright"
 	@echo "make test            the test suite"
 	@echo "make test-fast       those of its tests that take no time, of every room"
@@ -95,9 +96,16 @@ aot: $(READY)
 		$$name/bin/python -m pip install --quiet --editable . "jax[$${target##*:}]==$$version" || exit; \
 	done
 
+# The pages are built strictly; every block of Python in them and in README.md runs, and every command line is checked.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
+	$(BIN)/python docs/tools/check_blocks.py README.md docs/*.md docs/how-to/*.md docs/concepts/*.md
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs site
+	@echo "wrote site/index.html"
+
 lint: $(READY)
-	$(BIN)/ruff check src experiments benchmarks tests
-	$(BIN)/ruff format --check src experiments benchmarks tests
+	$(BIN)/ruff check src experiments benchmarks tests docs
+	$(BIN)/ruff format --check src experiments benchmarks tests docs
 	$(BIN)/pyright
 
 # tests/conftest.py puts the files that take longest first.
@@ -123,4 +131,4 @@ torture: $(READY)
 	$(BIN)/python tests/torture.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(NEWEST) $(AOT)-h100 $(AOT)-tpu .pytest_cache .ruff_cache .hypothesis .jax_cache build dist src/*.egg-info
+	rm -rf $(VENV) $(NEWEST) $(AOT)-h100 $(AOT)-tpu .pytest_cache .ruff_cache .hypothesis .jax_cache build dist site src/*.egg-info
