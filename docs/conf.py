@@ -18,10 +18,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_co
 exclude_patterns = ["tools", "tutorials/*.py", "_build"]
 html_theme, html_title = "furo", "jdarts"
 html_theme_options = {"sidebar_hide_name": False}
-#: No request to other hosts while a page is read, but for formulas, which MathJax shows.
 html_show_sphinx = False
 pygments_style, pygments_dark_style = "default", "monokai"
-myst_enable_extensions = ["dollarmath", "attrs_inline"]
 myst_heading_anchors = 3
 #: Tutorials run while the site is built.
 nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "force", 600, True
