@@ -14,6 +14,7 @@ from jdarts.plugins import PluginOption, load_plugins
 from jdarts.resolve import find_genotype
 from jdarts.trained.imported import import_weights, infer_network, read_state_dict
 from jdarts.trained.loading import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
+from jdarts.trained.reference_file import save_safetensors, save_torch
 
 #: The normalisation of ImageNet's images, in the reference implementation and elsewhere.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -23,18 +24,21 @@ _PER_CHANNEL = tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-    """Writes a trained network as one file: plain arrays (.npz) or a StableHLO program (.stablehlo).
+    """Writes a trained network as one file: plain arrays (.npz), a StableHLO program (.stablehlo) or weights for PyTorch.
 
-    Both classify raw images, uint8 [B, H, W, C], and contain their normalisation. `jdarts.load(FILE)` reads both; the
+    The first two classify raw images, uint8 [B, H, W, C], and contain their normalisation. `jdarts.load(FILE)` reads both; the
     program runs in any process with jax, for any number of images, on CPU, GPU and TPU.
 
-    The options after --out are only for checkpoints of PyTorch: a state_dict of quark0/darts as .pt or .npz. It is read
-    without PyTorch, and no code in the file runs.
+    Files for PyTorch (.safetensors, .pt) hold the weights under the names of quark0/darts, for images [B, C, H, W] that are
+    normalised already; the .pt file holds no code.
+
+    The options after --out are only for checkpoints of PyTorch: a state_dict of quark0/darts as .pt, .safetensors or .npz. It
+    is read without PyTorch, and no code in the file runs.
 
     Attributes:
       source: the run folder of a training, for its best checkpoint, or else the newest; one of its checkpoints; an exported
         .npz; or a checkpoint of PyTorch.
-      out: the file to write, .npz or .stablehlo.
+      out: the file to write, .npz, .stablehlo, .safetensors or .pt.
       genotype: the cells of a PyTorch checkpoint: the name of a published cell, a file, a run's folder, or the text form.
       network: cifar or imagenet (default for this and the next three: inferred from the checkpoint).
       channels: channels of the first cells.
@@ -59,7 +63,7 @@ class ExportConfig:
     plugin: PluginOption = ()
 
 
-_WRITERS = {".npz": save_arrays, ".stablehlo": save_program}
+_WRITERS = {".npz": save_arrays, ".stablehlo": save_program, ".safetensors": save_safetensors, ".pt": save_torch}
 
 
 def main() -> None:
@@ -80,11 +84,17 @@ def main() -> None:
         raise InputError(f"--out is {config.out}, which is a folder; give the name of a file")
     trained = _trained(config)
     _WRITERS[config.out.suffix](trained, config.out)
+    print(f"{config.out}: {_images_of(trained, config.out.suffix)}, {config.out.stat().st_size / 1e6:.1f} MB")
+
+
+def _images_of(trained: TrainedNetwork, suffix: str) -> str:
+    """What the network in a file reads, in words."""
     height, width, channels = trained.images.shape
-    print(
-        f"{config.out}: {trained.network.classes} classes of uint8 images [B, {height}, {width}, {channels}], "
-        f"{config.out.stat().st_size / 1e6:.1f} MB"
-    )
+    classes = f"{trained.network.classes} classes of"
+    if suffix in (".npz", ".stablehlo"):
+        return f"{classes} uint8 images [B, {height}, {width}, {channels}]"
+    mean, std = (", ".join(f"{value:.6g}" for value in each) for each in (trained.images.mean, trained.images.std))
+    return f"{classes} float images [B, {channels}, {height}, {width}], normalised by mean {mean} and std {std}"
 
 
 def _trained(config: ExportConfig) -> TrainedNetwork:
@@ -96,7 +106,7 @@ def _trained(config: ExportConfig) -> TrainedNetwork:
         raise InputError(
             f"--{given[0].replace('_', '-')} is for checkpoints of PyTorch, with --genotype; other networks need no such option"
         )
-    if config.source.suffix in (".pt", ".pth", ".tar"):
+    if config.source.suffix in (".pt", ".pth", ".tar", ".safetensors"):
         raise InputError(f"{config.source} does not name its cells; give --genotype, as in --genotype DARTS_V2")
     return load_network(config.source)
 

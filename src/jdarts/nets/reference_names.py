@@ -107,7 +107,7 @@ def _stage(index: int, number: int, groups: tuple[EdgeGroup, ...], kind: CellKin
         operation = OPERATIONS[group.name].reference
         if operation is None:
             raise InputError(
-                f"operation {group.name} has no layers in the reference implementation, so its weights cannot be imported"
+                f"operation {group.name} has no layers in the reference implementation, so its weights have no names there"
             )
         prefixes = [f"cells.{index}._ops.{edge}" for edge in group.edges]
         for ours, (layer, layout) in operation.weights.items():

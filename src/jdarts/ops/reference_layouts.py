@@ -12,19 +12,31 @@ class Layout(NamedTuple):
     Attributes:
       shape: from its shape in jdarts to that in PyTorch.
       convert: from the array of PyTorch to that of jdarts.
+      restore: from the array of jdarts to that of PyTorch.
     """
 
     shape: Callable[[tuple[int, ...]], tuple[int, ...]]
     convert: Callable[[np.ndarray], np.ndarray]
+    restore: Callable[[np.ndarray], np.ndarray]
 
 
-CONVOLUTION = Layout(lambda s: (s[3], s[2], s[0], s[1]), lambda a: a.transpose(2, 3, 1, 0))
-DEPTHWISE = Layout(lambda s: (s[2], 1, s[0], s[1]), lambda a: a[:, 0].transpose(1, 2, 0))
-POINTWISE = Layout(lambda s: (s[1], s[0], 1, 1), lambda a: a[:, :, 0, 0].T)
-ACROSS = Layout(lambda s: (s[2], s[1], 1, s[0]), lambda a: a[:, :, 0].transpose(2, 1, 0))
-DOWN = Layout(lambda s: (s[2], s[1], s[0], 1), lambda a: a[:, :, :, 0].transpose(2, 1, 0))
-LINEAR = Layout(lambda s: (s[1], s[0]), lambda a: a.T)
-VECTOR = Layout(lambda s: s, lambda a: a)
+CONVOLUTION = Layout(
+    lambda s: (s[3], s[2], s[0], s[1]), lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1)
+)
+DEPTHWISE = Layout(
+    lambda s: (s[2], 1, s[0], s[1]), lambda a: a[:, 0].transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1)[:, None]
+)
+POINTWISE = Layout(lambda s: (s[1], s[0], 1, 1), lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
+ACROSS = Layout(
+    lambda s: (s[2], s[1], 1, s[0]), lambda a: a[:, :, 0].transpose(2, 1, 0), lambda a: a.transpose(2, 1, 0)[:, :, None]
+)
+DOWN = Layout(
+    lambda s: (s[2], s[1], s[0], 1),
+    lambda a: a[:, :, :, 0].transpose(2, 1, 0),
+    lambda a: a.transpose(2, 1, 0)[..., None],
+)
+LINEAR = Layout(lambda s: (s[1], s[0]), lambda a: a.T, lambda a: a.T)
+VECTOR = Layout(lambda s: s, lambda a: a, lambda a: a)
 
 
 class ReferenceLayers(NamedTuple):

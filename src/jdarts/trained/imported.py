@@ -12,6 +12,7 @@ import numpy as np
 
 from jdarts.errors import InputError
 from jdarts.files.arrays import StoredArray, read_arrays
+from jdarts.files.safetensors import read_safetensors
 from jdarts.genotype import Genotype
 from jdarts.nets.discrete import STEM_MULTIPLIER, DiscreteNetwork, Stem, check_network, init_shapes
 from jdarts.nets.reference_names import discrete_entries
@@ -97,11 +98,13 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
 
 
 def read_state_dict(path: Path) -> Mapping[str, np.ndarray | StoredArray]:
-    """The arrays of a PyTorch `state_dict`, from a file of `torch.save` or from an `.npz` with the same names.
+    """The arrays of a PyTorch `state_dict`, from a file of `torch.save`, an `.npz` or `.safetensors` with the same names.
 
     Raises:
       InputError: the file is missing, damaged or of another kind, or a `.pt` file that needs other classes than tensors.
     """
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
     return read_arrays(path) if path.suffix == ".npz" else read_torch_file(path)
 
 

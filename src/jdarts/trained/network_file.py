@@ -59,7 +59,7 @@ def save_arrays(trained: TrainedNetwork, path: Path) -> None:
     }
     content = io.BytesIO()
     np.savez(content, **{DESCRIPTION: np.array(json.dumps(description))}, **arrays)
-    _write(path, content.getvalue())
+    write_content(path, content.getvalue())
 
 
 def save_program(trained: TrainedNetwork, path: Path) -> None:
@@ -76,7 +76,7 @@ def save_program(trained: TrainedNetwork, path: Path) -> None:
     images = jax.ShapeDtypeStruct((batch, *trained.images.shape), jnp.uint8)
     exported = jax.export.export(jax.jit(trained.logits), platforms=PLATFORMS)(images)
     description = {"format": _PROGRAM_FORMAT, "images": dataclasses.asdict(trained.images)}
-    _write(path, sealed(bytes(exported.serialize()), description))
+    write_content(path, sealed(bytes(exported.serialize()), description))
 
 
 def read_network(path: Path) -> TrainedNetwork:
@@ -154,7 +154,12 @@ def _read_variables(arrays: Mapping[str, StoredArray], network: DiscreteNetwork,
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_content(path: Path, content: bytes) -> None:
+    """Writes a whole file or nothing.
+
+    Raises:
+      InputError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, content)
