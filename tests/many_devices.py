@@ -355,13 +355,14 @@ def text_differences():
 
 def main():
     found = {}
+    alone = {network: parallel.jit_step(step(network, None)) for network in (MixedLayer, supernet)}
     state = start(MixedLayer)
     own = taken(parallel.shard_step(step(MixedLayer, None, synchronised=False), 8), state)
-    found["per device"] = difference(own, taken(parallel.jit_step(step(MixedLayer, None)), state))
+    found["per device"] = difference(own, taken(alone[MixedLayer], state))
 
-    state, pure = start(supernet), step(supernet, None)
-    expected = taken(parallel.jit_step(pure), state)
-    sharded = parallel.shard_step(pure, 8)
+    state = start(supernet)
+    expected = taken(alone[supernet], state)
+    sharded = parallel.shard_step(step(supernet, None), 8)
     found["supernet shard 8"] = difference(taken(sharded, state), expected)
     found["collectives"] = collectives(sharded.lower(state, *batches(1)[0]).compile().as_text())
 
@@ -371,8 +372,7 @@ def main():
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
         together = taken(parallel.vmap_step(pure, devices, stacked=(False, False)), stacked)
         lanes = [jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(seeds)]
-        alone = parallel.jit_step(pure)
-        far = [difference(lane, taken(alone, state)) for lane, state in zip(lanes, states)]
+        far = [difference(lane, taken(alone[network], state)) for lane, state in zip(lanes, states)]
         found[f"{network.__name__} seeds {devices}"] = max(far)
         found[f"{network.__name__} seeds {devices} apart"] = difference(lanes[0], lanes[1])
     print(json.dumps(found | differences() | text_differences() | image_training_differences()))
