@@ -1,6 +1,7 @@
 """Bilevel steps on up to eight devices against one; as a program, what the tests of `jdarts.parallel` read, in JSON."""
 
 import functools
+import gc
 import itertools
 import json
 import re
@@ -381,5 +382,8 @@ def main():
 if __name__ == "__main__":
     for setting, value in (("enable_x64", True), ("numpy_dtype_promotion", "strict"), ("num_cpu_devices", 8)):
         jax.config.update(f"jax_{setting}", value)
+    # As in conftest.py.
+    gc.set_threshold(100_000, 50, 50)
+    gc.freeze()
     with jax.numpy_dtype_promotion("standard"):
         main()
