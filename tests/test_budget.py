@@ -8,18 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdarts.budget import (
-    Limit,
-    amount,
-    bounded_cells,
-    counted_costs,
-    expected_cost,
-    keeps,
-    largest_cost,
-    least_cost,
-    target,
-)
+from jdarts.budget import Limit, amount, bounded_cells, keeps, largest_cost, least_cost
 from jdarts.budget.bounded import total_strength
+from jdarts.budget.counting import counted_costs, target
+from jdarts.budget.expected import expected_cost
 from jdarts.derivation import derive_genotype, sample_genotype
 from jdarts.describe import describe
 from jdarts.errors import InputError

@@ -9,6 +9,7 @@ CORE = "import chex, flax, flax.struct, jax, jax.numpy as jnp, numpy, optax"
 #: The parts of jdarts that the core is made of; a notebook with a bilevel problem needs no other.
 PARTS = {
     "bilevel",
+    "budget",
     "derivation",
     "errors",
     "files",

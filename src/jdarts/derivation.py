@@ -1,10 +1,12 @@
 """From alphas, or the record of a checkpoint, to a genotype: the strongest operations of the strongest edges (section 2.4)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from jdarts.budget.bounded import bounded_cells
+from jdarts.budget.cost import Limit, limits_of
 from jdarts.errors import InputError, shortened, shown
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
 from jdarts.methods.mixtures import mixture_of
@@ -23,6 +25,7 @@ def derive_genotype(
     mixture: Mixture = SOFTMAX,
     select: str = ARGMAX,
     decisions: Decisions | None = None,
+    limits: Sequence[Limit] = (),
 ) -> Genotype:
     """The discrete cells that a search has found.
 
@@ -37,13 +40,14 @@ def derive_genotype(
       select: the rule that chooses edges and operations, a name of `jdarts.methods.selection.SELECTIONS`, perhaps with a
         value as in `skip_limit:3`.
       decisions: what a selection has decided on the way of the search, for a rule that reads it.
+      limits: bounds on the cost of the cells' network, which `argmax` keeps: the sum of strengths is the largest within them.
 
     Returns:
       The genotype.
 
     Raises:
       InputError: alphas of another shape or not finite, fewer than one edge per node, an unknown rule, one without the
-        decisions that it reads, or one that leaves a cell without edges.
+        decisions that it reads, one that leaves a cell without edges, or one beside bounds; or no cells keep the bounds.
     """
     if edges_per_node < 1:
         raise InputError(f"{edges_per_node} edges per node; give 1 or more (the paper keeps 2)")
@@ -58,6 +62,12 @@ def derive_genotype(
                 f"another rule, such as {ARGMAX}"
             )
         tables = mixture_of_decisions(tables, decisions)
+    if limits:
+        if select != ARGMAX:
+            raise InputError(
+                f"--select {select} does not keep bounds on the network; give {ARGMAX}, or leave the bounds out"
+            )
+        return bounded_cells(tables, space, edges_per_node, limits)
     return rule(tables, space, edges_per_node)
 
 
@@ -110,19 +120,26 @@ def sample_genotype(space: SearchSpace, seed: int, *, edges_per_node: int = 2) -
     )
 
 
-def genotype_of(record: Any, *, edges_per_node: int | None = None, select: str | None = None) -> AnyGenotype:
+def genotype_of(
+    record: Any,
+    *,
+    edges_per_node: int | None = None,
+    select: str | None = None,
+    limits: Sequence[Limit] | None = None,
+) -> AnyGenotype:
     """The genotype of a checkpoint's record.
 
     Args:
       record: `Checkpoint.record` of a search: the fields of its space under `space`, the alphas under `alphas`, its
-        mixture unless it is that of DARTS, and for convolutional cells `edges_per_node` and the rule of selection under
-        `select` unless it is `argmax`.
+        mixture unless it is that of DARTS, and for convolutional cells `edges_per_node`, the rule of selection under
+        `select` unless it is `argmax`, and its bounds under `budget` if it has some.
       edges_per_node: edges to keep for each node; by default as in the search.
       select: as for `derive_genotype`; by default as in the search.
+      limits: as for `derive_genotype`; by default as in the search.
 
     Raises:
-      InputError: the record is not that of a search, more than one edge for each node of a recurrent cell, or a rule for
-        such a cell.
+      InputError: the record is not that of a search, more than one edge for each node of a recurrent cell, or a rule or
+        bounds for such a cell.
     """
     space = space_of(record)
     recurrent = isinstance(space, RecurrentSpace)
@@ -134,11 +151,21 @@ def genotype_of(record: Any, *, edges_per_node: int | None = None, select: str |
     if isinstance(space, SearchSpace):
         rule: Any = record.get("select", ARGMAX) if select is None else select
         decisions = Decisions.from_json(record["decisions"], space) if "decisions" in record else None
-        return derive_genotype(alphas, space, edges_per_node=count, mixture=mixture, select=rule, decisions=decisions)
+        return derive_genotype(
+            alphas,
+            space,
+            edges_per_node=count,
+            mixture=mixture,
+            select=rule,
+            decisions=decisions,
+            limits=limits_of(record, space) if limits is None else limits,
+        )
     if select not in (None, ARGMAX):
         raise InputError(
             f"--select is {shown(select)}; the edges of recurrent cells are chosen by {ARGMAX}, leave it out"
         )
+    if limits:
+        raise InputError("all activations of a recurrent cell have the same weights; leave the bounds out")
     if count != 1:
         raise InputError(f"{count} edges per node; nodes of a recurrent cell have 1, leave --edges-per-node out")
     return derive_recurrent_genotype(alphas, space, mixture=mixture)

@@ -8,13 +8,17 @@ from typing import Annotated, Any
 import tyro
 
 from jdarts import checkpoint
+from jdarts.budget.flags import BoundFlags, NetworkFlags, budget_of
 from jdarts.command import program_name, run_command
 from jdarts.derivation import genotype_of as genotype_of
+from jdarts.derivation import space_of
 from jdarts.errors import InputError
-from jdarts.genotype import AnyGenotype
+from jdarts.genotype import AnyGenotype, Genotype
 from jdarts.plugins import PluginOption, load_plugins
 from jdarts.report import draw_genotype
 from jdarts.resolve import find_any_genotype, is_genotype, is_place
+from jdarts.runs.bounds import option
+from jdarts.space import SearchSpace
 
 #: Characters of an argument that a message shows.
 _MAX_QUOTED = 80
@@ -34,6 +38,8 @@ class DeriveConfig:
         perturbation for a search that had it; some take a value, as in skip_limit:3 or threshold:0.9 (default: the rule of the
         search).
       plugin: Python file, or importable module, that registers operations of the cells.
+      bounds: bounds on the network to be trained.
+      network: the network to be trained.
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT", help_behavior_hint="")]
@@ -42,6 +48,8 @@ class DeriveConfig:
     edges_per_node: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     select: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
     plugin: PluginOption = ()
+    bounds: tyro.conf.OmitArgPrefixes[BoundFlags] = BoundFlags()  # noqa: RUF009  (frozen)
+    network: tyro.conf.OmitArgPrefixes[NetworkFlags] = NetworkFlags()  # noqa: RUF009  (frozen)
 
 
 def main() -> None:
@@ -57,9 +65,12 @@ def main() -> None:
 def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
     """The genotype, and the title of its drawing."""
     if is_genotype(str(config.checkpoint)):
-        for option, value in (("--edges-per-node", config.edges_per_node), ("--select", config.select)):
+        given = {"edges_per_node": config.edges_per_node, "select": config.select}
+        for name, value in (given | vars(config.bounds) | vars(config.network)).items():
             if value is not None:
-                raise InputError(f"{option} is for checkpoints of searches; a genotype has its edges, leave it out")
+                raise InputError(
+                    f"{option(name)} is for checkpoints of searches; a genotype has its edges, leave it out"
+                )
         return find_any_genotype(str(config.checkpoint)), None
     skipped: list[str] = []
     if len(str(config.checkpoint)) > _MAX_QUOTED and not is_place(str(config.checkpoint)):
@@ -81,8 +92,30 @@ def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
             "random: search with --cells 3 or more",
             file=sys.stderr,
         )
-    genotype = genotype_of(search.record, edges_per_node=config.edges_per_node, select=config.select)
-    return genotype, f"step {search.step:,}"
+    return _within_budget(config, search.record), f"step {search.step:,}"
+
+
+def _within_budget(config: DeriveConfig, record: Any) -> AnyGenotype:
+    """The genotype of a record; how it stands against bounds is shown beside it."""
+    rules: Any = {"edges_per_node": config.edges_per_node, "select": config.select}
+    space = space_of(record)
+    if not isinstance(space, SearchSpace):
+        for name, value in (vars(config.bounds) | vars(config.network)).items():
+            if value is not None:
+                raise InputError(
+                    f"{option(name)} is {value}, and the size of a recurrent cell's network does not depend on what is derived: "
+                    "all activations have the same weights; leave it out"
+                )
+        return genotype_of(record, **rules)
+    found = budget_of(config.bounds, config.network, record, space)
+    if found is None:
+        return genotype_of(record, **rules, limits=())
+    genotype = genotype_of(record, **rules, limits=found.limits)
+    assert isinstance(genotype, Genotype)
+    free = genotype_of(record, **rules, limits=())
+    for line in found.words(genotype, space, free if isinstance(free, Genotype) else None):
+        print(line, file=sys.stderr)
+    return genotype
 
 
 def _cells_of(record: Any) -> Any:

@@ -42,35 +42,6 @@ class Cost:
             int(self.tables[kind][place]) for kind in CELL_KINDS for place in places(genotype, space, kind)
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The cost as JSON data."""
-        tables = {kind: table.tolist() for kind, table in self.tables.items()}
-        return {"measure": self.measure, "base": self.base, "tables": tables}
-
-    @classmethod
-    def from_json(cls, content: Any, space: SearchSpace) -> "Cost":
-        """The cost from the JSON data that `to_json` makes.
-
-        Raises:
-          InputError: the data are damaged, or of another space.
-        """
-        try:
-            measure, base = content["measure"], content["base"]
-            tables: dict[CellKind, np.ndarray] = {kind: np.array(content["tables"][kind]) for kind in CELL_KINDS}
-        except (TypeError, KeyError, ValueError):
-            raise InputError(f"the costs of a budget are damaged: {shown(content)}; use another checkpoint") from None
-        fits = all(
-            tables[kind].shape == (space.num_edges, space.width(kind)) and tables[kind].dtype.kind == "i"
-            for kind in CELL_KINDS
-        )
-        if measure not in MEASURES or type(base) is not int or not fits:
-            raise InputError(
-                f"the costs of a budget do not belong to this space: {shown(content)}; use another checkpoint"
-            )
-        for kind in CELL_KINDS:
-            tables[kind] = tables[kind].astype(np.int64)
-        return cls(measure, base, tables)
-
 
 class Limit(NamedTuple):
     """A bound on a cost.
@@ -82,6 +53,49 @@ class Limit(NamedTuple):
 
     cost: Cost
     most: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The bound and its costs as JSON data."""
+        tables = {kind: table.tolist() for kind, table in self.cost.tables.items()}
+        return {"measure": self.cost.measure, "most": self.most, "base": self.cost.base, "tables": tables}
+
+    @classmethod
+    def from_json(cls, content: Any, space: SearchSpace) -> "Limit":
+        """The bound from the JSON data that `to_json` makes.
+
+        Raises:
+          InputError: the data are damaged, or of another space.
+        """
+        try:
+            measure, most, base = (content[name] for name in ("measure", "most", "base"))
+            tables: dict[CellKind, np.ndarray] = {kind: np.array(content["tables"][kind]) for kind in CELL_KINDS}
+        except (TypeError, KeyError, ValueError):
+            raise InputError(f"the budget of the search is damaged: {shown(content)}; use another checkpoint") from None
+        whole = type(most) is int and type(base) is int
+        fits = all(
+            table.shape == (space.num_edges, space.width(kind)) and table.dtype.kind == "i"
+            for kind, table in tables.items()
+        )
+        if measure not in MEASURES or not whole or not fits:
+            raise InputError(
+                f"the budget of the search does not belong to its space: {shown(content)}; use another checkpoint"
+            )
+        return cls(Cost(measure, base, {kind: table.astype(np.int64) for kind, table in tables.items()}), most)
+
+
+def limits_of(record: Mapping[str, Any], space: SearchSpace) -> tuple[Limit, ...]:
+    """The bounds of a search, from the record of its checkpoint; none if it had none.
+
+    Raises:
+      InputError: they are damaged, or of another space.
+    """
+    if "budget" not in record:
+        return ()
+    content = record["budget"]
+    limits = content.get("limits") if isinstance(content, dict) else None
+    if not isinstance(limits, list):
+        raise InputError(f"the budget of the search is damaged: {shown(content)}; use another checkpoint")
+    return tuple(Limit.from_json(each, space) for each in limits)
 
 
 def places(genotype: Genotype, space: SearchSpace, kind: CellKind) -> list[tuple[int, int]]:

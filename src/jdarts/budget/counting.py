@@ -169,8 +169,13 @@ def summed(
 
 def operation_sizes(names: tuple[str, ...], place: Place) -> Mapping[str, Size]:
     """Weights and multiply-adds of operations on one edge of a discrete cell, with their batch norms."""
-    parts = network_sizes(_Edges(names, place.stride), (place.size, place.size, place.channels))
+    parts = network_sizes(operation_stage(names, place.stride), (place.size, place.size, place.channels))
     return {name: parts.get(_part(name), Size(0, 0)) for name in names}
+
+
+def operation_stage(names: tuple[str, ...], stride: int) -> nn.Module:
+    """A module `(state [B, H, W, C], train) -> outputs` of one edge for each operation, as in a discrete cell."""
+    return _Edges(names, stride)
 
 
 class _Edges(nn.Module):

@@ -1,0 +1,127 @@
+"""Latency of operations and networks on this device: measured once, kept in the user's cache."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jdarts import native
+from jdarts.budget.cost import Cost
+from jdarts.budget.counting import Place, Target, operation_stage, plain_cells, summed
+from jdarts.budget.latency_table import LatencyTable, read_table
+from jdarts.describe.convolutional import discrete_network
+from jdarts.genotype import Genotype
+from jdarts.nets.initial import from_one_draw
+from jdarts.space import SearchSpace
+
+#: Calls of an operation within one program, so that the start of the program does not count.
+_CALLS = 20
+#: Measurements, each of at least this many seconds; the shortest time counts, which is that of the quietest moment.
+_REPEATS, _SECONDS = 7, 0.01
+
+
+def latency_cost(space: SearchSpace, network: Target) -> Cost:
+    """The latency of networks of a space's cells for one image, in nanoseconds, as a sum over their operations.
+
+    Operations that are not in the table of this device are measured, and kept there. What a network takes besides is measured
+    on one of pools, whose own latency is taken off. The sum foretells which cells are faster, not the time itself: XLA fuses
+    operations of a network, and reads from caches of the processor.
+
+    Args:
+      space: the search space.
+      network: everything but the cells.
+
+    Raises:
+      InputError: images that the network cannot read, or the user's cache cannot be written.
+    """
+    native.build_for_images(jnp.float32)
+    table = read_table()
+
+    def of_operation(name: str, place: Place) -> int:
+        return table.known(
+            f"{name} {place.channels}x{place.size}/{place.stride}", lambda: operation_latency(name, place)
+        )
+
+    tables = summed(space, network, of_operation)
+    plain = plain_cells(space)
+    whole = table.known(
+        f"{network}: {space.nodes} nodes, output of {len(space.concat)}", lambda: network_latency(plain, network)
+    )
+    pools = SearchSpace(*((((plain.normal[0][0],),) * space.num_edges,) * 2), concat=space.concat)
+    of_pools = Cost("latency", 0, summed(pools, network, of_operation)).of(plain, pools)
+    return Cost("latency", max(whole - of_pools, 0), tables)
+
+
+def latency_rows(space: SearchSpace, network: Target) -> LatencyTable:
+    """The table of this device, with all operations of a space in a network."""
+    latency_cost(space, network)
+    return read_table()
+
+
+def operation_latency(name: str, place: Place) -> int:
+    """The latency of one operation on one image, in nanoseconds."""
+    stage = operation_stage((name,), place.stride)
+    images = jnp.zeros((1, place.size, place.size, place.channels), jnp.float32)
+    variables = _variables(stage, images)
+
+    def operation(variables: Any, x: jax.Array) -> jax.Array:
+        return stage.apply(variables, x, train=False, rngs={"noise": jax.random.key(0)})[0][0][1]  # pyright: ignore[reportIndexIssue]
+
+    took = _seconds(_repeated(operation), variables, images) - _seconds(_repeated(lambda _, x: x), variables, images)
+    return max(round(1e9 * took / _CALLS), 0)
+
+
+def network_latency(genotype: Genotype, network: Target) -> int:
+    """The latency of a network of cells for one image, in nanoseconds, measured and not kept."""
+    model, _ = discrete_network(
+        genotype, network.network, channels=network.channels, cells=network.cells, classes=network.classes
+    )
+    model = model.clone(auxiliary=False)
+    images = jnp.zeros((1, network.image_size, network.image_size, network.image_channels), jnp.float32)
+
+    def logits(variables: Any, x: jax.Array) -> jax.Array:
+        return model.apply(variables, x, train=False, rngs={"noise": jax.random.key(0)})[0]  # pyright: ignore[reportReturnType]
+
+    return round(1e9 * _seconds(jax.jit(logits), _variables(model, images), images))
+
+
+def _variables(module: nn.Module, images: jax.Array) -> Any:
+    keys = {"params": jax.random.key(0), "noise": jax.random.key(0)}
+    return jax.jit(from_one_draw(lambda key: module.init({**keys, "params": key}, images, train=False)))(
+        jax.random.key(0)
+    )
+
+
+def _repeated(operation: Callable[[Any, jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+    """A program that calls an operation several times, each on an input that depends on the result before."""
+
+    def repeated(variables: Any, x: jax.Array) -> jax.Array:
+        def once(_: Any, carried: jax.Array) -> jax.Array:
+            return jnp.mean(operation(variables, x + carried))
+
+        return lax.fori_loop(0, _CALLS, once, jnp.zeros((), x.dtype))
+
+    return jax.jit(repeated)
+
+
+def _seconds(program: Callable[..., jax.Array], *arguments: Any) -> float:
+    """The shortest time of a call."""
+    program(*arguments).block_until_ready()
+    calls, best = 1, float("inf")
+    for _ in range(_REPEATS):
+        took = 0.0
+        while True:
+            start = time.perf_counter()
+            for _ in range(calls):
+                result = program(*arguments)
+            result.block_until_ready()
+            took = time.perf_counter() - start
+            if took >= _SECONDS:
+                break
+            calls *= 2
+        best = min(best, took / calls)
+    return best
