@@ -36,6 +36,7 @@ SECONDS = {
     "test_deciding.py": 25,
     "test_stages.py": 25,
     "test_search_killed.py": 20,
+    "test_shared_weights.py": 20,
     "test_search_seeds.py": 20,
     "test_stopping.py": 20,
     "test_depthwise_forms.py": 20,

@@ -24,8 +24,9 @@ from jdarts.baselines.architectures import (
 )
 from jdarts.baselines.evolution import mutated, parent_among
 from jdarts.baselines.reinforce import log_probability, sampled
-from jdarts.baselines.weight_sharing import rounds_for, selection_rounds
+from jdarts.baselines.weight_sharing import rounds_for, select_cells
 from jdarts.errors import InputError
+from jdarts.methods.questions import Score, answered
 from jdarts.space import CELL_KINDS, SearchSpace, darts_space, uniform_space
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -241,21 +242,32 @@ def test_architectures_as_mixtures_and_genotypes():
     assert found.nodes("normal") == ((), (("skip_connect", 0),), (), ()) and found.normal_concat == (3,)
 
 
-def test_the_selection_by_shared_weights():
-    calls = []
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_selection_by_shared_weights(name):
+    asked, given = [], []
 
-    def evaluate(architecture, batches):
-        calls.append(batches)
-        return reward_of(architecture) + (0 if batches is None else 0.25 * float(architecture[0, 0] == 1))
+    def evaluate(question):
+        """A candidate seems better than it is if the first edge of the normal cell has the first operation."""
+        table = np.concatenate([question.mixture[kind] for kind in CELL_KINDS])
+        value = float(np.sum(np.sin(np.arange(table.size)) * table.ravel())) / 100
+        asked.append(question.whole)
+        given.append((table, value))
+        return Score(value + (0 if question.whole else float(table[0, 0])), 0.0)
 
-    settings: Any = {"candidates": 20, "batches": 3, "finalists": 4}
-    found = list(selection_rounds(DARTS, jax.random.key(0), 3, evaluate, **settings))
-    assert calls == ([3] * 20 + [None] * 4) * 3
-    assert [int(best.count) for best in found] == [4, 8, 12]
-    rewards = [float(best.reward) for best in found]
-    assert rewards == sorted(rewards) and rewards[-1] == reward_of(found[-1].architecture)
-    resumed = list(selection_rounds(DARTS, jax.random.key(0), 3, evaluate, start=found[1], **settings))
-    jax.tree.map(np.testing.assert_array_equal, resumed, found[2:])
+    baseline = evolution(5, 2) if name == "evolution" else BASELINES[name]()
+    settings: Any = {"candidates": 20, "finalists": 4}
+    best = answered(select_cells(baseline, DARTS, jax.random.key(0), 3, **settings), evaluate)
+    assert asked == ([False] * 20 + [True] * 4) * 3
+    assert int(best.count) == 12
+    finalists = [value for (_, value), whole in zip(given, asked) if whole]
+    assert float(best.reward) == max(finalists)
+    table, _ = given[[place for place, whole in enumerate(asked) if whole][int(np.argmax(finalists))]]
+    mixture = one_hot_mixture(DARTS, best.architecture)
+    np.testing.assert_array_equal(np.concatenate([mixture[kind] for kind in CELL_KINDS]), table)
+    # Within a round the finalists are the candidates with the best scores, each once.
+    of_round = [value + float(table[0, 0]) for table, value in given[:20]]
+    best_first = sorted({score: value for score, (_, value) in zip(of_round, given)}.items(), reverse=True)
+    np.testing.assert_allclose([value for _, value in given[20:24]], [value for _, value in best_first[:4]], rtol=1e-6)
     assert [rounds_for(steps) for steps in (5, 10_000, 31_000)] == [1, 1, 3]
 
 
@@ -265,7 +277,7 @@ def test_wrong_numbers_are_explained():
             evolution(*numbers)
     with pytest.raises(InputError, match="0 edges per node"):
         darts_architectures(darts_space(), edges_per_node=0)
-    with pytest.raises(InputError, match="0 batches; give 1 or more"):
-        list(selection_rounds(DARTS, jax.random.key(0), 1, lambda a, b: 0.0, batches=0))
+    with pytest.raises(InputError, match="0 candidates; give 1 or more"):
+        next(select_cells(random_search(), DARTS, jax.random.key(0), candidates=0))
     with pytest.raises(InputError, match="5 finalists of 4 candidates; give 4 or fewer"):
-        list(selection_rounds(DARTS, jax.random.key(0), 1, lambda a, b: 0.0, candidates=4, finalists=5))
+        next(select_cells(random_search(), DARTS, jax.random.key(0), candidates=4, finalists=5))

@@ -90,7 +90,7 @@ def test_every_edge_is_decided_and_each_node_keeps_two_inputs(undisturbed, monke
     assert "has decided on 10 of 10 edges" in summary["verdict"]["text"][0]
     found = newest(undisturbed / "checkpoints", [])
     assert found is not None
-    space = config(None).space
+    space = config(None).search_space
     decisions = Decisions.from_json(found.record["decisions"], space)
     assert decisions.undecided == 0 and [len(decisions.deleted[kind]) for kind in CELL_KINDS] == [1, 1]
     cells = parse_genotype((undisturbed / "genotype.json").read_text(), Genotype)
@@ -207,7 +207,7 @@ Changes = dict[str, Any]
         ({"operations": ("none", "skip_connect", "max_pool_3x3")}, "needs a space without none; leave it out of"),
         ({"stop": "skip_connections"}, "--stop skip_connections ends a search at an epoch that nobody knows before"),
         ({"stages": "p_darts", "dropped_operations": (1,)}, "--stages p_darts leaves other operations to each stage"),
-        ({"select": "argmax"}, "--decision-epochs is 1, and --select argmax makes no decisions on the supernet"),
+        ({"select": "argmax"}, "--decision-epochs is 1, which --select argmax does not read"),
         ({"decision_epochs": 0}, "--decision-epochs is 0; give 1 or more"),
         ({"decision_batches": 0}, "--decision-batches is 0; give 1 or more"),
         ({"decision_criterion": "error"}, "--decision-criterion is 'error'; give accuracy or loss"),
@@ -233,7 +233,7 @@ def test_the_preset_has_the_authors_values():
 
 
 def test_another_search_has_no_decisions_to_derive_from():
-    space = config(None).space
+    space = config(None).search_space
     alphas = {kind: np.zeros((5, 3)) for kind in CELL_KINDS}
     with pytest.raises(InputError, match="--select perturbation reads the decisions of a search that had this option"):
         derive_genotype(alphas, space, select="perturbation")

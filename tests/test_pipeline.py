@@ -1,5 +1,6 @@
 """The protocol: what is chosen and how it is tested, what is shared, and that a killed pipeline ends the same."""
 
+import json
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from jdarts.report import Progress
 from jdarts.resolve import find_genotype
 from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.loop import Loop
+from jdarts.search import SearchConfig
 
 __all__ = ["quick", "undisturbed", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
@@ -192,10 +194,61 @@ def test_a_baseline_learns_from_the_brief_trainings_and_resumes(name, undisturbe
     ]
 
 
+def test_cells_by_shared_weights_are_added_to_a_finished_pipeline(undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    result, shown = run(folder, baseline="random_sharing", random_cells=6)
+    assert "search 1 of 2" not in shown and "supernet of random_sharing 2 of 2, seed 4" in shown
+    found, shared = result.arms
+    assert (shared.name, len(shared.candidates), len(shared.trainings)) == ("random_sharing", 2, 2)
+    assert found.genotype == result.genotype and result.table().count("random_sharing: ") == 2
+    for candidate, name in zip(shared.candidates, ("random_sharing-seed3", "random_sharing-seed4")):
+        supernet = json.loads((folder / "searches" / name / "summary.json").read_text())
+        # Its weights have trained as many steps as those of a search.
+        assert supernet["steps"] == json.loads((folder / RUNS[0] / "summary.json").read_text())["steps"]
+        assert candidate.supernet_accuracy == supernet["valid_accuracy"] and candidate.brief is not None
+    again, shown = run(folder, baseline="random_sharing", random_cells=6)
+    assert "supernet" not in shown.split("\n")[0]
+    assert again.table() == result.table()
+
+
+def test_a_supernet_of_shared_weights_is_that_of_the_searches():
+    searches = {"method": "pc_darts", "stop": "skip_connections", "epochs": 7, "correlation": 0.0, "channels": 8}
+    pipeline = PipelineConfig(search=SearchConfig(**searches), baseline="evolution_sharing", random_cells=50)
+    supernet = pipeline.sharing_config(1)
+    supernet.check()
+    assert (supernet.size.channels, supernet.supernet.partial_channels, supernet.loop.epochs) == (8, 4, 7)
+    assert (supernet.batches.batch_size, supernet.rate.learning_rate) == (256, 0.1)
+    assert (supernet.methods.edge_weights, supernet.stop, supernet.select) == (False, None, "evolution_sharing")
+    assert (supernet.run.seed, supernet.decision.decision_candidates) == (1, 50)
+    assert supernet.folder.name == "evolution_sharing-seed1"
+    # The budget of a search with decisions after its epochs is that of all its epochs.
+    pipeline = PipelineConfig(search=SearchConfig(method="darts_pt"), baseline="random_sharing")
+    assert pipeline.sharing_config(0).loop.epochs == 130
+
+
+def test_supernets_may_choose_the_cells_without_brief_trainings(quick, tmp_path):
+    result, shown = run(tmp_path / "run", select_by="supernet", repeats=1)
+    assert "selection among" not in shown and not (tmp_path / "run" / "selection").exists()
+    (arm,) = result.arms
+    accuracies = []
+    for candidate, name in zip(arm.candidates, RUNS):
+        summary = json.loads((tmp_path / "run" / name / "summary.json").read_text())
+        accuracies.append(summary["cells_accuracy"])
+        assert candidate.brief is None and candidate.valid_accuracy == summary["cells_accuracy"]
+    assert arm.chosen == accuracies.index(max(accuracies))
+    assert f"{100 * accuracies[0]:.2f} %" in result.table()
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
         ({"searches": 0}, "--searches is 0; give 1 or more"),
+        (
+            {"select_by": "supernet", "baseline": "random"},
+            "--select-by supernet has no supernet for the cells of --baseline random; give --select-by brief",
+        ),
+        ({"baseline": "random_sharing", "random_cells": 0}, "--random-cells is 0; give 1 or more"),
         ({"repeats": 0}, "--repeats is 0; give 1 or more"),
         ({"select_fraction": 0}, "--select-fraction is 0.0; give a number between 0 and 1"),
         ({"search.seed": 1}, "--search.seed has no effect within a pipeline; give --seed"),

@@ -11,7 +11,7 @@ from jdarts.errors import InputError, shortened, shown
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
 from jdarts.methods.mixtures import mixture_of
 from jdarts.methods.perturbation_selection import Decisions, mixture_of_decisions
-from jdarts.methods.selection import ARGMAX, PERTURBATION, selection_by_name, strongest
+from jdarts.methods.selection import ARGMAX, reads_decisions, selection_by_name, strongest
 from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS
 from jdarts.relaxation import NO_CONTROLS, RECURRENT, SOFTMAX, Alphas, Mixture, alphas_from_json
 from jdarts.space import CellKind, RecurrentSpace, SearchSpace
@@ -55,11 +55,15 @@ def derive_genotype(
     tables = mixture.strengths(alphas, space)
     if of_weights:
         tables = _host_weights(mixture, alphas, space)
-    if select == PERTURBATION:
+    if reads_decisions(select):
         if decisions is None:
             raise InputError(
-                f"--select {PERTURBATION} reads the decisions of a search that had this option, and this one had another; give "
-                f"another rule, such as {ARGMAX}"
+                f"--select {select} reads the decisions of a search that had this option, and this one had another; give another "
+                f"rule, such as {ARGMAX}"
+            )
+        if decisions.undecided and not mixture.has_alphas:
+            raise InputError(
+                "the search has not chosen its cells yet; it does so after its last epoch, so resume it to the end"
             )
         tables = mixture_of_decisions(tables, decisions)
     if limits:

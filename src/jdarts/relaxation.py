@@ -79,6 +79,7 @@ class Mixture:
       skips_unused: whether an operation of weight 0 counts as not evaluated, so that its running statistics stay.
       has_temperature: whether `weights` reads a temperature from the controls.
       sums_to_one: whether the weights of an edge's operations do.
+      has_alphas: whether the alphas act at all; without them no step moves them.
     """
 
     init: Callable[[jax.Array, Space, Any], Alphas]
@@ -89,6 +90,7 @@ class Mixture:
     skips_unused: bool = False
     has_temperature: bool = False
     sums_to_one: bool = True
+    has_alphas: bool = True
 
 
 def operations_of(space: Space) -> Mapping[str, tuple[tuple[str, ...], ...]]:

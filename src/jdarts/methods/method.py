@@ -65,12 +65,14 @@ class Method:
         return {name: in_epoch(table(schedule, epochs), epoch) for name, schedule in self.schedules.items()}
 
     def program(self, step: int, epoch: int) -> Literal["step", "weights_step"]:
-        """The program of a step: whether it moves the alphas.
+        """The program of a step: whether it moves the alphas. Without alphas all steps have one program.
 
         Args:
           step: number of the step in its epoch, from 0.
           epoch: number of the epoch, from 0.
         """
+        if not self.mixture.has_alphas:
+            return "step"
         moves = epoch >= self.alphas_from and step % self.weight_steps == self.weight_steps - 1
         return "step" if moves else "weights_step"
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from jdarts.errors import InputError, shown
 from jdarts.methods.pruning import Masks, masked_mixture
+from jdarts.methods.random_cells import RANDOM_CELLS, random_cells
 from jdarts.relaxation import (
     SOFTMAX,
     Alphas,
@@ -275,9 +276,13 @@ def _node_softmax(betas: Any, space: Space, numpy: Any) -> Any:
 def mixture_by_name(name: object, *, edge_weights: object = False, masks: Masks | None = None) -> Mixture:
     """The mixture of a row of `MIXTURES`, with factors of edges or masks of operations if they are wanted.
 
+    `jdarts.methods.random_cells` is no row, since it has no alphas.
+
     Raises:
       InputError: there is no such mixture.
     """
+    if name == RANDOM_CELLS:
+        return random_cells()
     if not isinstance(name, str) or name not in MIXTURES:
         raise InputError(f"the mixture is {shown(name)}; give {' or '.join(MIXTURES)}")
     mixture = MIXTURES[name] if masks is None else masked_mixture(MIXTURES[name], masks)

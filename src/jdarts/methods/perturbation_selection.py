@@ -292,7 +292,7 @@ def described(decisions: Decisions, before: Decisions, space: SearchSpace) -> li
         parts = []
         for edge, (source, target) in enumerate(space.edges):
             column = decisions.operations[kind][edge]
-            if column != before.operations[kind][edge]:
+            if column != before.operations[kind][edge] and edge not in decisions.deleted[kind]:
                 parts.append(f"{space.operations(kind)[edge][column]} on edge {source} to {target}")
         gone = [space.edges[edge] for edge in sorted({*decisions.deleted[kind]} - {*before.deleted[kind]})]
         parts += [f"edge {source} to {target} deleted" for source, target in gone]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jdarts.errors import InputError, shown
+from jdarts.methods.selection import SHARING
 from jdarts.operations import NONE
 from jdarts.space import DARTS_PRIMITIVES
 
@@ -123,6 +124,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "idarts": {"hypergradient": "neumann", "neumann_at": "present", "weight_steps": 4},
     # Wang et al. 2021; 5 epochs between two rounds, a tenth of the learning rate. Fixed alphas: --alphas-from 50.
     "darts_pt": {**_FIRST_ORDER, "operations": _WITHOUT_NONE, "select": "perturbation"},
+    # Li and Talwalkar 2019: no method of gradients, but cells that a baseline proposes on shared weights.
+    **{name: {**_FIRST_ORDER, "select": name} for name in SHARING},
 }
 
 

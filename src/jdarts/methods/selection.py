@@ -21,6 +21,12 @@ Select = Callable[[Tables, SearchSpace, int], Genotype]
 ARGMAX = "argmax"
 #: The rule of `jdarts.methods.perturbation_selection`, whose decisions take the place of the weights.
 PERTURBATION = "perturbation"
+#: The rules of `jdarts.baselines.weight_sharing`, by the baseline that proposes cells.
+SHARING: Mapping[str, str] = {
+    "random_sharing": "random",
+    "evolution_sharing": "evolution",
+    "reinforce_sharing": "reinforce",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +38,14 @@ class Selection:
       value: its default; None for a rule without one.
       largest: the largest value; the smallest is 0.
       of_weights: whether the rule reads the weights of the mixture, not the strengths.
+      decided: whether what a search has decided on its supernet takes the place of the weights.
     """
 
     select: Callable[[float], Select]
     value: float | None = None
     largest: float = 0.0
     of_weights: bool = False
+    decided: bool = False
 
 
 def selection_by_name(text: object) -> tuple[Select, bool]:
@@ -185,8 +193,13 @@ SELECTIONS: Mapping[str, Selection] = {
     "threshold_edge": Selection(threshold_edge, value=0.85, largest=1.0, of_weights=True),
     "pairs": Selection(lambda value: pairs),
     "all_edges": Selection(lambda value: all_edges),
-    PERTURBATION: Selection(lambda value: argmax, of_weights=True),
+    **{name: Selection(lambda value: argmax, of_weights=True, decided=True) for name in (PERTURBATION, *SHARING)},
 }
+
+
+def reads_decisions(name: str) -> bool:
+    """Whether a rule takes what a search has decided on its supernet."""
+    return name in SELECTIONS and SELECTIONS[name].decided
 
 
 def skip_connections(cell: Cell) -> int:

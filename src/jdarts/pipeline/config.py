@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jdarts.errors import InputError
+from jdarts.methods.selection import SHARING
 from jdarts.runs.bounds import EPOCHS, WITHIN_ONE, Bounds, option
 from jdarts.runs.image_options import ImageData
 from jdarts.runs.options import Parallelism, Run
@@ -15,7 +16,9 @@ from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Whole, as_json, 
 from jdarts.search import SearchConfig
 from jdarts.train import TrainConfig
 
-Baseline = Literal["none", "random", "evolution", "reinforce"]
+Baseline = Literal[
+    "none", "random", "evolution", "reinforce", "random_sharing", "evolution_sharing", "reinforce_sharing"
+]
 
 #: The paper compares the best of 4 searches with the best of 24 random cells, at the same cost (table 1).
 RANDOM_PER_SEARCH = 6
@@ -49,10 +52,15 @@ class PipelineConfig(Configuration):
       select_epochs: epochs of the brief trainings that select the cells.
       select_fraction: share of the training images that validate the brief trainings.
       repeats: number of full trainings of the selected cells, which differ only in their seeds.
+      select_by: what chooses among the cells of the searches. brief: a brief training of each. supernet: the accuracy of each
+        search's supernet with the operations of its cells alone.
       baseline: adds a search without gradients in the same space, whose cells are selected and trained in the same way: random
-        cells; or regularised evolution (its first 10 cells are random) or REINFORCE, which learn from the brief trainings. You
-        can add it to a finished pipeline.
-      random_cells: number of cells of the baseline (default: 6 for each search, which cost the same in the paper).
+        cells; or regularised evolution (its first 10 cells are random) or REINFORCE, which learn from the brief trainings. With
+        random_sharing, evolution_sharing and reinforce_sharing (random search with weight sharing, and proposals of the others
+        on such weights) as many supernets as there are searches are trained by random cells, for as many steps as a search, and
+        each gives the best cells of its proposals. You can add a baseline to a finished pipeline.
+      random_cells: number of cells of the baseline; with shared weights the number of proposals for each supernet, by default
+        1000 (default: 6 for each search, which cost the same in the paper).
       data: the images of searches and trainings.
       run: folder and seed; the seed is that of the first search, the first full training and the brief trainings.
       parallelism: the devices of every run.
@@ -64,6 +72,7 @@ class PipelineConfig(Configuration):
     select_epochs: Annotated[int, EPOCHS] = 100
     select_fraction: Annotated[float, WITHIN_ONE] = 0.1
     repeats: Annotated[int, Bounds(1, 10_000)] = 10
+    select_by: Literal["brief", "supernet"] = "brief"
     baseline: Annotated[Baseline, WITHOUT_EFFECT] = "none"
     random_cells: Annotated[int | None, Bounds(1, 100_000), Whole, WITHOUT_EFFECT] = None
     data: ImageData = ImageData()
@@ -90,6 +99,11 @@ class PipelineConfig(Configuration):
         runs = max(self.searches, self.repeats, self.num_random_cells)
         if self.run.seed + runs > 2**32:
             raise InputError(f"--seed is {self.run.seed}; give a number below {2**32 - runs + 1}")
+        if self.select_by == "supernet" and not self.shares_weights and self.baseline != "none":
+            raise InputError(
+                f"--select-by supernet has no supernet for the cells of --baseline {self.baseline}; give --select-by brief, or "
+                f"--baseline {' or '.join(SHARING)}"
+            )
         own = flat(self)
         for part, excluded in _PIPELINE_SETTINGS.items():
             given, usual = flat(getattr(self, part)), flat(type(getattr(self, part))())
@@ -98,6 +112,8 @@ class PipelineConfig(Configuration):
                     raise InputError(f"{option(f'{part}.{name}')} has no effect within a pipeline; {instead}")
         with options_of("search"):
             self.search_config(0).check()
+            if self.shares_weights:
+                self.sharing_config(0).check()
         with options_of("train"):
             self.brief_config(self.train.genotype, Path()).check()
             self.full_config(self.train.genotype, 0, Path()).check()
@@ -109,15 +125,46 @@ class PipelineConfig(Configuration):
 
     @property
     def num_random_cells(self) -> int:
-        """Number of cells of the baseline; 0 without one."""
+        """Number of cells of the baseline that are trained; 0 without one."""
         if self.baseline == "none":
             return 0
+        if self.shares_weights:
+            return self.searches
         return RANDOM_PER_SEARCH * self.searches if self.random_cells is None else self.random_cells
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether the cells of the baseline are those that shared weights score best."""
+        return self.baseline in SHARING
 
     def search_config(self, number: int) -> SearchConfig:
         """The settings of a search, counted from 0."""
         seed = self.run.seed + number
-        return dataclasses.replace(self.search, **self._common(self.folder / "searches" / f"seed{seed}", seed))
+        alone = {"evaluate_cells": True} if self.select_by == "supernet" else {}
+        return dataclasses.replace(self.search, **self._common(self.folder / "searches" / f"seed{seed}", seed), **alone)
+
+    def sharing_config(self, number: int) -> SearchConfig:
+        """The settings of a supernet of a baseline with shared weights, counted from 0.
+
+        It has the steps of a search, and the supernet and the weights' optimiser of its last stage.
+        """
+        search = self.search_config(number)
+        deciding, usual = search.deciding(), SearchConfig()
+        candidates = {} if self.random_cells is None else {"decision_candidates": self.random_cells}
+        return dataclasses.replace(
+            search,
+            **{part: getattr(usual, part) for part in ("methods", "staging", "decision", "guards")},
+            **{name: getattr(usual, name) for name in ("neumann_terms", "neumann_at", "stop", "edges_per_node")},
+            **candidates,
+            correlation=0.0,
+            freeze_below=None,
+            freeze_compared=usual.supernet.freeze_compared,
+            method=self.baseline,
+            select=self.baseline,
+            hypergradient="first_order",
+            epochs=search.loop.epochs if deciding is None else deciding.epochs,
+            run_dir=self.folder / "searches" / f"{self.baseline}-seed{search.run.seed}",
+        )
 
     def brief_config(self, genotype: str, folder: Path) -> TrainConfig:
         """The settings of the brief training that validates cells."""

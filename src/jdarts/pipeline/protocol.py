@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +13,7 @@ import jax
 from jdarts import data, search, train
 from jdarts.baselines import BASELINES, Baseline, darts_architectures, evolution, genotype_of
 from jdarts.derivation import sample_genotype
+from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.pipeline.config import PipelineConfig, options_of
 from jdarts.pipeline.result import Arm, Candidate, PipelineResult
@@ -21,6 +22,7 @@ from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import SUMMARY
 from jdarts.runs.names import named_after
+from jdarts.search import SearchConfig
 from jdarts.search import summary as search_summary
 from jdarts.search.task import search_images
 from jdarts.train import TrainConfig, TrainResult
@@ -92,34 +94,48 @@ class _Pipeline:
         with options_of("search"):
             search_images(search_config, self.images())
         drawn = str(sample_genotype(search_config.search_space, 0, edges_per_node=search_config.edges_per_node))
-        for config in (self.config.brief_config(drawn, Path()), self.config.full_config(drawn, 0, Path())):
+        trainings = [self.config.full_config(drawn, 0, Path())]
+        if self.config.select_by == "brief":
+            trainings.append(self.config.brief_config(drawn, Path()))
+        for config in trainings:
             with options_of("train"):
                 check_images(config, self.images())
 
     def arms(self) -> list[Arm]:
-        arms = [self._arm("search", [self._candidate(*each) for each in self._searches()])]
-        if self.config.num_random_cells:
-            name = self.config.baseline
+        searches = [self.config.search_config(number) for number in range(self.config.searches)]
+        arms = [self._arm("search", self._searched("search", searches))]
+        name = self.config.baseline
+        if self.config.shares_weights:
+            supernets = [self.config.sharing_config(number) for number in range(self.config.searches)]
+            arms.append(self._arm(name, self._searched(name, supernets)))
+        elif self.config.num_random_cells:
             arms.append(self._arm(name, self._drawn() if name == "random" else self._proposed(name)))
         return arms
 
-    def _searches(self) -> list[tuple[int, Genotype, float, float]]:
-        """Seed, cells, the supernet's accuracy and seconds of each search."""
+    def _searched(self, name: str, searches: Sequence[SearchConfig]) -> list[Candidate]:
+        """The cells of searches, each trained briefly unless their supernets are compared."""
         programs, found = CompiledPrograms(), []
-        for number in range(self.config.searches):
-            config = self.config.search_config(number)
+        for number, config in enumerate(searches, 1):
             if not RunFolder(config.folder).has_ended:
                 self.folder.check_unchanged()
-                self.show(f"\nsearch {number + 1} of {self.config.searches}, seed {config.run.seed}")
+                what = "search" if name == "search" else f"supernet of {name}"
+                self.show(f"\n{what} {number} of {len(searches)}, seed {config.run.seed}")
                 search.search(config, dataset=self.images(), stream=self.stream, programs=programs)
-            ended = search_summary.read(RunFolder(config.folder))
-            found.append((config.run.seed, ended.result.genotype, ended.result.valid_accuracy, ended.seconds))
-        return found
+            found.append((config, search_summary.read(RunFolder(config.folder))))
+        return [self._candidate(name, *each) for each in found]
 
-    def _candidate(self, seed: int, genotype: Genotype, accuracy: float, seconds: float) -> Candidate:
-        what = f"selection among {self.config.searches} searches, seed {seed}"
-        brief = self._brief(genotype, self.config.folder / "selection" / f"search{seed}", what)
-        return Candidate(seed, genotype, accuracy, brief, seconds)
+    def _candidate(self, name: str, config: SearchConfig, ended: search_summary.SearchSummary) -> Candidate:
+        seed, result = config.run.seed, ended.result
+        if self.config.select_by == "supernet":
+            if result.cells_accuracy is None:
+                raise InputError(
+                    f"{config.folder} has finished without --evaluate-cells, which --select-by supernet reads; remove its "
+                    "summary.json, so that its end is repeated"
+                )
+            return Candidate(seed, result.genotype, result.valid_accuracy, None, ended.seconds, result.cells_accuracy)
+        what = f"selection among {self.config.searches} {'searches' if name == 'search' else name}, seed {seed}"
+        brief = self._brief(result.genotype, self.config.folder / "selection" / f"{name}{seed}", what)
+        return Candidate(seed, result.genotype, result.valid_accuracy, brief, ended.seconds)
 
     def _drawn(self) -> list[Candidate]:
         count, search_config = self.config.num_random_cells, self.config.search_config(0)
@@ -140,7 +156,10 @@ class _Pipeline:
         candidates = []
         for number in range(count):
             proposed, state = baseline.propose(architectures, state, jax.random.fold_in(key, 1 + number))
-            cells, seed = genotype_of(architectures, proposed, search_config.search_space), self.config.run.seed + number
+            cells, seed = (
+                genotype_of(architectures, proposed, search_config.search_space),
+                self.config.run.seed + number,
+            )
             what = f"cell {number + 1} of {count} that {name} proposes"
             brief = self._brief(cells, self.config.folder / "selection" / f"{name}{seed}", what)
             candidates.append(Candidate(seed, cells, None, brief, 0.0))

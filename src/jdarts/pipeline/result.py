@@ -17,22 +17,35 @@ class Candidate(NamedTuple):
     Attributes:
       seed: seed that found or drew them; a baseline that learns counts its cells from the first seed.
       genotype: the cells.
-      supernet_accuracy: of the supernet at the end of the search, 0 to 1; None for cells of a baseline.
-      brief: the result of the brief training.
-      search_seconds: time of the search; 0 for cells of a baseline.
+      supernet_accuracy: of the supernet at the end of the search, 0 to 1; None for cells without one.
+      brief: the result of the brief training; None where supernets are compared.
+      search_seconds: time of the search; 0 for cells without one.
+      cells_accuracy: of the supernet with the operations of the cells alone, 0 to 1, where supernets are compared.
     """
 
     seed: int
     genotype: Genotype
     supernet_accuracy: float | None
-    brief: TrainResult
+    brief: TrainResult | None
     search_seconds: float
+    cells_accuracy: float | None = None
 
     @property
     def valid_accuracy(self) -> float:
-        """The criterion of the selection: accuracy of the brief training on held-out images, 0 to 1."""
-        assert self.brief.valid_accuracy is not None
-        return self.brief.valid_accuracy
+        """The criterion of the selection: accuracy of the brief training on held-out images, or of the supernet, 0 to 1."""
+        accuracy = self.cells_accuracy if self.brief is None else self.brief.valid_accuracy
+        assert accuracy is not None
+        return accuracy
+
+    @property
+    def weights(self) -> int | None:
+        """Number of weights of the network of the brief training."""
+        return None if self.brief is None else self.brief.weights
+
+    @property
+    def brief_seconds(self) -> float:
+        """Time of the brief training."""
+        return 0.0 if self.brief is None else self.brief.seconds
 
 
 class Arm(NamedTuple):
@@ -73,7 +86,7 @@ class Arm(NamedTuple):
     @property
     def choosing_seconds(self) -> float:
         """Time of all searches and brief trainings."""
-        return sum(candidate.search_seconds + candidate.brief.seconds for candidate in self.candidates)
+        return sum(candidate.search_seconds + candidate.brief_seconds for candidate in self.candidates)
 
     @property
     def training_seconds(self) -> float:
@@ -97,9 +110,9 @@ class Arm(NamedTuple):
                     "genotype": json.loads(candidate.genotype.to_json()),
                     "supernet_accuracy": candidate.supernet_accuracy,
                     "valid_accuracy": candidate.valid_accuracy,
-                    "weights": candidate.brief.weights,
+                    "weights": candidate.weights,
                     "search_seconds": candidate.search_seconds,
-                    "brief_seconds": candidate.brief.seconds,
+                    "brief_seconds": candidate.brief_seconds,
                 }
                 for candidate in self.candidates
             ],
@@ -133,8 +146,8 @@ class PipelineResult(NamedTuple):
                         str(candidate.seed),
                         "" if candidate.supernet_accuracy is None else _percent(candidate.supernet_accuracy),
                         _percent(candidate.valid_accuracy),
-                        f"{candidate.brief.weights:,}",
-                        duration(candidate.search_seconds + candidate.brief.seconds),
+                        "" if candidate.weights is None else f"{candidate.weights:,}",
+                        duration(candidate.search_seconds + candidate.brief_seconds),
                         _test_accuracy(arm) if index == arm.chosen else "",
                     )
                 )

@@ -2,17 +2,20 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from jdarts import bilevel
+from jdarts.baselines.weight_sharing import BATCHES
 from jdarts.errors import InputError
 from jdarts.methods.method import Method
 from jdarts.methods.perturbation_selection import check_space
 from jdarts.methods.presets import DARTS, PRESETS, preset
-from jdarts.methods.selection import ARGMAX, PERTURBATION, SELECTIONS, selection_by_name
+from jdarts.methods.random_cells import INPUTS, RANDOM_CELLS
+from jdarts.methods.selection import ARGMAX, PERTURBATION, SELECTIONS, SHARING, reads_decisions, selection_by_name
 from jdarts.methods.stopping import stopping_rule
 from jdarts.named_spaces import DARTS as DARTS_SPACE
 from jdarts.named_spaces import find_space, recorded_space
@@ -24,7 +27,7 @@ from jdarts.runs.method_options import MethodConfiguration, MethodOptions, Super
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
 from jdarts.runs.settings import WITHOUT_EFFECT, Recorded, as_json, flat
 from jdarts.runs.stage_options import EdgeOperations, StageOptions
-from jdarts.search.deciding import Deciding, Perturbation
+from jdarts.search.deciding import Deciding, Perturbation, SharedWeights
 from jdarts.search.deciding_options import DecidingOptions
 from jdarts.search.guards import Guards
 from jdarts.space import (
@@ -63,7 +66,8 @@ class SearchConfig(MethodConfiguration):
       operations: candidate operations of every edge.
       edges_per_node: number of edges that derivation keeps for each node.
       select: rule by which cells are derived, as for `python -m jdarts.derive`. perturbation: what the supernet loses without
-        an operation, after the --epochs of the search (DARTS-PT).
+        an operation, after the --epochs of the search (DARTS-PT). random_sharing, evolution_sharing, reinforce_sharing: cells
+        that a baseline proposes, scored by weights that random cells have trained.
       train_fraction: share of the training set that trains weights; the rest trains alphas.
       seeds: seeds of several searches that run at once, such as 0-3 or 0,2,5. Each has its own folder and the result of a
         single search; --run-dir is then the parent of their folders. The --devices of all processes share the searches, not
@@ -133,13 +137,25 @@ class SearchConfig(MethodConfiguration):
     def search_method(self) -> Method:
         """The search method that the settings describe."""
         method = self.staging.added_to(self.methods.method(), self.search_space)
+        if self.select in SHARING:
+            method = dataclasses.replace(method, mixture_name=RANDOM_CELLS)
         return self.supernet.added_to(method, channels=self.size.channels, clip=self.weights.clip)
 
     def deciding(self) -> Deciding | None:
         """The selection that scores the supernet after the epochs of the search; None for a rule on alphas."""
+        options, rate = self.decision, self.decision.decision_learning_rate
+        if self.select in SHARING:
+            return SharedWeights(
+                self.search_space,
+                self.loop.epochs,
+                BATCHES if options.decision_batches is None else options.decision_batches,
+                SHARING[self.select],
+                options.decision_candidates,
+                options.finalists,
+                self.edges_per_node,
+            )
         if self.select != PERTURBATION:
             return None
-        options, rate = self.decision, self.decision.decision_learning_rate
         return Perturbation(
             self.search_space,
             self.loop.epochs,
@@ -149,6 +165,12 @@ class SearchConfig(MethodConfiguration):
             self.rate.learning_rate / 10 if rate is None else rate,
             self.edges_per_node,
         )
+
+    @property
+    def scores_by_batch(self) -> bool:
+        """Whether the statistics of the batch normalise a supernet that is scored."""
+        usual = "running" if self.select in SHARING else "batch"
+        return (self.decision.decision_statistics or usual) == "batch"
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.
@@ -198,25 +220,50 @@ class SearchConfig(MethodConfiguration):
 
     def _check_deciding(self) -> None:
         """Refuses what does not combine with a selection on the supernet, and settings that nothing reads."""
-        if self.select != PERTURBATION:
-            for name, usual in flat(DecidingOptions()).items():
-                value = getattr(self.decision, name)
-                if value != usual:
-                    raise InputError(
-                        f"{option(name)} is {value}, and --select {self.select} makes no decisions on the supernet; give "
-                        f"--select {PERTURBATION}"
-                    )
+        for name, usual in flat(DecidingOptions()).items():
+            value = getattr(self.decision, name)
+            readers = [rule for rule, names in _DECISION_OPTIONS.items() if name in names]
+            if value != usual and self.select not in readers:
+                raise InputError(
+                    f"{option(name)} is {value}, which --select {self.select} does not read; leave it out, or give --select "
+                    f"{' or '.join(readers)}"
+                )
+        if not reads_decisions(self.select):
             return
-        check_space(self.search_space)
+        if self.select == PERTURBATION:
+            check_space(self.search_space)
         if self.staging.stages != "none":
             raise InputError(
                 f"--stages {self.staging.stages} leaves other operations to each stage by its alphas, and --select "
-                f"{PERTURBATION} decides on one supernet; leave one of the two out"
+                f"{self.select} decides on one supernet; leave one of the two out"
             )
         if stopping_rule(self.stop):
             raise InputError(
-                f"--stop {self.stop} ends a search at an epoch that nobody knows before, and --select {PERTURBATION} decides "
+                f"--stop {self.stop} ends a search at an epoch that nobody knows before, and --select {self.select} decides "
                 "after the last of its --epochs; leave one of the two out"
+            )
+        if self.select in SHARING:
+            self._check_sharing()
+
+    def _check_sharing(self) -> None:
+        """Refuses what needs alphas, where random cells train the weights."""
+        given = {**flat(self.methods), **flat(self.guards), "correlation": self.supernet.correlation}
+        usual = {**flat(MethodOptions()), **flat(Guards()), "correlation": SupernetOptions().correlation}
+        for name in _OF_ALPHAS:
+            if given[name] != usual[name]:
+                raise InputError(
+                    f"{option(name)} is {given[name]}, and --select {self.select} trains the weights by random cells, without "
+                    "alphas; leave one of the two out"
+                )
+        if self.hypergradient != "first_order":
+            raise InputError(
+                f"--hypergradient is {self.hypergradient}, and --select {self.select} moves no alphas; give first_order, or "
+                f"--method {self.select}"
+            )
+        if self.edges_per_node != INPUTS:
+            raise InputError(
+                f"--edges-per-node is {self.edges_per_node}, and the random cells of --select {self.select} have {INPUTS}; leave "
+                "it out"
             )
 
     def _check_stages(self) -> None:
@@ -389,6 +436,34 @@ class SearchConfig(MethodConfiguration):
         """The settings that decide the result, as JSON data."""
         return as_json(self) | {"dataset": self.data.name}
 
+
+#: The settings of `DecidingOptions` that a rule reads.
+_DECISION_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    PERTURBATION: (
+        "decision_epochs",
+        "decision_batches",
+        "decision_criterion",
+        "decision_learning_rate",
+        "decision_statistics",
+    ),
+    **dict.fromkeys(SHARING, ("decision_batches", "decision_statistics", "decision_candidates", "decision_finalists")),
+}
+
+#: Settings that nothing reads in a search without alphas.
+_OF_ALPHAS = (
+    "mixture",
+    "edge_weights",
+    "penalty",
+    "perturbation",
+    "alphas_from",
+    "weight_steps",
+    "step_order",
+    "alphas_on",
+    "alpha_clip",
+    "correlation",
+    "eigenvalue_every",
+    "foresight_every",
+)
 
 #: Largest number of searches that run at once.
 _MAX_SEEDS = 1024

@@ -7,6 +7,10 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from jdarts.baselines import BASELINES, darts_architectures
+from jdarts.baselines.architectures import UNUSED
+from jdarts.baselines.evolution import evolution
+from jdarts.baselines.weight_sharing import rounds_for, select_cells
 from jdarts.methods.perturbation_selection import (
     Criterion,
     Decisions,
@@ -18,7 +22,7 @@ from jdarts.methods.perturbation_selection import (
     plan,
 )
 from jdarts.methods.questions import Asking, Question, Score, Tables, answered_together
-from jdarts.space import SearchSpace
+from jdarts.space import CELL_KINDS, SearchSpace
 
 #: Folded into the seed of a search for the order of its decisions.
 _ORDER = 0x5E1EC7
@@ -58,7 +62,7 @@ class Deciding(Protocol):
         """The round of decisions at the end of an epoch, from 0; None for none. Epochs count from 1."""
         ...
 
-    def asking(self, number: int, seed: int, decisions: Decisions, weights: Tables) -> Asking[Decisions]:
+    def asking(self, number: int, seed: int, decisions: Decisions, weights: Tables, steps: int) -> Asking[Decisions]:
         """A round of one run.
 
         Args:
@@ -66,6 +70,7 @@ class Deciding(Protocol):
           seed: of the run.
           decisions: those before it.
           weights: `{kind: [E, O]}`, the mixture of the present alphas.
+          steps: steps that the supernet has been trained.
         """
         ...
 
@@ -123,12 +128,86 @@ class Perturbation:
         since = epoch - self.search_epochs
         return since // self.epochs_between if since >= 0 and since % self.epochs_between == 0 else None
 
-    def asking(self, number: int, seed: int, decisions: Decisions, weights: Tables) -> Asking[Decisions]:
+    def asking(self, number: int, seed: int, decisions: Decisions, weights: Tables, steps: int) -> Asking[Decisions]:
         """As `Deciding` has it."""
+        del steps
         return decide_round(decisions, self._plan(seed)[number], self.space, weights, self.criterion, self.inputs)
 
     def _plan(self, seed: int) -> tuple[tuple[Step, ...], ...]:
         return plan(self.space, jax.random.fold_in(jax.random.key(seed), _ORDER), inputs=self.inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedWeights:
+    """Cells that a baseline proposes, scored by the weights that random cells have trained.
+
+    The candidates have no `none`, so that their nodes keep all their edges.
+
+    Attributes:
+      space: the search space.
+      search_epochs: epochs of the search.
+      batches: batches that score a candidate.
+      baseline: a row of `jdarts.baselines.BASELINES`.
+      candidates: proposals of a round.
+      finalists: the best of them, which all batches score.
+      inputs: how many inputs a node has.
+    """
+
+    space: SearchSpace
+    search_epochs: int
+    batches: int | None
+    baseline: str
+    candidates: int
+    finalists: int
+    inputs: int
+
+    #: The schedule's.
+    learning_rate: None = None
+
+    @property
+    def epochs(self) -> int:
+        """As `Deciding` has it."""
+        return self.search_epochs
+
+    @property
+    def plan_words(self) -> str:
+        """As `Deciding` has it."""
+        return (
+            f"a random cell for each batch, and after the last epoch {self.candidates:,} candidates by {self.baseline}"
+        )
+
+    def words(self, decisions: Decisions) -> str:
+        """As `Deciding` has it."""
+        del decisions
+        return f"the weights that random cells have trained have chosen these cells, among proposals by {self.baseline}"
+
+    def round_after(self, epoch: int) -> int | None:
+        """As `Deciding` has it."""
+        return 0 if epoch == self.search_epochs else None
+
+    def asking(self, number: int, seed: int, decisions: Decisions, weights: Tables, steps: int) -> Asking[Decisions]:
+        """As `Deciding` has it."""
+        del number, weights
+        if not decisions.undecided:
+            return decisions
+        baseline = BASELINES[self.baseline]()
+        if self.baseline == "evolution":
+            # The paper's population and samples for 1,000 candidates.
+            population = min(100, max(1, self.candidates // 10))
+            baseline = evolution(population, max(1, population // 4))
+        best = yield from select_cells(
+            baseline,
+            darts_architectures(self.space, edges_per_node=self.inputs),
+            jax.random.fold_in(jax.random.key(seed), _ORDER),
+            rounds_for(steps),
+            candidates=self.candidates,
+            finalists=self.finalists,
+        )
+        rows = dict(zip(CELL_KINDS, best.architecture))
+        return Decisions(
+            {kind: tuple(np.where(row == UNUSED, 0, row).tolist()) for kind, row in rows.items()},
+            {kind: tuple(np.flatnonzero(row == UNUSED).tolist()) for kind, row in rows.items()},
+        )
 
 
 def decided_columns(
@@ -138,6 +217,7 @@ def decided_columns(
     columns: Sequence[Mapping[str, Any]],
     weights: Sequence[Tables],
     evaluate: Callable[[Sequence[Tables], bool], Sequence[Score]],
+    steps: int,
 ) -> list[dict[str, np.ndarray]]:
     """Makes the decisions of a round in one or more runs.
 
@@ -148,6 +228,7 @@ def decided_columns(
       columns: the decisions before it, as `columns_of` makes them.
       weights: the mixture of each run's present alphas.
       evaluate: from one mixture for each run, and whether all images count, to their scores.
+      steps: steps that the supernets have been trained.
 
     Returns:
       The decisions of each run, as `columns_of` makes them.
@@ -157,7 +238,7 @@ def decided_columns(
         return evaluate([question.mixture for question in questions], questions[0].whole)
 
     askings = [
-        deciding.asking(number, seed, decisions_of(own), tables)
+        deciding.asking(number, seed, decisions_of(own), tables, steps)
         for seed, own, tables in zip(seeds, columns, weights, strict=True)
     ]
     return [columns_of(decisions) for decisions in answered_together(askings, scores)]

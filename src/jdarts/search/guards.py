@@ -24,10 +24,13 @@ class Guards(Settings):
         measurement costs as much as about 100 passes. 0: never, unless --stop reads it.
       foresight_every: epochs from one comparison of the hypergradient with the real change of the validation loss to the next,
         along the step of the alphas and four random directions; one costs as much as about 20 passes. 0: never.
+      evaluate_cells: at the end, also evaluate the supernet with the operations of the derived cells alone, each with weight 1,
+        with the statistics of the batch.
     """
 
     eigenvalue_every: Annotated[int, Bounds(0, EPOCHS.maximum), WITHOUT_EFFECT] = 0
     foresight_every: Annotated[int, Bounds(0, EPOCHS.maximum), WITHOUT_EFFECT] = 0
+    evaluate_cells: Annotated[bool, WITHOUT_EFFECT] = False
 
     def every(self, stopping: StoppingRule | None) -> dict[str, int]:
         """The programs that measure, and every how many epochs, with those of a stopping rule."""

@@ -26,6 +26,8 @@ class SearchResult(NamedTuple):
       folder: the run's folder.
       verdict: how far the search has decided, as `jdarts.methods.verdict.Verdict.to_json` has it; empty for a run that is older
         than that.
+      cells_accuracy: accuracy of the supernet with the operations of the cells alone, as `valid_accuracy` is measured, but with
+        the statistics that the selection reads; None where it was not asked for.
     """
 
     genotype: Genotype
@@ -33,12 +35,14 @@ class SearchResult(NamedTuple):
     valid_accuracy: float
     folder: Path
     verdict: Mapping[str, Any] = MappingProxyType({})
+    cells_accuracy: float | None = None
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""
-        path = self.folder
+        path, alone = self.folder, self.cells_accuracy
         return [
             f"validation accuracy of the supernet: {100 * self.valid_accuracy:.2f} %",
+            *([] if alone is None else [f"with the operations of its cells alone: {100 * alone:.2f} %"]),
             *self.verdict.get("text", ()),
             f"genotype: {self.genotype}",
             f"drawings: {path}/normal.svg, {path}/reduce.svg (and .png); curves: {path}/curves.png",
@@ -46,8 +50,10 @@ class SearchResult(NamedTuple):
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Accuracy, alphas and verdict."""
+        """Accuracies, alphas and verdict."""
         fields = {"valid_accuracy": self.valid_accuracy, "alphas": alphas_to_json(self.alphas)}
+        if self.cells_accuracy is not None:
+            fields["cells_accuracy"] = self.cells_accuracy
         return fields | ({"verdict": dict(self.verdict)} if self.verdict else {})
 
 
@@ -105,6 +111,8 @@ def read(folder: RunFolder) -> SearchSummary:
 
     def parse(fields: Fields, genotype: Genotype) -> SearchResult:
         alphas = alphas_from_json(fields.get("alphas"), np.float32)
-        return SearchResult(genotype, alphas, fields.number("valid_accuracy"), folder.path, read_verdict(fields))
+        accuracy = fields.number("valid_accuracy")
+        alone = fields.number("cells_accuracy") if fields.has("cells_accuracy") else None
+        return SearchResult(genotype, alphas, accuracy, folder.path, read_verdict(fields), alone)
 
     return read_summary(folder, Genotype, parse)

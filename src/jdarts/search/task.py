@@ -14,7 +14,7 @@ import optax
 
 from jdarts import data, optimizers
 from jdarts.derivation import derive_genotype
-from jdarts.genotype import AnyGenotype, Genotype
+from jdarts.genotype import INPUT_STATES, AnyGenotype, Genotype
 from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method, method_fields
 from jdarts.methods.mixture_record import MixtureRecord, mixture_record
@@ -52,6 +52,7 @@ class SearchTask(Task[SearchState]):
       measured_every: programs of `jdarts.search.guards`, and after how many epochs each runs again.
       start: makes the state before the first step from a random one.
       deciding: a selection that decides on operations on the way; None for none.
+      scores_by_batch: whether the program `score` normalises by the statistics of the batch.
     """
 
     noun = "search"
@@ -65,6 +66,7 @@ class SearchTask(Task[SearchState]):
     measured_every: Mapping[str, int]
     start: Callable[[SearchState], SearchState] = lambda random: random
     deciding: Deciding | None = None
+    scores_by_batch: bool = True
 
     def initial(self, functions: Functions) -> SearchState:
         """The state before the first step."""
@@ -107,8 +109,9 @@ class SearchTask(Task[SearchState]):
             columns,
             [self._weights(each) for each in alphas],
             lambda mixtures, whole: self._scores(functions, state, mixtures, whole, between),
+            epoch * self.steps_per_epoch,
         )
-        if number == 0 and deciding.epochs > epoch:
+        if number == 0 and "restart" in functions:
             state = functions["restart"](state)
         return dataclasses.replace(state, decided=self._placed_runs(found))
 
@@ -126,17 +129,36 @@ class SearchTask(Task[SearchState]):
         between: Callable[[], None],
     ) -> list[Score]:
         """The scores of one mixture for each run."""
+        evaluation = self._scored(functions, state, mixtures, whole=whole)
+        losses, accuracies = map(np.atleast_1d, evaluation.means(between))
+        return [Score(float(accuracy), float(loss)) for loss, accuracy in zip(losses, accuracies)]
+
+    def _scored(
+        self, functions: Functions, state: SearchState, mixtures: Sequence[Mapping[str, np.ndarray]], *, whole: bool
+    ) -> Evaluation:
+        """Loss and accuracy of the supernet at one mixture for each run."""
         placed = self._placed_runs(mixtures)
         # A batch that is not whole has other statistics.
-        batches: Iterator[Any] = (each for each in self.images.evaluation_batches() if np.all(each[-1]))
+        batches = (each for each in self.images.evaluation_batches() if np.all(each[-1]) or not self.scores_by_batch)
         limit = None if whole or self.deciding is None else self.deciding.batches
 
         def sums(*batch: Any) -> Any:
             return functions["score"](state, placed, *self.placed(batch))
 
-        evaluation = Evaluation("deciding", sums, itertools.islice(batches, limit), lambda means: {})
-        losses, accuracies = map(np.atleast_1d, evaluation.means(between))
-        return [Score(float(accuracy), float(loss)) for loss, accuracy in zip(losses, accuracies)]
+        return Evaluation(
+            "evaluating the cells",
+            sums,
+            itertools.islice(batches, limit),
+            lambda means: {"evaluation/cells_accuracy": means[1]},
+        )
+
+    def tests(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
+        """The accuracy of the supernet with the operations of the derived cells alone, if it is wanted."""
+        if "score" not in self.programs:
+            return ()
+        each = zip(*(self._of_each(processes.fetch(tree)) for tree in (state.bilevel.alphas, state.decided)))
+        genotypes = [self._genotype(alphas, decided) for alphas, decided in each]
+        return [self._scored(functions, state, [one_hot(cells, self.space) for cells in genotypes], whole=True)]
 
     def _of_each(self, tree: Any) -> list[Any]:
         """The part of each run, of arrays on the host."""
@@ -185,9 +207,11 @@ class SearchTask(Task[SearchState]):
         found = [functions[name](state, *inputs) for name in self.measures(epoch)]
         return {name: value for each in found for name, value in each.items()}
 
-    def judged(self, state: SearchState, genotype: Genotype, before: AnyGenotype | None) -> Mapping[str, float]:
+    def judged(self, state: SearchState, genotype: Genotype | None, before: AnyGenotype | None) -> Mapping[str, float]:
         """Margins, skips, changes of the genotype, and the controls of the run."""
         controls = {f"controls/{name}": _shortest(value) for name, value in state.controls.items()}
+        if genotype is None:
+            return controls
         return {**self._verdict(state, genotype, before).numbers(), **controls}
 
     def with_controls(self, state: SearchState, controls: Mapping[str, float]) -> SearchState:
@@ -199,15 +223,20 @@ class SearchTask(Task[SearchState]):
         alphas = alphas_on_host(state.bilevel.alphas)
         return verdict_of_alphas(alphas, genotype, self.space, self.method.mixture, before=before)
 
-    def epoch_genotype(self, state: SearchState) -> Genotype:
-        """The genotype of the present alphas."""
+    def epoch_genotype(self, state: SearchState) -> Genotype | None:
+        """The genotype of the present alphas; None before the decisions of a search without alphas."""
+        if not self.method.mixture.has_alphas and decisions_of(state.decided).undecided:
+            return None
+        return self._genotype(alphas_on_host(state.bilevel.alphas), state.decided)
+
+    def _genotype(self, alphas: Any, decided: Mapping[str, Any]) -> Genotype:
         return derive_genotype(
-            alphas_on_host(state.bilevel.alphas),
+            alphas,
             self.space,
             edges_per_node=self.edges_per_node,
             mixture=self.method.mixture,
             select=self.select,
-            decisions=decisions_of(state.decided) if state.decided else None,
+            decisions=decisions_of(decided) if decided else None,
         )
 
     def epoch_mixture(self, state: SearchState) -> MixtureRecord:
@@ -236,12 +265,33 @@ class SearchTask(Task[SearchState]):
 
     def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> SearchResult:
         """Cells and alphas at the end."""
-        accuracy = float(numbers["evaluation/accuracy"])
-        genotype, alphas = self.epoch_genotype(state), alphas_on_host(state.bilevel.alphas)
+        accuracy, alone = numbers["evaluation/accuracy"], numbers.get("evaluation/cells_accuracy")
+        alphas = alphas_on_host(state.bilevel.alphas)
+        genotype = self._genotype(alphas, state.decided)
         verdict = self._verdict(state, genotype).to_json()
         if self.deciding is not None:
-            verdict["text"] = [self.deciding.words(decisions_of(state.decided)), *verdict["text"]]
-        return SearchResult(genotype, alphas, accuracy, end.folder, verdict)
+            words, lines = self.deciding.words(decisions_of(state.decided)), verdict["text"]
+            verdict["text"] = [words, *(lines if self.method.mixture.has_alphas else lines[1:])]
+        return SearchResult(
+            genotype, alphas, float(accuracy), end.folder, verdict, None if alone is None else float(alone)
+        )
+
+
+def one_hot(genotype: Genotype, space: SearchSpace) -> dict[str, np.ndarray]:
+    """The mixture of the operations of a genotype alone, each with weight 1.
+
+    Args:
+      genotype: cells of the space.
+      space: the search space.
+    """
+    tables: dict[str, np.ndarray] = {}
+    for kind in CELL_KINDS:
+        tables[kind] = table = np.zeros((space.num_edges, space.width(kind)), np.float32)
+        for node, edges in enumerate(genotype.nodes(kind)):
+            for operation, source in edges:
+                edge = space.edges.index((source, INPUT_STATES + node))
+                table[edge, space.operations(kind)[edge].index(operation)] = 1.0
+    return tables
 
 
 def _shortest(value: Any) -> float:
@@ -297,15 +347,30 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
             f"alphas; {config.size.cells} cell{'s' if config.size.cells > 1 else ''}, {weights:,} weights, hypergradient "
             f"{config.hypergradient}{'' if deciding is None else f'; {deciding.plan_words}'}"
         ),
-        key=(SearchTask.noun, settings, tuple(measured_every), image_settings, shapes, devices.key),
+        key=(
+            SearchTask.noun,
+            settings,
+            (*measured_every, config.guards.evaluate_cells),
+            image_settings,
+            shapes,
+            devices.key,
+        ),
         programs=_programs(
-            program, images, template, method, measured_every, space=config.search_space, decides=deciding is not None
+            program,
+            images,
+            template,
+            method,
+            measured_every,
+            space=config.search_space,
+            scores=deciding is not None or config.guards.evaluate_cells,
+            restarts=deciding is not None and deciding.epochs > deciding.search_epochs,
         ),
         compiler_options=supernet_compiler_options(remat=config.remat),
         memory_options=unused_memory_options(config, devices.count),
         devices=devices,
         stopping=rule,
         deciding=deciding,
+        scores_by_batch=config.scores_by_batch,
     )
 
 
@@ -378,7 +443,7 @@ def program_from_config(
         synchronised=config.norm.batch_statistics == "synchronised",
         microbatches=config.microbatches,
         decides=deciding is not None,
-        scores_by_batch=config.decision.decision_statistics == "batch",
+        scores_by_batch=config.scores_by_batch,
         **image_settings,
     )
 
@@ -413,24 +478,27 @@ def _programs(
     measured: Iterable[str],
     *,
     space: SearchSpace,
-    decides: bool,
+    scores: bool,
+    restarts: bool,
 ) -> dict[str, Program]:
     state, in_batches = Input(template), not images.on_device
     of_step, rows = images.step_shapes()
     inputs = Input(of_step, split=in_batches, stacked=in_batches), Input(rows, split=True, stacked=True)
     key, epoch = Input(template.data_key, stacked=True), Input(jax.ShapeDtypeStruct((), jnp.int32), split=None)
+    step = program.step if method.mixture.has_alphas else program.weights_step
     batch = tuple(Input(shapes, split=True) for shapes in images.evaluation_shapes())
     programs = {
         "init": Program(program.init, (Input(SEED, split=None),)),
         "rows": Program(program.rows, (key, epoch)),
-        "step": Program(program.step, (state, *inputs), "batch", donate=True),
+        "step": Program(step, (state, *inputs), "batch", donate=True),
         "evaluate": Program(program.evaluate, (state, *batch), "batch", needed_for_first_step=False),
     }
-    if not method.always_moves_alphas:
+    if method.mixture.has_alphas and not method.always_moves_alphas:
         programs["weights_step"] = Program(program.weights_step, (state, *inputs), "batch", donate=True)
-    if decides:
+    if scores:
         tables = Input(_table_shapes(space), stacked=True)
         programs["score"] = Program(program.score, (state, tables, *batch), "batch", needed_for_first_step=False)
+    if restarts:
         programs["restart"] = Program(program.restart, (state,), "batch", needed_for_first_step=False)
     for name in measured:
         measure = program.measures[name]
