@@ -228,6 +228,10 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_search_resume.py": (),
     "test_search_seeds.py": (),
     "test_separable.py": (),
+    "test_shared_weights.py": (
+        "test_a_search_says_how_its_cells_alone_do",
+        "test_every_baseline_proposes_the_cells_that_it_ends_with",
+    ),
     "test_stages.py": (
         "test_a_search_that_dies_between_stages_ends_with_the_same_bits",
         "test_a_search_that_dies_within_a_stage_ends_with_the_same_bits",

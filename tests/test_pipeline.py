@@ -43,7 +43,7 @@ def test_the_best_by_validation_is_trained_and_tested(undisturbed, monkeypatch):
     for each in arm.candidates:
         found = search.search(config(undisturbed).search_config(each.seed - 3), stream=None)
         assert (each.genotype, each.supernet_accuracy) == (found.genotype, found.valid_accuracy)
-        assert each.brief.test_accuracy is None
+        assert each.brief is not None and each.brief.test_accuracy is None
     tested = [training.test_accuracy or 0.0 for training in arm.trainings]
     assert (arm.mean, arm.std) == (statistics.fmean(tested), statistics.stdev(tested))
     assert len(set(tested)) == 2
