@@ -80,7 +80,8 @@ def check_fits(count: int, height: int, width: int, channels: int) -> None:
     if available is not None and needed > _SHARE * available:
         raise InputError(
             f"{count:,} images of {width}×{height} take {needed / 1e9:,.1f} GB, and {_SHARE:.0%} of the free memory are "
-            f"{_SHARE * available / 1e9:,.1f} GB; give a smaller --image-size or fewer images"
+            f"{_SHARE * available / 1e9:,.1f} GB; give a smaller --image-size or fewer images, or train "
+            "with --network imagenet, which reads a folder picture by picture"
         )
 
 
