@@ -61,7 +61,7 @@ def method_losses(
             return given(weights, mixture, model_state, examples, key)
 
         def evaluation_loss(weights: Any, mixture: MixtureWeights) -> jax.Array:
-            return mean_over(evaluated(weights, mixture, model_state, examples, key)[0], axis_name)
+            return evaluated(weights, mixture, model_state, examples, key)[0]
 
         assert method.weight_loss is not None
         return method.weight_loss(
@@ -79,6 +79,17 @@ def method_losses(
         )
 
     return Losses(loss_fn, None if method.weight_loss is None else weight_loss_fn)
+
+
+def with_own_key(loss_fn: LossFn) -> LossFn:
+    """The same loss of batches `(examples, key)`, whose key takes the place of that of `bilevel_step`."""
+
+    def loss(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
+        del key
+        examples, own = batch
+        return loss_fn(weights, alphas, model_state, examples, own)
+
+    return loss
 
 
 def draws_mixture(method: Method) -> bool:

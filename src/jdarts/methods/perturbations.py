@@ -1,7 +1,7 @@
 """Perturbations of a mixture: uniform noise, and an attack on the loss (SDARTS; Chen and Hsieh 2020, its authors' code)."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,13 @@ class Attack(NamedTuple):
 
 
 def adversarial(
-    loss: Callable[[Tables], jax.Array], tables: Tables, noise: Tables, radius: jax.Array, space: Space
+    loss: Callable[[Tables], jax.Array],
+    tables: Tables,
+    noise: Tables,
+    radius: jax.Array,
+    space: Space,
+    *,
+    average: Callable[[Any], Any] = lambda tree: tree,
 ) -> Attack:
     """Raises a loss by signed gradient steps in the mixture, all kinds of cells at once.
 
@@ -76,15 +82,16 @@ def adversarial(
     before the projection, which may move it again.
 
     Args:
-      loss: of the mixture; with running statistics, so that they stay as they are.
+      loss: of the mixture, on this device; with running statistics, so that they stay as they are.
       tables: mixture weights `{kind: [E, O]}`.
       noise: moves the start of the attack, as `uniform_noise` gives it.
       radius: scalar.
       space: the search space.
+      average: the mean over devices of a pytree, so that all of them find one mixture.
     """
 
     def step(current: dict[str, jax.Array], _: None) -> tuple[dict[str, jax.Array], tuple]:
-        value, gradient = jax.value_and_grad(loss)(current)
+        value, gradient = average(jax.value_and_grad(loss)(current))
 
         def moved(kind: str) -> jax.Array:
             limit = jnp.asarray(radius, current[kind].dtype)
@@ -95,11 +102,11 @@ def adversarial(
         found = all_projected(raw, space)
         return found, (value, found, raw)
 
-    before = loss(tables)
+    before = average(loss(tables))
     moved_start = {kind: table + noise[kind] for kind, table in tables.items()}
     start = all_projected(moved_start, space)
     found, (values, trace, raw) = jax.lax.scan(step, start, None, length=STEPS)
-    after = loss(found)
+    after = average(loss(found))
     reverted = before > after
     kept = {kind: jnp.where(reverted, table, found[kind]) for kind, table in tables.items()}
 

@@ -22,7 +22,7 @@ class WeightPass(NamedTuple):
 
     Attributes:
       loss: `(weights, mixture) -> (loss, (model state, metrics))` in training mode.
-      evaluation_loss: `(weights, mixture) -> loss` with running statistics, the mean over devices.
+      evaluation_loss: `(weights, mixture) -> loss` with running statistics.
       weights: the weights, in which the result is differentiated.
       mixture: the mixture of the step, without a derivative by the alphas.
       cells: the number of cells of each kind.
@@ -65,7 +65,8 @@ def adversarial_perturbation(step: WeightPass) -> Result:
         return step.evaluation_loss(weights, step.mixture._replace(operations=tables))
 
     tables, radius = step.mixture.operations, step.controls[RADIUS]
-    found = adversarial(loss, tables, uniform_noise(step.key, tables, radius), radius, step.space).tables
+    noise = uniform_noise(step.key, tables, radius)
+    found = adversarial(loss, tables, noise, radius, step.space, average=step.average).tables
     return step.loss(step.weights, step.mixture._replace(operations=jax.lax.stop_gradient(found)))
 
 

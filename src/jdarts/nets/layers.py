@@ -24,7 +24,7 @@ from jdarts.ops.norm import (
 )
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.precision import wide_type
-from jdarts.parallel import device_count
+from jdarts.parallel import device_count, device_key
 from jdarts.space import cell_kinds
 
 
@@ -266,7 +266,15 @@ class Preprocess(nn.Module):
 NOISE_STREAM = "noise"
 
 
-def first_part(module: nn.Module, name: str, operation: Implementation, edges: int, states: jax.Array) -> PartialOutput:
+def first_part(
+    module: nn.Module,
+    name: str,
+    operation: Implementation,
+    edges: int,
+    states: jax.Array,
+    *,
+    axis_name: str | None = None,
+) -> PartialOutput:
     """Runs an operation on its sources, up to its first batch norm.
 
     Args:
@@ -275,9 +283,10 @@ def first_part(module: nn.Module, name: str, operation: Implementation, edges: i
       operation: the operation.
       edges: number of edges `E`.
       states: the sources `[S, B, H, W, C]`.
+      axis_name: a mapped axis over which the images are spread; each device then draws other random numbers.
     """
     weights = operation_weights(module, name, operation, edges, states)
-    drawn = (module.make_rng(NOISE_STREAM), edges) if operation.random else ()
+    drawn = (device_key(module.make_rng(NOISE_STREAM), axis_name), edges) if operation.random else ()
     return PartialOutput(operation, weights, operation.first(states, weights, *drawn))
 
 

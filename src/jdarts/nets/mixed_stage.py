@@ -67,8 +67,9 @@ class MixedStage(nn.Module):
         """Factors of the stage's edges and the images, `[edges, B]`, where drop path is active."""
         if factors.drop_path is None:
             return None
-        shape = (len(self.stage.edges), states.shape[1])
-        return drop_path_factors(self.make_rng(NOISE_STREAM), factors.drop_path, shape, factors.operations.dtype)
+        shape, dtype = (len(self.stage.edges), states.shape[1]), factors.operations.dtype
+        key = self.make_rng(NOISE_STREAM)
+        return drop_path_factors(key, factors.drop_path, shape, dtype, axis_name=self.axis_name)
 
     def _mixed(
         self,
@@ -143,13 +144,15 @@ class MixedStage(nn.Module):
         """The first part of an operation on its sources, and for each of its edges the row of the output."""
         operation = implementation(group.name, self.stride)
         if operation.identity and skip_dropout is not None:
-            z = dropout(self.make_rng(NOISE_STREAM), _of_sources(states, group.sources), skip_dropout)
+            key, copies = self.make_rng(NOISE_STREAM), _of_sources(states, group.sources)
+            z = dropout(key, copies, skip_dropout, axis=1, axis_name=self.axis_name)
             return PartialOutput(operation, {}, z), tuple(range(len(group.edges)))
         sources = group.distinct_sources if operation.per_source or group.is_even else group.sources
         states = _of_sources(states, sources)
         edges = range(len(group.edges))
         rows = (sources.index(source) for source in group.sources) if operation.per_source else edges
-        return first_part(self, group.name, operation, len(edges), states), tuple(rows)
+        part = first_part(self, group.name, operation, len(edges), states, axis_name=self.axis_name)
+        return part, tuple(rows)
 
     def _joint_operations(self, states: jax.Array) -> tuple[int, ...]:
         """The numbers of operations to compute `jointly`, those of kernels of one size next to each other.

@@ -12,7 +12,7 @@ import optax
 from jdarts import bilevel
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.methods.estimators import standing, without_hypergradient
-from jdarts.methods.losses import Losses, draws_mixture, method_losses
+from jdarts.methods.losses import Losses, draws_mixture, method_losses, with_own_key
 from jdarts.methods.method import DARTS, Method
 from jdarts.methods.penalties import penalised
 from jdarts.methods.perturbation_selection import columns_of, undecided, with_decisions, without_empty_edges
@@ -261,10 +261,15 @@ def search_program(
         valid = train
         if method.alphas_on == "valid":
             valid = batch(keys[1], images.valid, images.valid_labels, rows.valid)
+        if shares_noise := axis_name is not None and synchronised:
+            # Those of `bilevel_step` on one device: the network draws for the images of all devices.
+            noise_keys = jax.random.split(jax.random.fold_in(state.bilevel.key, number))
+            train, valid = (train, noise_keys[0]), (valid, noise_keys[1])
 
         def given(*, train: bool) -> bilevel.LossFn:
             loss = supernet_loss(training_network(axis_name), train=train, controls=controls)
             loss = in_microbatches(loss, microbatches)
+            loss = with_own_key(loss) if shares_noise else loss
             if not state.decided:
                 return loss
             return lambda weights, mixture, *rest: loss(weights, with_decisions(mixture, state.decided), *rest)
