@@ -45,12 +45,16 @@ class SupernetAttributes(nn.Module):
     skips_unused: bool = False
 
 
+def _mixed(table, dtype):
+    return table @ jnp.arange(table.shape[-1], dtype=dtype)
+
+
 class QuickNetwork(SupernetAttributes):
     """Stands in for the supernet: weights, alphas and running statistics in one layer, compiled in no time."""
 
     @nn.compact
     def __call__(self, images, weights, *, train, controls=None):
-        mixed = sum(weights.operations[kind] @ jnp.arange(4, dtype=images.dtype) for kind in CELL_KINDS)
+        mixed = sum(_mixed(weights.operations[kind], images.dtype) for kind in CELL_KINDS)
         norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
         flat = norm(images.reshape(len(images), -1))
         return nn.Dense(self.classes)(jnp.tanh(flat * jnp.sum(mixed)))

@@ -131,10 +131,10 @@ class Pair:
 def known_masks():
     """Masks that the plain network knows: another one for every place of a stage."""
 
-    def dropout(key, x, probability):
+    def dropout(key, x, probability, **_):
         return x * jnp.stack([factors(place, x.shape[1:]) for place in range(x.shape[0])])
 
-    def drop_path_factors(key, probability, shape, dtype):
+    def drop_path_factors(key, probability, shape, dtype, **_):
         return jnp.stack([factors(place, shape[1:]) for place in range(shape[0])])
 
     jax.clear_caches()
@@ -388,6 +388,14 @@ def test_dropout_drops_single_numbers_and_keeps_the_mean():
     np.testing.assert_array_equal(dropout(jax.random.key(0), x, 0.0), x)
 
 
+def test_what_is_dropped_of_an_image_does_not_depend_on_the_number_of_devices():
+    key, x = jax.random.key(3), jnp.ones((3, 4, 2, 2, 5))
+    alone = dropout(key, x, 0.3, axis=1)
+    parts = jnp.stack(jnp.split(x, 2, axis=1))
+    shared = jax.vmap(lambda part: dropout(key, part, 0.3, axis=1, axis_name="devices"), axis_name="devices")(parts)
+    np.testing.assert_array_equal(jnp.concatenate(list(shared), axis=1), alone)
+
+
 def test_dropped_skips_and_edges_differ_between_edges_images_and_keys(monkeypatch):
     """Training draws from its key; evaluation draws nothing."""
     pair = Pair("all_at_once")
@@ -404,6 +412,6 @@ def test_dropped_skips_and_edges_differ_between_edges_images_and_keys(monkeypatc
     assert jnp.all(jnp.any(compiled(0) != compiled(1), axis=1))
     seen = []
     jax.clear_caches()
-    monkeypatch.setattr(mixed_stage, "drop_path_factors", lambda *inputs: seen.append(inputs) or jnp.ones(inputs[2]))
+    monkeypatch.setattr(mixed_stage, "drop_path_factors", lambda *inputs, **_: seen.append(inputs) or jnp.ones(inputs[2]))
     jax.eval_shape(trained, 0)
     assert {shape for _, _, shape, _ in seen} == {(4, IMAGES), (1, IMAGES)}

@@ -359,6 +359,27 @@ def test_an_attack_raises_the_loss_or_is_dropped():
     jax.tree.map(np.testing.assert_array_equal, dropped.tables, tables)
 
 
+def test_devices_attack_with_the_gradient_of_the_whole_batch():
+    """Their own gradients have other signs."""
+    tables, space = {"normal": jnp.full((2, 3), 1 / 3), "reduce": jnp.full((2, 3), 1 / 3)}, ONE_EDGE
+    noise = {kind: jnp.zeros_like(table) for kind, table in tables.items()}
+    slopes = jnp.array([[1.0, -3.0, 0.5], [-2.0, 1.0, 1.0]])
+
+    def attack(slope, average=lambda tree: tree):
+        def loss(mixture):
+            return sum(jnp.sum(table @ slope) for table in mixture.values())
+
+        return adversarial(loss, tables, noise, jnp.asarray(0.1), space, average=average).tables
+
+    def device(slope):
+        return attack(slope, lambda tree: jax.lax.pmean(tree, "devices"))
+
+    expected = attack(jnp.mean(slopes, axis=0))
+    for found in (jax.vmap(device, axis_name="devices")(slopes), jax.pmap(device, axis_name="devices")(slopes)):
+        for kind, table in expected.items():
+            np.testing.assert_allclose(found[kind], jnp.stack([table, table]), rtol=1e-12)
+
+
 def test_correlation_is_the_mean_cosine_of_pairs():
     gradients = jax.random.normal(jax.random.key(0), (4, 2, 3), jnp.float64)
     flat = np.asarray(gradients).reshape(4, -1)
@@ -562,6 +583,11 @@ def test_every_preset_for_text_is_a_search(name):
         ({"correlation": 0.1, "cells": 3}, "and --cells 3 has one; give 4 or more"),
         ({"auxiliary_decay": "linear"}, "without --auxiliary-skip"),
         ({"alphas_from": -1}, "--alphas-from is -1; give 0 or more"),
+        (
+            {"alphas_from": 50},
+            "--alphas-from is 50, and with --epochs 50 the last epoch is 49, so that no alphas move; give a smaller number",
+        ),
+        ({"method": "pc_darts", "epochs": 15}, "--alphas-from is 15, and with --epochs 15 the last epoch is 14"),
         ({"weight_steps": 0}, "--weight-steps is 0; give 1 or more"),
         ({"freeze_below": 2.0}, "--freeze-below is 2"),
     ],
@@ -569,3 +595,9 @@ def test_every_preset_for_text_is_a_search(name):
 def test_settings_that_do_not_combine_are_refused(settings, message):
     with pytest.raises(InputError, match=re.escape(message)):
         SearchConfig(**settings).check()
+
+
+def test_alphas_of_text_move_and_those_of_decisions_on_the_supernet_need_not():
+    with pytest.raises(InputError, match="--alphas-from is 2, and with --epochs 1 the last epoch is 0"):
+        LanguageSearchConfig(epochs=1, alphas_from=2).check()
+    SearchConfig(method="darts_pt", alphas_from=50, epochs=50).check()

@@ -103,6 +103,18 @@ class MethodOptions(Settings):
                 "not have; give softmax"
             )
 
+    def check_epochs(self, epochs: int) -> None:
+        """Checks that the alphas move in one of the epochs, since the cells are derived from them.
+
+        Raises:
+          InputError: they begin to move after the last one.
+        """
+        if self.alphas_from >= epochs:
+            raise InputError(
+                f"--alphas-from is {self.alphas_from}, and with --epochs {epochs} the last epoch is {epochs - 1}, so that no "
+                "alphas move; give a smaller number, or more --epochs"
+            )
+
     def method(self) -> Method:
         """The method."""
         penalties = {}

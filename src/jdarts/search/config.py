@@ -212,6 +212,8 @@ class SearchConfig(MethodConfiguration):
         self._check_space()
         self.search_space  # noqa: B018  (an impossible space is refused here, not after the data were read)
         self.search_method()  # Options that do not combine are refused here.
+        if self.select != PERTURBATION:
+            self.methods.check_epochs(self.loop.epochs)
         self._check_choice()
         self._check_deciding()
         self.staging.check_use(preset(self.method))

@@ -72,6 +72,7 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
             _TWO_OR_MORE.check("evaluation_batch_size", self.batches.evaluation_batch_size)
         self.alphas.check_use(type(self)(method=self.method).alphas)
         self.search_method()
+        self.methods.check_epochs(self.loop.epochs)
         check_operations(self.operations, searchable_activations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the text was read)
         check_mixture(self.operations)
