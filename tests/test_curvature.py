@@ -85,6 +85,16 @@ def test_any_spectrum(spectrum):
     np.testing.assert_allclose(found.eigenvalue, max(spectrum), rtol=1e-6, atol=1e-14)
 
 
+@pytest.mark.parametrize(
+    "spectrum", [[2.0] * 5, [5.0, 5.0, 1.0], list(np.linspace(0, 1, 12)), [0.0, 0.0, 3.0, 3.0]], ids=str
+)
+def test_the_residual_is_that_of_rounding_where_the_space_is_exhausted(spectrum):
+    """Not 0, which no computation in floating point knows."""
+    loss, alphas = of_spectrum(spectrum)
+    found = largest_eigenvalue(loss, alphas, KEY)
+    assert 0 < found.residual < 1e-13 * max(spectrum)
+
+
 def test_a_gradient_that_only_few_alphas_have():
     """The vector's image is in the invariant space from the first step on."""
     loss = lambda alphas: -(alphas["a"][0] ** 2) + 0 * jnp.sum(alphas["b"])  # noqa: E731

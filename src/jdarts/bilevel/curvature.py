@@ -25,7 +25,8 @@ class Curvature(NamedTuple):
 
     Attributes:
       eigenvalue: the largest one, signed; a scalar.
-      residual: `‖Hx − λx‖` of the unit vector x that belongs to it: an eigenvalue lies as near as that; a scalar.
+      residual: `‖Hx − λx‖` of the unit vector x that belongs to it: an eigenvalue lies as near as that; a scalar. Where the
+        vectors of the iteration span an invariant space, as all alphas are one, it is that of rounding.
     """
 
     eigenvalue: jax.Array
@@ -63,9 +64,7 @@ def largest_eigenvalue(
     count = min(iterations, size)
     draws = jax.random.normal(key, (count + 1, size), dtype)
 
-    def iterate(
-        carry: tuple[jax.Array, ...], place: jax.Array
-    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
+    def iterate(carry: tuple[jax.Array, ...], place: jax.Array) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
         basis, direction, scale = carry
         basis = basis.at[place].set(direction)
         image = product(direction)
@@ -77,14 +76,17 @@ def largest_eigenvalue(
         rest = jnp.where(ends, _orthogonal(draws[place + 1], basis), rest)
         norm = jnp.linalg.norm(rest)
         following = rest / jnp.where(norm > 0, norm, jnp.ones_like(norm))
-        return (basis, following, scale), (jnp.vdot(direction, image), jnp.where(ends, jnp.zeros_like(length), length))
+        return (basis, following, scale), (jnp.vdot(direction, image), length, ends)
 
     start = jnp.zeros((count, size), dtype), draws[0] / jnp.linalg.norm(draws[0]), jnp.zeros((), dtype)
     # Written out one after the other, the products take XLA several times as long to compile.
-    _, (diagonal, between) = jax.lax.scan(iterate, start, jnp.arange(count))
+    _, (diagonal, lengths, ends) = jax.lax.scan(iterate, start, jnp.arange(count))
+    between = jnp.where(ends, jnp.zeros_like(lengths), lengths)
     tridiagonal = jnp.diag(diagonal) + jnp.diag(between[:-1], 1) + jnp.diag(between[:-1], -1)
     values, vectors = jnp.linalg.eigh(tridiagonal)
-    return Curvature(values[-1] + jnp.asarray(weight_decay, dtype), between[-1] * jnp.abs(vectors[-1, -1]))
+    # What the matrix leaves out: the last length, and those within rounding where an invariant space ends.
+    left_out = lengths * vectors[:, -1] * ends.at[-1].set(True)
+    return Curvature(values[-1] + jnp.asarray(weight_decay, dtype), jnp.linalg.norm(left_out))
 
 
 def alpha_hessian(
