@@ -1,0 +1,102 @@
+"""What holds for a search by any method that has alphas: it runs, resumes with the same bits, and is the same beside other seeds.
+
+Every preset has a network that compiles in no time.
+"""
+
+from typing import Any
+
+import pytest
+import small_runs
+from small_runs import Died, die_at, user_settings
+from small_search import SETTINGS, quick, run
+from test_search_devices import assert_close
+from test_search_seeds import run_seeds
+
+from jdarts.errors import InputError
+from jdarts.methods.presets import PRESETS
+from jdarts.operations import NONE
+from jdarts.search import SearchConfig
+
+__all__ = ["quick", "user_settings"]
+
+WITH_ALPHAS = [name for name in PRESETS if SearchConfig(method=name).search_method().mixture.has_alphas]
+WITHOUT_NONE = {"operations": tuple(name for name in SETTINGS["operations"] if name != NONE)}
+#: Values of presets that two epochs of the smallest search have no room for.
+SMALLER: dict[str, dict[str, Any]] = {
+    "pc_darts": {"alphas_from": 1, "partial_channels": 2},
+    "p_darts": {
+        "epochs": 4,
+        "alphas_from": 1,
+        "cells": 4,
+        "earlier_cells": (3,),
+        "dropped_operations": (1,),
+        "earlier_skip_dropout": (0.1,),
+    },
+    "drnas": {
+        **WITHOUT_NONE,
+        "epochs": 4,
+        "alphas_from": 1,
+        "partial_channels": 1,
+        "earlier_partial_channels": (2,),
+        "kept_operations": (2,),
+    },
+    "snas": {"temperature_epochs": 2},
+    "lambda_darts": {"cells": 4},
+    "darts_plus": {"stop": "skip_connections:limit=100"},
+    "darts_pt": {"decision_epochs": 1},
+}
+
+
+def of_preset(name):
+    """The changes that make the smallest search one by a method."""
+    without_none = WITHOUT_NONE if NONE not in SearchConfig(method=name).operations else {}
+    return {"method": name, **without_none, **SMALLER.get(name, {})}
+
+
+@pytest.fixture(scope="module")
+def searched(quick, tmp_path_factory):
+    """The folder of a search by a method that nothing disturbs; each runs once."""
+    found: dict[str, Any] = {}
+
+    def folder_of(name):
+        if name not in found:
+            found[name] = tmp_path_factory.mktemp(name) / "run"
+            run(found[name], **of_preset(name))
+        return found[name]
+
+    return folder_of
+
+
+def stages(folder):
+    return [stage for stage in (folder / "stage1", folder) if stage.exists()]
+
+
+@pytest.mark.parametrize("name", WITH_ALPHAS)
+def test_a_search_that_dies_after_its_first_epoch_ends_with_the_same_bits(name, searched, tmp_path, monkeypatch):
+    reference, folder = searched(name), tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        die_at(patch, small_runs.checkpoint, "save", 2)
+        run(folder, **of_preset(name))
+    assert small_runs.newest(stages(folder)[0]).record["epochs_ended"] == 1
+    _, shown = run(folder, **of_preset(name))
+    assert "resuming" in shown
+    assert len(stages(folder)) == len(stages(reference))
+    for found, expected in zip(stages(folder), stages(reference)):
+        small_runs.assert_same_bits(found, expected, ["genotype.json"])
+
+
+#: Presets whose steps draw, keep or mask something for each search.
+DRAWING = ("pc_darts", "sdarts_rs", "gdas", "snas", "oles", "lambda_darts", "idarts")
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_a_seed_beside_another_finds_what_it_finds_alone(name, searched, tmp_path):
+    run_seeds(tmp_path, "0-1", **of_preset(name))
+    assert_close(tmp_path / "seed0", searched(name))
+
+
+@pytest.mark.parametrize("name", ["p_darts", "drnas", "darts_plus", "darts_es", "darts_ada"])
+def test_searches_that_end_or_continue_by_what_they_find_are_refused_beside_others(name, tmp_path):
+    with pytest.raises(InputError, match="seeds"):
+        run_seeds(tmp_path / "runs", "0-1", **of_preset(name))
+    assert not (tmp_path / "runs").exists()
