@@ -14,6 +14,7 @@ from jdarts.plugins import PluginOption, load_plugins
 from jdarts.resolve import find_genotype
 from jdarts.trained.imported import import_weights, infer_network, read_state_dict
 from jdarts.trained.loading import ImageFormat, TrainedNetwork, load_network, save_arrays, save_program
+from jdarts.trained.onnx_file import save_onnx
 from jdarts.trained.reference_file import save_safetensors, save_torch
 
 #: The normalisation of ImageNet's images, in the reference implementation and elsewhere.
@@ -29,6 +30,8 @@ class ExportConfig:
     The first two classify raw images, uint8 [B, H, W, C], and contain their normalisation. `jdarts.load(FILE)` reads both; the
     program runs in any process with jax, for any number of images, on CPU, GPU and TPU.
 
+    An ONNX program (.onnx) classifies one raw image, uint8 [1, H, W, C]; it needs pip install 'jdarts[onnx]'.
+
     Files for PyTorch (.safetensors, .pt) hold the weights under the names of quark0/darts, for images [B, C, H, W] that are
     normalised already; the .pt file holds no code.
 
@@ -38,7 +41,7 @@ class ExportConfig:
     Attributes:
       source: the run folder of a training, for its best checkpoint, or else the newest; one of its checkpoints; an exported
         .npz; or a checkpoint of PyTorch.
-      out: the file to write, .npz, .stablehlo, .safetensors or .pt.
+      out: the file to write, .npz, .stablehlo, .onnx, .safetensors or .pt.
       genotype: the cells of a PyTorch checkpoint: the name of a published cell, a file, a run's folder, or the text form.
       network: cifar or imagenet (default for this and the next three: inferred from the checkpoint).
       channels: channels of the first cells.
@@ -63,7 +66,13 @@ class ExportConfig:
     plugin: PluginOption = ()
 
 
-_WRITERS = {".npz": save_arrays, ".stablehlo": save_program, ".safetensors": save_safetensors, ".pt": save_torch}
+_WRITERS = {
+    ".npz": save_arrays,
+    ".stablehlo": save_program,
+    ".onnx": save_onnx,
+    ".safetensors": save_safetensors,
+    ".pt": save_torch,
+}
 
 
 def main() -> None:
@@ -91,6 +100,8 @@ def _images_of(trained: TrainedNetwork, suffix: str) -> str:
     """What the network in a file reads, in words."""
     height, width, channels = trained.images.shape
     classes = f"{trained.network.classes} classes of"
+    if suffix == ".onnx":
+        return f"{classes} one uint8 image [1, {height}, {width}, {channels}]"
     if suffix in (".npz", ".stablehlo"):
         return f"{classes} uint8 images [B, {height}, {width}, {channels}]"
     mean, std = (", ".join(f"{value:.6g}" for value in each) for each in (trained.images.mean, trained.images.std))

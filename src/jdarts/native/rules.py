@@ -21,6 +21,7 @@ from jdarts.xla.jax_compat import (
     register_lowering,
 )
 from jdarts.xla.outlined import as_call
+from jdarts.xla.plain import define_plain
 from jdarts.xla.platform import target_platform
 
 
@@ -86,6 +87,7 @@ def define_lowering(
 
     primitive.def_impl(jax.jit(bind, static_argnames=statics))
     register_lowering(primitive, rule)
+    define_plain(primitive, function)
 
 
 def _native_rule(function: str, operands: Sequence[Any]) -> LoweringRule | None:
