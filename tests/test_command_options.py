@@ -25,6 +25,7 @@ COMMANDS = {
     "jdarts.derive": "jdarts.derive",
     "jdarts.describe": "jdarts.describe.command",
     "jdarts.export": "jdarts.export",
+    "jdarts.report": "jdarts.report.html.command",
     "jdarts.predict": "jdarts.predict",
     "jdarts.data prepare": "jdarts.data.__main__",
     "jdarts.data inspect": "jdarts.data.__main__",

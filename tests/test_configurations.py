@@ -73,7 +73,7 @@ def test_what_does_not_change_the_result_is_not_written():
     known = entries(SearchConfig)
     without = {name for name, entry in known.items() if WITHOUT_EFFECT in entry.marks}
     assert without == {
-        *("data_dir", "run_dir", "log_every", "checkpoint_minutes", "keep_checkpoints", "images_on"),
+        *("data_dir", "run_dir", "log_every", "checkpoint_minutes", "keep_checkpoints", "live", "images_on"),
         *("devices", "parallel", "cluster", "coordinator", "num_processes", "process_id", "seeds", "remat"),
         *("eigenvalue_every", "foresight_every"),
     }

@@ -33,6 +33,7 @@ SUBCOMMANDS = (
     Subcommand("describe", "jdarts.describe.command", "sizes and drawings of a cell's networks"),
     Subcommand("export", "jdarts.export", "a trained network as one file for other programs"),
     Subcommand("predict", "jdarts.predict", "the classes that a trained network sees in picture files"),
+    Subcommand("report", "jdarts.report.html.command", "a page of a run, or of several runs side by side"),
     Subcommand("data", "jdarts.data.__main__", "prepare and list image sets and texts"),
     Subcommand(
         "doctor", "jdarts.doctor.command", "what is installed, which devices there are, and what a first step costs"

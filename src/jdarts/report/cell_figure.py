@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -80,7 +81,7 @@ def cells_figure(genotype: AnyGenotype, kinds: Sequence[str], title: str | None)
         axes.text(MARGIN, top, HEADINGS[kind], size=11, weight="bold", color=STATE, va="top")
         top -= HEADING + layout.height
         operations = [name for node in nodes for name, _ in node]
-        _draw(_Pen(axes, kind, (MARGIN, top)), layout, operations, recurrent=kind == "recurrent")
+        draw_layout(_AxesPen(axes, kind, (MARGIN, top)), layout, operations, recurrent=kind == "recurrent")
         top -= BETWEEN
     return figure
 
@@ -103,8 +104,24 @@ def _colours(operation: str, *, recurrent: bool) -> tuple[str, str]:
     return COLOURS[row.family]
 
 
-class _Pen:
-    """Draws the parts of a layout on axes whose unit is a point."""
+class Pen(Protocol):
+    """Draws the parts of a layout, whose unit is a point and whose y axis points upwards; each part has a name."""
+
+    def box(self, part: str, box: Box, text: str, colours: tuple[str, str], size: float, rounding: float) -> None:
+        """A rectangle with text, in colours of line and fill."""
+        ...
+
+    def line(self, part: str, points: Sequence[Point], colour: str, width: float) -> None:
+        """Points joined by curves with horizontal ends."""
+        ...
+
+    def arrow(self, part: str, start: Point, end: Point, colour: str) -> None:
+        """An arrow."""
+        ...
+
+
+class _AxesPen:
+    """Draws on axes."""
 
     def __init__(self, axes: Axes, name: str, origin: Point) -> None:
         self.axes, self.name, self.origin = axes, name, origin
@@ -155,7 +172,15 @@ class _Pen:
         self.axes.add_patch(patch)
 
 
-def _draw(pen: _Pen, layout: CellLayout, operations: Sequence[str], *, recurrent: bool) -> None:
+def draw_layout(pen: Pen, layout: CellLayout, operations: Sequence[str], *, recurrent: bool) -> None:
+    """Draws a cell.
+
+    Args:
+      pen: draws its parts.
+      layout: where they are.
+      operations: of the edges, in the cell's order; empty for an edge without one.
+      recurrent: whether it is a recurrent cell.
+    """
     for i, line in enumerate(layout.outputs):
         pen.line(f"concat-{i}", line, CONCATENATION, 1.1)
     if layout.outputs:

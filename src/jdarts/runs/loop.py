@@ -16,7 +16,7 @@ from jdarts.report import Progress, draw_cells, draw_curves, read_metrics
 from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
 from jdarts.runs.context import Context
-from jdarts.runs.folder import mixture_file
+from jdarts.runs.folder import PAGE, mixture_file
 from jdarts.runs.memory import step_memory_lines
 from jdarts.runs.programs import Compiler, Compiling
 from jdarts.runs.status import RunStatus, best_name, read_status
@@ -272,6 +272,9 @@ class Loop(Generic[S]):
         with self._display.pause("saving"):
             self._statuses = ended
             saved = self._save(state, step)
+        if task.options.live:
+            for part in self._store.parts:
+                self._write_page(part, live=True)
         shown = {name: value for name, value in numbers.items() if not name.startswith(_NOT_SHOWN)}
         self._display.epoch_end(epoch, _display_values(shown))
         if stopped is not None:
@@ -351,7 +354,18 @@ class Loop(Generic[S]):
             steps = status.epochs_ended * task.steps_per_epoch
             found.append(Summary(result, status.epochs_ended, steps, end.seconds, status.stopped))
             write_summary(found[-1], folder)
+            self._write_page(part, live=False)
         return tuple(found)
+
+    def _write_page(self, part: Part, *, live: bool) -> None:
+        """Writes the page of a run."""
+        if not processes.is_coordinator():
+            return
+        # Imported here: it takes a while, and most steps do not need it.
+        from jdarts.report.html.pages import page_of
+
+        with self._display.pause("writing the page"):
+            part.folder.write(PAGE, page_of(part.folder.path, live=live))
 
     def _load_best(self, place: str) -> S:
         try:

@@ -55,12 +55,15 @@ class Loop(Settings):
       log_every: steps between two records in metrics.jsonl.
       checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
       keep_checkpoints: number of checkpoints to keep on disk.
+      live: write report.html, the page of the run, after every epoch, and not at the end alone; a browser that shows it
+        loads it again.
     """
 
     epochs: Annotated[int, EPOCHS] = 50
     log_every: Annotated[int, Bounds(1, 1_000_000_000), WITHOUT_EFFECT] = 10
     checkpoint_minutes: Annotated[float, POSITIVE, WITHOUT_EFFECT] = 10.0
     keep_checkpoints: Annotated[int, Bounds(2, 1_000_000), WITHOUT_EFFECT] = 3
+    live: Annotated[bool, WITHOUT_EFFECT] = False
 
 
 @dataclasses.dataclass(frozen=True)

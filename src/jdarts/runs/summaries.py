@@ -10,7 +10,7 @@ from jdarts.files.json_data import Fields, parse_json
 from jdarts.genotype import AnyGenotype, parse_genotype
 from jdarts.methods.stopping import Stop
 from jdarts.report import duration
-from jdarts.runs.folder import SUMMARY, RunFolder
+from jdarts.runs.folder import PAGE, SUMMARY, RunFolder
 
 
 class Result(Protocol):
@@ -63,6 +63,7 @@ class Summary(NamedTuple, Generic[R]):
             f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(self.seconds)}",
             *early,
             *self.result.lines(),
+            *([f"page: {page}"] if (page := self.result.folder / PAGE).exists() else []),
         ]
 
 

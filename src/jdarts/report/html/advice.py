@@ -1,0 +1,122 @@
+"""The verdict of a run in plain words, and what to do next."""
+
+import re
+from typing import NamedTuple
+
+from jdarts.report.formatting import duration
+from jdarts.report.html.run_data import RunData
+from jdarts.report.html.series import CELL_NAMES
+
+#: A cell with this share of skip connections counts as collapsed.
+_COLLAPSED = 0.5
+
+
+class Advice(NamedTuple):
+    """What a page says first.
+
+    Attributes:
+      kind: `decided`, `undecided` or empty.
+      lines: the verdict, the first line the most important one.
+      next: what to do next.
+    """
+
+    kind: str
+    lines: tuple[str, ...]
+    next: tuple[str, ...]
+
+
+def advice(run: RunData) -> Advice:
+    """The verdict of a run and what to do next."""
+    if run.state != "finished":
+        return _unfinished(run)
+    if run.kind == "search":
+        return _of_search(run)
+    if run.kind == "training":
+        return _of_training(run)
+    return Advice("", ("The pipeline has finished.",), (f"Describe the chosen cells: `jdarts describe {run.folder}`",))
+
+
+def _unfinished(run: RunData) -> Advice:
+    ended, total = len(run.epochs), run.total_epochs
+    done = f"{ended} of {total} epochs" if total else f"{ended} epochs"
+    is_running = run.state == "running"
+    first = (
+        f"The {run.kind} is running: {done} are done."
+        if is_running
+        else f"The {run.kind} was interrupted after {done}."
+    )
+    lines = [first, *_so_far(run)]
+    mend = "Start the same command again to resume it from its newest checkpoint."
+    follow = f"Write this page again: `jdarts report {run.folder}`"
+    return Advice("", tuple(lines), (follow,) if is_running else (mend,))
+
+
+def _so_far(run: RunData) -> list[str]:
+    """What the last epoch says of a search that has no verdict yet."""
+    if run.kind != "search" or not run.epochs:
+        return []
+    numbers = run.epochs[-1].numbers
+    shares = [
+        (name, numbers[f"guards_decided_{kind}"])
+        for kind, name in CELL_NAMES.items()
+        if f"guards_decided_{kind}" in numbers
+    ]
+    return [f"So far {100 * share:.0f} % of the edges of the {name} are decided." for name, share in shares]
+
+
+def _of_search(run: RunData) -> Advice:
+    lines, steps = list(run.verdict_lines), []
+    words = " ".join(lines)
+    is_decided = bool(re.match(r"decided\b|the supernet without each operation has decided", words))
+    kind = ("decided" if is_decided else "undecided") if lines else ""
+    if not lines:
+        lines = ["This search has no verdict: it is older than verdicts.", *_so_far(run)]
+    if stopped := run.summary.get("stopped"):
+        reason = stopped.get("reason") if isinstance(stopped, dict) else None
+        if isinstance(reason, str):
+            lines.append(f"It stopped early: {reason}.")
+    for name, skips, operations in _skips(run):
+        lines.append(f"The {name} has collapsed: {skips} of its {operations} operations are skip connections.")
+        steps.append(
+            "Search again with a guard against skip connections: `--stop skip_connections`, `--skip-dropout 0.2`, or a method "
+            "such as `--method darts_minus`, `pc_darts` or `drnas`."
+        )
+    if kind == "undecided":
+        steps.append(
+            "The choice is close to a draw, so treat this cell as one of several: search with more `--epochs` or a larger "
+            "`--alpha-learning-rate`, or with `--seeds 0-3`, and compare: `jdarts report RUN RUN …`"
+        )
+    command = "jdarts language train" if run.is_text else "jdarts train"
+    steps.append(f"Train the found cell: `{command} --genotype {run.folder}`")
+    return Advice(kind, tuple(map(_sentence, lines)), tuple(dict.fromkeys(steps)))
+
+
+def _skips(run: RunData) -> list[tuple[str, int, int]]:
+    """The cells that have collapsed: name, skip connections and operations."""
+    verdict = run.summary.get("verdict")
+    cells = verdict.get("cells") if isinstance(verdict, dict) else None
+    found = []
+    for kind in ("normal", "reduce"):
+        cell = cells.get(kind) if isinstance(cells, dict) else None
+        skips, operations = (cell.get(name) if isinstance(cell, dict) else None for name in ("skips", "operations"))
+        if isinstance(skips, int) and isinstance(operations, int) and operations and skips / operations > _COLLAPSED:
+            found.append((CELL_NAMES[kind], skips, operations))
+    return found
+
+
+def _of_training(run: RunData) -> Advice:
+    accuracy, perplexity = run.summary.get("test_accuracy"), run.summary.get("test_perplexity")
+    if isinstance(accuracy, float):
+        line = f"Test accuracy {100 * accuracy:.2f} %, of the {run.summary.get('tested', 'last')} weights."
+    elif isinstance(perplexity, float):
+        line = f"Test perplexity {perplexity:.1f}."
+    else:
+        line = "The training has finished; it was not tested."
+    took = [] if run.seconds is None else [f"It took {duration(run.seconds)}."]
+    steps = () if run.is_text else (f"Use the network in another program: `jdarts export {run.folder}`",)
+    return Advice("", (line, *took), steps)
+
+
+def _sentence(line: str) -> str:
+    text = line[:1].upper() + line[1:]
+    return text if text.endswith((".", ":")) else f"{text}."

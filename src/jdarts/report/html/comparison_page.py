@@ -1,0 +1,213 @@
+"""The page that puts several runs side by side."""
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jdarts.report.cell_figure import HEADINGS, cell_kinds_of
+from jdarts.report.formatting import duration
+from jdarts.report.html import comparison, markup
+from jdarts.report.html.alphas import drawing, edge_name
+from jdarts.report.html.comparison import Group
+from jdarts.report.html.markup import Cell
+from jdarts.report.html.run_data import RunData
+from jdarts.report.html.run_page import charts_html
+from jdarts.report.html.series import Panel, Series, panels
+from jdarts.report.html.template import Section, document
+from jdarts.report.html.vega import can_draw, matrix_spec, runs_spec
+from jdarts.runs.folder import PAGE
+
+#: The curves of a comparison: title of a run's panel, and the curve of it.
+_CURVES = (
+    ("Loss", "evaluation"),
+    ("Loss", "held out"),
+    ("Loss", "training"),
+    ("Accuracy", "evaluation"),
+    ("Accuracy", "held out"),
+    ("Perplexity", "evaluation"),
+    ("Entropy of the mixture", "normal cell"),
+    ("Entropy of the mixture", "recurrent cell"),
+    ("Decided edges", "normal cell"),
+    ("Decided edges", "reduction cell"),
+    ("Decided edges", "recurrent cell"),
+    ("Skip connections in the derived cell", "normal cell"),
+    ("Changes of the genotype", "normal cell"),
+)
+#: More drawings are folded.
+_SHOWN_RUNS = 4
+
+
+def comparison_page(runs: Sequence[RunData], folder: Path, *, result: str = "") -> str:
+    """The page as HTML.
+
+    Args:
+      runs: the runs.
+      folder: of the page; links to the runs' own pages are relative to it.
+      result: a text to show first, such as the table of a pipeline; empty for none.
+    """
+    names, found = comparison.labels([run.folder for run in runs]), comparison.groups(runs)
+    of_run = {index: group.name for group in found for index in group.runs}
+    charts: dict[str, Any] = {}
+    sections = [
+        *([Section("result", "Result", f"<pre>{escape(result)}</pre>")] if result else []),
+        Section("runs", "The runs", _table(runs, names, found, folder)),
+        Section("groups", "Mean and spread", _groups(runs, found)),
+    ]
+    if can_draw():
+        curves = _curves(runs, names, of_run)
+        charts |= {f"chart-{number}": spec for number, (_, spec) in enumerate(curves)}
+        note = '<p class="note">Thin lines: runs. Strong lines: the mean of a group, with one standard deviation around it.</p>'
+        sections.append(Section("curves", "Curves", note + charts_html([panel for panel, _ in curves])))
+    kinds = comparison.kinds_of(runs)
+    if kinds:
+        html, specs = _agreement(runs, names, kinds)
+        charts |= specs if can_draw() else {}
+        sections.append(Section("agreement", "Agreement of the cells", html))
+    if any(run.genotype is not None for run in runs):
+        sections.append(Section("cells", "The cells", _cells(runs, names)))
+    title = f"{len(runs)} runs"
+    problems = "".join(
+        f'<p class="problem">{escape(name)}: {escape(text)}</p>'
+        for run, name in zip(runs, names)
+        for text in run.problems
+    )
+    head = f'<header><h1>{title}</h1><p class="soft">{escape(", ".join(names))}</p></header>{problems}'
+    return document(title, head, sections, charts=charts, content={}, live=False)
+
+
+def _table(runs: Sequence[RunData], names: Sequence[str], found: Sequence[Group], folder: Path) -> str:
+    several = len(found) > 1
+    of_run = {index: group.name for group in found for index in group.runs}
+    header = [
+        "run",
+        "state",
+        *(["group"] if several else []),
+        "dataset",
+        "method",
+        "hypergradient",
+        "seed",
+        "epochs",
+        "score",
+        "what",
+    ]
+    header += ["decided edges", "skips", "time"]
+    rows = []
+    for index, run in enumerate(runs):
+        reached, last = comparison.score(run), run.epochs[-1].numbers if run.epochs else {}
+        decided = [last[name] for name in last if name.startswith("guards_decided_")]
+        skips = [last[name] for name in last if name.startswith("guards_skips_")]
+        seed = run.settings.get("seed")
+        row = [Cell(names[index]), Cell(run.state), *([Cell(of_run[index])] if several else [])]
+        row += [Cell(_text(run.settings.get(name))) for name in ("dataset", "method", "hypergradient")]
+        row += [Cell(_text(seed), float(seed) if isinstance(seed, int) else None)]
+        row += [Cell(str(len(run.epochs)), float(len(run.epochs)))]
+        row += [Cell(reached.text(), reached.value), Cell(reached.name)] if reached else [Cell(""), Cell("")]
+        share = sum(decided) / len(decided) if decided else None
+        row += [Cell("" if share is None else f"{100 * share:.0f} %", share)]
+        row += [Cell(" + ".join(f"{each:.0f}" for each in skips), sum(skips) if skips else None)]
+        row += [Cell("" if run.seconds is None else duration(run.seconds), run.seconds)]
+        page = run.folder / PAGE
+        rows.append((row, quote(os.path.relpath(page, folder)) if page.exists() else None))
+    note = '<p class="note">A click on a heading sorts by its column.</p>'
+    return note + markup.sorted_table(header, [row for row, _ in rows], links=[link for _, link in rows])
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _groups(runs: Sequence[RunData], found: Sequence[Group]) -> str:
+    rows = []
+    for group in found:
+        scores = [each for index in group.runs if (each := comparison.score(runs[index]))]
+        for name in dict.fromkeys(each.name for each in scores):
+            own = [each for each in scores if each.name == name]
+            mean, spread = comparison.mean_and_spread([each.value for each in own])
+            middle, least, most = (own[0]._replace(value=value) for value in (mean, min(own).value, max(own).value))
+            around = "" if spread is None else f" ± {own[0]._replace(value=spread).text()}"
+            cells = [
+                Cell(group.name),
+                Cell(name),
+                Cell(str(len(own)), float(len(own))),
+                Cell(middle.text() + around, mean),
+            ]
+            rows.append([*cells, Cell(least.text(), least.value), Cell(most.text(), most.value)])
+    if not rows:
+        return markup.paragraph("No run has a score yet.")
+    note = (
+        '<p class="note">Runs that differ in the seed alone form a group; mean ± standard deviation (with n − 1).</p>'
+    )
+    return note + markup.sorted_table(("group", "score", "runs", "mean", "lowest", "highest"), rows)
+
+
+def _curves(
+    runs: Sequence[RunData], names: Sequence[str], of_run: Mapping[int, str]
+) -> list[tuple[Panel, dict[str, Any]]]:
+    """The charts: a line for each run."""
+    of_runs = [
+        {(panel.title, each.name): (panel, each) for panel in panels(run) for each in panel.series} for run in runs
+    ]
+    found = []
+    for key in _CURVES:
+        there = {index: curves[key] for index, curves in enumerate(of_runs) if key in curves}
+        if not there:
+            continue
+        panel = next(iter(there.values()))[0]
+        series: list[Series] = [each._replace(name=names[index], pale=()) for index, (_, each) in there.items()]
+        shown = panel._replace(title=f"{key[0]}: {key[1]}", series=tuple(series))
+        found.append((shown, runs_spec(shown, [of_run[index] for index in there])))
+    return found
+
+
+def _agreement(runs: Sequence[RunData], names: Sequence[str], kinds: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    parts, charts = [], {}
+    for kind in kinds:
+        shares = comparison.agreement(runs, kind)
+        pairs = [share for (one, other), share in shares.items() if one < other]
+        count = len({one for one, _ in shares})
+        text = (
+            f"{HEADINGS[kind]}: on average, two of the {count} cells share {100 * sum(pairs) / len(pairs):.0f} % of their edges "
+            "with the same operation."
+        )
+        rows = [
+            [
+                Cell(edge_name(kind, each.source, each.node)),
+                Cell(f"{each.cells} of {count}", float(each.cells)),
+                Cell(", ".join(f"{name} {number}" for name, number in each.operations.most_common())),
+            ]
+            for each in comparison.edge_counts(runs, kind)
+        ]
+        charts[f"matrix-{kind}"] = matrix_spec(
+            [{"a": names[one], "b": names[other], "s": round(share, 3)} for (one, other), share in shares.items()],
+            [names[index] for index in sorted({one for one, _ in shares})],
+        )
+        place = f'<div class="plot" id="matrix-{kind}"></div>' if can_draw() else ""
+        table = markup.sorted_table(("edge", "cells", "operations"), rows)
+        heading = HEADINGS[kind]
+        matrix = f'<div class="card"><h3>{heading}: shared edges of two runs</h3>{place}</div>'
+        edges = f'<div class="card"><h3>{heading}: edge by edge</h3>{table}</div>'
+        parts.append(f'{markup.paragraph(text)}<div class="kind">{matrix if place else ""}{edges}</div>')
+    return "".join(parts), charts
+
+
+def _cells(runs: Sequence[RunData], names: Sequence[str]) -> str:
+    parts = []
+    for run, name in zip(runs, names):
+        if run.genotype is None:
+            continue
+        genotype, title = run.genotype, escape(name)
+        pictures = "".join(
+            f'<div class="card"><h3>{title}: {HEADINGS[kind]}</h3><div class="drawing">{drawing(genotype, kind)}</div></div>'
+            for kind in cell_kinds_of(genotype)
+        )
+        parts.append(pictures)
+    shown, more = parts[:_SHOWN_RUNS], parts[_SHOWN_RUNS:]
+    rest = (
+        markup.folded(f"The cells of {len(more)} more runs", f'<div class="cells">{"".join(more)}</div>')
+        if more
+        else ""
+    )
+    return f'<div class="cells">{"".join(shown)}</div>{rest}'

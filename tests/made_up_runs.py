@@ -1,0 +1,115 @@
+"""Folders of runs with made-up numbers, written as the loop writes them, without any search."""
+
+import json
+import math
+
+import numpy as np
+
+from jdarts.derivation import derive_genotype, derive_recurrent_genotype
+from jdarts.methods.mixture_record import mixture_record
+from jdarts.methods.verdict import verdict_of_alphas
+from jdarts.relaxation import SOFTMAX
+from jdarts.runs.folder import genotype_file, mixture_file
+from jdarts.search import SearchConfig
+from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, recurrent_space
+
+VERSIONS = {"jdarts": "0.1.0", "jax": "0.10.1", "numpy": "2.4.6"}
+DATA = {
+    "name": "digits",
+    "shape": [8, 8, 1],
+    "train": 1437,
+    "test": 360,
+    "class_names": ["0", "1"],
+    "sha256": "ec895b24",
+}
+
+
+def search(
+    folder, *, epochs=3, seed=0, nodes=2, steps=20, ended=True, recurrent=False, mixtures=True, verdict=True, **changes
+):
+    """A search whose alphas drift from equal weights towards one operation.
+
+    Args:
+      folder: of the run.
+      epochs: finished epochs.
+      seed: of the numbers.
+      nodes: of a cell.
+      steps: records of single steps in an epoch.
+      ended: whether it has finished; else it was interrupted.
+      recurrent: whether it searches a recurrent cell.
+      mixtures: whether it is new enough to keep its mixtures.
+      verdict: whether it is new enough to have a verdict.
+      changes: to its settings.
+    """
+    draws = np.random.default_rng(seed)
+    config = SearchConfig(nodes=nodes, dataset="digits", epochs=epochs if ended else 2 * epochs, seed=seed)
+    space = recurrent_space(RECURRENT_PRIMITIVES, nodes=nodes) if recurrent else config.search_space
+    settings = config.to_json() | ({"bptt": 35, "dataset": "sotu"} if recurrent else {}) | changes
+    write(folder / "config.json", {**settings, "data": DATA})
+    shape = (nodes * (nodes + 1) // 2, 5) if recurrent else (nodes * (nodes + 3) // 2, 8)
+    kinds = ["recurrent"] if recurrent else ["normal", "reduce"]
+    ways = {kind: draws.normal(size=shape) for kind in kinds}
+    records, before, words = [], None, {}
+    for epoch in range(1, epochs + 1):
+        share = epoch / epochs
+        tables = {kind: np.float32(0.6 * share * way + 0.05 * draws.normal(size=shape)) for kind, way in ways.items()}
+        alphas = tables["recurrent"] if recurrent else tables
+        if isinstance(space, RecurrentSpace):
+            genotype = derive_recurrent_genotype(alphas, space)
+        else:
+            genotype = derive_genotype(alphas, space)
+        found = verdict_of_alphas(alphas, genotype, space, SOFTMAX, before=before)
+        before, words = genotype, found.to_json()
+        write(folder / genotype_file(epoch), json.loads(genotype.to_json()))
+        if mixtures:
+            write(folder / mixture_file(epoch), json.loads(mixture_record(alphas, space, SOFTMAX).to_json()))
+        for step in range(1, steps + 1):
+            records.append(_step((epoch - 1) * steps + step, 2.3 * math.exp(-2 * share) + 0.1 * draws.random(), kinds))
+        last = records[-1]
+        guards = {f"epoch/{name.replace('/', '_')}": value for name, value in found.numbers().items()}
+        accuracy = {"epoch/evaluation_perplexity": 90.0} if recurrent else {"epoch/evaluation_accuracy": 0.9 * share}
+        means = {"epoch/train_loss": last["train/loss"], "epoch/valid_loss": last["valid/loss"], **accuracy}
+        numbers = {**means, "epoch/evaluation_loss": 2.5 - share, **guards, "epoch/number": float(epoch)}
+        records.append({"step": epoch * steps, "time": last["time"] + 0.5, **numbers})
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    record = {"format": 2, "epochs_ended": epochs, "seconds": 60.0 * epochs, "versions": VERSIONS}
+    write(folder / f"checkpoints/step_{epochs * steps:08d}/record.json", record)
+    if ended and before is not None:
+        genotype = json.loads(before.to_json())
+        write(folder / "genotype.json", genotype)
+        score = {"valid_perplexity": 90.0} if recurrent else {"valid_accuracy": 0.9 - 0.01 * seed}
+        summary = {"genotype": genotype, **score, **({"verdict": words} if verdict else {})}
+        write(folder / "summary.json", summary | {"epochs": epochs, "steps": epochs * steps, "seconds": 60.0 * epochs})
+    return folder
+
+
+def training(folder, *, epochs=3, seed=0, ended=True, **changes):
+    """A training on images."""
+    settings = {"genotype": "DARTS_V2", "dataset": "digits", "epochs": epochs, "seed": seed, **changes}
+    write(folder / "config.json", {**settings, "data": DATA})
+    records = []
+    for epoch in range(1, epochs + 1):
+        numbers = {"train_loss": 2.0 / epoch, "train_accuracy": 1 - 0.5 / epoch, "valid_accuracy": 0.9 - 0.5 / epoch}
+        records.append({"step": epoch, "time": 1.7e9 + epoch, "train/loss": 2.0 / epoch, "learning_rate": 0.1 / epoch})
+        records.append(
+            {"step": epoch, "time": 1.7e9 + epoch, "epoch/number": float(epoch)}
+            | {f"epoch/{name}": value for name, value in numbers.items()}
+        )
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    if ended:
+        summary = {"weights": 3808, "tested": "best", "test_accuracy": 0.75 + 0.01 * seed, "seconds": 37.0}
+        write(folder / "summary.json", {**summary, "epochs": epochs, "steps": epochs})
+    return folder
+
+
+def write(path, content):
+    """Writes JSON, with missing folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1))
+
+
+def _step(step, loss, kinds):
+    numbers = {"train/loss": loss, "valid/loss": loss + 0.1, "train/accuracy": 0.5, "learning_rate": 0.025}
+    entropies = {f"alphas/entropy_{kind}": 2.07 - 1e-4 * step for kind in kinds}
+    norms = {"hypergradient/norm": 0.1, "hypergradient/direct_norm": 0.09, "hypergradient/implicit_norm": 0.03}
+    return {"step": step, "time": 1.7e9 + step, **numbers, **entropies, **norms, "weights/gradient_norm": 2.0}

@@ -1,0 +1,299 @@
+"""The page of a run, from folders with made-up numbers."""
+
+import dataclasses
+import fcntl
+import html.parser
+import json
+import shlex
+
+import made_up_runs
+import pytest
+
+from jdarts.errors import InputError
+from jdarts.genotype import Genotype
+from jdarts.report.cell_figure import drawn_nodes
+from jdarts.report.html import again, alphas, vega
+from jdarts.report.html.pages import page_of
+from jdarts.report.html.run_data import changes, read_run
+from jdarts.report.html.series import MAX_POINTS, panels, thinned
+from jdarts.runs.option_groups import parse
+from jdarts.search import SearchConfig
+from jdarts.space import recurrent_space, uniform_space
+
+EVIL = "<script>alert(1)</script>"
+
+
+class Page(html.parser.HTMLParser):
+    """A parsed page: its texts without scripts, its identifiers, and whether its elements are closed in order."""
+
+    VOID = ("meta", "link", "input", "br", "rect")
+
+    def __init__(self, text):
+        super().__init__()
+        self.texts, self.ids, self.open, self.addresses = [], [], [], []
+        self.data = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+        assert len(set(self.ids)) == len(self.ids)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.ids += [values["id"]] if "id" in values else []
+        self.addresses += [values[name] for name in ("src", "href") if name in values]
+        if tag not in self.VOID:
+            self.open.append((tag, values.get("id")))
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == ("script", "content"):
+            self.data += data
+        elif not self.open or self.open[-1][0] not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(self.texts)
+
+    @property
+    def content(self):
+        return json.loads(self.data)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return made_up_runs.search(tmp_path / "run")
+
+
+@pytest.fixture(autouse=True)
+def without_vega(monkeypatch):
+    """The script of Vega takes seconds to bundle where it is not kept, and no test here reads it."""
+    monkeypatch.setattr("jdarts.report.html.template.script", lambda: "")
+    monkeypatch.setattr(vega, "can_draw", lambda: True)
+    for module in ("run_page", "comparison_page"):
+        monkeypatch.setattr(f"jdarts.report.html.{module}.can_draw", lambda: True)
+
+
+def test_the_page_of_a_search_has_every_section(run):
+    page = Page(page_of(run))
+    sections = {"verdict", "alphas", "cells", "curves", "changes", "time", "again"}
+    assert sections <= set(page.ids)
+    assert set(page.content["charts"]) <= set(page.ids)
+    for text in (
+        "finished",
+        "search on digits",
+        "90.00 %",
+        "3 of 3",
+        "Versions",
+        "0.10.1",
+        "ec895b24",
+        "What to do next",
+    ):
+        assert text in page.text
+    titles = {panel.title for panel in panels(read_run(run))}
+    assert {
+        "Loss",
+        "Accuracy",
+        "Entropy of the mixture",
+        "Norm of the hypergradient",
+        "Changes of the genotype",
+    } <= titles
+
+
+def test_it_needs_no_network(run):
+    assert all(each.startswith(("#", "data:")) for each in Page(page_of(run)).addresses)
+
+
+def test_the_slider_has_the_mixture_and_the_cell_of_every_epoch(run):
+    content, data = Page(page_of(run)).content, read_run(run)
+    assert content["epochs"] == [1, 2, 3]
+    for kind, cell in content["cells"].items():
+        assert len(cell["weights"]) == len(cell["drawing"]) == len(cell["chosen"]) == 3
+        for epoch, weights, chosen in zip(data.epochs, cell["weights"], cell["chosen"]):
+            assert isinstance(epoch.genotype, Genotype) and epoch.mixture is not None
+            assert len(weights) == len(cell["places"]) == epoch.mixture.weights[kind].size
+            # Every node of two nodes keeps two edges.
+            assert len(chosen) == 4
+            entries = {
+                (name, alphas.edge_name(kind, source, node))
+                for node, incoming in enumerate(drawn_nodes(epoch.genotype, kind)[0])
+                for name, source in incoming
+            }
+            places = [cell["places"][place] for place in chosen]
+            assert {(cell["operations"][column], cell["edges"][row]) for row, column in places} == entries
+
+
+def test_equal_cells_are_drawn_once(tmp_path):
+    folder = made_up_runs.search(tmp_path / "run")
+    for epoch in (1, 2):
+        (folder / f"genotypes/epoch_{epoch:03d}.json").write_bytes((folder / "genotypes/epoch_003.json").read_bytes())
+    for cell in Page(page_of(folder)).content["cells"].values():
+        assert len(cell["drawings"]) == 1 and cell["drawing"] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_edges_are_in_the_order_of_the_space(nodes):
+    space = uniform_space(("skip_connect", "none"), nodes=nodes)
+    listed = [(source, node - 2) for source, node in space.edges]
+    assert alphas.edges_of("normal", space.num_edges) == listed
+    recurrent = recurrent_space(("tanh", "relu"), nodes=nodes)
+    assert alphas.edges_of("recurrent", len(recurrent.recurrent)) == list(recurrent.edges)
+
+
+def test_a_search_on_text_has_a_page(tmp_path):
+    page = Page(page_of(made_up_runs.search(tmp_path / "run", nodes=3, recurrent=True)))
+    assert {"heat-recurrent", "drawing-recurrent"} <= set(page.ids)
+    assert "jdarts language search" in page.text and "validation perplexity" in page.text
+
+
+def test_a_training_has_a_page(tmp_path):
+    page = Page(page_of(made_up_runs.training(tmp_path / "run")))
+    assert "Test accuracy 75.00 %" in page.text and "alphas" not in page.ids
+    assert {panel.title for panel in panels(read_run(tmp_path / "run"))} == {
+        "Loss",
+        "Accuracy",
+        "Learning rate",
+        "Seconds of an epoch",
+    }
+
+
+def test_texts_of_the_folder_show_as_texts(tmp_path):
+    folder = made_up_runs.search(tmp_path / "a&b<i>", dataset=EVIL, method=EVIL)
+    config = json.loads((folder / "config.json").read_text())
+    config["data"] |= {"class_names": [EVIL, "</style>"], "name": EVIL, EVIL: 1}
+    made_up_runs.write(folder / "config.json", config)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["verdict"]["text"] = [EVIL, "`</code><b>`"]
+    made_up_runs.write(folder / "summary.json", summary | {"stopped": {"reason": EVIL, "epoch": 3}})
+    record = json.loads((folder / "checkpoints/step_00000060/record.json").read_text())
+    made_up_runs.write(folder / "checkpoints/step_00000060/record.json", record | {"versions": {EVIL: EVIL}})
+    text = page_of(folder)
+    assert EVIL not in text
+    page = Page(text)
+    assert page.text.count(EVIL) >= 8 and "a&b<i>" in page.text
+
+
+def test_numbers_that_are_not_finite_leave_gaps(tmp_path):
+    folder = made_up_runs.training(tmp_path / "run")
+    lines = (folder / "metrics.jsonl").read_text().replace('"epoch/train_loss": 1.0', '"epoch/train_loss": "nan"')
+    (folder / "metrics.jsonl").write_text(lines)
+    (loss,) = (panel for panel in panels(read_run(folder)) if panel.title == "Loss")
+    assert loss.series[0].points == [(1, 2.0), (3, pytest.approx(2 / 3))]
+    assert "NaN" not in Page(page_of(folder)).data
+
+
+def test_curves_of_many_steps_are_means_over_some():
+    points = [(float(step), float(step % 2)) for step in range(2 * MAX_POINTS)]
+    assert thinned(points[:MAX_POINTS]) == points[:MAX_POINTS]
+    assert thinned(points) == [(step + 0.5, 0.5) for step in range(0, 2 * MAX_POINTS, 2)]
+
+
+def test_a_run_that_was_interrupted_says_how_to_resume_it(tmp_path):
+    page = Page(page_of(made_up_runs.search(tmp_path / "run", ended=False)))
+    assert "The search was interrupted after 3 of 6 epochs." in page.text and "resume" in page.text
+    assert "of the edges of the normal cell are decided" in page.text
+
+
+def test_a_run_that_a_process_holds_is_running(tmp_path):
+    folder = made_up_runs.search(tmp_path / "run", ended=False)
+    with (folder / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert read_run(folder).state == "running"
+        page = Page(page_of(folder, live=True))
+    assert "The search is running: 3 of 6 epochs are done." in page.text and page.content["live"] > 0
+    assert read_run(folder).state == "interrupted"
+
+
+def test_a_run_of_an_older_version_has_a_page(tmp_path):
+    folder = made_up_runs.search(tmp_path / "run", mixtures=False, verdict=False)
+    config = json.loads((folder / "config.json").read_text())
+    del config["data"]
+    made_up_runs.write(folder / "config.json", config)
+    page = Page(page_of(folder))
+    assert "older than the record of its mixture" in page.text and "older than verdicts" in page.text
+    assert "drawing-normal" in page.ids and "heat-normal" not in page.ids
+
+
+def test_a_run_without_any_epoch_has_a_page(tmp_path):
+    made_up_runs.write(tmp_path / "run/config.json", {"hypergradient": "exact", "epochs": 5})
+    page = Page(page_of(tmp_path / "run"))
+    assert "interrupted after 0 of 5 epochs" in page.text and "alphas" not in page.ids
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": NaN', '{"operations": 1}', "\0\xff"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "summary.json",
+        "metrics.jsonl",
+        "genotype.json",
+        "genotypes/epoch_002.json",
+        "alphas/epoch_002.json",
+        "checkpoints/step_00000060/record.json",
+    ],
+)
+def test_a_damaged_file_is_named_and_the_rest_is_shown(name, content, run):
+    (run / name).write_bytes(f"{content}\n".encode("latin-1"))
+    page = Page(page_of(run))
+    # A line of metrics that is not complete is no damage, and a summary is any object.
+    if content != '{"operations": 1}' or not name.endswith(("summary.json", "record.json")):
+        named = {"checkpoints/step_00000060/record.json": "newest checkpoint", "genotype.json": "genotype"}
+        assert named.get(name, "genotype" if name.startswith("genotypes/") else name) in page.text
+    assert "again" in page.ids
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "\0"])
+def test_without_its_settings_a_run_has_no_page(content, run):
+    (run / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config\.json is damaged"):
+        page_of(run)
+
+
+def test_a_run_of_another_kind_is_refused(tmp_path):
+    made_up_runs.write(tmp_path / "run/config.json", {"colour": "blue"})
+    with pytest.raises(InputError, match="not that of a search, a training or a pipeline"):
+        page_of(tmp_path / "run")
+
+
+def test_without_the_package_for_charts_there_are_still_pictures(run, monkeypatch):
+    monkeypatch.setattr("jdarts.report.html.run_page.can_draw", lambda: False)
+    page = Page(page_of(run))
+    assert "pip install 'jdarts[report]'" in page.text and page.content["charts"] == {}
+    assert "sep_conv_3x3" in page.text and "drawing-normal" in page.ids
+
+
+def test_changes_name_the_node_and_both_entries(run):
+    data = read_run(run)
+    before = data.epochs[0].genotype
+    assert isinstance(before, Genotype) and changes(before, before) == []
+    (_, source), *rest = before.normal
+    after = dataclasses.replace(before, normal=(("max_pool_3x3", source), *rest))
+    (change,) = changes(before, after)
+    assert change == ("normal", 0, (before.normal[0],), (("max_pool_3x3", source),))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SearchConfig(),
+        SearchConfig(seed=3, nodes=2, flip=False, padding=2, nesterov=True, clip=1e-30),
+        SearchConfig().with_method("pc_darts"),
+        SearchConfig().with_method("snas"),
+        SearchConfig().with_method("p_darts"),
+    ],
+    ids=["paper", "own", "pc_darts", "snas", "p_darts"],
+)
+def test_the_command_starts_the_same_run(config, run):
+    made_up_runs.write(run / "config.json", config.to_json())
+    program, search, *options = shlex.split(again.command(read_run(run)))
+    assert (program, search) == ("jdarts", "search")
+    method = options[options.index("--method") + 1]
+    parsed = parse(SearchConfig().with_method(method), prog="", arguments=options)
+    assert parsed.to_json() == config.to_json()
+    assert parsed.folder.name == "run-again"
