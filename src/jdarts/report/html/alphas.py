@@ -75,9 +75,12 @@ def alphas_section(run: RunData, *, drawn: bool) -> AlphasSection | None:
 
 def edge_name(kind: str, source: int, node: int) -> str:
     """The name of an edge from a state to a node; states of a convolutional cell start with its two inputs."""
-    if kind == RECURRENT or source >= INPUT_STATES:
-        return f"{source if kind == RECURRENT else source - INPUT_STATES} → {node}"
-    return f"c(k−{INPUT_STATES - source}) → {node}"
+    return f"{source} → {node}" if kind == RECURRENT else f"{source_name(source).removeprefix('node ')} → {node}"
+
+
+def source_name(state: int) -> str:
+    """The name of a state of a convolutional cell in plain text."""
+    return f"node {state - INPUT_STATES}" if state >= INPUT_STATES else f"c(k−{INPUT_STATES - state})"
 
 
 def edges_of(kind: str, count: int) -> list[tuple[int, int]]:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from jdarts.genotype import INPUT_STATES
+from jdarts.relaxation import RECURRENT
 from jdarts.report.cell_figure import HEADINGS, cell_kinds_of
-from jdarts.report.cell_text import state_name
 from jdarts.report.formatting import duration, step_time
 from jdarts.report.html import again, markup
 from jdarts.report.html.advice import Advice, advice
-from jdarts.report.html.alphas import alphas_section, drawing
+from jdarts.report.html.alphas import alphas_section, drawing, source_name
 from jdarts.report.html.pictures import static_curves
 from jdarts.report.html.run_data import Change, RunData, changes, genotype_text
 from jdarts.report.html.series import CELL_NAMES, Panel, panels
@@ -180,7 +181,7 @@ def _entries(change: Change) -> tuple[str, str]:
 
 
 def _source(kind: str, state: int) -> str:
-    return f"node {state - 2}" if kind == "recurrent" else state_name(state)
+    return f"node {state - INPUT_STATES}" if kind == RECURRENT else source_name(state)
 
 
 def _time(run: RunData) -> str:

@@ -4,6 +4,8 @@ import contextlib
 import functools
 import importlib.metadata
 import importlib.util
+import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -58,16 +60,17 @@ def panel_spec(panel: Panel) -> dict[str, Any]:
         scale = {"type": "log"}
         axis["format"] = ".0e"
     if panel.scale == "percent":
-        axis["format"] = ".0%"
+        axis["format"] = ".3~%"
     if panel.scale == "count":
-        axis |= {"tickMinStep": 1, "format": "d"}
+        axis |= {"values": _whole(max((y for each in panel.series for _, y in each.points), default=0)), "format": "d"}
     number = ".2%" if panel.scale == "percent" else ".4g"
     y = {"field": "y", "type": "quantitative", "scale": scale, "axis": axis}
+    last = max((x for each in panel.series for x, _ in each.points), default=0)
     x = {
         "field": "x",
         "type": "quantitative",
         "title": "epoch",
-        "axis": {"tickMinStep": 1, "tickCount": 8, "format": "d"},
+        "axis": {"values": _whole(last), "format": "d"},
     }
     legend = {"title": None, "orient": "top"} if len(names) > 1 else None
     color = {"field": "c", "type": "nominal", "scale": {"domain": names}, "legend": legend}
@@ -199,6 +202,14 @@ def matrix_spec(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict
             "tooltip": tooltip,
         },
     }
+
+
+def _whole(last: float) -> list[int]:
+    """At most eleven whole numbers from 0 to about the last, at round distances."""
+    distance = next(
+        digit * 10**power for power in itertools.count() for digit in (1, 2, 5) if digit * 10**power * 10 >= last
+    )
+    return list(range(0, math.ceil(last) + 1, distance))
 
 
 def _rows(series: Sequence[Series], which: str, *, positive: bool) -> list[dict[str, Any]]:
