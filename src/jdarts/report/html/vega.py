@@ -170,7 +170,7 @@ def heat_map_spec(edges: Sequence[str], operations: Sequence[str], domain: tuple
     return {
         "$schema": _SCHEMA,
         "width": "container",
-        "height": {"step": 22 if len(edges) <= 20 else 15},
+        "height": len(edges) * (22 if len(edges) <= 20 else 15),
         "data": {"name": "cells", "values": []},
         "mark": {"type": "rect", "cursor": "default", "strokeJoin": "round"},
         "encoding": {"x": x, "y": y, "color": color, "strokeWidth": chosen, "tooltip": tooltip},
@@ -192,7 +192,7 @@ def matrix_spec(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict
     return {
         "$schema": _SCHEMA,
         "width": "container",
-        "height": {"step": 24},
+        "height": len(names) * 24,
         "data": {"values": list(rows)},
         "mark": {"type": "rect", "strokeWidth": 0},
         "encoding": {
