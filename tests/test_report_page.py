@@ -284,10 +284,11 @@ def test_changes_name_the_node_and_both_entries(run):
         SearchConfig(),
         SearchConfig(seed=3, nodes=2, flip=False, padding=2, nesterov=True, clip=1e-30),
         SearchConfig().with_method("pc_darts"),
+        dataclasses.replace(SearchConfig().with_method("pc_darts"), edge_weights=False),
         SearchConfig().with_method("snas"),
         SearchConfig().with_method("p_darts"),
     ],
-    ids=["paper", "own", "pc_darts", "snas", "p_darts"],
+    ids=["paper", "own", "pc_darts", "pc_darts_changed", "snas", "p_darts"],
 )
 def test_the_command_starts_the_same_run(config, run):
     made_up_runs.write(run / "config.json", config.to_json())

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jdarts.errors import InputError, shown
+from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
 from jdarts.report.html.comparison_page import comparison_page
 from jdarts.report.html.run_data import read_run
@@ -48,7 +48,7 @@ def report(given: Sequence[Path], output: Path | None = None) -> Path:
       InputError: a folder is not that of a run, or the page cannot be written.
     """
     if output is not None and output.is_dir():
-        raise InputError(f"--output is {shown(str(output))}, a folder; give a file such as {output / PAGE}")
+        raise InputError(f"--output {output} is a folder; give a file such as {output / PAGE}")
     folders = [folder for each in given for folder in runs_in(each)]
     if len(folders) == 1:
         path, text = output or folders[0] / PAGE, page_of(folders[0])

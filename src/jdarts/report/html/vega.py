@@ -39,14 +39,14 @@ def script() -> str:
             return kept.read_text("utf-8")
     except OSError:
         kept = None
-    text = _for_pages(vl_convert.javascript_bundle(None))  # pyright: ignore[reportArgumentType]
+    text = for_pages(vl_convert.javascript_bundle(None))  # pyright: ignore[reportArgumentType]
     if kept is not None:
         with contextlib.suppress(OSError):
             replace_text(kept, text)
     return text
 
 
-def _for_pages(text: str) -> str:
+def for_pages(text: str) -> str:
     """JavaScript without the texts that would end its element."""
     return re.sub(r"<(/script|!--)", r"\\x3C\1", text, flags=re.IGNORECASE)
 
