@@ -15,7 +15,7 @@ from jdarts.subcommands import SUBCOMMANDS
 project, author, copyright = "jdarts", "the jdarts authors", "the jdarts authors"
 release = metadata.version("jdarts")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-exclude_patterns = ["tools", "tutorials/*.py", "_build"]
+exclude_patterns = ["tools", "_build"]
 html_theme, html_title = "furo", "jdarts"
 html_theme_options = {"sidebar_hide_name": False}
 html_show_sphinx = False
@@ -23,6 +23,7 @@ pygments_style, pygments_dark_style = "default", "monokai"
 myst_heading_anchors = 3
 #: Tutorials run while the site is built.
 nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "force", 600, True
+nb_execution_in_temp = True
 # Docstrings write code in single backticks.
 default_role = "code"
 autodoc_typehints = "none"

@@ -26,6 +26,12 @@ def test_a_setting_is_given_by_its_name():
     assert dataclasses.replace(config, run=Run(seed=4)).run.seed == 4
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_path_may_be_a_text(kind):
+    assert kind(run_dir="runs/mine") == kind(run_dir=Path("runs/mine"))
+    assert kind(run_dir=None).run.run_dir is None
+
+
 def test_defaults_of_a_part_are_those_of_the_kind_of_run():
     assert TrainConfig(log_every=1).loop == Loop(epochs=600, log_every=1, keep_checkpoints=2)
     assert LanguageTrainConfig().loop.epochs == 8000
@@ -75,7 +81,7 @@ def test_what_does_not_change_the_result_is_not_written():
     assert without == {
         *("data_dir", "run_dir", "log_every", "checkpoint_minutes", "keep_checkpoints", "live", "images_on"),
         *("devices", "parallel", "cluster", "coordinator", "num_processes", "process_id", "seeds", "remat"),
-        *("eigenvalue_every", "foresight_every"),
+        *("eigenvalue_every", "foresight_every", "evaluate_cells"),
     }
     assert SearchConfig().to_json().keys() == known.keys() - without
 

@@ -20,6 +20,7 @@ PARTS = {
     "ops",
     "parallel",
     "relaxation",
+    "rich_forms",
     "space",
     "xla",
     "zoo",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from jdarts.choice.losses import network_loss
     from jdarts.choice.variables import join_variables, split_variables
     from jdarts.plugins import load_plugin
+    from jdarts.report.notebook import show
     from jdarts.trained import load
 
 __version__ = "0.1.0"
@@ -84,6 +85,7 @@ __all__ = [
     "register_operation",
     "sample_genotype",
     "shard_step",
+    "show",
     "split_variables",
     "uniform_space",
     "unrolled",
@@ -106,6 +108,7 @@ _LATER = {
     "load": "trained",
     "load_plugin": "plugins",
     "network_loss": "choice.losses",
+    "show": "report.notebook",
     "split_variables": "choice.variables",
 }
 

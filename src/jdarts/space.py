@@ -17,6 +17,7 @@ from jdarts.operations import (
     searchable_activations,
     searchable_operations,
 )
+from jdarts.rich_forms import html_of
 
 CellKind = Literal["normal", "reduce"]
 CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
@@ -65,6 +66,9 @@ class SearchSpace:
             )
         states = range(INPUT_STATES, INPUT_STATES + self.nodes)
         object.__setattr__(self, "concat", _checked_concat(self.concat, states))
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     @property
     def num_edges(self) -> int:
@@ -141,6 +145,9 @@ class RecurrentSpace:
             _check_edge("the recurrent cell", index, edge, searchable_activations())
         object.__setattr__(self, "recurrent", operations)
         object.__setattr__(self, "concat", _checked_concat(self.concat, range(1, self.nodes + 1)))
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     @property
     def num_edges(self) -> int:

@@ -20,6 +20,7 @@ from jdarts.genotype.checks import (
     nodes_of,
 )
 from jdarts.operations import OPERATIONS
+from jdarts.rich_forms import svg_of
 
 Kind = Literal["normal", "reduce"]
 KINDS: tuple[Kind, ...] = ("normal", "reduce")
@@ -83,6 +84,9 @@ class Genotype:
 
     def _counts(self, kind: Kind) -> Counts:
         return self.edges_per_node if isinstance(self.edges_per_node, int) else self.edges_per_node[KINDS.index(kind)]
+
+    def _repr_svg_(self) -> str:
+        return svg_of(self)
 
     def __str__(self) -> str:
         """The text form of the reference implementation; `parse_genotype` reads it back."""

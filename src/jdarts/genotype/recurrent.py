@@ -14,6 +14,7 @@ from jdarts.genotype.checks import (
     edges_by_node,
 )
 from jdarts.operations import ACTIVATIONS
+from jdarts.rich_forms import svg_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,9 @@ class RecurrentGenotype:
             check_source("recurrent", edge, node + 1)
         object.__setattr__(self, "recurrent", cell)
         object.__setattr__(self, "concat", checked_concat("concat", self.concat, len(cell) + 1))
+
+    def _repr_svg_(self) -> str:
+        return svg_of(self)
 
     def __str__(self) -> str:
         """The text form of the reference implementation; `parse_genotype` reads it back."""

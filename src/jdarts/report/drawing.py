@@ -97,6 +97,28 @@ def check_suffix(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def rendered(figure: Callable[[], "Figure"], suffix: str) -> bytes:
+    """Draws a figure in jdarts's style.
+
+    Args:
+      figure: builds the figure, from `matplotlib.figure.Figure` and without `pyplot`.
+      suffix: .svg, .png or .pdf.
+
+    Returns:
+      The content of a file with this suffix.
+    """
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    content = io.BytesIO()
+    # The user's matplotlib settings do not change the drawing, and are restored after it.
+    with style.context(["default", {"svg.fonttype": "path", "svg.hashsalt": "jdarts"}]):
+        made = figure()
+        FigureCanvasAgg(made)
+        made.savefig(content, format=suffix[1:], dpi=144, metadata=_METADATA[suffix])
+    return content.getvalue()
+
+
 def save_figure(figure: Callable[[], "Figure"], path: Path) -> None:
     """Draws a figure in jdarts's style and writes it, whole or not at all.
 
@@ -107,20 +129,11 @@ def save_figure(figure: Callable[[], "Figure"], path: Path) -> None:
     Raises:
       InputError: another suffix, or the file cannot be written.
     """
-    from matplotlib import style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     suffix = check_suffix(path).suffix.lower()
-    content = io.BytesIO()
     try:
         # Before the drawing, which takes a while: if the folder is removed meanwhile, it stays removed.
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The user's matplotlib settings do not change the drawing, and are restored after it.
-        with style.context(["default", {"svg.fonttype": "path", "svg.hashsalt": "jdarts"}]):
-            rendered = figure()
-            FigureCanvasAgg(rendered)
-            rendered.savefig(content, format=suffix[1:], dpi=144, metadata=_METADATA[suffix])
-        replace_bytes(path, content.getvalue())
+        replace_bytes(path, rendered(figure, suffix))
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; free some space or mend the folder, and start the same command "

@@ -154,7 +154,7 @@ class Configuration(Settings):
         for name, value in given.items():
             if name not in known:
                 raise InputError(_unknown(type(self), name, [*known, *values]))
-            changes.setdefault(known[name].part, {})[name] = value
+            changes.setdefault(known[name].part, {})[name] = _as_path(value, known[name].kind)
         for part, changed in changes.items():
             values[part] = dataclasses.replace(values[part], **changed)
         for name, value in values.items():
@@ -217,6 +217,11 @@ def _unknown(kind: type, name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name[:80], known, n=1)
     mend = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
     return f"{kind.__name__} has no setting {shortened(name)}; {mend}"
+
+
+def _as_path(value: Any, kind: Any) -> Any:
+    """A text as a path where the setting is one."""
+    return Path(value) if isinstance(value, str) and Path in (kind, *get_args(kind)) else value
 
 
 def _check_value(name: str, value: Any, entry: Entry) -> None:

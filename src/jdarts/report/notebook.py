@@ -1,0 +1,78 @@
+"""Genotypes, spaces, results and runs as notebooks show them."""
+
+import html
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jdarts.errors import InputError
+from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype
+from jdarts.report.drawing import rendered
+from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
+
+_CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell"}
+
+
+class Shown(NamedTuple):
+    """What a notebook shows as HTML.
+
+    Attributes:
+      html: the content.
+    """
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def show(value: Any) -> Shown:
+    """A rich form of a genotype, a space or a result, for the last line of a notebook's cell.
+
+    Args:
+      value: a genotype, a search space, a result of a run, or anything else that has a rich form.
+
+    Raises:
+      InputError: it has none.
+    """
+    if isinstance(value, Genotype | RecurrentGenotype):
+        return Shown(genotype_svg(value))
+    if isinstance(value, SearchSpace | RecurrentSpace):
+        return Shown(space_html(value))
+    if hasattr(value, "lines") and hasattr(value, "genotype"):
+        return Shown(result_html(value))
+    if hasattr(value, "_repr_html_"):
+        return Shown(value._repr_html_())
+    raise InputError(f"jdarts.show: cannot show a {type(value).__name__}; give a genotype, a space or a result")
+
+
+def genotype_svg(genotype: AnyGenotype) -> str:
+    """The drawing of a genotype's cells, as SVG without the head of a file."""
+    from jdarts.report.cell_figure import cell_kinds_of, cells_figure
+
+    text = rendered(lambda: cells_figure(genotype, cell_kinds_of(genotype), None), ".svg").decode()
+    return text[text.index("<svg") :]
+
+
+def space_html(space: SearchSpace | RecurrentSpace) -> str:
+    """Tables of a space: one for each kind of cell, one row for each edge, with its candidates."""
+    if isinstance(space, RecurrentSpace):
+        return _edges("recurrent cell", space.edges, space.recurrent)
+    return "".join(_edges(_CELL_NAMES[kind], space.edges, space.operations(kind)) for kind in CELL_KINDS)
+
+
+def result_html(result: Any) -> str:
+    """The lines of a result, and the drawing of its cells."""
+    text = _text("\n".join(result.lines()))
+    return f"<pre>{text}</pre>{genotype_svg(result.genotype)}"
+
+
+def _edges(title: str, edges: Sequence[tuple[int, int]], operations: Sequence[Sequence[str]]) -> str:
+    rows = [
+        f"<tr><td>{source} → {target}</td><td>{_text(', '.join(names))}</td></tr>"
+        for (source, target), names in zip(edges, operations)
+    ]
+    return f"<table><caption>{_text(title)}</caption><tr><th>edge</th><th>candidates</th></tr>{''.join(rows)}</table>"
+
+
+def _text(value: str) -> str:
+    return html.escape(value)

@@ -1,0 +1,14 @@
+"""Rich forms of values for notebooks. What draws them is imported when a notebook asks for it."""
+
+import importlib
+from typing import Any
+
+
+def svg_of(value: Any) -> str:
+    """The drawing of a genotype, as SVG."""
+    return importlib.import_module("jdarts.report.notebook").genotype_svg(value)
+
+
+def html_of(value: Any) -> str:
+    """A table of a search space, as HTML."""
+    return importlib.import_module("jdarts.report.notebook").space_html(value)
