@@ -3,6 +3,8 @@
 Every preset has a network that compiles in no time.
 """
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from small_search import SETTINGS, quick, run
 from test_search_devices import assert_close
 from test_search_seeds import run_seeds
 
+from jdarts.derive import main as derive
 from jdarts.errors import InputError
 from jdarts.methods.presets import PRESETS
 from jdarts.operations import NONE
@@ -100,3 +103,21 @@ def test_searches_that_end_or_continue_by_what_they_find_are_refused_beside_othe
     with pytest.raises(InputError, match="seeds"):
         run_seeds(tmp_path / "runs", "0-1", **of_preset(name))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_search_whose_rule_leaves_no_cells_has_those_of_argmax_and_says_so(searched, monkeypatch, capsys):
+    """The weights of FairDARTS begin at 0.5, and its rule keeps those from 0.85 on."""
+    folder = searched("fair_darts")
+    why = "the cells are those of --select argmax; by --select threshold the normal cell has no edge to its output"
+    text = json.loads((folder / "summary.json").read_text())["verdict"]["text"]
+    assert text[-1].startswith(why)
+    epochs = [record for record in small_runs.records(folder) if "epoch/evaluation_loss" in record]
+    assert [record["epoch/guards_by_argmax"] for record in epochs] == [1, 1]
+    monkeypatch.setattr("sys.argv", ["derive", str(folder)])
+    derive()
+    shown = capsys.readouterr()
+    assert shown.out == (folder / "genotype.txt").read_text()
+    assert shown.err.startswith(f"warning: {why}")
+    monkeypatch.setattr("sys.argv", ["derive", str(folder), "--select", "threshold"])
+    with pytest.raises(InputError, match=re.escape("to its output: no weight reaches 0.85;")):
+        derive()

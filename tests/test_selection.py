@@ -11,14 +11,14 @@ from small_runs import user_settings
 from small_search import quick, undisturbed
 
 from jdarts import checkpoint
-from jdarts.derivation import derive_genotype, genotype_of
+from jdarts.derivation import derive_genotype, derive_or_argmax, genotype_of
 from jdarts.derive import main
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
 from jdarts.methods import pruning, selection
 from jdarts.operations import OPERATIONS
 from jdarts.relaxation import GIVEN, alphas_to_json, softmax_strengths, softmax_weights
-from jdarts.space import CELL_KINDS, SearchSpace, darts_space, uniform_space
+from jdarts.space import CELL_KINDS, DARTS_PRIMITIVES, SearchSpace, darts_space, uniform_space
 
 __all__ = ["quick", "undisturbed", "user_settings"]
 
@@ -284,3 +284,26 @@ def test_the_command_takes_a_rule(undisturbed, derive):
     assert (code, out) == (2, "") and err.startswith("error: the selection is 'all'; give argmax")
     code, out, err = derive("DARTS_V2", "--select", "argmax")
     assert (code, out) == (2, "") and err.startswith("error: --select is for checkpoints of searches")
+
+
+def test_where_a_rule_leaves_no_cells_a_search_has_those_of_argmax():
+    """Weights of 1/7 in a space of 7 operations; one edge of each cell passes later."""
+    space = uniform_space(DARTS_PRIMITIVES[1:], nodes=2)
+    alphas = {kind: 1e-3 * np.random.default_rng(0).normal(size=(5, 7)) for kind in CELL_KINDS}
+    found, remark = derive_or_argmax(alphas, space, select="threshold:0.5")
+    assert found == derive_genotype(alphas, space)
+    assert remark.startswith(
+        "the cells are those of --select argmax; by --select threshold:0.5 the normal cell has no edge"
+    )
+    record = {"space": dataclasses.asdict(space), "alphas": alphas_to_json(alphas), "edges_per_node": 2}
+    record["select"] = "threshold:0.5"
+    remarks = []
+    assert genotype_of(record, remarks=remarks) == found
+    assert remarks == [remark]
+    with pytest.raises(InputError, match="no weight reaches"):
+        genotype_of(record, select="threshold:0.5")
+    for table in alphas.values():
+        table[0, 3] = 9.0
+    found, remark = derive_or_argmax(alphas, space, select="threshold:0.5")
+    assert found == derive_genotype(alphas, space, select="threshold:0.5") != derive_genotype(alphas, space)
+    assert remark == ""

@@ -7,7 +7,7 @@ import numpy as np
 
 from jdarts.budget.bounded import bounded_cells
 from jdarts.budget.cost import Limit, limits_of
-from jdarts.errors import InputError, shortened, shown
+from jdarts.errors import InputError, NoCellsError, shortened, shown
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
 from jdarts.methods.mixtures import mixture_of
 from jdarts.methods.perturbation_selection import Decisions, mixture_of_decisions
@@ -75,6 +75,28 @@ def derive_genotype(
     return rule(tables, space, edges_per_node)
 
 
+def derive_or_argmax(alphas: Alphas, space: SearchSpace, *, select: str, **settings: Any) -> tuple[Genotype, str]:
+    """The cells of a rule; where it leaves none, as `threshold` early in a search, those of `argmax`.
+
+    Args:
+      alphas: as for `derive_genotype`.
+      space: as for `derive_genotype`.
+      select: as for `derive_genotype`.
+      **settings: as for `derive_genotype`.
+
+    Returns:
+      The genotype, and why it is that of `argmax`; an empty text where it is that of the rule.
+
+    Raises:
+      InputError: as for `derive_genotype`.
+    """
+    try:
+        return derive_genotype(alphas, space, select=select, **settings), ""
+    except NoCellsError as error:
+        cells = derive_genotype(alphas, space, select=ARGMAX, **settings)
+        return cells, f"the cells are those of --select {ARGMAX}; by --select {select} {error}"
+
+
 def derive_recurrent_genotype(
     alphas: Alphas, space: RecurrentSpace, *, mixture: Mixture = SOFTMAX
 ) -> RecurrentGenotype:
@@ -130,6 +152,7 @@ def genotype_of(
     edges_per_node: int | None = None,
     select: str | None = None,
     limits: Sequence[Limit] | None = None,
+    remarks: list[str] | None = None,
 ) -> AnyGenotype:
     """The genotype of a checkpoint's record.
 
@@ -138,8 +161,9 @@ def genotype_of(
         mixture unless it is that of DARTS, and for convolutional cells `edges_per_node`, the rule of selection under
         `select` unless it is `argmax`, and its bounds under `budget` if it has some.
       edges_per_node: edges to keep for each node; by default as in the search.
-      select: as for `derive_genotype`; by default as in the search.
+      select: as for `derive_genotype`; by default as in the search, where `derive_or_argmax` has derived the cells.
       limits: as for `derive_genotype`; by default as in the search.
+      remarks: why the cells are not those of the search's rule is added to it.
 
     Raises:
       InputError: the record is not that of a search, more than one edge for each node of a recurrent cell, or a rule or
@@ -155,15 +179,19 @@ def genotype_of(
     if isinstance(space, SearchSpace):
         rule: Any = record.get("select", ARGMAX) if select is None else select
         decisions = Decisions.from_json(record["decisions"], space) if "decisions" in record else None
-        return derive_genotype(
-            alphas,
-            space,
-            edges_per_node=count,
-            mixture=mixture,
-            select=rule,
-            decisions=decisions,
-            limits=limits_of(record, space) if limits is None else limits,
-        )
+        settings: dict[str, Any] = {
+            "edges_per_node": count,
+            "mixture": mixture,
+            "select": rule,
+            "decisions": decisions,
+            "limits": limits_of(record, space) if limits is None else limits,
+        }
+        if select is not None:
+            return derive_genotype(alphas, space, **settings)
+        genotype, remark = derive_or_argmax(alphas, space, **settings)
+        if remark and remarks is not None:
+            remarks.append(remark)
+        return genotype
     if select not in (None, ARGMAX):
         raise InputError(
             f"--select is {shown(select)}; the edges of recurrent cells are chosen by {ARGMAX}, leave it out"

@@ -109,7 +109,11 @@ def _within_budget(config: DeriveConfig, record: Any) -> AnyGenotype:
         return genotype_of(record, **rules)
     found = budget_of(config.bounds, config.network, record, space)
     if found is None:
-        return genotype_of(record, **rules, limits=())
+        remarks: list[str] = []
+        genotype = genotype_of(record, **rules, limits=(), remarks=remarks)
+        for remark in remarks:
+            print(f"warning: {remark}", file=sys.stderr)
+        return genotype
     genotype = genotype_of(record, **rules, limits=found.limits)
     assert isinstance(genotype, Genotype)
     free = genotype_of(record, **rules, limits=())

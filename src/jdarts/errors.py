@@ -8,6 +8,10 @@ class InputError(ValueError):
     """
 
 
+class NoCellsError(InputError):
+    """A rule of selection leaves no cells in what a search has found."""
+
+
 def shown(value: object, limit: int = 60) -> str:
     """A value as a message shows it."""
     try:

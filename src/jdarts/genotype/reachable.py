@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from jdarts.errors import InputError
+from jdarts.errors import NoCellsError
 from jdarts.genotype.checks import INPUT_STATES, Cell, Edge
 from jdarts.genotype.convolutional import Genotype, Kind
 
@@ -20,7 +20,7 @@ def genotype_of_nodes(
       none_left: why a cell may have no edge left, for the message.
 
     Raises:
-      InputError: a cell has no edge to its output.
+      NoCellsError: a cell has no edge to its output.
     """
     cells: dict[Kind, list[Cell]] = {}
     joined: dict[Kind, tuple[int, ...]] = {}
@@ -30,7 +30,7 @@ def genotype_of_nodes(
             kept.append(tuple(edge for edge in edges if edge[1] < INPUT_STATES or kept[edge[1] - INPUT_STATES]))
         cells[kind], joined[kind] = kept, tuple(state for state in concat if kept[state - INPUT_STATES])
         if not joined[kind]:
-            raise InputError(f"the {kind} cell has no edge to its output: {none_left}")
+            raise NoCellsError(f"the {kind} cell has no edge to its output: {none_left}")
     normal, reduce = (tuple(edge for node in cells[kind] for edge in node) for kind in ("normal", "reduce"))
     counts = tuple(map(len, cells["normal"])), tuple(map(len, cells["reduce"]))
     return Genotype(normal, joined["normal"], reduce, joined["reduce"], counts)

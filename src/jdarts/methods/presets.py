@@ -54,12 +54,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sdarts_adv": {**_FIRST_ORDER, "operations": _WITHOUT_NONE, "perturbation": "adversarial"},
     # Chu et al. 2021.
     "darts_minus": {**_FIRST_ORDER, "auxiliary_skip": "skip", "auxiliary_decay": "linear"},
-    # Chu et al. 2020. Its cells are those of `python -m jdarts.derive --select threshold`; in early epochs no weight reaches it.
+    # Chu et al. 2020. In early epochs no weight reaches the threshold; their cells are those of `argmax`.
     "fair_darts": {
         **_FIRST_ORDER,
         "operations": _WITHOUT_NONE,
         "mixture": "sigmoid",
         "penalty": "zero_one",
+        "select": "threshold",
         "alpha_learning_rate": 3e-3,
         "alpha_b1": 0.9,
         "batch_size": 128,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jdarts.errors import InputError, shown
+from jdarts.errors import InputError, NoCellsError, shown
 from jdarts.genotype import INPUT_STATES, Cell, Edge, Genotype, genotype_of_nodes
 from jdarts.operations import NONE, OPERATIONS
 from jdarts.relaxation import Space, candidate_mask, operations_of
@@ -108,7 +108,7 @@ def skip_limited(limit: int) -> Select:
             if skip_connections(version.normal) <= limit:
                 return version
         fewest = 0 if version is None else skip_connections(version.normal)
-        raise InputError(
+        raise NoCellsError(
             f"skip_limit:{limit} is not possible: {fewest} skip connections stay in the normal cell, as their edges have no "
             "other operation; give a larger limit"
         )

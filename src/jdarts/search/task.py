@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from jdarts import data, optimizers
-from jdarts.derivation import derive_genotype
+from jdarts.derivation import derive_or_argmax
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Genotype
 from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method, method_fields
@@ -157,7 +157,7 @@ class SearchTask(Task[SearchState]):
         if "score" not in self.programs:
             return ()
         each = zip(*(self._of_each(processes.fetch(tree)) for tree in (state.bilevel.alphas, state.decided)))
-        genotypes = [self._genotype(alphas, decided) for alphas, decided in each]
+        genotypes = [self._cells(alphas, decided)[0] for alphas, decided in each]
         return [self._scored(functions, state, [one_hot(cells, self.space) for cells in genotypes], whole=True)]
 
     def _of_each(self, tree: Any) -> list[Any]:
@@ -212,7 +212,9 @@ class SearchTask(Task[SearchState]):
         controls = {f"controls/{name}": _shortest(value) for name, value in state.controls.items()}
         if genotype is None:
             return controls
-        return {**self._verdict(state, genotype, before).numbers(), **controls}
+        # Whether `argmax` has chosen the cells, since the rule leaves none.
+        replaced = {"guards/by_argmax": float(self._cells_of(state)[1] != "")} if self.select != ARGMAX else {}
+        return {**self._verdict(state, genotype, before).numbers(), **replaced, **controls}
 
     def with_controls(self, state: SearchState, controls: Mapping[str, float]) -> SearchState:
         """The state with another weight decay."""
@@ -227,10 +229,15 @@ class SearchTask(Task[SearchState]):
         """The genotype of the present alphas; None before the decisions of a search without alphas."""
         if not self.method.mixture.has_alphas and decisions_of(state.decided).undecided:
             return None
-        return self._genotype(alphas_on_host(state.bilevel.alphas), state.decided)
+        return self._cells_of(state)[0]
 
-    def _genotype(self, alphas: Any, decided: Mapping[str, Any]) -> Genotype:
-        return derive_genotype(
+    def _cells_of(self, state: SearchState) -> tuple[Genotype, str]:
+        """The genotype of a state, and a remark where the rule of selection leaves none."""
+        return self._cells(alphas_on_host(state.bilevel.alphas), state.decided)
+
+    def _cells(self, alphas: Any, decided: Mapping[str, Any]) -> tuple[Genotype, str]:
+        """The genotype of alphas and decisions, and a remark where the rule of selection leaves none."""
+        return derive_or_argmax(
             alphas,
             self.space,
             edges_per_node=self.edges_per_node,
@@ -267,8 +274,10 @@ class SearchTask(Task[SearchState]):
         """Cells and alphas at the end."""
         accuracy, alone = numbers["evaluation/accuracy"], numbers.get("evaluation/cells_accuracy")
         alphas = alphas_on_host(state.bilevel.alphas)
-        genotype = self._genotype(alphas, state.decided)
+        genotype, remark = self._cells(alphas, state.decided)
         verdict = self._verdict(state, genotype).to_json()
+        if remark:
+            verdict["text"] = [*verdict["text"], remark]
         if self.deciding is not None:
             words, lines = self.deciding.words(decisions_of(state.decided)), verdict["text"]
             verdict["text"] = [words, *(lines if self.method.mixture.has_alphas else lines[1:])]
