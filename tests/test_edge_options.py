@@ -412,6 +412,8 @@ def test_dropped_skips_and_edges_differ_between_edges_images_and_keys(monkeypatc
     assert jnp.all(jnp.any(compiled(0) != compiled(1), axis=1))
     seen = []
     jax.clear_caches()
-    monkeypatch.setattr(mixed_stage, "drop_path_factors", lambda *inputs, **_: seen.append(inputs) or jnp.ones(inputs[2]))
+    monkeypatch.setattr(
+        mixed_stage, "drop_path_factors", lambda *inputs, **_: seen.append(inputs) or jnp.ones(inputs[2])
+    )
     jax.eval_shape(trained, 0)
     assert {shape for _, _, shape, _ in seen} == {(4, IMAGES), (1, IMAGES)}
