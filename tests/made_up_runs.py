@@ -74,6 +74,7 @@ def search(
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
     record = {"format": 2, "epochs_ended": epochs, "seconds": 60.0 * epochs, "versions": VERSIONS}
     write(folder / f"checkpoints/step_{epochs * steps:08d}/record.json", record)
+    write(folder / "memory.json", {"persistent": 3_200_000, "temporary": 64_000_000, "peak": 1_500_000_000})
     if ended and before is not None:
         genotype = json.loads(before.to_json())
         write(folder / "genotype.json", genotype)

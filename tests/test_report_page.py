@@ -231,6 +231,7 @@ def test_a_run_without_any_epoch_has_a_page(tmp_path):
     "name",
     [
         "summary.json",
+        "memory.json",
         "metrics.jsonl",
         "genotype.json",
         "genotypes/epoch_002.json",
@@ -242,7 +243,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(name, content, run):
     (run / name).write_bytes(f"{content}\n".encode("latin-1"))
     page = Page(page_of(run))
     # A line of metrics that is not complete is no damage, and a summary is any object.
-    if content != '{"operations": 1}' or not name.endswith(("summary.json", "record.json")):
+    if content != '{"operations": 1}' or not name.endswith(("summary.json", "record.json", "memory.json")):
         named = {"checkpoints/step_00000060/record.json": "newest checkpoint", "genotype.json": "genotype"}
         assert named.get(name, "genotype" if name.startswith("genotypes/") else name) in page.text
     assert "again" in page.ids

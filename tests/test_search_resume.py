@@ -15,6 +15,7 @@ from test_search_devices import assert_close
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.report import MetricsLog
+from jdarts.report.html.run_data import read_run
 from jdarts.runs.folder import RunFolder
 from jdarts.search import Interrupted
 
@@ -241,6 +242,28 @@ def test_a_copied_run_resumes_elsewhere(undisturbed, tmp_path, monkeypatch):
     shutil.move(tmp_path / "run", tmp_path / "moved")
     run(tmp_path / "moved")
     assert_same_bits(tmp_path / "moved", undisturbed)
+
+
+def test_a_finished_search_has_its_page(undisturbed):
+    data = read_run(undisturbed)
+    assert data.problems == () and data.memory.keys() == {"persistent", "temporary", "peak"}
+    assert all(epoch.mixture is not None and epoch.genotype is not None for epoch in data.epochs)
+    assert "finished" in (undisturbed / "report.html").read_text()
+
+
+def test_a_live_search_has_its_page_after_every_epoch(undisturbed, tmp_path, monkeypatch):
+    pages = []
+
+    def page_of(folder, *, live):
+        pages.append((read_run(folder).state, len(read_run(folder).epochs), live))
+        return "a page"
+
+    monkeypatch.setattr("jdarts.report.html.pages.page_of", page_of)
+    _, shown = run(tmp_path / "run", live=True)
+    epochs = STEPS // STEPS_PER_EPOCH
+    assert pages == [*(("running", epoch, True) for epoch in range(1, epochs + 1)), ("finished", epochs, False)]
+    assert f"page: {tmp_path / 'run/report.html'}" in shown
+    assert_same_bits(tmp_path / "run", undisturbed)
 
 
 def test_images_on_host_and_device_give_the_same_numbers(undisturbed, tmp_path):

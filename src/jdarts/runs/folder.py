@@ -26,6 +26,8 @@ Fingerprint = Mapping[str, Any]
 CONFIG = "config.json"
 LOCK = ".lock"
 SUMMARY = "summary.json"
+#: The memory of a run, for its page.
+MEMORY = "memory.json"
 #: The page of a run.
 PAGE = "report.html"
 #: The fingerprint of a run's data in its `config.json`.

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic
@@ -16,8 +17,8 @@ from jdarts.report import Progress, draw_cells, draw_curves, read_metrics
 from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
 from jdarts.runs.context import Context
-from jdarts.runs.folder import PAGE, mixture_file
-from jdarts.runs.memory import step_memory_lines
+from jdarts.runs.folder import MEMORY, PAGE, mixture_file
+from jdarts.runs.memory import memory_facts, step_memory_lines
 from jdarts.runs.programs import Compiler, Compiling
 from jdarts.runs.status import RunStatus, best_name, read_status
 from jdarts.runs.store import BEST, Log, Part
@@ -358,13 +359,14 @@ class Loop(Generic[S]):
         return tuple(found)
 
     def _write_page(self, part: Part, *, live: bool) -> None:
-        """Writes the page of a run."""
+        """Writes the page of a run, and the memory that it shows."""
         if not processes.is_coordinator():
             return
         # Imported here: it takes a while, and most steps do not need it.
         from jdarts.report.html.pages import page_of
 
         with self._display.pause("writing the page"):
+            part.folder.write(MEMORY, json.dumps(memory_facts(self._functions[self._task.largest])) + "\n")
             part.folder.write(PAGE, page_of(part.folder.path, live=live))
 
     def _load_best(self, place: str) -> S:

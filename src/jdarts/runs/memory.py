@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import resource
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -108,6 +109,27 @@ def step_memory_lines(step: Any, memory_options: Iterable[MemoryOption], *, devi
     if jax.default_backend() == "cpu":
         need = StepMemory(devices * need.persistent, devices * need.temporary)
     return memory_lines(need, available_memory(), memory_options)
+
+
+def memory_facts(step: Any) -> dict[str, int]:
+    """The memory of a run so far, in bytes, as JSON data.
+
+    Args:
+      step: the compiled step.
+
+    Returns:
+      `persistent` and `temporary` of `StepMemory` on one device, if XLA tells, and `peak`: the most that the first device has
+      held, or on CPUs the process.
+    """
+    need = step_memory(step)
+    facts = {} if need is None else dict(need._asdict())
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        # Linux counts in KiB.
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    else:
+        peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
+    return facts if peak is None else {**facts, "peak": int(peak)}
 
 
 def smaller_shares(batch_size: int, devices: int) -> list[MemoryOption]:

@@ -16,7 +16,7 @@ from jdarts.genotype import AnyGenotype, Cell, genotype_from_json
 from jdarts.methods.mixture_record import MixtureRecord, read_mixture
 from jdarts.report.cell_figure import cell_kinds_of, drawn_nodes
 from jdarts.report.metrics import EPOCH, read_metrics
-from jdarts.runs.folder import CONFIG, DATA, LOCK, SUMMARY, genotype_file, mixture_file
+from jdarts.runs.folder import CONFIG, DATA, LOCK, MEMORY, SUMMARY, genotype_file, mixture_file
 
 Kind = Literal["search", "training", "pipeline"]
 State = Literal["finished", "running", "interrupted"]
@@ -58,6 +58,7 @@ class RunData:
       steps: the records of single steps.
       epochs: the finished epochs, in order.
       summary: the summary of a finished run; else empty.
+      memory: what `jdarts.runs.memory.memory_facts` says; empty where the run has not written it.
       record: the record of the newest checkpoint; empty if there is none.
       genotype: the final cells, or those of the last epoch; None for none.
       problems: what could not be read, one sentence each.
@@ -72,6 +73,7 @@ class RunData:
     steps: Sequence[Mapping[str, Any]]
     epochs: Sequence[EpochData]
     summary: Mapping[str, Any]
+    memory: Mapping[str, Any]
     record: Mapping[str, Any]
     genotype: AnyGenotype | None
     problems: tuple[str, ...]
@@ -173,6 +175,7 @@ def read_run(folder: Path, *, every_cell: bool = True) -> RunData:
         steps=[each for each in records if EPOCH not in each],
         epochs=epochs,
         summary=summary,
+        memory=tried(MEMORY, lambda: _object(folder / MEMORY), {}),
         record=record,
         genotype=final or last,
         problems=tuple(dict.fromkeys(problems)),

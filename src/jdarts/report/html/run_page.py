@@ -19,9 +19,15 @@ from jdarts.report.html.run_data import Change, RunData, changes, genotype_text
 from jdarts.report.html.series import CELL_NAMES, Panel, panels
 from jdarts.report.html.template import Section, document
 from jdarts.report.html.vega import PACKAGE, can_draw, panel_spec
+from jdarts.runs.memory import format_bytes
 
 #: More changes of the genotype are folded.
 _SHOWN_CHANGES = 8
+_MEMORY = {
+    "persistent": "memory of state and data, by XLA's plan",
+    "temporary": "memory within a step, by XLA's plan",
+    "peak": "most memory at once",
+}
 _STATES = {"finished": "finished", "running": "running", "interrupted": "interrupted"}
 
 
@@ -199,6 +205,9 @@ def _time(run: RunData) -> str:
     total, ended = run.total_epochs, len(run.epochs)
     if run.state != "finished" and total and 0 < ended < total and run.seconds:
         rows.append(("time left, at this pace", duration(run.seconds / ended * (total - ended))))
+    rows += [
+        (text, format_bytes(size)) for name, text in _MEMORY.items() if (size := _number(run.memory, name)) is not None
+    ]
     return markup.named_values(rows) if rows else markup.paragraph("Nothing is known yet.")
 
 
