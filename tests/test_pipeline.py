@@ -1,5 +1,6 @@
 """The protocol: what is chosen and how it is tested, what is shared, and that a killed pipeline ends the same."""
 
+import html
 import json
 import os
 import shutil
@@ -50,6 +51,7 @@ def test_the_best_by_validation_is_trained_and_tested(undisturbed, monkeypatch):
     assert all(training.genotype == arm.genotype for training in arm.trainings)
     assert result.table() in shown
     assert result.table() == (undisturbed / "table.txt").read_text().rstrip("\n")
+    assert html.escape(result.table()) in (undisturbed / "report.html").read_text()
     assert find_genotype(str(undisturbed)) == arm.genotype == result.genotype
 
 

@@ -20,7 +20,7 @@ from jdarts.pipeline.result import Arm, Candidate, PipelineResult
 from jdarts.report import draw_cells
 from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.devices import Devices
-from jdarts.runs.folder import SUMMARY
+from jdarts.runs.folder import PAGE, SUMMARY, TABLE
 from jdarts.runs.names import named_after
 from jdarts.search import SearchConfig
 from jdarts.search import summary as search_summary
@@ -28,8 +28,6 @@ from jdarts.search.task import search_images
 from jdarts.train import TrainConfig, TrainResult
 from jdarts.train import summary as train_summary
 from jdarts.train.task import check_images
-
-TABLE = "table.txt"
 
 #: The population of an evolution and the samples from it, for few cells: those of NAS-Bench-201's comparison.
 POPULATION, SAMPLE = 10, 3
@@ -72,6 +70,10 @@ def pipeline(
         draw_cells(result.genotype, folder.path)
         folder.write(TABLE, f"{result.table()}\n")
         folder.write(SUMMARY, json.dumps(result.to_json(), indent=1) + "\n")
+        # Imported here, since it takes a while.
+        from jdarts.report.html.pages import page_of
+
+        folder.write(PAGE, page_of(folder.path))
     work.show(f"\n{result.table()}\n\nnetwork: {result.arms[0].trainings[0].folder}; table: {folder.path / TABLE}")
     return result
 

@@ -26,6 +26,8 @@ Fingerprint = Mapping[str, Any]
 CONFIG = "config.json"
 LOCK = ".lock"
 SUMMARY = "summary.json"
+#: The result of a pipeline as a table.
+TABLE = "table.txt"
 #: The memory of a run, for its page.
 MEMORY = "memory.json"
 #: The page of a run.

@@ -88,7 +88,8 @@ class SeedsSummary(NamedTuple):
         )
         lines.append(f"different genotypes: {len({result.genotype for result in results})} of {len(results)}")
         lines += [f"{kind} cells: {_spread([getattr(r.genotype, kind) for r in results])}" for kind in CELL_KINDS]
-        return [*lines, f"highest accuracy: {best.folder}"]
+        folders = " ".join(str(result.folder) for result in results)
+        return [*lines, f"highest accuracy: {best.folder}", f"side by side: jdarts report {folders}"]
 
 
 def _spread(cells: Sequence[Cell]) -> str:

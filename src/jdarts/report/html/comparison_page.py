@@ -81,30 +81,20 @@ def comparison_page(runs: Sequence[RunData], folder: Path, *, result: str = "") 
 def _table(runs: Sequence[RunData], names: Sequence[str], found: Sequence[Group], folder: Path) -> str:
     several = len(found) > 1
     of_run = {index: group.name for group in found for index in group.runs}
-    header = [
-        "run",
-        "state",
-        *(["group"] if several else []),
-        "dataset",
-        "method",
-        "hypergradient",
-        "seed",
-        "epochs",
-        "score",
-        "what",
-    ]
-    header += ["decided edges", "skips", "time"]
+    header = ["run", "score", "what", "state", *(["group"] if several else []), "dataset", "method", "hypergradient"]
+    header += ["seed", "epochs", "decided edges", "skips", "time"]
     rows = []
     for index, run in enumerate(runs):
         reached, last = comparison.score(run), run.epochs[-1].numbers if run.epochs else {}
         decided = [last[name] for name in last if name.startswith("guards_decided_")]
         skips = [last[name] for name in last if name.startswith("guards_skips_")]
         seed = run.settings.get("seed")
-        row = [Cell(names[index]), Cell(run.state), *([Cell(of_run[index])] if several else [])]
+        row = [Cell(names[index])]
+        row += [Cell(reached.text(), reached.value), Cell(reached.name)] if reached else [Cell(""), Cell("")]
+        row += [Cell(run.state), *([Cell(of_run[index])] if several else [])]
         row += [Cell(_text(run.settings.get(name))) for name in ("dataset", "method", "hypergradient")]
         row += [Cell(_text(seed), float(seed) if isinstance(seed, int) else None)]
         row += [Cell(str(len(run.epochs)), float(len(run.epochs)))]
-        row += [Cell(reached.text(), reached.value), Cell(reached.name)] if reached else [Cell(""), Cell("")]
         share = sum(decided) / len(decided) if decided else None
         row += [Cell("" if share is None else f"{100 * share:.0f} %", share)]
         row += [Cell(" + ".join(f"{each:.0f}" for each in skips), sum(skips) if skips else None)]

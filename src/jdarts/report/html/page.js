@@ -85,6 +85,7 @@
   }
 
   for (const header of document.querySelectorAll("th[data-sort]")) {
+    header.addEventListener("keydown", (event) => { if (event.key === "Enter") header.click(); });
     header.addEventListener("click", () => {
       const body = header.closest("table").tBodies[0];
       const column = header.cellIndex;

@@ -8,12 +8,10 @@ from jdarts.files.atomic import replace_text
 from jdarts.report.html.comparison_page import comparison_page
 from jdarts.report.html.run_data import read_run
 from jdarts.report.html.run_page import run_page
-from jdarts.runs.folder import CONFIG, PAGE
+from jdarts.runs.folder import CONFIG, PAGE, TABLE
 
 #: Where the page of several runs is written.
 COMPARISON = "comparison.html"
-#: The result of a pipeline in its folder.
-_TABLE = "table.txt"
 #: Folders of a pipeline that hold its runs.
 _PARTS = ("searches", "selection", "trainings")
 
@@ -91,7 +89,7 @@ def _comparison(folders: Sequence[Path], place: Path, result: str) -> str:
 def _table(folder: Path) -> str:
     """The table of a pipeline that has ended."""
     try:
-        return (folder / _TABLE).read_text("utf-8")
+        return (folder / TABLE).read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
 
