@@ -54,6 +54,7 @@ def alphas_section(run: RunData, *, drawn: bool) -> AlphasSection | None:
     for kind in kinds:
         heat = ""
         if any(cells[kind]["weights"]):
+            which = "A row for each edge;" if drawn else f"Of epoch {epochs[-1].number}, a row for each edge;"
             if drawn:
                 charts[f"heat-{kind}"] = heat_map_spec(
                     cells[kind]["edges"], cells[kind]["operations"], _range(cells[kind]["weights"])
@@ -62,7 +63,7 @@ def alphas_section(run: RunData, *, drawn: bool) -> AlphasSection | None:
             else:
                 heat = _heat_table(cells[kind])
             heat = (
-                f'<div class="card"><h3>{HEADINGS[kind]}: weights of the operations</h3><p class="note">A row for each edge; '
+                f'<div class="card"><h3>{HEADINGS[kind]}: weights of the operations</h3><p class="note">{which} '
                 f"framed: in the derived cell.</p>{heat}</div>"
             )
         parts.append(
