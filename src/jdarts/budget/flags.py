@@ -88,7 +88,7 @@ class BoundFlags:
         Raises:
           InputError: one is no amount.
         """
-        given = {measure: getattr(self, name) for measure, name in BOUND_OPTIONS.items()}
+        given: dict[Measure, str | None] = {measure: getattr(self, name) for measure, name in BOUND_OPTIONS.items()}
         return {
             measure: None if text.strip() == NO_BOUND else checked_bound(measure, text)
             for measure, text in given.items()
@@ -105,7 +105,7 @@ def checked_bound(measure: Measure, given: str | float) -> int:
     name = option(BOUND_OPTIONS[measure])
     if measure != "latency":
         try:
-            return amount(given if isinstance(given, str) else repr(given))
+            return amount(given if isinstance(given, str) else int(given))
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
     try:
@@ -134,8 +134,9 @@ def budget_of(
     earlier = limits_of(record, space)
     usual = _target_of(record) if earlier else None
     given = bounds.given()
-    wanted = {limit.cost.measure: limit.most for limit in earlier} | given
-    limits = {measure: most for measure, most in wanted.items() if most is not None}
+    wanted: dict[Measure, int | None] = {limit.cost.measure: limit.most for limit in earlier}
+    wanted |= given
+    limits: dict[Measure, int] = {measure: most for measure, most in wanted.items() if most is not None}
     if not limits:
         if (named := network.given()) and not given:
             name, value = next(iter(named.items()))

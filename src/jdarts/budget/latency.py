@@ -91,9 +91,13 @@ def network_latency(genotype: Genotype, network: Target) -> int:
 
 def _variables(module: nn.Module, images: jax.Array) -> Any:
     keys = {"params": jax.random.key(0), "noise": jax.random.key(0)}
-    return jax.jit(from_one_draw(lambda key: module.init({**keys, "params": key}, images, train=False)))(
-        jax.random.key(0)
-    )
+
+    def init(key: jax.Array) -> Any:
+        return module.init({**keys, "params": key}, images, train=False)
+
+    if not jax.tree.leaves(jax.eval_shape(init, keys["params"])):
+        return {}
+    return jax.jit(from_one_draw(init))(keys["params"])
 
 
 def _repeated(operation: Callable[[Any, jax.Array], jax.Array]) -> Callable[..., jax.Array]:

@@ -107,11 +107,13 @@ def penalised(
             of_operations = mixture.weights(alphas, space, None, controls).operations
             return weight * function(operation_alphas(alphas), of_operations, space)
 
-        hypergradient = _with_penalty(hypergradient, name, penalty)
+        hypergradient = with_penalty(hypergradient, name, penalty)
     return hypergradient
 
 
-def _with_penalty(hypergradient: HypergradientFn, name: str, penalty: Callable[[Alphas], jax.Array]) -> HypergradientFn:
+def with_penalty(hypergradient: HypergradientFn, name: str, penalty: Callable[[Alphas], jax.Array]) -> HypergradientFn:
+    """An estimator with a function of the alphas beside the validation loss, whose value is the metric `penalty_NAME`."""
+
     def estimate(problem: Problem) -> Estimate:
         of_loss = hypergradient(problem)
         value, gradient = jax.value_and_grad(penalty)(problem.alphas)

@@ -422,7 +422,7 @@ class Loop(Generic[S]):
 
 
 #: Numbers of an epoch that are only in the log.
-_NOT_SHOWN = ("guards/", "controls/")
+_NOT_SHOWN = ("guards/", "controls/", "budget/")
 
 
 def _before(part: Part, epoch: int, genotype: AnyGenotype | None) -> AnyGenotype | None:

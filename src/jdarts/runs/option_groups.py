@@ -42,6 +42,11 @@ GROUPS = (
     Group("supernet", ("supernet",), "What the supernet does beside DARTS's: more such switches."),
     Group("stage", ("staging",), "A search in several networks, one after the other."),
     Group("guard and selection", ("guards", "stop", "select", "edges_per_node", "decision")),
+    Group(
+        "budget",
+        ("budget",),
+        "Bounds on the network that is trained afterwards, in derivation and by a penalty that grows.",
+    ),
     Group("data", ("data", "text", "train_fraction", "validation_fraction", "batches", "augmentation")),
     Group("large picture", ("image_size", "color_jitter", "workers")),
     Group(

@@ -10,6 +10,7 @@ import tyro
 
 from jdarts import bilevel
 from jdarts.baselines.weight_sharing import BATCHES
+from jdarts.budget.flags import BOUND_OPTIONS
 from jdarts.errors import InputError
 from jdarts.methods.method import Method
 from jdarts.methods.perturbation_selection import check_space
@@ -21,6 +22,7 @@ from jdarts.named_spaces import DARTS as DARTS_SPACE
 from jdarts.named_spaces import find_space, recorded_space
 from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds, option
+from jdarts.runs.budget_options import BudgetOptions
 from jdarts.runs.devices import check_share
 from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
 from jdarts.runs.method_options import MethodConfiguration, MethodOptions, SupernetOptions
@@ -85,6 +87,7 @@ class SearchConfig(MethodConfiguration):
       guards: what the search measures about itself.
       staging: the stages of the search.
       decision: how a selection on the supernet decides.
+      budget: bounds on the network of the derived cells.
       data: the images.
       run: folder and seed.
       loop: epochs, logs and checkpoints.
@@ -119,6 +122,7 @@ class SearchConfig(MethodConfiguration):
     guards: Guards = Guards()
     staging: StageOptions = StageOptions()
     decision: DecidingOptions = DecidingOptions()
+    budget: BudgetOptions = BudgetOptions()
     data: ImageData = ImageData()
     run: Run = Run()
     loop: Loop = Loop()
@@ -216,6 +220,11 @@ class SearchConfig(MethodConfiguration):
             self.methods.check_epochs(self.loop.epochs)
         self._check_choice()
         self._check_deciding()
+        if self.budget.bounds and self.select != ARGMAX:
+            raise InputError(
+                f"--select {self.select} does not keep bounds on the network; give --select {ARGMAX}, or leave "
+                f"{option(BOUND_OPTIONS[next(iter(self.budget.bounds))])} out"
+            )
         self.staging.check_use(preset(self.method))
         if self.staging.is_whole:
             self._check_stages()

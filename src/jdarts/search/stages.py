@@ -131,6 +131,7 @@ def continued(old: SearchState, fresh: SearchState, stage: SearchConfig) -> Sear
         alphas = {kind: np.where(masks[kind], table, np.zeros((), table.dtype)) for kind, table in alphas.items()}
     return dataclasses.replace(
         fresh,
+        multipliers=old.multipliers,
         bilevel=dataclasses.replace(
             new,
             weights=wider(was.weights, new.weights),

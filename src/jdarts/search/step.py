@@ -1,7 +1,7 @@
 """One step of a search on images as one program: augmentation, the bilevel step, metrics. Also the programs around it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from jdarts import bilevel
+from jdarts.budget.cost import Limit
+from jdarts.budget.penalty import cost_penalised, first_multipliers
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.methods.estimators import standing, without_hypergradient
 from jdarts.methods.losses import Losses, draws_mixture, method_losses, with_own_key
@@ -44,6 +46,7 @@ class SearchState:
       controls: numbers that a stopping rule may change, such as the weight decay; by name, scalars.
       decided: what a selection has decided, as `jdarts.methods.perturbation_selection.columns_of` has it; empty for a search
         that does not decide on its way.
+      multipliers: of the bounds on expected costs, by measure, scalars; empty for a search without a budget.
     """
 
     bilevel: bilevel.BilevelState
@@ -52,6 +55,7 @@ class SearchState:
     not_finite_at: jax.Array
     controls: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
     decided: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
+    multipliers: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
 
     @property
     def step(self) -> jax.Array:
@@ -181,6 +185,8 @@ def search_program(
     microbatches: int = 1,
     decides: bool = False,
     scores_by_batch: bool = True,
+    limits: Sequence[Limit] = (),
+    edges_per_node: int = 2,
 ) -> SearchProgram:
     """Builds the functions of a search on images.
 
@@ -203,6 +209,8 @@ def search_program(
       microbatches: number of parts of a batch, which a step computes one after the other.
       decides: whether a selection decides on operations on the way.
       scores_by_batch: whether it scores supernets with the statistics of the batch instead of the running ones.
+      limits: bounds on expected costs, each with a penalty beside the validation loss.
+      edges_per_node: edges that derivation keeps for each node, for expected costs.
     """
     steps_per_epoch = counts[0] // batch_size
     network, mixture = model.clone(mixture=GIVEN), method.mixture
@@ -234,7 +242,9 @@ def search_program(
         decided = (
             {kind: jnp.asarray(each) for kind, each in columns_of(undecided(model.space)).items()} if decides else {}
         )
-        return SearchState(state, data_key, sums, jnp.zeros((), jnp.int32), controls, decided)
+        return SearchState(
+            state, data_key, sums, jnp.zeros((), jnp.int32), controls, decided, first_multipliers(limits)
+        )
 
     def weights_at(state: SearchState, alphas: Any, key: jax.Array | None, controls: Controls) -> MixtureWeights:
         weights = mixture.weights(alphas, model.space, key, controls)
@@ -292,6 +302,9 @@ def search_program(
         inputs = inputs_of(number, state, images, rows, axis_name)
         weight_optimizer, hypergradient, _ = optimizers(state.controls)
         estimator = penalised(hypergradient, method.penalties, mixture, model.space, inputs.controls)
+        estimator = cost_penalised(
+            estimator, limits, state.multipliers, mixture, model.space, edges_per_node, inputs.controls
+        )
         new, metrics = bilevel.bilevel_step(
             state.bilevel,
             inputs.train,
@@ -315,7 +328,7 @@ def search_program(
         metrics["learning_rate"] = rate(number)
         metrics |= {f"controls/{name}": value for name, value in inputs.controls.items()}
         metrics |= {f"controls/{name}": value for name, value in state.controls.items()}
-        return SearchState(new, state.data_key, sums, not_finite_at, state.controls, state.decided), metrics
+        return dataclasses.replace(state, bilevel=new, sums=sums, not_finite_at=not_finite_at), metrics
 
     def problem(state: SearchState, images: Images, rows: Rows, *, axis_name: str | None = None) -> bilevel.Problem:
         number = state.bilevel.step - 1

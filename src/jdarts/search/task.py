@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from jdarts import data, optimizers
+from jdarts.budget.cost import Limit
 from jdarts.derivation import derive_or_argmax
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Genotype
 from jdarts.methods.estimators import clipped
@@ -31,6 +32,7 @@ from jdarts.runs.devices import Devices
 from jdarts.runs.images import check_augmentation
 from jdarts.runs.memory import MemoryOption, cheaper_estimators, smaller_shares
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
+from jdarts.search.budgets import SearchBudget, search_budget
 from jdarts.search.config import SearchConfig, hypergradient_by_name
 from jdarts.search.deciding import Deciding, decided_columns, news
 from jdarts.search.images import SearchImages
@@ -53,6 +55,7 @@ class SearchTask(Task[SearchState]):
       start: makes the state before the first step from a random one.
       deciding: a selection that decides on operations on the way; None for none.
       scores_by_batch: whether the program `score` normalises by the statistics of the batch.
+      budget: bounds on the network of the derived cells; None for none.
     """
 
     noun = "search"
@@ -67,6 +70,7 @@ class SearchTask(Task[SearchState]):
     start: Callable[[SearchState], SearchState] = lambda random: random
     deciding: Deciding | None = None
     scores_by_batch: bool = True
+    budget: SearchBudget | None = None
 
     def initial(self, functions: Functions) -> SearchState:
         """The state before the first step."""
@@ -173,16 +177,44 @@ class SearchTask(Task[SearchState]):
         stacked = jax.tree.map(lambda *leaves: self.devices.share(np.stack(leaves)), *parts)
         return self.devices.split(stacked)
 
+    def after_epoch(self, functions: Functions, state: SearchState, numbers: Mapping[str, float]) -> SearchState:
+        """The state with the multipliers of the next epoch."""
+        del functions, numbers
+        if self.budget is None or not state.multipliers:
+            return state
+        found = [
+            self.budget.after_epoch(multipliers, alphas, self._epochs_done(state) - 1)
+            for multipliers, alphas in zip(*map(self._fetched, (state.multipliers, state.bilevel.alphas)))
+        ]
+        return dataclasses.replace(state, multipliers=self._placed_runs(found))
+
+    def _epochs_done(self, state: SearchState) -> int:
+        return int(np.max(processes.fetch(state.step))) // self.steps_per_epoch
+
+    def _fetched(self, tree: Any) -> list[Any]:
+        """The part of each run, on the host."""
+        return self._of_each(processes.fetch(tree))
+
     def notes(self, state: SearchState) -> Mapping[str, Any]:
-        """What is decided."""
-        return {"decided": self._of_each(processes.fetch(state.decided))} if self.deciding is not None else {}
+        """What is decided, and how the alphas stand against the budget."""
+        notes: dict[str, Any] = {}
+        if self.deciding is not None:
+            notes["decided"] = self._fetched(state.decided)
+        if self.budget is not None:
+            each = zip(*map(self._fetched, (state.bilevel.alphas, state.multipliers)))
+            notes["budget"] = [self.budget.line(*parts) for parts in each]
+        return notes
 
     def messages(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[str]:
-        """The decisions of an epoch."""
-        if self.deciding is None:
-            return ()
-        each = zip(np.atleast_1d(self.seed), before["decided"], after["decided"])
-        lines = [(seed, line) for seed, old, new in each for line in news(self.space, old, new)]
+        """The decisions of an epoch, and how the alphas stand against the budget where that has changed."""
+        lines: list[tuple[Any, str]] = []
+        seeds = np.atleast_1d(self.seed)
+        if self.deciding is not None:
+            each = zip(seeds, before["decided"], after["decided"])
+            lines += [(seed, line) for seed, old, new in each for line in news(self.space, old, new)]
+        if self.budget is not None:
+            each = zip(seeds, before["budget"], after["budget"])
+            lines += [(seed, new) for seed, old, new in each if new != old]
         return [line if self.runs is None else f"seed {seed}: {line}" for seed, line in lines]
 
     def evaluations(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
@@ -214,7 +246,10 @@ class SearchTask(Task[SearchState]):
             return controls
         # Whether `argmax` has chosen the cells, since the rule leaves none.
         replaced = {"guards/by_argmax": float(self._cells_of(state)[1] != "")} if self.select != ARGMAX else {}
-        return {**self._verdict(state, genotype, before).numbers(), **replaced, **controls}
+        costs = {}
+        if self.budget is not None:
+            costs = self.budget.numbers(genotype, alphas_on_host(state.bilevel.alphas), state.multipliers)
+        return {**self._verdict(state, genotype, before).numbers(), **replaced, **controls, **costs}
 
     def with_controls(self, state: SearchState, controls: Mapping[str, float]) -> SearchState:
         """The state with another weight decay."""
@@ -244,6 +279,7 @@ class SearchTask(Task[SearchState]):
             mixture=self.method.mixture,
             select=self.select,
             decisions=decisions_of(decided) if decided else None,
+            limits=() if self.budget is None else self.budget.limits,
         )
 
     def epoch_mixture(self, state: SearchState) -> MixtureRecord:
@@ -259,6 +295,7 @@ class SearchTask(Task[SearchState]):
             **method_fields(self.method),
             **({} if self.select == ARGMAX else {"select": self.select}),
             **({"decisions": decisions_of(state.decided).to_json()} if state.decided else {}),
+            **({} if self.budget is None else {"budget": self.budget.budget.to_json()}),
         }
 
     def facts(self, state: SearchState, genotype: Genotype) -> dict[str, Any]:
@@ -281,6 +318,9 @@ class SearchTask(Task[SearchState]):
         if self.deciding is not None:
             words, lines = self.deciding.words(decisions_of(state.decided)), verdict["text"]
             verdict["text"] = [words, *(lines if self.method.mixture.has_alphas else lines[1:])]
+        if self.budget is not None:
+            stands = self.budget.result(genotype, alphas)
+            verdict |= {**stands, "text": [*stands["text"], *verdict["text"]]}
         return SearchResult(
             genotype, alphas, float(accuracy), end.folder, verdict, None if alone is None else float(alone)
         )
@@ -322,22 +362,25 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
     images = search_images(config, dataset, devices)
     augmentation = config.augmentation.of(dataset.augmentation)
     check_augmentation(augmentation, dataset.image_shape)
+    method, rule, deciding = config.search_method(), stopping_rule(config.stop), config.deciding()
+    found_budget = search_budget(config, method.mixture, dataset.image_shape, dataset.num_classes)
     program = program_from_config(
         config,
         image_shape=dataset.image_shape,
         classes=dataset.num_classes,
         counts=(len(images.train), len(images.valid)),
+        limits=() if found_budget is None else found_budget.penalised,
         augmentation=augmentation,
         mean=dataset.mean,
         std=dataset.std,
     )
     template = jax.eval_shape(program.init, SEED)
-    method, rule, deciding = config.search_method(), stopping_rule(config.stop), config.deciding()
     measured_every = config.guards.every(rule)
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
     image_settings = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
     shapes = str(images.step_shapes()), len(images.train), len(images.valid)
     weights = count_weights(template.bilevel.weights)
+    costs = None if found_budget is None else json.dumps(found_budget.budget.to_json())
     return SearchTask(
         images=images,
         space=config.search_space,
@@ -363,6 +406,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
             image_settings,
             shapes,
             devices.key,
+            costs,
         ),
         programs=_programs(
             program,
@@ -380,6 +424,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         stopping=rule,
         deciding=deciding,
         scores_by_batch=config.scores_by_batch,
+        budget=found_budget,
     )
 
 
@@ -389,6 +434,7 @@ def program_from_config(
     image_shape: tuple[int, int, int],
     classes: int,
     counts: tuple[int, int],
+    limits: Sequence[Limit] = (),
     **image_settings: Any,
 ) -> SearchProgram:
     """Builds the functions of a search from its settings.
@@ -398,6 +444,7 @@ def program_from_config(
       image_shape: `(H, W, C)`.
       classes: number of classes.
       counts: images of the weights' half and of the alphas' half.
+      limits: bounds whose costs have a penalty beside the validation loss.
       image_settings: augmentation, mean and standard deviation, as for `search_program`.
     """
     first_epoch, rate_epochs = config.rate_epochs
@@ -453,6 +500,8 @@ def program_from_config(
         microbatches=config.microbatches,
         decides=deciding is not None,
         scores_by_batch=config.scores_by_batch,
+        limits=limits,
+        edges_per_node=config.edges_per_node,
         **image_settings,
     )
 
