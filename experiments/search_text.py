@@ -4,8 +4,8 @@ The text is in the public domain and comes with a package: 886,000 words to trai
 order, for a short time: --hypergradient exact takes two to three times as long. Evaluated with the statistics of the batch: the
 running ones, which the paper's search shares among nodes and positions, more than double the perplexity.
 
-1,420 steps are few, so that the alphas learn ten times as fast as the paper's, and without decay: after a third of the steps the chosen
-operation leads by 10 % or more on nine of ten edges.
+1,420 steps are few, so that the alphas learn ten times as fast as the paper's, and without decay: after a third of the steps the
+chosen operation leads by 10 % or more on nine of ten edges.
 
 Command:  python experiments/search_text.py              (or: make search-text)
 """

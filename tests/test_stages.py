@@ -144,19 +144,22 @@ def test_p_darts_drops_the_weakest_operations_of_every_edge():
     whole = config("p_darts", dropped_operations=(2, 1), earlier_cells=(4, 5), epochs=6)
     first = next_stage(whole, None, None)
     assert (first.size.cells, first.loop.epochs, first.folder.name) == (4, 2, "stage1")
-    assert first.space == whole.space
+    assert first.search_space == whole.search_space
     alphas = tables([0.5, 0.1, 0.4, 0.3, 0.2])
     alphas["reduce"][1] = [0.1, 0.1, 0.1, 0.2, 0.2]
     second = next_stage(whole, first, alphas)
     assert (second.size.cells, second.folder.name) == (5, "stage2")
-    assert second.space.normal == (("none", "max_pool_3x3", "dil_conv_3x3"),) * 2
-    assert second.space.reduce == (second.space.normal[0], ("max_pool_3x3", "dil_conv_3x3", "sep_conv_3x3"))
+    assert second.search_space.normal == (("none", "max_pool_3x3", "dil_conv_3x3"),) * 2
+    assert second.search_space.reduce == (
+        second.search_space.normal[0],
+        ("max_pool_3x3", "dil_conv_3x3", "sep_conv_3x3"),
+    )
     last = next_stage(whole, second, tables([0.1, 0.3, 0.2]))
     assert (last.size.cells, last.folder) == (3, whole.folder)
-    assert last.space.reduce == (("max_pool_3x3", "dil_conv_3x3"), ("dil_conv_3x3", "sep_conv_3x3"))
+    assert last.search_space.reduce == (("max_pool_3x3", "dil_conv_3x3"), ("dil_conv_3x3", "sep_conv_3x3"))
     # The space is in config.json, and comes back from it.
     again = SearchConfig(**json.loads(json.dumps(last.to_json())))
-    assert again.space == last.space
+    assert again.search_space == last.search_space
     assert again.to_json() == last.to_json()
     assert last.to_json() != next_stage(whole, second, tables([0.3, 0.1, 0.2])).to_json()
 
@@ -166,9 +169,9 @@ def test_drnas_masks_all_but_the_strongest_operations():
     first = next_stage(whole, None, None)
     alphas = tables([0.5, 0.1, 0.4, -0.3, 0.2])
     second = next_stage(whole, first, alphas)
-    assert second.space == first.space == whole.space
+    assert second.search_space == first.search_space == whole.search_space
     assert [each.supernet.partial_channels for each in (first, second, whole)] == [6, 4, 2]
-    masks = second.staging.masks(second.space)
+    masks = second.staging.masks(second.search_space)
     assert masks is not None
     np.testing.assert_array_equal(masks["normal"], [[True, False, True, False, True]] * 2)
     # An operation that is off stays off, however large its alpha is.
@@ -390,7 +393,7 @@ def test_the_last_stage_is_the_run(kind, straight, monkeypatch, capsys):
     assert (folder / "genotype.txt").read_text().strip() in capsys.readouterr().out
     if kind == "p_darts":
         assert "skip_connect" not in [name for name, _ in normal_cell(folder)]
-        assert {len(names) for names in stage.space.normal} == {3}
+        assert {len(names) for names in stage.search_space.normal} == {3}
         assert json.loads((folder / "summary.json").read_text())["alphas"].keys() == {"normal", "reduce"}
     else:
         masks = method_fields(stage.search_method())["masks"]
