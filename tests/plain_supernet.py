@@ -393,9 +393,8 @@ def forward(
     layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("cells."))
     reductions = reduction_cells(layers)
 
-    stem, new = batch_norm(conv(images, weights["stem.0.weight"]), below(weights, "stem.1."), train=train)
-    statistics = named("stem.1.", new)
-    s0 = s1 = stem
+    s0, s1, statistics = stem_states(images, weights, train=train)
+    halved = "stem0.0.weight" in weights
     for i in range(layers):
         kind = "reduce" if i in reductions else "normal"
         output, new = cell(
@@ -407,7 +406,7 @@ def forward(
             nodes=space.nodes,
             concat=space.concat,
             reduction=i in reductions,
-            reduction_before=i - 1 in reductions,
+            reduction_before=i - 1 in reductions or (halved and i == 0),
             train=train,
             edge_shares=None if edge_shares is None else edge_shares[kind],
             options=options,
@@ -416,6 +415,24 @@ def forward(
         s0, s1 = s1, output
     pooled = jnp.mean(s1, axis=(1, 2))
     return pooled @ weights["classifier.weight"].T + weights["classifier.bias"][None, :], statistics
+
+
+#: Convolutions and batch norms of the stem that halves, by their names in PyTorch.
+HALVING_STEM = (("stem0.0", "stem0.1"), ("stem0.3", "stem0.4"), ("stem1.1", "stem1.2"))
+
+
+def stem_states(images: Array, weights: Weights, *, train: bool) -> tuple[Array, Array, Statistics]:
+    """Inputs of the first cell, with statistics: one convolution, or three that halve the image (``stem0``, ``stem1``)."""
+    if "stem.0.weight" in weights:
+        x, new = batch_norm(conv(images, weights["stem.0.weight"]), below(weights, "stem.1."), train=train)
+        return x, x, named("stem.1.", new)
+    statistics, states, x = {}, [], images
+    for kernel, norm in HALVING_STEM:
+        x = conv(x if kernel == "stem0.0" else jax.nn.relu(x), weights[f"{kernel}.weight"], stride=2)
+        x, new = batch_norm(x, below(weights, f"{norm}."), train=train)
+        statistics |= named(f"{norm}.", new)
+        states.append(x)
+    return states[1], states[2], statistics
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
@@ -492,17 +509,23 @@ def weight_shapes(
     classes: int,
     image_channels: int = 3,
     options: Options = Options(),
+    halving_stem: bool = False,
 ) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all weights and running statistics of the network."""
-    stem = 3 * channels
-    shapes: dict[str, tuple[int, ...]] = {"stem.0.weight": (stem, image_channels, 3, 3)}
-    shapes |= {"stem.1.weight": (stem,), "stem.1.bias": (stem,)} | norm_shapes("stem.1", stem)
+    stem = channels if halving_stem else 3 * channels
+    names = HALVING_STEM if halving_stem else (("stem.0", "stem.1"),)
+    outputs = (channels // 2, channels, channels) if halving_stem else (stem,)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for (kernel, norm), inputs, width in zip(names, (image_channels, *outputs), outputs):
+        shapes |= {f"{kernel}.weight": (width, inputs, 3, 3), f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
+        shapes |= norm_shapes(norm, width)
     reductions = reduction_cells(layers)
     channels0 = channels1 = stem
     for i in range(layers):
         if i in reductions:
             channels = 2 * channels
-        preprocess0 = factorized_reduce_shapes if i - 1 in reductions else relu_conv_bn_shapes
+        reduced = i - 1 in reductions or (halving_stem and i == 0)
+        preprocess0 = factorized_reduce_shapes if reduced else relu_conv_bn_shapes
         parts = {"preprocess0": preprocess0(channels0, channels)}
         parts["preprocess1"] = relu_conv_bn_shapes(channels1, channels)
         edges = space.reduce if i in reductions else space.normal
@@ -530,6 +553,7 @@ def init_weights(
     classes: int,
     image_channels: int = 3,
     options: Options = Options(),
+    halving_stem: bool = False,
     dtype: Any,
 ) -> dict[str, np.ndarray]:
     """Random weights to compare networks with, not to train from; no entry has a neutral value (0 or 1).
@@ -544,7 +568,9 @@ def init_weights(
         classes=classes,
         image_channels=image_channels,
         options=options,
+        halving_stem=halving_stem,
     )
+    norms = ("stem.1", "stem0.1", "stem0.4", "stem1.2")
     weights = {}
     for name, shape in shapes.items():
         normal = rng.standard_normal(shape)
@@ -552,9 +578,9 @@ def init_weights(
             value = 0.1 * normal
         elif name.endswith("running_var"):
             value = 1 + 0.2 * np.abs(normal)
-        elif name == "stem.1.weight":
+        elif name in [f"{norm}.weight" for norm in norms]:
             value = 1 + 0.2 * normal
-        elif name == "stem.1.bias":
+        elif name in [f"{norm}.bias" for norm in norms]:
             value = 0.2 * normal
         else:
             value = 0.3 * normal

@@ -43,6 +43,7 @@ class SupernetAttributes(nn.Module):
     skip_dropout: bool = False
     drop_path: bool = False
     skips_unused: bool = False
+    stem: str = "cifar"
 
 
 def _mixed(table, dtype):

@@ -117,6 +117,11 @@ def test_the_search_network():
     found = describe(one, "search", space=uniform_space(("none", "skip_connect", "max_pool_3x3"), nodes=1), **small)
     assert counts(found) == (162 + 12 + 2 * 24 + 2 * 16 + 15, None, 162 * 64 + 2 * 24 * 64 + 2 * 16 * 16 + 12)
     cells = Genotype(one.normal, (2,), (*one.reduce, *one.reduce), (2, 3))
+    halved = describe(zoo.DARTS_V2, "search-imagenet").to_json()
+    assert (halved["params"], halved["classes"], halved["image_shape"]) == (2_185_872, 1000, [224, 224, 3])
+    # Three convolutions of 3 × 3 to 8, 16 and 16 channels, each with scale and bias.
+    stem = [halved["parts"][name]["params"] for name in ("stem0", "stem1", "stem2")]
+    assert stem == [27 * 8 + 16, 72 * 16 + 32, 144 * 16 + 32]
     with pytest.raises(InputError, match="1 and 2 nodes; no search network has both"):
         describe(cells, "search")
 

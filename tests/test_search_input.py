@@ -68,6 +68,22 @@ def refusal(folder, monkeypatch, capsys, **changes):
             {"train_fraction": 0.95},
             "--batch-size is 128, but the part of digits that trains the alphas has 72 images; give 72 or less",
         ),
+        (
+            {"train_fraction": 0.7, "alpha_fraction": 0.4},
+            "--train-fraction is 0.7 and --alpha-fraction 0.4, which share no image; give numbers whose sum is 1 or less",
+        ),
+        (
+            {"alpha_fraction": 0.05},
+            "--batch-size is 128, but the part of digits that trains the alphas has 71 images; give 71 or less",
+        ),
+        (
+            {"network": "imagenet", "channels": 3},
+            "channels is 3; the ImageNet network halves it, so give an even number",
+        ),
+        (
+            {"network": "imagenet"},
+            "images of 8×8 are 1×1 at the reduction in cell 1 of 3, which needs even sizes; resize or pad the images",
+        ),
         ({"operations": ("none",)}, "search space: edge 0 of the normal cell has no operation to choose from"),
     ],
 )

@@ -85,6 +85,21 @@ def test_the_alphas_never_see_an_image_of_the_weights(images_on):
     assert seen["valid"] == (150 + np.asarray(rows.valid).ravel()).tolist()
 
 
+@pytest.mark.parametrize("seed", [None, 3])
+def test_fractions_of_the_images_for_weights_and_alphas(seed):
+    settings = {"train_fraction": 0.5, "alpha_fraction": 0.2, "batch_size": 32, "split_seed": seed}
+    images = search_images(config(None, **settings), marked_images())
+    numbers = [
+        256 * half.images[:, 0, 0, 0].astype(int) + half.images[:, 0, 1, 0] for half in (images.train, images.valid)
+    ]
+    assert [len(each) for each in numbers] == [150, 60] and images.steps_per_epoch == 4
+    assert len(set(np.concatenate(numbers))) == 210
+    in_order = np.array_equal(numbers[0], np.arange(150)) and np.array_equal(numbers[1], np.arange(150, 210))
+    assert in_order == (seed is None)
+    if seed is not None:
+        assert set(np.bincount(images.train.labels)) == {15} and set(np.bincount(images.valid.labels)) == {6}
+
+
 def test_the_evaluation_sees_every_image_of_the_alphas_once():
     images = search_images(config(None, batch_size=32), marked_images())
     numbers = []

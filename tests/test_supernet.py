@@ -36,20 +36,25 @@ SPACES = {
         ),
         3,
     ),
+    # Before the first cell, of a normal kind, the images are halved three times.
+    "halving_stem": (jdarts.uniform_space((MAX, SKIP), nodes=1), 3, 0, "imagenet"),
 }  # fmt: skip
 
 
 class Pair:
     """The stacked network and the plain one with the same random weights, in float64."""
 
-    def __init__(self, space, cells, seed=0):
+    def __init__(self, space, cells, seed=0, stem="cifar"):
         draw = np.random.default_rng(seed)
-        sizes = {"channels": 2, "layers": cells, "classes": 3}
+        halves = stem == "imagenet"
+        sizes = {"channels": 2, "layers": cells, "classes": 3, "halving_stem": halves}
         self.space, self.cells = space, cells
-        self.flat = plain_supernet.init_weights(draw, space=space, image_channels=1, dtype=np.float64, **sizes)
-        self.model = Supernet(space, channels=2, cells=cells, classes=3, dtype=jnp.float64)
+        self.flat = plain_supernet.init_weights(
+            draw, space=space, image_channels=1, dtype=np.float64, halving_stem=halves, **sizes
+        )
+        self.model = Supernet(space, channels=2, cells=cells, classes=3, dtype=jnp.float64, stem=stem)
         self.alphas = {kind: jnp.asarray(draw.normal(size=(space.num_edges, space.width(kind)))) for kind in CELL_KINDS}
-        self.images = jnp.asarray(draw.normal(size=(3, 8, 8, 1)))
+        self.images = jnp.asarray(draw.normal(size=(3, 32, 32, 1) if halves else (3, 8, 8, 1)))
         self.cotangent = jnp.asarray(draw.normal(size=(3, 3)))
         self.params = jax.tree.map(jnp.asarray, stacked_params(self.flat, space, cells))
         self.statistics = jax.tree.map(jnp.asarray, stacked_statistics(self.flat, space, cells))

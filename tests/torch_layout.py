@@ -1,6 +1,7 @@
 """Weights of the reference implementation, by its names and layouts, as the stacked supernet holds them."""
 
 import numpy as np
+import plain_supernet
 
 from jdarts.nets.stages import stages
 from jdarts.space import cell_kinds
@@ -56,9 +57,12 @@ def stacked_params(flat, space, cells, *, only=None):
     `only`: the number of a cell, to leave out the others.
     """
     tree: dict = {
-        "stem": {
-            "kernel": flat["stem.0.weight"].transpose(2, 3, 1, 0),
-            "norm": {"scale": flat["stem.1.weight"][None], "bias": flat["stem.1.bias"][None]},
+        **{
+            name: {
+                "kernel": flat[f"{kernel}.weight"].transpose(2, 3, 1, 0),
+                "norm": {"scale": flat[f"{norm}.weight"][None], "bias": flat[f"{norm}.bias"][None]},
+            }
+            for name, (kernel, norm) in _stem(flat).items()
         },
         "classifier": {"kernel": flat["classifier.weight"].T, "bias": flat["classifier.bias"]},
     }
@@ -84,6 +88,13 @@ def stacked_params(flat, space, cells, *, only=None):
     return tree
 
 
+def _stem(flat):
+    """Convolution and batch norm in PyTorch of each part of the stem."""
+    if any(name.startswith("stem0.") for name in flat):
+        return dict(zip(("stem0", "stem1", "stem2"), plain_supernet.HALVING_STEM))
+    return {"stem": ("stem.0", "stem.1")}
+
+
 def stacked_statistics(flat, space, cells, *, only=None, by_edge=False):
     """Running statistics named as in PyTorch, as the tree of `Supernet`'s batch_stats; `only` as above.
 
@@ -96,7 +107,7 @@ def stacked_statistics(flat, space, cells, *, only=None, by_edge=False):
             "variance": np.stack([flat[f"{name}.running_var"] for name in names]),
         }
 
-    tree: dict = {"stem": {"norm": moments(["stem.1"])}}
+    tree: dict = {name: {"norm": moments([norm])} for name, (_, norm) in _stem(flat).items()}
     for index, kind in enumerate(cell_kinds(cells)):
         if only not in (None, index):
             continue

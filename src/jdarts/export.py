@@ -9,7 +9,8 @@ import tyro
 from jdarts.command import program_name, run_command
 from jdarts.data.catalogue import CATALOGUE
 from jdarts.errors import InputError, shortened
-from jdarts.nets.discrete import Stem, native_image_size
+from jdarts.nets.discrete import native_image_size
+from jdarts.nets.stem import Stem
 from jdarts.plugins import PluginOption, load_plugins
 from jdarts.resolve import find_genotype
 from jdarts.trained.imported import import_weights, infer_network, read_state_dict

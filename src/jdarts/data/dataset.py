@@ -9,7 +9,7 @@ import numpy as np
 from jdarts.data.augmentation import Augmentation
 from jdarts.data.checks import check_class_names, check_images, check_labels_named, check_statistics
 from jdarts.data.checksum import checksum
-from jdarts.data.splitting import check_classes, first_size, stratified_order
+from jdarts.data.splitting import check_classes, disjoint_parts, first_size, stratified_order
 from jdarts.errors import InputError
 
 
@@ -145,10 +145,24 @@ class ImageDataset:
         check_classes(whole.labels[:first], whole.labels[first:], seed, self.class_names)
         return whole, first
 
-    def halves(self, *, fraction: float = 0.5, seed: int | None = None) -> tuple[ImageSplit, ImageSplit]:
-        """The two parts of `arranged`, which share its memory; arguments and errors are the same."""
-        whole, first = self.arranged(fraction=fraction, seed=seed)
-        return ImageSplit(*whole[:first]), ImageSplit(*whole[first:])
+    def halves(
+        self, *, fraction: float = 0.5, second: float | None = None, seed: int | None = None
+    ) -> tuple[ImageSplit, ImageSplit]:
+        """The two parts of `arranged`, which share its memory; arguments and errors are the same.
+
+        Args:
+          fraction: As there.
+          second: Share of the second part, if some images are to be left out; None for all others.
+          seed: As there.
+        """
+        if second is None:
+            whole, first = self.arranged(fraction=fraction, seed=seed)
+            return ImageSplit(*whole[:first]), ImageSplit(*whole[first:])
+        if seed is None and not self.shuffled:
+            seed = 0
+        parts = disjoint_parts(self.train.labels, len(self.train), fraction=fraction, second=second, seed=seed)
+        first_part, second_part = (ImageSplit(*self.train[rows]) for rows in parts)
+        return first_part, second_part
 
 
 def halves(split: ImageSplit, *, fraction: float = 0.5, seed: int | None = None) -> tuple[ImageSplit, ImageSplit]:

@@ -59,6 +59,40 @@ def first_size(count: int, fraction: float) -> int:
     return first
 
 
+def disjoint_parts(
+    labels: np.ndarray | None, count: int, *, fraction: float, second: float | None, seed: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of two parts of a training set, which may leave some images out.
+
+    Args:
+      labels: int32 `[N]`; None if they are not known, and the parts are then not stratified.
+      count: `N`.
+      fraction: share of the first part, strictly between 0 and 1.
+      second: share of the second part; None for all other images.
+      seed: seed of the choice; None for the stored order.
+
+    Raises:
+      InputError: a part would be empty, or would lack a class that the other part has.
+    """
+    first = first_size(count, fraction)
+    order = _order(labels, count, first, seed)
+    rows, rest = order[:first], order[first:]
+    if second is not None:
+        size = min(int(second * count), len(rest))
+        if size < 1:
+            raise InputError(f"fraction {second!r} of {count} images leaves a part empty; give a larger fraction")
+        rest = rest[_order(None if labels is None else labels[rest], len(rest), size, seed)][:size]
+    if labels is not None:
+        check_classes(labels[rows], labels[rest], seed)
+    return rows, rest
+
+
+def _order(labels: np.ndarray | None, count: int, first: int, seed: int | None) -> np.ndarray:
+    if seed is None:
+        return np.arange(count)
+    return stable_permutation(count, seed) if labels is None else stratified_order(labels, first, seed)
+
+
 def check_classes(first: np.ndarray, second: np.ndarray, seed: int | None, names: Sequence[str] = ()) -> None:
     """Checks that both parts of a split have the same classes.
 

@@ -10,7 +10,7 @@ import tyro
 from jdarts import zoo
 from jdarts.command import program_name
 from jdarts.derivation import space_of
-from jdarts.describe.convolutional import Description, Kind, describe
+from jdarts.describe.convolutional import SEARCH_STEMS, Description, Kind, describe
 from jdarts.describe.recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, RecurrentGenotype
@@ -38,17 +38,18 @@ class DescribeConfig:
       genotype: the name of a published cell, a file, the folder of a run, or the text form. A name of published
         cells of both kinds means the convolutional one, unless the network is for recurrent cells.
       network: cifar, the paper's network for CIFAR-10; imagenet, the one for ImageNet; search, the search network with all
-        operations on every edge: that of the search whose run folder is given, else the paper's with as many nodes. For
+        operations on every edge: that of the search whose run folder is given, else the paper's with as many nodes;
+        search-imagenet, the same with a stem that halves the images three times. For
         recurrent cells: ptb, the paper's language model for Penn Treebank; wikitext2, the one for WikiText-2; search-ptb,
         the search network for Penn Treebank with as many nodes (default: cifar, or ptb for a recurrent cell; search-ptb for
         the folder of a search on text).
       json: print JSON: params (without auxiliary head), and for convolutional cells params_auxiliary (with it),
         multiply_adds, and more.
       draw: also draw the cells into this file (.svg, .png or .pdf).
-      channels: channels of the first cells (default: 36 for cifar, 48 for imagenet, 16 for search).
-      cells: number of cells (default: 20, 14, 8).
-      classes: number of classes (default: 10, 1000, 10).
-      image_size: height and width of the images (default: 32, 224, 32).
+      channels: channels of the first cells (default: 36 for cifar, 48 for imagenet, 16 for search and search-imagenet).
+      cells: number of cells (default: 20, 14, 8, 8).
+      classes: number of classes (default: 10, 1000, 10, 1000).
+      image_size: height and width of the images (default: 32, 224, 32, 224).
       image_channels: channels of the images (default: 3).
       vocabulary: words of the language model (default: that of the run on text whose folder is given, else 10,000 for ptb
         and search-ptb, 33,278 for wikitext2).
@@ -106,12 +107,19 @@ def _described(config: DescribeConfig) -> Description | RecurrentDescription:
         # Another network than that of the run is the paper's.
         known = sizes if network == default else {}
         return describe_recurrent(genotype, cast(RecurrentKind, network), **{**known, **config.given(_OF_TEXT)})
-    if config.space is not None and network != "search":
-        raise InputError(f"--space is for the search network, and this is the {network} network; give --network search")
+    if network not in SEARCH_STEMS:
+        if config.space is not None:
+            raise InputError(
+                f"--space is for the search network, and this is the {network} network; give --network search"
+            )
+        return describe(genotype, cast(Kind, network), space=None, **config.given(_OF_IMAGES))
+    record = search_record(config.genotype) or {}
     space = None if config.space is None else find_space(config.space)
-    if network == "search" and space is None and (record := search_record(config.genotype)):
+    if record and space is None:
         searched_space = space_of(record)
         space = searched_space if isinstance(searched_space, SearchSpace) else None
+    if record.get("network") == "imagenet":
+        network = "search-imagenet"
     return describe(genotype, cast(Kind, network), space=space, **config.given(_OF_IMAGES))
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -11,12 +13,17 @@ from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.nets.counts import Size, network_sizes, total
 from jdarts.nets.discrete import DiscreteNetwork, auxiliary_head_reads, cifar_network, imagenet_network
+from jdarts.nets.stem import Stem
 from jdarts.nets.supernet import Supernet
 from jdarts.report.cell_text import cells_text, table_text
 from jdarts.runs.bounds import CELLS, CHANNELS, Bounds
 from jdarts.space import CELL_KINDS, SearchSpace, cell_kinds, uniform_space
 
-Kind = Literal["cifar", "imagenet", "search"]
+Kind = Literal["cifar", "imagenet", "search", "search-imagenet"]
+#: The search networks, with their stems.
+SEARCH_STEMS: Mapping[str, Stem] = MappingProxyType({"search": "cifar", "search-imagenet": "imagenet"})
+#: Side of the images of the paper's networks.
+NATIVE_SIZE: Mapping[Stem, int] = MappingProxyType({"cifar": 32, "imagenet": 224})
 _DISCRETE = {"cifar": cifar_network, "imagenet": imagenet_network}
 
 
@@ -108,7 +115,7 @@ def describe(
 
     Args:
       genotype: the cells.
-      network: `cifar`, `imagenet`, or `search` for the search network.
+      network: `cifar`, `imagenet`, or `search` for the search network, `search-imagenet` for that with the stem for ImageNet.
       channels: channels of the first cells.
       cells: number of cells.
       classes: number of classes.
@@ -122,13 +129,13 @@ def describe(
     optional = {"channels": channels, "cells": cells, "classes": classes, "image_size": image_size}
     check_sizes(**optional, image_channels=image_channels)
     inputs = ()
-    if network == "search":
-        settings: Any = {
-            name: optional[name] for name in ("channels", "cells", "classes") if optional[name] is not None
-        }
+    if network == "search" or network == "search-imagenet":
+        stem = SEARCH_STEMS[network]
+        settings: dict[str, Any] = {"classes": 1000} if stem == "imagenet" else {}
+        settings |= {name: optional[name] for name in ("channels", "cells", "classes") if optional[name] is not None}
         space = space or _space_around(genotype)
-        model: Any = Supernet(space, **settings)
-        size = image_size or 32
+        model: Any = Supernet(space, **settings, stem=stem)
+        size = image_size or NATIVE_SIZE[stem]
         shapes = {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in CELL_KINDS}
         inputs = (shapes,)
     else:
@@ -162,7 +169,7 @@ def discrete_network(
     """The network to be trained, and the size of its images; what is not given is that of the paper's network."""
     settings: Any = {"channels": channels, "cells": cells, "classes": classes}
     model = _DISCRETE[network](genotype, **{name: value for name, value in settings.items() if value is not None})
-    return model, image_size or (32 if network == "cifar" else 224)
+    return model, image_size or NATIVE_SIZE[network]
 
 
 _BOUNDS = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,15 +13,11 @@ from jdarts.genotype import INPUT_STATES, Genotype
 from jdarts.nets.auxiliary import AuxiliaryHead, head_reads, windows
 from jdarts.nets.discrete_cell import DiscreteCell
 from jdarts.nets.drop_path import drop_path_factors
-from jdarts.nets.layers import Convolution, check_image_size, checked_images, classifier, global_mean
+from jdarts.nets.layers import checked_images, classifier, global_mean
+from jdarts.nets.stem import STEM_STRIDE, Stem, check_size_after, check_stem, stem_states
 from jdarts.ops.precision import wide_type
 from jdarts.space import MAX_CELLS, cell_kinds
 
-Stem = Literal["cifar", "imagenet"]
-STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
-
-#: The stem of the CIFAR network has this times as many channels as its first cells.
-STEM_MULTIPLIER = 3
 #: Stride of the auxiliary head's windows.
 AUXILIARY_STRIDE: Mapping[Stem, int] = MappingProxyType({"cifar": 3, "imagenet": 2})
 
@@ -83,7 +79,7 @@ class DiscreteNetwork(nn.Module):
         _, height, width, _ = images.shape
         check_images_of(self, height, width)
         factors = self._drop_path_factors(images.shape[0], drop_path) if train else None
-        s0, s1, reduction_before = self._stem(images, train)
+        s0, s1, reduction_before = stem_states(self.stem, images, self.channels, axis_name=self.axis_name, train=train)
         channels, auxiliary = self.channels, None
         edges = 0
         for index, kind in enumerate(cell_kinds(self.cells)):
@@ -98,18 +94,6 @@ class DiscreteNetwork(nn.Module):
         features = global_mean(s1)
         logits = classifier(self.classes, features, name="classifier")(features)
         return logits, auxiliary if train else None
-
-    def _stem(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, bool]:
-        """Both inputs of the first cell, and whether the older one is twice as large."""
-        if self.stem == "cifar":
-            stem = Convolution(STEM_MULTIPLIER * self.channels, axis_name=self.axis_name, name="stem")
-            state = stem(images, train=train)
-            return state, state, False
-        x = images
-        for name, features in (("stem0", self.channels // 2), ("stem1", self.channels), ("stem2", self.channels)):
-            previous, x = x, x if name == "stem0" else jax.nn.relu(x)
-            x = Convolution(features, stride=2, axis_name=self.axis_name, name=name)(x, train=train)
-        return previous, x, True
 
     def _auxiliary_head(self, images: jax.Array) -> AuxiliaryHead:
         return AuxiliaryHead(
@@ -217,7 +201,7 @@ def auxiliary_windows(stem: Stem, cells: int, image_size: int) -> tuple[int, int
 
 def _shrinkage(stem: Stem, cells: int) -> int:
     """The size of the images over that of the last cells' states."""
-    return (1 if stem == "cifar" else 8) * 2 ** cell_kinds(cells).count("reduce")
+    return STEM_STRIDE[stem] * 2 ** cell_kinds(cells).count("reduce")
 
 
 def auxiliary_cell(cells: int) -> int:
@@ -231,15 +215,12 @@ def check_network(network: DiscreteNetwork) -> None:
     Raises:
       InputError: an invalid setting, or a reduction cell that concatenates states of two sizes.
     """
-    if network.stem not in STEMS:
-        raise InputError(f"stem is {network.stem!r}; known are {', '.join(STEMS)}")
     for name in ("channels", "cells", "classes"):
         if getattr(network, name) < 1:
             raise InputError(f"{name} is {getattr(network, name)}; give 1 or more")
     if network.cells > MAX_CELLS:
         raise InputError(f"cells is {network.cells}; a network has at most {MAX_CELLS}")
-    if network.stem == "imagenet" and network.channels % 2:
-        raise InputError(f"channels is {network.channels}; the ImageNet network halves it, so give an even number")
+    check_stem(network.stem, network.channels)
     joined = network.genotype.reduce_concat
     if min(joined) < INPUT_STATES:
         raise InputError(
@@ -254,4 +235,4 @@ def check_images_of(network: DiscreteNetwork, height: int, width: int) -> None:
     Raises:
       InputError: an odd size at some reduction.
     """
-    check_image_size(height, width, network.cells, stem_stride=4 if network.stem == "imagenet" else 1)
+    check_size_after(network.stem, height, width, network.cells)

@@ -14,15 +14,14 @@ from jdarts.genotype import INPUT_STATES
 from jdarts.nets.edge_options import AuxiliarySkip, EdgeFactors, EdgeOptions
 from jdarts.nets.layers import (
     NOISE_STREAM,
-    Convolution,
     Preprocess,
-    check_image_size,
     checked_images,
     classifier,
     global_mean,
 )
 from jdarts.nets.mixed_stage import SharedStage
 from jdarts.nets.stages import stages
+from jdarts.nets.stem import STEM_MULTIPLIER, Stem, check_size_after, check_stem, stem_states
 from jdarts.ops.precision import wide_type
 from jdarts.relaxation import NO_CONTROLS, SOFTMAX, Alphas, Controls, Mixture
 from jdarts.relaxation import init_alphas as init_alphas
@@ -51,7 +50,7 @@ class Supernet(nn.Module):
       cells: number of cells. The paper's 8. With 1 or 2, all are reduction cells: no gradient reaches the alphas of the normal
         cell, whose genotype is then chance. Give 3 or more for a search.
       classes: number of classes.
-      stem_multiplier: the stem has this times `C` channels.
+      stem_multiplier: the stem `cifar` has this times `C` channels.
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
       dtype: type of the feature maps. Weights, batch statistics and logits are of its `wide_type`: float32 for bfloat16.
       mixture: how the alphas become weights of the operations.
@@ -66,13 +65,15 @@ class Supernet(nn.Module):
       skips_unused: whether an operation whose factor on an edge is exactly 0 keeps its running statistics there, as if it were
         not evaluated. Pools then have running statistics for every edge; without it, all edges of a source share them, since
         their batches are the same.
+      stem: `cifar`, one convolution at full size; or `imagenet`, three convolutions that halve the image, after which the first
+        cell reads images of two sizes, as the networks of DARTS and the search network of PC-DARTS for ImageNet do.
     """
 
     space: SearchSpace
     channels: int = 16
     cells: int = 8
     classes: int = 10
-    stem_multiplier: int = 3
+    stem_multiplier: int = STEM_MULTIPLIER
     axis_name: str | None = None
     dtype: Any = jnp.float32
     remat: bool = False
@@ -82,6 +83,7 @@ class Supernet(nn.Module):
     skip_dropout: bool = False
     drop_path: bool = False
     skips_unused: bool = False
+    stem: Stem = "cifar"
 
     @nn.compact
     def __call__(
@@ -112,15 +114,21 @@ class Supernet(nn.Module):
         options.check(self.channels)
         numbers = options.numbers(controls, wide_type(self.dtype), train=train, initialising=self.is_initializing())
         images = checked_images(images, self.dtype)
-        check_image_size(images.shape[1], images.shape[2], self.cells)
+        check_stem(self.stem, self.channels)
+        check_size_after(self.stem, images.shape[1], images.shape[2], self.cells)
         draws = self.mixture.random if train else self.mixture.random_in_evaluation
         key = self.make_rng(NOISE_STREAM) if draws else None
         weights = self.mixture.weights(alphas, self.space, key, controls)
-        stem = Convolution(self.stem_multiplier * self.channels, axis_name=self.axis_name, name="stem")
-        states = stem(images, train=train)
-        s0, s1 = states, states
+        s0, s1, reduction_before = stem_states(
+            self.stem,
+            images,
+            self.channels,
+            axis_name=self.axis_name,
+            train=train,
+            multiplier=self.stem_multiplier,
+        )
         cell_class = nn.remat(Cell, static_argnums=(4,)) if self.remat else Cell
-        channels, reduction_before = self.channels, False
+        channels = self.channels
         kinds = cell_kinds(self.cells)
         for index, kind in enumerate(kinds):
             channels *= 2 if kind == "reduce" else 1

@@ -47,7 +47,9 @@ GROUPS = (
         ("budget",),
         "Bounds on the network that is trained afterwards, in derivation and by a penalty that grows.",
     ),
-    Group("data", ("data", "text", "train_fraction", "validation_fraction", "batches", "augmentation")),
+    Group(
+        "data", ("data", "text", "train_fraction", "alpha_fraction", "validation_fraction", "batches", "augmentation")
+    ),
     Group("large picture", ("image_size", "color_jitter", "workers")),
     Group(
         "network",

@@ -39,6 +39,7 @@ class Recorded(NamedTuple):
 #: Values of settings in runs whose `config.json` is older than the setting.
 BEFORE = {
     "alpha_clip": None,
+    "alpha_fraction": None,
     "alpha_optimizer": "adam",
     "alphas_from": 0,
     "alphas_on": "valid",
@@ -86,6 +87,7 @@ BEFORE = {
     "perturbation": "none",
     "perturbation_radius": 0.3,
     "nesterov": False,
+    "network": "cifar",
     "plugin": [],
     "neumann_at": "virtual",
     "neumann_terms": 2,

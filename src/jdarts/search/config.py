@@ -20,6 +20,7 @@ from jdarts.methods.selection import ARGMAX, PERTURBATION, SELECTIONS, SHARING, 
 from jdarts.methods.stopping import stopping_rule
 from jdarts.named_spaces import DARTS as DARTS_SPACE
 from jdarts.named_spaces import find_space, recorded_space
+from jdarts.nets.stem import Stem, check_stem
 from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds, option
 from jdarts.runs.budget_options import BudgetOptions
@@ -70,7 +71,9 @@ class SearchConfig(MethodConfiguration):
       select: rule by which cells are derived, as for `python -m jdarts.derive`. perturbation: what the supernet loses without
         an operation, after the --epochs of the search (DARTS-PT). random_sharing, evolution_sharing, reinforce_sharing: cells
         that a baseline proposes, scored by weights that random cells have trained.
-      train_fraction: share of the training set that trains weights; the rest trains alphas.
+      train_fraction: share of the training set that trains weights.
+      alpha_fraction: share of the training set that trains alphas (default: all that --train-fraction leaves).
+      network: stem of the network: cifar for small images, or imagenet, which halves the images three times (PC-DARTS).
       seeds: seeds of several searches that run at once, such as 0-3 or 0,2,5. Each has its own folder and the result of a
         single search; --run-dir is then the parent of their folders. The --devices of all processes share the searches, not
         the batches.
@@ -111,6 +114,8 @@ class SearchConfig(MethodConfiguration):
     edges_per_node: Annotated[int, Bounds(1, 1 + NODES.maximum)] = 2
     select: Annotated[str, _SELECT] = ARGMAX
     train_fraction: Annotated[float, WITHIN_ONE] = 0.5
+    alpha_fraction: Annotated[float | None, WITHIN_ONE, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
+    network: Stem = "cifar"
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS", help_behavior_hint=""), WITHOUT_EFFECT] = None
     stop: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
     method: Annotated[str, _PRESET] = DARTS
@@ -191,6 +196,8 @@ class SearchConfig(MethodConfiguration):
         else:
             self._check_seeds(self.seeds)
         self._check_microbatches()
+        self._check_parts()
+        check_stem(self.network, self.size.channels)
         if stopping_rule(self.stop) and self.seeds is not None:
             raise InputError(
                 f"--stop {self.stop} may end each search after a different epoch, but --seeds runs all for the same number; "
@@ -390,6 +397,14 @@ class SearchConfig(MethodConfiguration):
                     f"--space {self.space} has one operation on each edge of the {kind} cell, so that its alphas have nothing to "
                     "choose; give some edges two or more"
                 )
+
+    def _check_parts(self) -> None:
+        alphas = self.alpha_fraction
+        if alphas is not None and self.train_fraction + alphas > 1 + 1e-9:
+            raise InputError(
+                f"--train-fraction is {self.train_fraction} and --alpha-fraction {alphas}, which share no image; give numbers "
+                "whose sum is 1 or less"
+            )
 
     def _check_microbatches(self) -> None:
         share = self.batches.batch_size // (1 if self.seeds else self.parallelism.devices)

@@ -7,7 +7,7 @@ import numpy as np
 
 from jdarts import data
 from jdarts.errors import InputError
-from jdarts.nets.layers import check_image_size
+from jdarts.nets.stem import Stem, check_size_after
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, ImagesOn, StepImages, evaluation_batches, evaluation_shapes, fit_on_device
 from jdarts.search.step import Images, Rows
@@ -21,7 +21,9 @@ class SearchImages:
       devices: those that share a batch; one by default.
       batch_size: images of a batch.
       train_fraction: share of the training images that trains the weights.
+      alpha_fraction: share of them that trains the alphas; None for all others.
       split_seed: seed of the split; None for the default of the set.
+      stem: stem of the network.
       cells: cells of the network, whose reductions the images must fit.
       images_on: where to keep the images.
 
@@ -43,21 +45,23 @@ class SearchImages:
         *,
         batch_size: int,
         train_fraction: float,
+        alpha_fraction: float | None,
         split_seed: int | None,
+        stem: Stem,
         cells: int,
         images_on: ImagesOn,
     ) -> None:
         self._devices = devices or Devices()
         self._batch = batch_size
         self.fingerprint = dataset.fingerprint
-        self.train, self.valid = dataset.halves(fraction=train_fraction, seed=split_seed)
+        self.train, self.valid = dataset.halves(fraction=train_fraction, second=alpha_fraction, seed=split_seed)
         for what, split in (("weights", self.train), ("alphas", self.valid)):
             if len(split) < batch_size:
                 raise InputError(
                     f"--batch-size is {batch_size}, but the part of {dataset.name} that trains the {what} has "
                     f"{len(split)} images; give {len(split)} or less"
                 )
-        check_image_size(*dataset.image_shape[:2], cells)
+        check_size_after(stem, *dataset.image_shape[:2], cells)
         self.on_device = fit_on_device(images_on, self.train, self.valid)
         self._halves = [
             StepImages(half, batch_size, on_device=self.on_device, devices=self._devices)

@@ -25,6 +25,7 @@ from jdarts.methods.selection import ARGMAX
 from jdarts.methods.stopping import RANKING, StoppingRule, stopping_rule
 from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
+from jdarts.nets.stem import Stem
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import NO_CONTROLS, Controls, alphas_on_host, alphas_to_json
 from jdarts.runs import processes
@@ -56,6 +57,7 @@ class SearchTask(Task[SearchState]):
       deciding: a selection that decides on operations on the way; None for none.
       scores_by_batch: whether the program `score` normalises by the statistics of the batch.
       budget: bounds on the network of the derived cells; None for none.
+      stem: stem of the supernet.
     """
 
     noun = "search"
@@ -71,6 +73,7 @@ class SearchTask(Task[SearchState]):
     deciding: Deciding | None = None
     scores_by_batch: bool = True
     budget: SearchBudget | None = None
+    stem: Stem = "cifar"
 
     def initial(self, functions: Functions) -> SearchState:
         """The state before the first step."""
@@ -294,6 +297,7 @@ class SearchTask(Task[SearchState]):
             "edges_per_node": self.edges_per_node,
             **method_fields(self.method),
             **({} if self.select == ARGMAX else {"select": self.select}),
+            **({} if self.stem == "cifar" else {"network": self.stem}),
             **({"decisions": decisions_of(state.decided).to_json()} if state.decided else {}),
             **({} if self.budget is None else {"budget": self.budget.budget.to_json()}),
         }
@@ -425,6 +429,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         deciding=deciding,
         scores_by_batch=config.scores_by_batch,
         budget=found_budget,
+        stem=config.network,
     )
 
 
@@ -485,6 +490,7 @@ def program_from_config(
             classes,
             dtype=jnp.dtype(config.precision),
             remat=config.remat,
+            stem=config.network,
             **dataclasses.asdict(method.edges),
         ),
         method=method,
@@ -522,6 +528,8 @@ def search_images(config: SearchConfig, dataset: data.ImageDataset, devices: Dev
         devices,
         batch_size=config.batches.batch_size,
         train_fraction=config.train_fraction,
+        alpha_fraction=config.alpha_fraction,
+        stem=config.network,
         split_seed=config.batches.split_seed,
         cells=config.size.cells,
         images_on=config.batches.images_on,

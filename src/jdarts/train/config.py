@@ -11,7 +11,8 @@ from jdarts import optimizers, zoo
 from jdarts.data.streamed.dataset import LARGE
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
-from jdarts.nets.discrete import DiscreteNetwork, Stem, cifar_network, imagenet_network
+from jdarts.nets.discrete import DiscreteNetwork, cifar_network, imagenet_network
+from jdarts.nets.stem import Stem
 from jdarts.resolve import find_genotype
 from jdarts.runs.bounds import BELOW_ONE, NOT_NEGATIVE, UP_TO_ONE, Bounds
 from jdarts.runs.devices import check_share

@@ -14,8 +14,9 @@ from jdarts.errors import InputError
 from jdarts.files.arrays import StoredArray, read_arrays
 from jdarts.files.safetensors import read_safetensors
 from jdarts.genotype import Genotype
-from jdarts.nets.discrete import STEM_MULTIPLIER, DiscreteNetwork, Stem, check_network, init_shapes
+from jdarts.nets.discrete import DiscreteNetwork, check_network, init_shapes
 from jdarts.nets.reference_names import discrete_entries
+from jdarts.nets.stem import STEM_MULTIPLIER, Stem
 from jdarts.trained.torch_file import read_torch_file
 
 AUXILIARY = "auxiliary_head."
