@@ -1,0 +1,98 @@
+"""Latency: measured once for each device, kept in the user's cache, and kept by a search that resumes."""
+
+import json
+
+import pytest
+from small_runs import Died, die_at, newest, user_settings
+from small_search import quick, run
+
+from jdarts import checkpoint
+from jdarts.budget import Limit, latency, latency_table
+from jdarts.budget.counting import Place, target
+from jdarts.derivation import sample_genotype
+from jdarts.errors import InputError
+from jdarts.operations import NONE
+from jdarts.space import uniform_space
+
+__all__ = ["quick", "user_settings"]
+
+SPACE = uniform_space((NONE, "skip_connect", "max_pool_3x3", "dil_conv_3x3"), nodes=1)
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """What is measured, in order: operations take 1 ms times their length of name and stride, networks take 100 ms."""
+    asked = []
+
+    def operation(name, place):
+        asked.append((name, place))
+        return len(name) * place.stride * 1_000_000
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(latency, "operation_latency", operation)
+    monkeypatch.setattr(latency, "network_latency", lambda *_: asked.append("network") or 100_000_000)
+    return asked
+
+
+def test_each_operation_is_measured_once_for_a_device(measured):
+    network = target(SPACE, channels=2, cells=3, classes=3, image_size=8)
+    cost = latency.latency_cost(SPACE, network)
+    assert len(measured) == len(set(measured)) and measured.count("network") == 1
+    # The normal cell reads states of 8×8, the reduction cells inputs of 8×8 and 4×4; no node reads a node.
+    assert {place for each in measured if each != "network" for place in each[1:]} == {
+        Place(2, 8, 1), Place(4, 8, 2), Place(8, 4, 2)
+    }  # fmt: skip
+    pools = (1 + 2 + 2) * len("max_pool_3x3")
+    assert cost.base == (100 - pools) * 1_000_000
+    cells = sample_genotype(SPACE, 0)
+    normal, reduce = (sum(len(name) for name, _ in cell) for cell in (cells.normal, cells.reduce))
+    assert cost.of(cells, SPACE) == (100 - pools + normal + 4 * reduce) * 1_000_000
+    before = list(measured)
+    assert latency.latency_cost(SPACE, network).of(cells, SPACE) == cost.of(cells, SPACE)
+    assert measured == before
+    latency.latency_cost(SPACE, target(SPACE, channels=2, cells=4, classes=3, image_size=8))
+    assert len(measured) > len(before)
+
+
+def test_another_device_and_a_damaged_table_are_measured_again(measured, monkeypatch):
+    network = target(SPACE, channels=2, cells=3, classes=3, image_size=8)
+    latency.latency_cost(SPACE, network)
+    once = len(measured)
+    table = latency_table.read_table()
+    assert json.loads(table.path.read_text())["device"] == latency_table.device_words() == table.device
+    for content in ("", "{", "[]", '{"nanoseconds": {"a": -1}}'):
+        table.path.write_text(content)
+        assert latency_table.read_table().entries == {}
+    latency.latency_cost(SPACE, network)
+    assert len(measured) == 2 * once
+    monkeypatch.setattr(latency_table, "device_words", lambda: "another")
+    latency.latency_cost(SPACE, network)
+    assert len(measured) == 3 * once
+
+
+def test_a_cache_that_cannot_be(measured, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"latencies cannot be kept: .*; give XDG_CACHE_HOME a folder"):
+        latency_table.read_table()
+
+
+def test_a_search_that_resumes_keeps_its_latencies(measured, quick, tmp_path, monkeypatch):
+    settings = {"max_latency_ms": 165.0, "budget_channels": 2, "budget_cells": 3}
+    with monkeypatch.context() as patch:
+        die_at(patch, checkpoint, "save", 2)
+        with pytest.raises(Died):
+            run(tmp_path / "run", **settings)
+    first = newest(tmp_path / "run").record["budget"]
+    assert Limit.from_json(first["limits"][0], SPACE).most == 165_000_000
+    monkeypatch.setattr(latency, "operation_latency", lambda *_: 10**12)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another cache"))
+    result, shown = run(tmp_path / "run", **settings)
+    assert newest(tmp_path / "run").record["budget"] == first
+    assert "ms, within the bound of 165 ms" in shown and result.verdict["budget"]["latency"]["most"] == 165_000_000
+
+
+@pytest.mark.parametrize("name", ["max_pool_3x3", "dil_conv_3x3"])
+def test_an_operation_is_measured(name, monkeypatch):
+    monkeypatch.setattr(latency, "_SECONDS", 1e-4)
+    assert 0 <= latency.operation_latency(name, Place(4, 8, 2)) < 1_000_000_000
