@@ -33,7 +33,8 @@ def operation(name, c, stride, pixels):
         expand, project = convolution(1, c, wide, pixels * stride**2), convolution(1, wide, c, pixels)
         gate = excitation(wide) if name.endswith("_se") else (0, 0)
         depthwise = k * k * wide + 2 * wide, k * k * wide * pixels
-        return tuple(map(sum, zip(expand, depthwise, gate, project)))
+        parts = (expand, depthwise, gate, project)
+        return sum(weights for weights, _ in parts), sum(products for _, products in parts)
     if name == "skip_connect" and stride == 2:
         return c * (c // 2) * 2 + 2 * c, pixels * c * (c // 2) * 2
     return 0, 0

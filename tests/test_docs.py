@@ -19,6 +19,7 @@ PAGES = [
 @pytest.fixture(scope="module")
 def checks():
     spec = importlib.util.spec_from_file_location("check_blocks", ROOT / "docs" / "tools" / "check_blocks.py")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module

@@ -23,7 +23,7 @@ from small_train import quick
 
 from jdarts import checkpoint, data
 from jdarts.command import run_command
-from jdarts.data.streamed.dataset import open_large
+from jdarts.data.streamed.dataset import LargeSplit, open_large
 from jdarts.data.streamed.views import ColorJitter, crop_box, evaluation_view, training_view
 from jdarts.data.streamed.workers import EvaluationViews, TrainingViews, decoded_batches
 from jdarts.errors import InputError
@@ -283,7 +283,9 @@ def test_a_file_that_is_no_picture_or_a_huge_one(content):
 
 
 def test_a_label_outside_of_the_classes(data_dir):
-    split = dataclasses.replace(open_large("imagenette", data_dir).train, classes=1)
+    whole = open_large("imagenette", data_dir).train
+    assert isinstance(whole, LargeSplit)
+    split = dataclasses.replace(whole, classes=1)
     with pytest.raises(InputError, match=r"record \d+ of .*, train, has the label 1, labels are 0\.\.0; prepare"):
         for place in range(len(split)):
             split[place]

@@ -367,7 +367,7 @@ def test_devices_attack_with_the_gradient_of_the_whole_batch():
 
     def attack(slope, average=lambda tree: tree):
         def loss(mixture):
-            return sum(jnp.sum(table @ slope) for table in mixture.values())
+            return jnp.sum(jnp.stack([table @ slope for table in mixture.values()]))
 
         return adversarial(loss, tables, noise, jnp.asarray(0.1), space, average=average).tables
 

@@ -51,7 +51,7 @@ def test_edges_may_have_different_operations():
 
 
 def test_numbers_are_as_short_as_float32_allows():
-    record = MixtureRecord({"normal": (("tanh",),)}, {"normal": np.float64(np.float32([[0.1]]))}, {})
+    record = MixtureRecord({"normal": (("tanh",),)}, {"normal": np.array([[0.1]], np.float32).astype(np.float64)}, {})
     assert json.loads(record.to_json())["normal"]["weights"] == [[0.1]]
 
 

@@ -37,7 +37,8 @@ def _s1() -> SearchSpace:
         [pools, (_MAX, _SEPARABLE), skip_3, skip_5],
         [pools, pools, skip_5, skip_5, skip_5],
     ]
-    return SearchSpace(*(tuple(edge for node in cell for edge in node) for cell in (normal, reduce)))
+    of_normal, of_reduce = (tuple(edge for node in cell for edge in node) for cell in (normal, reduce))
+    return SearchSpace(of_normal, of_reduce)
 
 
 #: Functions that make published spaces, by name; s1 to s4 are RobustDARTS's (Zela et al., 2020).
