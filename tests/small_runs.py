@@ -24,6 +24,11 @@ from jdarts.runs import CompiledPrograms
 from jdarts.space import CELL_KINDS
 
 TESTS = Path(__file__).parent
+#: A PNG of one pixel.
+_PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360606060000000050001a5"
+    "f645400000000049454e44ae426082"
+)
 
 #: The programs that the runs of one test module share; None where every run compiles its own.
 shared_programs: CompiledPrograms | None = None
@@ -63,6 +68,7 @@ def leave_undrawn(replace):
     import jdarts.runs.loop
 
     replace(jdarts.runs.loop, "draw_cells", _write_cells)
+    replace(jdarts.runs.loop, "cells_picture", lambda genotype: _PICTURE)
     replace(jdarts.runs.loop, "draw_curves", lambda records, path: replace_text(path, f"{len(records)} records"))
 
 

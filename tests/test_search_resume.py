@@ -8,6 +8,7 @@ import subprocess
 import textwrap
 
 import pytest
+from recorded_logs import recorded
 from small_runs import Died, die_at, finish, leaves, newest, read_until, records, signal_after_step, user_settings
 from small_search import STEPS, STEPS_PER_EPOCH, assert_same_bits, quick, run, start, undisturbed
 from test_search_devices import assert_close
@@ -18,8 +19,9 @@ from jdarts.report import MetricsLog
 from jdarts.report.html.run_data import read_run
 from jdarts.runs.folder import RunFolder
 from jdarts.search import Interrupted
+from jdarts.search.task import SearchTask
 
-__all__ = ["quick", "undisturbed", "user_settings"]
+__all__ = ["quick", "recorded", "undisturbed", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
 EVERY_STEP = {"checkpoint_minutes": 1e-9}
 
@@ -278,3 +280,32 @@ def test_another_seed_gives_other_bits(undisturbed, tmp_path):
     found, expected = leaves(tmp_path / "run"), leaves(undisturbed)
     assert all(found[place] != expected[place] for place in expected if "alphas" in place and "count" not in place)
     assert records(tmp_path / "run") != records(undisturbed)
+
+
+@pytest.mark.parametrize(("owner", "name", "call"), [(MetricsLog, "write", 3), (RunFolder, "write_genotype", 2)])
+def test_a_resumed_run_logs_what_an_undisturbed_one_does(owner, name, call, recorded, tmp_path, monkeypatch):
+    run(tmp_path / "straight", log=("wandb",))
+    with pytest.MonkeyPatch.context() as patch:
+        die_at(patch, owner, name, call)
+        with pytest.raises(Died):
+            run(tmp_path / "broken", log=("wandb",))
+    run(tmp_path / "broken", log=("wandb",))
+    straight, broken = recorded["straight"], recorded["broken"]
+    assert broken.numbers == straight.numbers
+    assert broken.cells == straight.cells
+    assert [(epoch, kinds) for _, epoch, _, kinds in broken.cells] == [
+        (1, ["normal", "reduce"]),
+        (2, ["normal", "reduce"]),
+    ]
+    assert broken.closed == [True, False]
+
+
+def test_the_cells_are_drawn_at_epochs_where_they_changed(recorded, tmp_path, monkeypatch):
+    first = []
+    genotype_of = SearchTask.epoch_genotype
+    monkeypatch.setattr(
+        SearchTask, "epoch_genotype", lambda task, state: first.append(genotype_of(task, state)) or first[0]
+    )
+    run(tmp_path / "run", log=("wandb",))
+    assert len(first) == 2
+    assert [drawn for _, _, drawn, _ in recorded["run"].cells] == [True, False]

@@ -22,6 +22,8 @@ _METADATA: dict[str, dict[str, Any]] = {
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
+_DPI = 144
+
 
 def draw_genotype(genotype: AnyGenotype, path: str | os.PathLike[str], *, title: str | None = None) -> None:
     """Draws the cells of a genotype in one picture. The same genotype gives the same file, byte for byte.
@@ -66,6 +68,13 @@ def draw_cells(genotype: AnyGenotype, folder: str | os.PathLike[str], *, title: 
     return paths
 
 
+def cells_picture(genotype: AnyGenotype) -> bytes:
+    """The cells of a genotype as a PNG, half as large as those of files."""
+    from jdarts.report.cell_figure import cell_kinds_of, cells_figure
+
+    return rendered(lambda: cells_figure(genotype, cell_kinds_of(genotype), None), ".png", dpi=_DPI // 2)
+
+
 def draw_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
     """Draws the numbers of a run over its steps, with a panel for each quantity.
 
@@ -97,12 +106,13 @@ def check_suffix(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def rendered(figure: Callable[[], "Figure"], suffix: str) -> bytes:
+def rendered(figure: Callable[[], "Figure"], suffix: str, *, dpi: int = _DPI) -> bytes:
     """Draws a figure in jdarts's style.
 
     Args:
       figure: builds the figure, from `matplotlib.figure.Figure` and without `pyplot`.
       suffix: .svg, .png or .pdf.
+      dpi: dots per inch of a PNG.
 
     Returns:
       The content of a file with this suffix.
@@ -115,7 +125,7 @@ def rendered(figure: Callable[[], "Figure"], suffix: str) -> bytes:
     with style.context(["default", {"svg.fonttype": "path", "svg.hashsalt": "jdarts"}]):
         made = figure()
         FigureCanvasAgg(made)
-        made.savefig(content, format=suffix[1:], dpi=144, metadata=_METADATA[suffix])
+        made.savefig(content, format=suffix[1:], dpi=dpi, metadata=_METADATA[suffix])
     return content.getvalue()
 
 

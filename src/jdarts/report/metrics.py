@@ -1,12 +1,11 @@
-"""The metrics of a run in files: one JSON object per line, and scalars for TensorBoard."""
+"""The metrics of a run in a file with one JSON object per line, and in the loggers that the run has."""
 
 import json
 import math
 import os
-import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, SupportsFloat
@@ -14,16 +13,17 @@ from typing import Any, Self, SupportsFloat
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_bytes
 from jdarts.files.json_data import Fields, as_number, parse_json
+from jdarts.report.file_errors import os_errors_as_input
+from jdarts.report.loggers import EpochCells, LoggerName, open_loggers
 
 METRICS_FILE = "metrics.jsonl"
 #: Key of the epoch's number in the record of an epoch's means.
 EPOCH = "epoch/number"
-TENSORBOARD_FOLDER = "tensorboard"
 _NOT_FINITE = ("nan", "inf", "-inf")
 
 
 class MetricsLog:
-    """Appends the metrics of a run to `metrics.jsonl` and to TensorBoard event files below `tensorboard/`.
+    """Appends the metrics of a run to `metrics.jsonl` and gives them to loggers, by default TensorBoard's event files.
 
     A line of `metrics.jsonl` is `{"step": 20, "time": 1735689600.0, "train/loss": 1.2, …}`, time in seconds
     since 1970. JSON has only finite numbers, so the others are the strings "nan", "inf" and "-inf";
@@ -36,25 +36,33 @@ class MetricsLog:
       folder: the run's folder, created if it is missing.
       after_step: the step from which the run resumes. Records of later steps, which an earlier process
         wrote after its last checkpoint, are removed, and hidden in TensorBoard. 0 removes all.
+      loggers: where the numbers are logged besides.
+      settings: the settings that decide the run's result, as JSON data, for loggers that show them.
 
     Raises:
-      InputError: a file cannot be written, or `metrics.jsonl` holds something else.
+      InputError: a file cannot be written, `metrics.jsonl` holds something else, or a logger cannot be opened.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, after_step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        after_step: int = 0,
+        loggers: Sequence[LoggerName] = ("tensorboard",),
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self._path = Path(folder) / METRICS_FILE
-        with _os_errors_as_input(self._path.parent):
+        with os_errors_as_input(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         records = _drop_after(self._path, after_step) if self._path.exists() else []
         self._epochs = {record[EPOCH] for record in records if EPOCH in record}
-        with _os_errors_as_input(self._path):
+        with os_errors_as_input(self._path):
             self._file = self._path.open("ab", buffering=0)
             self._size = os.fstat(self._file.fileno()).st_size
-        try:
-            self._events = _EventFile(self._path.parent / TENSORBOARD_FOLDER, after_step)
-        except BaseException:
-            self._file.close()
-            raise
+        with ExitStack() as stack:
+            stack.callback(self._file.close)
+            self._loggers = stack.enter_context(open_loggers(loggers, self._path.parent, after_step, settings or {}))
+            self._open = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -62,10 +70,10 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._open.__exit__(kind, error, trace)
 
     def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
-        """Appends one record to both files.
+        """Appends one record to the file and gives it to the loggers.
 
         Args:
           step: the step of the numbers, counted from 1 over the whole run.
@@ -77,7 +85,7 @@ class MetricsLog:
         now = time.time()
         numbers = {name: float(value) for name, value in values.items()}
         line = _line({"step": int(step), "time": now} | numbers)
-        with _os_errors_as_input(self._path):
+        with os_errors_as_input(self._path):
             end = self._checked_size()
             self._size = end + len(line)
             try:
@@ -88,7 +96,9 @@ class MetricsLog:
                     os.ftruncate(self._file.fileno(), end)
                 self._size = end
                 raise
-        self._events.write(step, now, numbers)
+        epoch = int(numbers[EPOCH]) if EPOCH in numbers else None
+        for logger in self._loggers:
+            logger.write(step, now, numbers, epoch)
 
     def write_epoch(self, step: int, values: Mapping[str, SupportsFloat], number: int) -> None:
         """Appends the means of an epoch, with its number, counted from 1, as `epoch/number`.
@@ -101,6 +111,25 @@ class MetricsLog:
         if number not in self._epochs:
             self.write(step, {**values, EPOCH: number})
             self._epochs.add(number)
+
+    def write_cells(
+        self, step: int, epoch: int, alphas: Mapping[str, Any], picture: Callable[[], bytes] | None = None
+    ) -> None:
+        """Gives the cells and alphas of an epoch to the loggers; `metrics.jsonl` has none.
+
+        Args:
+          step: the step at the end of the epoch.
+          epoch: the epoch, counted from 1.
+          alphas: weights of the mixture `[E, O]` by kind of cell.
+          picture: draws the cells as a PNG; None if they are those of the epoch before.
+
+        Raises:
+          InputError: a logger fails.
+        """
+        if self._loggers and (alphas or picture is not None):
+            cells = EpochCells(epoch, None if picture is None else picture(), alphas)
+            for logger in self._loggers:
+                logger.write_cells(step, time.time(), cells)
 
     def _checked_size(self) -> int:
         """The size of the file, after a check that nobody has moved or changed it."""
@@ -121,9 +150,8 @@ class MetricsLog:
         return ours.st_size
 
     def close(self) -> None:
-        """Closes both files."""
-        self._file.close()
-        self._events.close()
+        """Closes the file and the loggers."""
+        self._open.close()
 
 
 def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -135,7 +163,7 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
       InputError: the file is missing, or another line is not a record.
     """
     path = Path(folder) / METRICS_FILE
-    with _os_errors_as_input(path, "read"):
+    with os_errors_as_input(path, "read"):
         lines = path.read_bytes().split(b"\n")
     records = []
     for number, line in enumerate(lines, 1):
@@ -150,57 +178,10 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return records
 
 
-class _EventFile:
-    """A TensorBoard event file that is written synchronously.
-
-    `tensorboardX.SummaryWriter` writes from a thread behind a queue: an error there prints a traceback, and `close`
-    waits for ever.
-    """
-
-    def __init__(self, folder: Path, after_step: int) -> None:
-        # Imported here: it takes a while, and `read_metrics` does not need it.
-        from tensorboardX import RecordWriter
-        from tensorboardX.proto import event_pb2, summary_pb2
-
-        # Typed as Any because protocol buffers create their classes at run time.
-        self._event: Any = event_pb2
-        self._summary: Any = summary_pb2
-        self._failed = False
-        with _os_errors_as_input(folder):
-            folder.mkdir(exist_ok=True)
-            # The count prevents that a second start in the same second overwrites the file of the first.
-            count = len(list(folder.iterdir()))
-            self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{count}"
-            self._records = RecordWriter(str(self._path))
-        self._append(wall_time=time.time(), file_version="brain.Event:2")
-        start = self._event.SessionLog(status=self._event.SessionLog.START)
-        self._append(wall_time=time.time(), step=after_step + 1, session_log=start)
-
-    def write(self, step: int, now: float, numbers: Mapping[str, float]) -> None:
-        summary = self._summary.Summary()
-        for name, number in numbers.items():
-            summary.value.add(tag=name, simple_value=number)
-        self._append(wall_time=now, step=step, summary=summary)
-
-    def close(self) -> None:
-        # After a failure, close writes the lost bytes again; that error was reported already.
-        with suppress(OSError) if self._failed else _os_errors_as_input(self._path):
-            self._records.close()
-
-    def _append(self, **fields: Any) -> None:
-        with _os_errors_as_input(self._path):
-            try:
-                self._records.write(self._event.Event(**fields).SerializeToString())
-                self._records.flush()
-            except OSError:
-                self._failed = True
-                raise
-
-
 def _drop_after(path: Path, after_step: int) -> list[dict[str, Any]]:
     """Removes the records of later steps and an incomplete line from the file; returns the records that stay."""
     records = [record for record in read_metrics(path.parent) if record["step"] <= after_step]
-    with _os_errors_as_input(path):
+    with os_errors_as_input(path):
         replace_bytes(path, b"".join(map(_line, records)))
     return records
 
@@ -223,14 +204,3 @@ def _number(value: object) -> float:
     if number is None:
         raise ValueError(f"{value!r} is not a number")
     return number
-
-
-@contextmanager
-def _os_errors_as_input(path: Path, what: str = "write") -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        mend = "free some space or mend the folder" if what == "write" else "put it back or make it readable"
-        raise InputError(
-            f"cannot {what} {path}: {error.strerror or error}; {mend}, and start the same command again"
-        ) from None

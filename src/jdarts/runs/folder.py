@@ -15,7 +15,8 @@ from jdarts.errors import InputError
 from jdarts.files.atomic import is_temporary_name, remove_abandoned, replace_text
 from jdarts.files.json_data import parse_json
 from jdarts.genotype import AnyGenotype, parse_genotype
-from jdarts.report.metrics import METRICS_FILE, TENSORBOARD_FOLDER
+from jdarts.report.loggers import FOLDERS
+from jdarts.report.metrics import METRICS_FILE
 from jdarts.runs import processes
 from jdarts.runs.bounds import option
 from jdarts.runs.settings import BEFORE
@@ -260,9 +261,9 @@ def _precedes_first_step(entry: Path) -> bool:
     """Whether a run writes this entry of its folder before its first step."""
     if entry.name == METRICS_FILE:
         return not entry.stat().st_size
-    if entry.is_dir() and entry.name != TENSORBOARD_FOLDER:
+    if entry.is_dir() and entry.name not in FOLDERS:
         return not any(entry.iterdir())
-    return entry.name in (CONFIG, LOCK, TENSORBOARD_FOLDER)
+    return entry.name in (CONFIG, LOCK, *FOLDERS)
 
 
 def _precedes_config(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype
 from jdarts.methods.stopping import Epoch, RollBack, Stop
 from jdarts.report import Progress, draw_cells, draw_curves, read_metrics
+from jdarts.report.drawing import cells_picture
 from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
 from jdarts.runs.context import Context
@@ -81,7 +83,7 @@ class Loop(Generic[S]):
         )
         store.check_unchanged()
         with self._display, contextlib.ExitStack() as logs:
-            log = logs.enter_context(store.open_log(first_step))
+            log = logs.enter_context(store.open_log(first_step, task.options.log))
             for text in skipped:
                 self._display.message(f"skipped: {text}")
             store.remove_half_written()
@@ -97,7 +99,7 @@ class Loop(Generic[S]):
             state, numbers = self._epochs(state, log)
             while numbers is None:
                 logs.close()
-                log = logs.enter_context(store.open_log(_number(state.step)))
+                log = logs.enter_context(store.open_log(_number(state.step), task.options.log))
                 state, numbers = self._epochs(state, log)
             return self._end(state, numbers)
 
@@ -244,10 +246,13 @@ class Loop(Generic[S]):
         numbers = means | dict(numbers)
         self._store.check_unchanged()
         genotypes: list[AnyGenotype | None] = []
+        changed: list[bool] = []
         judged: list[Mapping[str, float]] = []
         for _, part, own in self._each(state):
             genotypes.append(task.epoch_genotype(own))
-            judged.append(task.judged(own, genotypes[-1], _before(part, epoch, genotypes[-1])))
+            before = _before(part, epoch, genotypes[-1])
+            changed.append(genotypes[-1] != before)
+            judged.append(task.judged(own, genotypes[-1], before))
         numbers |= self._of_all(judged)
         # A run whose metrics are gone stops here, before it writes anything else.
         log.write_epoch(step, {f"epoch/{name.replace('/', '_')}": value for name, value in numbers.items()}, epoch)
@@ -260,6 +265,8 @@ class Loop(Generic[S]):
             mixture = task.epoch_mixture(own)
             if mixture is not None:
                 part.folder.write(mixture_file(epoch), mixture.to_json() + "\n")
+            picture = functools.partial(cells_picture, genotype) if genotype is not None and changed[index] else None
+            log.write_cells(index, step, epoch, {} if mixture is None else mixture.weights, picture)
             ended[index] = self._update_best(ended[index], own, step, of_one, index)
             if task.stopping is not None:
                 ended[index] = ended[index].with_epoch(Epoch(epoch, of_one, task.facts(own, genotype)))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import optax
 import tyro
@@ -10,6 +10,7 @@ import tyro
 from jdarts import optimizers
 from jdarts.errors import InputError
 from jdarts.plugins import PluginOption, recorded
+from jdarts.report.loggers import LoggerName, check_loggers
 from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, SEED, Bounds, option
 from jdarts.runs.devices import BatchStatistics, Parallel, check_wrapper
 from jdarts.runs.processes import check_launch
@@ -18,6 +19,7 @@ from jdarts.runs.settings import WITHOUT_EFFECT, Folder, Recorded, Settings, Who
 #: Of float32 products and convolutions, in JAX's words.
 MatmulPrecision = Literal["default", "high", "highest"]
 
+_Loggers = tyro.conf.arg(metavar="{" + ",".join(get_args(LoggerName)) + "} ...")
 _Optional = tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")
 
 
@@ -52,7 +54,9 @@ class Loop(Settings):
 
     Attributes:
       epochs: passes over the data that train the weights; on text the number is approximate.
-      log_every: steps between two records in metrics.jsonl.
+      log: where the run's numbers, cells and alphas are logged beside metrics.jsonl, one or several: tensorboard (event files
+        in its folder), wandb (Weights & Biases), mlflow, or none.
+      log_every: steps between two records in metrics.jsonl and in those.
       checkpoint_minutes: minutes between two checkpoints within an epoch; each epoch ends with one.
       keep_checkpoints: number of checkpoints to keep on disk.
       live: write report.html, the page of the run, after every epoch, and not at the end alone; a browser that shows it
@@ -60,10 +64,16 @@ class Loop(Settings):
     """
 
     epochs: Annotated[int, EPOCHS] = 50
+    log: Annotated[tuple[LoggerName, ...], _Loggers, WITHOUT_EFFECT] = ("tensorboard",)
     log_every: Annotated[int, Bounds(1, 1_000_000_000), WITHOUT_EFFECT] = 10
     checkpoint_minutes: Annotated[float, POSITIVE, WITHOUT_EFFECT] = 10.0
     keep_checkpoints: Annotated[int, Bounds(2, 1_000_000), WITHOUT_EFFECT] = 3
     live: Annotated[bool, WITHOUT_EFFECT] = False
+
+    def check(self) -> None:
+        """As the base class; also checks that the loggers are there."""
+        super().check()
+        check_loggers(self.log)
 
 
 @dataclasses.dataclass(frozen=True)

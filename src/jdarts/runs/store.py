@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.report import MetricsLog
+from jdarts.report.loggers import LoggerName
 from jdarts.report.metrics import METRICS_FILE, read_metrics
 from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one, stacked, template_of_one
@@ -38,7 +39,7 @@ class Part(NamedTuple):
 
 
 class Log(Protocol):
-    """Where the numbers of a run are written: `MetricsLog`, or several."""
+    """Where the numbers of a run are written: a `MetricsLog` for each run."""
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Appends the numbers of a step."""
@@ -46,6 +47,12 @@ class Log(Protocol):
 
     def write_epoch(self, step: int, values: Mapping[str, Any], number: int) -> None:
         """Appends the numbers of an epoch, counted from 1, unless the file has them."""
+        ...
+
+    def write_cells(
+        self, index: int, step: int, epoch: int, alphas: Mapping[str, Any], picture: Callable[[], bytes] | None
+    ) -> None:
+        """Logs the cells and alphas of one run's epoch, as `MetricsLog.write_cells`."""
         ...
 
 
@@ -125,8 +132,8 @@ class Store:
                 checkpoint.remove_half_written(part.folder.path / BEST)
 
     @contextlib.contextmanager
-    def open_log(self, after_step: int) -> Iterator[Log]:
-        """Opens the log of the run, and removes the numbers after a step from it."""
+    def open_log(self, after_step: int, loggers: Sequence[LoggerName]) -> Iterator[Log]:
+        """Opens the log of the run, with these loggers, and removes the numbers after a step from it."""
         if not processes.is_coordinator():
             yield _Logs([])
             return
@@ -134,7 +141,12 @@ class Store:
         for each in self._without_counterpart:
             shutil.rmtree(each.path)
         with contextlib.ExitStack() as stack:
-            logs = [stack.enter_context(MetricsLog(part.folder.path, after_step=after_step)) for part in self.parts]
+            logs = [
+                stack.enter_context(
+                    MetricsLog(part.folder.path, after_step=after_step, loggers=loggers, settings=part.settings)
+                )
+                for part in self.parts
+            ]
             yield _Logs(logs)
 
     def load(self, found: Sequence[checkpoint.Checkpoint], task: Task[Any]) -> Any:
@@ -176,7 +188,7 @@ class Store:
 class _Logs:
     """The metrics files of the runs; none in processes other than the coordinator."""
 
-    def __init__(self, logs: Sequence[Log]) -> None:
+    def __init__(self, logs: Sequence[MetricsLog]) -> None:
         self._logs = logs
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
@@ -188,6 +200,13 @@ class _Logs:
         """Appends to each file its run's numbers of an epoch, unless the file has them."""
         for index, log in enumerate(self._logs):
             log.write_epoch(step, numbers_of_one(values, index), number)
+
+    def write_cells(
+        self, index: int, step: int, epoch: int, alphas: Mapping[str, Any], picture: Callable[[], bytes] | None
+    ) -> None:
+        """Gives the cells and alphas of the run with this index to its log."""
+        if self._logs:
+            self._logs[index].write_cells(step, epoch, alphas, picture)
 
 
 def _up_to(
