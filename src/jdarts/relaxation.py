@@ -102,6 +102,17 @@ def operations_of(space: Space) -> Mapping[str, tuple[tuple[str, ...], ...]]:
     return {kind: space.operations(kind) for kind in CELL_KINDS}
 
 
+def edges_of(space: Space) -> tuple[tuple[int, int], ...]:
+    """The edges between states, `(source, target)`, in the order of the rows of the tables.
+
+    Raises:
+      InputError: a space of choices, which has none.
+    """
+    if isinstance(space, ChoiceSpace):
+        raise InputError("edge weights and random cells need nodes with edges; choices have none")
+    return tuple(space.edges)
+
+
 def init_alphas(key: jax.Array, space: Space, dtype: Any = jnp.float32) -> Alphas:
     """Alphas at the start: `1e-3 · N(0, 1)`, as in the reference implementation.
 

@@ -22,6 +22,7 @@ from jdarts.relaxation import (
     Mixture,
     MixtureWeights,
     Space,
+    edges_of,
     init_alphas,
     map_tables,
     operations_of,
@@ -266,7 +267,7 @@ def edge_weights(betas: jax.Array, space: Space) -> jax.Array:
 
 
 def _node_softmax(betas: Any, space: Space, numpy: Any) -> Any:
-    targets = np.array([target for _, target in space.edges])
+    targets = np.array([target for _, target in edges_of(space)])
     into = targets[:, None] == targets[None, :]
     rows = numpy.where(into, betas[None, :], -np.inf)
     shifted = numpy.exp(betas - rows.max(axis=-1))

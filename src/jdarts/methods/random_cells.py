@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.errors import InputError
 from jdarts.methods.perturbation_selection import without_empty_edges
 from jdarts.relaxation import (
     Alphas,
@@ -14,12 +13,12 @@ from jdarts.relaxation import (
     Mixture,
     MixtureWeights,
     Space,
+    edges_of,
     init_alphas,
     map_tables,
     operations_of,
     softmax_strengths,
 )
-from jdarts.space import ChoiceSpace
 
 #: Edges into a node that a cell has.
 INPUTS = 2
@@ -62,9 +61,7 @@ def random_cells(inputs: int = INPUTS) -> Mixture:
 
 def _into(space: Space) -> np.ndarray:
     """Whether two edges lead into one node, bool `[E, E]`."""
-    if isinstance(space, ChoiceSpace):
-        raise InputError("random cells need nodes with edges; choices have none")
-    targets = np.array([target for _, target in space.edges])
+    targets = np.array([target for _, target in edges_of(space)])
     return targets[:, None] == targets[None, :]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jdarts.errors import InputError, NoCellsError, shown
 from jdarts.genotype import INPUT_STATES, Cell, Edge, Genotype, genotype_of_nodes
 from jdarts.operations import NONE, OPERATIONS
-from jdarts.relaxation import Space, candidate_mask, operations_of
+from jdarts.relaxation import Space, candidate_mask, edges_of, operations_of
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace
 
 #: `{kind: [E, O]}`, a number for each operation of each edge, the larger the stronger.
@@ -222,7 +222,7 @@ def _incoming(space: Space, kind: str, table: np.ndarray) -> list[_Node]:
     _check(table, space, kind)
     operations = operations_of(space)[kind]
     nodes: dict[int, list[list[_Candidate]]] = {}
-    for row, names, (source, target) in zip(table, operations, space.edges):
+    for row, names, (source, target) in zip(table, operations, edges_of(space)):
         nodes.setdefault(target, []).append([(float(value), name, source) for value, name in zip(row, names)])
     return list(nodes.values())
 
