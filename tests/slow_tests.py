@@ -30,6 +30,7 @@ SECONDS = {
     "test_operations.py": 30,
     "test_fixture_methods.py": 30,
     "test_choice_examples.py": 25,
+    "test_own_network.py": 20,
     "test_export.py": 25,
     "test_discrete.py": 25,
     "test_devices_of_commands.py": 25,

@@ -129,7 +129,7 @@ def network_loss(
             **call,
         )
         if plug_in.skips_unused:
-            state = _without_unused(state, model_state, alphas, candidate_weights)
+            state = without_unused(state, model_state, alphas, candidate_weights)
         value, metrics = of_outputs(outputs, targets)
         return value, (state, metrics)
 
@@ -174,8 +174,8 @@ def outputs_of(
     return outputs, {**model_state, **changed} if model_state else model_state
 
 
-def _without_unused(state: Any, before: Any, alphas: NamedAlphas, candidate_weights: Mapping[str, jax.Array]) -> Any:
-    """The new model state, with that of candidates of weight 0 as before."""
+def without_unused(state: Any, before: Any, alphas: NamedAlphas, candidate_weights: Mapping[str, jax.Array]) -> Any:
+    """The new model state, with that of candidates of weight 0 as before; arguments as for `outputs_of`."""
     if not state:
         return state
     used: dict[tuple[str, ...], jax.Array] = {

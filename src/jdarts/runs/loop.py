@@ -356,8 +356,9 @@ class Loop(Generic[S]):
             result = task.result(own, numbers_of_one(numbers, index), end)
             if processes.is_coordinator():
                 with self._display.pause("drawing"):
-                    folder.write_genotype(result.genotype)
-                    draw_cells(result.genotype, folder.path, title=part.title)
+                    if result.genotype is not None:
+                        folder.write_genotype(result.genotype)
+                        draw_cells(result.genotype, folder.path, title=part.title)
                     draw_curves(read_metrics(folder.path), folder.path / "curves.png")
             steps = status.epochs_ended * task.steps_per_epoch
             found.append(Summary(result, status.epochs_ended, steps, end.seconds, status.stopped))

@@ -17,7 +17,7 @@ class Result(Protocol):
     """The result of a kind of run.
 
     Attributes:
-      genotype: the cells.
+      genotype: the cells; None for a run without cells.
       folder: the run's folder.
     """
 
@@ -99,19 +99,20 @@ def write_summary(summary: Summary[Any], folder: RunFolder) -> None:
       InputError: the folder cannot be written, or the disk is full.
     """
     result = summary.result
-    fields = {"genotype": json.loads(result.genotype.to_json()), **result.to_json()}
+    cells = {} if result.genotype is None else {"genotype": json.loads(result.genotype.to_json())}
+    fields = {**cells, **result.to_json()}
     fields |= {"epochs": summary.epochs, "steps": summary.steps, "seconds": summary.seconds}
     if summary.stopped is not None:
         fields["stopped"] = summary.stopped._asdict()
     folder.write(SUMMARY, json.dumps(fields, indent=1) + "\n")
 
 
-def read_summary(folder: RunFolder, kind: type[AnyGenotype], parse: Callable[[Fields, Any], R]) -> Summary[R]:
+def read_summary(folder: RunFolder, kind: type[AnyGenotype] | None, parse: Callable[[Fields, Any], R]) -> Summary[R]:
     """Reads the summary of a finished run.
 
     Args:
       folder: the run's folder.
-      kind: type of the run's genotypes.
+      kind: type of the run's genotypes; None for a run without cells.
       parse: builds a result from the data of `Result.to_json` and the genotype.
 
     Raises:
@@ -125,7 +126,8 @@ def read_summary(folder: RunFolder, kind: type[AnyGenotype], parse: Callable[[Fi
         ) from None
     try:
         fields = Fields(parse_json(content))
-        result = parse(fields, parse_genotype(json.dumps(fields.get("genotype")), kind))
+        genotype = None if kind is None else parse_genotype(json.dumps(fields.get("genotype")), kind)
+        result = parse(fields, genotype)
         stopped = read_stop(fields)
         return Summary(result, fields.count("epochs"), fields.count("steps"), fields.seconds("seconds"), stopped)
     except ValueError as error:

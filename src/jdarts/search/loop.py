@@ -2,32 +2,67 @@
 
 import functools
 from collections.abc import Callable
-from typing import TextIO
+from typing import TextIO, overload
+
+import flax.linen as nn
 
 from jdarts import data, native
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.names import named_after
-from jdarts.search import stages, summary
+from jdarts.search import own_task, stages, summary
 from jdarts.search.config import SearchConfig
+from jdarts.search.own_task import (
+    NetworkSearchResult,
+    NetworkSearchTask,
+    check_own,
+    fingerprint_of,
+    network_on,
+    network_task,
+)
 from jdarts.search.summary import SearchResult
 from jdarts.search.task import SearchTask, search_task
+
+
+@overload
+def search(
+    config: SearchConfig,
+    *,
+    network: None = None,
+    dataset: data.ImageDataset | None = None,
+    stream: TextIO | None = None,
+    programs: CompiledPrograms | None = None,
+) -> SearchResult: ...
+
+
+@overload
+def search(
+    config: SearchConfig,
+    *,
+    network: nn.Module,
+    dataset: data.ImageDataset | None = None,
+    stream: TextIO | None = None,
+    programs: CompiledPrograms | None = None,
+) -> NetworkSearchResult: ...
 
 
 def search(
     config: SearchConfig,
     *,
+    network: nn.Module | None = None,
     dataset: data.ImageDataset | None = None,
     stream: TextIO | None = None,
     programs: CompiledPrograms | None = None,
-) -> SearchResult:
-    """Searches for a pair of cells, or resumes an interrupted search.
+) -> SearchResult | NetworkSearchResult:
+    """Searches for a pair of cells or in a network of your own, or resumes an interrupted search.
 
     The run's folder decides. A new folder starts a run. A folder with checkpoints resumes from the newest complete one, and
     ends with the same bits as an undisturbed run on the same kind of device. A finished run is only reported.
 
     Args:
       config: the settings.
+      network: a Linen network with `jdarts.Choice`, from images `[B, H, W, C]` to logits, which takes the place of the supernet;
+        its call may take `train`, and its field `axis_name` names the axis of devices for its batch norms.
       dataset: images that are not one of `jdarts.data.NAMES`; their name then replaces `config.data.dataset`.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other searches of this process.
@@ -41,6 +76,8 @@ def search(
     """
     config = named_after(config, dataset, data.ImageDataset)
     images = functools.cache(lambda: config.data.images(dataset, stream))
+    if network is not None:
+        return _search_network(config, network, images, stream, programs)
     if not config.staging.is_whole:
         return _run(config, images, lambda devices: search_task(config, images(), devices), stream, programs)
     config.check()
@@ -52,6 +89,38 @@ def search(
         before, result = stage, _run(stage, images, task, stream, programs)
     assert result is not None
     return result
+
+
+def _search_network(
+    config: SearchConfig,
+    network: nn.Module,
+    images: Callable[[], data.ImageDataset],
+    stream: TextIO | None,
+    programs: CompiledPrograms | None,
+) -> NetworkSearchResult:
+    check_own(config)
+
+    def task() -> NetworkSearchTask:
+        devices = _devices(config)
+        return network_task(config, network, images(), devices)
+
+    return run(
+        config,
+        task,
+        noun=NetworkSearchTask.noun,
+        fingerprint=lambda: fingerprint_of(network_on(config, network, images()), images()),
+        finished=own_task.read,
+        title=title(config),
+        stream=stream,
+        programs=programs,
+    )
+
+
+def _devices(config: SearchConfig) -> Devices:
+    """The devices of a search; missing ones are refused before the data are read."""
+    devices = Devices(config.parallelism.devices, config.parallelism.parallel)
+    check_share(config.batches.batch_size, devices.count, "--batch-size")
+    return devices
 
 
 def _stage_task(
@@ -70,9 +139,7 @@ def _run(
     """One run: a whole search, or one of its stages."""
 
     def task() -> SearchTask:
-        # Missing devices are refused before the data are read.
-        devices = Devices(config.parallelism.devices, config.parallelism.parallel)
-        check_share(config.batches.batch_size, devices.count, "--batch-size")
+        devices = _devices(config)
         native.build_for_images(config.precision)
         return task_on(devices)
 

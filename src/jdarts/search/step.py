@@ -27,7 +27,8 @@ from jdarts.relaxation import GIVEN, NO_CONTROLS, Controls, MixtureWeights, mean
 from jdarts.runs.images import shuffled_rows
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.search.guards import CURVATURE, FORESIGHT, curvature_program, foresight_program
-from jdarts.space import cell_kinds
+from jdarts.search.own_network import OwnNetwork
+from jdarts.space import SearchSpace, cell_kinds
 from jdarts.xla.trees import all_finite
 
 AVERAGED = ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy")
@@ -115,7 +116,9 @@ class SearchProgram(NamedTuple):
     learning_rate: optax.Schedule
 
 
-def supernet_loss(model: Supernet, *, train: bool = True, controls: Controls = NO_CONTROLS) -> bilevel.LossFn:
+def supernet_loss(
+    model: Supernet | OwnNetwork, *, train: bool = True, controls: Controls = NO_CONTROLS
+) -> bilevel.LossFn:
     """The loss of a supernet for `bilevel_step`: mean cross entropy, with the accuracy as its metric.
 
     Batches are `(images [B, H, W, C], labels [B])`; the model state is the network's `batch_stats`.
@@ -167,7 +170,7 @@ class _Inputs(NamedTuple):
 
 
 def search_program(
-    model: Supernet,
+    model: Supernet | OwnNetwork,
     *,
     method: Method = DARTS,
     image_shape: tuple[int, int, int],
@@ -191,7 +194,7 @@ def search_program(
     """Builds the functions of a search on images.
 
     Args:
-      model: the supernet. The method's mixture replaces its mixture.
+      model: the supernet, or a network of the user's own. The method's mixture replaces its mixture.
       method: the search method. Its mixture enters outside the network, its penalties beside the hypergradient, its weight
         loss in the step of the weights.
       image_shape: `(H, W, C)`.
@@ -215,7 +218,7 @@ def search_program(
     steps_per_epoch = counts[0] // batch_size
     network, mixture = model.clone(mixture=GIVEN), method.mixture
 
-    def training_network(axis_name: str | None) -> Supernet:
+    def training_network(axis_name: str | None) -> Supernet | OwnNetwork:
         return network.clone(axis_name=axis_name if synchronised else None)
 
     @from_one_draw
@@ -239,9 +242,9 @@ def search_program(
         )
         sums = {name: jnp.zeros((), jnp.float32) for name in AVERAGED}
         controls = {name: jnp.asarray(value, jnp.float32) for name, value in run_controls.items()}
-        decided = (
-            {kind: jnp.asarray(each) for kind, each in columns_of(undecided(model.space)).items()} if decides else {}
-        )
+        decided = {}
+        if decides and isinstance(model.space, SearchSpace):
+            decided = {kind: jnp.asarray(each) for kind, each in columns_of(undecided(model.space)).items()}
         return SearchState(
             state, data_key, sums, jnp.zeros((), jnp.int32), controls, decided, first_multipliers(limits)
         )
@@ -289,7 +292,7 @@ def search_program(
             given(train=True),
             given(train=False),
             space=model.space,
-            kinds=cell_kinds(model.cells),
+            kinds=model.kinds if isinstance(model, OwnNetwork) else cell_kinds(model.cells),
             controls=controls,
             axis_name=axis_name,
         )
@@ -302,9 +305,10 @@ def search_program(
         inputs = inputs_of(number, state, images, rows, axis_name)
         weight_optimizer, hypergradient, _ = optimizers(state.controls)
         estimator = penalised(hypergradient, method.penalties, mixture, model.space, inputs.controls)
-        estimator = cost_penalised(
-            estimator, limits, state.multipliers, mixture, model.space, edges_per_node, inputs.controls
-        )
+        if limits and isinstance(model.space, SearchSpace):
+            estimator = cost_penalised(
+                estimator, limits, state.multipliers, mixture, model.space, edges_per_node, inputs.controls
+            )
         new, metrics = bilevel.bilevel_step(
             state.bilevel,
             inputs.train,

@@ -37,6 +37,7 @@ from jdarts.search.budgets import SearchBudget, search_budget
 from jdarts.search.config import SearchConfig, hypergradient_by_name
 from jdarts.search.deciding import Deciding, decided_columns, news
 from jdarts.search.images import SearchImages
+from jdarts.search.own_network import OwnNetwork
 from jdarts.search.step import AVERAGED, Images, Optimizers, Rows, SearchProgram, SearchState, search_program
 from jdarts.search.summary import SearchResult
 from jdarts.space import CELL_KINDS, SearchSpace
@@ -352,13 +353,16 @@ def _shortest(value: Any) -> float:
     return float(str(np.float32(value)))
 
 
-def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devices) -> SearchTask:
+def search_task(
+    config: SearchConfig, dataset: data.ImageDataset, devices: Devices, own: OwnNetwork | None = None
+) -> SearchTask:
     """Builds the task of a search.
 
     Args:
       config: the settings.
       dataset: the images.
       devices: those that share a batch.
+      own: a network that takes the supernet's place.
 
     Raises:
       InputError: images that do not fit the settings.
@@ -377,6 +381,7 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
         augmentation=augmentation,
         mean=dataset.mean,
         std=dataset.std,
+        own=own,
     )
     template = jax.eval_shape(program.init, SEED)
     measured_every = config.guards.every(rule)
@@ -385,9 +390,10 @@ def search_task(config: SearchConfig, dataset: data.ImageDataset, devices: Devic
     shapes = str(images.step_shapes()), len(images.train), len(images.valid)
     weights = count_weights(template.bilevel.weights)
     costs = None if found_budget is None else json.dumps(found_budget.budget.to_json())
+    space: Any = config.search_space if own is None else own.space
     return SearchTask(
         images=images,
-        space=config.search_space,
+        space=space,
         edges_per_node=config.edges_per_node,
         method=method,
         select=config.select,
@@ -440,6 +446,7 @@ def program_from_config(
     classes: int,
     counts: tuple[int, int],
     limits: Sequence[Limit] = (),
+    own: OwnNetwork | None = None,
     **image_settings: Any,
 ) -> SearchProgram:
     """Builds the functions of a search from its settings.
@@ -450,6 +457,7 @@ def program_from_config(
       classes: number of classes.
       counts: images of the weights' half and of the alphas' half.
       limits: bounds whose costs have a penalty beside the validation loss.
+      own: a network that takes the supernet's place.
       image_settings: augmentation, mean and standard deviation, as for `search_program`.
     """
     first_epoch, rate_epochs = config.rate_epochs
@@ -482,17 +490,18 @@ def program_from_config(
             hypergradient = clipped(hypergradient, method.alpha_clip)
         return Optimizers(optimizers.weight_optimizer(rate, **settings), hypergradient, virtual)
 
+    supernet = Supernet(
+        config.search_space,
+        config.size.channels,
+        config.size.cells,
+        classes,
+        dtype=jnp.dtype(config.precision),
+        remat=config.remat,
+        stem=config.network,
+        **dataclasses.asdict(method.edges),
+    )
     return search_program(
-        Supernet(
-            config.search_space,
-            config.size.channels,
-            config.size.cells,
-            classes,
-            dtype=jnp.dtype(config.precision),
-            remat=config.remat,
-            stem=config.network,
-            **dataclasses.asdict(method.edges),
-        ),
+        supernet if own is None else own,
         method=method,
         image_shape=image_shape,
         counts=counts,

@@ -1,0 +1,256 @@
+"""The task of a search in a network of the user's own, and its result."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdarts import data
+from jdarts.budget.flags import BOUND_OPTIONS
+from jdarts.choice.deciding import Chosen, strongest
+from jdarts.errors import InputError
+from jdarts.files.json_data import Fields
+from jdarts.genotype import AnyGenotype
+from jdarts.methods.method import method_fields
+from jdarts.methods.verdict import DECIDED_LEAD
+from jdarts.nets.counts import count_weights
+from jdarts.nets.edge_options import PLAIN_EDGES
+from jdarts.relaxation import NO_CONTROLS, Alphas, alphas_from_json, alphas_on_host, alphas_to_json
+from jdarts.runs.bounds import option
+from jdarts.runs.devices import Devices
+from jdarts.runs.folder import RunFolder
+from jdarts.runs.summaries import Summary, read_summary
+from jdarts.runs.task import End
+from jdarts.search.config import SearchConfig
+from jdarts.search.own_network import OwnNetwork, own_network
+from jdarts.search.step import SearchState
+from jdarts.search.task import SearchTask, search_task
+
+#: Options of the cells and of the supernet around them.
+_OF_CELLS = (
+    "space",
+    "nodes",
+    "operations",
+    "edges_per_node",
+    "select",
+    "channels",
+    "cells",
+    "network",
+    "precision",
+    "remat",
+)
+
+
+class NetworkSearchResult(NamedTuple):
+    """The result of a search in a network of one's own.
+
+    Attributes:
+      choices: what is chosen, as `jdarts.decide` returns it.
+      alphas: at the end, `{name of the choice: [E, O]}`.
+      valid_accuracy: of the network with all candidates on the alphas' half, without augmentation, 0 to 1.
+      folder: the run's folder.
+      text: how far each choice has decided, a line each.
+      genotype: None; the network has no cells.
+    """
+
+    choices: dict[str, Chosen]
+    alphas: Alphas
+    valid_accuracy: float
+    folder: Path
+    text: tuple[str, ...] = ()
+    genotype: None = None
+
+    def lines(self) -> list[str]:
+        """The result as text, one line each."""
+        return [
+            f"validation accuracy of the network with all candidates: {100 * self.valid_accuracy:.2f} %",
+            *self.text,
+            f"curves: {self.folder}/curves.png; choices: {self.folder}/summary.json",
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Choices, accuracy, alphas and text."""
+        fields = {"choices": self.choices, "valid_accuracy": self.valid_accuracy, "alphas": alphas_to_json(self.alphas)}
+        return {**fields, "text": list(self.text)}
+
+
+def read(folder: RunFolder) -> Summary[NetworkSearchResult]:
+    """Reads the summary of a finished run.
+
+    Raises:
+      InputError: it is damaged.
+    """
+
+    def parse(fields: Fields, _: Any) -> NetworkSearchResult:
+        choices = fields.get("choices")
+        if not isinstance(choices, dict):
+            raise ValueError("choices is no object")
+        return NetworkSearchResult(
+            {name: _as_tuple(chosen) for name, chosen in choices.items()},
+            alphas_from_json(fields.get("alphas"), np.float32),
+            fields.number("valid_accuracy"),
+            folder.path,
+            tuple(fields.texts("text")),
+        )
+
+    return read_summary(folder, None, parse)
+
+
+def _as_tuple(chosen: Any) -> Any:
+    return tuple(map(_as_tuple, chosen)) if isinstance(chosen, list) else chosen
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkSearchTask(SearchTask):
+    """A search in a network of the user's own.
+
+    Attributes:
+      own: the network.
+    """
+
+    own: OwnNetwork
+
+    def epoch_genotype(self, state: SearchState) -> None:
+        """None: there are no cells."""
+
+    def choices(self, state: SearchState) -> dict[str, Chosen]:
+        """What the present alphas choose."""
+        strengths = self.method.mixture.strengths(alphas_on_host(state.bilevel.alphas), self.own.space)
+        chosen = {}
+        for name, each in self.own.choices.items():
+            rows = tuple(strongest(row, each.spec) for row in strengths[name])
+            chosen[name] = rows if each.values.ndim > 1 else rows[0]
+        return chosen
+
+    def _leads(self, state: SearchState) -> dict[str, tuple[float, float]]:
+        """By choice the margin of what is kept over the next, and the same as a share of the next; the least of the rows."""
+        alphas = alphas_on_host(state.bilevel.alphas)
+        weights = self.method.mixture.weights(alphas, self.own.space, None, NO_CONTROLS).operations
+        found = {}
+        for name, each in self.own.choices.items():
+            keep, rows = each.spec.keep, -np.sort(-np.asarray(weights[name], np.float64), axis=-1)
+            if keep < rows.shape[-1]:
+                margins = rows[:, keep - 1] - rows[:, keep]
+                found[name] = float(margins.min()), float((margins / np.maximum(rows[:, keep], 1e-30)).min())
+        return found
+
+    def judged(self, state: SearchState, genotype: None, before: AnyGenotype | None) -> Mapping[str, float]:
+        """The median margin of the choices, and the share of those that are decided."""
+        del genotype, before
+        leads = list(self._leads(state).values())
+        if not leads:
+            return {}
+        decided = np.mean([lead >= DECIDED_LEAD for _, lead in leads])
+        return {"guards/margin": float(np.median([margin for margin, _ in leads])), "guards/decided": float(decided)}
+
+    def record(self, state: SearchState) -> dict[str, Any]:
+        """The record of a checkpoint: choices, alphas and method."""
+        return {
+            "choices": self.choices(state),
+            "alphas": alphas_to_json(state.bilevel.alphas),
+            **method_fields(self.method),
+        }
+
+    def facts(self, state: SearchState, genotype: None) -> dict[str, Any]:
+        """The alphas."""
+        del genotype
+        return {"alphas": alphas_to_json(alphas_on_host(state.bilevel.alphas))}
+
+    def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> Any:
+        """Choices and alphas at the end."""
+        choices, leads = self.choices(state), self._leads(state)
+        few = [name for name, (_, lead) in leads.items() if lead < DECIDED_LEAD]
+        said = f"undecided on {len(few)} of {len(choices)} choices" if few else f"decided on all {len(choices)} choices"
+        text = [f"{said}: what is chosen leads by less than {DECIDED_LEAD:.0%}" if few else said]
+        text += [f"{name}: {_words(chosen)}{_margin_words(leads.get(name))}" for name, chosen in choices.items()]
+        alphas = alphas_on_host(state.bilevel.alphas)
+        return NetworkSearchResult(choices, alphas, float(numbers["evaluation/accuracy"]), end.folder, tuple(text))
+
+
+def _words(chosen: Chosen) -> str:
+    return chosen if isinstance(chosen, str) else ", ".join(map(_words, chosen))
+
+
+def _margin_words(lead: tuple[float, float] | None) -> str:
+    return "" if lead is None else f" (margin {lead[0]:.3f})"
+
+
+def check_own(config: SearchConfig) -> None:
+    """Refuses what is for cells alone.
+
+    Raises:
+      InputError: such an option is given.
+    """
+    # A method's own cells and selection have no effect.
+    default = SearchConfig(dataset=config.data.dataset, method=config.method)
+    given = {**config.to_json(), "remat": config.remat}
+    usual = {**default.to_json(), "remat": default.remat}
+    for name in _OF_CELLS:
+        if given.get(name) != usual.get(name):
+            raise InputError(
+                f"{option(name)} is {given.get(name)}, and a network of your own has no such cells; leave it out"
+            )
+    if config.staging.is_whole or config.staging.stage:
+        raise InputError(
+            f"--stages {config.staging.stages} changes cells, and the network is your own; give --stages none"
+        )
+    for name in config.budget.bounds:
+        raise InputError(
+            f"{option(BOUND_OPTIONS[name])} bounds the network of cells, and the network is your own; leave it out"
+        )
+    if config.seeds is not None:
+        raise InputError(f"--seeds is {config.seeds}; search in a network of your own with one --seed after the other")
+    if config.stop is not None and config.stop.partition(":")[0] != "eigenvalue":
+        raise InputError(
+            f"--stop {config.stop} reads cells, and the network is your own; give eigenvalue, or leave it out"
+        )
+    method = config.search_method()
+    if method.edge_weights or dataclasses.replace(method.edges, skips_unused=False) != PLAIN_EDGES:
+        raise InputError(f"--method {config.method} or its options change edges of cells, and the network is your own")
+    if config.supernet.correlation or method.freezing is not None or config.deciding() is not None:
+        raise InputError(
+            "--correlation, --freeze-below and selections by training are for cells, and the network is your own"
+        )
+
+
+def network_task(
+    config: SearchConfig, network: object, dataset: data.ImageDataset, devices: Devices
+) -> NetworkSearchTask:
+    """Builds the task of a search in a network of the user's own.
+
+    Args:
+      config: the settings.
+      network: a Linen network with choices: images `[B, H, W, C]` to logits.
+      dataset: the images.
+      devices: those that share a batch.
+
+    Raises:
+      InputError: images or a network that do not fit the settings.
+    """
+    own = network_on(config, network, dataset)
+    base = search_task(config, dataset, devices, own)
+    fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    weights = count_weights(base.template.bilevel.weights)
+    fields |= {
+        "fingerprint": fingerprint_of(own, dataset),
+        "key": (*base.key, id(network)) if isinstance(base.key, tuple) else (base.key, id(network)),
+        "description": (
+            f"searching in {type(network).__name__} on {config.data.dataset}: {len(own.choices)} choices, {weights:,} weights, "
+            f"{len(base.images.train):,} images for the weights, {len(base.images.valid):,} for the alphas; hypergradient "
+            f"{config.hypergradient}"
+        ),
+    }
+    return NetworkSearchTask(**fields, own=own)
+
+
+def network_on(config: SearchConfig, network: object, dataset: data.ImageDataset) -> OwnNetwork:
+    """The network as the search on a set sees it; arguments and errors as for `network_task`."""
+    skips = config.search_method().mixture.skips_unused
+    return own_network(network, dataset.image_shape, dataset.num_classes, skips_unused=skips)
+
+
+def fingerprint_of(own: OwnNetwork, dataset: data.ImageDataset) -> dict[str, Any]:
+    """What identifies the data and the network of a run."""
+    return {**dataset.fingerprint, "network": own.identity}

@@ -1,0 +1,132 @@
+"""A search in a network of one's own: its result, a death on the way, two devices, methods, and what it refuses."""
+
+import io
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_runs import Died, assert_same_bits, die_at, leave_undrawn, records, user_settings, with_stand_ins
+
+import jdarts
+from jdarts.report import Progress, read_metrics
+from jdarts.runs import CompiledPrograms
+from jdarts.search import SearchConfig, search
+
+__all__ = ["undrawn", "user_settings"]
+undrawn = with_stand_ins(leave_undrawn)
+pytestmark = pytest.mark.usefixtures("undrawn", "user_settings")
+
+SETTINGS = {"dataset": "digits", "epochs": 2, "batch_size": 240, "log_every": 1, "hypergradient": "first_order"}
+STEPS = 4
+
+
+class Network(nn.Module):
+    """A layer with a batch norm, and two choices."""
+
+    axis_name: str | None = None
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = nn.Dense(4)(images.reshape(len(images), -1))
+        x = nn.tanh(nn.BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x))
+        for number in range(2):
+            candidates = {"dense": nn.Dense(4), "tanh": jnp.tanh, "none": None}
+            x = x + jdarts.Choice(candidates, name=f"block{number}")(x)
+        return nn.Dense(self.classes)(x)
+
+
+NETWORK = Network()
+
+
+@pytest.fixture(scope="module")
+def programs():
+    return CompiledPrograms()
+
+
+def run(folder, programs=None, network=NETWORK, **changes):
+    stream = io.StringIO()
+    config = SearchConfig(run_dir=folder, **{**SETTINGS, **changes})
+    return search(config, network=network, programs=programs, stream=stream), stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, programs, undrawn, user_settings):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    return run(folder, programs)
+
+
+def test_a_search_ends_with_choices_and_shows_them_again(undisturbed):
+    result, shown = undisturbed
+    assert set(result.choices) == {"block0", "block1"} and set(result.choices.values()) <= {"dense", "tanh", "none"}
+    assert {name: table.shape for name, table in result.alphas.items()} == {"block0": (1, 3), "block1": (1, 3)}
+    assert "searching in Network on digits: 2 choices, 358 weights" in shown
+    assert f"block0: {result.choices['block0']} (margin " in shown and "undecided on 2 of 2 choices" in shown
+    again, shown = run(result.folder)
+    assert again.choices == result.choices and "has finished" in shown
+    epochs = [each for each in read_metrics(result.folder) if "epoch/guards_margin" in each]
+    assert len(epochs) == 2
+    np.testing.assert_array_equal(again.alphas["block0"], result.alphas["block0"])
+
+
+@pytest.mark.parametrize("call", [2, 3])
+def test_a_death_on_the_way_is_followed_by_the_same_bits(undisturbed, programs, call, tmp_path, monkeypatch):
+    die_at(monkeypatch, Progress, "step", call)
+    with pytest.raises(Died):
+        run(tmp_path / "run", programs, checkpoint_minutes=1e-9)
+    monkeypatch.undo()
+    _, shown = run(tmp_path / "run", programs)
+    assert "resuming" in shown
+    assert_same_bits(tmp_path / "run", undisturbed[0].folder, ["curves.png"])
+
+
+def test_two_devices_give_the_numbers_of_one(undisturbed, tmp_path):
+    result, _ = run(tmp_path / "run", devices=2)
+    for name, table in undisturbed[0].alphas.items():
+        np.testing.assert_allclose(result.alphas[name], table, rtol=0, atol=1e-5)
+    for found, expected in zip(records(tmp_path / "run"), records(undisturbed[0].folder), strict=True):
+        assert found.get("train/loss") == pytest.approx(expected.get("train/loss"), abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["gdas", "fair_darts", "sdarts_rs"])
+def test_methods_without_cells_search_too(method, tmp_path):
+    result, _ = run(tmp_path / "run", method=method, epochs=1)
+    assert set(result.choices) == {"block0", "block1"} and np.isfinite(result.valid_accuracy)
+
+
+def test_another_network_does_not_resume_a_run(undisturbed):
+    class Other(Network):
+        pass
+
+    with pytest.raises(jdarts.InputError, match=r"begun with other data: network Network .* \(now Other "):
+        run(undisturbed[0].folder, network=Other())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 8}, "--channels is 8, and a network of your own has no such cells; leave it out"),
+        ({"method": "drnas"}, "--stages drnas changes cells, and the network is your own; give --stages none"),
+        ({"method": "pc_darts"}, "--method pc_darts or its options change edges of cells"),
+        (
+            {"max_weights": 1000.0},
+            "--max-weights bounds the network of cells, and the network is your own; leave it out",
+        ),
+        ({"seeds": "0-2"}, "--seeds is 0-2; search in a network of your own with one --seed after the other"),
+        ({"stop": "skip_connections"}, "--stop skip_connections reads cells"),
+        ({"network": nn.Dense(10)}, "the network has no choices; put a jdarts.Choice into it"),
+        (
+            {"network": len},
+            "network is 'builtin_function_or_method'; give a flax.linen module with jdarts.Choice in it",
+        ),
+        (
+            {"network": Network(classes=3)},
+            r"outputs have shape \(1, 3\) for one image; give logits \[B, 10\]",
+        ),
+    ],
+)
+def test_what_has_no_place_in_it_is_refused(changes, message, tmp_path):
+    with pytest.raises(jdarts.InputError, match=message):
+        run(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
