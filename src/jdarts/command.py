@@ -8,20 +8,21 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from jdarts.command_examples import help_examples
 from jdarts.errors import InputError
 
 EXIT_WRONG_INPUT = 2
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a command and exits: 0 or what it returns, 2 for a wrong input, 130 after Ctrl-C.
+    """Runs a command and exits: 0 or what it returns, 2 for a wrong input, 130 after Ctrl-C. Its help ends with examples.
 
     It prints wrong input, and failures of the output or of a file, to standard error as one short message without a
     traceback. If the reader of the output closes it, as in `… | head -1`, the command ends silently with 141, the usual code.
     """
     _show_every_text()
     try:
-        code = main() or 0
+        code = _with_examples(main) or 0
         if sys.stdout is not None:
             sys.stdout.flush()
     except InputError as error:
@@ -35,6 +36,18 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         code = _fail(f"cannot use {error.filename or 'the output'}: {error.strerror or error}")
     _give_up_failing_streams()
     sys.exit(code)
+
+
+def _with_examples(main: Callable[[], int | None]) -> int | None:
+    """Runs a command, and prints its examples after its help."""
+    try:
+        return main()
+    except SystemExit as ended:
+        if ended.code not in (0, None) or {"-h", "--help"}.isdisjoint(sys.argv[1:]):
+            raise
+        if text := help_examples():
+            print(text)
+        return 0
 
 
 def program_name(module: str) -> str:
