@@ -51,7 +51,7 @@ def _wrong_in(line: str) -> Iterator[str]:
         words[0] = "jdarts"
     if words[:2] in (["python", "-m"], [".venv/bin/python", "-m"]):
         words = [*words[2].split("."), *words[3:]]
-    if words[:1] != ["jdarts"] or words[1:] == ["--version"]:
+    if words[:1] != ["jdarts"] or words[1:2] in (["--version"], ["--completion"]):
         return
     for each in SUBCOMMANDS:
         parts = each.name.split()

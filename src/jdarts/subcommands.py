@@ -47,6 +47,8 @@ def main() -> int | None:
     if arguments[:1] == ["--version"]:
         print(f"jdarts {importlib.import_module('jdarts').__version__}")
         return 0
+    if arguments[:1] == ["--completion"]:
+        importlib.import_module("jdarts.completion").print_completion(" ".join(arguments[1:]))
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0
@@ -69,7 +71,8 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "jdarts SUBCOMMAND --help shows the options of one; jdarts --version the version.",
+            "jdarts SUBCOMMAND --help shows the options of one; jdarts --version the version; jdarts --completion bash",
+            "(or zsh, fish) the script that completes subcommands and options.",
         ]
     )
 

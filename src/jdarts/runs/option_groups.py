@@ -99,9 +99,8 @@ def parse(
       arguments: the options; by default those of the program.
     """
     boxes = list(_boxes(defaults))
-    form = dataclasses.make_dataclass("Form", [box.field(f"group{number}") for number, box in enumerate(boxes)])
-    filled = tyro.cli(
-        form,
+    filled: Any = tyro.cli(
+        _form(boxes),
         prog=prog,
         description=_Text.of(type(defaults)).summary if description is None else description,
         args=arguments,
@@ -112,6 +111,15 @@ def parse(
     own = changes.pop("", {})
     nested = {name: dataclasses.replace(getattr(defaults, name), **values) for name, values in changes.items()}
     return dataclasses.replace(defaults, **own, **nested)  # pyright: ignore[reportArgumentType]
+
+
+def form_of(defaults: Configuration) -> type:
+    """The dataclass that tyro parses for a configuration."""
+    return _form(list(_boxes(defaults)))
+
+
+def _form(boxes: "Sequence[_Box]") -> type:
+    return dataclasses.make_dataclass("Form", [box.field(f"group{number}") for number, box in enumerate(boxes)])
 
 
 class _Box(NamedTuple):
