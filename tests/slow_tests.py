@@ -122,6 +122,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_vmap_and_cells_that_are_computed_again_give_the_same_numbers",
     ),
     "test_export.py": (),
+    "test_extend.py": ("test_searches_of_several_seeds_get_more_epochs_together",),
     "test_fixture_hypergradient.py": (),
     "test_fixture_methods.py": (
         "test_correlated_gradients_of_cells",

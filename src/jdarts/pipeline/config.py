@@ -204,6 +204,7 @@ _SHARED = {
     "run_dir": "give --run-dir",
     "seed": "give --seed",
     "plugin": "give --plugin",
+    "extend": "its results depend on each other; choose another --run-dir for other --epochs",
     "devices": "give --devices",
     "parallel": "give --parallel",
 }

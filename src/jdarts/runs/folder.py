@@ -18,11 +18,7 @@ from jdarts.genotype import AnyGenotype, parse_genotype
 from jdarts.report.loggers import FOLDERS
 from jdarts.report.metrics import METRICS_FILE
 from jdarts.runs import processes
-from jdarts.runs.bounds import option
-from jdarts.runs.settings import BEFORE
-
-#: Identifies the data of a run, as JSON data.
-Fingerprint = Mapping[str, Any]
+from jdarts.runs.same_run import DATA, EPOCHS, Fingerprint, check_same
 
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -33,12 +29,6 @@ TABLE = "table.txt"
 MEMORY = "memory.json"
 #: The page of a run.
 PAGE = "report.html"
-#: The fingerprint of a run's data in its `config.json`.
-DATA = "data"
-#: Characters of a value in a message.
-_LONGEST = 80
-#: Runs without a fingerprint read every set in its stored order.
-_BEFORE_FINGERPRINTS = {"shuffled": True}
 GENOTYPES = "genotypes"
 #: Folder of the mixture of each epoch.
 ALPHAS = "alphas"
@@ -49,10 +39,12 @@ class RunFolder:
 
     Args:
       path: the folder.
+      extends: whether it is that of a run to which this process may give more epochs.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, extends: bool = False) -> None:
         self.path = path
+        self._extends = extends
         self._lock: int | None = None
         self._settings: Mapping[str, Any] = {}
         self._data: Fingerprint | None = None
@@ -78,6 +70,10 @@ class RunFolder:
         with _os_errors_as_input("read", self.path):
             return self.summary.exists()
 
+    def is_finished(self, config: Mapping[str, Any]) -> bool:
+        """Whether the run has finished, and these settings, which have passed `check`, give it no more epochs."""
+        return self.has_ended and not (self._extends and self.settings().get(EPOCHS) != config[EPOCHS])
+
     def settings(self) -> dict[str, Any]:
         """The content of `config.json`.
 
@@ -102,7 +98,9 @@ class RunFolder:
             if path.exists() and not path.is_dir():
                 raise InputError(f"{path} is a file; choose another --run-dir")
             if (path / CONFIG).exists():
-                _check_same(path / CONFIG, config, data)
+                check_same(path, _read_config(path / CONFIG), config, data, extends=self._extends)
+            elif self._extends:
+                raise InputError(f"{path} holds no run that --extend could give more epochs; leave it out to start one")
             elif path.is_dir() and not all(_precedes_config(entry.name) for entry in path.iterdir()):
                 raise InputError(f"{path} holds other files and no run; choose another --run-dir")
 
@@ -180,8 +178,25 @@ class RunFolder:
             if not self._is_locked_by(self._lock):
                 raise InputError(f"{self.path} was replaced by another folder while the run used it; {mend}")
             if _read_config(self.path / CONFIG) != self._written:
-                _check_same(self.path / CONFIG, self._settings, self._data)
+                check_same(self.path, _read_config(self.path / CONFIG), self._settings, self._data)
                 raise InputError(f"{self.path / CONFIG} was changed while the run used it; {mend}")
+
+    def extend(self) -> None:
+        """Gives the run of the locked folder the epochs of this process's settings, if they are more.
+
+        A process that dies on the way leaves a finished run without its summary, which resumes with either number.
+
+        Raises:
+          InputError: as `write`.
+        """
+        if self._lock is None or self._written.get(EPOCHS) == self._settings[EPOCHS]:
+            return
+        self.check_unchanged()
+        with _os_errors_as_input("write", self.path):
+            self.summary.unlink(missing_ok=True)
+        extended = {**self._written, EPOCHS: self._settings[EPOCHS]}
+        self.write(CONFIG, json.dumps(extended, indent=1) + "\n")
+        self._written = extended
 
     def _remove_unstarted(self, made: list[Path]) -> None:
         """Removes the files of a run without a step, and the folders that were created for it."""
@@ -279,47 +294,6 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a run's configuration; choose another --run-dir")
     return content
-
-
-def _check_same(path: Path, config: Mapping[str, Any], data: Fingerprint | None) -> None:
-    before = _read_config(path)
-    missing = object()
-    of_run = before.pop(DATA, _BEFORE_FINGERPRINTS)
-    # Settings that are younger than the run; those of a pipeline's parts have names such as `search.precision`.
-    younger = {name: BEFORE[name.rpartition(".")[2]] for name in config if name.rpartition(".")[2] in BEFORE}
-    before = {**younger, **before}
-    # Settings of older runs that no run writes any more, such as a part's own where the parts now share one.
-    older = {name: BEFORE[name.rpartition(".")[2]] for name in before if name.rpartition(".")[2] in BEFORE}
-    now = {**older, **config}
-    different = [name for name in {**before, **now} if before.get(name, missing) != now.get(name, missing)]
-    if different:
-        listed = ", ".join(
-            f"{option(name)} {_shortened(before.get(name))} (now {_shortened(now.get(name))})" for name in different[:4]
-        )
-        raise InputError(
-            f"{path.parent} was begun with other settings: {listed}; give the same settings to resume it, or choose "
-            "another --run-dir"
-        )
-    if data is not None:
-        _check_data(path, of_run, data)
-
-
-def _check_data(path: Path, before: Any, data: Fingerprint) -> None:
-    if not isinstance(before, dict):
-        raise InputError(f"{path} is damaged; choose another --run-dir")
-    different = [name for name in before if name in data and before[name] != data[name]]
-    if different:
-        listed = ", ".join(
-            f"{name} {_shortened(before[name])} (now {_shortened(data[name])})" for name in different[:4]
-        )
-        raise InputError(
-            f"{path.parent} was begun with other data: {listed}; give the same data to resume it, or choose another --run-dir"
-        )
-
-
-def _shortened(value: Any) -> str:
-    text = (" ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ class Loop(Generic[S]):
         skipped: list[str] = []
         found = store.newest(skipped)
         if found:
-            self._statuses = [read_status(each, task) for each in found]
+            self._statuses = [read_status(each, task, part.settings) for each, part in zip(found, store.parts)]
         self._earlier = [status.seconds for status in self._statuses]
         first_step = found[0].step if found else 0
         # Every process reads the folder before any changes it.
@@ -71,6 +71,7 @@ class Loop(Generic[S]):
             raise InputError(
                 f"the processes see different checkpoints in {store.path}; give a --run-dir that they share"
             )
+        store.extend(found)
         self._started = self._last_save = self._context.clock()
         self._display = Progress(
             epochs=task.options.epochs,
@@ -88,6 +89,8 @@ class Loop(Generic[S]):
                 self._display.message(f"skipped: {text}")
             store.remove_half_written()
             self._display.message(self._first_line(first_step, lost=bool(skipped)))
+            for change in self._statuses[0].changes:
+                self._display.message(str(change))
             self._functions = self._context.programs.get(task.key, self._compiled)
             return_freed_memory()
             step = self._functions[task.largest]
@@ -361,7 +364,7 @@ class Loop(Generic[S]):
                         draw_cells(result.genotype, folder.path, title=part.title)
                     draw_curves(read_metrics(folder.path), folder.path / "curves.png")
             steps = status.epochs_ended * task.steps_per_epoch
-            found.append(Summary(result, status.epochs_ended, steps, end.seconds, status.stopped))
+            found.append(Summary(result, status.epochs_ended, steps, end.seconds, status.stopped, status.changes))
             write_summary(found[-1], folder)
             self._write_page(part, live=False)
         return tuple(found)

@@ -54,6 +54,8 @@ class Loop(Settings):
 
     Attributes:
       epochs: passes over the data that train the weights; on text the number is approximate.
+      extend: give the run of the folder more epochs, whether it has finished or not. It resumes from its last checkpoint, and
+        from there on its schedules are those of the new number.
       log: where the run's numbers, cells and alphas are logged beside metrics.jsonl, one or several: tensorboard (event files
         in its folder), wandb (Weights & Biases), mlflow, or none.
       log_every: steps between two records in metrics.jsonl and in those.
@@ -64,6 +66,7 @@ class Loop(Settings):
     """
 
     epochs: Annotated[int, EPOCHS] = 50
+    extend: Annotated[bool, WITHOUT_EFFECT] = False
     log: Annotated[tuple[LoggerName, ...], _Loggers, WITHOUT_EFFECT] = ("tensorboard",)
     log_every: Annotated[int, Bounds(1, 1_000_000_000), WITHOUT_EFFECT] = 10
     checkpoint_minutes: Annotated[float, POSITIVE, WITHOUT_EFFECT] = 10.0

@@ -14,6 +14,7 @@ from jdarts.runs.folder import Fingerprint, RunFolder
 from jdarts.runs.interruption import Interruption
 from jdarts.runs.loop import Loop
 from jdarts.runs.memory import available_memory, check_state_fits, out_of_memory_as_input_error
+from jdarts.runs.options import Loop as LoopOptions
 from jdarts.runs.options import MatmulPrecision, Parallelism
 from jdarts.runs.programs import CompiledPrograms
 from jdarts.runs.store import Part, Store
@@ -27,6 +28,9 @@ class Setting(Protocol):
 
     @property
     def folder(self) -> Path: ...  # noqa: D102
+
+    @property
+    def loop(self) -> LoopOptions: ...  # noqa: D102
 
     @property
     def parallelism(self) -> Parallelism: ...  # noqa: D102
@@ -67,11 +71,11 @@ def run(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config.check()
-    folder, settings = RunFolder(config.folder), config.to_json()
+    folder, settings = RunFolder(config.folder, extends=config.loop.extend), config.to_json()
     with processes.fail_together():
         processes.check_same(config)
         folder.check(settings)
-        if folder.has_ended:
+        if folder.is_finished(settings):
             remarks = check_finished(folder, settings, fingerprint)
             summary = finished(folder)
             ended = f"{folder.path} has finished; another --run-dir or --seed starts another {noun}"

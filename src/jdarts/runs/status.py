@@ -9,7 +9,8 @@ from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.files.json_data import Fields
 from jdarts.methods.stopping import Epoch, RollBack, Stop, StoppingRule
-from jdarts.runs.folder import DATA
+from jdarts.runs.changes import DEVICES, Change, new_changes, read_changes
+from jdarts.runs.same_run import DATA
 from jdarts.runs.summaries import read_stop
 from jdarts.runs.task import Task
 
@@ -28,6 +29,7 @@ class RunStatus:
       stopped: why a stopping rule has ended the run; None if none has.
       rollbacks: the times that a stopping rule has started it again from an earlier epoch: reason, the epoch after which, the
         epoch itself and the new controls, JSON data.
+      changes: what has changed on its way.
     """
 
     epochs_ended: int = 0
@@ -36,6 +38,7 @@ class RunStatus:
     history: tuple[Epoch, ...] = ()
     stopped: Stop | None = None
     rollbacks: tuple[Mapping[str, Any], ...] = ()
+    changes: tuple[Change, ...] = ()
 
     def with_epoch(self, epoch: Epoch) -> "RunStatus":
         """The progress with one more epoch in the history."""
@@ -76,6 +79,7 @@ class RunStatus:
             "seconds": self.seconds,
             "config": settings,
             DATA: task.fingerprint,
+            DEVICES: _sharing_devices(task),
             **task.record(state),
         }
         if task.best is not None:
@@ -84,24 +88,38 @@ class RunStatus:
             record["history"] = [epoch._asdict() for epoch in self.history]
         if self.rollbacks:
             record["rollbacks"] = list(self.rollbacks)
+        if self.changes:
+            record["changes"] = [change._asdict() for change in self.changes]
         if self.stopped is not None:
             record["stopped"] = self.stopped._asdict()
         return record | {"versions": {name: importlib.metadata.version(name) for name in _PACKAGES}}
 
 
-def read_status(found: checkpoint.Checkpoint, task: Task[Any]) -> RunStatus:
-    """Reads the progress of a run from the record of a checkpoint.
+def read_status(found: checkpoint.Checkpoint, task: Task[Any], settings: Mapping[str, Any]) -> RunStatus:
+    """Reads the progress of a run from the record of a checkpoint, and adds what its settings change from there on.
+
+    Args:
+      found: the checkpoint.
+      task: what the run does.
+      settings: the settings that decide the result.
 
     Raises:
-      InputError: a field is missing or has another type.
+      InputError: a field is missing or has another type, or a change would make it another run.
     """
     try:
-        return _status(Fields(found.record), found.step, task)
+        status = _status(Fields(found.record), found.step, task)
     except ValueError as error:
         raise InputError(
             f"{found.path} does not hold what this run needs ({checkpoint.RECORD}: {error}); remove it to resume from "
             "the one before, or choose another --run-dir"
         ) from None
+    new = new_changes(found.record, found.step, settings, _sharing_devices(task), noun=task.noun)
+    return dataclasses.replace(status, changes=(*status.changes, *new))
+
+
+def _sharing_devices(task: Task[Any]) -> int:
+    """Number of devices that share a batch of one run."""
+    return task.devices.count if task.runs is None else 1
 
 
 def _status(record: Fields, step: int, task: Task[Any]) -> RunStatus:
@@ -119,7 +137,9 @@ def _status(record: Fields, step: int, task: Task[Any]) -> RunStatus:
     rollbacks = record.get("rollbacks") if record.has("rollbacks") else []
     if not isinstance(rollbacks, list):
         raise ValueError("rollbacks is no list")
-    return RunStatus(ended, record.seconds("seconds"), best, history, read_stop(record), tuple(rollbacks))
+    return RunStatus(
+        ended, record.seconds("seconds"), best, history, read_stop(record), tuple(rollbacks), read_changes(record)
+    )
 
 
 def best_name(number: str) -> str:

@@ -124,6 +124,23 @@ class Store:
             "choose another --run-dir"
         )
 
+    def extend(self, found: Sequence[checkpoint.Checkpoint]) -> None:
+        """Gives the runs the epochs of their settings, if those are more than they had.
+
+        Args:
+          found: the checkpoints with which they resume.
+
+        Raises:
+          InputError: a finished run has no checkpoint left, or a folder cannot be written.
+        """
+        for part in self.parts:
+            if part.folder.has_ended and not found:
+                raise InputError(
+                    f"{part.folder.path} has finished, and has no checkpoint with which it could be extended; choose another "
+                    "--run-dir"
+                )
+            part.folder.extend()
+
     def remove_half_written(self) -> None:
         """Removes incomplete checkpoints."""
         if processes.is_coordinator():

@@ -10,6 +10,7 @@ from jdarts.files.json_data import Fields, parse_json
 from jdarts.genotype import AnyGenotype, parse_genotype
 from jdarts.methods.stopping import Stop
 from jdarts.report import duration
+from jdarts.runs.changes import Change, read_changes
 from jdarts.runs.folder import PAGE, SUMMARY, RunFolder
 
 
@@ -48,6 +49,7 @@ class Summary(NamedTuple, Generic[R]):
       steps: steps of the run.
       seconds: time that the processes of the run have taken.
       stopped: why a stopping rule has ended it, and the epoch whose state is the result; None if none has.
+      changes: what has changed on its way.
     """
 
     result: R
@@ -55,12 +57,14 @@ class Summary(NamedTuple, Generic[R]):
     steps: int
     seconds: float
     stopped: Stop | None = None
+    changes: tuple[Change, ...] = ()
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""
         early = [] if self.stopped is None else [f"stopped early: {stop_text(self.stopped, self.epochs)}"]
         return [
             f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(self.seconds)}",
+            *map(str, self.changes),
             *early,
             *self.result.lines(),
             *([f"page: {page}"] if (page := self.result.folder / PAGE).exists() else []),
@@ -104,6 +108,8 @@ def write_summary(summary: Summary[Any], folder: RunFolder) -> None:
     fields |= {"epochs": summary.epochs, "steps": summary.steps, "seconds": summary.seconds}
     if summary.stopped is not None:
         fields["stopped"] = summary.stopped._asdict()
+    if summary.changes:
+        fields["changes"] = [change._asdict() for change in summary.changes]
     folder.write(SUMMARY, json.dumps(fields, indent=1) + "\n")
 
 
@@ -128,7 +134,9 @@ def read_summary(folder: RunFolder, kind: type[AnyGenotype] | None, parse: Calla
         fields = Fields(parse_json(content))
         genotype = None if kind is None else parse_genotype(json.dumps(fields.get("genotype")), kind)
         result = parse(fields, genotype)
-        stopped = read_stop(fields)
-        return Summary(result, fields.count("epochs"), fields.count("steps"), fields.seconds("seconds"), stopped)
+        stopped, changes = read_stop(fields), read_changes(fields)
+        return Summary(
+            result, fields.count("epochs"), fields.count("steps"), fields.seconds("seconds"), stopped, changes
+        )
     except ValueError as error:
         raise InputError(f"{folder.summary} is damaged ({error}); remove it and start the same command again") from None

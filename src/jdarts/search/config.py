@@ -212,6 +212,7 @@ class SearchConfig(MethodConfiguration):
                 "is lost in the rounding to 8 bits of mantissa; give --hypergradient exact"
             )
         selection_by_name(self.select)
+        self._check_extend()
         for name in ("neumann_terms", "neumann_at"):
             value = getattr(self, name)
             if value != getattr(SearchConfig, name) and self.hypergradient != "neumann":
@@ -262,6 +263,18 @@ class SearchConfig(MethodConfiguration):
             )
         if self.select in SHARING:
             self._check_sharing()
+
+    def _check_extend(self) -> None:
+        """Refuses more epochs where the search does something after the last one."""
+        follows = {
+            f"--stages {self.staging.stages}": self.staging.stages != "none",
+            f"--select {self.select}": reads_decisions(self.select),
+        }
+        for given, depends in follows.items():
+            if self.loop.extend and depends:
+                raise InputError(
+                    f"--extend gives a search more epochs, and {given} depends on which is the last; start another --run-dir"
+                )
 
     def _check_sharing(self) -> None:
         """Refuses what needs alphas, where random cells train the weights."""

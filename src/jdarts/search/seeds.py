@@ -53,14 +53,14 @@ def search_seeds(
 def _search_seeds(
     config: SearchConfig, dataset: data.ImageDataset | None, stream: TextIO | None, programs: CompiledPrograms | None
 ) -> tuple[SearchResult, ...]:
-    searches = [(each, RunFolder(each.folder)) for each in config.of_each_seed()]
+    searches = [(each, RunFolder(each.folder, extends=config.loop.extend)) for each in config.of_each_seed()]
     for each, folder in searches:
         folder.check(each.to_json())
     images = functools.cache(lambda: config.data.images(dataset, stream))
     summaries: dict[Path, summary.SearchSummary] = {}
     remarks: list[str] = []
     for each, folder in searches:
-        if folder.has_ended:
+        if folder.is_finished(each.to_json()):
             remarks += check_finished(folder, each.to_json(), lambda: images().fingerprint)
             summaries[folder.path] = summary.read(folder)
     show([*(f"{path} has finished" for path in summaries), *remarks], stream)

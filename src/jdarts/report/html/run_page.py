@@ -222,6 +222,12 @@ def _again(run: RunData) -> str:
         "<p>This command starts the same run in another folder; data or a space from files of yours need their path.</p>",
         markup.code(again.command(run), "command"),
     ]
+    if run.record.get("changes"):
+        parts.append(
+            markup.paragraph(
+                "This run changed its epochs or devices on its way; the command has the last ones from its start."
+            )
+        )
     data = [(name, value) for name, value in again.settings_rows(run.data)]
     if data:
         parts.append("<h3>The data</h3>")

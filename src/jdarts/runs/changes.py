@@ -1,0 +1,85 @@
+"""What a run has changed on its way: its number of epochs, and the devices that compute it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jdarts.errors import InputError
+from jdarts.files.json_data import Fields
+from jdarts.runs.same_run import EPOCHS
+
+#: The number of devices that share a batch, in the record of a checkpoint.
+DEVICES = "devices"
+
+
+class Change(NamedTuple):
+    """A setting that a run has changed on its way.
+
+    Attributes:
+      setting: its name: epochs or devices.
+      before: the number before.
+      now: the number since.
+      step: the step after which it has changed.
+    """
+
+    setting: str
+    before: int
+    now: int
+    step: int
+
+    def __str__(self) -> str:
+        """The change in plain words."""
+        if self.setting == EPOCHS:
+            return f"extended from {self.before} to {self.now} epochs at step {self.step:,}"
+        return f"{self.now} device{'s' if self.now > 1 else ''} instead of {self.before} since step {self.step:,}"
+
+
+def new_changes(
+    record: Mapping[str, Any], step: int, settings: Mapping[str, Any], devices: int, *, noun: str
+) -> tuple[Change, ...]:
+    """What a command changes of a run that it resumes.
+
+    Args:
+      record: of the checkpoint.
+      step: of the checkpoint.
+      settings: the settings of the command that decide the result, as JSON data.
+      devices: how many share a batch.
+      noun: the name of this kind of run in messages.
+
+    Raises:
+      InputError: a change that would make it another run.
+    """
+    config, found = record.get("config"), []
+    of_run = {
+        EPOCHS: config.get(EPOCHS) if isinstance(config, dict) else None,
+        DEVICES: record.get(DEVICES),
+    }
+    for name, now in ((EPOCHS, settings.get(EPOCHS)), (DEVICES, devices)):
+        before = of_run[name]
+        if isinstance(before, int) and isinstance(now, int) and before != now:
+            found.append(Change(name, before, now, step))
+    for change in found:
+        if change.setting == EPOCHS and "stopped" in record:
+            raise InputError(
+                f"--stop has ended this {noun} before its {change.before} epochs were over, so that more of them change "
+                "nothing; leave out --extend, or start another --run-dir without --stop"
+            )
+        if change.setting == DEVICES and settings.get("batch_statistics") == "per_device":
+            raise InputError(
+                f"--devices is {change.now}, and this {noun} has computed with {change.before}, each with the "
+                f"--batch-statistics of its own share; give --devices {change.before}, or choose another --run-dir"
+            )
+    return tuple(found)
+
+
+def read_changes(fields: Fields) -> tuple[Change, ...]:
+    """The field `changes` of a summary or of a checkpoint's record; a `ValueError` if it is damaged."""
+    if not fields.has("changes"):
+        return ()
+    listed = fields.get("changes")
+    if not isinstance(listed, list):
+        raise ValueError("changes is no list")
+    return tuple(_change(Fields(each)) for each in listed)
+
+
+def _change(fields: Fields) -> Change:
+    return Change(fields.text("setting"), fields.count("before"), fields.count("now"), fields.count("step"))
