@@ -45,6 +45,7 @@ def test_subcommands_are_completed(complete):
     assert set(complete("")) - {"-h", "--help"} == {each.name.split()[0] for each in SUBCOMMANDS}
     assert complete("language", "s") == ["search"]
     assert complete("data", "ins") == ["inspect"]
+    assert complete("bench", "--qui") == ["--quick"]
 
 
 @pytest.mark.parametrize("command", ["jdarts.search", "jdarts.language.train", "jdarts.derive", "jdarts.data prepare"])

@@ -7,7 +7,14 @@ import jdarts
 
 ROOT = Path(jdarts.__file__).parent
 #: Modules that are commands, beside every `command` and `__main__`.
-COMMANDS = ("jdarts.completion", "jdarts.derive", "jdarts.export", "jdarts.predict", "jdarts.subcommands")
+COMMANDS = (
+    "jdarts.bench",
+    "jdarts.completion",
+    "jdarts.derive",
+    "jdarts.export",
+    "jdarts.predict",
+    "jdarts.subcommands",
+)
 
 
 def module_of(path):

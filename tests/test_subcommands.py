@@ -1,11 +1,12 @@
 """The command `jdarts`."""
 
 import importlib
+from pathlib import Path
 
 import pytest
 
 import jdarts
-from jdarts import subcommands
+from jdarts import bench, subcommands
 from jdarts.errors import InputError
 
 
@@ -53,6 +54,18 @@ def test_the_help_of_a_subcommand_names_it(name, monkeypatch, capsys):
         subcommands.main()
     assert ended.value.code == 0
     assert f"usage: jdarts {name} " in capsys.readouterr().out
+
+
+def test_the_benchmark_is_that_of_the_checkout(run, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("bench", "--help")
+    assert ended.value.code == 0
+    assert "usage: jdarts bench " in capsys.readouterr().out
+    monkeypatch.setattr(bench, "_FOLDER", Path("/nowhere/benchmarks"))
+    with pytest.raises(
+        InputError, match="the benchmarks are in a checkout of jdarts, and /nowhere/benchmarks is not there"
+    ):
+        run("bench")
 
 
 @pytest.mark.parametrize("wrong", ["serch", "language", "--epochs"])

@@ -73,6 +73,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "data list": (Example("", "all sets, and where they are"),),
     "data inspect": (Example("photos/flowers --sheet sheet.png", "classes, duplicates, damage, and a picture"),),
+    "bench": (
+        Example("--quick --only jdarts", "without PyTorch, in a few minutes"),
+        Example("--json steps.json", "beside PyTorch, with all numbers in a file"),
+    ),
     "doctor": (
         Example("", "tables of what is there and what to do"),
         Example("--json", "the same for other programs"),

@@ -1,5 +1,6 @@
 """Completion of the command `jdarts` in a shell: its subcommands, their options, and the options' values."""
 
+import contextlib
 import dataclasses
 from typing import Annotated, Any, NoReturn, Union
 
@@ -34,6 +35,7 @@ def print_completion(shell: str) -> NoReturn:
 def forms() -> dict[str, Any]:
     """What each subcommand parses: a dataclass or a function; of several words, those of the next word."""
     # Imported here: together they take seconds.
+    from jdarts import bench
     from jdarts.data import __main__ as data
     from jdarts.derive import DeriveConfig
     from jdarts.describe.command import DescribeConfig
@@ -48,7 +50,7 @@ def forms() -> dict[str, Any]:
     from jdarts.search import SearchConfig
     from jdarts.train import TrainConfig
 
-    return {
+    found: dict[str, Any] = {
         "search": form_of(SearchConfig()),
         "train": form_of(TrainConfig()),
         "pipeline": form_of(PipelineConfig()),
@@ -61,6 +63,10 @@ def forms() -> dict[str, Any]:
         "data": {"prepare": data.prepare_set, "list": data.list_sets, "inspect": data.inspect_set},
         "doctor": DoctorConfig,
     }
+    # An installed package has no benchmarks.
+    with contextlib.suppress(InputError):
+        found["bench"] = bench.benchmark().BenchmarkConfig
+    return found
 
 
 def _one_of(commands: dict[str, Any]) -> Any:

@@ -35,6 +35,7 @@ SUBCOMMANDS = (
     Subcommand("predict", "jdarts.predict", "the classes that a trained network sees in picture files"),
     Subcommand("report", "jdarts.report.html.command", "a page of a run, or of several runs side by side"),
     Subcommand("data", "jdarts.data.__main__", "prepare and list image sets and texts"),
+    Subcommand("bench", "jdarts.bench", "measure the steps of a search; in a checkout alone"),
     Subcommand(
         "doctor", "jdarts.doctor.command", "what is installed, which devices there are, and what a first step costs"
     ),
