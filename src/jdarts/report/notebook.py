@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jdarts.errors import InputError
@@ -26,14 +27,17 @@ class Shown(NamedTuple):
 
 
 def show(value: Any) -> Shown:
-    """A rich form of a genotype, a space or a result, for the last line of a notebook's cell.
+    """A rich form of a genotype, a space, a result or a run, for the last line of a notebook's cell.
 
     Args:
-      value: a genotype, a search space, a result of a run, or anything else that has a rich form.
+      value: a genotype, a search space, a result of a run, the folder of a run or of several, or anything else that has a rich
+        form.
 
     Raises:
-      InputError: it has none.
+      InputError: it has none, or there is no run in the folder.
     """
+    if isinstance(value, str | Path):
+        return Shown(page_frame(Path(value)))
     if isinstance(value, Genotype | RecurrentGenotype):
         return Shown(genotype_svg(value))
     if isinstance(value, SearchSpace | RecurrentSpace):
@@ -42,7 +46,9 @@ def show(value: Any) -> Shown:
         return Shown(result_html(value))
     if hasattr(value, "_repr_html_"):
         return Shown(value._repr_html_())
-    raise InputError(f"jdarts.show: cannot show a {type(value).__name__}; give a genotype, a space or a result")
+    raise InputError(
+        f"jdarts.show: cannot show a {type(value).__name__}; give a genotype, a space, a result or a run's folder"
+    )
 
 
 def genotype_svg(genotype: AnyGenotype) -> str:
@@ -51,6 +57,18 @@ def genotype_svg(genotype: AnyGenotype) -> str:
 
     text = rendered(lambda: cells_figure(genotype, cell_kinds_of(genotype), None), ".svg").decode()
     return text[text.index("<svg") :]
+
+
+def page_frame(folder: Path) -> str:
+    """The page of a run, or of the runs in a folder, in a frame of its own.
+
+    Raises:
+      InputError: there is no run in the folder.
+    """
+    from jdarts.report.html.pages import page_of
+
+    style = "width: 100%; height: 800px; border: 1px solid #8884"
+    return f'<iframe srcdoc="{html.escape(page_of(folder))}" style="{style}" title="{_text(folder.name)}"></iframe>'
 
 
 def space_html(space: SearchSpace | RecurrentSpace) -> str:
