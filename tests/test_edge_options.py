@@ -349,7 +349,7 @@ WRONG = {
 def test_sizes_of_networks_with_options():
     """Counted in the network's program: the plain network's weights, of a quarter of the channels."""
     plain = plain_supernet.Options(partial_channels=4, auxiliary_skip="conv")
-    sizes = {"channels": 8, "layers": CELLS, "classes": 3, "image_channels": 1}
+    sizes: dict[str, Any] = {"channels": 8, "layers": CELLS, "classes": 3, "image_channels": 1}
     flat = plain_supernet.init_weights(np.random.default_rng(0), dtype=np.float64, space=SPACE, options=plain, **sizes)
     model = Supernet(SPACE, 8, CELLS, 3, partial_channels=4, auxiliary_skip="conv")
     alphas = {kind: jax.ShapeDtypeStruct((5, SPACE.width(kind)), jnp.float32) for kind in CELL_KINDS}

@@ -11,6 +11,7 @@ from torch_layout import stacked_params, stacked_statistics
 import jdarts
 from jdarts.errors import InputError
 from jdarts.nets.layers import check_image_size
+from jdarts.nets.stem import Stem
 from jdarts.nets.supernet import Supernet
 from jdarts.relaxation import init_alphas, softmax_weights
 from jdarts.space import CELL_KINDS
@@ -44,7 +45,7 @@ SPACES = {
 class Pair:
     """The stacked network and the plain one with the same random weights, in float64."""
 
-    def __init__(self, space, cells, seed=0, stem="cifar"):
+    def __init__(self, space, cells, seed=0, stem: Stem = "cifar"):
         draw = np.random.default_rng(seed)
         halves = stem == "imagenet"
         sizes = {"channels": 2, "layers": cells, "classes": 3, "halving_stem": halves}
