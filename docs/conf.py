@@ -24,6 +24,7 @@ myst_heading_anchors = 3
 #: Tutorials run while the site is built.
 nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "force", 600, True
 nb_execution_in_temp = True
+nb_merge_streams = True
 # Docstrings write code in single backticks.
 default_role = "code"
 autodoc_typehints = "none"
