@@ -12,7 +12,7 @@ from jax import lax
 from jdarts import native
 from jdarts.budget.cost import Cost
 from jdarts.budget.counting import Place, Target, operation_stage, plain_cells, summed
-from jdarts.budget.latency_table import LatencyTable, read_table
+from jdarts.budget.latency_table import read_table
 from jdarts.describe.convolutional import discrete_network
 from jdarts.genotype import Genotype
 from jdarts.nets.initial import from_one_draw
@@ -54,12 +54,6 @@ def latency_cost(space: SearchSpace, network: Target) -> Cost:
     pools = SearchSpace(*((((plain.normal[0][0],),) * space.num_edges,) * 2), concat=space.concat)
     of_pools = Cost("latency", 0, summed(pools, network, of_operation)).of(plain, pools)
     return Cost("latency", max(whole - of_pools, 0), tables)
-
-
-def latency_rows(space: SearchSpace, network: Target) -> LatencyTable:
-    """The table of this device, with all operations of a space in a network."""
-    latency_cost(space, network)
-    return read_table()
 
 
 def operation_latency(name: str, place: Place) -> int:
