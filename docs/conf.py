@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
+from jdarts.command_examples import help_examples
 from jdarts.subcommands import SUBCOMMANDS
 
 project, author, copyright = "jdarts", "the jdarts authors", "the jdarts authors"
@@ -36,12 +37,13 @@ napoleon_use_ivar = True
 
 
 def help_text(module: str, name: str) -> str:
-    """The help text of a subcommand, without colours."""
+    """The help text of a subcommand with its examples, without colours."""
     os.environ["COLUMNS"] = "100"
     sys.argv, output = [f"jdarts {name}", "--help"], io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         importlib.import_module(module).main()
-    return output.getvalue().rstrip()
+    sys.argv = [f"jdarts {name}"]
+    return f"{output.getvalue().rstrip()}\n\n{help_examples()}"
 
 
 def write_commands(app: Sphinx) -> None:

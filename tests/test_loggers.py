@@ -58,7 +58,9 @@ def test_records_after_a_roll_back_are_logged_from_the_step_that_is_new(recorded
         with MetricsLog(tmp_path / "run", after_step=after, loggers=("wandb",)) as log:
             for step in steps:
                 log.write(step, {"a": step})
+                log.write_cells(step, step, ALPHAS)
     assert [step for step, *_ in recorded["run"].numbers] == [1, 2, 3, 4]
+    assert [step for step, *_ in recorded["run"].cells] == [1, 2, 3, 4]
 
 
 def test_damaged_progress_is_refused(tmp_path):
