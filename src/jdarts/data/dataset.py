@@ -160,7 +160,9 @@ class ImageDataset:
             return ImageSplit(*whole[:first]), ImageSplit(*whole[first:])
         if seed is None and not self.shuffled:
             seed = 0
-        parts = disjoint_parts(self.train.labels, len(self.train), fraction=fraction, second=second, seed=seed)
+        parts = disjoint_parts(
+            self.train.labels, len(self.train), fraction=fraction, second=second, seed=seed, names=self.class_names
+        )
         first_part, second_part = (ImageSplit(*self.train[rows]) for rows in parts)
         return first_part, second_part
 

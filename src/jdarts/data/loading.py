@@ -100,7 +100,8 @@ def load(
         raise InputError(f"{name} is a text; search on it with: python -m jdarts.language.search --dataset {name}")
     if name in LARGE:
         raise InputError(
-            f"{name} does not fit into memory; train a network on it with: python -m jdarts.train --dataset {name}"
+            f"{name} does not fit into memory; train a network on it with: python -m jdarts.train --dataset {name}, and "
+            f"search cells on it with: python -m jdarts.search --network imagenet --dataset {name}"
         )
     path = own_path(name, data_dir)
     if path is not None:

@@ -60,7 +60,13 @@ def first_size(count: int, fraction: float) -> int:
 
 
 def disjoint_parts(
-    labels: np.ndarray | None, count: int, *, fraction: float, second: float | None, seed: int | None
+    labels: np.ndarray | None,
+    count: int,
+    *,
+    fraction: float,
+    second: float | None,
+    seed: int | None,
+    names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows of two parts of a training set, which may leave some images out.
 
@@ -70,6 +76,7 @@ def disjoint_parts(
       fraction: share of the first part, strictly between 0 and 1.
       second: share of the second part; None for all other images.
       seed: seed of the choice; None for the stored order.
+      names: one name per label, for messages.
 
     Raises:
       InputError: a part would be empty, or would lack a class that the other part has.
@@ -83,7 +90,7 @@ def disjoint_parts(
             raise InputError(f"fraction {second!r} of {count} images leaves a part empty; give a larger fraction")
         rest = rest[_order(None if labels is None else labels[rest], len(rest), size, seed)][:size]
     if labels is not None:
-        check_classes(labels[rows], labels[rest], seed)
+        check_classes(labels[rows], labels[rest], seed, names)
     return rows, rest
 
 

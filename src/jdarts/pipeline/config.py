@@ -212,6 +212,7 @@ _SHARED = {
 _PIPELINE_SETTINGS = {
     "search": _SHARED
     | {
+        **dict.fromkeys(("color_jitter", "workers"), "its searches have their images in memory"),
         "seeds": "--searches is their number, and --seed is the seed of the first",
         **dict.fromkeys(
             ("cluster", "coordinator", "num_processes", "process_id"),

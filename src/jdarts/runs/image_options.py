@@ -14,7 +14,9 @@ from jdarts.data.own.assembling import set_name
 from jdarts.data.own.loading import is_folder_of_pictures
 from jdarts.data.own.resizing import resized_set
 from jdarts.data.own.streaming import stream_path
-from jdarts.data.streamed.dataset import LargeDataset
+from jdarts.data.streamed.dataset import LARGE, LargeDataset, open_large
+from jdarts.errors import InputError
+from jdarts.nets.stem import Stem
 from jdarts.runs.bounds import CELLS, CHANNELS, NOT_NEGATIVE, POSITIVE, SEED, Bounds
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.names import check_dataset_text, folder_name
@@ -29,8 +31,8 @@ class ImageData(Settings):
     Attributes:
       dataset: the images: digits, cifar10, cifar100, fashion_mnist or svhn, for all but digits after `python -m jdarts.data
         prepare NAME`; or any image set that tensorflow-datasets has prepared, such as mnist; or the path of your own: a folder
-        with a folder of images for each class, or with train/ and test/ that have such folders, or an .npz file. Trainings also
-        take imagenet2012 and imagenette.
+        with a folder of images for each class, or with train/ and test/ that have such folders, or an .npz file. Searches and
+        trainings also take imagenet2012 and imagenette.
       data_dir: folder of prepared images (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
       image_size: side in pixels to which images are resized (default: their own, if all have the same; 224 for imagenet2012 and
         imagenette).
@@ -63,13 +65,28 @@ class ImageData(Settings):
             return folder_name(self.dataset)
         return f"{folder_name(self.name)}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
 
-    @property
-    def is_folder_of_pictures(self) -> bool:
-        """Whether these are pictures in a folder of the user's own, which can be read one by one."""
-        return self.path is not None and is_folder_of_pictures(self.path)
+    def streams(self, network: Stem) -> bool:
+        """Whether pictures are read one by one: those of the large sets, and of the user's own folder for large crops.
 
-    def stream(self, stream: TextIO | None) -> LargeDataset:
-        """The pictures of a folder of the user's own, to be read one by one; `stream` and errors as for `images`."""
+        Args:
+          network: stem of the network that reads them.
+        """
+        folder = network == "imagenet" and self.path is not None and is_folder_of_pictures(self.path)
+        return self.dataset in LARGE or folder
+
+    @property
+    def side(self) -> int:
+        """Side of the crops of large pictures."""
+        return _SIDE if self.image_size is None else self.image_size
+
+    def open(
+        self, given: data.ImageDataset | None, network: Stem, stream: TextIO | None
+    ) -> data.ImageDataset | LargeDataset:
+        """The images in memory, or pictures to be read one by one; arguments and errors as for `images` and `streams`."""
+        if given is not None or not self.streams(network):
+            return self.images(given, stream)
+        if self.dataset in LARGE:
+            return open_large(self.dataset, self.data_dir)
         assert self.path is not None
         return stream_path(self.path, lambda text: show([text], stream))
 
@@ -86,6 +103,54 @@ class ImageData(Settings):
         if given is not None:
             return resized_set(given, self.image_size)
         return data.load(self.dataset, self.data_dir, image_size=self.image_size, say=lambda text: show([text], stream))
+
+
+#: The image size of the paper's ImageNet networks.
+_SIDE = 224
+
+
+@dataclasses.dataclass(frozen=True)
+class LargePictures(Settings):
+    """How pictures that are read one by one become images.
+
+    Attributes:
+      color_jitter: strength of random changes of their brightness, contrast, saturation and hue: four numbers, 0 for none.
+      workers: number of processes that decode the pictures of imagenet2012 and imagenette (default: one for each processor, 16 at
+        the most); 0 decodes them in the process that trains.
+    """
+
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    workers: Annotated[int | None, Bounds(0, 1024), Whole, WITHOUT_EFFECT] = None
+
+    def check(self) -> None:
+        """As the base class, and the bounds of each strength."""
+        super().check()
+        for value, most in zip(self.color_jitter, (1, 1, 1, 0.5)):
+            if not 0 <= value <= most:
+                raise InputError(
+                    f"--color-jitter is {' '.join(map(str, self.color_jitter))}; give numbers from 0 to 1, the last to 0.5"
+                )
+
+    def check_use(self, images: ImageData, network: Stem) -> None:
+        """Checks that nothing is set without effect.
+
+        Args:
+          images: the images.
+          network: stem of the network that reads them.
+
+        Raises:
+          InputError: colours are to be changed of images that are in memory.
+        """
+        if any(self.color_jitter) and not images.streams(network):
+            raise InputError(
+                f"--color-jitter is for {' and '.join(LARGE)} and for your own folder with --network imagenet; leave it out "
+                f"with {images.dataset}"
+            )
+
+    @property
+    def worker_count(self) -> int:
+        """Number of processes that decode large pictures."""
+        return min(16, os.cpu_count() or 1) if self.workers is None else self.workers
 
 
 @dataclasses.dataclass(frozen=True)

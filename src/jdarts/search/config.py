@@ -25,7 +25,14 @@ from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds, option
 from jdarts.runs.budget_options import BudgetOptions
 from jdarts.runs.devices import check_share
-from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
+from jdarts.runs.image_options import (
+    ImageAugmentation,
+    ImageBatches,
+    ImageData,
+    LargePictures,
+    LearningRate,
+    NetworkSize,
+)
 from jdarts.runs.method_options import MethodConfiguration, MethodOptions, SupernetOptions
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
 from jdarts.runs.settings import WITHOUT_EFFECT, Recorded, as_json, flat
@@ -73,7 +80,8 @@ class SearchConfig(MethodConfiguration):
         that a baseline proposes, scored by weights that random cells have trained.
       train_fraction: share of the training set that trains weights.
       alpha_fraction: share of the training set that trains alphas (default: all that --train-fraction leaves).
-      network: stem of the network: cifar for small images, or imagenet, which halves the images three times (PC-DARTS).
+      network: stem of the network: cifar for small images, or imagenet, which halves the images three times (PC-DARTS). With it a
+        folder of your own is read picture by picture, in random crops, and need not fit into memory.
       seeds: seeds of several searches that run at once, such as 0-3 or 0,2,5. Each has its own folder and the result of a
         single search; --run-dir is then the parent of their folders. The --devices of all processes share the searches, not
         the batches.
@@ -96,6 +104,7 @@ class SearchConfig(MethodConfiguration):
       loop: epochs, logs and checkpoints.
       batches: size and order of the batches.
       augmentation: augmentation of the images.
+      pictures: how large pictures become images.
       size: size of the supernet.
       weights: the weights' optimiser.
       rate: the weights' learning rate.
@@ -133,6 +142,7 @@ class SearchConfig(MethodConfiguration):
     loop: Loop = Loop()
     batches: ImageBatches = ImageBatches()
     augmentation: ImageAugmentation = ImageAugmentation()
+    pictures: LargePictures = LargePictures()
     size: NetworkSize = NetworkSize()
     weights: WeightOptimizer = WeightOptimizer()
     rate: LearningRate = LearningRate(learning_rate_min=0.001)
@@ -198,6 +208,12 @@ class SearchConfig(MethodConfiguration):
         self._check_microbatches()
         self._check_parts()
         check_stem(self.network, self.size.channels)
+        self.pictures.check_use(self.data, self.network)
+        if self.seeds is not None and self.data.streams(self.network):
+            raise InputError(
+                f"--seeds is {self.seeds}, and the searches would share images in memory, but {self.data.dataset} is read "
+                "picture by picture; start one search for each --seed"
+            )
         if stopping_rule(self.stop) and self.seeds is not None:
             raise InputError(
                 f"--stop {self.stop} may end each search after a different epoch, but --seeds runs all for the same number; "

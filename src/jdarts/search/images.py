@@ -1,6 +1,6 @@
 """The two halves of a training set, for the weights and for the alphas, as steps and evaluation read them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 
 import jax
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from jdarts import data
 from jdarts.errors import InputError
 from jdarts.nets.stem import Stem, check_size_after
+from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, ImagesOn, StepImages, evaluation_batches, evaluation_shapes, fit_on_device
 from jdarts.search.step import Images, Rows
@@ -31,6 +32,7 @@ class SearchImages:
       train: the weights' half.
       valid: the alphas' half.
       on_device: whether the images are on the device.
+      image_shape: `(H, W, C)`.
       fingerprint: identifies the set.
 
     Raises:
@@ -55,12 +57,8 @@ class SearchImages:
         self._batch = batch_size
         self.fingerprint = dataset.fingerprint
         self.train, self.valid = dataset.halves(fraction=train_fraction, second=alpha_fraction, seed=split_seed)
-        for what, split in (("weights", self.train), ("alphas", self.valid)):
-            if len(split) < batch_size:
-                raise InputError(
-                    f"--batch-size is {batch_size}, but the part of {dataset.name} that trains the {what} has "
-                    f"{len(split)} images; give {len(split)} or less"
-                )
+        check_parts(dataset.name, batch_size, self.train, self.valid)
+        self.image_shape = dataset.image_shape
         check_size_after(stem, *dataset.image_shape[:2], cells)
         self.on_device = fit_on_device(images_on, self.train, self.valid)
         self._halves = [
@@ -75,7 +73,21 @@ class SearchImages:
 
     def step_shapes(self) -> tuple[Images, Rows]:
         """Shapes and types of `step_inputs`."""
-        return _step_inputs(*(half.shapes() for half in self._halves))
+        return step_inputs(*(half.shapes() for half in self._halves))
+
+    def epoch(self, rows: Callable[[], Rows], epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
+        """The inputs of the steps of an epoch.
+
+        Args:
+          rows: gives those of all steps of the epoch.
+          epoch: the epoch, counted from 0; it has no effect beside the rows.
+          first: index of the first step.
+        """
+        of_epoch = rows()
+        if not self.on_device or not processes.is_single_process():
+            of_epoch = jax.device_get(of_epoch)
+        for index in range(first, self.steps_per_epoch):
+            yield self.step_inputs(of_epoch, index)
 
     def step_inputs(self, rows: Rows, index: int) -> tuple[Images, Rows]:
         """The inputs of one step.
@@ -85,7 +97,7 @@ class SearchImages:
             that the host gathers, then also have the axis of the runs.
           index: index of the step.
         """
-        return _step_inputs(*(half.batch(chosen[..., index, :]) for half, chosen in zip(self._halves, rows)))
+        return step_inputs(*(half.batch(chosen[..., index, :]) for half, chosen in zip(self._halves, rows)))
 
     def evaluation_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Shapes and types of `evaluation_batches`: images, labels, mask."""
@@ -96,5 +108,20 @@ class SearchImages:
         return evaluation_batches(self.valid, self._batch)
 
 
-def _step_inputs(train: Batch, valid: Batch) -> tuple[Images, Rows]:
+def check_parts(name: str, batch_size: int, weights: Sized, alphas: Sized) -> None:
+    """Checks that each part of an image set has a batch.
+
+    Raises:
+      InputError: one has not.
+    """
+    for what, part in (("weights", weights), ("alphas", alphas)):
+        if len(part) < batch_size:
+            raise InputError(
+                f"--batch-size is {batch_size}, but the part of {name} that trains the {what} has {len(part)} images; give "
+                f"{len(part)} or less"
+            )
+
+
+def step_inputs(train: Batch, valid: Batch) -> tuple[Images, Rows]:
+    """A batch of each half as a step takes them."""
     return Images(train.images, train.labels, valid.images, valid.labels), Rows(train.rows, valid.rows)

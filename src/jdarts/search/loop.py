@@ -7,6 +7,7 @@ from typing import TextIO, overload
 import flax.linen as nn
 
 from jdarts import data, native
+from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.names import named_after
@@ -75,9 +76,10 @@ def search(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config = named_after(config, dataset, data.ImageDataset)
-    images = functools.cache(lambda: config.data.images(dataset, stream))
     if network is not None:
-        return _search_network(config, network, images, stream, programs)
+        in_memory = functools.cache(lambda: config.data.images(dataset, stream))
+        return _search_network(config, network, in_memory, stream, programs)
+    images = functools.cache(lambda: config.data.open(dataset, config.network, stream))
     if not config.staging.is_whole:
         return _run(config, images, lambda devices: search_task(config, images(), devices), stream, programs)
     config.check()
@@ -124,14 +126,17 @@ def _devices(config: SearchConfig) -> Devices:
 
 
 def _stage_task(
-    stage: SearchConfig, before: SearchConfig | None, images: Callable[[], data.ImageDataset], devices: Devices
+    stage: SearchConfig,
+    before: SearchConfig | None,
+    images: Callable[[], data.ImageDataset | LargeDataset],
+    devices: Devices,
 ) -> SearchTask:
     return stages.stage_task(stage, before, images(), devices)
 
 
 def _run(
     config: SearchConfig,
-    images: Callable[[], data.ImageDataset],
+    images: Callable[[], data.ImageDataset | LargeDataset],
     task_on: Callable[[Devices], SearchTask],
     stream: TextIO | None,
     programs: CompiledPrograms | None,

@@ -209,6 +209,10 @@ def check_own(config: SearchConfig) -> None:
     method = config.search_method()
     if method.edge_weights or dataclasses.replace(method.edges, skips_unused=False) != PLAIN_EDGES:
         raise InputError(f"--method {config.method} or its options change edges of cells, and the network is your own")
+    if config.network != "cifar":
+        raise InputError(
+            f"--network is {config.network}, a stem of the supernet, and the network is your own; leave it out"
+        )
     if config.supernet.correlation or method.freezing is not None or config.deciding() is not None:
         raise InputError(
             "--correlation, --freeze-below and selections by training are for cells, and the network is your own"

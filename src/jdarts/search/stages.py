@@ -8,6 +8,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jdarts import checkpoint, data
+from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.errors import InputError
 from jdarts.methods.pruning import prune_alphas, without_weakest
 from jdarts.methods.widening import widened
@@ -61,7 +62,7 @@ def operations_after(stage: SearchConfig, alphas: Alphas) -> EdgeOperations:
 
 
 def stage_task(
-    stage: SearchConfig, before: SearchConfig | None, dataset: data.ImageDataset, devices: Devices
+    stage: SearchConfig, before: SearchConfig | None, dataset: data.ImageDataset | LargeDataset, devices: Devices
 ) -> SearchTask:
     """Builds the task of a stage.
 

@@ -14,6 +14,7 @@ import optax
 
 from jdarts import data, optimizers
 from jdarts.budget.cost import Limit
+from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.derivation import derive_or_argmax
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Genotype
 from jdarts.methods.estimators import clipped
@@ -37,10 +38,13 @@ from jdarts.search.budgets import SearchBudget, search_budget
 from jdarts.search.config import SearchConfig, hypergradient_by_name
 from jdarts.search.deciding import Deciding, decided_columns, news
 from jdarts.search.images import SearchImages
+from jdarts.search.large_images import LargeSearchImages
 from jdarts.search.own_network import OwnNetwork
 from jdarts.search.step import AVERAGED, Images, Optimizers, Rows, SearchProgram, SearchState, search_program
 from jdarts.search.summary import SearchResult
 from jdarts.space import CELL_KINDS, SearchSpace
+
+SearchedImages = SearchImages | LargeSearchImages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,7 @@ class SearchTask(Task[SearchState]):
     noun = "search"
     shown = (*AVERAGED, "learning_rate", "alphas/entropy")
 
-    images: SearchImages
+    images: SearchedImages
     space: SearchSpace
     edges_per_node: int
     method: Method
@@ -84,13 +88,14 @@ class SearchTask(Task[SearchState]):
         self, functions: Functions, state: SearchState, epoch: int, first: int
     ) -> Iterator[tuple[str, Images, Rows]]:
         """The program of each step, its images and their rows."""
-        rows = functions["rows"](state.data_key, np.int32(epoch))
         # What the last epoch of the search did holds between the decisions.
         like = epoch if self.deciding is None else min(epoch, self.deciding.search_epochs - 1)
-        if not self.images.on_device or not processes.is_single_process():
-            rows = jax.device_get(rows)
-        for index in range(first, self.steps_per_epoch):
-            yield self.method.program(index, like), *self.images.step_inputs(rows, index)
+
+        def rows() -> Rows:
+            return functions["rows"](state.data_key, np.int32(epoch))
+
+        for index, inputs in enumerate(self.images.epoch(rows, epoch, first), first):
+            yield self.method.program(index, like), *inputs
 
     def step(
         self, functions: Functions, state: SearchState, inputs: tuple[Any, ...]
@@ -354,7 +359,10 @@ def _shortest(value: Any) -> float:
 
 
 def search_task(
-    config: SearchConfig, dataset: data.ImageDataset, devices: Devices, own: OwnNetwork | None = None
+    config: SearchConfig,
+    dataset: data.ImageDataset | LargeDataset,
+    devices: Devices,
+    own: OwnNetwork | None = None,
 ) -> SearchTask:
     """Builds the task of a search.
 
@@ -369,13 +377,13 @@ def search_task(
     """
     images = search_images(config, dataset, devices)
     augmentation = config.augmentation.of(dataset.augmentation)
-    check_augmentation(augmentation, dataset.image_shape)
+    check_augmentation(augmentation, images.image_shape)
     method, rule, deciding = config.search_method(), stopping_rule(config.stop), config.deciding()
-    found_budget = search_budget(config, method.mixture, dataset.image_shape, dataset.num_classes)
+    found_budget = search_budget(config, method.mixture, images.image_shape, len(dataset.class_names))
     program = program_from_config(
         config,
-        image_shape=dataset.image_shape,
-        classes=dataset.num_classes,
+        image_shape=images.image_shape,
+        classes=len(dataset.class_names),
         counts=(len(images.train), len(images.valid)),
         limits=() if found_budget is None else found_budget.penalised,
         augmentation=augmentation,
@@ -386,7 +394,7 @@ def search_task(
     template = jax.eval_shape(program.init, SEED)
     measured_every = config.guards.every(rule)
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
-    image_settings = (dataset.mean, dataset.std, dataset.num_classes, augmentation)
+    image_settings = (dataset.mean, dataset.std, len(dataset.class_names), augmentation)
     shapes = str(images.step_shapes()), len(images.train), len(images.valid)
     weights = count_weights(template.bilevel.weights)
     costs = None if found_budget is None else json.dumps(found_budget.budget.to_json())
@@ -526,28 +534,40 @@ def _changed_by(rule: StoppingRule | None) -> tuple[str, ...]:
     return () if rule is None else tuple(name.rpartition("/")[2] for name in rule.changes)
 
 
-def search_images(config: SearchConfig, dataset: data.ImageDataset, devices: Devices | None = None) -> SearchImages:
+def search_images(
+    config: SearchConfig, dataset: data.ImageDataset | LargeDataset, devices: Devices | None = None
+) -> SearchedImages:
     """Splits the images of a search; arguments as for `search_task`.
 
     Raises:
       InputError: images that do not fit the settings.
     """
-    return SearchImages(
-        dataset,
-        devices,
-        batch_size=config.batches.batch_size,
-        train_fraction=config.train_fraction,
-        alpha_fraction=config.alpha_fraction,
-        stem=config.network,
-        split_seed=config.batches.split_seed,
-        cells=config.size.cells,
-        images_on=config.batches.images_on,
-    )
+    common: Any = {
+        "batch_size": config.batches.batch_size,
+        "train_fraction": config.train_fraction,
+        "alpha_fraction": config.alpha_fraction,
+        "split_seed": config.batches.split_seed,
+        "stem": config.network,
+        "cells": config.size.cells,
+    }
+    if isinstance(dataset, LargeDataset):
+        deciding = config.deciding()
+        return LargeSearchImages(
+            dataset,
+            devices,
+            epochs=config.loop.epochs if deciding is None else deciding.epochs,
+            side=config.data.side,
+            color_jitter=config.pictures.color_jitter,
+            workers=config.pictures.worker_count,
+            seed=(config.run.seed, config.staging.stage),
+            **common,
+        )
+    return SearchImages(dataset, devices, images_on=config.batches.images_on, **common)
 
 
 def _programs(
     program: SearchProgram,
-    images: SearchImages,
+    images: SearchedImages,
     template: SearchState,
     method: Method,
     measured: Iterable[str],

@@ -1,25 +1,30 @@
 """The settings of a training, which are also its command line."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from jdarts import optimizers, zoo
-from jdarts.data.streamed.dataset import LARGE
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.nets.discrete import DiscreteNetwork, cifar_network, imagenet_network
 from jdarts.nets.stem import Stem
 from jdarts.resolve import find_genotype
-from jdarts.runs.bounds import BELOW_ONE, NOT_NEGATIVE, UP_TO_ONE, Bounds
+from jdarts.runs.bounds import BELOW_ONE, NOT_NEGATIVE, UP_TO_ONE
 from jdarts.runs.devices import check_share
-from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LearningRate, NetworkSize
+from jdarts.runs.image_options import (
+    ImageAugmentation,
+    ImageBatches,
+    ImageData,
+    LargePictures,
+    LearningRate,
+    NetworkSize,
+)
 from jdarts.runs.names import genotype_label
 from jdarts.runs.options import BatchNorm, Loop, Parallelism, Run, WeightOptimizer
-from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Whole, as_json
+from jdarts.runs.settings import Configuration, as_json
 
 Schedule = Literal["cosine", "exponential"]
 
@@ -40,18 +45,16 @@ class TrainConfig(Configuration):
       schedule: how the learning rate falls, once an epoch: as a cosine to learning_rate_min, or by a constant factor.
       learning_rate_decay: the constant factor.
       label_smoothing: share of a label that is spread evenly over all classes, in training.
-      color_jitter: strength of random changes of their brightness, contrast, saturation and hue: four numbers, 0 for none.
       ema_decay: decay of a running average of the weights, which evaluations use in their place; 0 for none.
       validation_fraction: share of the training images that is held out. With it, the best epoch by validation accuracy is
         tested; without it, all images train, and the last epoch is tested.
       test: test the network, once, at the end.
-      workers: number of processes that decode the pictures of imagenet2012 and imagenette (default: one for each processor, 16 at
-        the most); 0 decodes them in the process that trains.
       data: the images.
       run: folder and seed.
       loop: epochs, logs and checkpoints.
       batches: size and order of the batches.
       augmentation: augmentation of the images.
+      pictures: how large pictures become images.
       size: size of the network.
       weights: the weights' optimiser.
       rate: the weights' learning rate.
@@ -67,16 +70,15 @@ class TrainConfig(Configuration):
     schedule: Schedule = "cosine"
     learning_rate_decay: Annotated[float, UP_TO_ONE] = 0.97
     label_smoothing: Annotated[float, BELOW_ONE] = 0.0
-    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     ema_decay: Annotated[float, BELOW_ONE] = 0.0
     validation_fraction: Annotated[float, BELOW_ONE] = 0.0
     test: bool = True
-    workers: Annotated[int | None, Bounds(0, 1024), Whole, WITHOUT_EFFECT] = None
     data: ImageData = ImageData()
     run: Run = Run()
     loop: Loop = Loop(epochs=600, keep_checkpoints=2)
     batches: ImageBatches = ImageBatches(batch_size=96)
     augmentation: ImageAugmentation = ImageAugmentation(cutout=16)
+    pictures: LargePictures = LargePictures()
     size: NetworkSize = NetworkSize(channels=36, cells=20)
     weights: WeightOptimizer = WeightOptimizer()
     rate: LearningRate = LearningRate()
@@ -92,36 +94,12 @@ class TrainConfig(Configuration):
         super().check()
         self.weights.check_use(WeightOptimizer(), self.rate.learning_rate)
         check_share(self.batches.batch_size, self.parallelism.devices, "--batch-size")
-        for value, most in zip(self.color_jitter, (1, 1, 1, 0.5)):
-            if not 0 <= value <= most:
-                raise InputError(
-                    f"--color-jitter is {' '.join(map(str, self.color_jitter))}; give numbers from 0 to 1, the last to 0.5"
-                )
-        if not self.streams and any(self.color_jitter):
-            raise InputError(
-                f"--color-jitter is for {' and '.join(LARGE)} and for your own folder with --network imagenet; leave it out "
-                f"with {self.data.dataset}"
-            )
-        if self.streams and self.batches.split_seed is not None:
+        self.pictures.check_use(self.data, self.network)
+        if self.data.streams(self.network) and self.batches.split_seed is not None:
             raise InputError(
                 f"--split-seed is for images in memory; leave it out with {self.data.dataset}, whose order has no pattern"
             )
         self.model(classes=2)
-
-    @property
-    def streams(self) -> bool:
-        """Whether pictures are read one by one: those of the large sets, and of the user's own folder for large crops."""
-        return self.data.dataset in LARGE or (self.network == "imagenet" and self.data.is_folder_of_pictures)
-
-    @property
-    def side(self) -> int:
-        """Side of the crops of large pictures."""
-        return _SIDE if self.data.image_size is None else self.data.image_size
-
-    @property
-    def worker_count(self) -> int:
-        """Number of processes that decode large pictures."""
-        return min(16, os.cpu_count() or 1) if self.workers is None else self.workers
 
     @property
     def cell(self) -> Genotype:
@@ -159,7 +137,3 @@ class TrainConfig(Configuration):
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON data; the genotype is always in its text form."""
         return as_json(self) | {"dataset": self.data.name, "genotype": str(self.cell)}
-
-
-#: The image size of the paper's ImageNet networks.
-_SIDE = 224

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 
 import jax
-import numpy as np
 
 from jdarts.data import Augmentation
 from jdarts.data.streamed.dataset import LargeDataset, PictureFiles
 from jdarts.data.streamed.views import ColorJitter
-from jdarts.data.streamed.workers import DecodedBatch, EvaluationViews, TrainingViews, check_workers, decoded_batches
+from jdarts.data.streamed.workers import TrainingViews, check_workers
 from jdarts.errors import InputError
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, batch_shapes, place_batch
+from jdarts.runs.large_images import PictureStream, picture_batches
 from jdarts.train.images import EvaluationBatches
 
 
@@ -56,7 +56,7 @@ class LargeImages:
         check_workers()
         self._devices = devices
         self.fingerprint = dataset.fingerprint
-        self._batch, self._workers, self._size = batch_size, workers, side
+        self._batch, self._workers, self._side = batch_size, workers, side
         self._train, self._test = dataset.train, dataset.test
         self.train_count = int((1 - validation_fraction) * len(dataset.train))
         self.valid_count = len(dataset.train) - self.train_count
@@ -74,7 +74,7 @@ class LargeImages:
         self.class_names = dataset.class_names
         self.mean, self.std = dataset.mean, dataset.std
         self.augmentation = augmentation
-        self._views = TrainingViews(
+        views = TrainingViews(
             split=dataset.train,
             count=self.train_count,
             epochs=epochs,
@@ -83,9 +83,7 @@ class LargeImages:
             jitter=ColorJitter(*color_jitter),
             seed=seed,
         )
-        # One stream covers all epochs, so that workers start once.
-        self._stream: Iterator[DecodedBatch] = iter(())
-        self._next: int | None = None
+        self._stream = PictureStream(views, batch_size, workers=workers)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -99,15 +97,7 @@ class LargeImages:
     def epoch(self, key: jax.Array, epoch: int, first: int) -> Iterator[Batch]:
         """The batches of an epoch; arguments as for `MemoryImages.epoch`. The key has no effect."""
         for number in range(epoch * self.steps_per_epoch + first, (epoch + 1) * self.steps_per_epoch):
-            if self._next != number:
-                start = number * self._batch
-                self._stream = decoded_batches(self._views, self._batch, first=start, workers=self._workers)
-            images, labels = next(self._stream)
-            self._next = number + 1
-            if self._next * self._batch == len(self._views):
-                # After the last batch the workers end.
-                self._stream = iter(())
-            yield place_batch(images, labels, devices=self._devices)
+            yield place_batch(*self._stream.batch(number), devices=self._devices)
 
     def valid_batches(self) -> EvaluationBatches:
         """The held-out images, in batches of one size with a mask of the images that count."""
@@ -118,8 +108,4 @@ class LargeImages:
         return self._evaluation(self._test, 0, self.test_count)
 
     def _evaluation(self, split: PictureFiles, first: int, count: int) -> EvaluationBatches:
-        views = EvaluationViews(split, first, count, self._size)
-        for images, labels in decoded_batches(views, self._batch, first=0, workers=self._workers):
-            missing = self._batch - len(labels)
-            mask = np.arange(self._batch) < len(labels)
-            yield np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))), np.pad(labels, (0, missing)), mask
+        return picture_batches(split, first, count, side=self._side, size=self._batch, workers=self._workers)

@@ -5,7 +5,6 @@ import functools
 from typing import TextIO
 
 from jdarts import data, native
-from jdarts.data.streamed.dataset import LARGE, LargeDataset, open_large
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices
 from jdarts.runs.names import named_after
@@ -47,7 +46,7 @@ def train(
     # The genotype itself, since the file or folder that holds it may change during the run.
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
-    images = functools.cache(lambda: _images(config, dataset, stream))
+    images = functools.cache(lambda: config.data.open(dataset, config.network, stream))
 
     def task() -> TrainTask:
         # Missing devices are refused before the data are read.
@@ -64,13 +63,3 @@ def train(
         stream=stream,
         programs=programs,
     )
-
-
-def _images(
-    config: TrainConfig, dataset: data.ImageDataset | None, stream: TextIO | None
-) -> data.ImageDataset | LargeDataset:
-    if dataset is None and config.data.dataset in LARGE:
-        return open_large(config.data.dataset, config.data.data_dir)
-    if dataset is None and config.streams:
-        return config.data.stream(stream)
-    return config.data.images(dataset, stream)

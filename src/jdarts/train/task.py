@@ -165,9 +165,9 @@ def train_images(
             dataset,
             devices,
             epochs=config.loop.epochs,
-            side=config.side,
-            color_jitter=config.color_jitter,
-            workers=config.worker_count,
+            side=config.data.side,
+            color_jitter=config.pictures.color_jitter,
+            workers=config.pictures.worker_count,
             seed=config.run.seed,
             **common,
         )

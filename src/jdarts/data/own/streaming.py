@@ -45,6 +45,11 @@ class PictureSplit:
         """The name of the file of a picture."""
         return self.pictures[place].name
 
+    @property
+    def labels(self) -> np.ndarray:
+        """All labels, int32 `[N]`."""
+        return np.array([picture.label for picture in self.pictures], np.int32)
+
 
 def stream_path(path: Path, say: Callable[[str], None]) -> LargeDataset:
     """Opens a folder of pictures for training; reads the head of each file, and leaves out those that are no pictures.

@@ -40,6 +40,41 @@ class PictureFiles(Protocol):
         """What messages call a picture."""
         ...
 
+    @property
+    def labels(self) -> np.ndarray | None:
+        """All labels, int32 `[N]`; None if only reading the pictures would give them."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SomePictures:
+    """Some pictures of a split.
+
+    Attributes:
+      split: the split.
+      rows: int32 `[N]`, the places of its pictures.
+    """
+
+    split: PictureFiles
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> tuple[bytes, int]:
+        """The file of a picture, and its label."""
+        return self.split[int(self.rows[place])]
+
+    def where(self, place: int) -> str:
+        """What messages call a picture."""
+        return self.split.where(int(self.rows[place]))
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """All labels, int32 `[N]`, where they are known."""
+        known = self.split.labels
+        return None if known is None else known[self.rows]
+
 
 @dataclasses.dataclass(frozen=True)
 class LargeSplit:
@@ -86,6 +121,10 @@ class LargeSplit:
     def where(self, place: int) -> str:
         """What messages call a picture."""
         return f"record {place} of {self.folder}, {self.name}"
+
+    @property
+    def labels(self) -> None:
+        """Not known without the records, which have 150 GB."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_opened"}

@@ -105,6 +105,30 @@ class EvaluationViews:
             return evaluation_view(content, self.size), np.int32(label)
 
 
+@dataclasses.dataclass(frozen=True)
+class InTurn:
+    """Batches of several sequences of images in turn: the first batch of each, then the second of each.
+
+    Attributes:
+      views: the sequences.
+      batch_size: images of a batch.
+      count: images of each sequence, whole batches.
+    """
+
+    views: tuple[Views, ...]
+    batch_size: int
+    count: int
+
+    def __len__(self) -> int:
+        return len(self.views) * self.count
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int32]:
+        """Image and label."""
+        batch, within = divmod(index, self.batch_size)
+        round_, which = divmod(batch, len(self.views))
+        return self.views[which][round_ * self.batch_size + within]
+
+
 @contextlib.contextmanager
 def _named(split: PictureFiles, place: int) -> Iterator[None]:
     """Puts the name of a picture before the message of what is wrong with it."""

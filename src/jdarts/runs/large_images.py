@@ -1,0 +1,58 @@
+"""Pictures on disk as runs read them: batches in the order of the steps, and batches of an evaluation."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from jdarts.data.streamed.dataset import PictureFiles
+from jdarts.data.streamed.workers import DecodedBatch, EvaluationViews, Views, decoded_batches
+
+
+class PictureStream:
+    """The batches of all steps of a run, which worker processes decode ahead.
+
+    One stream covers all epochs, so that workers start once.
+
+    Args:
+      views: the images of all steps, in order.
+      size: images of a batch.
+      workers: number of processes that decode; 0 decodes in this process.
+    """
+
+    def __init__(self, views: Views, size: int, *, workers: int) -> None:
+        self._views, self._size, self._workers = views, size, workers
+        self._ahead: Iterator[DecodedBatch] = iter(())
+        self._last: tuple[int, DecodedBatch] | None = None
+
+    def batch(self, number: int) -> DecodedBatch:
+        """A batch by its number, from 0. The one after the last one asked for is decoded already, as is that one itself."""
+        if self._last is not None and self._last[0] == number:
+            return self._last[1]
+        if self._last is None or self._last[0] + 1 != number:
+            self._ahead = decoded_batches(self._views, self._size, first=number * self._size, workers=self._workers)
+        found = next(self._ahead)
+        self._last = number, found
+        if (number + 1) * self._size >= len(self._views):
+            # After the last batch the workers end.
+            self._ahead = iter(())
+        return found
+
+
+def picture_batches(
+    split: PictureFiles, first: int, count: int, *, side: int, size: int, workers: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The centre crops of consecutive pictures in batches of one size, the last padded, with a mask of the images that count.
+
+    Args:
+      split: the pictures.
+      first: index of the first one.
+      count: number of pictures.
+      side: side of the images in pixels.
+      size: images of a batch.
+      workers: number of processes that decode; 0 decodes in this process.
+    """
+    views = EvaluationViews(split, first, count, side)
+    for images, labels in decoded_batches(views, size, first=0, workers=workers):
+        missing = size - len(labels)
+        mask = np.arange(size) < len(labels)
+        yield np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))), np.pad(labels, (0, missing)), mask

@@ -1,0 +1,129 @@
+"""The two halves of a training set that memory does not hold: batches that worker processes decode."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from jdarts.data.splitting import disjoint_parts
+from jdarts.data.streamed.dataset import LargeDataset, SomePictures
+from jdarts.data.streamed.views import ColorJitter
+from jdarts.data.streamed.workers import InTurn, TrainingViews, check_workers
+from jdarts.nets.stem import Stem, check_size_after
+from jdarts.runs.devices import Devices
+from jdarts.runs.images import Batch, batch_shapes, evaluation_shapes, place_batch
+from jdarts.runs.large_images import PictureStream, picture_batches
+from jdarts.search.images import check_parts, step_inputs
+from jdarts.search.step import Images, Rows
+
+
+class LargeSearchImages:
+    """An image set on disk, with the methods and attributes of `SearchImages`.
+
+    The order of the pictures and their random crops follow from the seed and the step alone. The alphas' half is read in passes
+    that do not begin with the epochs, since it may be smaller or larger than the weights' half.
+
+    Args:
+      dataset: the pictures.
+      devices: those that share a batch; one by default.
+      batch_size: images of a batch.
+      train_fraction: share of the training images that trains the weights.
+      alpha_fraction: share of them that trains the alphas; None for all others.
+      split_seed: seed of the split; None for the default of the set.
+      stem: stem of the network.
+      cells: cells of the network, whose reductions the images must fit.
+      epochs: passes over the weights' half.
+      side: side of the crops of the pictures.
+      color_jitter: strength of changes of brightness, contrast, saturation and hue.
+      workers: number of processes that decode the pictures.
+      seed: seeds of the order of the pictures and of their random changes.
+
+    Raises:
+      InputError: grain is not installed, or as for `SearchImages`.
+    """
+
+    on_device = False
+
+    def __init__(
+        self,
+        dataset: LargeDataset,
+        devices: Devices | None = None,
+        *,
+        batch_size: int,
+        train_fraction: float,
+        alpha_fraction: float | None,
+        split_seed: int | None,
+        stem: Stem,
+        cells: int,
+        epochs: int,
+        side: int,
+        color_jitter: tuple[float, float, float, float],
+        workers: int,
+        seed: tuple[int, ...],
+    ) -> None:
+        check_workers()
+        self._devices = devices or Devices()
+        self._batch, self._side, self._workers = batch_size, side, workers
+        self.fingerprint = dataset.fingerprint
+        self.image_shape = (side, side, 3)
+        labels = dataset.train.labels
+        if split_seed is None and labels is not None:
+            split_seed = 0
+        parts = disjoint_parts(
+            labels,
+            len(dataset.train),
+            fraction=train_fraction,
+            second=alpha_fraction,
+            seed=split_seed,
+            names=dataset.class_names,
+        )
+        self.train, self.valid = (SomePictures(dataset.train, rows.astype(np.int32)) for rows in parts)
+        check_parts(dataset.name, batch_size, self.train, self.valid)
+        check_size_after(stem, side, side, cells)
+        images = epochs * self.steps_per_epoch * batch_size
+        seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
+        views = (
+            TrainingViews(
+                split=half,
+                count=len(half),
+                epochs=-(-images // per_epoch),
+                per_epoch=per_epoch,
+                size=side,
+                jitter=ColorJitter(*color_jitter),
+                seed=each,
+            )
+            for half, per_epoch, each in (
+                (self.train, self.steps_per_epoch * batch_size, seeds[0]),
+                (self.valid, len(self.valid), seeds[1]),
+            )
+        )
+        self._stream = PictureStream(InTurn(tuple(views), batch_size, images), 2 * batch_size, workers=workers)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of the weights' half."""
+        return len(self.train) // self._batch
+
+    def step_shapes(self) -> tuple[Images, Rows]:
+        """Shapes and types of the inputs of a step."""
+        shapes = batch_shapes(self.image_shape, images=self._batch, rows=self._batch)
+        return step_inputs(shapes, shapes)
+
+    def epoch(self, rows: Callable[[], Rows], epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
+        """The inputs of the steps of an epoch; arguments as for `SearchImages.epoch`. The rows have no effect."""
+        for number in range(epoch * self.steps_per_epoch + first, (epoch + 1) * self.steps_per_epoch):
+            images, labels = self._stream.batch(number)
+            halves = (slice(None, self._batch), slice(self._batch, None))
+            yield step_inputs(*(self._placed(images[half], labels[half]) for half in halves))
+
+    def _placed(self, images: np.ndarray, labels: np.ndarray) -> Batch:
+        share = self._devices.share
+        return place_batch(share(images), share(labels), len(labels), self._devices)
+
+    def evaluation_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Shapes and types of `evaluation_batches`: images, labels, mask."""
+        return evaluation_shapes(self.image_shape, self._batch)
+
+    def evaluation_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The alphas' half in batches of one size; the last is padded, and a mask says which images count."""
+        return picture_batches(self.valid, 0, len(self.valid), side=self._side, size=self._batch, workers=self._workers)
