@@ -22,7 +22,7 @@ from jdarts.errors import InputError
 from jdarts.nets.supernet import Supernet
 from jdarts.runs.devices import Devices
 from jdarts.search import search
-from jdarts.search.task import search_images, search_task
+from jdarts.search.task import search_images, search_task, unused_memory_options
 
 __all__ = ["quick", "user_settings"]
 pytest.importorskip("grain")
@@ -183,3 +183,11 @@ def test_a_part_without_a_batch_or_a_class_is_refused(folder, dataset):
         images_of(of(folder, alpha_fraction=0.06, batch_size=2), dataset)
     with pytest.raises(InputError, match=r"images of 36×36 are 9×9 at the last halving of the stem"):
         images_of(of(folder, image_size=36), dataset)
+
+
+def test_smaller_feature_maps_are_advised_for_large_pictures(folder):
+    advised = dict(unused_memory_options(of(folder, image_size=224), 1))
+    assert advised["--image-size 96"] == (96 / 224) ** 2 and "--network imagenet" not in advised
+    large = dict(unused_memory_options(config(None, dataset="imagenette"), 1))
+    assert large["--network imagenet"] == 1 / 64 and "--image-size 96" in large
+    assert "--image-size" not in str(unused_memory_options(config(None), 1))

@@ -26,7 +26,7 @@ from jdarts.methods.selection import ARGMAX
 from jdarts.methods.stopping import RANKING, StoppingRule, stopping_rule
 from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
-from jdarts.nets.stem import Stem
+from jdarts.nets.stem import STEM_STRIDE, Stem
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import NO_CONTROLS, Controls, alphas_on_host, alphas_to_json
 from jdarts.runs import processes
@@ -630,4 +630,16 @@ def unused_memory_options(config: SearchConfig, devices: int) -> list[MemoryOpti
     estimators = cheaper_estimators(config.hypergradient, _ESTIMATOR_MEMORY)
     if config.precision == "bfloat16":
         estimators = [each for each in estimators if "finite_difference" not in each[0]]
-    return [*memory_options, *estimators, *smaller_shares(config.batches.batch_size, devices)]
+    return [*memory_options, *_smaller_maps(config), *estimators, *smaller_shares(config.batches.batch_size, devices)]
+
+
+def _smaller_maps(config: SearchConfig) -> list[MemoryOption]:
+    """The options that shrink the feature maps of pictures that are read one by one: the stem that halves, and smaller crops."""
+    if not config.data.streams(config.network):
+        return []
+    stem: list[MemoryOption] = [("--network imagenet", 1 / STEM_STRIDE["imagenet"] ** 2)]
+    side = config.data.side
+    # A multiple of 32 has even sizes at all reductions.
+    smaller = side // 2 // 32 * 32
+    crops: list[MemoryOption] = [(f"--image-size {smaller}", (smaller / side) ** 2)] if smaller else []
+    return [*(stem if config.network == "cifar" else ()), *crops]
