@@ -131,12 +131,14 @@ def test_a_setting_that_only_older_runs_wrote_is_at_its_default(tmp_path):
 
 def test_pixels_are_whole_in_any_split(tmp_path):
     """A search and a training read the images that were saved."""
+    from jdarts.search.images import SearchImages
     from jdarts.search.task import search_images
     from jdarts.train.task import train_images
 
     folder = folder_with_splits(tmp_path / "pets", train=12)
     config = SearchConfig(**{**SEARCH, "dataset": str(folder)})
     images = search_images(config, config.data.images(None, io.StringIO()))
+    assert isinstance(images, SearchImages)
     assert np.bincount(images.train.labels).tolist() == np.bincount(images.valid.labels).tolist() == [6, 6]
     trained = TrainConfig(**{**TRAIN, "dataset": str(folder), "validation_fraction": 0.25})
     assert train_images(trained, trained.data.images(None, io.StringIO())).valid_count == 6

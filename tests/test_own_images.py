@@ -26,6 +26,7 @@ from jdarts.language.train import train_language
 from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig, search, search_seeds
+from jdarts.search.images import SearchImages
 from jdarts.search.task import search_images
 from jdarts.train import TrainConfig, train
 from jdarts.train.task import train_images
@@ -287,8 +288,9 @@ def test_search_and_training_share_out_every_class(user_settings):
     """320 images of 4 classes in order: all parts have a quarter of each."""
     dataset = own_images()
     images = search_images(SearchConfig(**SEARCH), dataset)
-    assert np.bincount(images.train.labels).tolist() == np.bincount(images.valid.labels).tolist() == [40] * 4
     other = search_images(SearchConfig(**SEARCH, split_seed=1), dataset)
+    assert isinstance(images, SearchImages) and isinstance(other, SearchImages)
+    assert np.bincount(images.train.labels).tolist() == np.bincount(images.valid.labels).tolist() == [40] * 4
     assert np.any(other.train.images != images.train.images)
 
     trained = train_images(TrainConfig(**TRAIN), dataset)

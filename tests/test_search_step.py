@@ -9,6 +9,7 @@ from small_search import config, quick, run
 
 from jdarts import data
 from jdarts.report import read_metrics
+from jdarts.search.images import SearchImages
 from jdarts.search.step import AVERAGED, Rows
 from jdarts.search.task import program_from_config, search_images
 
@@ -68,6 +69,7 @@ def marked_images(count=301):
 @pytest.mark.parametrize("images_on", ["host", "device"])
 def test_the_alphas_never_see_an_image_of_the_weights(images_on):
     images = search_images(config(None, images_on=images_on, batch_size=32), marked_images())
+    assert isinstance(images, SearchImages)
     assert (len(images.train), len(images.valid)) == (150, 151)
     rows = program(150, 151, batch_size=32).rows(jax.random.key(0), jnp.int32(0))
     seen = {"train": [], "valid": []}
@@ -89,6 +91,7 @@ def test_the_alphas_never_see_an_image_of_the_weights(images_on):
 def test_fractions_of_the_images_for_weights_and_alphas(seed):
     settings = {"train_fraction": 0.5, "alpha_fraction": 0.2, "batch_size": 32, "split_seed": seed}
     images = search_images(config(None, **settings), marked_images())
+    assert isinstance(images, SearchImages)
     numbers = [
         256 * half.images[:, 0, 0, 0].astype(int) + half.images[:, 0, 1, 0] for half in (images.train, images.valid)
     ]
