@@ -504,7 +504,7 @@ def test_images_that_no_network_reads(options, message, name, state_dict, comman
 
 def test_files_that_cannot_be_written_and_programs_that_cannot_be_read(trained, command, tmp_path):
     save_arrays(trained, tmp_path / "network.npz")
-    for name, message in (("network.onnx", "ends in .npz or .stablehlo"), ("network.npz/a.npz", "cannot write")):
+    for name, message in (("network.tflite", "ends in .npz or .stablehlo"), ("network.npz/a.npz", "cannot write")):
         code, out, err = command(tmp_path / "network.npz", "--out", tmp_path / name)
         assert (code, out) == (2, "")
         assert message in err and err.count("\n") == 1
