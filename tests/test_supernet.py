@@ -48,7 +48,7 @@ class Pair:
     def __init__(self, space, cells, seed=0, stem: Stem = "cifar"):
         draw = np.random.default_rng(seed)
         halves = stem == "imagenet"
-        sizes = {"channels": 2, "layers": cells, "classes": 3, "halving_stem": halves}
+        sizes = {"channels": 2, "layers": cells, "classes": 3}
         self.space, self.cells = space, cells
         self.flat = plain_supernet.init_weights(
             draw, space=space, image_channels=1, dtype=np.float64, halving_stem=halves, **sizes
