@@ -65,7 +65,7 @@ def _wrong_in(line: str) -> Iterator[str]:
 
 @functools.cache
 def options_of(module: str, name: str, first: tuple[str, ...]) -> set[str]:
-    """The options in the help text of a subcommand; `first` is its next word, for those with subcommands of their own."""
+    """The options in the help text of a subcommand; `first` is the next word, since `data` has subcommands itself."""
     nested = [word for word in first if name == "data" and not word.startswith("-")]
     sys.argv, output = [f"jdarts {name}", *nested, "--help"], io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
