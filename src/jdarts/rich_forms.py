@@ -6,7 +6,7 @@ from typing import Any
 
 def svg_of(value: Any) -> str:
     """The drawing of a genotype, as SVG."""
-    return importlib.import_module("jdarts.report.notebook").genotype_svg(value)
+    return importlib.import_module("jdarts.report.drawing").cells_svg(value)
 
 
 def html_of(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_bytes
 from jdarts.genotype import AnyGenotype
+from jdarts.report.file_errors import os_errors_as_input
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,10 +39,7 @@ def draw_genotype(genotype: AnyGenotype, path: str | os.PathLike[str], *, title:
     Raises:
       InputError: another suffix, or the file cannot be written.
     """
-    path = check_suffix(path)
-    from jdarts.report.cell_figure import cell_kinds_of, cells_figure
-
-    save_figure(lambda: cells_figure(genotype, cell_kinds_of(genotype), title), path)
+    save_figure(lambda: _all_cells(genotype, title), check_suffix(path))
 
 
 def draw_cells(genotype: AnyGenotype, folder: str | os.PathLike[str], *, title: str | None = None) -> list[Path]:
@@ -70,9 +68,18 @@ def draw_cells(genotype: AnyGenotype, folder: str | os.PathLike[str], *, title: 
 
 def cells_picture(genotype: AnyGenotype) -> bytes:
     """The cells of a genotype as a PNG, half as large as those of files."""
+    return _rendered(lambda: _all_cells(genotype), ".png", dpi=_DPI // 2)
+
+
+def cells_svg(genotype: AnyGenotype) -> str:
+    """The cells of a genotype as an SVG element."""
+    return _svg_element(_rendered(lambda: _all_cells(genotype), ".svg"))
+
+
+def _all_cells(genotype: AnyGenotype, title: str | None = None) -> "Figure":
     from jdarts.report.cell_figure import cell_kinds_of, cells_figure
 
-    return rendered(lambda: cells_figure(genotype, cell_kinds_of(genotype), None), ".png", dpi=_DPI // 2)
+    return cells_figure(genotype, cell_kinds_of(genotype), title)
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -94,6 +101,17 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
     save_figure(lambda: curves_figure(records), path)
 
 
+def curves_svg(records: Sequence[Mapping[str, Any]]) -> str:
+    """The curves of `draw_curves` as an SVG element, with text that can be selected.
+
+    Raises:
+      InputError: no numbers.
+    """
+    from jdarts.report.curves_figure import curves_figure
+
+    return _svg_element(_rendered(lambda: curves_figure(records), ".svg", text_as_paths=False))
+
+
 def check_suffix(path: str | os.PathLike[str]) -> Path:
     """The path of a drawing.
 
@@ -106,27 +124,25 @@ def check_suffix(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def rendered(figure: Callable[[], "Figure"], suffix: str, *, dpi: int = _DPI) -> bytes:
-    """Draws a figure in jdarts's style.
-
-    Args:
-      figure: builds the figure, from `matplotlib.figure.Figure` and without `pyplot`.
-      suffix: .svg, .png or .pdf.
-      dpi: dots per inch of a PNG.
-
-    Returns:
-      The content of a file with this suffix.
-    """
+def _rendered(figure: Callable[[], "Figure"], suffix: str, *, dpi: int = _DPI, text_as_paths: bool = True) -> bytes:
+    """The content of a file with this suffix. `dpi` is that of a PNG, `text_as_paths` is for SVG."""
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     content = io.BytesIO()
     # The user's matplotlib settings do not change the drawing, and are restored after it.
-    with style.context(["default", {"svg.fonttype": "path", "svg.hashsalt": "jdarts"}]):
+    settings = {"svg.fonttype": "path" if text_as_paths else "none", "svg.hashsalt": "jdarts"}
+    with style.context(["default", settings]):
         made = figure()
         FigureCanvasAgg(made)
         made.savefig(content, format=suffix[1:], dpi=dpi, metadata=_METADATA[suffix])
     return content.getvalue()
+
+
+def _svg_element(content: bytes) -> str:
+    """An SVG file without its head, for a place in a page."""
+    text = content.decode()
+    return text[text.index("<svg") :]
 
 
 def save_figure(figure: Callable[[], "Figure"], path: Path) -> None:
@@ -140,12 +156,7 @@ def save_figure(figure: Callable[[], "Figure"], path: Path) -> None:
       InputError: another suffix, or the file cannot be written.
     """
     suffix = check_suffix(path).suffix.lower()
-    try:
+    with os_errors_as_input(path):
         # Before the drawing, which takes a while: if the folder is removed meanwhile, it stays removed.
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_bytes(path, rendered(figure, suffix))
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; free some space or mend the folder, and start the same command "
-            "again"
-        ) from None
+        replace_bytes(path, _rendered(figure, suffix))

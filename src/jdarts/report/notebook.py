@@ -1,13 +1,13 @@
 """Genotypes, spaces, results and runs as notebooks show them."""
 
-import html
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jdarts.errors import InputError
-from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype
-from jdarts.report.drawing import rendered
+from jdarts.genotype import Genotype, RecurrentGenotype
+from jdarts.report.drawing import cells_svg
 from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
 
 _CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell"}
@@ -39,7 +39,7 @@ def show(value: Any) -> Shown:
     if isinstance(value, str | Path):
         return Shown(page_frame(Path(value)))
     if isinstance(value, Genotype | RecurrentGenotype):
-        return Shown(genotype_svg(value))
+        return Shown(cells_svg(value))
     if isinstance(value, SearchSpace | RecurrentSpace):
         return Shown(space_html(value))
     if hasattr(value, "lines") and hasattr(value, "genotype"):
@@ -51,16 +51,8 @@ def show(value: Any) -> Shown:
     )
 
 
-def genotype_svg(genotype: AnyGenotype) -> str:
-    """The drawing of a genotype's cells, as SVG without the head of a file."""
-    from jdarts.report.cell_figure import cell_kinds_of, cells_figure
-
-    text = rendered(lambda: cells_figure(genotype, cell_kinds_of(genotype), None), ".svg").decode()
-    return text[text.index("<svg") :]
-
-
 def page_frame(folder: Path) -> str:
-    """The page of a run, or of the runs in a folder, in a frame of its own.
+    """The page of a run, or of the runs in a folder, in a frame.
 
     Raises:
       InputError: there is no run in the folder.
@@ -68,7 +60,7 @@ def page_frame(folder: Path) -> str:
     from jdarts.report.html.pages import page_of
 
     style = "width: 100%; height: 800px; border: 1px solid #8884"
-    return f'<iframe srcdoc="{html.escape(page_of(folder))}" style="{style}" title="{_text(folder.name)}"></iframe>'
+    return f'<iframe srcdoc="{escape(page_of(folder))}" style="{style}" title="{escape(folder.name)}"></iframe>'
 
 
 def space_html(space: SearchSpace | RecurrentSpace) -> str:
@@ -80,17 +72,13 @@ def space_html(space: SearchSpace | RecurrentSpace) -> str:
 
 def result_html(result: Any) -> str:
     """The lines of a result, and the drawing of its cells."""
-    text = _text("\n".join(result.lines()))
-    return f"<pre>{text}</pre>{genotype_svg(result.genotype)}"
+    text = escape("\n".join(result.lines()))
+    return f"<pre>{text}</pre>{cells_svg(result.genotype)}"
 
 
 def _edges(title: str, edges: Sequence[tuple[int, int]], operations: Sequence[Sequence[str]]) -> str:
     rows = [
-        f"<tr><td>{source} → {target}</td><td>{_text(', '.join(names))}</td></tr>"
+        f"<tr><td>{source} → {target}</td><td>{escape(', '.join(names))}</td></tr>"
         for (source, target), names in zip(edges, operations)
     ]
-    return f"<table><caption>{_text(title)}</caption><tr><th>edge</th><th>candidates</th></tr>{''.join(rows)}</table>"
-
-
-def _text(value: str) -> str:
-    return html.escape(value)
+    return f"<table><caption>{escape(title)}</caption><tr><th>edge</th><th>candidates</th></tr>{''.join(rows)}</table>"
