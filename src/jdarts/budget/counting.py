@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,17 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.budget.cost import Cost, Measure
-from jdarts.describe.convolutional import check_sizes, describe, discrete_network
+from jdarts.describe.convolutional import check_sizes, describe, discrete_network, network_words
 from jdarts.genotype import INPUT_STATES, Genotype
 from jdarts.nets.counts import Size, network_sizes, total
 from jdarts.nets.discrete_cell import DiscreteStage
 from jdarts.nets.stages import EdgeGroup
+from jdarts.nets.stem import STEM_STRIDE, Stem
 from jdarts.operations import NONE
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace, cell_kinds
 
-Network = Literal["cifar", "imagenet"]
-#: What the stem divides the size of the images by.
-_STEM_STRIDE = {"cifar": 1, "imagenet": 8}
 #: Operation of the cells whose network gives the rest.
 _PLAIN = "max_pool_3x3"
 
@@ -40,7 +38,7 @@ class Target:
       image_channels: channels of the images.
     """
 
-    network: Network
+    network: Stem
     channels: int
     cells: int
     classes: int
@@ -49,10 +47,8 @@ class Target:
 
     def __str__(self) -> str:
         """The network in a few words."""
-        return (
-            f"{self.network} network: {self.channels} channels, {self.cells} cells, {self.classes} classes, images "
-            f"{self.image_size}×{self.image_size}×{self.image_channels}"
-        )
+        shape = (self.image_size, self.image_size, self.image_channels)
+        return network_words(self.network, self.channels, self.cells, self.classes, shape)
 
 
 class Place(NamedTuple):
@@ -71,7 +67,7 @@ class Place(NamedTuple):
 
 def target(
     space: SearchSpace,
-    network: Network = "cifar",
+    network: Stem = "cifar",
     *,
     channels: int | None = None,
     cells: int | None = None,
@@ -134,7 +130,7 @@ def operation_places(network: Target) -> dict[tuple[CellKind, bool], Counter[Pla
     found: dict[tuple[CellKind, bool], Counter[Place]] = {
         (kind, at_input): Counter() for kind in CELL_KINDS for at_input in (True, False)
     }
-    channels, size = network.channels, network.image_size // _STEM_STRIDE[network.network]
+    channels, size = network.channels, network.image_size // STEM_STRIDE[network.network]
     for kind in cell_kinds(network.cells):
         stride = 2 if kind == "reduce" else 1
         channels *= stride

@@ -9,8 +9,9 @@ import tyro
 from jdarts.budget.amounts import LARGEST, amount
 from jdarts.budget.budget import Budget, budget
 from jdarts.budget.cost import MILLISECOND, Measure, limits_of
-from jdarts.budget.counting import Network, Target, target
+from jdarts.budget.counting import Target, target
 from jdarts.errors import InputError, shown
+from jdarts.nets.stem import Stem
 from jdarts.runs.bounds import option
 from jdarts.space import SearchSpace
 
@@ -39,7 +40,7 @@ class NetworkFlags:
       image_channels: channels of its images (default: as for --network, else 3).
     """
 
-    network: Annotated[Network | None, tyro.conf.arg(metavar="{cifar,imagenet}", help_behavior_hint="")] = None
+    network: Annotated[Stem | None, tyro.conf.arg(metavar="{cifar,imagenet}", help_behavior_hint="")] = None
     channels: Annotated[int | None, _Int] = None
     cells: Annotated[int | None, _Int] = None
     classes: Annotated[int | None, _Int] = None

@@ -75,7 +75,7 @@ class Description:
 
     def to_text(self) -> str:
         """As text: the cells, the network, a table of its parts."""
-        size, (height, width, channels) = total(self.parts), self.image_shape
+        size = total(self.parts)
         weights = f"weights        {size.weights:,}"
         if self.has_auxiliary:
             weights += f" ({total(self.parts, auxiliary=True).weights:,} with the auxiliary head)"
@@ -93,8 +93,8 @@ class Description:
             [
                 str(self.genotype),
                 cells_text(self.genotype),
-                f"{self.network} network: {self.channels} channels, {self.cells} cells, {self.classes} classes, "
-                f"images {height}×{width}×{channels}\n{weights}\nmultiply-adds  {size.multiply_adds:,}",
+                f"{network_words(self.network, self.channels, self.cells, self.classes, self.image_shape)}\n{weights}\n"
+                f"multiply-adds  {size.multiply_adds:,}",
                 table_text(("part", "kind", "weights", "multiply-adds"), rows),
             ]
         )
@@ -146,6 +146,12 @@ def describe(
     return Description(genotype, network, model.channels, model.cells, model.classes, shape, parts)
 
 
+def network_words(network: Kind, channels: int, cells: int, classes: int, image_shape: tuple[int, int, int]) -> str:
+    """A network in a few words; arguments as the fields of `Description`."""
+    height, width, depth = image_shape
+    return f"{network} network: {channels} channels, {cells} cells, {classes} classes, images {height}×{width}×{depth}"
+
+
 def check_sizes(**sizes: int | None) -> None:
     """Checks sizes of a network by their names as `describe` has them; None passes.
 
@@ -159,7 +165,7 @@ def check_sizes(**sizes: int | None) -> None:
 
 def discrete_network(
     genotype: Genotype,
-    network: Literal["cifar", "imagenet"],
+    network: Stem,
     *,
     channels: int | None = None,
     cells: int | None = None,

@@ -7,9 +7,10 @@ import tyro
 
 from jdarts.budget.amounts import LARGEST
 from jdarts.budget.cost import Measure
-from jdarts.budget.counting import Network, Target, target
+from jdarts.budget.counting import Target, target
 from jdarts.budget.flags import BOUND_OPTIONS, checked_bound
 from jdarts.errors import InputError
+from jdarts.nets.stem import Stem
 from jdarts.runs.bounds import CELLS, CHANNELS, NOT_NEGATIVE, POSITIVE, Bounds, option
 from jdarts.runs.settings import Settings, Whole, flat
 from jdarts.space import SearchSpace
@@ -37,7 +38,7 @@ class BudgetOptions(Settings):
     max_multiply_adds: Annotated[int | str | None, Bounds(1, LARGEST), _Off] = None
     max_latency_ms: Annotated[float | None, POSITIVE, _Off] = None
     budget_rate: Annotated[float, NOT_NEGATIVE] = 1.0
-    budget_network: Network = "cifar"
+    budget_network: Stem = "cifar"
     budget_channels: Annotated[int | None, CHANNELS, Whole] = None
     budget_cells: Annotated[int | None, CELLS, Whole] = None
 
