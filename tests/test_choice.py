@@ -411,7 +411,7 @@ WRONG = {
     "name of Flax": (lambda x: jdarts.Choice({"sow": dense(5)}, name="b")(x), "candidate named sow, a name of Flax's"),
     "two of a name": (
         lambda x: jdarts.Choice({"a": jnp.tanh}, name="b")(jdarts.Choice({"a": jnp.tanh}, name="b")(x)),
-        "the name 'b' of a choice is in use in its module; give each choice a name of its own",
+        "the name 'b' of a choice is in use in its module; give each choice another name",
     ),
     "k": (lambda x: jdarts.InputChoice(k=3, name="b")([x, x]), "keeps k=3 of 2 inputs; give a k from 1 to 2"),
     "reduce": (lambda x: jdarts.InputChoice(reduce=MAX, name="b")([x, x]), "reduce='max'; give 'sum' or 'mean'"),

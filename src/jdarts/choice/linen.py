@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 from flax import errors
 
-from jdarts.choice.mixing import arguments_for, channel_factors, check_keywords, mixed_candidates, mixed_inputs
+from jdarts.choice.mixing import (
+    arguments_for,
+    check_keywords,
+    mixed_candidates,
+    mixed_inputs,
+    mixed_widths,
+    named_inputs,
+)
 from jdarts.choice.slots import (
     COLLECTION,
     ENTRY,
@@ -36,8 +43,8 @@ class _Chooser(nn.Module):
             super().__post_init__()
         except errors.NameInUseError as error:
             raise InputError(
-                f"the name {shown(self.name)} of a choice is in use in its module; give each choice a name of its own, and "
-                "the same shared= to those that share alphas"
+                f"the name {shown(self.name)} of a choice is in use in its module; give each choice another name, and the "
+                "same shared= to those that share alphas"
             ) from error
 
     @property
@@ -142,7 +149,7 @@ class InputChoice(_Chooser):
         Raises:
           InputError: inputs of different shapes, fewer than `k`, or no alphas.
         """
-        named = dict(inputs) if isinstance(inputs, Mapping) else {str(i): each for i, each in enumerate(inputs)}
+        named = named_inputs(inputs)
         slot = self._slot(inputs_spec(named, self.k, self.reduce, self.shared, self._where))
         return mixed_inputs(slot, named, keep=self.k, mean=self.reduce == "mean", where=self._where)
 
@@ -186,7 +193,4 @@ class WidthChoice(_Chooser):
                 f"{self._where} made a layer of width {width}, and its output has shape {jnp.shape(output)}; give a layer whose "
                 "last axis has the width"
             )
-        if isinstance(slot, Decision):
-            return output
-        factors = channel_factors(slot, self.widths).astype(output.dtype)
-        return output * jnp.expand_dims(factors, range(output.ndim - 1))
+        return output if isinstance(slot, Decision) else mixed_widths(slot, output, self.widths)

@@ -9,7 +9,7 @@ import optax
 
 from jdarts.bilevel import LossFn
 from jdarts.choice.slots import COLLECTION, ChoiceWeights
-from jdarts.choice.tables import NamedAlphas, mixture_for, weights_of
+from jdarts.choice.tables import NamedAlphas, mixture_for, weights_of_pass
 from jdarts.choice.variables import PARAMS, at_place, placed
 from jdarts.errors import InputError, shown
 from jdarts.methods.mixtures import PAPER
@@ -115,8 +115,7 @@ def network_loss(
     plug_in, of_outputs = mixture_for(mixture), output_loss(loss)
 
     def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
-        mixture_key = jax.random.fold_in(key, 0) if plug_in.random else None
-        candidate_weights = weights_of(alphas, plug_in, key=mixture_key, controls=controls)
+        candidate_weights = weights_of_pass(alphas, plug_in, key, controls)
         inputs, targets = batch_parts(batch)
         outputs, state = outputs_of(
             network,

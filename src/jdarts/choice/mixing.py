@@ -60,11 +60,17 @@ def mixed_candidates(
     Raises:
       InputError: outputs of different shapes, candidates that are all zero, or a decision for none of the candidates.
     """
-    if isinstance(slot, Decision):
-        return _decided(slot, candidates, output, shape, where)
-    outputs = {name: output(name) for name, candidate in candidates.items() if candidate is not None}
-    if not outputs:
+    names = [name for name, candidate in candidates.items() if candidate is not None]
+    if not names:
         raise InputError(f"{where} has no candidate but zeros; give one that is not None, whose shape they take")
+    if isinstance(slot, Decision):
+        (chosen,) = slot.chosen
+        if chosen not in candidates:
+            raise InputError(f"the decision of {where} is {shown(chosen)}; give one of {', '.join(candidates)}")
+        if chosen in names:
+            return output(chosen)
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape(names[0]))
+    outputs = {name: output(name) for name in names}
     _check_shapes(outputs, where)
     weights = dict(zip(candidates, candidate_weights(slot)))
 
@@ -75,24 +81,6 @@ def mixed_candidates(
     return jax.tree.map(total, *outputs.values())
 
 
-def _decided(
-    slot: Decision,
-    candidates: Mapping[str, Callable[..., Any] | None],
-    output: Callable[[str], Any],
-    shape: Callable[[str], Any],
-    where: str,
-) -> Any:
-    (chosen,) = slot.chosen
-    if chosen not in candidates:
-        raise InputError(f"the decision of {where} is {shown(chosen)}; give one of {', '.join(candidates)}")
-    if candidates[chosen] is not None:
-        return output(chosen)
-    other = next((name for name, each in candidates.items() if each is not None), None)
-    if other is None:
-        raise InputError(f"{where} has no candidate but zeros; give one that is not None, whose shape they take")
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape(other))
-
-
 def _check_shapes(outputs: Mapping[str, Any], where: str) -> None:
     shapes = {name: jax.tree.map(jnp.shape, output) for name, output in outputs.items()}
     if len({str(each) for each in shapes.values()}) > 1:
@@ -100,6 +88,11 @@ def _check_shapes(outputs: Mapping[str, Any], where: str) -> None:
         raise InputError(
             f"the candidates of {where} have outputs of different shapes ({listed}); give them the same shape"
         )
+
+
+def named_inputs(inputs: Mapping[str, jax.Array] | Sequence[jax.Array]) -> dict[str, jax.Array]:
+    """Inputs by name; those of a sequence have the names `0`, `1`, …."""
+    return dict(inputs) if isinstance(inputs, Mapping) else {str(i): each for i, each in enumerate(inputs)}
 
 
 def mixed_inputs(slot: Slot, inputs: Mapping[str, jax.Array], *, keep: int, mean: bool, where: str) -> jax.Array:
@@ -129,16 +122,15 @@ def mixed_inputs(slot: Slot, inputs: Mapping[str, jax.Array], *, keep: int, mean
     return functools.reduce(jnp.add, terms)
 
 
-def channel_factors(slot: ChoiceAlphas | ChoiceWeights, widths: Sequence[int]) -> jax.Array:
-    """The factor of each channel: the sum of the weights of the widths that have it.
+def mixed_widths(slot: ChoiceAlphas | ChoiceWeights, output: jax.Array, widths: Sequence[int]) -> jax.Array:
+    """The output of the widest layer, each channel times the sum of the weights of the widths that have it.
 
     Args:
       slot: alphas or weights of the choice.
+      output: `[…, max(widths)]`.
       widths: numbers of channels.
-
-    Returns:
-      `[max(widths)]`.
     """
     has_channel = np.arange(max(widths))[None, :] < np.array(widths)[:, None]
     weights = candidate_weights(slot)
-    return weights @ jnp.asarray(has_channel, weights.dtype)
+    factors = (weights @ jnp.asarray(has_channel, weights.dtype)).astype(output.dtype)
+    return output * jnp.expand_dims(factors, range(output.ndim - 1))

@@ -1,4 +1,4 @@
-"""Choices inside networks of Flax NNX: the same as in Linen, with alphas in variables of a type of their own.
+"""Choices inside networks of Flax NNX: the same as in Linen, with alphas in variables of the type `Alphas`.
 
 ```python
 from jdarts.choice import nnx as choices
@@ -10,6 +10,7 @@ small = choices.decided(choices.join(graph, weights, alphas, model_state), jdart
 ```
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -20,7 +21,14 @@ from flax import nnx
 from jdarts.bilevel import LossFn
 from jdarts.choice.deciding import Choices, decisions_of
 from jdarts.choice.losses import OutputLoss, batch_parts, output_loss
-from jdarts.choice.mixing import arguments_for, channel_factors, check_keywords, mixed_candidates, mixed_inputs
+from jdarts.choice.mixing import (
+    arguments_for,
+    check_keywords,
+    mixed_candidates,
+    mixed_inputs,
+    mixed_widths,
+    named_inputs,
+)
 from jdarts.choice.slots import (
     ChoiceAlphas,
     ChoiceSpec,
@@ -32,7 +40,7 @@ from jdarts.choice.slots import (
     new_alphas,
     widths_spec,
 )
-from jdarts.choice.tables import NamedAlphas, mixture_for, weights_of
+from jdarts.choice.tables import NamedAlphas, mixture_for, weights_of_pass
 from jdarts.choice.variables import drawn_alphas, named_alphas
 from jdarts.errors import InputError
 from jdarts.methods.mixtures import PAPER
@@ -114,16 +122,18 @@ class Choice(_Chooser):
 
 def _shapes_of(candidate: Any) -> Callable[..., Any]:
     """A function from inputs to the shapes of a candidate's outputs, which holds no array."""
-    graph, state = nnx.split(candidate) if isinstance(candidate, nnx.Module) else (None, None)
+    if isinstance(candidate, nnx.Module):
+        graph, state = nnx.split(candidate)
+        call, made = type(candidate).__call__, functools.partial(nnx.merge, graph)
+    else:
+        state, call, made = None, candidate, lambda _: candidate
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
-    call = type(candidate).__call__ if graph is not None else candidate
 
     def shapes(*args: Any, **keywords: Any) -> Any:
         known = arguments_for(call, keywords)
 
         def outputs(state: Any, *args: Any) -> Any:
-            function = candidate if graph is None else nnx.merge(graph, state)
-            return function(*args, **known)
+            return made(state)(*args, **known)
 
         return jax.eval_shape(outputs, abstract, *args)
 
@@ -131,7 +141,7 @@ def _shapes_of(candidate: Any) -> Callable[..., Any]:
 
 
 def _zeros_as(candidate: Any) -> Callable[..., Any]:
-    shapes = _shapes_of(candidate if not isinstance(candidate, nnx.Module) else nnx.clone(candidate))
+    shapes = _shapes_of(candidate)
 
     def zeros(*args: Any, **keywords: Any) -> Any:
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes(*args, **keywords))
@@ -171,7 +181,7 @@ class InputChoice(_Chooser):
         Args:
           inputs: arrays of one shape, by name or in order.
         """
-        named = dict(inputs) if isinstance(inputs, Mapping) else {str(i): each for i, each in enumerate(inputs)}
+        named = named_inputs(inputs)
         if set(named) != set(self.names):
             raise InputError(f"a choice of the inputs {', '.join(self.names)} has {', '.join(named)}; give the same")
         in_order = {name: named[name] for name in self.names}
@@ -206,8 +216,7 @@ class WidthChoice(_Chooser):
         slot = self._slot
         if isinstance(slot, Decision):
             slot = ChoiceWeights(jnp.array([float(str(width) == slot.chosen[0]) for width in self.widths]))
-        factors = channel_factors(slot, self.widths).astype(output.dtype)
-        return output * jnp.expand_dims(factors, range(output.ndim - 1))
+        return mixed_widths(slot, output, self.widths)
 
 
 def split(
@@ -276,9 +285,7 @@ def network_loss(
     plug_in, of_outputs = mixture_for(mixture), output_loss(loss)
 
     def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
-        given = weights_of(
-            alphas, plug_in, key=jax.random.fold_in(key, 0) if plug_in.random else None, controls=controls
-        )
+        given = weights_of_pass(alphas, plug_in, key, controls)
         inputs, targets = batch_parts(batch)
         slots = _placed(alphas, lambda name: ChoiceWeights(given[name]))
         model = nnx.merge(graph, weights, slots, model_state, copy=True)

@@ -23,7 +23,7 @@ class ChoiceSpec:
       kind: whether candidates, inputs or widths are chosen.
       candidates: their names in order.
       keep: how many of them a decision keeps.
-      shared: the name of the alphas that several choices share; None for alphas of its own.
+      shared: the name of the alphas that several choices share; None where no other choice shares them.
     """
 
     kind: Literal["candidates", "inputs", "widths"]

@@ -84,3 +84,15 @@ def weights_of(
     space = space_of(alphas)
     tables = mixture_for(mixture).weights(tables_of(alphas), space, key, controls).operations
     return {name: tables[name].reshape(each.values.shape) for name, each in alphas.items()}
+
+
+def weights_of_pass(alphas: NamedAlphas, mixture: Mixture, key: jax.Array, controls: Controls) -> dict[str, jax.Array]:
+    """The weights of the candidates in one pass of a network; arguments as for `weights_of`.
+
+    Args:
+      alphas: as there.
+      mixture: as there; one that draws has a key from that of the pass.
+      key: of the pass.
+      controls: as there.
+    """
+    return weights_of(alphas, mixture, key=jax.random.fold_in(key, 0) if mixture.random else None, controls=controls)
