@@ -13,7 +13,7 @@ from jdarts.methods.mixtures import mixture_of
 from jdarts.methods.perturbation_selection import Decisions, mixture_of_decisions
 from jdarts.methods.selection import ARGMAX, reads_decisions, selection_by_name, strongest
 from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS
-from jdarts.relaxation import NO_CONTROLS, RECURRENT, SOFTMAX, Alphas, Mixture, alphas_from_json
+from jdarts.relaxation import RECURRENT, SOFTMAX, Alphas, Mixture, alphas_from_json, host_weights
 from jdarts.space import CellKind, RecurrentSpace, SearchSpace
 
 
@@ -54,7 +54,7 @@ def derive_genotype(
     rule, of_weights = selection_by_name(select)
     tables = mixture.strengths(alphas, space)
     if of_weights:
-        tables = _host_weights(mixture, alphas, space)
+        tables = host_weights(mixture, alphas, space)[0]
     if reads_decisions(select):
         if decisions is None:
             raise InputError(
@@ -251,13 +251,6 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for each in value:
             yield from _texts(each)
-
-
-def _host_weights(mixture: Mixture, alphas: Alphas, space: SearchSpace) -> dict[str, np.ndarray]:
-    """The weights of the operations in float64, their mean over cells that have separate ones."""
-    weights = mixture.weights(alphas, space, None, NO_CONTROLS).operations
-    tables = {kind: np.asarray(table, np.float64) for kind, table in weights.items()}
-    return {kind: table.mean(axis=0) if table.ndim == 3 else table for kind, table in tables.items()}
 
 
 def _drawn(draws: np.random.RandomState, space: SearchSpace, kind: CellKind, edges_per_node: int) -> Cell:

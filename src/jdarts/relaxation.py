@@ -113,6 +113,16 @@ def edges_of(space: Space) -> tuple[tuple[int, int], ...]:
     return tuple(space.edges)
 
 
+def same_node(space: Space) -> np.ndarray:
+    """Whether two edges lead into one node, bool `[E, E]`.
+
+    Raises:
+      InputError: a space of choices, which has no edges.
+    """
+    targets = np.array([target for _, target in edges_of(space)])
+    return targets[:, None] == targets[None, :]
+
+
 def init_alphas(key: jax.Array, space: Space, dtype: Any = jnp.float32) -> Alphas:
     """Alphas at the start: `1e-3 · N(0, 1)`, as in the reference implementation.
 
@@ -244,6 +254,25 @@ def mixture_entropies(weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 def mean_entropy(entropies: Mapping[str, jax.Array]) -> jax.Array:
     """The mean over the kinds of cells."""
     return functools.reduce(jnp.add, entropies.values()) / len(entropies)
+
+
+def host_weights(mixture: Mixture, alphas: Alphas, space: Space) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The mean weights of a mixture on the host in float64, the mean over cells that have separate ones.
+
+    Returns:
+      Factors of the operations, `{kind: [E, O]}`, and of whole edges, `{kind: [E]}`; no edges where the mixture has no such
+      factors.
+    """
+
+    def mean(table: Any, axes: int) -> np.ndarray:
+        values = np.asarray(table, np.float64)
+        return values.mean(axis=0) if values.ndim > axes else values
+
+    found = mixture.weights(alphas_on_host(alphas), space, None, NO_CONTROLS)
+    return (
+        {kind: mean(table, 2) for kind, table in found.operations.items()},
+        {kind: mean(factors, 1) for kind, factors in (found.edges or {}).items()},
+    )
 
 
 def alphas_on_host(alphas: Alphas) -> Alphas:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.budget.cost import Cost
-from jdarts.relaxation import MixtureWeights
+from jdarts.relaxation import MixtureWeights, same_node
 from jdarts.space import CELL_KINDS, SearchSpace
 
 
@@ -24,8 +24,7 @@ def expected_cost(cost: Cost, weights: MixtureWeights, space: SearchSpace, edges
     Returns:
       A scalar in the unit of the cost, of the type of the weights.
     """
-    targets = np.array([target for _, target in space.edges])
-    incoming = np.array([np.sum(targets == target) for target in targets])
+    incoming = same_node(space).sum(axis=-1)
     kept = np.minimum(edges_per_node, incoming)
     of_cells = []
     for kind in CELL_KINDS:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdarts.files.json_data import Fields, parse_json
-from jdarts.relaxation import NO_CONTROLS, Alphas, Mixture, Space, alphas_on_host, operations_of
+from jdarts.relaxation import Alphas, Mixture, Space, host_weights, operations_of
 
 
 class MixtureRecord(NamedTuple):
@@ -44,11 +44,7 @@ def mixture_record(alphas: Alphas, space: Space, mixture: Mixture) -> MixtureRec
       space: the search space.
       mixture: how alphas become weights.
     """
-    found = mixture.weights(alphas_on_host(alphas), space, None, NO_CONTROLS)
-    edges = {} if found.edges is None else {kind: _mean(table, 1) for kind, table in found.edges.items()}
-    return MixtureRecord(
-        operations_of(space), {kind: _mean(table, 2) for kind, table in found.operations.items()}, edges
-    )
+    return MixtureRecord(operations_of(space), *host_weights(mixture, alphas, space))
 
 
 def read_mixture(text: str | bytes) -> MixtureRecord:
@@ -72,11 +68,6 @@ def read_mixture(text: str | bytes) -> MixtureRecord:
         if cell.has("edges"):
             edges[kind] = Fields({"edges": [cell.get("edges")]}).table("edges")[0]
     return MixtureRecord(operations, weights, edges)
-
-
-def _mean(table: Any, dimensions: int) -> np.ndarray:
-    values = np.asarray(table, np.float64)
-    return values.mean(axis=0) if values.ndim > dimensions else values
 
 
 def _shortest(values: np.ndarray) -> list[Any]:

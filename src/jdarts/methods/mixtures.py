@@ -22,10 +22,10 @@ from jdarts.relaxation import (
     Mixture,
     MixtureWeights,
     Space,
-    edges_of,
     init_alphas,
     map_tables,
     operations_of,
+    same_node,
     softmax_strengths,
     softmax_weights,
 )
@@ -267,8 +267,7 @@ def edge_weights(betas: jax.Array, space: Space) -> jax.Array:
 
 
 def _node_softmax(betas: Any, space: Space, numpy: Any) -> Any:
-    targets = np.array([target for _, target in edges_of(space)])
-    into = targets[:, None] == targets[None, :]
+    into = same_node(space)
     rows = numpy.where(into, betas[None, :], -np.inf)
     shifted = numpy.exp(betas - rows.max(axis=-1))
     return shifted / numpy.where(into, shifted[None, :], 0).sum(axis=-1)

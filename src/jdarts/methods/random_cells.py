@@ -13,10 +13,10 @@ from jdarts.relaxation import (
     Mixture,
     MixtureWeights,
     Space,
-    edges_of,
     init_alphas,
     map_tables,
     operations_of,
+    same_node,
     softmax_strengths,
 )
 
@@ -36,7 +36,7 @@ def random_cells(inputs: int = INPUTS) -> Mixture:
 
     def weights(alphas: Alphas, space: Space, key: jax.Array | None, controls: Controls) -> MixtureWeights:
         del controls
-        into = _into(space)
+        into = same_node(space)
         if key is None:
             share = np.minimum(inputs / into.sum(axis=-1), 1)[:, None]
             return MixtureWeights(
@@ -57,12 +57,6 @@ def random_cells(inputs: int = INPUTS) -> Mixture:
         sums_to_one=False,
         has_alphas=False,
     )
-
-
-def _into(space: Space) -> np.ndarray:
-    """Whether two edges lead into one node, bool `[E, E]`."""
-    targets = np.array([target for _, target in edges_of(space)])
-    return targets[:, None] == targets[None, :]
 
 
 def _share(mask: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Cell, Genotype
 from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS, implementation
-from jdarts.relaxation import NO_CONTROLS, RECURRENT, Alphas, Mixture, Space, operations_of
+from jdarts.relaxation import RECURRENT, Alphas, Mixture, Space, host_weights, operations_of
 
 #: An edge is decided if its operation leads by this share.
 DECIDED_LEAD = 0.1
@@ -183,8 +183,7 @@ def verdict_of_alphas(
       mixture: how alphas become weights.
       before: the cells of the epoch before.
     """
-    weights = mixture.weights(alphas, space, None, NO_CONTROLS).operations
-    return verdict({kind: np.asarray(table) for kind, table in weights.items()}, genotype, space, before=before)
+    return verdict(host_weights(mixture, alphas, space)[0], genotype, space, before=before)
 
 
 def learnable_ranking(strengths: Mapping[str, np.ndarray], space: Space) -> dict[str, list[list[int]]]:
