@@ -56,7 +56,7 @@ class OwnNetwork:
 
     def init(self, rngs: Mapping[str, jax.Array], images: jax.Array, *_: Any, train: bool, **__: Any) -> dict[str, Any]:
         """New variables: `params`, and all other collections as the model state."""
-        variables = dict(self.network.init(dict(rngs), images, **self._keywords(train)))
+        variables = dict(self.network.init(dict(rngs), images, **_keywords(self.network, train)))
         weights = variables.pop(PARAMS, {})
         return {PARAMS: weights, STATE: {name: part for name, part in variables.items() if name != COLLECTION}}
 
@@ -94,14 +94,11 @@ class OwnNetwork:
             before,
             (images,),
             rngs={**rngs, "dropout": rngs["noise"]},
-            **self._keywords(train),
+            **_keywords(self.network, train),
         )
         if self.skips_unused:
             state = without_unused(state, before, self.choices, weights)
         return (logits, {STATE: state}) if mutable else logits
-
-    def _keywords(self, train: bool) -> dict[str, Any]:
-        return arguments_for(self.network.__call__, {"train": train})
 
 
 def own_network(network: object, image_shape: tuple[int, int, int], classes: int, *, skips_unused: bool) -> OwnNetwork:
@@ -120,7 +117,7 @@ def own_network(network: object, image_shape: tuple[int, int, int], classes: int
         raise InputError(
             f"network is {shown(type(network).__name__)}; give a flax.linen module with jdarts.Choice in it"
         )
-    keywords = arguments_for(network.__call__, {"train": True})
+    keywords = _keywords(network, train=True)
 
     def parts(key: jax.Array, images: jax.Array) -> Any:
         logits, variables = network.init_with_output(key, images, **keywords)
@@ -134,6 +131,11 @@ def own_network(network: object, image_shape: tuple[int, int, int], classes: int
             f"{classes} classes of the data"
         )
     return OwnNetwork(network, choices, _identity(network, choices, weights), skips_unused)
+
+
+def _keywords(network: Any, train: bool) -> dict[str, Any]:
+    """The keywords of the network's call that say whether it is in training mode; none if it has no such mode."""
+    return arguments_for(network.__call__, {"train": train})
 
 
 def _identity(network: nn.Module, choices: Mapping[str, ChoiceAlphas], weights: Any) -> str:

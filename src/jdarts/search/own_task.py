@@ -9,7 +9,8 @@ import numpy as np
 
 from jdarts import data
 from jdarts.budget.flags import BOUND_OPTIONS
-from jdarts.choice.deciding import Chosen, strongest
+from jdarts.choice.deciding import Chosen, decide
+from jdarts.choice.tables import with_tables
 from jdarts.errors import InputError
 from jdarts.files.json_data import Fields
 from jdarts.genotype import AnyGenotype
@@ -17,7 +18,7 @@ from jdarts.methods.method import method_fields
 from jdarts.methods.verdict import DECIDED_LEAD
 from jdarts.nets.counts import count_weights
 from jdarts.nets.edge_options import PLAIN_EDGES
-from jdarts.relaxation import NO_CONTROLS, Alphas, alphas_from_json, alphas_on_host, alphas_to_json
+from jdarts.relaxation import Alphas, alphas_from_json, alphas_on_host, alphas_to_json, host_weights
 from jdarts.runs.bounds import option
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import RunFolder
@@ -117,20 +118,15 @@ class NetworkSearchTask(SearchTask):
 
     def choices(self, state: SearchState) -> dict[str, Chosen]:
         """What the present alphas choose."""
-        strengths = self.method.mixture.strengths(alphas_on_host(state.bilevel.alphas), self.own.space)
-        chosen = {}
-        for name, each in self.own.choices.items():
-            rows = tuple(strongest(row, each.spec) for row in strengths[name])
-            chosen[name] = rows if each.values.ndim > 1 else rows[0]
-        return chosen
+        alphas = with_tables(self.own.choices, alphas_on_host(state.bilevel.alphas))
+        return decide(alphas, mixture=self.method.mixture)
 
     def _leads(self, state: SearchState) -> dict[str, tuple[float, float]]:
         """By choice the margin of what is kept over the next, and the same as a share of the next; the least of the rows."""
-        alphas = alphas_on_host(state.bilevel.alphas)
-        weights = self.method.mixture.weights(alphas, self.own.space, None, NO_CONTROLS).operations
+        weights, _ = host_weights(self.method.mixture, state.bilevel.alphas, self.own.space)
         found = {}
         for name, each in self.own.choices.items():
-            keep, rows = each.spec.keep, -np.sort(-np.asarray(weights[name], np.float64), axis=-1)
+            keep, rows = each.spec.keep, -np.sort(-weights[name], axis=-1)
             if keep < rows.shape[-1]:
                 margins = rows[:, keep - 1] - rows[:, keep]
                 found[name] = float(margins.min()), float((margins / np.maximum(rows[:, keep], 1e-30)).min())
@@ -209,10 +205,6 @@ def check_own(config: SearchConfig) -> None:
     method = config.search_method()
     if method.edge_weights or dataclasses.replace(method.edges, skips_unused=False) != PLAIN_EDGES:
         raise InputError(f"--method {config.method} or its options change edges of cells, and the network is your own")
-    if config.network != "cifar":
-        raise InputError(
-            f"--network is {config.network}, a stem of the supernet, and the network is your own; leave it out"
-        )
     if config.supernet.correlation or method.freezing is not None or config.deciding() is not None:
         raise InputError(
             "--correlation, --freeze-below and selections by training are for cells, and the network is your own"
@@ -239,7 +231,7 @@ def network_task(
     weights = count_weights(base.template.bilevel.weights)
     fields |= {
         "fingerprint": fingerprint_of(own, dataset),
-        "key": (*base.key, id(network)) if isinstance(base.key, tuple) else (base.key, id(network)),
+        "key": (base.key, id(network)),
         "description": (
             f"searching in {type(network).__name__} on {config.data.dataset}: {len(own.choices)} choices, {weights:,} weights, "
             f"{len(base.images.train):,} images for the weights, {len(base.images.valid):,} for the alphas; hypergradient "
