@@ -1,6 +1,7 @@
 """Budgets: costs of operations against `describe`, the best cells within bounds against all cells, expected costs."""
 
 import itertools
+import math
 import random
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from jdarts.budget import Limit, amount, bounded_cells, keeps, largest_cost, least_cost
-from jdarts.budget.bounded import total_strength
+from jdarts.budget.cost import places
 from jdarts.budget.counting import counted_costs, target
 from jdarts.budget.expected import expected_cost
 from jdarts.derivation import derive_genotype, sample_genotype
@@ -106,6 +107,11 @@ def tiny():
         for normal, reduce in itertools.product(all_cells(TINY, "normal"), all_cells(TINY, "reduce"))
     ]
     return costs, cells, {name: np.array([cost.of(each, TINY) for each in cells]) for name, cost in costs.items()}
+
+
+def total_strength(genotype, tables, space):
+    """The sum of the strengths of the cells' operations."""
+    return math.fsum(tables[kind][place] for kind in CELL_KINDS for place in places(genotype, space, kind))
 
 
 @pytest.mark.parametrize("seed", range(6))

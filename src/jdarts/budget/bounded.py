@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdarts.budget.amounts import amount_text
-from jdarts.budget.cost import Cost, Limit, places
+from jdarts.budget.cost import Cost, Limit
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES, Cell, Genotype
 from jdarts.methods.selection import Tables, argmax
@@ -68,11 +68,6 @@ def least_cost(cost: Cost, space: SearchSpace, edges_per_node: int) -> int:
 def largest_cost(cost: Cost, space: SearchSpace, edges_per_node: int) -> int:
     """The largest cost of cells of a space."""
     return cost.base - sum(_extreme(cost.tables[kind], space, kind, edges_per_node, -1) for kind in CELL_KINDS)
-
-
-def total_strength(genotype: Genotype, tables: Tables, space: SearchSpace) -> float:
-    """The sum of the strengths of cells' operations."""
-    return math.fsum(tables[kind][place] for kind in CELL_KINDS for place in places(genotype, space, kind))
 
 
 def _extreme(table: np.ndarray, space: SearchSpace, kind: CellKind, edges_per_node: int, sign: int) -> int:

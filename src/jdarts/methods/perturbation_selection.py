@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.genotype import INPUT_STATES, Genotype
+from jdarts.genotype import INPUT_STATES
 from jdarts.methods.questions import Asking, Question, Score, Tables
-from jdarts.methods.selection import argmax
 from jdarts.operations import NONE
 from jdarts.relaxation import MixtureWeights
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace
@@ -271,18 +270,6 @@ def decide_inputs(
     kept = sorted(edges, key=lambda edge: -scores[edge])[:inputs]
     deleted = (*decisions.deleted[kind], *(edge for edge in edges if edge not in kept))
     return dataclasses.replace(decisions, deleted={**decisions.deleted, kind: tuple(sorted(deleted))})
-
-
-def decided_genotype(decisions: Decisions, space: SearchSpace, inputs: int = INPUTS) -> Genotype:
-    """The cells of a finished selection; the edges of a node are ordered by their sources.
-
-    Raises:
-      InputError: an edge is not decided.
-    """
-    if decisions.undecided:
-        raise InputError("the selection by perturbation has not decided all edges; resume the search")
-    weights = {kind: np.zeros((space.num_edges, space.width(kind))) for kind in CELL_KINDS}
-    return argmax(mixture_of_decisions(weights, decisions), space, inputs)
 
 
 def described(decisions: Decisions, before: Decisions, space: SearchSpace) -> list[str]:
