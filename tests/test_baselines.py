@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fixtures_folder import fixture_files
+from one_supernet import answered
 
 from jdarts.baselines import BASELINES, evolution, random_search, reinforce
 from jdarts.baselines.architectures import (
@@ -26,7 +27,7 @@ from jdarts.baselines.evolution import mutated, parent_among
 from jdarts.baselines.reinforce import log_probability, sampled
 from jdarts.baselines.weight_sharing import rounds_for, select_cells
 from jdarts.errors import InputError
-from jdarts.methods.questions import Score, answered
+from jdarts.methods.questions import Score
 from jdarts.space import CELL_KINDS, SearchSpace, darts_space, uniform_space
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from fixtures_folder import fixture_files
+from one_supernet import answered
 from torch_layout import stacked_params, stacked_statistics
 
 from jdarts.derivation import derive_genotype
@@ -18,7 +19,7 @@ from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
 from jdarts.methods import perturbation_selection as selection
 from jdarts.methods.perturbation_selection import Decisions
-from jdarts.methods.questions import Question, Score, answered, answered_together
+from jdarts.methods.questions import Question, Score, answered_together
 from jdarts.methods.selection import PERTURBATION
 from jdarts.nets.supernet import Supernet
 from jdarts.relaxation import GIVEN, NO_CONTROLS, SOFTMAX, softmax_weights

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_runs
+from one_supernet import answered
 from small_runs import Died, die_at, user_settings
 from test_deciding import Changes, quick
 
@@ -17,7 +18,7 @@ from jdarts.derivation import genotype_of as genotype_of_record
 from jdarts.genotype import Genotype, parse_genotype
 from jdarts.methods.mixtures import mixture_by_name, mixture_of
 from jdarts.methods.perturbation_selection import columns_of, undecided
-from jdarts.methods.questions import Score, answered
+from jdarts.methods.questions import Score
 from jdarts.methods.random_cells import random_cells
 from jdarts.methods.selection import SHARING
 from jdarts.relaxation import NO_CONTROLS

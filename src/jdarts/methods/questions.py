@@ -41,11 +41,6 @@ class Question(NamedTuple):
 Asking = Generator[Question, Score, R]
 
 
-def answered(asking: Asking[R], evaluate: Callable[[Question], Score]) -> R:
-    """The result of a selection, with the answers of one supernet."""
-    return answered_together([asking], lambda questions: [evaluate(questions[0])])[0]
-
-
 def answered_together(
     askings: Sequence[Asking[R]], evaluate: Callable[[Sequence[Question]], Sequence[Score]]
 ) -> list[R]:
