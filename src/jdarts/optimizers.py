@@ -110,7 +110,7 @@ def weight_optimizer(
       learning_rate: number, scalar array or schedule; it multiplies outside the momentum buffer.
       optimizer: name of the optimiser.
       momentum: decay of the buffer of sgd.
-      nesterov: whether the step of sgd is the gradient and the decayed buffer that holds it (Nesterov's momentum).
+      nesterov: whether sgd has Nesterov's momentum: it steps along the sum of the gradient and the decayed buffer.
       b1: decay of the first moment of adamw.
       b2: decay of the second moment of adamw.
       weight_decay: penalty on the weights: for sgd L2, added to the clipped gradient; for adamw decoupled.
@@ -191,7 +191,7 @@ def recurrent_weight_optimizer(
       learning_rate: a number, or an array `[]` that may depend on the step, as the paper's does on a segment's length.
       optimizer: name of the optimiser.
       momentum: decay of the buffer of sgd.
-      nesterov: whether the step of sgd is the gradient and the decayed buffer that holds it (Nesterov's momentum).
+      nesterov: whether sgd has Nesterov's momentum: it steps along the sum of the gradient and the decayed buffer.
       b1: decay of the first moment of adamw.
       b2: decay of the second moment of adamw.
       weight_decay: penalty on the weights: for sgd L2, added to the clipped gradient; for adamw decoupled.

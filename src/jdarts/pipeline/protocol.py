@@ -141,9 +141,9 @@ class _Pipeline:
 
     def _drawn(self) -> list[Candidate]:
         count, search_config = self.config.num_random_cells, self.config.search_config(0)
-        candidates = []
+        space, candidates = search_config.search_space, []
         for seed in range(self.config.run.seed, self.config.run.seed + count):
-            cells = sample_genotype(search_config.search_space, seed, edges_per_node=search_config.edges_per_node)
+            cells = sample_genotype(space, seed, edges_per_node=search_config.edges_per_node)
             what = f"selection among {count} random cells, seed {seed}"
             brief = self._brief(cells, self.config.folder / "selection" / f"random{seed}", what)
             candidates.append(Candidate(seed, cells, None, brief, 0.0))
@@ -152,16 +152,14 @@ class _Pipeline:
     def _proposed(self, name: str) -> list[Candidate]:
         """The cells of a baseline that learns from the brief trainings, all of which are in the folder after an interruption."""
         count, search_config = self.config.num_random_cells, self.config.search_config(0)
-        architectures = darts_architectures(search_config.search_space, edges_per_node=search_config.edges_per_node)
+        space = search_config.search_space
+        architectures = darts_architectures(space, edges_per_node=search_config.edges_per_node)
         baseline, key = _baseline(name), jax.random.key(self.config.run.seed)
         state = baseline.init(jax.random.fold_in(key, 0), architectures)
         candidates = []
         for number in range(count):
             proposed, state = baseline.propose(architectures, state, jax.random.fold_in(key, 1 + number))
-            cells, seed = (
-                genotype_of(architectures, proposed, search_config.search_space),
-                self.config.run.seed + number,
-            )
+            cells, seed = genotype_of(architectures, proposed, space), self.config.run.seed + number
             what = f"cell {number + 1} of {count} that {name} proposes"
             brief = self._brief(cells, self.config.folder / "selection" / f"{name}{seed}", what)
             candidates.append(Candidate(seed, cells, None, brief, 0.0))

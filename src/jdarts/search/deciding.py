@@ -55,7 +55,7 @@ class Deciding(Protocol):
     def plan_words(self) -> str: ...  # noqa: D102
 
     def words(self, decisions: Decisions) -> str:
-        """What has decided, in plain words, for the result."""
+        """How the cells were decided, in plain words, for the result."""
         ...
 
     def round_after(self, epoch: int) -> int | None:
