@@ -569,6 +569,7 @@ def test_every_preset_for_text_is_a_search(name):
     [
         ({"method": "dartz"}, "--method is 'dartz'; give darts or pc_darts"),
         ({"mixture": "hard"}, "the mixture is 'hard'; give softmax"),
+        ({"mixture": "random_cells"}, "the mixture is 'random_cells'; give softmax"),
         ({"penalty": "l1"}, "--penalty is 'l1'; give none or zero_one"),
         ({"penalty": "divergence"}, "for --mixture dirichlet; with softmax give another"),
         ({"penalty_weight": 1.0}, "without a --penalty"),

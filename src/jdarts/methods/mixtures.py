@@ -283,10 +283,20 @@ def mixture_by_name(name: object, *, edge_weights: object = False, masks: Masks 
     """
     if name == RANDOM_CELLS:
         return random_cells()
+    of_alphas = mixture_of_alphas(name)
+    mixture = of_alphas if masks is None else masked_mixture(of_alphas, masks)
+    return with_edge_weights(mixture) if edge_weights else mixture
+
+
+def mixture_of_alphas(name: object) -> Mixture:
+    """The mixture of a row of `MIXTURES`.
+
+    Raises:
+      InputError: there is no such mixture.
+    """
     if not isinstance(name, str) or name not in MIXTURES:
         raise InputError(f"the mixture is {shown(name)}; give {' or '.join(MIXTURES)}")
-    mixture = MIXTURES[name] if masks is None else masked_mixture(MIXTURES[name], masks)
-    return with_edge_weights(mixture) if edge_weights else mixture
+    return MIXTURES[name]
 
 
 def mixture_of(record: Mapping[str, Any]) -> Mixture:

@@ -11,7 +11,7 @@ from jdarts.errors import InputError
 from jdarts.methods import schedules
 from jdarts.methods.freezing import Compared, Freezing
 from jdarts.methods.method import Method
-from jdarts.methods.mixtures import MIXTURES, TEMPERATURE, mixture_by_name
+from jdarts.methods.mixtures import MIXTURES, TEMPERATURE, mixture_of_alphas
 from jdarts.methods.penalties import PENALTIES
 from jdarts.methods.perturbations import RADIUS
 from jdarts.methods.presets import DARTS, preset
@@ -71,7 +71,7 @@ class MethodOptions(Settings):
     def check(self) -> None:
         """As the base class; also refuses unknown names and settings without use."""
         super().check()
-        mixture = mixture_by_name(self.mixture)
+        mixture = mixture_of_alphas(self.mixture)
         if self.penalty != "none" and self.penalty not in PENALTIES:
             raise InputError(f"--penalty is {self.penalty!r}; give none or {' or '.join(PENALTIES)}")
         wanted = PENALTIES[self.penalty].mixture if self.penalty != "none" else None
