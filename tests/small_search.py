@@ -69,8 +69,20 @@ def quicken(replace=setattr):
     small_runs.leave_undrawn(replace)
 
 
-def config(folder, **changes):
-    return SearchConfig(run_dir=folder, **{**SETTINGS, **changes})
+def searches(settings):
+    """The functions `config` and `run` of searches with these settings."""
+
+    def config(folder, **changes):
+        return SearchConfig(run_dir=folder, **{**settings, **changes})
+
+    def run(folder, *, dataset=None, programs=None, **changes):
+        """Searches in this process; returns the result and what was shown."""
+        stream = io.StringIO()
+        programs = programs or small_runs.shared_programs
+        result = search(config(folder, **changes), dataset=dataset, programs=programs, stream=stream)
+        return result, stream.getvalue()
+
+    return config, run
 
 
 def arguments(folder, **changes):
@@ -91,14 +103,7 @@ def assert_same_bits(folder, reference):
     small_runs.assert_same_bits(folder, reference, names)
 
 
-def run(folder, *, dataset=None, programs=None, **changes):
-    """Searches in this process; returns the result and what was shown."""
-    stream = io.StringIO()
-    programs = programs or small_runs.shared_programs
-    result = search(config(folder, **changes), dataset=dataset, programs=programs, stream=stream)
-    return result, stream.getvalue()
-
-
+config, run = searches(SETTINGS)
 quick = small_runs.with_stand_ins(quicken)
 undisturbed = small_runs.undisturbed_run(run)
 

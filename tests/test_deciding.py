@@ -12,7 +12,7 @@ import optax
 import pytest
 import small_runs
 from small_runs import Died, die_at, leaves, records, user_settings, with_stand_ins
-from small_search import SupernetAttributes
+from small_search import SupernetAttributes, searches
 from test_search_devices import assert_close
 
 import jdarts.search.task
@@ -25,7 +25,7 @@ from jdarts.methods.perturbation_selection import Decisions
 from jdarts.optimizers import constant_after, epoch_cosine, restarted, weight_optimizer
 from jdarts.report import MetricsLog
 from jdarts.runs.task import Evaluation
-from jdarts.search import SearchConfig, search, search_seeds
+from jdarts.search import SearchConfig, search_seeds
 from jdarts.space import CELL_KINDS
 
 __all__ = ["user_settings"]
@@ -71,16 +71,7 @@ def quicken(replace):
 quick = with_stand_ins(quicken)
 
 
-def config(folder, **changes):
-    return SearchConfig(run_dir=folder, **{**SETTINGS, **changes})
-
-
-def run(folder, **changes):
-    stream = io.StringIO()
-    result = search(config(folder, **changes), stream=stream, programs=small_runs.shared_programs)
-    return result, stream.getvalue()
-
-
+config, run = searches(SETTINGS)
 undisturbed = small_runs.undisturbed_run(run)
 
 

@@ -1,6 +1,5 @@
 """Weights that random cells train, and the cells that they choose (random search with weight sharing)."""
 
-import io
 import json
 
 import jax
@@ -10,6 +9,7 @@ import pytest
 import small_runs
 from one_supernet import answered
 from small_runs import Died, die_at, user_settings
+from small_search import searches
 from test_deciding import Changes, quick
 
 from jdarts import InputError
@@ -23,7 +23,6 @@ from jdarts.methods.random_cells import random_cells
 from jdarts.methods.selection import SHARING
 from jdarts.relaxation import NO_CONTROLS
 from jdarts.runs.task import Evaluation
-from jdarts.search import SearchConfig, search
 from jdarts.search.task import one_hot
 from jdarts.space import CELL_KINDS, SearchSpace, recurrent_space, uniform_space
 
@@ -45,16 +44,7 @@ SETTINGS = {
 CANDIDATES, FINALISTS = SETTINGS["decision_candidates"], SETTINGS["decision_finalists"]
 
 
-def config(folder, **changes):
-    return SearchConfig(run_dir=folder, **{**SETTINGS, **changes})
-
-
-def run(folder, **changes):
-    stream = io.StringIO()
-    result = search(config(folder, **changes), stream=stream, programs=small_runs.shared_programs)
-    return result, stream.getvalue()
-
-
+config, run = searches(SETTINGS)
 undisturbed = small_runs.undisturbed_run(run)
 
 RAGGED = SearchSpace(
