@@ -39,6 +39,7 @@ def test_a_set_is_found_by_its_name(data_dir, monkeypatch, tmp_path):
     assert (left == (dataset.train.labels == 0)).all()
     assert "pets: pets 1.0.0, prepared by tensorflow-datasets, 2 classes" in said
     monkeypatch.setattr("jdarts.data.own.loading.read_pictures", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("jdarts.data.own.tfds._records", lambda *_: pytest.fail("read again"))
     assert load("pets", data_dir, image_size=16).fingerprint == dataset.fingerprint
 
 

@@ -39,13 +39,16 @@ def saved_pictures(path: Path) -> Pictures:
         raise InputError(f"{path} has the splits {listed(parts)}; one must be called train")
     features = parts[next(name for name, split in splits.items() if split == TRAIN)].features
     image, label = _columns(path, features, datasets)
-    pictures = {
-        split: _rows(parts[name].cast_column(image, datasets.Image(decode=False)), name, image, label)
-        for name, split in splits.items()
-    }
+
+    def find() -> dict[str, list[Picture]]:
+        return {
+            split: _rows(parts[name].cast_column(image, datasets.Image(decode=False)), name, image, label)
+            for name, split in splits.items()
+        }
+
     files = sorted(file for file in path.rglob("*") if file.is_file())
     identity = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return Pictures("a folder of Hugging Face datasets", pictures, tuple(features[label].names), (), identity)
+    return Pictures("a folder of Hugging Face datasets", find, tuple(features[label].names), (), identity)
 
 
 def _columns(path: Path, features: Any, datasets: Any) -> tuple[str, str]:

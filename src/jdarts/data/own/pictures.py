@@ -1,6 +1,7 @@
 """What a source of pictures gives: labelled files in splits, and what it leaves out."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -55,17 +56,22 @@ class Pictures:
 
     Attributes:
       kind: what the source is, for people.
-      splits: pictures by split, `train` among them; none is empty.
+      find: finds the pictures of each split. A set in the cache is known by `identity`, and its pictures need not be found.
       class_names: one name per label.
       problems: files that are left out.
       identity: JSON data that changes whenever a file does.
     """
 
     kind: str
-    splits: Mapping[str, Sequence[Picture]]
+    find: Callable[[], Mapping[str, Sequence[Picture]]]
     class_names: tuple[str, ...]
     problems: tuple[Problem, ...]
     identity: object
+
+    @functools.cached_property
+    def splits(self) -> Mapping[str, Sequence[Picture]]:
+        """The pictures by split, `train` among them; none is empty."""
+        return self.find()
 
 
 def problem_lines(source: object, problems: Sequence[Problem]) -> list[str]:

@@ -79,7 +79,7 @@ def scan(root: Path) -> Pictures:
         for split, classes in files.items()
     }
     splits = {split: pictures for split, pictures in splits.items() if pictures}
-    return Pictures(kind, splits, names, tuple(problems), identity)
+    return Pictures(kind, lambda: splits, names, tuple(problems), identity)
 
 
 def _order(of_splits: dict[str, str]):  # noqa: ANN202

@@ -1,9 +1,10 @@
 """Any image set that tensorflow-datasets has prepared as array_record, without TensorFlow."""
 
+import contextlib
 import functools
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def configurations(name: str, data_dir: Any = None) -> list[str]:
 
 
 def prepared_pictures(name: str, data_dir: Any = None) -> Pictures:
-    """The pictures of a prepared set, in the order of its files.
+    """The pictures of a prepared set, in the order of its files. Their records are read when the pictures are needed.
 
     Args:
       name: its name, with its configuration if it has one.
@@ -49,7 +50,7 @@ def prepared_pictures(name: str, data_dir: Any = None) -> Pictures:
     """
     where = ["--data_dir", str(data_dir)] if data_dir else []
     mend = shlex.join(["tfds", "build", name, f"--file_format={FILE_FORMAT}", *where])
-    try:
+    with _damage_as_input(mend):
         found = newest_version(data_directory(data_dir) / name)
         if found is None:
             raise InputError(f"{name} is not prepared in {data_directory(data_dir) / name}; prepare it with: {mend}")
@@ -58,12 +59,19 @@ def prepared_pictures(name: str, data_dir: Any = None) -> Pictures:
                 f"{found.folder} is prepared as {found.file_format}, which only TensorFlow reads; prepare it with: {mend} "
                 "--overwrite"
             )
-        return _pictures(name, found)
+        return _pictures(name, found, mend)
+
+
+@contextlib.contextmanager
+def _damage_as_input(mend: str) -> Iterator[None]:
+    """Turns damage into an `InputError` with the command that prepares the set."""
+    try:
+        yield
     except Damage as damage:
         raise InputError(f"{damage}; prepare the set again with: {mend} --overwrite") from damage
 
 
-def _pictures(name: str, found: Prepared) -> Pictures:
+def _pictures(name: str, found: Prepared, mend: str) -> Pictures:
     splits = {split: SPLIT_NAMES[split] for split, count in found.counts.items() if count and split in SPLIT_NAMES}
     if TRAIN not in splits.values():
         raise InputError(
@@ -77,9 +85,13 @@ def _pictures(name: str, found: Prepared) -> Pictures:
     available = available_bytes()
     if available is not None and sum(size for _, size, _ in sizes) > _SHARE * available:
         raise InputError(f"{name} has {sum(size for _, size, _ in sizes) / 1e9:,.0f} GB, more than memory holds")
-    pictures = {to: _records(builder, split, image, label) for split, to in splits.items()}
+
+    def find() -> dict[str, list[Picture]]:
+        with _damage_as_input(mend):
+            return {to: _records(builder, split, image, label) for split, to in splits.items()}
+
     kind = f"{name} {found.folder.name}, prepared by tensorflow-datasets"
-    return Pictures(kind, pictures, names, (), sorted(sizes))
+    return Pictures(kind, find, names, (), sorted(sizes))
 
 
 def _features(name: str, features: Mapping[str, Any]) -> tuple[str, str]:
