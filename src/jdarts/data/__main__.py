@@ -63,8 +63,7 @@ def prepare_set(name: Name, /, source: Source = None, data_dir: DataDir = None, 
     prepared = prepare(name, source=source, data_dir=data_dir, overwrite=overwrite, progress=ProgressLine(sys.stderr))
     assert entry is not None
     print(f"{entry.title}: {_describe(prepared, entry)} in {prepared.folder}")
-    where = f" --data-dir {shlex.quote(os.fspath(data_dir))}" if data_dir else ""
-    print(f"search on it with: python -m jdarts.search --dataset {name}{where}")
+    print(_next_step("jdarts.search", name, data_dir))
 
 
 @app.command(name="list")
@@ -124,8 +123,13 @@ def inspect_set(
     for line in report(decoded, name):
         print(line)
     print(f"sheet of images: {sheet}")
-    where = f" --data-dir {shlex.quote(os.fspath(data_dir))}" if data_dir else ""
-    print(f"search on it with: python -m jdarts.search --dataset {shlex.quote(images)}{where}")
+    print(_next_step("jdarts.search", images, data_dir))
+
+
+def _next_step(command: str, dataset: str, data_dir: Path | None) -> str:
+    """The command of a search on a set."""
+    where = ["--data-dir", os.fspath(data_dir)] if data_dir else []
+    return f"search on it with: {shlex.join(['python', '-m', command, '--dataset', dataset, *where])}"
 
 
 def _is_text(name: str, source: Path | None, data_dir: Path | None) -> bool:
@@ -149,8 +153,7 @@ def _prepare_corpus(name: str, source: Path | None, data_dir: Path | None, overw
     if entry.tokens and sizes != dict(entry.tokens):
         text += f" (the official set has {' / '.join(f'{size:,}' for size in entry.tokens.values())})"
     print(f"{text}, in {prepared.folder}")
-    where = f" --data-dir {shlex.quote(os.fspath(data_dir))}" if data_dir else ""
-    print(f"search on it with: python -m jdarts.language.search --dataset {name}{where}")
+    print(_next_step("jdarts.language.search", name, data_dir))
 
 
 def _lines(prepared: Prepared) -> str:

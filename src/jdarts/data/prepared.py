@@ -58,6 +58,12 @@ def prepare_command(name: str, data_dir: str | os.PathLike[str] | None, *options
     return shlex.join(["python", "-m", "jdarts.data", "prepare", name, *options, *where])
 
 
+def build_command(tfds_name: str, data_dir: str | os.PathLike[str] | None) -> str:
+    """The command of tensorflow-datasets that prepares a set in a form that is read without TensorFlow, for messages."""
+    where = ["--data_dir", os.fspath(data_dir)] if data_dir else []
+    return shlex.join(["tfds", "build", tfds_name, f"--file_format={FILE_FORMAT}", *where])
+
+
 def find_prepared(name: str, entry: CatalogueEntry, data_dir: str | os.PathLike[str] | None = None) -> Prepared | None:
     """Looks for the newest prepared version of a set, without the network and without TFDS.
 

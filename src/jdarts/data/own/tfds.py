@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from jdarts.data.originals.images import os_errors_as_input
 from jdarts.data.own.pictures import SPLIT_NAMES, TRAIN, Picture, Pictures, listed
-from jdarts.data.prepared import FILE_FORMAT, Prepared, data_directory, newest_version
+from jdarts.data.prepared import FILE_FORMAT, Prepared, build_command, data_directory, newest_version
 from jdarts.data.records import Damage, open_records
 from jdarts.errors import InputError
 from jdarts.files.machine_memory import available_bytes
@@ -48,8 +47,7 @@ def prepared_pictures(name: str, data_dir: Any = None) -> Pictures:
     Raises:
       InputError: it is damaged, in another format, too large for memory, or no set of labelled images.
     """
-    where = ["--data_dir", str(data_dir)] if data_dir else []
-    mend = shlex.join(["tfds", "build", name, f"--file_format={FILE_FORMAT}", *where])
+    mend = build_command(name, data_dir)
     with _damage_as_input(mend):
         found = newest_version(data_directory(data_dir) / name)
         if found is None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shlex
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ import numpy as np
 from jdarts.data.augmentation import Augmentation
 from jdarts.data.catalogue import Entry
 from jdarts.data.checksum import checksum
-from jdarts.data.prepared import FILE_FORMAT, data_directory, find_prepared
+from jdarts.data.prepared import FILE_FORMAT, build_command, data_directory, find_prepared
 from jdarts.data.records import Damage, class_names, open_records
 from jdarts.errors import InputError
 
@@ -108,13 +107,10 @@ class LargeSplit:
             image, label = record["image"], int(record["label"])
         # Record reader and record parser report damage with errors of many types.
         except Exception as error:
-            raise InputError(
-                f"record {place} of {self.folder}, {self.name}, cannot be read; prepare the set again"
-            ) from error
+            raise InputError(f"{self.where(place)}, cannot be read; prepare the set again") from error
         if not 0 <= label < self.classes:
             raise InputError(
-                f"record {place} of {self.folder}, {self.name}, has the label {label}, labels are 0..{self.classes - 1}; "
-                "prepare the set again"
+                f"{self.where(place)}, has the label {label}, labels are 0..{self.classes - 1}; prepare the set again"
             )
         return image, label
 
@@ -213,8 +209,7 @@ def open_large(name: str, data_dir: str | os.PathLike[str] | None = None) -> Lar
 
 
 def _mend(name: str, data_dir: str | os.PathLike[str] | None) -> str:
-    where = ["--data_dir", os.fspath(data_dir)] if data_dir else []
-    command = shlex.join(["tfds", "build", LARGE[name].tfds_name, f"--file_format={FILE_FORMAT}", *where])
+    command = build_command(LARGE[name].tfds_name, data_dir)
     manual = " --manual_dir=FOLDER, where FOLDER has ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar,"
     return (
         f"prepare it, in an environment that has TensorFlow, with: {command}{manual if name == 'imagenet2012' else ''} "
