@@ -1,15 +1,15 @@
 """Images in `.npz` and `.npy` files, under the names that people use."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jdarts.data.dataset import ImageSplit
 from jdarts.data.own.decoded import Decoded, DecodedSplit
-from jdarts.data.own.pictures import TEST, TRAIN, VALID, listed
+from jdarts.data.own.pictures import SPLITS, TEST, TRAIN, VALID, listed
 from jdarts.data.own.reading import check_fits
 from jdarts.data.own.resizing import digests_of, resized_images
 from jdarts.data.own.sizes import choose_size
@@ -22,7 +22,8 @@ _PAIRS = (("images", "labels"), ("x", "y"), ("data", "labels"), ("data", "target
 _CLASS_NAMES = ("class_names", "label_names", "classes", "names")
 _KNOWN = "train_images and train_labels, with test_images and test_labels, or x_train and y_train, or images and labels"
 
-Arrays = Mapping[str, Any]
+#: Functions that read arrays, by the names of the arrays.
+Arrays = Mapping[str, Callable[[], np.ndarray]]
 
 
 def read_npz(path: Path, image_size: int | None) -> Decoded:
@@ -35,7 +36,8 @@ def read_npz(path: Path, image_size: int | None) -> Decoded:
     Raises:
       InputError: the file is damaged, or has no arrays of images and labels under a known name.
     """
-    return _decoded(f"the arrays of {path.name}", path, read_arrays(path), image_size)
+    arrays = {name: stored.read for name, stored in read_arrays(path).items()}
+    return _decoded(f"the arrays of {path.name}", path, arrays, image_size)
 
 
 def read_npy(path: Path, image_size: int | None) -> Decoded:
@@ -49,41 +51,35 @@ def read_npy(path: Path, image_size: int | None) -> Decoded:
       InputError: as for `read_npz`.
     """
     folder = path if path.is_dir() else path.parent
-    files = sorted(folder.glob("*.npy"))
-    return _decoded(f"the .npy files of {folder.name}", folder, {file.stem: _Lazy(file) for file in files}, image_size)
+    arrays = {file.stem: functools.partial(_read, file) for file in sorted(folder.glob("*.npy"))}
+    return _decoded(f"the .npy files of {folder.name}", folder, arrays, image_size)
 
 
-class _Lazy:
-    """An array in a file, which NumPy reads when it is needed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        try:
-            array = np.load(self._path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise InputError(f"{self._path} is damaged or holds Python objects ({error}); save plain arrays") from error
-        except OSError as error:
-            raise InputError(f"cannot read {self._path}: {error.strerror or error}") from error
-        return array if dtype is None else array.astype(dtype)
+def _read(path: Path) -> np.ndarray:
+    """The array of an `.npy` file."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} is damaged or holds Python objects ({error}); save plain arrays") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _decoded(kind: str, path: Path, arrays: Arrays, image_size: int | None) -> Decoded:
-    found = {split: pair for split in (TRAIN, VALID, TEST) if (pair := _pair(arrays, split))}
+    found = {split: pair for split in SPLITS if (pair := _pair(arrays, split))}
     if TRAIN not in found and (pair := _pair(arrays, None)):
         found[TRAIN] = pair
     if TRAIN not in found:
         has = f"has {listed(map(repr, sorted(arrays)))}" if arrays else "has no arrays"
         raise InputError(f"{path} {has}; name the arrays {_KNOWN}")
     notes = [f"read as {' and '.join(f'{split}: {images}, {labels}' for split, (images, labels) in found.items())}"]
-    pixels = {split: _pixels(path, images, np.asarray(arrays[images]), notes) for split, (images, _) in found.items()}
+    pixels = {split: _pixels(path, images, arrays[images](), notes) for split, (images, _) in found.items()}
     shapes = {images.shape[1:] for images in pixels.values()}
     if len(shapes) > 1:
         raise InputError(
             f"{path} has images of the shapes {listed(map(str, sorted(shapes)))}; give all splits one shape"
         )
-    labels = {split: _labels(path, name, np.asarray(arrays[name])) for split, (_, name) in found.items()}
+    labels = {split: _labels(path, name, arrays[name]()) for split, (_, name) in found.items()}
     for split, (images, name) in found.items():
         if len(pixels[split]) != len(labels[split]):
             raise InputError(
@@ -201,7 +197,7 @@ def _classes(
         raise InputError(
             f"{path} has labels that no training image has: {listed(map(str, unknown))}; give both the same"
         )
-    given = next((np.asarray(arrays[name]) for name in _CLASS_NAMES if name in arrays), None)
+    given = next((arrays[name]() for name in _CLASS_NAMES if name in arrays), None)
     names = tuple(map(str, values.tolist()))
     if given is not None and given.ndim == 1 and given.dtype.kind == "U" and values.dtype.kind in "iu":
         if values[-1] >= len(given):

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from jdarts.data.own.pictures import SPLIT_NAMES, TRAIN, Picture, Pictures, listed
+from jdarts.data.own.pictures import SPLIT_NAMES, TRAIN, Picture, Pictures, listed, usual_or_only
 from jdarts.errors import InputError
 
 _MARKS = ("dataset_dict.json", "state.json")
@@ -54,7 +54,7 @@ def saved_pictures(path: Path) -> Pictures:
 def _columns(path: Path, features: Any, datasets: Any) -> tuple[str, str]:
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    label = "label" if "label" in labels else labels[0] if len(labels) == 1 else None
+    label = usual_or_only(labels, "label")
     if len(images) != 1 or label is None:
         raise InputError(
             f"{path} has the columns {listed(features)}; it needs one column of type Image and one of type ClassLabel "

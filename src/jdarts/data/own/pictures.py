@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 #: Splits in the order in which messages show them.
-TRAIN, VALID, TEST = "train", "val", "test"
+TRAIN, VALID, TEST = SPLITS = "train", "val", "test"
 #: What folders and sets call them.
 SPLIT_NAMES: Mapping[str, str] = {
     **dict.fromkeys(("train", "training"), TRAIN),
@@ -81,6 +81,13 @@ def problem_lines(source: object, problems: Sequence[Problem]) -> list[str]:
         rest = len(problems) - _NAMED
         lines.append(f"and {rest:,} more files are left out; python -m jdarts.data inspect {source} names all")
     return lines
+
+
+def usual_or_only(names: Sequence[str], usual: str) -> str | None:
+    """The usual name if it is among the names, or else the only one; None if there is none, or if there are several."""
+    if usual in names:
+        return usual
+    return names[0] if len(names) == 1 else None
 
 
 def listed(names: Iterable[str], limit: int = SHOWN) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jdarts.data.originals.images import os_errors_as_input, read_bounded
-from jdarts.data.own.pictures import SPLIT_NAMES, TEST, TRAIN, VALID, Picture, Pictures, Problem, listed
+from jdarts.data.own.pictures import SPLIT_NAMES, SPLITS, TRAIN, Picture, Pictures, Problem, listed
 from jdarts.errors import InputError
 
 SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .webp .tif .tiff .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
 )
-#: Files that file managers write beside pictures; like names that begin with a dot, they are no news.
+#: Files that file managers write beside pictures: ignored, as are names that begin with a dot.
 _OF_FILE_MANAGERS = frozenset(("thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "icon\r"))
 MAX_FILE_BYTES = 1 << 28
 
@@ -50,7 +50,9 @@ def scan(root: Path) -> Pictures:
         for name, split in of_splits.items():
             files[split] = _classes(folders[name], root, problems)
         problems += [Problem(name, "is beside the folders of the splits") for name in folders if name not in of_splits]
-        kind = "a folder with " + ", ".join(f"{name}/" for name in sorted(of_splits, key=_order(of_splits)))
+        kind = "a folder with " + ", ".join(
+            f"{name}/" for name in sorted(of_splits, key=lambda name: SPLITS.index(of_splits[name]))
+        )
     elif of_splits and len(of_splits) == len(folders):
         raise InputError(
             f"{root} has {listed(f'{name}/' for name in of_splits)} and no train/; name the folder of the training images "
@@ -72,7 +74,7 @@ def scan(root: Path) -> Pictures:
             for name in names
             for file in classes.get(name, ())
         ]
-        for split, classes in sorted(files.items(), key=lambda each: (TRAIN, VALID, TEST).index(each[0]))
+        for split, classes in sorted(files.items(), key=lambda each: SPLITS.index(each[0]))
     }
     identity = {
         split: [(file.name, file.size, file.changed) for name in names for file in classes.get(name, ())]
@@ -80,10 +82,6 @@ def scan(root: Path) -> Pictures:
     }
     splits = {split: pictures for split, pictures in splits.items() if pictures}
     return Pictures(kind, lambda: splits, names, tuple(problems), identity)
-
-
-def _order(of_splits: dict[str, str]):  # noqa: ANN202
-    return lambda name: (TRAIN, VALID, TEST).index(of_splits[name])
 
 
 def _check_one_of_each(root: Path, of_splits: dict[str, str]) -> None:

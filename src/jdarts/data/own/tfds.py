@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jdarts.data.originals.images import os_errors_as_input
-from jdarts.data.own.pictures import SPLIT_NAMES, TRAIN, Picture, Pictures, listed
+from jdarts.data.own.pictures import SPLIT_NAMES, TRAIN, Picture, Pictures, listed, usual_or_only
 from jdarts.data.prepared import FILE_FORMAT, Prepared, build_command, data_directory, newest_version
 from jdarts.data.records import Damage, open_records
 from jdarts.errors import InputError
@@ -98,8 +98,7 @@ def _features(name: str, features: Mapping[str, Any]) -> tuple[str, str]:
 
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
-    image = "image" if "image" in images else images[0] if len(images) == 1 else None
-    label = "label" if "label" in labels else labels[0] if len(labels) == 1 else None
+    image, label = usual_or_only(images, "image"), usual_or_only(labels, "label")
     if image is None or label is None:
         raise InputError(
             f"{name} has the features {listed(features)}; a set of labelled images has an image and a label"
