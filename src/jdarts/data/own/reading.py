@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def readable(pictures: Pictures) -> tuple[list[Header], dict[str, list[Picture]]
     problems = list(pictures.problems)
     with _pool() as pool:
         for split, members in pictures.splits.items():
-            results = _each(pool, lambda picture: read_header(picture.read()), members)
+            results = _each(pool, members, lambda place, picture: read_header(picture.read()))
             headers += [each for each in results if isinstance(each, Header)]
             problems += [each for each in results if isinstance(each, Problem)]
             files[split] = [picture for picture, each in zip(members, results) if isinstance(each, Header)]
@@ -92,10 +92,10 @@ def _decode_split(
     images = np.empty((len(pictures), *shape), np.uint8)
     digests = np.empty(len(pictures), "S16")
 
-    def work(place: int) -> None:
-        images[place], digests[place] = decode(pictures[place].read(), *shape)
+    def work(place: int, picture: Picture) -> None:
+        images[place], digests[place] = decode(picture.read(), *shape)
 
-    results = _each(pool, work, range(len(pictures)), pictures)
+    results = _each(pool, pictures, work)
     problems += [each for each in results if isinstance(each, Problem)]
     rows = [row for row, each in enumerate(results) if each is None]
     if not rows:
@@ -106,28 +106,25 @@ def _decode_split(
 
 
 def _each(
-    pool: ThreadPoolExecutor,
-    work: Callable[[Any], Result],
-    items: Sequence[Any],
-    pictures: Sequence[Picture] | None = None,
+    pool: ThreadPoolExecutor, pictures: Sequence[Picture], work: Callable[[int, Picture], Result]
 ) -> list[Result | Problem]:
-    """The result of each item, or why there is none; in chunks, since a task costs more than a small picture."""
-    of = items if pictures is None else pictures
+    """The result of each place and picture, or why there is none; in chunks, since a task costs more than a small picture."""
+
+    def result(place: int) -> Result | Problem:
+        picture = pictures[place]
+        try:
+            return work(place, picture)
+        except Undecodable as error:
+            return Problem(picture.name, str(error))
+        except OSError as error:
+            return Problem(picture.name, f"cannot be read ({error.strerror or error})")
+        except InputError as error:
+            return Problem(picture.name, f"cannot be read ({error})")
 
     def chunk(start: int) -> list[Result | Problem]:
-        done: list[Result | Problem] = []
-        for place in range(start, min(start + _CHUNK, len(items))):
-            try:
-                done.append(work(items[place]))
-            except Undecodable as error:
-                done.append(Problem(of[place].name, str(error)))
-            except OSError as error:
-                done.append(Problem(of[place].name, f"cannot be read ({error.strerror or error})"))
-            except InputError as error:
-                done.append(Problem(of[place].name, f"cannot be read ({error})"))
-        return done
+        return [result(place) for place in range(start, min(start + _CHUNK, len(pictures)))]
 
-    return [each for part in pool.map(chunk, range(0, len(items), _CHUNK)) for each in part]
+    return [each for part in pool.map(chunk, range(0, len(pictures), _CHUNK)) for each in part]
 
 
 @contextmanager

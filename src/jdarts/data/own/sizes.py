@@ -1,5 +1,6 @@
 """The one size that images of a set get."""
 
+import statistics
 from collections import Counter
 from collections.abc import Mapping
 
@@ -75,14 +76,7 @@ def _fits(side: int) -> bool:
 
 def _side(sizes: Sizes) -> int:
     """The nearest multiple of 4 to the median of the shorter sides, within the bounds of the default."""
-    shorter: Counter[int] = Counter()
-    for size, count in sizes.items():
-        shorter[min(size)] += count
-    seen, half = 0, sum(shorter.values()) / 2
-    for side in sorted(shorter):
-        seen += shorter[side]
-        if seen >= half:
-            # One size just below the limit is kept as it is as far as networks can read it.
-            most = _KEPT_UP_TO if len(sizes) == 1 and max(next(iter(sizes))) <= _KEPT_UP_TO else _USUAL
-            return min(most, max(SMALLEST, MULTIPLE * round(side / MULTIPLE)))
-    raise AssertionError("there are no sizes")
+    side = statistics.median_low(min(size) for size in Counter(sizes).elements())
+    # Images of one size up to the limit change no more than networks need.
+    most = _KEPT_UP_TO if len(sizes) == 1 and max(next(iter(sizes))) <= _KEPT_UP_TO else _USUAL
+    return min(most, max(SMALLEST, MULTIPLE * round(side / MULTIPLE)))
