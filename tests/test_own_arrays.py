@@ -186,3 +186,6 @@ def test_damaged_files_are_refused(tmp_path):
     (tmp_path / "labels.npy").write_bytes(b"x")
     with pytest.raises(InputError, match=r"labels\.npy is damaged or holds Python objects"):
         load(tmp_path / "images.npy")
+    saved(tmp_path / "both.npz", images=images()).rename(tmp_path / "labels.npy")
+    with pytest.raises(InputError, match=r"labels\.npy is an archive of arrays; give its name the suffix \.npz"):
+        load(tmp_path / "images.npy")

@@ -4,6 +4,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,11 +59,14 @@ def read_npy(path: Path, image_size: int | None) -> Decoded:
 def _read(path: Path) -> np.ndarray:
     """The array of an `.npy` file."""
     try:
-        return np.load(path, allow_pickle=False)
+        array: Any = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"{path} is damaged or holds Python objects ({error}); save plain arrays") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} is an archive of arrays; give its name the suffix .npz, and the path of the file")
+    return array
 
 
 def _decoded(kind: str, path: Path, arrays: Arrays, image_size: int | None) -> Decoded:
