@@ -43,6 +43,12 @@ def test_the_pictures_of_a_folder_are_read_as_they_are(tmp_path):
     assert said == "pets: a folder with train/, test/, 2 classes, read picture by picture"
 
 
+def test_opening_a_folder_reads_no_whole_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("jdarts.data.own.scanning.read_bounded", lambda *_: pytest.fail("read"))
+    dataset, _ = opened(folder_with_splits(tmp_path / "pets", height=20, width=30))
+    assert len(dataset.train) == 12
+
+
 def test_a_flat_folder_is_split_by_class(tmp_path):
     dataset, said = opened(folder_of_classes(tmp_path / "pets", {"cat": 20, "dog": 10}))
     assert sorted(dataset.test[place][1] for place in range(len(dataset.test))) == [0] * 4 + [1] * 2

@@ -5,6 +5,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -57,15 +58,24 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     Raises:
       InputError: it is larger, or cannot be read.
     """
-    with os_errors_as_input(path), path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        content = file.read(max_bytes + 1) if size <= max_bytes else b""
-    if max(size, len(content)) > max_bytes:
-        raise InputError(
-            f"{path} has {max(size, len(content)):,} bytes, at most {max_bytes:,} are expected; "
-            "it is damaged or of another set: get it again"
-        )
+    with os_errors_as_input(path), open_bounded(path, max_bytes) as file:
+        content = file.read(max_bytes + 1)
+    _check_size(path, len(content), max_bytes)
     return content
+
+
+def open_bounded(path: Path, max_bytes: int) -> BinaryIO:
+    """Opens a file for reading; arguments and errors as for `read_bounded`."""
+    with os_errors_as_input(path):
+        _check_size(path, path.stat().st_size, max_bytes)
+        return path.open("rb")
+
+
+def _check_size(path: Path, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise InputError(
+            f"{path} has {size:,} bytes, at most {max_bytes:,} are expected; it is damaged or of another set: get it again"
+        )
 
 
 @contextlib.contextmanager

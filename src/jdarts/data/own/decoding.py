@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -29,13 +29,13 @@ class Header(NamedTuple):
     grey: bool
 
 
-def read_header(content: bytes) -> Header:
-    """The header of a picture's file.
+def read_header(file: BinaryIO) -> Header:
+    """The header of a picture's file, which most formats have before their pixels.
 
     Raises:
       Undecodable: it is not a picture, or a huge one.
     """
-    with _opened(content) as picture:
+    with _opened(file) as picture:
         width, height = picture.size
         # 5 to 8 are the orientations of pictures that lie on their side.
         if _orientation(picture) in range(5, 9):
@@ -62,7 +62,7 @@ def decode(content: bytes, height: int, width: int, channels: int) -> tuple[np.n
     """
     from PIL import Image, ImageOps
 
-    with _opened(content) as picture:
+    with _opened(io.BytesIO(content)) as picture:
         if picture.format in ("JPEG", "MPO"):
             # The decoder itself can halve a picture, which is much faster than resizing. Phones write MPO, a JPEG file
             # with further pictures.
@@ -83,7 +83,7 @@ def plain_file(content: bytes) -> bytes:
     """
     from PIL import ImageOps
 
-    with _opened(content) as picture:
+    with _opened(io.BytesIO(content)) as picture:
         is_plain = (
             picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L") and "transparency" not in picture.info
         )
@@ -95,14 +95,15 @@ def plain_file(content: bytes) -> bytes:
 
 
 @contextmanager
-def _opened(content: bytes) -> Iterator[Any]:
+def _opened(file: BinaryIO) -> Iterator[Any]:
     """Opens a picture; errors within become `Undecodable`."""
     from PIL import Image, UnidentifiedImageError
 
-    if not content:
+    if not file.seek(0, io.SEEK_END):
         raise Undecodable("is empty")
+    file.seek(0)
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
             # The check comes before decoding: a small file may hold a huge picture.
             if math.prod(picture.size) > MAX_PIXELS:
                 raise Undecodable(f"has {math.prod(picture.size):,} pixels, more than {MAX_PIXELS:,}")

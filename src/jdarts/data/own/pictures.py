@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 #: Splits in the order in which messages show them.
 TRAIN, VALID, TEST = SPLITS = "train", "val", "test"
@@ -27,12 +27,14 @@ class Picture(NamedTuple):
       label: index of its class.
       read: reads the file's content; raises `OSError` or `InputError` if it cannot.
       size: of the file in bytes, where it is known.
+      open: opens the file, where its head can be read without the rest; raises as `read`.
     """
 
     name: str
     label: int
     read: Callable[[], bytes]
     size: int = 0
+    open: Callable[[], BinaryIO] | None = None
 
 
 class Problem(NamedTuple):

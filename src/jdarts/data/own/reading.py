@@ -1,5 +1,6 @@
 """Reads all pictures of a source into memory, by threads: decoding runs outside Python's lock."""
 
+import io
 import os
 import warnings
 from collections import Counter
@@ -61,13 +62,18 @@ def readable(pictures: Pictures) -> tuple[list[Header], dict[str, list[Picture]]
     problems = list(pictures.problems)
     with _pool() as pool:
         for split, members in pictures.splits.items():
-            results = _each(pool, members, lambda place, picture: read_header(picture.read()))
+            results = _each(pool, members, lambda place, picture: _header(picture))
             headers += [each for each in results if isinstance(each, Header)]
             problems += [each for each in results if isinstance(each, Problem)]
             files[split] = [picture for picture, each in zip(members, results) if isinstance(each, Header)]
     if not headers:
         raise InputError(f"no picture can be read: {listed(map(str, problems), 3)}")
     return headers, {split: members for split, members in files.items() if members or split == TRAIN}, problems
+
+
+def _header(picture: Picture) -> Header:
+    with io.BytesIO(picture.read()) if picture.open is None else picture.open() as file:
+        return read_header(file)
 
 
 def check_fits(count: int, height: int, width: int, channels: int) -> None:

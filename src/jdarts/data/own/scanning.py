@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jdarts.data.originals.images import os_errors_as_input, read_bounded
+from jdarts.data.originals.images import open_bounded, os_errors_as_input, read_bounded
 from jdarts.data.own.pictures import SPLIT_NAMES, SPLITS, TRAIN, Picture, Pictures, Problem, listed
 from jdarts.errors import InputError
 
@@ -70,7 +70,13 @@ def scan(root: Path) -> Pictures:
     labels = {name: label for label, name in enumerate(names)}
     splits = {
         split: [
-            Picture(file.name, labels[name], functools.partial(read_bounded, file.path, MAX_FILE_BYTES), file.size)
+            Picture(
+                file.name,
+                labels[name],
+                functools.partial(read_bounded, file.path, MAX_FILE_BYTES),
+                file.size,
+                functools.partial(open_bounded, file.path, MAX_FILE_BYTES),
+            )
             for name in names
             for file in classes.get(name, ())
         ]
