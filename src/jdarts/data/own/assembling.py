@@ -35,13 +35,12 @@ def assemble(name: str, decoded: Decoded) -> tuple[ImageDataset, tuple[str, ...]
     train, test = splits[TRAIN], splits.get(TEST)
     if test is None and VALID in splits:
         test = splits[VALID]
-        notes.append(f"there are no test images; the {len(test):,} validation images serve as such")
+        notes.append(validation_as_test(len(test)))
     elif test is None:
-        train, test = _split(train, decoded.class_names)
-        notes.append(
-            f"there are no test images; a fifth of each class, chosen with seed {SPLIT_SEED}, serves as such: {len(train):,} to "
-            f"train and {len(test):,} to test"
-        )
+        _check_two_of_each(train.labels, decoded.class_names)
+        rows, note = rows_without_test(train.labels, len(decoded.class_names))
+        train, test = (ImageSplit(*train[each]) for each in rows)
+        notes.append(note)
     elif VALID in splits:
         train = _in_order(_joined(decoded.splits[TRAIN], decoded.splits[VALID]))
         notes.append(
@@ -62,6 +61,27 @@ def assemble(name: str, decoded: Decoded) -> tuple[ImageDataset, tuple[str, ...]
         augmentation=augmentation,
     )
     return dataset, tuple(notes)
+
+
+def rows_without_test(labels: np.ndarray, classes: int) -> tuple[tuple[np.ndarray, np.ndarray], str]:
+    """The rows that train and those that test, of a source without test images; and a sentence that says so.
+
+    Args:
+      labels: of the training images, int32 `[N]`, two or more of each class.
+      classes: number of classes.
+    """
+    first = len(labels) - max(classes, round(TEST_FRACTION * len(labels)))
+    order = stratified_order(labels, first, SPLIT_SEED)
+    note = (
+        f"there are no test images; a fifth of each class, chosen with seed {SPLIT_SEED}, serves as such: {first:,} to train "
+        f"and {len(labels) - first:,} to test"
+    )
+    return (order[:first], order[first:]), note
+
+
+def validation_as_test(count: int) -> str:
+    """A sentence on a source that has validation images and no test images."""
+    return f"there are no test images; the {count:,} validation images serve as such"
 
 
 def usual_augmentation(images: ImageSplit) -> Augmentation:
@@ -115,15 +135,12 @@ def _joined(first: DecodedSplit, second: DecodedSplit) -> DecodedSplit:
     return DecodedSplit(ImageSplit(images, labels), digests, [*first.names, *second.names])
 
 
-def _split(images: ImageSplit, class_names: tuple[str, ...]) -> tuple[ImageSplit, ImageSplit]:
-    """The training and the test images of a set without test images."""
-    counts = np.bincount(images.labels, minlength=len(class_names))
+def _check_two_of_each(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
+    """Checks that each class has an image to train and one to test."""
+    counts = np.bincount(labels, minlength=len(class_names))
     lonely = [name for name, count in zip(class_names, counts) if count < 2]
     if lonely:
         raise InputError(
             f"{listed(lonely)} {'has one image' if len(lonely) == 1 else 'have one image each'}, and without test images each "
             "class needs two, to train and to test; a search needs three"
         )
-    first = len(images) - max(len(class_names), round(TEST_FRACTION * len(images)))
-    order = stratified_order(images.labels, first, SPLIT_SEED)
-    return ImageSplit(*images[order[:first]]), ImageSplit(*images[order[first:]])

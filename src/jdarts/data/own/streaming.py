@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jdarts.data.own.assembling import SPLIT_SEED, TEST_FRACTION, set_name
+from jdarts.data.own.assembling import SPLIT_SEED, rows_without_test, set_name, validation_as_test
 from jdarts.data.own.decoding import Undecodable, plain_file
 from jdarts.data.own.pictures import TEST, TRAIN, VALID, Picture, problem_lines
 from jdarts.data.own.reading import readable
 from jdarts.data.own.scanning import scan
-from jdarts.data.splitting import stable_permutation, stratified_order
+from jdarts.data.splitting import stable_permutation
 from jdarts.data.streamed.dataset import LARGE, LargeDataset
 from jdarts.errors import InputError
 
@@ -68,18 +68,14 @@ def stream_path(path: Path, say: Callable[[str], None]) -> LargeDataset:
     train, test = splits[TRAIN], splits.get(TEST, splits.get(VALID))
     notes = [f"{found.kind}, {len(found.class_names):,} classes, read picture by picture"]
     if test is None:
-        first = len(train) - max(len(found.class_names), round(TEST_FRACTION * len(train)))
         labels = np.array([picture.label for picture in train], np.int32)
         if np.bincount(labels, minlength=len(found.class_names)).min() < 2:
             raise InputError(f"{path} has a class with one image, and no test/; add images, or a folder test/")
-        order = stratified_order(labels, first, SPLIT_SEED).tolist()
-        train, test = [train[row] for row in order[:first]], [train[row] for row in order[first:]]
-        notes.append(
-            f"there are no test images; a fifth of each class, chosen with seed {SPLIT_SEED}, serves as such: {len(train):,} to "
-            f"train and {len(test):,} to test"
-        )
+        rows, note = rows_without_test(labels, len(found.class_names))
+        train, test = ([train[row] for row in each] for each in rows)
+        notes.append(note)
     elif TEST not in splits:
-        notes.append(f"there are no test images; the {len(test):,} validation images serve as such")
+        notes.append(validation_as_test(len(test)))
     elif VALID in splits:
         train = [*train, *splits[VALID]]
         notes.append(f"the {len(splits[VALID]):,} validation images join the training images")
