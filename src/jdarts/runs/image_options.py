@@ -15,10 +15,12 @@ from jdarts.data.own.loading import is_folder_of_pictures
 from jdarts.data.own.resizing import resized_set
 from jdarts.data.own.streaming import stream_path
 from jdarts.data.streamed.dataset import LARGE, LargeDataset, open_large
+from jdarts.data.streamed.views import ColorJitter
 from jdarts.errors import InputError
 from jdarts.nets.stem import Stem
 from jdarts.runs.bounds import CELLS, CHANNELS, NOT_NEGATIVE, POSITIVE, SEED, Bounds
 from jdarts.runs.images import ImagesOn
+from jdarts.runs.large_images import PictureReader
 from jdarts.runs.names import check_dataset_text, folder_name
 from jdarts.runs.settings import WITHOUT_EFFECT, Folder, FromDataset, Settings, Whole
 from jdarts.runs.start import show
@@ -147,10 +149,10 @@ class LargePictures(Settings):
                 f"with {images.dataset}"
             )
 
-    @property
-    def worker_count(self) -> int:
-        """Number of processes that decode large pictures."""
-        return min(16, os.cpu_count() or 1) if self.workers is None else self.workers
+    def reader(self, side: int) -> PictureReader:
+        """How pictures become images with a side of so many pixels."""
+        workers = min(16, os.cpu_count() or 1) if self.workers is None else self.workers
+        return PictureReader(side, ColorJitter(*self.color_jitter), workers)
 
 
 @dataclasses.dataclass(frozen=True)

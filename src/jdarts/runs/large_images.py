@@ -1,11 +1,13 @@
 """Pictures on disk as runs read them: batches in the order of the steps, and batches of an evaluation."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
 from jdarts.data.streamed.dataset import PictureFiles
-from jdarts.data.streamed.workers import DecodedBatch, EvaluationViews, Views, decoded_batches
+from jdarts.data.streamed.views import ColorJitter
+from jdarts.data.streamed.workers import DecodedBatch, EvaluationViews, TrainingViews, Views, decoded_batches
 
 
 class PictureStream:
@@ -38,21 +40,56 @@ class PictureStream:
         return found
 
 
-def picture_batches(
-    split: PictureFiles, first: int, count: int, *, side: int, size: int, workers: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The centre crops of consecutive pictures in batches of one size, the last padded, with a mask of the images that count.
+@dataclasses.dataclass(frozen=True)
+class PictureReader:
+    """How the pictures of a run become images.
 
-    Args:
-      split: the pictures.
-      first: index of the first one.
-      count: number of pictures.
-      side: side of the images in pixels.
-      size: images of a batch.
-      workers: number of processes that decode; 0 decodes in this process.
+    Attributes:
+      side: side of the crops in pixels.
+      jitter: strengths of colour changes.
+      workers: number of processes that decode the pictures; 0 decodes them in this process.
     """
-    views = EvaluationViews(split, first, count, side)
-    for images, labels in decoded_batches(views, size, first=0, workers=workers):
-        missing = size - len(labels)
-        mask = np.arange(size) < len(labels)
-        yield np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))), np.pad(labels, (0, missing)), mask
+
+    side: int
+    jitter: ColorJitter
+    workers: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)` of an image."""
+        return self.side, self.side, 3
+
+    def training_views(
+        self, split: PictureFiles, *, count: int, epochs: int, per_epoch: int, seed: int
+    ) -> TrainingViews:
+        """Random crops of pictures; arguments as for `TrainingViews`."""
+        return TrainingViews(
+            split=split,
+            count=count,
+            epochs=epochs,
+            per_epoch=per_epoch,
+            size=self.side,
+            jitter=self.jitter,
+            seed=seed,
+        )
+
+    def stream(self, views: Views, size: int) -> PictureStream:
+        """The batches of all steps of a run; arguments as for `PictureStream`."""
+        return PictureStream(views, size, workers=self.workers)
+
+    def evaluation_batches(
+        self, split: PictureFiles, first: int, count: int, *, size: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The centre crops of consecutive pictures in batches of one size, the last padded, with a mask of those that count.
+
+        Args:
+          split: the pictures.
+          first: index of the first one.
+          count: number of pictures.
+          size: images of a batch.
+        """
+        views = EvaluationViews(split, first, count, self.side)
+        for images, labels in decoded_batches(views, size, first=0, workers=self.workers):
+            missing = size - len(labels)
+            mask = np.arange(size) < len(labels)
+            yield np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))), np.pad(labels, (0, missing)), mask

@@ -7,12 +7,11 @@ import numpy as np
 
 from jdarts.data.splitting import disjoint_parts
 from jdarts.data.streamed.dataset import LargeDataset, SomePictures
-from jdarts.data.streamed.views import ColorJitter
-from jdarts.data.streamed.workers import InTurn, TrainingViews, check_workers
+from jdarts.data.streamed.workers import InTurn, check_workers
 from jdarts.nets.stem import Stem, check_size_after
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, batch_shapes, evaluation_shapes, place_batch
-from jdarts.runs.large_images import PictureStream, picture_batches
+from jdarts.runs.large_images import PictureReader
 from jdarts.search.images import check_parts, step_inputs
 from jdarts.search.step import Images, Rows
 
@@ -33,9 +32,7 @@ class LargeSearchImages:
       stem: stem of the network.
       cells: cells of the network, whose reductions the images must fit.
       epochs: passes over the weights' half.
-      side: side of the crops of the pictures.
-      color_jitter: strength of changes of brightness, contrast, saturation and hue.
-      workers: number of processes that decode the pictures.
+      reader: how the pictures become images.
       seed: seeds of the order of the pictures and of their random changes.
 
     Raises:
@@ -56,16 +53,14 @@ class LargeSearchImages:
         stem: Stem,
         cells: int,
         epochs: int,
-        side: int,
-        color_jitter: tuple[float, float, float, float],
-        workers: int,
+        reader: PictureReader,
         seed: tuple[int, ...],
     ) -> None:
         check_workers()
         self._devices = devices or Devices()
-        self._batch, self._side, self._workers = batch_size, side, workers
+        self._batch, self._reader = batch_size, reader
         self.fingerprint = dataset.fingerprint
-        self.image_shape = (side, side, 3)
+        self.image_shape = reader.image_shape
         labels = dataset.train.labels
         if split_seed is None and labels is not None:
             split_seed = 0
@@ -79,25 +74,17 @@ class LargeSearchImages:
         )
         self.train, self.valid = (SomePictures(dataset.train, rows.astype(np.int32)) for rows in parts)
         check_parts(dataset.name, batch_size, self.train, self.valid)
-        check_size_after(stem, side, side, cells)
+        check_size_after(stem, reader.side, reader.side, cells)
         images = epochs * self.steps_per_epoch * batch_size
         seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
         views = (
-            TrainingViews(
-                split=half,
-                count=len(half),
-                epochs=-(-images // per_epoch),
-                per_epoch=per_epoch,
-                size=side,
-                jitter=ColorJitter(*color_jitter),
-                seed=each,
-            )
+            reader.training_views(half, count=len(half), epochs=-(-images // per_epoch), per_epoch=per_epoch, seed=each)
             for half, per_epoch, each in (
                 (self.train, self.steps_per_epoch * batch_size, seeds[0]),
                 (self.valid, len(self.valid), seeds[1]),
             )
         )
-        self._stream = PictureStream(InTurn(tuple(views), batch_size, images), 2 * batch_size, workers=workers)
+        self._stream = reader.stream(InTurn(tuple(views), batch_size, images), 2 * batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -126,4 +113,4 @@ class LargeSearchImages:
 
     def evaluation_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The alphas' half in batches of one size; the last is padded, and a mask says which images count."""
-        return picture_batches(self.valid, 0, len(self.valid), side=self._side, size=self._batch, workers=self._workers)
+        return self._reader.evaluation_batches(self.valid, 0, len(self.valid), size=self._batch)

@@ -556,9 +556,7 @@ def search_images(
             dataset,
             devices,
             epochs=config.loop.epochs if deciding is None else deciding.epochs,
-            side=config.data.side,
-            color_jitter=config.pictures.color_jitter,
-            workers=config.pictures.worker_count,
+            reader=config.pictures.reader(config.data.side),
             seed=(config.run.seed, config.staging.stage),
             **common,
         )

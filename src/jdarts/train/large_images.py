@@ -6,12 +6,11 @@ import jax
 
 from jdarts.data import Augmentation
 from jdarts.data.streamed.dataset import LargeDataset, PictureFiles
-from jdarts.data.streamed.views import ColorJitter
-from jdarts.data.streamed.workers import TrainingViews, check_workers
+from jdarts.data.streamed.workers import check_workers
 from jdarts.errors import InputError
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, batch_shapes, place_batch
-from jdarts.runs.large_images import PictureStream, picture_batches
+from jdarts.runs.large_images import PictureReader
 from jdarts.train.images import EvaluationBatches
 
 
@@ -28,9 +27,7 @@ class LargeImages:
       validation_fraction: share of the training images that is held out.
       augmentation: augmentation of the training images.
       epochs: passes over the training images.
-      side: side of the crops of the pictures.
-      color_jitter: strength of changes of brightness, contrast, saturation and hue.
-      workers: number of processes that decode the pictures.
+      reader: how the pictures become images.
       seed: seed of the order of the images and of their random changes.
 
     Raises:
@@ -48,15 +45,13 @@ class LargeImages:
         validation_fraction: float,
         augmentation: Augmentation,
         epochs: int,
-        side: int,
-        color_jitter: tuple[float, float, float, float],
-        workers: int,
+        reader: PictureReader,
         seed: int,
     ) -> None:
         check_workers()
         self._devices = devices
         self.fingerprint = dataset.fingerprint
-        self._batch, self._workers, self._side = batch_size, workers, side
+        self._batch, self._reader = batch_size, reader
         self._train, self._test = dataset.train, dataset.test
         self.train_count = int((1 - validation_fraction) * len(dataset.train))
         self.valid_count = len(dataset.train) - self.train_count
@@ -70,20 +65,18 @@ class LargeImages:
                 f"--batch-size is {batch_size}, but {self.train_count} images of {dataset.name} train; give "
                 f"{self.train_count} or less"
             )
-        self.image_shape = (side, side, 3)
+        self.image_shape = reader.image_shape
         self.class_names = dataset.class_names
         self.mean, self.std = dataset.mean, dataset.std
         self.augmentation = augmentation
-        views = TrainingViews(
-            split=dataset.train,
+        views = reader.training_views(
+            dataset.train,
             count=self.train_count,
             epochs=epochs,
             per_epoch=self.steps_per_epoch * batch_size,
-            size=side,
-            jitter=ColorJitter(*color_jitter),
             seed=seed,
         )
-        self._stream = PictureStream(views, batch_size, workers=workers)
+        self._stream = reader.stream(views, batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -108,4 +101,4 @@ class LargeImages:
         return self._evaluation(self._test, 0, self.test_count)
 
     def _evaluation(self, split: PictureFiles, first: int, count: int) -> EvaluationBatches:
-        return picture_batches(split, first, count, side=self._side, size=self._batch, workers=self._workers)
+        return self._reader.evaluation_batches(split, first, count, size=self._batch)

@@ -165,9 +165,7 @@ def train_images(
             dataset,
             devices,
             epochs=config.loop.epochs,
-            side=config.data.side,
-            color_jitter=config.pictures.color_jitter,
-            workers=config.pictures.worker_count,
+            reader=config.pictures.reader(config.data.side),
             seed=config.run.seed,
             **common,
         )
