@@ -8,6 +8,7 @@ import tyro
 
 from jdarts.command import program_name, run_command
 from jdarts.data.catalogue import CATALOGUE
+from jdarts.data.streamed.dataset import LARGE
 from jdarts.errors import InputError, shortened
 from jdarts.nets.discrete import native_image_size
 from jdarts.nets.stem import Stem
@@ -18,8 +19,6 @@ from jdarts.trained.loading import ImageFormat, TrainedNetwork, load_network, sa
 from jdarts.trained.onnx_file import save_onnx
 from jdarts.trained.reference_file import save_safetensors, save_torch
 
-#: The normalisation of ImageNet's images, in the reference implementation and elsewhere.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _NUMBER = tyro.conf.arg(metavar="INT", help_behavior_hint="")
 _PER_CHANNEL = tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
 
@@ -139,10 +138,9 @@ def _from_pytorch(config: ExportConfig) -> TrainedNetwork:
     variables = import_weights(network, arrays)
     stem = variables["params"]["stem" if network.stem == "cifar" else "stem0"]["kernel"]
     size = native_image_size(network) if config.image_size is None else config.image_size
-    cifar10 = CATALOGUE["cifar10"]
-    default = (cifar10.mean, cifar10.std) if network.stem == "cifar" else (IMAGENET_MEAN, IMAGENET_STD)
-    mean = default[0] if config.mean is None else config.mean
-    std = default[1] if config.std is None else config.std
+    usual = CATALOGUE["cifar10"] if network.stem == "cifar" else LARGE["imagenet2012"]
+    mean = usual.mean if config.mean is None else config.mean
+    std = usual.std if config.std is None else config.std
     channels = stem.shape[2]
     if not len(mean) == len(std) == channels:
         raise InputError(

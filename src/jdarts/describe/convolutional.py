@@ -13,7 +13,7 @@ from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.nets.counts import Size, network_sizes, total
 from jdarts.nets.discrete import DiscreteNetwork, auxiliary_head_reads, cifar_network, imagenet_network
-from jdarts.nets.stem import Stem
+from jdarts.nets.stem import NATIVE_SIZE, Stem
 from jdarts.nets.supernet import Supernet
 from jdarts.report.cell_text import cells_text, table_text
 from jdarts.runs.bounds import CELLS, CHANNELS, Bounds
@@ -22,8 +22,6 @@ from jdarts.space import CELL_KINDS, SearchSpace, cell_kinds, uniform_space
 Kind = Literal["cifar", "imagenet", "search", "search-imagenet"]
 #: The search networks, with their stems.
 SEARCH_STEMS: Mapping[str, Stem] = MappingProxyType({"search": "cifar", "search-imagenet": "imagenet"})
-#: Side of the images of the paper's networks.
-NATIVE_SIZE: Mapping[Stem, int] = MappingProxyType({"cifar": 32, "imagenet": 224})
 _DISCRETE = {"cifar": cifar_network, "imagenet": imagenet_network}
 
 

@@ -16,6 +16,8 @@ STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
 STEM_MULTIPLIER = 3
 #: The size of the images over that of the second input of the first cell.
 STEM_STRIDE: Mapping[Stem, int] = MappingProxyType({"cifar": 1, "imagenet": 8})
+#: Side of the images of the paper's networks.
+NATIVE_SIZE: Mapping[Stem, int] = MappingProxyType({"cifar": 32, "imagenet": 224})
 
 
 class CellInputs(NamedTuple):

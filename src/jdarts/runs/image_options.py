@@ -17,7 +17,7 @@ from jdarts.data.own.streaming import stream_path
 from jdarts.data.streamed.dataset import LARGE, LargeDataset, open_large
 from jdarts.data.streamed.views import ColorJitter
 from jdarts.errors import InputError
-from jdarts.nets.stem import Stem
+from jdarts.nets.stem import NATIVE_SIZE, Stem
 from jdarts.runs.bounds import CELLS, CHANNELS, NOT_NEGATIVE, POSITIVE, SEED, Bounds
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.large_images import PictureReader
@@ -36,8 +36,8 @@ class ImageData(Settings):
         with a folder of images for each class, or with train/ and test/ that have such folders, or an .npz file. Searches and
         trainings also take imagenet2012 and imagenette.
       data_dir: folder of prepared images (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
-      image_size: side in pixels to which images are resized (default: their own, if all have the same; 224 for imagenet2012 and
-        imagenette).
+      image_size: side in pixels to which images are resized (default: their own, if all have the same; 224 where pictures are
+        read one by one).
     """
 
     dataset: str = "cifar10"
@@ -79,7 +79,7 @@ class ImageData(Settings):
     @property
     def side(self) -> int:
         """Side of the crops of large pictures."""
-        return _SIDE if self.image_size is None else self.image_size
+        return NATIVE_SIZE["imagenet"] if self.image_size is None else self.image_size
 
     def open(
         self, given: data.ImageDataset | None, network: Stem, stream: TextIO | None
@@ -107,18 +107,15 @@ class ImageData(Settings):
         return data.load(self.dataset, self.data_dir, image_size=self.image_size, say=lambda text: show([text], stream))
 
 
-#: The image size of the paper's ImageNet networks.
-_SIDE = 224
-
-
 @dataclasses.dataclass(frozen=True)
 class LargePictures(Settings):
     """How pictures that are read one by one become images.
 
     Attributes:
-      color_jitter: strength of random changes of their brightness, contrast, saturation and hue: four numbers, 0 for none.
-      workers: number of processes that decode the pictures of imagenet2012 and imagenette (default: one for each processor, 16 at
-        the most); 0 decodes them in the process that trains.
+      color_jitter: strength of random changes of brightness, contrast, saturation and hue of pictures that are read one by one:
+        those of imagenet2012 and imagenette, and of a folder of your own with --network imagenet. Four numbers, 0 for none.
+      workers: number of processes that decode these pictures (default: one for each processor, 16 at the most); 0 decodes them
+        in the process of the run.
     """
 
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)

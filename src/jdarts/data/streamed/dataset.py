@@ -147,7 +147,7 @@ class LargeDataset:
       mean: per channel, on the scale 0..1.
       std: per channel, on the scale 0..1.
       augmentation: augmentation of training images inside the step.
-      files: names and sizes in bytes of its record files.
+      files: names and sizes in bytes of its files.
     """
 
     name: str
@@ -161,7 +161,7 @@ class LargeDataset:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """JSON data that identifies this set, with a checksum of its files' names and sizes, since the files have 150 GB."""
+        """JSON data that identifies this set, with a checksum of its files' names and sizes: those of ImageNet have 150 GB."""
         return {
             "name": self.name,
             "train": len(self.train),
