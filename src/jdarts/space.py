@@ -21,6 +21,8 @@ from jdarts.rich_forms import html_of
 
 CellKind = Literal["normal", "reduce"]
 CELL_KINDS: tuple[CellKind, ...] = ("normal", "reduce")
+#: The kinds of cells in words, for messages, tables and drawings.
+CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "recurrent": "recurrent cell"}
 
 #: The number of cells of the deepest network.
 MAX_CELLS = 256

@@ -13,13 +13,12 @@ from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Cell, Genotype
 from jdarts.operations import ACTIVATIONS, NONE, OPERATIONS, implementation
 from jdarts.relaxation import RECURRENT, Alphas, Mixture, Space, host_weights, operations_of
+from jdarts.space import CELL_NAMES
 
 #: An edge is decided if its operation leads by this share.
 DECIDED_LEAD = 0.1
 #: A search has decided if this share of its edges is decided.
 DECIDED_SHARE = 0.9
-
-_CELLS = {"normal": "the normal cell", "reduce": "the reduction cell", RECURRENT: "the recurrent cell"}
 
 
 class CellVerdict(NamedTuple):
@@ -113,7 +112,8 @@ class Verdict(NamedTuple):
         if self.is_decided:
             return f"decided: the chosen operation leads by {_percent(self.lead)} or more on {count} of {total} edges"
         places = [
-            f"{np.sum(~cell.decided)} of {cell.decided.size} edges of {_CELLS[kind]} (median lead {_percent(cell.median_lead)})"
+            f"{np.sum(~cell.decided)} of {cell.decided.size} edges of the {CELL_NAMES[kind]} "
+            f"(median lead {_percent(cell.median_lead)})"
             for kind, cell in self.cells.items()
             if not np.all(cell.decided)
         ]
@@ -260,7 +260,7 @@ def _cell_line(kind: str, cell: CellVerdict) -> str:
         parts.append(f"{cell.weightless} have no weights")
     if cell.changed is not None:
         parts.append(f"{cell.changed} changed in the last epoch")
-    return f"{_CELLS[kind]}: {', '.join(parts)}"
+    return f"the {CELL_NAMES[kind]}: {', '.join(parts)}"
 
 
 def _percent(share: float) -> str:

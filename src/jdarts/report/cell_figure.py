@@ -15,8 +15,9 @@ from matplotlib.textpath import TextPath
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype
 from jdarts.operations import ACTIVATIONS, OPERATIONS, Family
 from jdarts.report.cell_layout import ARROW, Box, CellLayout, Point, lay_out
+from jdarts.space import CELL_NAMES
 
-HEADINGS = {"normal": "Normal cell", "reduce": "Reduction cell", "recurrent": "Recurrent cell"}
+HEADINGS = {kind: name.capitalize() for kind, name in CELL_NAMES.items()}
 TITLE_SIZE, LABEL_SIZE = 13, 9.5
 MARGIN, HEADING, BETWEEN = 12.0, 26.0, 26.0
 

@@ -1,11 +1,11 @@
 """Cells and tables as plain text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from jdarts.genotype import INPUT_STATES, AnyGenotype, Kind, RecurrentGenotype
+from jdarts.genotype import INPUT_STATES, AnyGenotype, RecurrentGenotype
+from jdarts.space import CELL_KINDS, CELL_NAMES
 
 INPUTS = ("c_{k-2}", "c_{k-1}")
-_HEADINGS: Mapping[Kind, str] = {"normal": "Normal cell", "reduce": "Reduction cell"}
 
 
 def cells_text(genotype: AnyGenotype) -> str:
@@ -20,8 +20,8 @@ def cells_text(genotype: AnyGenotype) -> str:
         mean = ", ".join(f"node {state}" for state in genotype.concat)
         return "\n".join(["Recurrent cell", "  node 0 = tanh(x_t, h_{t-1})", *nodes, f"  h_t = mean({mean})"])
     lines = []
-    for kind, heading in _HEADINGS.items():
-        lines.append(heading)
+    for kind in CELL_KINDS:
+        lines.append(CELL_NAMES[kind].capitalize())
         for number, incoming in enumerate(genotype.nodes(kind)):
             terms = " + ".join(f"{name}({state_name(source)})" for name, source in incoming)
             lines.append(f"  node {number} = {terms}" if incoming else f"  node {number} has no inputs")

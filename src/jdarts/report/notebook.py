@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, RecurrentGenotype
 from jdarts.report.drawing import cells_svg
-from jdarts.space import CELL_KINDS, RecurrentSpace, SearchSpace
-
-_CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell"}
+from jdarts.space import CELL_KINDS, CELL_NAMES, RecurrentSpace, SearchSpace
 
 
 class Shown(NamedTuple):
@@ -67,7 +65,7 @@ def space_html(space: SearchSpace | RecurrentSpace) -> str:
     """Tables of a space: one for each kind of cell, one row for each edge, with its candidates."""
     if isinstance(space, RecurrentSpace):
         return _edges("recurrent cell", space.edges, space.recurrent)
-    return "".join(_edges(_CELL_NAMES[kind], space.edges, space.operations(kind)) for kind in CELL_KINDS)
+    return "".join(_edges(CELL_NAMES[kind], space.edges, space.operations(kind)) for kind in CELL_KINDS)
 
 
 def result_html(result: Any) -> str:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from jdarts.report.formatting import duration
 from jdarts.report.html.run_data import RunData
-from jdarts.report.html.series import CELL_NAMES
+from jdarts.space import CELL_NAMES
 
-#: A cell with this share of skip connections counts as collapsed.
+#: A cell with a larger share of skip connections counts as collapsed.
 _COLLAPSED = 0.5
 
 

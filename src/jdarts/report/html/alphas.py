@@ -75,7 +75,7 @@ def alphas_section(run: RunData, *, drawn: bool) -> AlphasSection | None:
 
 
 def edge_name(kind: str, source: int, node: int) -> str:
-    """The name of an edge from a state to a node; states of a convolutional cell start with its two inputs."""
+    """The name of an edge from a state to a node, both numbered as in `edges_of`."""
     return f"{source} → {node}" if kind == RECURRENT else f"{source_name(source).removeprefix('node ')} → {node}"
 
 
@@ -97,6 +97,13 @@ def edges_of(kind: str, count: int) -> list[tuple[int, int]]:
 
 def _has(genotype: AnyGenotype | None, kind: str) -> bool:
     return genotype is not None and kind in cell_kinds_of(genotype)
+
+
+def chosen_edges(genotype: AnyGenotype, kind: str) -> list[tuple[tuple[int, int], str]]:
+    """Each edge of a cell, numbered as in `edges_of`, with its operation."""
+    nodes, _ = drawn_nodes(genotype, kind)
+    shift = INPUT_STATES if kind == RECURRENT else 0
+    return [((source - shift, node), name) for node, entries in enumerate(nodes) for name, source in entries if name]
 
 
 def _slider(epochs: Sequence[EpochData]) -> str:
@@ -137,24 +144,17 @@ def _cell(kind: str, epochs: Sequence[EpochData]) -> dict[str, Any]:
             None
             if table is None
             else [
-                _short(table[row, names.index(columns[column])] * factors[row])
-                for row, column in cells
-                for names in [lists[row]]
+                _short(table[row, column] * factors[row])
+                for row, names in enumerate(lists)
+                for column in range(len(names))
             ]
         )
-        chosen = _chosen(each, kind)
+        assert each.genotype is not None
+        chosen = set(chosen_edges(each.genotype, kind))
         found["chosen"].append(
             [place for place, (row, column) in enumerate(cells) if (edges[row], columns[column]) in chosen]
         )
     return found
-
-
-def _chosen(epoch: EpochData, kind: str) -> set[tuple[tuple[int, int], str]]:
-    """The edges and operations of an epoch's cell, as `edges_of` numbers them."""
-    assert epoch.genotype is not None
-    nodes, _ = drawn_nodes(epoch.genotype, kind)
-    shift = INPUT_STATES if kind == RECURRENT else 0
-    return {((source - shift, node), name) for node, entries in enumerate(nodes) for name, source in entries}
 
 
 def _range(tables: Sequence[Sequence[float] | None]) -> tuple[float, float]:

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jdarts.genotype import INPUT_STATES
-from jdarts.relaxation import RECURRENT
-from jdarts.report.cell_figure import cell_kinds_of, drawn_nodes
+from jdarts.report.cell_figure import cell_kinds_of
+from jdarts.report.html.alphas import chosen_edges
 from jdarts.report.html.run_data import RunData
 
 #: Settings that do not put runs into different groups.
@@ -63,7 +62,7 @@ class EdgeCount(NamedTuple):
     """How often the cells of several runs have an edge.
 
     Attributes:
-      source: state where it starts, as in `jdarts.report.cell_figure.drawn_nodes`.
+      source: state where it starts, as in `jdarts.report.html.alphas.edges_of`.
       node: node where it ends.
       cells: number of cells that have it.
       operations: how many of them have which operation.
@@ -127,8 +126,8 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def agreement(runs: Sequence[RunData], kind: str) -> Mapping[tuple[int, int], float]:
-    """The share of entries (node, operation, source) that two runs' cells have in common, by the indices of the runs."""
-    cells = {index: Counter(_entries(run, kind)) for index, run in enumerate(runs) if _has(run, kind)}
+    """The share of edges with their operations that two runs' cells have in common, by the indices of the runs."""
+    cells = {index: Counter(edges) for index, edges in _cells(runs, kind).items()}
     return {
         (one, other): sum((cells[one] & cells[other]).values())
         / max(sum(cells[one].values()), sum(cells[other].values()), 1)
@@ -140,13 +139,11 @@ def edge_counts(runs: Sequence[RunData], kind: str) -> list[EdgeCount]:
     """The edges of all cells of a kind, the most frequent first."""
     found: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
     of_cells: Counter[tuple[int, int]] = Counter()
-    for run in runs:
-        if _has(run, kind):
-            entries = _entries(run, kind)
-            of_cells.update({(node, source) for node, _, source in entries})
-            for node, operation, source in entries:
-                found[node, source][operation] += 1
-    edges = [EdgeCount(source, node, of_cells[node, source], found[node, source]) for node, source in found]
+    for cell in _cells(runs, kind).values():
+        of_cells.update({edge for edge, _ in cell})
+        for edge, operation in cell:
+            found[edge][operation] += 1
+    edges = [EdgeCount(*edge, of_cells[edge], operations) for edge, operations in found.items()]
     return sorted(edges, key=lambda each: (-each.cells, each.node, each.source))
 
 
@@ -156,15 +153,13 @@ def kinds_of(runs: Sequence[RunData]) -> list[str]:
     return [kind for kind, count in counts.items() if count > 1]
 
 
-def _has(run: RunData, kind: str) -> bool:
-    return run.genotype is not None and kind in cell_kinds_of(run.genotype)
-
-
-def _entries(run: RunData, kind: str) -> list[tuple[int, str, int]]:
-    assert run.genotype is not None
-    nodes, _ = drawn_nodes(run.genotype, kind)
-    shift = INPUT_STATES if kind == RECURRENT else 0
-    return [(node, name, source - shift) for node, entries in enumerate(nodes) for name, source in entries if name]
+def _cells(runs: Sequence[RunData], kind: str) -> dict[int, list[tuple[tuple[int, int], str]]]:
+    """The edges and operations of the runs that have this kind of cell, by the indices of the runs."""
+    return {
+        index: chosen_edges(run.genotype, kind)
+        for index, run in enumerate(runs)
+        if run.genotype is not None and kind in cell_kinds_of(run.genotype)
+    }
 
 
 def _telling(names: Sequence[str], keys: Sequence[tuple[str, ...]]) -> list[str]:

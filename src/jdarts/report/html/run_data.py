@@ -15,7 +15,7 @@ from jdarts.files.json_data import Fields, as_number, parse_json
 from jdarts.genotype import AnyGenotype, Cell, genotype_from_json
 from jdarts.methods.mixture_record import MixtureRecord, read_mixture
 from jdarts.report.cell_figure import cell_kinds_of, drawn_nodes
-from jdarts.report.metrics import EPOCH, read_metrics
+from jdarts.report.metrics import EPOCH, METRICS_FILE, read_metrics
 from jdarts.runs.folder import CONFIG, DATA, LOCK, MEMORY, SUMMARY, genotype_file, mixture_file
 
 Kind = Literal["search", "training", "pipeline"]
@@ -157,8 +157,8 @@ def read_run(folder: Path, *, every_cell: bool = True) -> RunData:
         return otherwise
 
     records: list[dict[str, Any]] = []
-    if (folder / "metrics.jsonl").exists():
-        records = tried("metrics.jsonl", lambda: read_metrics(folder), records)
+    if (folder / METRICS_FILE).exists():
+        records = tried(METRICS_FILE, lambda: read_metrics(folder), records)
     summary = tried(SUMMARY, lambda: _object(folder / SUMMARY), {})
     record = tried("the newest checkpoint", lambda: _newest_record(folder / checkpoint.FOLDER), {})
     ends = [each for each in records if EPOCH in each]

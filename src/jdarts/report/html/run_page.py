@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from jdarts.genotype import INPUT_STATES
-from jdarts.relaxation import RECURRENT
 from jdarts.report.cell_figure import HEADINGS, cell_kinds_of
 from jdarts.report.formatting import duration, step_time
 from jdarts.report.html import again, markup
@@ -16,10 +14,11 @@ from jdarts.report.html.advice import Advice, advice
 from jdarts.report.html.alphas import alphas_section, drawing, source_name
 from jdarts.report.html.pictures import static_curves
 from jdarts.report.html.run_data import Change, RunData, changes, genotype_text
-from jdarts.report.html.series import CELL_NAMES, Panel, panels
+from jdarts.report.html.series import Panel, panels
 from jdarts.report.html.template import Section, document
 from jdarts.report.html.vega import PACKAGE, can_draw, panel_spec
 from jdarts.runs.memory import format_bytes
+from jdarts.space import CELL_NAMES
 
 #: More changes of the genotype are folded.
 _SHOWN_CHANGES = 8
@@ -28,7 +27,6 @@ _MEMORY = {
     "temporary": "memory within a step, by XLA's plan",
     "peak": "most memory at once",
 }
-_STATES = {"finished": "finished", "running": "running", "interrupted": "interrupted"}
 
 
 def run_page(run: RunData, *, live: bool = False) -> str:
@@ -118,7 +116,7 @@ def _head(run: RunData, words: Advice) -> str:
         subject += [f"method {settings.get('method', 'darts')}", f"hypergradient {settings.get('hypergradient')}"]
     if "seed" in settings:
         subject.append(f"seed {settings['seed']}")
-    state = f'<span class="badge {run.state}">{_STATES[run.state]}</span>'
+    state = f'<span class="badge {run.state}">{run.state}</span>'
     verdict = f' <span class="badge {words.kind}">{words.kind}</span>' if words.kind else ""
     problems = "".join(f'<p class="problem">{escape(text)}</p>' for text in run.problems)
     return (
@@ -180,14 +178,10 @@ def _changes(run: RunData) -> str:
 
 def _entries(change: Change) -> tuple[str, str]:
     gone, new = (
-        ", ".join(f"{name} from {_source(change.kind, source)}" for name, source in entries)
+        ", ".join(f"{name} from {source_name(source)}" for name, source in entries)
         for entries in (change.gone, change.new)
     )
     return gone, new
-
-
-def _source(kind: str, state: int) -> str:
-    return f"node {state - INPUT_STATES}" if kind == RECURRENT else source_name(state)
 
 
 def _time(run: RunData) -> str:
@@ -228,7 +222,7 @@ def _again(run: RunData) -> str:
                 "This run changed its epochs or devices on its way; the command has the last ones from its start."
             )
         )
-    data = [(name, value) for name, value in again.settings_rows(run.data)]
+    data = again.settings_rows(run.data)
     if data:
         parts.append("<h3>The data</h3>")
         parts.append('<p class="note">The fingerprint that a resumed run is compared with.</p>')

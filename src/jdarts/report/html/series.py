@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from jdarts.report.html.run_data import RunData
+from jdarts.space import CELL_NAMES
 
 #: A curve of single steps has at most so many points; each is then a mean over some steps.
 MAX_POINTS = 300
@@ -43,8 +44,6 @@ class Panel(NamedTuple):
     scale: Literal["linear", "log", "percent", "from zero", "count"] = "linear"
 
 
-#: The cells by their kind, in legends.
-CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "recurrent": "recurrent cell"}
 _PARTS = {"train": "training", "valid": "validation step", "evaluation": "evaluation"}
 _TRAINING_PARTS = {"train": "training", "valid": "held out"}
 
@@ -143,7 +142,7 @@ class _Numbers:
         self._per_epoch = counts[0] if counts else float(max((each["step"] for each in run.steps), default=1))
 
     def epochs(self, key: str, name: str) -> tuple[Series, ...]:
-        """One number of every epoch, with the single steps of the same name behind."""
+        """One number of every epoch."""
         return (Series(name, _finite((each.number, each.numbers.get(key)) for each in self._run.epochs)),)
 
     def steps(self, key: str, name: str) -> tuple[Series, ...]:
