@@ -1,7 +1,7 @@
 """Devices, native kernels, caches and prepared data of this machine."""
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
@@ -61,16 +61,16 @@ def caches() -> list[Finding]:
     """What the user's cache folder holds."""
     try:
         folder = cache_folder()
-        programs = _sizes((folder / "programs").rglob("*"))
-        others = _sizes(path for path in folder.rglob("*") if folder / "programs" not in path.parents)
+        sizes = {path: _size(path) for path in folder.rglob("*")}
     except OSError as error:
         mend = "give XDG_CACHE_HOME a folder that only you may write to"
         return [Finding("cache", f"no cache folder: {error}; nothing is kept for the next start", "slow", mend)]
-    stored = sum(1 for path in (folder / "programs").rglob("*-cache"))
+    programs = {path: size for path, size in sizes.items() if folder / "programs" in path.parents}
+    stored = sum(path.match("*-cache") for path in programs)
     return [
         Finding("cache", f"{folder}; it may be removed at any time"),
-        Finding("programs", f"{stored} compiled programs, {format_bytes(programs)}"),
-        Finding("other files", format_bytes(others)),
+        Finding("programs", f"{stored} compiled programs, {format_bytes(sum(programs.values()))}"),
+        Finding("other files", format_bytes(sum(sizes.values()) - sum(programs.values()))),
         Finding("first step", _cost_of_first_step(stored)),
     ]
 
@@ -98,16 +98,9 @@ def _cost_of_first_step(stored: int) -> str:
     return "the first command compiles its programs: half a minute for digits, minutes for networks of the paper's size"
 
 
-def _sizes(paths: Iterable[Path]) -> int:
-    def size(path: Path) -> int:
-        return path.stat().st_size if path.is_file() else 0
-
-    return sum(_without_errors(size, path) for path in paths)
-
-
-def _without_errors(size: Callable[[Path], int], path: Path) -> int:
+def _size(path: Path) -> int:
     # Another process may remove a file meanwhile.
-    try:
-        return size(path)
-    except FileNotFoundError:
-        return 0
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_file():
+            return path.stat().st_size
+    return 0

@@ -56,13 +56,11 @@ def _requirements(extra: str) -> list[Requirement]:
 
 
 def _checked(requirement: Requirement) -> Finding:
+    mend = f"pip install '{requirement.name}{requirement.specifier}'"
     try:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
-        return Finding(
-            requirement.name, "is missing", "wrong", f"pip install '{requirement.name}{requirement.specifier}'"
-        )
+        return Finding(requirement.name, "is missing", "wrong", mend)
     if requirement.specifier.contains(version, prereleases=True):
         return Finding(requirement.name, version)
-    mend = f"pip install '{requirement.name}{requirement.specifier}'"
     return Finding(requirement.name, f"{version}, and jdarts needs {requirement.specifier}", "wrong", mend)

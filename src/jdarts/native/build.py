@@ -80,7 +80,7 @@ def is_kept(library: Library) -> bool:
       OSError: there is no cache folder.
     """
     key, folder = _key(find_compiler(), library), cache_folder()
-    return any(is_private_file(path) and path.name == _file_name(key, path) for path in folder.glob(f"{key}-*"))
+    return any(_is_sound(path, key) for path in folder.glob(f"{key}-*"))
 
 
 def kept_file(key: str, make: Callable[[Path], Path], load: Callable[[Path], Loaded]) -> Loaded:
@@ -108,7 +108,7 @@ def _kept(key: str, make: Callable[[Path], Path]) -> Path:
         with contextlib.suppress(OSError), abandoned_folder(build_folder):
             pass
     for path in sorted(folder.glob(f"{key}-*")):
-        if is_private_file(path) and path.name == _file_name(key, path):
+        if _is_sound(path, key):
             return path
         remove(path)
     with locked_folder(folder, "build-") as build_folder:
@@ -224,6 +224,11 @@ def _processor() -> str:
         lines = []
     features = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
     return "\n".join([platform.machine(), platform.processor(), *sorted(features)])
+
+
+def _is_sound(path: Path, key: str) -> bool:
+    """Whether a kept file is this user's, and has the content that its name says."""
+    return is_private_file(path) and path.name == _file_name(key, path)
 
 
 def _file_name(key: str, path: Path) -> str:
