@@ -129,6 +129,12 @@ def as_number(value: Any) -> float | None:
         return None
 
 
+def shortest(numbers: Any) -> Any:
+    """Numbers of float32 as JSON data: a number, or nested lists, of the shortest decimals that round to them."""
+    numbers = np.asarray(numbers, np.float32)
+    return [shortest(each) for each in numbers] if numbers.ndim else float(str(numbers[()]))
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, int) and not -(10**30) < value < 10**30:
         return "an integer of more than 30 digits"

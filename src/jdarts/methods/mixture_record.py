@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdarts.files.json_data import Fields, parse_json
+from jdarts.files.json_data import Fields, parse_json, shortest
 from jdarts.relaxation import Alphas, Mixture, Space, host_weights, operations_of
 
 
@@ -28,8 +28,8 @@ class MixtureRecord(NamedTuple):
         content = {
             kind: {
                 "operations": [list(names) for names in names_of_edges],
-                "weights": _shortest(self.weights[kind]),
-                **({"edges": _shortest(self.edges[kind])} if kind in self.edges else {}),
+                "weights": shortest(self.weights[kind]),
+                **({"edges": shortest(self.edges[kind])} if kind in self.edges else {}),
             }
             for kind, names_of_edges in self.operations.items()
         }
@@ -68,8 +68,3 @@ def read_mixture(text: str | bytes) -> MixtureRecord:
         if cell.has("edges"):
             edges[kind] = Fields({"edges": [cell.get("edges")]}).table("edges")[0]
     return MixtureRecord(operations, weights, edges)
-
-
-def _shortest(values: np.ndarray) -> list[Any]:
-    """Nested lists of the shortest decimal numbers that round to the same float32."""
-    return [_shortest(each) if each.ndim else float(str(each)) for each in np.asarray(values, np.float32)]

@@ -16,6 +16,7 @@ from jdarts import data, optimizers
 from jdarts.budget.cost import Limit
 from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.derivation import derive_or_argmax
+from jdarts.files.json_data import shortest
 from jdarts.genotype import INPUT_STATES, AnyGenotype, Genotype
 from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method, method_fields
@@ -250,7 +251,7 @@ class SearchTask(Task[SearchState]):
 
     def judged(self, state: SearchState, genotype: Genotype | None, before: AnyGenotype | None) -> Mapping[str, float]:
         """Margins, skips, changes of the genotype, and the controls of the run."""
-        controls = {f"controls/{name}": _shortest(value) for name, value in state.controls.items()}
+        controls = {f"controls/{name}": shortest(value) for name, value in state.controls.items()}
         if genotype is None:
             return controls
         # Whether `argmax` has chosen the cells, since the rule leaves none.
@@ -351,11 +352,6 @@ def one_hot(genotype: Genotype, space: SearchSpace) -> dict[str, np.ndarray]:
                 edge = space.edges.index((source, INPUT_STATES + node))
                 table[edge, space.operations(kind)[edge].index(operation)] = 1.0
     return tables
-
-
-def _shortest(value: Any) -> float:
-    """The shortest decimal number that rounds to a number of float32."""
-    return float(str(np.float32(value)))
 
 
 def search_task(
