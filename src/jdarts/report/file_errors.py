@@ -1,4 +1,4 @@
-"""Failures of the files that a run reports to, as one message."""
+"""Failures of the files of metrics, loggers and drawings, as one message."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

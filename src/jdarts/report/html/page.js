@@ -7,6 +7,7 @@
   function theme() {
     const style = getComputedStyle(document.documentElement);
     const of = (name) => style.getPropertyValue(name).trim();
+    const ramp = dark.matches ? ["#20242a", "#1d5c88", "#7cc6f4"] : ["#f4f8fb", "#7db8dc", "#08518c"];
     const axis = { labelColor: of("--soft"), titleColor: of("--soft"), gridColor: of("--line"), domainColor: of("--line"), tickColor: of("--line") };
     return {
       background: "transparent",
@@ -19,8 +20,8 @@
         category: dark.matches
           ? ["#6cbcf0", "#f2a069", "#55cfa8", "#d79fcb", "#e8d45a", "#b9bdc3"]
           : ["#0072b2", "#d55e00", "#009e73", "#8a4f7d", "#a68000", "#444444"],
-        ramp: dark.matches ? ["#20242a", "#1d5c88", "#7cc6f4"] : ["#f4f8fb", "#7db8dc", "#08518c"],
-        heatmap: dark.matches ? ["#20242a", "#1d5c88", "#7cc6f4"] : ["#f4f8fb", "#7db8dc", "#08518c"],
+        ramp: ramp,
+        heatmap: ramp,
       },
     };
   }
@@ -43,8 +44,7 @@
     document.getElementById("epoch-name").textContent = "epoch " + content.epochs[index];
     for (const [kind, cell] of Object.entries(content.cells)) {
       const drawing = document.getElementById("drawing-" + kind);
-      const number = cell.drawing[index];
-      if (drawing && number !== null) drawing.innerHTML = cell.drawings[number];
+      if (drawing) drawing.innerHTML = cell.drawings[cell.drawing[index]];
       const view = views["heat-" + kind];
       if (!view || !cell.weights[index]) continue;
       const chosen = new Set(cell.chosen[index]);

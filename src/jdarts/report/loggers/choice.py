@@ -40,7 +40,7 @@ def check_loggers(names: Sequence[LoggerName]) -> None:
 
 def _is_installed(package: str) -> bool:
     found = importlib.util.find_spec(package)
-    # A folder of that name beside a script, such as W&B's own of files, has a spec without an origin.
+    # A folder of that name beside a script, such as the one that W&B writes to, has a spec without an origin.
     return found is not None and found.origin is not None
 
 
