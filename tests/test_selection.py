@@ -11,7 +11,7 @@ from small_runs import user_settings
 from small_search import quick, undisturbed
 
 from jdarts import checkpoint
-from jdarts.derivation import derive_genotype, derive_or_argmax, genotype_of
+from jdarts.derivation import derive_genotype, derive_or_argmax, genotype_of, genotype_with_remark
 from jdarts.derive import main
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
@@ -297,9 +297,8 @@ def test_where_a_rule_leaves_no_cells_a_search_has_those_of_argmax():
     )
     record = {"space": dataclasses.asdict(space), "alphas": alphas_to_json(alphas), "edges_per_node": 2}
     record["select"] = "threshold:0.5"
-    remarks = []
-    assert genotype_of(record, remarks=remarks) == found
-    assert remarks == [remark]
+    assert genotype_of(record) == found
+    assert genotype_with_remark(record) == (found, remark)
     with pytest.raises(InputError, match="no weight reaches"):
         genotype_of(record, select="threshold:0.5")
     for table in alphas.values():

@@ -152,7 +152,6 @@ def genotype_of(
     edges_per_node: int | None = None,
     select: str | None = None,
     limits: Sequence[Limit] | None = None,
-    remarks: list[str] | None = None,
 ) -> AnyGenotype:
     """The genotype of a checkpoint's record.
 
@@ -163,11 +162,25 @@ def genotype_of(
       edges_per_node: edges to keep for each node; by default as in the search.
       select: as for `derive_genotype`; by default as in the search, where `derive_or_argmax` has derived the cells.
       limits: as for `derive_genotype`; by default as in the search.
-      remarks: why the cells are not those of the search's rule is added to it.
 
     Raises:
       InputError: the record is not that of a search, more than one edge for each node of a recurrent cell, or a rule or
         bounds for such a cell.
+    """
+    genotype, _ = genotype_with_remark(record, edges_per_node=edges_per_node, select=select, limits=limits)
+    return genotype
+
+
+def genotype_with_remark(
+    record: Any,
+    *,
+    edges_per_node: int | None = None,
+    select: str | None = None,
+    limits: Sequence[Limit] | None = None,
+) -> tuple[AnyGenotype, str]:
+    """The genotype of a checkpoint's record, and why it is not that of the search's rule, as `derive_or_argmax` says it.
+
+    Arguments and errors are those of `genotype_of`.
     """
     space = space_of(record)
     recurrent = isinstance(space, RecurrentSpace)
@@ -187,11 +200,8 @@ def genotype_of(
             "limits": limits_of(record, space) if limits is None else limits,
         }
         if select is not None:
-            return derive_genotype(alphas, space, **settings)
-        genotype, remark = derive_or_argmax(alphas, space, **settings)
-        if remark and remarks is not None:
-            remarks.append(remark)
-        return genotype
+            return derive_genotype(alphas, space, **settings), ""
+        return derive_or_argmax(alphas, space, **settings)
     if select not in (None, ARGMAX):
         raise InputError(
             f"--select is {shown(select)}; the edges of recurrent cells are chosen by {ARGMAX}, leave it out"
@@ -200,7 +210,7 @@ def genotype_of(
         raise InputError("all activations of a recurrent cell have the same weights; leave the bounds out")
     if count != 1:
         raise InputError(f"{count} edges per node; nodes of a recurrent cell have 1, leave --edges-per-node out")
-    return derive_recurrent_genotype(alphas, space, mixture=mixture)
+    return derive_recurrent_genotype(alphas, space, mixture=mixture), ""
 
 
 def space_of(record: Any) -> SearchSpace | RecurrentSpace:

@@ -11,7 +11,7 @@ from jdarts import checkpoint
 from jdarts.budget.flags import BoundFlags, NetworkFlags, budget_of
 from jdarts.command import program_name, run_command
 from jdarts.derivation import genotype_of as genotype_of
-from jdarts.derivation import space_of
+from jdarts.derivation import genotype_with_remark, space_of
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype
 from jdarts.plugins import PluginOption, load_plugins
@@ -109,9 +109,8 @@ def _within_budget(config: DeriveConfig, record: Any) -> AnyGenotype:
         return genotype_of(record, **rules)
     found = budget_of(config.bounds, config.network, record, space)
     if found is None:
-        remarks: list[str] = []
-        genotype = genotype_of(record, **rules, limits=(), remarks=remarks)
-        for remark in remarks:
+        genotype, remark = genotype_with_remark(record, **rules, limits=())
+        if remark:
             print(f"warning: {remark}", file=sys.stderr)
         return genotype
     genotype = genotype_of(record, **rules, limits=found.limits)
