@@ -15,6 +15,7 @@ from jdarts.choice.variables import PARAMS
 from jdarts.methods.mixtures import PAPER
 from jdarts.nets.counts import count_weights
 from jdarts.relaxation import Mixture
+from jdarts.report.cell_text import table_text
 
 
 class ChoiceDescription(NamedTuple):
@@ -43,7 +44,7 @@ class ChoiceTable(tuple[ChoiceDescription, ...]):
 
     def __str__(self) -> str:
         header = ("choice", "candidates: weight in the mixture (own weights)", "chosen", "margin")
-        return aligned([header, *map(_cells, self)])
+        return table_text(header, [*map(_cells, self)])
 
 
 def describe_choices(
@@ -124,9 +125,3 @@ def _cells(choice: ChoiceDescription) -> tuple[str, str, str, str]:
     chosen = ", ".join(map(str, jax.tree.leaves(choice.chosen)))
     margin = "" if choice.margin is None else f"{choice.margin:.3f}"
     return choice.name + places, candidates, chosen, margin
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells in columns of equal width."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)

@@ -38,7 +38,7 @@ def state_name(state: int) -> str:
 def table_text(header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
     """A table with aligned columns: numbers with commas, aligned to the right."""
     cells = [[f"{value:,}" if isinstance(value, int) else value for value in row] for row in rows]
-    right = [isinstance(value, int) for value in rows[0]]
+    right = [isinstance(value, int) for value in (rows or [header])[0]]
     widths = [max(map(len, column)) for column in zip(header, *cells)]
     lines = [
         "  ".join(
