@@ -207,7 +207,7 @@ def check_own(config: SearchConfig) -> None:
         raise InputError(f"--method {config.method} or its options change edges of cells, and the network is your own")
     if config.supernet.correlation or method.freezing is not None or config.deciding() is not None:
         raise InputError(
-            "--correlation, --freeze-below and selections by training are for cells, and the network is your own"
+            "--correlation, --freeze-below and a --select that scores the supernet are for cells, and the network is your own"
         )
 
 
