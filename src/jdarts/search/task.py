@@ -13,11 +13,11 @@ import numpy as np
 import optax
 
 from jdarts import data, optimizers
-from jdarts.budget.cost import Limit
+from jdarts.budget.cost import Limit, places
 from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.derivation import derive_or_argmax
 from jdarts.files.json_data import shortest
-from jdarts.genotype import INPUT_STATES, AnyGenotype, Genotype
+from jdarts.genotype import AnyGenotype, Genotype
 from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method, method_fields
 from jdarts.methods.mixture_record import MixtureRecord, mixture_record
@@ -347,10 +347,8 @@ def one_hot(genotype: Genotype, space: SearchSpace) -> dict[str, np.ndarray]:
     tables: dict[str, np.ndarray] = {}
     for kind in CELL_KINDS:
         tables[kind] = table = np.zeros((space.num_edges, space.width(kind)), np.float32)
-        for node, edges in enumerate(genotype.nodes(kind)):
-            for operation, source in edges:
-                edge = space.edges.index((source, INPUT_STATES + node))
-                table[edge, space.operations(kind)[edge].index(operation)] = 1.0
+        for place in places(genotype, space, kind):
+            table[place] = 1.0
     return tables
 
 
