@@ -76,6 +76,8 @@ def test_wrong_files_are_explained(file, content, words):
 def test_what_is_no_space_is_explained(file):
     with pytest.raises(InputError, match=r"--space is S1; did you mean s1\? give one of darts, s1"):
         find_space("S1")
+    with pytest.raises(InputError, match=r"--space is \{a+…; give one of darts, s1"):
+        find_space("{" + 300 * "a")
     file.write_text("{")
     with pytest.raises(InputError, match=r"is not JSON .*; give \{"):
         find_space(str(file))

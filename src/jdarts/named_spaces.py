@@ -1,15 +1,15 @@
 """Convolutional search spaces by name or from a JSON file."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jdarts.errors import InputError, shortened, shown
+from jdarts.errors import InputError, did_you_mean, shortened, shown
 from jdarts.files.json_data import parse_json
+from jdarts.files.places import place_of
 from jdarts.operations import NONE
 from jdarts.space import SearchSpace, darts_space, uniform_space
 
@@ -64,14 +64,11 @@ def find_space(text: str) -> SearchSpace:
     """
     if text in SPACES:
         return SPACES[text]()
-    file, _, name = text.rpartition(":")
-    path, member = (Path(file), name) if file and not Path(text).exists() else (Path(text), None)
-    if not path.exists():
-        near = difflib.get_close_matches(text.lower(), SPACES, n=1)
-        guess = f"did you mean {near[0]}? " if near else ""
+    path, member = place_of(text)
+    if path is None:
         raise InputError(
-            f"--space is {shortened(text)}; {guess}give one of {', '.join(SPACES)}, or a JSON file with the operations of each "
-            "edge"
+            f"--space is {shortened(text)}; {did_you_mean(text.lower(), SPACES)}give one of {', '.join(SPACES)}, or a JSON file "
+            "with the operations of each edge"
         )
     content = _read(path)
     if member is not None:

@@ -1,7 +1,5 @@
 """Resolves a genotype: the name of a published cell, a text, a file, or the folder of a run."""
 
-import difflib
-import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +7,8 @@ from typing import Any, TypeVar, cast
 
 from jdarts import checkpoint, zoo
 from jdarts.derivation import check_registered, genotype_of
-from jdarts.errors import InputError
+from jdarts.errors import InputError, did_you_mean
+from jdarts.files.places import place_of
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype, parse_genotype
 from jdarts.genotype.foreign import is_foreign
 from jdarts.genotype.text import is_genotype_text, plain_text
@@ -18,8 +17,6 @@ from jdarts.genotype.text import is_genotype_text, plain_text
 GENOTYPE_FILE = "genotype.json"
 #: Bytes of the largest file that is searched for a genotype, such as the log of a long search.
 _MAX_FILE_SIZE = 16_000_000
-#: Characters of the longest path that a system accepts.
-_MAX_PATH = 4096
 _MAX_QUOTED = 80
 _FORMS: Mapping[type[AnyGenotype], str] = {
     Genotype: "Genotype(normal=[…], …)",
@@ -60,17 +57,15 @@ def _genotype_from(text: str, published: Mapping[str, AnyGenotype], kind: type[A
     name = plain_text(text).strip()
     if name in published:
         return published[name]
-    place, member = _place(text)
+    place, member = place_of(text)
     if place is not None:
         return _in_folder(place, kind) if place.is_dir() else _in_file(place, kind, member)
     if is_genotype_text(text) or is_foreign(plain_text(text)):
         return parse_genotype(text, kind)
-    near = difflib.get_close_matches(name, published, n=1) if len(name) <= _MAX_QUOTED else None
-    guess = f"did you mean {near[0]}? " if near else ""
     form = " or ".join(form for each, form in _FORMS.items() if kind in (each, None))
     raise InputError(
-        f"no genotype {_quoted(text)}; {guess}Give a published cell ({', '.join(published)}), a file, a run's folder, or "
-        f"the text form {form}"
+        f"no genotype {_quoted(text)}; {did_you_mean(name, published)}Give a published cell ({', '.join(published)}), a file, "
+        f"a run's folder, or the text form {form}"
     )
 
 
@@ -80,7 +75,7 @@ def is_genotype(text: str) -> bool:
     Raises:
       InputError: the file or folder cannot be accessed.
     """
-    place, _ = _place(text)
+    place, _ = place_of(text)
     if place is not None:
         return place.is_file()
     return (
@@ -96,27 +91,7 @@ def is_place(text: str) -> bool:
     Raises:
       InputError: the file or folder cannot be accessed.
     """
-    return _place(text)[0] is not None
-
-
-def _place(text: str) -> tuple[Path | None, str | None]:
-    """The file or folder of a text, and the name or line in a file, as in `genotypes.py:DARTS_V2`; None for anything else.
-
-    Raises:
-      InputError: the file or folder cannot be accessed.
-    """
-    if not text or len(text) > _MAX_PATH or "\0" in text or "\n" in text:
-        return None, None
-    outer, _, member = text.rpartition(":")
-    try:
-        if Path(text).exists():
-            return Path(text), None
-        if outer and Path(outer).is_file():
-            return Path(outer), member.strip()
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise InputError(f"cannot read {text}: {error.strerror or error}") from None
-    return None, None
+    return place_of(text)[0] is not None
 
 
 def published_cells(kind: type[G]) -> Mapping[str, G]:
@@ -154,7 +129,7 @@ def language_sizes(text: str) -> tuple[dict[str, int], bool] | None:
 
 def _run_record(text: str) -> dict[str, Any]:
     """The record of the newest checkpoint of a run; empty if the text is not the folder of a run."""
-    place, _ = _place(text)
+    place, _ = place_of(text)
     if text in zoo.CELLS or text in zoo.RECURRENT_CELLS or place is None or not place.is_dir():
         return {}
     record = checkpoint.find(place, []).record

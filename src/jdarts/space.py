@@ -1,13 +1,12 @@
 """Search spaces as data: the candidate operations of each edge, the number of nodes, the states of the output."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Literal
 
-from jdarts.errors import InputError, shortened, shown
+from jdarts.errors import InputError, did_you_mean, shortened, shown
 from jdarts.genotype import INPUT_STATES
 from jdarts.operations import (
     ACTIVATIONS,
@@ -217,10 +216,9 @@ def check_operations(names: Iterable[str], known: Sequence[str]) -> None:
     """
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            guess = f"did you mean {near[0]}? " if near else ""
             raise InputError(
-                f"--operations names {name}; {guess}The operations are {', '.join(known)}; for one of your own give --plugin FILE"
+                f"--operations names {name}; {did_you_mean(name, known)}The operations are {', '.join(known)}; for one of your "
+                "own give --plugin FILE"
             )
 
 

@@ -11,14 +11,12 @@ import jax.numpy as jnp
 from flax.errors import FlaxError, InvalidRngError
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jdarts.errors import InputError, shortened
+from jdarts.errors import InputError, one_line
 from jdarts.ops.candidates import Implementation, Weights, WeightShape
-from jdarts.ops.edge_functions import over_edges
+from jdarts.ops.edge_functions import SIZE, over_edges
 
 #: Channels on which modules are checked: normalisations in groups need more than other operations.
 CHANNELS = 16
-_SIZE = 8
-_LONGEST = 200
 
 
 def of_modules(
@@ -41,10 +39,10 @@ def of_modules(
             return make(channels=channels, stride=stride)
         except TypeError as error:
             raise InputError(
-                f"operation {name}: cannot make its module ({_short(error)}); its class must take channels= and stride="
+                f"operation {name}: cannot make its module ({one_line(error)}); its class must take channels= and stride="
             ) from error
 
-    def variables(key: jax.Array, channels: int, stride: int, dtype: Any, size: int = _SIZE) -> Mapping[str, Any]:
+    def variables(key: jax.Array, channels: int, stride: int, dtype: Any, size: int = SIZE) -> Mapping[str, Any]:
         x = jnp.zeros((1, size, size, channels), dtype)
         with _explained(name, channels):
             return module(channels, stride).init({"params": key}, x)
@@ -53,7 +51,7 @@ def of_modules(
     def shapes(channels: int, stride: int) -> Mapping[str, WeightShape]:
         first, second = (
             jax.eval_shape(lambda key: variables(key, channels, stride, jnp.float32, size), jax.random.key(0))  # noqa: B023
-            for size in (_SIZE, 2 * _SIZE)
+            for size in (SIZE, 2 * SIZE)
         )
         others = sorted({*first} - {"params"})
         if others:
@@ -109,11 +107,7 @@ def _explained(name: str, channels: int) -> Iterator[None]:
         raise
     except InvalidRngError as error:
         raise InputError(
-            f"{what}: it draws random numbers ({_short(error)}); give a module without dropout or noise"
+            f"{what}: it draws random numbers ({one_line(error)}); give a module without dropout or noise"
         ) from error
     except (FlaxError, ValueError, TypeError) as error:
-        raise InputError(f"{what}: {_short(error)}") from error
-
-
-def _short(error: BaseException) -> str:
-    return shortened(" ".join(str(error).split()) or type(error).__name__, _LONGEST)
+        raise InputError(f"{what}: {one_line(error)}") from error

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdarts.errors import InputError, shortened
+from jdarts.errors import InputError, one_line
 from jdarts.trained.network import TrainedNetwork
 from jdarts.trained.network_file import write_content
 from jdarts.xla.plain import in_operations_of_jax
@@ -32,9 +32,7 @@ def save_onnx(trained: TrainedNetwork, path: Path) -> None:
     try:
         model = to_onnx(in_operations_of_jax(trained.logits), inputs=[image], model_name="network")
     except (NotImplementedError, ValueError, TypeError, LookupError) as error:
-        raise InputError(
-            f"jax2onnx cannot convert this network ({shortened(' '.join(str(error).split()), 200)}); give a .stablehlo file"
-        ) from error
+        raise InputError(f"jax2onnx cannot convert this network ({one_line(error)}); give a .stablehlo file") from error
     properties = model.metadata_props.add()
     properties.key, properties.value = "class_names", ", ".join(trained.images.class_names)
     write_content(path, model.SerializeToString())
