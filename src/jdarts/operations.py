@@ -77,6 +77,16 @@ class Activation:
     in_paper: bool = False
 
 
+def _pool_row(kind: str, pool: Callable[..., jax.Array]) -> Operation:
+    return Operation(
+        f"{kind}_pool_3x3",
+        functools.partial(of.pooling, pool),
+        "pool",
+        aliases=(f"{kind}_pooling_3x3", f"{kind}pool"),
+        in_paper=True,
+    )
+
+
 def _convolution_row(
     name: str,
     aliases: tuple[str, ...],
@@ -94,6 +104,11 @@ def _convolution_row(
         tuple(f"{alias}{size}x{size}" for alias in aliases),
         in_paper=in_paper,
     )
+
+
+def _factorized_row(size: int) -> Operation:
+    implement = functools.partial(of.factorized_convolution, size)
+    return Operation(f"conv_{size}x1_1x{size}", implement, "convolution", _FACTORIZED, searchable=False)
 
 
 def _bottleneck_row(size: int, expansion: int, *, excitation: bool = False) -> Operation:
@@ -118,32 +133,16 @@ _MATRIX = ReferenceLayers({"pointwise": ("op.1", POINTWISE)}, last="op.2")
 # stay in the order of the reference implementation, which is that of alphas in checkpoints. tests/test_operations.py checks every
 # row.
 _ROWS = (
-    Operation(
-        "max_pool_3x3",
-        functools.partial(of.pooling, max_pool_3x3),
-        "pool",
-        aliases=("max_pooling_3x3", "maxpool"),
-        in_paper=True,
-    ),
-    Operation(
-        "avg_pool_3x3",
-        functools.partial(of.pooling, avg_pool_3x3),
-        "pool",
-        aliases=("avg_pooling_3x3", "avgpool"),
-        in_paper=True,
-    ),
+    _pool_row("max", max_pool_3x3),
+    _pool_row("avg", avg_pool_3x3),
     Operation(SKIP, of.skip, "skip", _HALVES, aliases=("skip_connection", "skipconnect"), in_paper=True),
     _convolution_row("sep_conv", _SEPARABLE_NAMES, 3, of.separable_convolution, _SEPARABLE, in_paper=True),
     _convolution_row("sep_conv", _SEPARABLE_NAMES, 5, of.separable_convolution, _SEPARABLE, in_paper=True),
     _convolution_row("sep_conv", _SEPARABLE_NAMES, 7, of.separable_convolution, _SEPARABLE),
     _convolution_row("dil_conv", _DILATED_NAMES, 3, of.dilated_convolution, _DILATED, in_paper=True),
     _convolution_row("dil_conv", _DILATED_NAMES, 5, of.dilated_convolution, _DILATED, in_paper=True),
-    Operation(
-        "conv_7x1_1x7", functools.partial(of.factorized_convolution, 7), "convolution", _FACTORIZED, searchable=False
-    ),
-    Operation(
-        "conv_3x1_1x3", functools.partial(of.factorized_convolution, 3), "convolution", _FACTORIZED, searchable=False
-    ),
+    _factorized_row(7),
+    _factorized_row(3),
     Operation("noise", of.noise, "other"),
     # NAS-Bench-201's operations; its average pool has no batch norm, and no convolution where the channels stay the same.
     Operation("conv_1x1", of.full_pointwise, "convolution", _MATRIX, aliases=("nor_conv_1x1",)),
@@ -153,8 +152,8 @@ _ROWS = (
     *(_bottleneck_row(size, expansion) for size in (3, 5) for expansion in (3, 6)),
     _bottleneck_row(3, 6, excitation=True),
 )
-# A new activation is a row here; the native kernel of whole cells has those of the paper alone.
 _operations: dict[str, Operation] = {}
+# A new activation is a row here; the native kernel of whole cells has those of the paper alone.
 _activations = {
     row.name: row
     for row in (

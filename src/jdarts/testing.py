@@ -48,14 +48,7 @@ def _inputs(operation: Implementation, channels: int, size: int) -> tuple[jax.Ar
 
 def _check(what: str, operation: Implementation, stride: int, channels: int, size: int) -> None:
     states, weights = _inputs(operation, channels, size)
-
-    def apply(states: jax.Array, weights: Weights) -> jax.Array:
-        y = operation.first(states, weights)
-        # The identity stands in for batch norms.
-        for part in filter(None, (operation.second, operation.third)):
-            y = part(y, weights)
-        return y
-
+    apply = operation.without_norms
     out = apply(states, weights)
     edges = SOURCES if operation.per_source else EDGES
     _check_array(what, out, (edges, BATCH, size // stride, size // stride, channels), states.dtype)

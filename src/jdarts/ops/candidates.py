@@ -69,9 +69,21 @@ class Implementation(NamedTuple):
         return bool(self.weights(16))
 
     @property
+    def later_parts(self) -> tuple[Callable[[jax.Array, Weights], jax.Array], ...]:
+        """The parts after each inner batch norm, in order."""
+        return tuple(part for part in (self.second, self.third) if part is not None)
+
+    @property
     def inner_norms(self) -> int:
         """Number of batch norms before the last one."""
-        return sum(part is not None for part in (self.second, self.third))
+        return len(self.later_parts)
+
+    def without_norms(self, states: jax.Array, weights: Weights) -> jax.Array:
+        """The output of an operation that draws no numbers, with the identity in place of the inner batch norms."""
+        x = self.first(states, weights)
+        for part in self.later_parts:
+            x = part(x, weights)
+        return x
 
 
 class PartialOutput(NamedTuple):
@@ -115,9 +127,7 @@ def outputs_before_norm(
             for n, z in zip(together, jointly(x, operations, weights, number=2, stride=1)):
                 stacks[n] = z
         for n, x in normalised.items():
-            part = (parts[n].operation.second, parts[n].operation.third)[number - 1]
-            assert part is not None
-            stacks[n] = part(x, parts[n].weights)
+            stacks[n] = parts[n].operation.later_parts[number - 1](x, parts[n].weights)
     return stacks
 
 

@@ -66,14 +66,7 @@ def check_implementation(name: str, operation: Implementation, stride: int, *, c
             raise InputError(f"operation {name}: weight {weight} of shape {shape}; give axes of 1 or more")
     states = jax.ShapeDtypeStruct((1, 2, SIZE, SIZE, channels), jnp.float32)
     weights = {weight: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for weight, (shape, _) in shapes.items()}
-
-    def apply(states: jax.Array, weights: Weights) -> jax.Array:
-        y = operation.first(states, weights)
-        for part in filter(None, (operation.second, operation.third)):
-            y = part(y, weights)
-        return y
-
-    output = jax.eval_shape(apply, states, weights)
+    output = jax.eval_shape(operation.without_norms, states, weights)
     expected = (2, SIZE // stride, SIZE // stride, channels)
     if output.shape[1:] != expected or output.dtype != states.dtype:
         raise InputError(

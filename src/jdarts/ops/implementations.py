@@ -91,9 +91,8 @@ def skip(stride: int) -> Implementation:
         return Implementation(lambda states, weights: states, per_source=True, normalised=False, identity=True)
 
     def first(states: jax.Array, weights: Weights) -> jax.Array:
-        edges = weights["even"].shape[0]
-        x = jnp.repeat(jax.nn.relu(states), edges // states.shape[0], axis=0)
-        return factorized_reduce(x, weights["even"], weights["odd"])
+        even, odd = weights["even"], weights["odd"]
+        return factorized_reduce(_of_edges(jax.nn.relu(states), len(even)), even, odd)
 
     def shapes(channels: int) -> Mapping[str, WeightShape]:
         half = WeightShape((channels, channels // 2), channels)
@@ -144,8 +143,7 @@ def full_pointwise(stride: int) -> Implementation:
 
     def first(states: jax.Array, weights: Weights) -> jax.Array:
         matrices = weights["pointwise"]
-        x = jnp.repeat(jax.nn.relu(states[:, :, ::stride, ::stride]), len(matrices) // len(states), axis=0)
-        return pointwise([x], [matrices])[0]
+        return pointwise([_of_edges(jax.nn.relu(states[:, :, ::stride, ::stride]), len(matrices))], [matrices])[0]
 
     return Implementation(first, weights=lambda channels: {"pointwise": WeightShape((channels, channels), channels)})
 
@@ -154,9 +152,7 @@ def squeeze_excitation(stride: int) -> Implementation:
     """Channels weighted by two layers of their means (Hu et al., 2018), of every other pixel at stride 2."""
 
     def first(states: jax.Array, weights: Weights) -> jax.Array:
-        edges = weights["squeeze"].shape[0]
-        x = jnp.repeat(states, edges // states.shape[0], axis=0)
-        return _excited(x, weights)[:, :, ::stride, ::stride]
+        return _excited(_of_edges(states, len(weights["squeeze"])), weights)[:, :, ::stride, ::stride]
 
     return Implementation(first, weights=_excitation_weights)
 
@@ -176,7 +172,7 @@ def inverted_bottleneck(size: int, expansion: int, stride: int, *, excitation: b
 
     def first(states: jax.Array, weights: Weights) -> jax.Array:
         matrices = weights["expand"]
-        return pointwise([jnp.repeat(states, len(matrices) // len(states), axis=0)], [matrices])[0]
+        return pointwise([_of_edges(states, len(matrices))], [matrices])[0]
 
     def second(x: jax.Array, weights: Weights) -> jax.Array:
         return depthwise_conv(jax.nn.relu6(x), weights["depthwise"][:, None], stride=stride)[:, 0]
@@ -195,6 +191,11 @@ def inverted_bottleneck(size: int, expansion: int, stride: int, *, excitation: b
         return found | dict(_excitation_weights(wide)) if excitation else found
 
     return Implementation(first, second, shapes, third=third)
+
+
+def _of_edges(states: jax.Array, edges: int) -> jax.Array:
+    """The source of each edge, `[E, B, H, W, C]`, from the sources `[S, B, H, W, C]`."""
+    return jnp.repeat(states, edges // len(states), axis=0)
 
 
 def _excitation_weights(channels: int) -> Mapping[str, WeightShape]:
