@@ -25,7 +25,8 @@ from jdarts import optim, parallel
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
 from jdarts.relaxation import init_alphas
-from jdarts.search.config import Hypergradient, hypergradient_by_name
+from jdarts.search.building import hypergradient_by_name
+from jdarts.search.config import Hypergradient
 from jdarts.search.step import supernet_loss
 from jdarts.xla.jaxprs import equations
 

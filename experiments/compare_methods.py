@@ -30,8 +30,8 @@ from jdarts.runs.bounds import CELLS, CHANNELS, EPOCHS, NODES, POSITIVE, Bounds
 from jdarts.runs.settings import Folder, Settings
 from jdarts.runs.stage_options import StageOptions
 from jdarts.search import SearchConfig, SearchResult
+from jdarts.search.building import search_images
 from jdarts.search.seeds import search_seeds
-from jdarts.search.task import search_images
 
 PLAIN = "darts:first_order"
 

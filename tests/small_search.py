@@ -63,9 +63,9 @@ class QuickNetwork(SupernetAttributes):
 
 def quicken(replace=setattr):
     """Puts the quick network into the search, and lines of text in place of its pictures."""
-    import jdarts.search.task
+    import jdarts.search.building
 
-    replace(jdarts.search.task, "Supernet", QuickNetwork)
+    replace(jdarts.search.building, "Supernet", QuickNetwork)
     small_runs.leave_undrawn(replace)
 
 

@@ -15,7 +15,7 @@ from small_runs import Died, die_at, leaves, records, user_settings, with_stand_
 from small_search import SupernetAttributes, searches
 from test_search_devices import assert_close
 
-import jdarts.search.task
+import jdarts.search.building
 from jdarts import InputError
 from jdarts.checkpoint import newest
 from jdarts.derivation import derive_genotype
@@ -64,7 +64,7 @@ class QuickNetwork(SupernetAttributes):
 
 
 def quicken(replace):
-    replace(jdarts.search.task, "Supernet", QuickNetwork)
+    replace(jdarts.search.building, "Supernet", QuickNetwork)
     small_runs.leave_undrawn(replace)
 
 

@@ -21,8 +21,8 @@ from jdarts.relaxation import init_alphas
 from jdarts.runs.memory import StepMemory, cheaper_estimators, format_bytes, memory_lines, smaller_shares, step_memory
 from jdarts.search import SearchConfig
 from jdarts.search.config import Hypergradient
+from jdarts.search.memory_options import unused_memory_options
 from jdarts.search.step import supernet_loss
-from jdarts.search.task import unused_memory_options
 from jdarts.space import uniform_space
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

@@ -131,8 +131,8 @@ def test_a_setting_that_only_older_runs_wrote_is_at_its_default(tmp_path):
 
 def test_pixels_are_whole_in_any_split(tmp_path):
     """A search and a training read the images that were saved."""
+    from jdarts.search.building import search_images
     from jdarts.search.images import SearchImages
-    from jdarts.search.task import search_images
     from jdarts.train.task import train_images
 
     folder = folder_with_splits(tmp_path / "pets", train=12)

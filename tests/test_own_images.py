@@ -26,8 +26,8 @@ from jdarts.language.train import train_language
 from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig, search, search_seeds
+from jdarts.search.building import search_images
 from jdarts.search.images import SearchImages
-from jdarts.search.task import search_images
 from jdarts.train import TrainConfig, train
 from jdarts.train.task import train_images
 

@@ -16,8 +16,8 @@ from jdarts import parallel
 from jdarts.data import Augmentation
 from jdarts.nets import supernet
 from jdarts.search import SearchConfig
+from jdarts.search.building import program_from_config
 from jdarts.search.step import Images, Rows
-from jdarts.search.task import program_from_config
 
 __all__ = ["quick", "undisturbed", "user_settings"]
 

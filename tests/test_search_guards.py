@@ -21,8 +21,8 @@ from jdarts.methods.stopping import stopping_rule
 from jdarts.runs import CompiledPrograms
 from jdarts.runs.devices import Devices
 from jdarts.search import guards, search
+from jdarts.search.building import search_task
 from jdarts.search.guards import CURVATURE, FORESIGHT, Guards
-from jdarts.search.task import search_task
 
 __all__ = ["quick", "user_settings"]
 

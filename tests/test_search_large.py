@@ -22,7 +22,8 @@ from jdarts.errors import InputError
 from jdarts.nets.supernet import Supernet
 from jdarts.runs.devices import Devices
 from jdarts.search import search
-from jdarts.search.task import search_images, search_task, unused_memory_options
+from jdarts.search.building import search_images, search_task
+from jdarts.search.memory_options import unused_memory_options
 
 __all__ = ["quick", "user_settings"]
 pytest.importorskip("grain")
@@ -140,7 +141,7 @@ def test_pictures_with_unknown_labels_are_split_in_their_order(folder, dataset):
 
 
 def test_the_network_has_the_stem(folder, dataset, monkeypatch):
-    monkeypatch.setattr("jdarts.search.task.Supernet", Supernet)
+    monkeypatch.setattr("jdarts.search.building.Supernet", Supernet)
     task = search_task(of(folder), dataset, Devices(1, "shard"))
     weights = task.template.bilevel.weights
     assert weights["stem0"]["kernel"].shape == (3, 3, 3, 1) and weights["stem2"]["kernel"].shape == (3, 3, 2, 2)

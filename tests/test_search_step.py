@@ -9,9 +9,9 @@ from small_search import config, quick, run
 
 from jdarts import data
 from jdarts.report import read_metrics
+from jdarts.search.building import program_from_config, search_images
 from jdarts.search.images import SearchImages
 from jdarts.search.step import AVERAGED, Rows
-from jdarts.search.task import program_from_config, search_images
 
 __all__ = ["quick", "user_settings"]
 

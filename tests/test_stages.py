@@ -18,6 +18,7 @@ from small_runs import Died, die_at, leaves, records, user_settings, with_stand_
 from small_search import SupernetAttributes
 
 import jdarts.runs.loop
+import jdarts.search.building
 import jdarts.search.stages
 import jdarts.search.task
 from jdarts.bilevel import init_state
@@ -110,7 +111,7 @@ class QuickNetwork(SupernetAttributes):
 
 
 def quicken(replace):
-    replace(jdarts.search.task, "Supernet", QuickNetwork)
+    replace(jdarts.search.building, "Supernet", QuickNetwork)
     replace(jdarts.runs.loop, "draw_curves", lambda records, path: path.write_text("curves"))
 
 

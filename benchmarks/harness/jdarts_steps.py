@@ -12,7 +12,7 @@ from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.parallel import mean_over
 from jdarts.relaxation import init_alphas
-from jdarts.search.config import hypergradient_by_name
+from jdarts.search.building import hypergradient_by_name
 from jdarts.search.step import supernet_loss
 from jdarts.space import uniform_space
 from jdarts.xla.allocator import keep_freed_memory, return_freed_memory

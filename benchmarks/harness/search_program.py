@@ -5,9 +5,9 @@ import numpy as np
 
 from jdarts.data import Augmentation
 from jdarts.methods.presets import DARTS
+from jdarts.search.building import program_from_config
 from jdarts.search.config import Hypergradient, SearchConfig
 from jdarts.search.step import Images, SearchProgram
-from jdarts.search.task import program_from_config
 
 from .setup import Size
 

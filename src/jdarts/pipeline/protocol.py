@@ -24,7 +24,7 @@ from jdarts.runs.folder import PAGE, SUMMARY, TABLE
 from jdarts.runs.names import named_after
 from jdarts.search import SearchConfig
 from jdarts.search import summary as search_summary
-from jdarts.search.task import search_images
+from jdarts.search.building import search_images
 from jdarts.train import TrainConfig, TrainResult
 from jdarts.train import summary as train_summary
 from jdarts.train.task import check_images

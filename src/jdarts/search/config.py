@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from jdarts import bilevel
 from jdarts.baselines.weight_sharing import BATCHES
 from jdarts.budget.flags import BOUND_OPTIONS
 from jdarts.errors import InputError
@@ -522,14 +521,3 @@ _OF_ALPHAS = (
 
 #: Largest number of searches that run at once.
 _MAX_SEEDS = 1024
-
-
-def hypergradient_by_name(name: Hypergradient, virtual_optimizer: Any, **series: Any) -> bilevel.HypergradientFn:
-    """The estimator of this name, with the optimiser of the virtual step, and `terms` and `at` of a series."""
-    if name == "neumann":
-        return bilevel.neumann(**series, virtual_optimizer=virtual_optimizer)
-    if name == "first_order":
-        return bilevel.first_order()
-    if name == "finite_difference":
-        return bilevel.finite_difference(virtual_optimizer=virtual_optimizer)
-    return bilevel.exact(virtual_optimizer=virtual_optimizer)

@@ -12,6 +12,7 @@ from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.names import named_after
 from jdarts.search import own_task, stages, summary
+from jdarts.search.building import search_task
 from jdarts.search.config import SearchConfig
 from jdarts.search.own_task import (
     NetworkSearchResult,
@@ -22,7 +23,7 @@ from jdarts.search.own_task import (
     network_task,
 )
 from jdarts.search.summary import SearchResult
-from jdarts.search.task import SearchTask, search_task
+from jdarts.search.task import SearchTask
 
 
 @overload

@@ -24,10 +24,11 @@ from jdarts.runs.devices import Devices
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import Summary, read_summary
 from jdarts.runs.task import End
+from jdarts.search.building import search_task
 from jdarts.search.config import SearchConfig
 from jdarts.search.own_network import OwnNetwork, own_network
 from jdarts.search.step import SearchState
-from jdarts.search.task import SearchTask, search_task
+from jdarts.search.task import SearchTask
 
 #: Options of the cells and of the supernet around them.
 _OF_CELLS = (

@@ -13,10 +13,12 @@ from jdarts.runs.names import named_after
 from jdarts.runs.start import begin, check_finished, show
 from jdarts.runs.store import Part
 from jdarts.search import summary
+from jdarts.search.building import search_task
 from jdarts.search.config import SearchConfig
 from jdarts.search.loop import title
+from jdarts.search.memory_options import unused_memory_options
 from jdarts.search.summary import SearchResult, SeedsSummary
-from jdarts.search.task import SearchTask, search_task, unused_memory_options
+from jdarts.search.task import SearchTask
 
 
 def search_seeds(

@@ -1,47 +1,35 @@
-"""The task of a search on images, and the one place that builds it from a configuration."""
+"""The task of a search on images."""
 
 import dataclasses
-import functools
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from jdarts import data, optimizers
-from jdarts.budget.cost import Limit, places
-from jdarts.data.streamed.dataset import LargeDataset
+from jdarts.budget.cost import places
 from jdarts.derivation import derive_or_argmax
 from jdarts.files.json_data import shortest
 from jdarts.genotype import AnyGenotype, Genotype
-from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method, method_fields
 from jdarts.methods.mixture_record import MixtureRecord, mixture_record
 from jdarts.methods.perturbation_selection import decisions_of
 from jdarts.methods.questions import Score
 from jdarts.methods.selection import ARGMAX
-from jdarts.methods.stopping import RANKING, StoppingRule, stopping_rule
+from jdarts.methods.stopping import RANKING
 from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
-from jdarts.nets.counts import count_weights
-from jdarts.nets.stem import STEM_STRIDE, Stem
-from jdarts.nets.supernet import Supernet, supernet_compiler_options
-from jdarts.relaxation import NO_CONTROLS, Controls, alphas_on_host, alphas_to_json
+from jdarts.nets.stem import Stem
+from jdarts.relaxation import NO_CONTROLS, alphas_on_host, alphas_to_json
 from jdarts.runs import processes
-from jdarts.runs.devices import Devices
-from jdarts.runs.images import check_augmentation
-from jdarts.runs.memory import MemoryOption, cheaper_estimators, smaller_shares
-from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
-from jdarts.search.budgets import SearchBudget, search_budget
-from jdarts.search.config import SearchConfig, hypergradient_by_name
+from jdarts.runs.task import End, Evaluation, Functions, Task
+from jdarts.search.budgets import SearchBudget
 from jdarts.search.deciding import Deciding, decided_columns, news
 from jdarts.search.images import SearchImages
 from jdarts.search.large_images import LargeSearchImages
-from jdarts.search.own_network import OwnNetwork
-from jdarts.search.step import AVERAGED, Images, Optimizers, Rows, SearchProgram, SearchState, search_program
+from jdarts.search.step import AVERAGED, Images, Rows, SearchState
 from jdarts.search.summary import SearchResult
 from jdarts.space import CELL_KINDS, SearchSpace
 
@@ -115,7 +103,7 @@ class SearchTask(Task[SearchState]):
         number = None if deciding is None else deciding.round_after(epoch)
         if deciding is None or number is None:
             return state
-        columns, alphas = (self._of_each(processes.fetch(tree)) for tree in (state.decided, state.bilevel.alphas))
+        columns, alphas = map(self._fetched, (state.decided, state.bilevel.alphas))
         found = decided_columns(
             deciding,
             number,
@@ -170,15 +158,9 @@ class SearchTask(Task[SearchState]):
         """The accuracy of the supernet with the operations of the derived cells alone, if it is wanted."""
         if "score" not in self.programs:
             return ()
-        each = zip(*(self._of_each(processes.fetch(tree)) for tree in (state.bilevel.alphas, state.decided)))
+        each = zip(*map(self._fetched, (state.bilevel.alphas, state.decided)))
         genotypes = [self._cells(alphas, decided)[0] for alphas, decided in each]
         return [self._scored(functions, state, [one_hot(cells, self.space) for cells in genotypes], whole=True)]
-
-    def _of_each(self, tree: Any) -> list[Any]:
-        """The part of each run, of arrays on the host."""
-        if self.runs is None:
-            return [tree]
-        return [jax.tree.map(lambda leaf, run=run: leaf[run], tree) for run in range(self.runs)]
 
     def _placed_runs(self, parts: Sequence[Any]) -> Any:
         """The parts of each run as a compiled function takes them."""
@@ -203,7 +185,10 @@ class SearchTask(Task[SearchState]):
 
     def _fetched(self, tree: Any) -> list[Any]:
         """The part of each run, on the host."""
-        return self._of_each(processes.fetch(tree))
+        whole = processes.fetch(tree)
+        if self.runs is None:
+            return [whole]
+        return [jax.tree.map(lambda leaf, run=run: leaf[run], whole) for run in range(self.runs)]
 
     def notes(self, state: SearchState) -> Mapping[str, Any]:
         """What is decided, and how the alphas stand against the budget."""
@@ -350,288 +335,3 @@ def one_hot(genotype: Genotype, space: SearchSpace) -> dict[str, np.ndarray]:
         for place in places(genotype, space, kind):
             table[place] = 1.0
     return tables
-
-
-def search_task(
-    config: SearchConfig,
-    dataset: data.ImageDataset | LargeDataset,
-    devices: Devices,
-    own: OwnNetwork | None = None,
-) -> SearchTask:
-    """Builds the task of a search.
-
-    Args:
-      config: the settings.
-      dataset: the images.
-      devices: those that share a batch.
-      own: a network that takes the supernet's place.
-
-    Raises:
-      InputError: images that do not fit the settings.
-    """
-    images = search_images(config, dataset, devices)
-    augmentation = config.augmentation.of(dataset.augmentation)
-    check_augmentation(augmentation, images.image_shape)
-    method, rule, deciding = config.search_method(), stopping_rule(config.stop), config.deciding()
-    found_budget = search_budget(config, method.mixture, images.image_shape, len(dataset.class_names))
-    program = program_from_config(
-        config,
-        image_shape=images.image_shape,
-        classes=len(dataset.class_names),
-        counts=(len(images.train), len(images.valid)),
-        limits=() if found_budget is None else found_budget.penalised,
-        augmentation=augmentation,
-        mean=dataset.mean,
-        std=dataset.std,
-        own=own,
-    )
-    template = jax.eval_shape(program.init, SEED)
-    measured_every = config.guards.every(rule)
-    settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
-    image_settings = (dataset.mean, dataset.std, len(dataset.class_names), augmentation)
-    shapes = str(images.step_shapes()), len(images.train), len(images.valid)
-    weights = count_weights(template.bilevel.weights)
-    costs = None if found_budget is None else json.dumps(found_budget.budget.to_json())
-    space: Any = config.search_space if own is None else own.space
-    return SearchTask(
-        images=images,
-        space=space,
-        edges_per_node=config.edges_per_node,
-        method=method,
-        select=config.select,
-        measured_every=measured_every,
-        options=config.loop if deciding is None else dataclasses.replace(config.loop, epochs=deciding.epochs),
-        seed=np.uint32(config.run.seed),
-        fingerprint=images.fingerprint,
-        steps_per_epoch=images.steps_per_epoch,
-        units_per_step=config.batches.batch_size,
-        template=template,
-        description=(
-            f"searching on {config.data.dataset}: {len(images.train):,} images for the weights, {len(images.valid):,} for the "
-            f"alphas; {config.size.cells} cell{'s' if config.size.cells > 1 else ''}, {weights:,} weights, hypergradient "
-            f"{config.hypergradient}{'' if deciding is None else f'; {deciding.plan_words}'}"
-        ),
-        key=(
-            SearchTask.noun,
-            settings,
-            (*measured_every, config.guards.evaluate_cells),
-            image_settings,
-            shapes,
-            devices.key,
-            costs,
-        ),
-        programs=_programs(
-            program,
-            images,
-            template,
-            method,
-            measured_every,
-            space=config.search_space,
-            scores=deciding is not None or config.guards.evaluate_cells,
-            restarts=deciding is not None and deciding.epochs > deciding.search_epochs,
-        ),
-        compiler_options=supernet_compiler_options(remat=config.remat),
-        memory_options=unused_memory_options(config, devices.count),
-        devices=devices,
-        stopping=rule,
-        deciding=deciding,
-        scores_by_batch=config.scores_by_batch,
-        budget=found_budget,
-        stem=config.network,
-    )
-
-
-def program_from_config(
-    config: SearchConfig,
-    *,
-    image_shape: tuple[int, int, int],
-    classes: int,
-    counts: tuple[int, int],
-    limits: Sequence[Limit] = (),
-    own: OwnNetwork | None = None,
-    **image_settings: Any,
-) -> SearchProgram:
-    """Builds the functions of a search from its settings.
-
-    Args:
-      config: the settings.
-      image_shape: `(H, W, C)`.
-      classes: number of classes.
-      counts: images of the weights' half and of the alphas' half.
-      limits: bounds whose costs have a penalty beside the validation loss.
-      own: a network that takes the supernet's place.
-      image_settings: augmentation, mean and standard deviation, as for `search_program`.
-    """
-    first_epoch, rate_epochs = config.rate_epochs
-    cosine = functools.partial(
-        optimizers.epoch_cosine,
-        config.rate.learning_rate,
-        config.rate.learning_rate_min,
-        epochs=rate_epochs,
-        steps_per_epoch=counts[0] // config.batches.batch_size,
-    )
-    deciding, steps_per_epoch = config.deciding(), counts[0] // config.batches.batch_size
-
-    def between_decisions(schedule: optax.Schedule) -> optax.Schedule:
-        if deciding is None or deciding.learning_rate is None:
-            return schedule
-        return optimizers.constant_after(schedule, deciding.search_epochs * steps_per_epoch, deciding.learning_rate)
-
-    # The state of an optimiser counts the steps of all stages that it has seen.
-    rate = between_decisions(cosine())
-    weight_settings = dataclasses.asdict(config.weights)
-    method = config.search_method()
-    series = {"terms": config.neumann_terms, "at": config.neumann_at}
-
-    def under(controls: Controls) -> Optimizers:
-        settings: dict[str, Any] = {**weight_settings, **controls}
-        # The reference implementation does not clip in the virtual step.
-        virtual = optimizers.weight_optimizer(rate, **{**settings, "clip": None})
-        hypergradient = hypergradient_by_name(config.hypergradient, virtual, **series)
-        if method.alpha_clip is not None:
-            hypergradient = clipped(hypergradient, method.alpha_clip)
-        return Optimizers(optimizers.weight_optimizer(rate, **settings), hypergradient, virtual)
-
-    supernet = Supernet(
-        config.search_space,
-        config.size.channels,
-        config.size.cells,
-        classes,
-        dtype=jnp.dtype(config.precision),
-        remat=config.remat,
-        stem=config.network,
-        **dataclasses.asdict(method.edges),
-    )
-    return search_program(
-        supernet if own is None else own,
-        method=method,
-        image_shape=image_shape,
-        counts=counts,
-        batch_size=config.batches.batch_size,
-        epochs=config.loop.epochs,
-        rate=between_decisions(cosine(first_epoch=first_epoch)),
-        optimizers=under,
-        run_controls={name: weight_settings[name] for name in _changed_by(stopping_rule(config.stop))},
-        alpha_optimizer=config.alphas.optimizer(),
-        synchronised=config.norm.batch_statistics == "synchronised",
-        microbatches=config.microbatches,
-        decides=deciding is not None,
-        scores_by_batch=config.scores_by_batch,
-        limits=limits,
-        edges_per_node=config.edges_per_node,
-        **image_settings,
-    )
-
-
-def _changed_by(rule: StoppingRule | None) -> tuple[str, ...]:
-    """The settings of the weights' optimiser that a rule may change."""
-    return () if rule is None else tuple(name.rpartition("/")[2] for name in rule.changes)
-
-
-def search_images(
-    config: SearchConfig, dataset: data.ImageDataset | LargeDataset, devices: Devices | None = None
-) -> SearchedImages:
-    """Splits the images of a search; arguments as for `search_task`.
-
-    Raises:
-      InputError: images that do not fit the settings.
-    """
-    common: Any = {
-        "batch_size": config.batches.batch_size,
-        "train_fraction": config.train_fraction,
-        "alpha_fraction": config.alpha_fraction,
-        "split_seed": config.batches.split_seed,
-        "stem": config.network,
-        "cells": config.size.cells,
-    }
-    if isinstance(dataset, LargeDataset):
-        deciding = config.deciding()
-        return LargeSearchImages(
-            dataset,
-            devices,
-            epochs=config.loop.epochs if deciding is None else deciding.epochs,
-            reader=config.pictures.reader(config.data.side),
-            seed=(config.run.seed, config.staging.stage),
-            **common,
-        )
-    return SearchImages(dataset, devices, images_on=config.batches.images_on, **common)
-
-
-def _programs(
-    program: SearchProgram,
-    images: SearchedImages,
-    template: SearchState,
-    method: Method,
-    measured: Iterable[str],
-    *,
-    space: SearchSpace,
-    scores: bool,
-    restarts: bool,
-) -> dict[str, Program]:
-    state, in_batches = Input(template), not images.on_device
-    of_step, rows = images.step_shapes()
-    inputs = Input(of_step, split=in_batches, stacked=in_batches), Input(rows, split=True, stacked=True)
-    key, epoch = Input(template.data_key, stacked=True), Input(jax.ShapeDtypeStruct((), jnp.int32), split=None)
-    step = program.step if method.mixture.has_alphas else program.weights_step
-    batch = tuple(Input(shapes, split=True) for shapes in images.evaluation_shapes())
-    programs = {
-        "init": Program(program.init, (Input(SEED, split=None),)),
-        "rows": Program(program.rows, (key, epoch)),
-        "step": Program(step, (state, *inputs), "batch", donate=True),
-        "evaluate": Program(program.evaluate, (state, *batch), "batch", needed_for_first_step=False),
-    }
-    if method.mixture.has_alphas and not method.always_moves_alphas:
-        programs["weights_step"] = Program(program.weights_step, (state, *inputs), "batch", donate=True)
-    if scores:
-        tables = Input(_table_shapes(space), stacked=True)
-        programs["score"] = Program(program.score, (state, tables, *batch), "batch", needed_for_first_step=False)
-    if restarts:
-        programs["restart"] = Program(program.restart, (state,), "batch", needed_for_first_step=False)
-    for name in measured:
-        measure = program.measures[name]
-        programs[name] = Program(measure, (state, *inputs), "batch", needed_for_first_step=False)
-    return programs
-
-
-def _table_shapes(space: SearchSpace) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a mixture's weights of the operations."""
-    return {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in CELL_KINDS}
-
-
-#: Temporary memory of a step in GiB by estimator, from XLA's plan at the paper's size with batches of 16.
-_ESTIMATOR_MEMORY = {"neumann": 2.55, "exact": 1.76, "finite_difference": 0.65, "first_order": 0.64}
-
-
-def unused_memory_options(config: SearchConfig, devices: int) -> list[MemoryOption]:
-    """Options that would save memory and that a search does not use yet.
-
-    Args:
-      config: the settings.
-      devices: number of devices that share a batch.
-    """
-    memory_options: list[MemoryOption] = []
-    if not config.remat:
-        # This keeps the outputs of all cells, and the feature maps inside one cell at a time.
-        memory_options.append(("--remat", min(1.0, 2 / config.size.cells)))
-    share = config.batches.batch_size // devices
-    parts = next((n for n in range(2, share // 2 + 1) if share % (n * config.microbatches) == 0), None)
-    if parts and share // (parts * config.microbatches) >= 2:
-        memory_options.append((f"--microbatches {parts * config.microbatches}", 1 / parts))
-    if config.precision == "float32" and config.hypergradient != "finite_difference":
-        memory_options.append(("--precision bfloat16", 0.5))
-    estimators = cheaper_estimators(config.hypergradient, _ESTIMATOR_MEMORY)
-    if config.precision == "bfloat16":
-        estimators = [each for each in estimators if "finite_difference" not in each[0]]
-    return [*memory_options, *_smaller_maps(config), *estimators, *smaller_shares(config.batches.batch_size, devices)]
-
-
-def _smaller_maps(config: SearchConfig) -> list[MemoryOption]:
-    """The options that shrink the feature maps of pictures that are read one by one: the stem that halves, and smaller crops."""
-    if not config.data.streams(config.network):
-        return []
-    stem: list[MemoryOption] = [("--network imagenet", 1 / STEM_STRIDE["imagenet"] ** 2)]
-    side = config.data.side
-    # A multiple of 32 has even sizes at all reductions.
-    smaller = side // 2 // 32 * 32
-    crops: list[MemoryOption] = [(f"--image-size {smaller}", (smaller / side) ** 2)] if smaller else []
-    return [*(stem if config.network == "cifar" else ()), *crops]
