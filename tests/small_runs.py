@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,13 +63,30 @@ def user_settings():
         yield
 
 
+class NoSummary(NamedTuple):
+    """Stands in for a summary: its result is the run's folder."""
+
+    result: Path
+
+    def lines(self):
+        return []
+
+
+def take_no_steps(monkeypatch):
+    """Lets runs end before their first step; the result of each is its folder."""
+    from jdarts.runs.loop import Loop
+
+    monkeypatch.setattr(Loop, "run", lambda loop: (NoSummary(loop._context.store.path),))
+
+
 def leave_undrawn(replace):
     """Lets runs write a line of text in place of each picture: pictures take longer than the smallest runs."""
+    import jdarts.runs.ending
     import jdarts.runs.loop
 
-    replace(jdarts.runs.loop, "draw_cells", _write_cells)
+    replace(jdarts.runs.ending, "draw_cells", _write_cells)
     replace(jdarts.runs.loop, "cells_picture", lambda genotype: _PICTURE)
-    replace(jdarts.runs.loop, "draw_curves", lambda records, path: replace_text(path, f"{len(records)} records"))
+    replace(jdarts.runs.ending, "draw_curves", lambda records, path: replace_text(path, f"{len(records)} records"))
 
 
 def _write_cells(genotype, folder, **_):

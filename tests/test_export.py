@@ -245,7 +245,7 @@ def finished(user_settings, tmp_path_factory):
     cells = Genotype((("skip_connect", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("skip_connect", 1)), (2,))
     changes = {"genotype": str(cells), "auxiliary": False, "epochs": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jdarts.runs.loop.draw_curves", lambda records, path: None)
+        patch.setattr("jdarts.runs.ending.draw_curves", lambda records, path: None)
         return small_train.run(folder, **changes)[0]
 
 

@@ -4,19 +4,18 @@ import io
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import pytest
 import small_search
 import small_train
 from picture_files import folder_with_splits, pixels, save
-from small_runs import user_settings
+from small_runs import take_no_steps, user_settings
 
 from jdarts.data import own_path
 from jdarts.errors import InputError
 from jdarts.pipeline.config import PipelineConfig
-from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig, search
 from jdarts.train import TrainConfig, train
 
@@ -29,15 +28,6 @@ TRAIN = {**small_train.SETTINGS, "epochs": 1, "batch_size": 4}
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-class _NoSummary(NamedTuple):
-    """Stands in for a summary: its result is the run's folder."""
-
-    result: Path
-
-    def lines(self):
-        return []
 
 
 def begin(kind, folder, **changes):
@@ -54,7 +44,7 @@ def begin(kind, folder, **changes):
 @pytest.mark.parametrize("kind", ["search", "train"])
 def test_a_run_belongs_to_its_folder_of_images(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Loop, "run", lambda loop: (_NoSummary(loop._context.store.path),))
+    take_no_steps(monkeypatch)
     first, other = (folder_with_splits(tmp_path / each / "pets", train=12) for each in "ab")
     path, shown = begin(kind, first)
     assert "pets: a folder with train/, test/, 2 classes" in shown

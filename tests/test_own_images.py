@@ -4,8 +4,7 @@ import dataclasses
 import io
 import json
 import time
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from jdarts.errors import InputError
 from jdarts.language.search import search_language
 from jdarts.language.train import train_language
 from jdarts.runs import CompiledPrograms, RunFolder
-from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig, search, search_seeds
 from jdarts.search.building import search_images
 from jdarts.search.images import SearchImages
@@ -188,15 +186,6 @@ def test_runs_without_a_fingerprint_are_resumed(tmp_path):
         small_search.run(folder, epochs=1, dataset=sorted_by_class)
 
 
-class _NoSummary(NamedTuple):
-    """Stands in for a summary: its result is the run's folder."""
-
-    result: Path
-
-    def lines(self):
-        return []
-
-
 @pytest.mark.usefixtures("user_settings")
 @pytest.mark.parametrize(
     ("run", "make"),
@@ -204,7 +193,7 @@ class _NoSummary(NamedTuple):
 )
 def test_a_run_on_text_belongs_to_its_text(tmp_path, monkeypatch, run, make):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Loop, "run", lambda loop: (_NoSummary(loop._context.store.path),))
+    small_runs.take_no_steps(monkeypatch)
     corpus = dataclasses.replace(small_language.corpus(), name="letters")
     folder = run(make(None, epochs=1), corpus=corpus, stream=io.StringIO())
     assert "letters" in folder.name

@@ -2,21 +2,18 @@
 
 import io
 import pickle
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import small_train
 from picture_files import folder_of_classes, folder_with_splits, pixels, save
 from PIL import Image
-from small_runs import user_settings
+from small_runs import take_no_steps, user_settings
 
 from jdarts.data.own.streaming import stream_path
 from jdarts.data.streamed.views import ColorJitter
 from jdarts.data.streamed.workers import EvaluationViews, TrainingViews
 from jdarts.errors import InputError
-from jdarts.runs.loop import Loop
 from jdarts.train import TrainConfig, train
 
 __all__ = ["user_settings"]
@@ -115,20 +112,11 @@ def test_the_fingerprint_has_names_and_sizes(tmp_path):
     assert opened(first)[0].fingerprint != opened(other)[0].fingerprint
 
 
-class _NoSummary(NamedTuple):
-    """Stands in for a summary: its result is the run's folder."""
-
-    result: Path
-
-    def lines(self):
-        return []
-
-
 @pytest.mark.usefixtures("user_settings")
 def test_a_training_with_the_network_for_large_images_reads_picture_by_picture(tmp_path, monkeypatch):
     pytest.importorskip("grain")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Loop, "run", lambda loop: (_NoSummary(loop._context.store.path),))
+    take_no_steps(monkeypatch)
     folder = folder_with_splits(tmp_path / "pets", height=40, width=40)
     given = {
         "network": "imagenet",

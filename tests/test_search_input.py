@@ -219,7 +219,7 @@ def test_a_full_disk(moment, quick, undisturbed, tmp_path, monkeypatch, capsys):
     """The disk is full from some moment on; with space again, the run ends with the same bits."""
     from orbax.checkpoint import v1 as ocp
 
-    import jdarts.runs.loop as loop
+    import jdarts.runs.ending as ending
 
     folder = tmp_path / "run"
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -233,7 +233,7 @@ def test_a_full_disk(moment, quick, undisturbed, tmp_path, monkeypatch, capsys):
         elif moment == "metrics.jsonl":
             patch.setattr("jdarts.report.metrics.os.fstat", failing)
         elif moment == "curves":
-            patch.setattr(loop, "draw_curves", failing)
+            patch.setattr(ending, "draw_curves", failing)
         else:
             write = RunFolder.write
 

@@ -17,7 +17,7 @@ from fixtures_folder import fixture_files
 from small_runs import Died, die_at, leaves, records, user_settings, with_stand_ins
 from small_search import SupernetAttributes
 
-import jdarts.runs.loop
+import jdarts.runs.ending
 import jdarts.search.building
 import jdarts.search.stages
 import jdarts.search.task
@@ -112,7 +112,7 @@ class QuickNetwork(SupernetAttributes):
 
 def quicken(replace):
     replace(jdarts.search.building, "Supernet", QuickNetwork)
-    replace(jdarts.runs.loop, "draw_curves", lambda records, path: path.write_text("curves"))
+    replace(jdarts.runs.ending, "draw_curves", lambda records, path: path.write_text("curves"))
 
 
 quick = with_stand_ins(quicken)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic
@@ -14,13 +13,14 @@ from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype
 from jdarts.methods.stopping import Epoch, RollBack, Stop
-from jdarts.report import Progress, draw_cells, draw_curves, read_metrics
+from jdarts.report import Progress
 from jdarts.report.drawing import cells_picture
 from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
 from jdarts.runs.context import Context
-from jdarts.runs.folder import MEMORY, PAGE, mixture_file
-from jdarts.runs.memory import memory_facts, step_memory_lines
+from jdarts.runs.ending import write_drawings, write_page
+from jdarts.runs.folder import mixture_file
+from jdarts.runs.memory import step_memory_lines
 from jdarts.runs.programs import Compiler, Compiling
 from jdarts.runs.status import RunStatus, best_name, read_status
 from jdarts.runs.store import BEST, Log, Part
@@ -359,10 +359,7 @@ class Loop(Generic[S]):
             result = task.result(own, numbers_of_one(numbers, index), end)
             if processes.is_coordinator():
                 with self._display.pause("drawing"):
-                    if result.genotype is not None:
-                        folder.write_genotype(result.genotype)
-                        draw_cells(result.genotype, folder.path, title=part.title)
-                    draw_curves(read_metrics(folder.path), folder.path / "curves.png")
+                    write_drawings(part, result)
             steps = status.epochs_ended * task.steps_per_epoch
             found.append(Summary(result, status.epochs_ended, steps, end.seconds, status.stopped, status.changes))
             write_summary(found[-1], folder)
@@ -370,15 +367,9 @@ class Loop(Generic[S]):
         return tuple(found)
 
     def _write_page(self, part: Part, *, live: bool) -> None:
-        """Writes the page of a run, and the memory that it shows."""
-        if not processes.is_coordinator():
-            return
-        # Imported here: it takes a while, and most steps do not need it.
-        from jdarts.report.html.pages import page_of
-
-        with self._display.pause("writing the page"):
-            part.folder.write(MEMORY, json.dumps(memory_facts(self._functions[self._task.largest])) + "\n")
-            part.folder.write(PAGE, page_of(part.folder.path, live=live))
+        if processes.is_coordinator():
+            with self._display.pause("writing the page"):
+                write_page(part, self._functions[self._task.largest], live=live)
 
     def _load_best(self, place: str) -> S:
         try:
