@@ -225,7 +225,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_the_loss_of_a_search_has_a_forward_mode",
         "test_the_network_takes_it_on_a_cpu",
     ),
-    "test_search_devices.py": ("test_two_devices_step_as_one_with_every_switch_of_the_supernet",),
+    "test_step_on_devices.py": ("test_two_devices_step_as_one_with_every_switch_of_the_supernet",),
     "test_search_input.py": (),
     "test_search_killed.py": (),
     "test_search_processes.py": (),

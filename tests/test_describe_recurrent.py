@@ -96,7 +96,10 @@ def test_a_name_of_both_kinds_is_of_the_network_s(command):
     [
         (["ENAS", "--network", "cifar"], "error: the genotype is a recurrent cell, the cifar network is one of conv"),
         (["run", "--network", "search"], "give --network ptb, wikitext2 or search-ptb, or leave it out"),
-        (["NASNet", "--network", "ptb"], "one of recurrent cells; give --network cifar, imagenet or search, or leave it out"),
+        (
+            ["NASNet", "--network", "ptb"],
+            "one of recurrent cells; give --network cifar, imagenet, search or search-imagenet, or leave it out",
+        ),
         (["ENAS", "--channels", "4"], "the ptb network is one of recurrent cells; leave --channels out"),
         (["DARTS_V2", "--width", "4"], "error: --width is for networks of recurrent cells, the cifar network is one of"),
         (["ENAS", "--width", "0"], "error: --width is 0; give 1 or more"),

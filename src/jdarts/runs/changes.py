@@ -65,8 +65,8 @@ def new_changes(
             )
         if change.setting == DEVICES and settings.get("batch_statistics") == "per_device":
             raise InputError(
-                f"--devices is {change.now}, and this {noun} has computed with {change.before}, each with the "
-                f"--batch-statistics of its own share; give --devices {change.before}, or choose another --run-dir"
+                f"--devices is {change.now}, and this {noun} has computed with {change.before}: with --batch-statistics "
+                f"per_device the number decides the result; give --devices {change.before}, or choose another --run-dir"
             )
     return tuple(found)
 
