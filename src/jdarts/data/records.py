@@ -116,8 +116,8 @@ def _count_records(file: Path) -> int | None:
         reader = ArrayRecordReader(str(file), options="readahead_buffer_size:0", file_reader_buffer_size=1 << 15)
         count = reader.num_records()
         reader.close()
-    # The reader reports damage with errors of many types.
-    except Exception:
+    # What pybind11 makes of the exceptions of the reader, which is written in C++.
+    except (RuntimeError, ValueError, IndexError, OverflowError, MemoryError):
         return None
     return count
 
