@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -127,11 +126,9 @@ def _table(found: Sequence[tuple[str, list[tuple[str, float]]]]) -> str:
 
 
 def _write_csv(found: Sequence[tuple[str, list[tuple[str, float]]]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("file", "class", "probability"))
     writer.writerows((name, label, f"{share:.6f}") for name, classes in found for label, share in classes)
-    print(text.getvalue(), end="")
 
 
 if __name__ == "__main__":

@@ -136,8 +136,7 @@ class ImageDataset:
         Raises:
           InputError: As for `halves`.
         """
-        if seed is None and not self.shuffled:
-            seed = 0
+        seed = self._split_seed(seed)
         first = first_size(len(self.train), fraction)
         whole = self.train
         if seed is not None:
@@ -158,13 +157,20 @@ class ImageDataset:
         if second is None:
             whole, first = self.arranged(fraction=fraction, seed=seed)
             return ImageSplit(*whole[:first]), ImageSplit(*whole[first:])
-        if seed is None and not self.shuffled:
-            seed = 0
         parts = disjoint_parts(
-            self.train.labels, len(self.train), fraction=fraction, second=second, seed=seed, names=self.class_names
+            self.train.labels,
+            len(self.train),
+            fraction=fraction,
+            second=second,
+            seed=self._split_seed(seed),
+            names=self.class_names,
         )
         first_part, second_part = (ImageSplit(*self.train[rows]) for rows in parts)
         return first_part, second_part
+
+    def _split_seed(self, seed: int | None) -> int | None:
+        """The seed of a split; None for the order of the images."""
+        return 0 if seed is None and not self.shuffled else seed
 
 
 def halves(split: ImageSplit, *, fraction: float = 0.5, seed: int | None = None) -> tuple[ImageSplit, ImageSplit]:

@@ -42,7 +42,7 @@ def register_images(name: str, loader: Loader) -> None:
     """
     if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
         raise InputError(f"an image set's name is {shown(name)}; give letters, digits, hyphens and underscores")
-    if name in (*_LOADERS, *LARGE, SOTU, *TEXTS):
+    if _is_set(name):
         raise InputError(f"there is a set {name!r} already; give another name")
     _LOADERS[name] = loader
 
@@ -57,7 +57,7 @@ def own_path(name: str, data_dir: DataDir = None) -> Path | None:
       name: the text.
       data_dir: as for `load`.
     """
-    if name in (*_LOADERS, *LARGE, SOTU, *TEXTS):
+    if _is_set(name):
         return None
     path = expanded(name)
     try:
@@ -113,6 +113,11 @@ def load(
     if not isinstance(dataset, ImageDataset) or dataset.name != name:
         raise InputError(f"the loader of {name} returns {shown(dataset)}; let it return an ImageDataset of that name")
     return resized_set(dataset, image_size)
+
+
+def _is_set(name: str) -> bool:
+    """Whether a name is that of images or of a text, registered ones included."""
+    return name in (*_LOADERS, *LARGE, SOTU, *TEXTS)
 
 
 def _check_known(name: str, data_dir: DataDir) -> None:
