@@ -13,6 +13,7 @@ from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.report.cell_figure import drawn_nodes
 from jdarts.report.html import again, alphas, vega
+from jdarts.report.html.advice import advice
 from jdarts.report.html.pages import page_of
 from jdarts.report.html.run_data import changes, read_run
 from jdarts.report.html.series import MAX_POINTS, panels, thinned
@@ -150,6 +151,30 @@ def test_a_search_on_text_has_a_page(tmp_path):
     page = Page(page_of(made_up_runs.search(tmp_path / "run", nodes=3, recurrent=True)))
     assert {"heat-recurrent", "drawing-recurrent"} <= set(page.ids)
     assert "jdarts language search" in page.text and "validation perplexity" in page.text
+
+
+def test_a_search_in_a_network_of_your_own_has_no_command_and_no_cells(tmp_path):
+    folder = made_up_runs.search(tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    made_up_runs.write(folder / "config.json", {**config, "data": {**config["data"], "network": "Net"}})
+    for path in (folder / "genotype.json", *folder.glob("genotypes/*"), *folder.glob("alphas/*")):
+        path.unlink()
+    words = ["undecided on 1 of 2 choices: what is chosen leads by less than 10%", "width: 16 (margin 0.010)"]
+    made_up_runs.write(folder / "summary.json", {"choices": {"width": "16"}, "text": words, "valid_accuracy": 0.5})
+    page = Page(page_of(folder))
+    assert "Undecided on 1 of 2 choices" in page.text and "width: 16 (margin 0.010)" in page.text
+    assert "jdarts.decided" in page.text and "jdarts.search.search" in page.text
+    assert not {"changes", "cells", "command"} & set(page.ids)
+    for wrong in ("older than verdicts", "--seeds", "jdarts train"):
+        assert wrong not in page.text
+
+
+def test_an_undecided_search_is_advised_with_options_that_its_command_has(tmp_path):
+    images = advice(read_run(made_up_runs.search(tmp_path / "images")))
+    text = advice(read_run(made_up_runs.search(tmp_path / "text", nodes=3, recurrent=True)))
+    assert images.kind == text.kind == "undecided"
+    assert "with `--seeds 0-3`" in " ".join(images.next)
+    assert "with other values of `--seed`," in " ".join(text.next)
 
 
 def test_a_training_has_a_page(tmp_path):

@@ -82,13 +82,19 @@ def _of_search(run: RunData) -> Advice:
             "such as `--method darts_minus`, `pc_darts` or `drnas`."
         )
     if kind == "undecided":
+        seeds = "other values of `--seed`" if run.is_text or run.has_own_network else "`--seeds 0-3`"
         steps.append(
-            "The choice is close to a draw, so treat this cell as one of several: search with more `--epochs` or a larger "
-            "`--alpha-learning-rate`, or with `--seeds 0-3`, and compare: `jdarts report RUN RUN …`"
+            f"The choice is close to a draw, so treat {'it' if run.has_own_network else 'this cell'} as one of several: search "
+            f"with more `--epochs` or a larger `--alpha-learning-rate`, or with {seeds}, and compare: `jdarts report RUN RUN …`"
         )
-    command = "jdarts language train" if run.is_text else "jdarts train"
-    steps.append(f"Train the found cell: `{command} --genotype {run.folder}`")
-    return Advice(kind, tuple(map(_sentence, lines)), tuple(dict.fromkeys(steps)))
+    if run.has_own_network:
+        steps.append("Cut the network to its choices with `jdarts.decided`, and train it.")
+    else:
+        command = "jdarts language train" if run.is_text else "jdarts train"
+        steps.append(f"Train the found cell: `{command} --genotype {run.folder}`")
+    # The lines after the first begin with the names of choices in a network of the user's.
+    sentences = [_sentence(lines[0]), *lines[1:]] if run.has_own_network else map(_sentence, lines)
+    return Advice(kind, tuple(sentences), tuple(dict.fromkeys(steps)))
 
 
 def _skips(run: RunData) -> list[tuple[str, int, int]]:

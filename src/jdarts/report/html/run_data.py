@@ -90,6 +90,11 @@ class RunData:
         return epochs if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs > 0 else None
 
     @property
+    def has_own_network(self) -> bool:
+        """Whether it is a search in a network of the user's, which no command can name."""
+        return "network" in self.data
+
+    @property
     def seconds(self) -> float | None:
         """The time that the processes of the run have taken; None if unknown."""
         seconds = as_number(self.summary.get("seconds", self.record.get("seconds")))
@@ -98,7 +103,8 @@ class RunData:
     @property
     def verdict_lines(self) -> tuple[str, ...]:
         """The verdict of a finished search in words; none for others, and for runs that are older than it."""
-        verdict = self.summary.get("verdict")
+        # A search in a network of the user's has its words beside its choices.
+        verdict = self.summary if self.has_own_network else self.summary.get("verdict")
         lines = verdict.get("text") if isinstance(verdict, dict) else None
         return tuple(line for line in lines if isinstance(line, str)) if isinstance(lines, list) else ()
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from jdarts.genotype import AnyGenotype
 from jdarts.report.cell_figure import HEADINGS, cell_kinds_of
 from jdarts.report.formatting import duration, step_time
 from jdarts.report.html import again, markup
@@ -51,7 +52,7 @@ def run_page(run: RunData, *, live: bool = False) -> str:
     if found:
         charts |= {f"chart-{number}": panel_spec(panel) for number, panel in enumerate(found)} if drawn else {}
         sections.append(Section("curves", "Curves", charts_html(found) if drawn else _static(run)))
-    if run.kind == "search":
+    if run.kind == "search" and not run.has_own_network:
         sections.append(Section("changes", "Changes of the genotype", _changes(run)))
     sections.append(Section("time", "Time and memory", _time(run)))
     sections.append(Section("again", "What was asked, and how to do it again", _again(run)))
@@ -69,6 +70,14 @@ def charts_html(found: Sequence[Panel], prefix: str = "chart") -> str:
     pale = any(each.pale for panel in found for each in panel.series)
     note = '<p class="note">Strong lines: means over an epoch. Pale lines: single steps.</p>' if pale else ""
     return f'{note}<div class="charts">{"".join(parts)}</div>'
+
+
+def cell_cards(genotype: AnyGenotype, prefix: str = "") -> str:
+    """The drawings of a genotype's cells, each with a heading that begins with a plain text."""
+    return "".join(
+        f'<div class="card"><h3>{escape(prefix)}{HEADINGS[kind]}</h3><div class="drawing">{drawing(genotype, kind)}</div></div>'
+        for kind in cell_kinds_of(genotype)
+    )
 
 
 def key_numbers(run: RunData) -> list[tuple[str, str]]:
@@ -135,13 +144,9 @@ def _cells(run: RunData) -> str:
     assert run.genotype is not None
     genotype = run.genotype
     which = "final cells" if run.state == "finished" else "cells of the last epoch"
-    pictures = "".join(
-        f'<div class="card"><h3>{HEADINGS[kind]}</h3><div class="drawing">{drawing(genotype, kind)}</div></div>'
-        for kind in cell_kinds_of(genotype)
-    )
     text = markup.code(str(genotype), "genotype-text") + markup.code(genotype_text(genotype), "genotype-json")
     folded = markup.folded("The genotype as text and as JSON", text)
-    return f'<p class="note">The {which}.</p><div class="cells">{pictures}</div>{folded}'
+    return f'<p class="note">The {which}.</p><div class="cells">{cell_cards(genotype)}</div>{folded}'
 
 
 def _static(run: RunData) -> str:
@@ -212,10 +217,13 @@ def _date(seconds: float) -> str:
 def _again(run: RunData) -> str:
     versions = run.record.get("versions")
     known = [(str(name), str(version)) for name, version in versions.items()] if isinstance(versions, dict) else []
-    parts = [
-        "<p>This command starts the same run in another folder; data or a space from files of yours need their path.</p>",
-        markup.code(again.command(run), "command"),
-    ]
+    if run.has_own_network:
+        parts = ["<p>Call <code>jdarts.search.search</code> with the settings below and your network.</p>"]
+    else:
+        parts = [
+            "<p>This command starts the same run in another folder; data or a space from files of yours need their path.</p>",
+            markup.code(again.command(run), "command"),
+        ]
     if run.record.get("changes"):
         parts.append(
             markup.paragraph(
