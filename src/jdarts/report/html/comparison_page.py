@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jdarts.report.cell_figure import HEADINGS, cell_kinds_of
+from jdarts.report.cell_figure import HEADINGS
 from jdarts.report.formatting import duration
 from jdarts.report.html import comparison, markup
-from jdarts.report.html.alphas import drawing, edge_name
+from jdarts.report.html.alphas import edge_name
 from jdarts.report.html.comparison import Group
 from jdarts.report.html.markup import Cell
 from jdarts.report.html.run_data import RunData
-from jdarts.report.html.run_page import charts_html
+from jdarts.report.html.run_page import cell_cards, charts_html
 from jdarts.report.html.series import Panel, Series, panels
 from jdarts.report.html.template import Section, document
 from jdarts.report.html.vega import can_draw, matrix_spec, runs_spec
@@ -51,20 +51,21 @@ def comparison_page(runs: Sequence[RunData], folder: Path, *, result: str = "") 
     names, found = comparison.labels([run.folder for run in runs]), comparison.groups(runs)
     of_run = {index: group.name for group in found for index in group.runs}
     charts: dict[str, Any] = {}
+    drawn = can_draw()
     sections = [
         *([Section("result", "Result", f"<pre>{escape(result)}</pre>")] if result else []),
-        Section("runs", "The runs", _table(runs, names, found, folder)),
+        Section("runs", "The runs", _table(runs, names, of_run if len(found) > 1 else {}, folder)),
         Section("groups", "Mean and spread", _groups(runs, found)),
     ]
-    if can_draw():
+    if drawn:
         curves = _curves(runs, names, of_run)
         charts |= {f"chart-{number}": spec for number, (_, spec) in enumerate(curves)}
         note = '<p class="note">Thin lines: runs. Strong lines: the mean of a group, with one standard deviation around it.</p>'
         sections.append(Section("curves", "Curves", note + charts_html([panel for panel, _ in curves])))
     kinds = comparison.kinds_of(runs)
     if kinds:
-        html, specs = _agreement(runs, names, kinds)
-        charts |= specs if can_draw() else {}
+        html, specs = _agreement(runs, names, kinds, drawn=drawn)
+        charts |= specs if drawn else {}
         sections.append(Section("agreement", "Agreement of the cells", html))
     if any(run.genotype is not None for run in runs):
         sections.append(Section("cells", "The cells", _cells(runs, names)))
@@ -78,10 +79,9 @@ def comparison_page(runs: Sequence[RunData], folder: Path, *, result: str = "") 
     return document(title, head, sections, charts=charts, content={}, live=False)
 
 
-def _table(runs: Sequence[RunData], names: Sequence[str], found: Sequence[Group], folder: Path) -> str:
-    several = len(found) > 1
-    of_run = {index: group.name for group in found for index in group.runs}
-    header = ["run", "score", "what", "state", *(["group"] if several else []), "dataset", "method", "hypergradient"]
+def _table(runs: Sequence[RunData], names: Sequence[str], of_run: Mapping[int, str], folder: Path) -> str:
+    """The table of the runs; `of_run` has the name of each run's group, or nothing for a single group."""
+    header = ["run", "score", "what", "state", *(["group"] if of_run else []), "dataset", "method", "hypergradient"]
     header += ["seed", "epochs", "decided edges", "skips", "time"]
     rows = []
     for index, run in enumerate(runs):
@@ -91,7 +91,7 @@ def _table(runs: Sequence[RunData], names: Sequence[str], found: Sequence[Group]
         seed = run.settings.get("seed")
         row = [Cell(names[index])]
         row += [Cell(reached.text(), reached.value), Cell(reached.name)] if reached else [Cell(""), Cell("")]
-        row += [Cell(run.state), *([Cell(of_run[index])] if several else [])]
+        row += [Cell(run.state), *([Cell(of_run[index])] if of_run else [])]
         row += [Cell(_text(run.settings.get(name))) for name in ("dataset", "method", "hypergradient")]
         row += [Cell(_text(seed), float(seed) if isinstance(seed, int) else None)]
         row += [Cell(str(len(run.epochs)), float(len(run.epochs)))]
@@ -152,7 +152,9 @@ def _curves(
     return found
 
 
-def _agreement(runs: Sequence[RunData], names: Sequence[str], kinds: Sequence[str]) -> tuple[str, dict[str, Any]]:
+def _agreement(
+    runs: Sequence[RunData], names: Sequence[str], kinds: Sequence[str], *, drawn: bool
+) -> tuple[str, dict[str, Any]]:
     parts, charts = [], {}
     for kind in kinds:
         shares = comparison.agreement(runs, kind)
@@ -174,26 +176,16 @@ def _agreement(runs: Sequence[RunData], names: Sequence[str], kinds: Sequence[st
             [{"a": names[one], "b": names[other], "s": round(share, 3)} for (one, other), share in shares.items()],
             [names[index] for index in sorted({one for one, _ in shares})],
         )
-        place = f'<div class="plot" id="matrix-{kind}"></div>' if can_draw() else ""
         table = markup.sorted_table(("edge", "cells", "operations"), rows)
         heading = HEADINGS[kind]
-        matrix = f'<div class="card"><h3>{heading}: shared edges of two runs</h3>{place}</div>'
+        matrix = f'<div class="card"><h3>{heading}: shared edges of two runs</h3><div class="plot" id="matrix-{kind}"></div></div>'
         edges = f'<div class="card"><h3>{heading}: edge by edge</h3>{table}</div>'
-        parts.append(f'{markup.paragraph(text)}<div class="kind">{matrix if place else ""}{edges}</div>')
+        parts.append(f'{markup.paragraph(text)}<div class="kind">{matrix if drawn else ""}{edges}</div>')
     return "".join(parts), charts
 
 
 def _cells(runs: Sequence[RunData], names: Sequence[str]) -> str:
-    parts = []
-    for run, name in zip(runs, names):
-        if run.genotype is None:
-            continue
-        genotype, title = run.genotype, escape(name)
-        pictures = "".join(
-            f'<div class="card"><h3>{title}: {HEADINGS[kind]}</h3><div class="drawing">{drawing(genotype, kind)}</div></div>'
-            for kind in cell_kinds_of(genotype)
-        )
-        parts.append(pictures)
+    parts = [cell_cards(run.genotype, f"{name}: ") for run, name in zip(runs, names) if run.genotype is not None]
     shown, more = parts[:_SHOWN_RUNS], parts[_SHOWN_RUNS:]
     rest = (
         markup.folded(f"The cells of {len(more)} more runs", f'<div class="cells">{"".join(more)}</div>')
