@@ -178,7 +178,8 @@ def _agreement(
         )
         table = markup.sorted_table(("edge", "cells", "operations"), rows)
         heading = HEADINGS[kind]
-        matrix = f'<div class="card"><h3>{heading}: shared edges of two runs</h3><div class="plot" id="matrix-{kind}"></div></div>'
+        place = f'<div class="plot" id="matrix-{kind}"></div>'
+        matrix = f'<div class="card"><h3>{heading}: shared edges of two runs</h3>{place}</div>'
         edges = f'<div class="card"><h3>{heading}: edge by edge</h3>{table}</div>'
         parts.append(f'{markup.paragraph(text)}<div class="kind">{matrix if drawn else ""}{edges}</div>')
     return "".join(parts), charts
