@@ -1,7 +1,14 @@
 """Small pictures of the user's own, as files in folders."""
 
 import numpy as np
+import pytest
 from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """An empty cache of decoded sets, for the tests of a module that imports this."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def pixels(seed, height=8, width=8, channels=3):

@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
+from picture_files import own_cache
 
 from jdarts.data import load
 from jdarts.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+__all__ = ["own_cache"]
 
 
 def images(count=12, *shape, seed=0):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small_search
 import small_train
-from picture_files import folder_with_splits, pixels, save
+from picture_files import folder_with_splits, own_cache, pixels, save
 from small_runs import take_no_steps, user_settings
 
 from jdarts.data import own_path
@@ -19,15 +19,10 @@ from jdarts.pipeline.config import PipelineConfig
 from jdarts.search import SearchConfig, search
 from jdarts.train import TrainConfig, train
 
-__all__ = ["user_settings"]
+__all__ = ["own_cache", "user_settings"]
 
 SEARCH = {**small_search.SETTINGS, "epochs": 1, "batch_size": 4}
 TRAIN = {**small_train.SETTINGS, "epochs": 1, "batch_size": 4}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def begin(kind, folder, **changes):

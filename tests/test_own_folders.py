@@ -7,17 +7,13 @@ import unicodedata
 
 import numpy as np
 import pytest
-from picture_files import folder_of_classes, folder_with_splits, pixels, save
+from picture_files import folder_of_classes, folder_with_splits, own_cache, pixels, save
 from PIL import Image
 
 from jdarts.data import load
 from jdarts.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """The cache of decoded sets, empty."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+__all__ = ["own_cache"]
 
 
 def loaded(folder, **options):

@@ -7,17 +7,14 @@ import types
 from typing import ClassVar
 
 import pytest
-from picture_files import pixels
+from picture_files import own_cache, pixels
 from PIL import Image
 from prepared_pictures import CLASSES, TEST, TRAIN, prepare
 
 from jdarts.data import load, own_path
 from jdarts.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+__all__ = ["own_cache"]
 
 
 @pytest.fixture(scope="module")
