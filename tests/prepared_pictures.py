@@ -23,8 +23,27 @@ def picture(number, label):
     return file.getvalue()
 
 
-def prepare(data_dir, *, set_name="imagenette", config="full-size-v2", file_format="array_record", splits=None):
-    """Writes the set as `tfds build` would, and returns its folder."""
+def _example(split, number):
+    """A picture of the set, and its label."""
+    label = number % 2
+    return picture((0 if split == "train" else 1000) + number, label), label
+
+
+def prepare(
+    data_dir,
+    *,
+    set_name="imagenette",
+    config="full-size-v2",
+    file_format="array_record",
+    splits=None,
+    image=None,
+    label=None,
+    example=_example,
+):
+    """Writes the set as `tfds build` would, and returns its folder.
+
+    `image` and `label`: settings of these features. `example`: from a split and a number to a picture's file and its label.
+    """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.utils import tqdm_utils
 
@@ -38,8 +57,8 @@ def prepare(data_dir, *, set_name="imagenette", config="full-size-v2", file_form
         def _info(self):
             features = tfds.features.FeaturesDict(
                 {
-                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(names=list(CLASSES)),
+                    "image": tfds.features.Image(**(image or {"shape": (None, None, 3), "encoding_format": "jpeg"})),
+                    "label": tfds.features.ClassLabel(**(label or {"names": list(CLASSES)})),
                 }
             )
             return tfds.core.DatasetInfo(builder=self, features=features)
@@ -48,10 +67,9 @@ def prepare(data_dir, *, set_name="imagenette", config="full-size-v2", file_form
             return {split: self._generate_examples(split, count) for split, count in counts.items()}
 
         def _generate_examples(self, split, count):
-            offset = 0 if split == "train" else 1000
             for number in range(count):
-                label = number % 2
-                yield number, {"image": io.BytesIO(picture(offset + number, label)), "label": label}
+                content, number_of_class = example(split, number)
+                yield number, {"image": io.BytesIO(content), "label": number_of_class}
 
     tqdm_utils.display_progress_bar(False)
     try:

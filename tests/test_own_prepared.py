@@ -68,28 +68,16 @@ def png(seed):
 
 def test_grey_images_of_28_pixels_keep_their_size(tmp_path):
     """As those of MNIST."""
-    import tensorflow_datasets as tfds
-
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
-        name = "mnist"
-        VERSION = tfds.core.Version("3.0.1")
-
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(shape=(28, 28, 1)),
-                "label": tfds.features.ClassLabel(num_classes=10),
-            }
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(count) for split, count in (("train", 40), ("test", 20))}
-
-        def _generate_examples(self, count):
-            for number in range(count):
-                yield number, {"image": io.BytesIO(png([count, number])), "label": number % 10}
-
-    builder = Builder(data_dir=tmp_path, file_format="array_record")
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    splits = {"train": 40, "test": 20}
+    prepare(
+        tmp_path,
+        set_name="mnist",
+        config="",
+        splits=splits,
+        image={"shape": (28, 28, 1)},
+        label={"num_classes": 10},
+        example=lambda split, number: (png([splits[split], number]), number % 10),
+    )
     dataset = load("mnist", tmp_path)
     assert (dataset.image_shape, len(dataset.train), len(dataset.test)) == ((28, 28, 1), 40, 20)
     assert dataset.class_names == tuple("0123456789")
