@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,8 @@ def prepare(
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.utils import tqdm_utils
 
+    of_image: Any = image or {"shape": (None, None, 3), "encoding_format": "jpeg"}
+    of_label: Any = label or {"names": list(CLASSES)}
     counts = {"train": TRAIN, "validation": TEST} if splits is None else splits
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
@@ -57,8 +60,8 @@ def prepare(
         def _info(self):
             features = tfds.features.FeaturesDict(
                 {
-                    "image": tfds.features.Image(**(image or {"shape": (None, None, 3), "encoding_format": "jpeg"})),
-                    "label": tfds.features.ClassLabel(**(label or {"names": list(CLASSES)})),
+                    "image": tfds.features.Image(**of_image),
+                    "label": tfds.features.ClassLabel(**of_label),
                 }
             )
             return tfds.core.DatasetInfo(builder=self, features=features)
