@@ -8,7 +8,7 @@ import numpy as np
 from jdarts.budget.bounded import bounded_cells
 from jdarts.budget.cost import Limit, limits_of
 from jdarts.errors import InputError, NoCellsError, shortened, shown
-from jdarts.genotype import INPUT_STATES, AnyGenotype, Cell, Genotype, RecurrentGenotype
+from jdarts.genotype import AnyGenotype, Cell, Genotype, RecurrentGenotype
 from jdarts.methods.mixtures import mixture_of
 from jdarts.methods.perturbation_selection import Decisions, mixture_of_decisions
 from jdarts.methods.selection import ARGMAX, reads_decisions, selection_by_name, strongest
@@ -264,12 +264,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _drawn(draws: np.random.RandomState, space: SearchSpace, kind: CellKind, edges_per_node: int) -> Cell:
-    edges = list(zip(space.edges, space.operations(kind)))
     cell = []
-    for target in range(INPUT_STATES, INPUT_STATES + space.nodes):
-        incoming = [(source, names) for (source, node), names in edges if node == target]
-        for place in sorted(draws.permutation(len(incoming))[:edges_per_node]):
-            source, names = incoming[place]
-            choices = [name for name in names if name != NONE]
-            cell.append((choices[draws.randint(len(choices))], source))
+    for edges in space.incoming:
+        for place in sorted(draws.permutation(len(edges))[:edges_per_node]):
+            choices = [name for name in space.operations(kind)[edges[place]] if name != NONE]
+            cell.append((choices[draws.randint(len(choices))], space.edges[edges[place]][0]))
     return tuple(cell)

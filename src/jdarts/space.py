@@ -87,6 +87,12 @@ class SearchSpace:
         targets = range(INPUT_STATES, INPUT_STATES + self.nodes)
         return tuple((source, target) for target in targets for source in range(target))
 
+    @property
+    def incoming(self) -> tuple[tuple[int, ...], ...]:
+        """The edges into each node, by their places in `edges`."""
+        numbers = range(INPUT_STATES, INPUT_STATES + self.nodes)
+        return tuple(tuple(edge for edge, (_, target) in enumerate(self.edges) if target == node) for node in numbers)
+
     def operations(self, kind: CellKind) -> tuple[tuple[str, ...], ...]:
         """Operations per edge of the cell of this kind."""
         return self.normal if kind == "normal" else self.reduce

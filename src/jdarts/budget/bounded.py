@@ -9,7 +9,7 @@ import numpy as np
 from jdarts.budget.amounts import amount_text
 from jdarts.budget.cost import Cost, Limit
 from jdarts.errors import InputError
-from jdarts.genotype import INPUT_STATES, Cell, Genotype
+from jdarts.genotype import Cell, Genotype
 from jdarts.methods.selection import Tables, argmax
 from jdarts.operations import NONE
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace
@@ -72,11 +72,11 @@ def largest_cost(cost: Cost, space: SearchSpace, edges_per_node: int) -> int:
 
 def _extreme(table: np.ndarray, space: SearchSpace, kind: CellKind, edges_per_node: int, sign: int) -> int:
     """The smallest sum over a cell of a table times a sign."""
-    nodes: dict[int, list[int]] = {}
-    for edge, (_, target) in enumerate(space.edges):
-        values = [sign * int(table[edge, column]) for column in _columns(space, kind, edge)]
-        nodes.setdefault(target, []).append(min(values))
-    return sum(sum(sorted(values)[:edges_per_node]) for values in nodes.values())
+
+    def of_edge(edge: int) -> int:
+        return min(sign * int(table[edge, column]) for column in _columns(space, kind, edge))
+
+    return sum(sum(sorted(map(of_edge, edges))[:edges_per_node]) for edges in space.incoming)
 
 
 class _Choice(NamedTuple):
@@ -107,8 +107,7 @@ class _Problem(NamedTuple):
         for kind in CELL_KINDS:
             for edge in range(space.num_edges):
                 rows.append((np.array([each[:2] == (kind, edge) for each in choices], float), 0, 1))
-            for target in range(INPUT_STATES, INPUT_STATES + space.nodes):
-                edges = [edge for edge, (_, node) in enumerate(space.edges) if node == target]
+            for edges in space.incoming:
                 row = np.array([each.kind == kind and each.edge in edges for each in choices], float)
                 count = min(edges_per_node, len(edges))
                 rows.append((row, count, count))

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.genotype import INPUT_STATES
 from jdarts.methods.questions import Asking, Question, Score, Tables
 from jdarts.operations import NONE
 from jdarts.relaxation import MixtureWeights
@@ -115,7 +114,7 @@ def plan(space: SearchSpace, key: jax.Array, *, inputs: int = INPUTS) -> tuple[t
       key: of the order of the edges, and of the nodes that have more inputs than they keep.
       inputs: how many a node keeps.
     """
-    nodes = [node for node in range(space.nodes) if INPUT_STATES + node > inputs]
+    nodes = [node for node, edges in enumerate(space.incoming) if len(edges) > inputs]
     rounds: list[tuple[Step, ...]] = []
     decided: Mapping[Action, Sequence[int]] = {"operation": range(space.num_edges), "inputs": nodes}
     for number, (action, places) in enumerate(decided.items()):
@@ -223,7 +222,7 @@ def is_decided(step: Step, decisions: Decisions, space: SearchSpace) -> bool:
     """Whether the decision of a step of the plan has been made."""
     if step.action == "operation":
         return decisions.operations[step.kind][step.place] != _UNDECIDED
-    return any(edge in decisions.deleted[step.kind] for edge in _edges_into(step.place, space))
+    return any(edge in decisions.deleted[step.kind] for edge in space.incoming[step.place])
 
 
 def decide_operation(
@@ -261,7 +260,7 @@ def decide_inputs(
 
     Each input is judged by the supernet that lacks it alone.
     """
-    edges = _edges_into(node, space)
+    edges = space.incoming[node]
     mixture = mixture_of_decisions(weights, decisions)
     scores: dict[int, float] = {}
     for edge in edges:
@@ -286,10 +285,6 @@ def described(decisions: Decisions, before: Decisions, space: SearchSpace) -> li
         if parts:
             lines.append(f"decided in the {'normal' if kind == 'normal' else 'reduction'} cell: {', '.join(parts)}")
     return lines
-
-
-def _edges_into(node: int, space: SearchSpace) -> list[int]:
-    return [edge for edge, (_, target) in enumerate(space.edges) if target == INPUT_STATES + node]
 
 
 def _without(mixture: Tables, kind: CellKind, edge: int, columns: int | slice) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from jdarts.errors import InputError, NoCellsError, shown
-from jdarts.genotype import INPUT_STATES, Cell, Edge, Genotype, genotype_of_nodes
+from jdarts.genotype import Cell, Edge, Genotype, genotype_of_nodes
 from jdarts.operations import NONE, OPERATIONS
 from jdarts.relaxation import Space, candidate_mask, edges_of, operations_of
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace
@@ -250,14 +250,13 @@ def _by_source(
 ) -> list[tuple[float, str, int, tuple[int, int]]]:
     """The strongest edges by node and source, the later one among equals: strength, operation, source, place in the table."""
     chosen = []
-    for state in range(INPUT_STATES, INPUT_STATES + space.nodes):
+    for edges in space.incoming:
         incoming = []
-        for edge, (source, target) in enumerate(space.edges):
-            if target == state:
-                columns = [column for column, name in enumerate(space.operations(kind)[edge]) if name != NONE]
-                column = max(columns, key=lambda column: (table[edge, column], column))
-                name = space.operations(kind)[edge][column]
-                incoming.append((float(table[edge, column]), name, source, (edge, column)))
+        for edge in edges:
+            columns = [column for column, name in enumerate(space.operations(kind)[edge]) if name != NONE]
+            column = max(columns, key=lambda column: (table[edge, column], column))
+            name, source = space.operations(kind)[edge][column], space.edges[edge][0]
+            incoming.append((float(table[edge, column]), name, source, (edge, column)))
         strongest_edges = sorted(incoming, key=lambda edge: (edge[0], edge[2]))[-edges_per_node:]
         chosen += sorted(strongest_edges, key=lambda edge: edge[2])
     return chosen
