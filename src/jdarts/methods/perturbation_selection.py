@@ -17,7 +17,7 @@ from jdarts.errors import InputError
 from jdarts.methods.questions import Asking, Question, Score, Tables
 from jdarts.operations import NONE
 from jdarts.relaxation import MixtureWeights
-from jdarts.space import CELL_KINDS, CellKind, SearchSpace
+from jdarts.space import CELL_KINDS, CELL_NAMES, CellKind, SearchSpace
 
 Criterion = Literal["accuracy", "loss"]
 #: The column of an edge without a decision. A deleted edge has `-3 - column`.
@@ -283,7 +283,7 @@ def described(decisions: Decisions, before: Decisions, space: SearchSpace) -> li
         gone = [space.edges[edge] for edge in sorted({*decisions.deleted[kind]} - {*before.deleted[kind]})]
         parts += [f"edge {source} to {target} deleted" for source, target in gone]
         if parts:
-            lines.append(f"decided in the {'normal' if kind == 'normal' else 'reduction'} cell: {', '.join(parts)}")
+            lines.append(f"decided in the {CELL_NAMES[kind]}: {', '.join(parts)}")
     return lines
 
 
