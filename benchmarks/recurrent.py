@@ -1,6 +1,6 @@
 """Measure the steps of a recurrent search, jdarts and PyTorch side by side, in turn and round after round.
 
-Every subject has a process of its own, as in run.py.
+Every subject runs in a separate process, as in run.py.
 
 Command:  python benchmarks/recurrent.py                  (or: make bench-text)
 """

@@ -1,6 +1,6 @@
 """Measure the steps of a search, jdarts and PyTorch side by side.
 
-Every subject has a process of its own; they take one step each in turn, and medians over the rounds are compared.
+Every subject runs in a separate process; they take one step each in turn, and medians over the rounds are compared.
 
 Command:  python benchmarks/run.py                        (or: make bench)
 """
