@@ -10,6 +10,7 @@ from rich.console import Console
 from jdarts import doctor
 from jdarts.doctor import command
 from jdarts.native.build import BuildError
+from jdarts.xla.platform import compiling_for
 
 
 @pytest.fixture
@@ -71,6 +72,28 @@ def test_devices_and_kernels(monkeypatch):
     monkeypatch.setattr("jdarts.doctor.machine.kept_libraries", lambda: {"images": True, "leaves": False})
     images, leaves = doctor.native_kernels()
     assert images.text == "built" and leaves.text.startswith("not built yet")
+
+
+def test_kernels_of_a_gpu_need_two_compilers(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
+    with compiling_for("gpu"):
+        monkeypatch.setattr("jdarts.native.gpu.compiler", lambda: None)
+        (found,) = doctor.native_kernels()
+        assert (found.name, found.state) == ("kernels of GPUs", "good") and found.text.startswith("not built yet")
+
+        def without_nvrtc():
+            raise BuildError("no libnvrtc found")
+
+        monkeypatch.setattr("jdarts.native.gpu.compiler", without_nvrtc)
+        (found,) = doctor.native_kernels()
+        assert found.state == "slow" and "no libnvrtc" in found.text and "jax[cuda13]" in found.mend
+
+
+def test_a_tpu_has_no_kernels():
+    with compiling_for("tpu"):
+        (found,) = doctor.native_kernels()
+    assert found.state == "good" and "this device runs XLA's operations" in found.text
 
 
 def test_no_device_is_wrong(monkeypatch):

@@ -11,9 +11,11 @@ from jdarts.data.prepared import data_directory, find_prepared
 from jdarts.doctor.findings import Finding
 from jdarts.errors import InputError
 from jdarts.files.user_cache import cache_folder
+from jdarts.native import gpu
 from jdarts.native.build import BuildError
 from jdarts.native.libraries import is_disabled, kept_libraries
 from jdarts.runs.memory import available_memory, format_bytes
+from jdarts.xla.platform import target_platform
 
 
 def devices() -> list[Finding]:
@@ -34,16 +36,18 @@ def devices() -> list[Finding]:
 
 
 def native_kernels() -> list[Finding]:
-    """Whether the native kernels of CPUs are built, or why they are not."""
-    if jax.default_backend() != "cpu":
-        return [Finding("native kernels", "are for CPUs; this device runs XLA's operations")]
+    """Whether the native kernels of this device are built, or why they are not."""
+    platform = target_platform()
+    if platform not in ("cpu", "gpu"):
+        return [Finding("native kernels", "are for CPUs and NVIDIA GPUs; this device runs XLA's operations")]
     if is_disabled():
         mend = "unset JDARTS_NATIVE for steps that are several times faster"
         return [Finding("native kernels", "switched off by JDARTS_NATIVE=0", "slow", mend)]
     try:
-        kept = kept_libraries()
+        kept = kept_libraries() if platform == "cpu" else gpu.kept_libraries()
     except BuildError as error:
         mend = "install a C++ compiler (g++ or clang++), or name one in CXX"
+        mend += "; for a GPU also jax[cuda12] or jax[cuda13]" if platform == "gpu" else ""
         return [Finding("native kernels", f"cannot be built: {error}", "slow", mend)]
     except OSError as error:
         mend = "give XDG_CACHE_HOME a folder that only you may write to"

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.native.build import BuildError, Library, load_library
+from jdarts.native.build import BuildError, Library, is_kept, load_library
 from jdarts.native.libraries import is_disabled
-from jdarts.native.nvrtc import device_functions
+from jdarts.native.nvrtc import compiler, device_functions
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +90,17 @@ def begin_building(*dtypes: np.dtype) -> None:
             threading.Thread(target=_library, args=(dtype, False), daemon=True, name=f"building for {dtype}").start()
 
 
+def kept_libraries() -> dict[str, bool]:
+    """Whether the library for maps of float32 is built.
+
+    Raises:
+      BuildError: there is no C++ compiler, or no compiler of device functions.
+      OSError: there is no cache folder.
+    """
+    compiler()
+    return {"GPUs": is_kept(_sources(MAPS[np.dtype(np.float32)], emulated=False))}
+
+
 def _library(dtype: np.dtype, emulated: bool) -> ctypes.CDLL | None:
     """The library; None if it cannot be built. Waits for one that is being built."""
     with _building:
@@ -99,15 +110,19 @@ def _library(dtype: np.dtype, emulated: bool) -> ctypes.CDLL | None:
 @functools.cache
 def _built(dtype: np.dtype, emulated: bool) -> ctypes.CDLL | None:
     number = MAPS[dtype]
-    options = (_EMULATED, "-Wno-unknown-pragmas") if emulated else ()
     try:
-        library = load_library(Library("emulated" if emulated else "gpu", ("calls.cc",), number, "cuda", options))
+        library = load_library(_sources(number, emulated=emulated))
         if not emulated:
             _load_device_functions(library, number)
     except BuildError as error:
         _warn_without_library(str(error))
         return None
     return library
+
+
+def _sources(number: str, *, emulated: bool) -> Library:
+    options = (_EMULATED, "-Wno-unknown-pragmas") if emulated else ()
+    return Library("emulated" if emulated else "gpu", ("calls.cc",), number, "cuda", options)
 
 
 def _load_device_functions(library: ctypes.CDLL, number: str) -> None:

@@ -30,17 +30,17 @@ def device_functions(number: str, capability: str) -> bytes:
     Raises:
       BuildError: there is no libnvrtc, or it fails.
     """
-    compiler = _compiler()
+    found = compiler()
     architecture = f"sm_{capability.replace('.', '')}"
     options = (*_OPTIONS, f"--gpu-architecture={architecture}", f"-DJDARTS_TYPE={number}")
-    parts = [repr((compiler.version, options)).encode()]
+    parts = [repr((found.version, options)).encode()]
     parts += [name.encode() + content for name, content in _sources().items()]
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
     def make(folder: Path) -> Path:
         _log.info("compiling the device functions for %s and %s (once)", number, architecture)
         path = folder / "device.cubin"
-        path.write_bytes(compiler.compile(_sources(), options))
+        path.write_bytes(found.compile(_sources(), options))
         return path
 
     return kept_file(f"device-{number}-{architecture}-{digest}", make, Path.read_bytes)
@@ -104,7 +104,12 @@ class _Compiler:
 
 
 @functools.cache
-def _compiler() -> _Compiler:
+def compiler() -> _Compiler:
+    """The run-time compiler.
+
+    Raises:
+      BuildError: there is no libnvrtc.
+    """
     tried = [*_packaged(), *filter(None, [ctypes.util.find_library("nvrtc"), "libnvrtc.so"])]
     for name in tried:
         try:
