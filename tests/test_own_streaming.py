@@ -25,7 +25,7 @@ def opened(folder):
 
 
 def pictures(split):
-    return [Image.open(io.BytesIO(split[place][0])) for place in range(len(split))]
+    return [split.decode(split[place][0]) for place in range(len(split))]
 
 
 def test_the_pictures_of_a_folder_are_read_as_they_are(tmp_path):
@@ -64,7 +64,7 @@ def test_validation_images_are_used(tmp_path):
     assert (len(opened(folder)[0].train), len(opened(folder)[0].test)) == (18, 8)
 
 
-def test_other_formats_become_plain_files(tmp_path):
+def test_other_formats_become_plain_pictures(tmp_path):
     folder = tmp_path / "pets"
     grey = Image.new("L", (8, 8), 80)
     for name in ("plain.png", "picture.webp", "picture.bmp", "photo.jpg"):
@@ -73,8 +73,19 @@ def test_other_formats_become_plain_files(tmp_path):
     save(folder / "b/bits.png", np.full((8, 8), 80 * 257, np.uint16))
     dataset, _ = opened(folder)
     every = [*pictures(dataset.train), *pictures(dataset.test)]
-    assert {each.format for each in every} == {"PNG", "JPEG"}
+    assert {each.mode for each in every} == {"RGB"}
     assert sorted(int(np.asarray(each.convert("L"))[0, 0]) for each in every) == [80] * 5 + [255]
+
+
+def test_photographs_stand_upright(tmp_path):
+    lying = Image.fromarray(pixels(0, 8, 16))
+    exif = lying.getexif()
+    exif[0x0112] = 6
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
+        save(tmp_path / "shots" / name, lying, exif=exif)
+    dataset, _ = opened(tmp_path / "shots")
+    for each in pictures(dataset.train):
+        np.testing.assert_array_equal(np.asarray(each), np.rot90(pixels(0, 8, 16), -1))
 
 
 def test_workers_can_be_given_the_folder(tmp_path):

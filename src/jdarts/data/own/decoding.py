@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from jdarts.data.streamed.views import MAX_PIXELS
+from jdarts.data.streamed.views import MAX_PIXELS, MAX_RATIO
 
 #: Formats by Pillow's names.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -75,23 +75,23 @@ def decode(content: bytes, height: int, width: int, channels: int) -> tuple[np.n
         return np.asarray(plain).reshape(height, width, channels), digest.digest()
 
 
-def plain_file(content: bytes) -> bytes:
-    """The file itself if it is a JPEG or PNG file of upright 8-bit grey or colour pixels; else a PNG file of such pixels.
+def upright(content: bytes) -> Any:
+    """The whole picture in its own size, as Pillow has it, in red, green and blue; as `decode` in all else.
 
     Raises:
-      Undecodable: as for `decode`.
+      Undecodable: as for `decode`, or one side is many times the other.
     """
     from PIL import ImageOps
 
     with _opened(io.BytesIO(content)) as picture:
+        if max(picture.size) > MAX_RATIO * min(picture.size):
+            raise Undecodable(f"has one side that is more than {MAX_RATIO} times the other")
         is_plain = (
             picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L") and "transparency" not in picture.info
         )
         if is_plain and _orientation(picture) == 1:
-            return content
-        file = io.BytesIO()
-        _eight_bits(ImageOps.exif_transpose(picture)).convert("RGB").save(file, "PNG", compress_level=1)
-        return file.getvalue()
+            return picture.convert("RGB")
+        return _eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jdarts.data.own.assembling import SPLIT_SEED, rows_without_test, set_name, validation_as_test
-from jdarts.data.own.decoding import Undecodable, plain_file
+from jdarts.data.own.decoding import Undecodable, upright
 from jdarts.data.own.pictures import TEST, TRAIN, VALID, Picture, problem_lines
 from jdarts.data.own.reading import readable
 from jdarts.data.own.scanning import scan
@@ -30,16 +31,24 @@ class PictureSplit:
         return len(self.pictures)
 
     def __getitem__(self, place: int) -> tuple[bytes, int]:
-        """The file of a picture, JPEG or PNG, and its label.
+        """The file of a picture, of any known format, and its label.
 
         Raises:
-          InputError: the file is gone or damaged.
+          InputError: the file is gone.
         """
         picture = self.pictures[place]
+        return picture.read(), picture.label
+
+    def decode(self, content: bytes) -> Any:
+        """The picture of a file, as it is meant to be seen.
+
+        Raises:
+          InputError: the file is damaged.
+        """
         try:
-            return plain_file(picture.read()), picture.label
+            return upright(content)
         except Undecodable as error:
-            raise InputError(f"{picture.name} {error}; mend or remove it") from error
+            raise InputError(f"a picture cannot be decoded: it {error}; mend, remove or replace it") from error
 
     def where(self, place: int) -> str:
         """The name of the file of a picture."""

@@ -12,6 +12,7 @@ from jdarts.data.catalogue import Entry
 from jdarts.data.checksum import checksum
 from jdarts.data.prepared import FILE_FORMAT, build_command, data_directory, find_prepared
 from jdarts.data.records import Damage, class_names, open_records
+from jdarts.data.streamed.views import decoded
 from jdarts.errors import InputError
 
 TRAIN, TEST = "train", "validation"
@@ -29,11 +30,15 @@ LARGE: dict[str, Entry] = {
 
 
 class PictureFiles(Protocol):
-    """A split on disk: labelled pictures as JPEG or PNG files, which any process can read."""
+    """A split on disk: labelled pictures as files, which any process can read."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, place: int) -> tuple[bytes, int]: ...
+
+    def decode(self, content: bytes) -> Any:
+        """The picture of such a file, as Pillow has it, in red, green and blue."""
+        ...
 
     def where(self, place: int) -> str:
         """What messages call a picture."""
@@ -63,6 +68,10 @@ class SomePictures:
     def __getitem__(self, place: int) -> tuple[bytes, int]:
         """The file of a picture, and its label."""
         return self.split[int(self.rows[place])]
+
+    def decode(self, content: bytes) -> Any:
+        """The picture of a file."""
+        return self.split.decode(content)
 
     def where(self, place: int) -> str:
         """What messages call a picture."""
@@ -113,6 +122,10 @@ class LargeSplit:
                 f"{self.where(place)}, has the label {label}, labels are 0..{self.classes - 1}; prepare the set again"
             )
         return image, label
+
+    def decode(self, content: bytes) -> Any:
+        """The picture of a file, as its authors saved it."""
+        return decoded(content)
 
     def where(self, place: int) -> str:
         """What messages call a picture."""

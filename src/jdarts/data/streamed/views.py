@@ -6,6 +6,7 @@ runs inside the jitted step (`jdarts.data.augmentation`).
 
 import io
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ MARGIN = 256 / 224
 #: Limits that no picture of the known sets reaches: pixels, and the ratio of the sides.
 MAX_PIXELS = 1 << 26
 MAX_RATIO = 100
+#: From a picture's file to the picture of red, green and blue, as Pillow has it.
+Decode = Callable[[bytes], Any]
 
 
 class ColorJitter(NamedTuple):
@@ -35,7 +38,35 @@ class ColorJitter(NamedTuple):
     hue: float = 0.0
 
 
-def training_view(content: bytes, size: int, jitter: ColorJitter, draws: np.random.RandomState) -> np.ndarray:
+def decoded(content: bytes) -> Any:
+    """The picture of a JPEG or PNG file, as Pillow has it, in red, green and blue.
+
+    Raises:
+      InputError: the file is not a picture.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
+            # The check comes before decoding: a small file may hold a huge picture, or become one when it is resized.
+            if math.prod(picture.size) > MAX_PIXELS or max(picture.size) > MAX_RATIO * min(picture.size):
+                raise ValueError(picture.size)
+            return picture.convert("RGB")
+    # Pillow reports a damaged file with errors of many types.
+    except Exception as error:
+        raise InputError(
+            f"a picture cannot be decoded: it is damaged, has more than {MAX_PIXELS:,} pixels, or one side is more than "
+            f"{MAX_RATIO} times the other; replace it, or prepare the set again"
+        ) from error
+
+
+def training_view(
+    content: bytes,
+    size: int,
+    jitter: ColorJitter,
+    draws: np.random.RandomState,
+    decode: Decode = decoded,
+) -> np.ndarray:
     """A random crop of a picture with changed colours: 8 to 100 % of its area, ratio of the sides from 3/4 to 4/3.
 
     Args:
@@ -43,6 +74,7 @@ def training_view(content: bytes, size: int, jitter: ColorJitter, draws: np.rand
       size: side of the result in pixels.
       jitter: strengths of colour changes.
       draws: random numbers for this picture.
+      decode: decodes the file.
 
     Returns:
       uint8 `[size, size, 3]`.
@@ -52,22 +84,27 @@ def training_view(content: bytes, size: int, jitter: ColorJitter, draws: np.rand
     """
     from PIL import Image
 
-    picture = _decode(content)
+    picture = decode(content)
     width, height = picture.size
     box = crop_box(width, height, draws)
     part = picture.crop(box).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(_jitter(part, jitter, draws))
 
 
-def evaluation_view(content: bytes, size: int) -> np.ndarray:
+def evaluation_view(content: bytes, size: int, decode: Decode = decoded) -> np.ndarray:
     """The centre crop of a picture whose shorter side is resized to 8/7 of the size: uint8 `[size, size, 3]`.
+
+    Args:
+      content: the picture's file.
+      size: side of the result in pixels.
+      decode: decodes the file.
 
     Raises:
       InputError: the file is not a picture.
     """
     from PIL import Image
 
-    picture = _decode(content)
+    picture = decode(content)
     width, height = picture.size
     scale = round(MARGIN * size) / min(width, height)
     width, height = (max(size, int(side * scale)) for side in (width, height))
@@ -93,23 +130,6 @@ def crop_box(width: int, height: int, draws: np.random.RandomState) -> tuple[int
     across, down = min(width, round(height * most)), min(height, round(width / least))
     left, top = (width - across) // 2, (height - down) // 2
     return left, top, left + across, top + down
-
-
-def _decode(content: bytes) -> Any:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
-            # The check comes before decoding: a small file may hold a huge picture, or become one when it is resized.
-            if math.prod(picture.size) > MAX_PIXELS or max(picture.size) > MAX_RATIO * min(picture.size):
-                raise ValueError(picture.size)
-            return picture.convert("RGB")
-    # Pillow reports a damaged file with errors of many types.
-    except Exception as error:
-        raise InputError(
-            f"a picture cannot be decoded: it is damaged, has more than {MAX_PIXELS:,} pixels, or one side is more than "
-            f"{MAX_RATIO} times the other; replace it, or prepare the set again"
-        ) from error
 
 
 def _jitter(picture: Any, jitter: ColorJitter, draws: np.random.RandomState) -> Any:

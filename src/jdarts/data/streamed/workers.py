@@ -64,7 +64,7 @@ class TrainingViews:
         content, label = self.split[row]
         draws = np.random.RandomState([self.seed, epoch, row])
         with _named(self.split, row):
-            return training_view(content, self.size, self.jitter, draws), np.int32(label)
+            return training_view(content, self.size, self.jitter, draws, self.split.decode), np.int32(label)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_last_order"}
@@ -102,7 +102,7 @@ class EvaluationViews:
         """Image uint8 `[size, size, 3]` and label."""
         content, label = self.split[self.first + index]
         with _named(self.split, self.first + index):
-            return evaluation_view(content, self.size), np.int32(label)
+            return evaluation_view(content, self.size, self.split.decode), np.int32(label)
 
 
 @dataclasses.dataclass(frozen=True)
