@@ -50,6 +50,11 @@ def scan(root: Path) -> Pictures:
         for name, split in of_splits.items():
             files[split] = _classes(folders[name], root, problems)
         problems += [Problem(name, "is beside the folders of the splits") for name in folders if name not in of_splits]
+        problems += [
+            Problem(entry.name, "is in no class")
+            for entry in entries
+            if not entry.is_dir() and not _is_ignored(entry.name)
+        ]
         kind = "a folder with " + ", ".join(
             f"{name}/" for name in sorted(of_splits, key=lambda name: SPLITS.index(of_splits[name]))
         )
@@ -61,11 +66,6 @@ def scan(root: Path) -> Pictures:
     else:
         files[TRAIN] = _classes(root, root, problems, outside=True)
         kind = "a folder of classes"
-    problems += [
-        Problem(entry.name, "is in no class")
-        for entry in entries
-        if TRAIN in of_splits.values() and not entry.is_dir() and not _is_ignored(entry.name)
-    ]
     names = _class_names(root, files, problems)
     labels = {name: label for label, name in enumerate(names)}
     splits = {
