@@ -37,6 +37,8 @@ def test_command_lines_have_subcommands_and_options_that_exist(checks, page, mon
     [
         ("```sh\njdarts serch\n```", "there is no such subcommand"),
         ("```sh\njdarts doctor --jsn\n```", "there is no option --jsn"),
+        ("```sh\njdarts pipeline --searches 0-3\n```", "Error parsing --searches"),
+        ("```sh\njdarts search --hypergradient exakt\n```", "--hypergradient"),
         ("```sh\npython -m jdarts.data inspect PATH --seed 3\n```", "there is no option --seed"),
         ("```bash\nls\n```", "the language 'bash'"),
         ("```\nls\n```", "the language ''"),

@@ -1,7 +1,8 @@
 """Runs every block of Python in the pages, and checks every command line in them: `python docs/tools/check_blocks.py PAGES`.
 
 The blocks of a page run one after another in one process, in an empty folder. A block whose first line is `# not run: REASON` is
-left out. In blocks of `sh`, lines that begin with `jdarts` or `python -m jdarts` must have a subcommand and options that exist.
+left out. In blocks of `sh`, lines that begin with `jdarts` or `python -m jdarts` must have a subcommand and options that exist,
+and values that parse.
 """
 
 import contextlib
@@ -16,7 +17,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import tyro
+
+from jdarts.completion import forms
 from jdarts.subcommands import SUBCOMMANDS
 
 _BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", flags=re.M | re.S)
@@ -58,7 +63,10 @@ def _wrong_in(line: str) -> Iterator[str]:
         if words[1 : 1 + len(parts)] == parts:
             known = options_of(each.module, each.name, tuple(words[1 + len(parts) : 2 + len(parts)]))
             given = [word.split("=")[0] for word in words if word.startswith("--")]
-            yield from (f"{line!r}: there is no option {option}" for option in given if option not in known)
+            unknown = [option for option in given if option not in known]
+            yield from (f"{line!r}: there is no option {option}" for option in unknown)
+            if not unknown and (error := parse_error(each.name, words[1 + len(parts) :])):
+                yield f"{line!r}: {error}"
             return
     yield f"{line!r}: there is no such subcommand"
 
@@ -71,6 +79,29 @@ def options_of(module: str, name: str, first: tuple[str, ...]) -> set[str]:
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         importlib.import_module(module).main()
     return set(re.findall(r"--[a-z][a-z0-9-]*", output.getvalue()))
+
+
+def parse_error(name: str, arguments: list[str]) -> str:
+    """What tyro says of the arguments of a subcommand; empty if it parses them. `data` is not parsed, since that would run it."""
+    form: Any = all_forms()
+    for word in name.split():
+        form = form[word]
+    if not isinstance(form, type):
+        return ""
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            tyro.cli(form, prog=name, args=arguments)
+    except SystemExit as ended:
+        words = re.sub(r"[─│╭╮╰╯]|-{3,}", " ", output.getvalue()).split()
+        return " ".join(words) if ended.code else ""
+    return ""
+
+
+@functools.cache
+def all_forms() -> dict[str, Any]:
+    """What each subcommand parses."""
+    return forms()
 
 
 def main(pages: list[str]) -> int:

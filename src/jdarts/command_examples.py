@@ -32,9 +32,9 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("--genotype DARTS_V2 --dataset photos/flowers --network imagenet", "large pictures of your own"),
     ),
     "pipeline": (
-        Example("--dataset digits --searches 0-1 --repeats 1", "two searches, the better one trained once"),
+        Example("--dataset digits --searches 2 --repeats 1", "two searches, the better one trained once"),
         Example(
-            "--dataset cifar10 --searches 0-3 --repeats 3 --baseline random", "the paper's protocol, and random cells"
+            "--dataset cifar10 --searches 4 --repeats 3 --baseline random", "the paper's protocol, and random cells"
         ),
     ),
     "language search": (
