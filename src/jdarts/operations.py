@@ -8,12 +8,11 @@ program.
 import dataclasses
 import difflib
 import functools
-import importlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 from jdarts.errors import InputError, shown
 from jdarts.ops import implementations as of
 from jdarts.ops.candidates import Implementation
-from jdarts.ops.edge_functions import EdgeFunction, EdgeWeights, check_implementation, edge_by_edge
+from jdarts.ops.edge_functions import CHANNELS, EdgeFunction, EdgeWeights, check_implementation, edge_by_edge
 from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 from jdarts.ops.recurrent import sigmoid
 from jdarts.ops.reference_layouts import ACROSS, CONVOLUTION, DEPTHWISE, DOWN, POINTWISE, ReferenceLayers
@@ -255,11 +254,13 @@ def register_operation(
         raise InputError(f"operation {shown(name)}: weights= is for functions of one edge; leave it out")
     for each in (name, *aliases):
         _check_new(each, family, OPERATIONS, "operation")
-    channels = 4
+    channels = CHANNELS
     if implement is None and _is_module(function):
         # Flax is imported by those who have modules.
-        from_modules = importlib.import_module("jdarts.ops.module_operation")
-        implement, channels = from_modules.of_modules(name, function, normalised=normalised), from_modules.CHANNELS
+        from jdarts.ops import module_operation
+
+        implement = module_operation.of_modules(name, function, normalised=normalised)
+        channels = module_operation.CHANNELS
     elif function is not None:
         implement = functools.partial(edge_by_edge, function, weights=weights, normalised=normalised)
     assert implement is not None
@@ -277,7 +278,7 @@ def unregister_operations(names: Iterable[str]) -> None:
         _activations.pop(name, None)
 
 
-def _is_module(function: object) -> bool:
+def _is_module(function: object) -> TypeGuard[Callable[..., Any]]:
     """Whether this is a class of Flax modules, or `functools.partial` of one."""
     while isinstance(function, functools.partial):
         function = function.func
