@@ -13,6 +13,8 @@ from jdarts.runs import processes
 from jdarts.runs.devices import Devices
 
 ImagesOn = Literal["auto", "device", "host"]
+#: Images, labels, and a mask of those that count.
+EvaluationBatches = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 class Batch(NamedTuple):
@@ -153,7 +155,7 @@ def evaluation_shapes(image_shape: tuple[int, ...], batch_size: int) -> tuple[ja
     return images, labels, jax.ShapeDtypeStruct((batch_size,), jnp.bool)
 
 
-def evaluation_batches(split: data.ImageSplit, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def evaluation_batches(split: data.ImageSplit, batch_size: int) -> EvaluationBatches:
     """A split in batches of one size; the last is padded, and a mask says which images count."""
     for start in range(0, len(split), batch_size):
         index = np.arange(start, start + batch_size)

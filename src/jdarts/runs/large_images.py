@@ -8,6 +8,7 @@ import numpy as np
 from jdarts.data.streamed.dataset import PictureFiles
 from jdarts.data.streamed.views import ColorJitter
 from jdarts.data.streamed.workers import DecodedBatch, EvaluationViews, TrainingViews, Views, decoded_batches
+from jdarts.runs.images import EvaluationBatches
 
 
 class PictureStream:
@@ -77,9 +78,7 @@ class PictureReader:
         """The batches of all steps of a run; arguments as for `PictureStream`."""
         return PictureStream(views, size, workers=self.workers)
 
-    def evaluation_batches(
-        self, split: PictureFiles, first: int, count: int, *, size: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def evaluation_batches(self, split: PictureFiles, first: int, count: int, *, size: int) -> EvaluationBatches:
         """The centre crops of consecutive pictures in batches of one size, the last padded, with a mask of those that count.
 
         Args:

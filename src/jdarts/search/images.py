@@ -3,14 +3,21 @@
 from collections.abc import Callable, Iterator, Sized
 
 import jax
-import numpy as np
 
 from jdarts import data
 from jdarts.errors import InputError
 from jdarts.nets.stem import Stem, check_size_after
 from jdarts.runs import processes
 from jdarts.runs.devices import Devices
-from jdarts.runs.images import Batch, ImagesOn, StepImages, evaluation_batches, evaluation_shapes, fit_on_device
+from jdarts.runs.images import (
+    Batch,
+    EvaluationBatches,
+    ImagesOn,
+    StepImages,
+    evaluation_batches,
+    evaluation_shapes,
+    fit_on_device,
+)
 from jdarts.search.step import Images, Rows
 
 
@@ -103,7 +110,7 @@ class SearchImages:
         """Shapes and types of `evaluation_batches`: images, labels, mask."""
         return evaluation_shapes(self.valid.images.shape[1:], self._batch)
 
-    def evaluation_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def evaluation_batches(self) -> EvaluationBatches:
         """The alphas' half in batches of one size; the last is padded, and a mask says which images count."""
         return evaluation_batches(self.valid, self._batch)
 

@@ -10,7 +10,7 @@ from jdarts.data.streamed.dataset import LargeDataset, SomePictures
 from jdarts.data.streamed.workers import InTurn, check_workers
 from jdarts.nets.stem import Stem, check_size_after
 from jdarts.runs.devices import Devices
-from jdarts.runs.images import Batch, batch_shapes, evaluation_shapes, place_batch
+from jdarts.runs.images import Batch, EvaluationBatches, batch_shapes, evaluation_shapes, place_batch
 from jdarts.runs.large_images import PictureReader
 from jdarts.search.images import check_parts, step_inputs
 from jdarts.search.step import Images, Rows
@@ -111,6 +111,6 @@ class LargeSearchImages:
         """Shapes and types of `evaluation_batches`: images, labels, mask."""
         return evaluation_shapes(self.image_shape, self._batch)
 
-    def evaluation_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def evaluation_batches(self) -> EvaluationBatches:
         """The alphas' half in batches of one size; the last is padded, and a mask says which images count."""
         return self._reader.evaluation_batches(self.valid, 0, len(self.valid), size=self._batch)

@@ -9,10 +9,16 @@ import numpy as np
 from jdarts import data
 from jdarts.errors import InputError
 from jdarts.runs.devices import Devices
-from jdarts.runs.images import Batch, ImagesOn, StepImages, evaluation_batches, fit_on_device, shuffled_rows
+from jdarts.runs.images import (
+    Batch,
+    EvaluationBatches,
+    ImagesOn,
+    StepImages,
+    evaluation_batches,
+    fit_on_device,
+    shuffled_rows,
+)
 from jdarts.train.step import epoch_key
-
-EvaluationBatches = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 class MemoryImages:
@@ -65,11 +71,7 @@ class MemoryImages:
         self._test = dataset.test
         self.valid_count = len(whole) - self.train_count
         self.test_count = len(dataset.test)
-        if self.train_count < batch_size:
-            raise InputError(
-                f"--batch-size is {batch_size}, but {self.train_count} images of {dataset.name} train; give "
-                f"{self.train_count} or less"
-            )
+        check_trains_batch(dataset.name, self.train_count, batch_size)
         self.image_shape = dataset.image_shape
         self.class_names = dataset.class_names
         self.mean, self.std = dataset.mean, dataset.std
@@ -112,3 +114,18 @@ class MemoryImages:
     def test_batches(self) -> EvaluationBatches:
         """The test images, as `evaluation_batches` gives them."""
         return evaluation_batches(self._test, self._batch)
+
+
+def check_trains_batch(name: str, count: int, batch_size: int) -> None:
+    """Checks that the images that train fill a batch.
+
+    Args:
+      name: of the image set.
+      count: images that train.
+      batch_size: images of a batch.
+
+    Raises:
+      InputError: they do not.
+    """
+    if count < batch_size:
+        raise InputError(f"--batch-size is {batch_size}, but {count} images of {name} train; give {count} or less")

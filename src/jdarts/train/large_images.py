@@ -9,9 +9,9 @@ from jdarts.data.streamed.dataset import LargeDataset, PictureFiles
 from jdarts.data.streamed.workers import check_workers
 from jdarts.errors import InputError
 from jdarts.runs.devices import Devices
-from jdarts.runs.images import Batch, batch_shapes, place_batch
+from jdarts.runs.images import Batch, EvaluationBatches, batch_shapes, place_batch
 from jdarts.runs.large_images import PictureReader
-from jdarts.train.images import EvaluationBatches
+from jdarts.train.images import check_trains_batch
 
 
 class LargeImages:
@@ -60,11 +60,7 @@ class LargeImages:
             raise InputError(
                 f"--validation-fraction {validation_fraction} of {len(dataset.train)} images holds none out; give more"
             )
-        if self.train_count < batch_size:
-            raise InputError(
-                f"--batch-size is {batch_size}, but {self.train_count} images of {dataset.name} train; give "
-                f"{self.train_count} or less"
-            )
+        check_trains_batch(dataset.name, self.train_count, batch_size)
         self.image_shape = reader.image_shape
         self.class_names = dataset.class_names
         self.mean, self.std = dataset.mean, dataset.std
