@@ -2,7 +2,7 @@
 
 Paper:    2.76 ± 0.09 % test error of the cell found by the second-order search, after training it in full; supernet
           validation accuracy at the end of a search about 88.8 to 89.1 % (reference implementation's issues 7 and 12).
-Hardware: the paper's search takes about 1 day on one GTX 1080 Ti; benchmarks of this code are in the README.
+Hardware: the paper's search takes about 1 day on one GTX 1080 Ti; benchmarks of this code are in benchmarks/README.md.
 Command:  python experiments/search_cifar10.py            (or: make search-cifar ARGS="--epochs 1")
 """
 

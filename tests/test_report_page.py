@@ -304,6 +304,15 @@ def test_changes_name_the_node_and_both_entries(run):
     assert change == ("normal", 0, (before.normal[0],), (("max_pool_3x3", source),))
 
 
+def test_the_command_names_plug_ins_without_their_checksums(run):
+    config = {**SearchConfig().to_json(), "plugin": ["my ops.py sha256:0a", "other sha256:1b"]}
+    made_up_runs.write(run / "config.json", config)
+    words = shlex.split(again.command(read_run(run)))
+    place = words.index("--plugin")
+    assert words[place : place + 4] == ["--plugin", "my ops.py", "--plugin", "other"]
+    assert not any("sha256" in word for word in words)
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -52,9 +52,7 @@ def wrong_commands(page: Path) -> Iterator[str]:
 
 def _wrong_in(line: str) -> Iterator[str]:
     words = shlex.split(line.split(" #")[0])
-    if words[:1] == [".venv/bin/jdarts"]:
-        words[0] = "jdarts"
-    if words[:2] in (["python", "-m"], [".venv/bin/python", "-m"]):
+    if words[:2] == ["python", "-m"]:
         words = [*words[2].split("."), *words[3:]]
     if words[:1] != ["jdarts"] or words[1:2] in (["--version"], ["--completion"]):
         return

@@ -46,6 +46,9 @@ def _option_words(name: str, value: Any) -> list[str]:
         return [option(name), str(value)]
     if isinstance(value, bool):
         return [option(name) if value else _off(name)]
+    if plain == "plugin" and isinstance(value, list):
+        # A run records the checksum of each plug-in after its name.
+        return [word for each in value for word in (option(name), str(each).partition(" sha256:")[0])]
     if isinstance(value, list):
         return [option(name), *map(str, value)]
     return [option(name), str(value)]
