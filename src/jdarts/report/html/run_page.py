@@ -221,7 +221,7 @@ def _again(run: RunData) -> str:
         parts = ["<p>Call <code>jdarts.search.search</code> with the settings below and your network.</p>"]
     else:
         parts = [
-            "<p>This command starts the same run in another folder; files of yours (data, plug-ins, a space) need their path.</p>",
+            "<p>This command starts the same run in another folder; your files (data, plug-ins, a space) need their path.</p>",
             markup.code(again.command(run), "command"),
         ]
     if run.record.get("changes"):
