@@ -16,7 +16,7 @@ class Example(NamedTuple):
     does: str
 
 
-#: By the words after `jdarts`; a command with subcommands has those of all of them, and each its own.
+#: By the words after `jdarts`. The help of a command with subcommands shows the examples of all of them.
 EXAMPLES: dict[str, tuple[Example, ...]] = {
     "search": (
         Example("--dataset digits --cells 3 --epochs 5", "a first try, in minutes on a CPU"),

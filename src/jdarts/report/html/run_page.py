@@ -17,7 +17,7 @@ from jdarts.report.html.pictures import static_curves
 from jdarts.report.html.run_data import Change, RunData, changes, genotype_text
 from jdarts.report.html.series import Panel, panels
 from jdarts.report.html.template import Section, document
-from jdarts.report.html.vega import PACKAGE, can_draw, panel_spec
+from jdarts.report.html.vega import DISTRIBUTION, can_draw, panel_spec
 from jdarts.runs.memory import format_bytes
 from jdarts.space import CELL_NAMES
 
@@ -153,7 +153,7 @@ def _static(run: RunData) -> str:
     """The curves as one picture, for a page without the script that draws charts."""
     note = (
         '<p class="note">These are pictures that do not move, since the package that draws charts is missing here: '
-        f"<code>pip install 'jdarts[report]'</code> ({PACKAGE.replace('_', '-')}-python), then "
+        f"<code>pip install 'jdarts[report]'</code> ({DISTRIBUTION}), then "
         "<code>jdarts report</code> writes this page again.</p>"
     )
     return f'{note}<div class="static">{static_curves(run)}</div>'
@@ -227,7 +227,7 @@ def _again(run: RunData) -> str:
     if run.record.get("changes"):
         parts.append(
             markup.paragraph(
-                "This run changed its epochs or devices on its way; the command has the last ones from its start."
+                "The epochs or devices of this run have changed on the way; the command has the last ones from the start."
             )
         )
     data = again.settings_rows(run.data)

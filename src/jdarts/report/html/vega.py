@@ -15,7 +15,7 @@ from jdarts.files.user_cache import cache_folder, is_private_file, private_folde
 from jdarts.report.html.series import Panel, Series
 
 #: The distribution that bundles Vega.
-PACKAGE, _DISTRIBUTION = "vl_convert", "vl-convert-python"
+DISTRIBUTION = "vl-convert-python"
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _HEIGHT = 190
 #: A line of fewer points has marks, since it may have no length.
@@ -24,7 +24,7 @@ _FEW = 3
 
 def can_draw() -> bool:
     """Whether the package that bundles Vega is installed."""
-    return importlib.util.find_spec(PACKAGE) is not None
+    return importlib.util.find_spec("vl_convert") is not None
 
 
 @functools.cache
@@ -32,7 +32,7 @@ def script() -> str:
     """The JavaScript of Vega, Vega-Lite and vega-embed, to be placed in a page. Bundling takes seconds, so it is kept."""
     import vl_convert
 
-    version = importlib.metadata.version(_DISTRIBUTION)
+    version = importlib.metadata.version(DISTRIBUTION)
     try:
         kept = private_folder(private_folder(cache_folder()) / "report") / f"vega-{version}.js"
         if kept.exists() and is_private_file(kept):
