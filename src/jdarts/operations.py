@@ -6,7 +6,6 @@ program.
 """
 
 import dataclasses
-import difflib
 import functools
 import re
 import sys
@@ -17,7 +16,7 @@ from typing import Any, Literal, TypeGuard, get_args
 import jax
 import jax.numpy as jnp
 
-from jdarts.errors import InputError, shown
+from jdarts.errors import InputError, did_you_mean, shown
 from jdarts.ops import implementations as of
 from jdarts.ops.candidates import Implementation
 from jdarts.ops.edge_functions import CHANNELS, EdgeFunction, EdgeWeights, check_implementation, edge_by_edge
@@ -185,12 +184,11 @@ def implementation(name: str, stride: int) -> Implementation:
 def known_operations(name: object, known: Iterable[str]) -> str:
     """What a message on an unknown operation says of the known ones: the nearest, and the first few."""
     known = list(known)
-    near = difflib.get_close_matches(str(name)[:40], known, n=1)
+    near = did_you_mean(str(name), known)
     few = ", ".join(known)
     if len(few) > _LONGEST_LIST:
         few = f"{few[:_LONGEST_LIST].rpartition(',')[0]}, …"
-    guess = f"; did you mean {near[0]}? For" if near else "; for"
-    return f"known are {few}{guess} one of your own give --plugin FILE"
+    return f"known are {few}; {near}{'For' if near else 'for'} one of your own give --plugin FILE"
 
 
 def searchable_operations() -> tuple[str, ...]:

@@ -187,7 +187,7 @@ class RecurrentSpace:
 
 @dataclasses.dataclass(frozen=True)
 class ChoiceSpace:
-    """The choices of a network of somebody's own, as tables of alphas see them.
+    """The choices of a user's network, as tables of alphas see them.
 
     Attributes:
       tables: for each choice its name, and the names of its candidates once for every row of its table.

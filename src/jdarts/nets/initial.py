@@ -17,18 +17,18 @@ from jdarts.xla.leaves import split_leaves
 
 
 class _Leaf(NamedTuple):
-    """One array: drawn uniformly between two numbers, or filled with one where they are equal; or `fixed`, or `other`."""
+    """One array: drawn uniformly between two numbers, which are equal for a constant; or `fixed`; or drawn by `init` itself."""
 
     shape: tuple[int, ...]
     dtype: Any
     lowest: Any
     highest: Any
     fixed: Any = None
-    other: bool = False
+    by_init: bool = False
 
     @property
     def is_drawn(self) -> bool:
-        return self.fixed is None and not self.other and self.lowest != self.highest
+        return self.fixed is None and not self.by_init and self.lowest != self.highest
 
 
 def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
@@ -60,8 +60,8 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
         leaves = [_Leaf(leaf.shape, leaf.dtype, low[0], high[0]) for leaf, low, high in zip(shapes, lowest, highest)]
         for n, ends in enumerate(zip(lowest, highest, quarter)):
             if not _is_uniform(*(np.asarray(each, np.float64) for each in ends)):
-                leaves[n] = leaves[n]._replace(other=True)
-        uneven = [n for n, low in enumerate(lowest) if low[0] != low[-1] and not leaves[n].other]
+                leaves[n] = leaves[n]._replace(by_init=True)
+        uneven = [n for n, low in enumerate(lowest) if low[0] != low[-1] and not leaves[n].by_init]
         if uneven:
             values = evaluated(lambda bits: [leaf for n, leaf in enumerate(leaves_of(bits)) if n in uneven])[0]
             for n, value in zip(uneven, values):
@@ -83,10 +83,10 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
             else jnp.full(leaf.shape, leaf.lowest if leaf.fixed is None else leaf.fixed, leaf.dtype)
             for leaf in leaves
         ]
-        if any(leaf.other for leaf in leaves):
+        if any(leaf.by_init for leaf in leaves):
             # The compiler removes all that `init` makes beside these.
             own = jax.tree.leaves(init(jax.random.fold_in(key, 1)))
-            values = [each if leaf.other else value for leaf, value, each in zip(leaves, values, own)]
+            values = [each if leaf.by_init else value for leaf, value, each in zip(leaves, values, own)]
         return jax.tree.unflatten(structure, values)
 
     return draw

@@ -119,7 +119,7 @@ def check_parts(name: str, batch_size: int, weights: Sized, alphas: Sized) -> No
     """Checks that each part of an image set has a batch.
 
     Raises:
-      InputError: one has not.
+      InputError: one has fewer images than a batch.
     """
     for what, part in (("weights", weights), ("alphas", alphas)):
         if len(part) < batch_size:

@@ -210,5 +210,5 @@ def _shown(path: Path) -> str:
 
 
 def _class_name(name: str) -> str:
-    """One form for names that look the same: file systems store accents composed or apart."""
+    """One form for names that look the same: file systems store accents composed or decomposed."""
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
