@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pytest
 
 from jdarts.derivation import derive_genotype, derive_recurrent_genotype
 from jdarts.methods.mixture_record import mixture_record
@@ -13,6 +14,8 @@ from jdarts.runs.folder import genotype_file, mixture_file
 from jdarts.search import SearchConfig
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, recurrent_space
 
+#: A text that must show as text.
+EVIL = "<script>alert(1)</script>"
 VERSIONS = {"jdarts": "0.1.0", "jax": "0.10.1", "numpy": "2.4.6"}
 DATA = {
     "name": "digits",
@@ -22,6 +25,14 @@ DATA = {
     "class_names": ["0", "1"],
     "sha256": "ec895b24",
 }
+
+
+@pytest.fixture
+def without_vega(monkeypatch):
+    """Pages with charts, without the script of Vega: it takes seconds to bundle where it is not kept."""
+    monkeypatch.setattr("jdarts.report.html.template.script", lambda: "")
+    for module in ("run_page", "comparison_page"):
+        monkeypatch.setattr(f"jdarts.report.html.{module}.can_draw", lambda: True)
 
 
 def search(

@@ -81,7 +81,7 @@ def opened(page, tmp_path, *, width=1280):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    return report([made_up_runs.search(tmp_path_factory.mktemp("run") / "run", dataset="<script>alert(1)</script>")])
+    return report([made_up_runs.search(tmp_path_factory.mktemp("run") / "run", dataset=made_up_runs.EVIL)])
 
 
 def test_a_page_draws_every_chart_and_its_slider_moves_both(page, tmp_path):

@@ -6,6 +6,7 @@ import sys
 
 import made_up_runs
 import pytest
+from made_up_runs import EVIL, without_vega
 
 from jdarts.errors import InputError
 from jdarts.report.html import comparison, markup, vega
@@ -13,15 +14,9 @@ from jdarts.report.html.command import main
 from jdarts.report.html.pages import report, runs_in
 from jdarts.report.html.run_data import read_run
 
-EVIL = "<script>alert(1)</script>"
+__all__ = ["without_vega"]
 
-
-@pytest.fixture(autouse=True)
-def without_vega(monkeypatch):
-    """No test here reads the script of Vega, which takes seconds to bundle."""
-    monkeypatch.setattr("jdarts.report.html.template.script", lambda: "")
-    for module in ("run_page", "comparison_page"):
-        monkeypatch.setattr(f"jdarts.report.html.{module}.can_draw", lambda: True)
+pytestmark = pytest.mark.usefixtures("without_vega")
 
 
 @pytest.fixture

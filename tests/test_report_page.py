@@ -8,11 +8,12 @@ import shlex
 
 import made_up_runs
 import pytest
+from made_up_runs import EVIL, without_vega
 
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
 from jdarts.report.cell_figure import drawn_nodes
-from jdarts.report.html import again, alphas, vega
+from jdarts.report.html import again, alphas
 from jdarts.report.html.advice import advice
 from jdarts.report.html.pages import page_of
 from jdarts.report.html.run_data import changes, read_run
@@ -21,7 +22,9 @@ from jdarts.runs.option_groups import parse
 from jdarts.search import SearchConfig
 from jdarts.space import recurrent_space, uniform_space
 
-EVIL = "<script>alert(1)</script>"
+__all__ = ["without_vega"]
+
+pytestmark = pytest.mark.usefixtures("without_vega")
 
 
 class Page(html.parser.HTMLParser):
@@ -70,15 +73,6 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture
 def run(tmp_path):
     return made_up_runs.search(tmp_path / "run")
-
-
-@pytest.fixture(autouse=True)
-def without_vega(monkeypatch):
-    """The script of Vega takes seconds to bundle where it is not kept, and no test here reads it."""
-    monkeypatch.setattr("jdarts.report.html.template.script", lambda: "")
-    monkeypatch.setattr(vega, "can_draw", lambda: True)
-    for module in ("run_page", "comparison_page"):
-        monkeypatch.setattr(f"jdarts.report.html.{module}.can_draw", lambda: True)
 
 
 def test_the_page_of_a_search_has_every_section(run):
