@@ -25,7 +25,7 @@ from jdarts.runs.images import check_augmentation
 from jdarts.runs.task import SEED, Input, Program
 from jdarts.search.budgets import search_budget
 from jdarts.search.config import Hypergradient, SearchConfig
-from jdarts.search.images import SearchImages
+from jdarts.search.images import Halves, SearchImages
 from jdarts.search.large_images import LargeSearchImages
 from jdarts.search.memory_options import unused_memory_options
 from jdarts.search.own_network import OwnNetwork
@@ -218,25 +218,25 @@ def search_images(
     Raises:
       InputError: images that do not fit the settings.
     """
-    common: Any = {
-        "batch_size": config.batches.batch_size,
-        "train_fraction": config.train_fraction,
-        "alpha_fraction": config.alpha_fraction,
-        "split_seed": config.batches.split_seed,
-        "stem": config.network,
-        "cells": config.size.cells,
-    }
+    halves = Halves(
+        batch_size=config.batches.batch_size,
+        train_fraction=config.train_fraction,
+        alpha_fraction=config.alpha_fraction,
+        split_seed=config.batches.split_seed,
+        stem=config.network,
+        cells=config.size.cells,
+    )
     if isinstance(dataset, LargeDataset):
         deciding = config.deciding()
         return LargeSearchImages(
             dataset,
             devices,
+            halves=halves,
             epochs=config.loop.epochs if deciding is None else deciding.epochs,
             reader=config.pictures.reader(config.data.side),
             seed=(config.run.seed, config.staging.stage),
-            **common,
         )
-    return SearchImages(dataset, devices, images_on=config.batches.images_on, **common)
+    return SearchImages(dataset, devices, halves=halves, images_on=config.batches.images_on)
 
 
 def _programs(

@@ -1,5 +1,6 @@
 """The two halves of a training set, for the weights and for the alphas, as steps and evaluation read them."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sized
 
 import jax
@@ -21,18 +22,55 @@ from jdarts.runs.images import (
 from jdarts.search.step import Images, Rows
 
 
-class SearchImages:
-    """The images of a search: whole halves on the device, or batches that the host gathers.
+@dataclasses.dataclass(frozen=True)
+class Halves:
+    """How a search splits its training images.
 
-    Args:
-      dataset: the images.
-      devices: those that share a batch; one by default.
+    Attributes:
       batch_size: images of a batch.
       train_fraction: share of the training images that trains the weights.
       alpha_fraction: share of them that trains the alphas; None for all others.
       split_seed: seed of the split; None for the default of the set.
       stem: stem of the network.
       cells: cells of the network, whose reductions the images must fit.
+    """
+
+    batch_size: int
+    train_fraction: float
+    alpha_fraction: float | None
+    split_seed: int | None
+    stem: Stem
+    cells: int
+
+    def check(self, name: str, weights: Sized, alphas: Sized, height: int, width: int) -> None:
+        """Checks that each half of an image set has a batch, and that the network reads the images.
+
+        Args:
+          name: of the image set.
+          weights: the half that trains the weights.
+          alphas: the half that trains the alphas.
+          height: of the images in pixels.
+          width: likewise.
+
+        Raises:
+          InputError: a half has fewer images than a batch, or the size of the images does not fit the reductions.
+        """
+        for what, part in (("weights", weights), ("alphas", alphas)):
+            if len(part) < self.batch_size:
+                raise InputError(
+                    f"--batch-size is {self.batch_size}, but the part of {name} that trains the {what} has {len(part)} images; "
+                    f"give {len(part)} or less"
+                )
+        check_size_after(self.stem, height, width, self.cells)
+
+
+class SearchImages:
+    """The images of a search: whole halves on the device, or batches that the host gathers.
+
+    Args:
+      dataset: the images.
+      devices: those that share a batch; one by default.
+      halves: how they are split.
       images_on: where to keep the images.
 
     Attributes:
@@ -52,24 +90,20 @@ class SearchImages:
         dataset: data.ImageDataset,
         devices: Devices | None = None,
         *,
-        batch_size: int,
-        train_fraction: float,
-        alpha_fraction: float | None,
-        split_seed: int | None,
-        stem: Stem,
-        cells: int,
+        halves: Halves,
         images_on: ImagesOn,
     ) -> None:
         self._devices = devices or Devices()
-        self._batch = batch_size
+        self._batch = halves.batch_size
         self.fingerprint = dataset.fingerprint
-        self.train, self.valid = dataset.halves(fraction=train_fraction, second=alpha_fraction, seed=split_seed)
-        check_parts(dataset.name, batch_size, self.train, self.valid)
+        self.train, self.valid = dataset.halves(
+            fraction=halves.train_fraction, second=halves.alpha_fraction, seed=halves.split_seed
+        )
         self.image_shape = dataset.image_shape
-        check_size_after(stem, *dataset.image_shape[:2], cells)
+        halves.check(dataset.name, self.train, self.valid, *dataset.image_shape[:2])
         self.on_device = fit_on_device(images_on, self.train, self.valid)
         self._halves = [
-            StepImages(half, batch_size, on_device=self.on_device, devices=self._devices)
+            StepImages(half, self._batch, on_device=self.on_device, devices=self._devices)
             for half in (self.train, self.valid)
         ]
 
@@ -113,20 +147,6 @@ class SearchImages:
     def evaluation_batches(self) -> EvaluationBatches:
         """The alphas' half in batches of one size; the last is padded, and a mask says which images count."""
         return evaluation_batches(self.valid, self._batch)
-
-
-def check_parts(name: str, batch_size: int, weights: Sized, alphas: Sized) -> None:
-    """Checks that each part of an image set has a batch.
-
-    Raises:
-      InputError: one has fewer images than a batch.
-    """
-    for what, part in (("weights", weights), ("alphas", alphas)):
-        if len(part) < batch_size:
-            raise InputError(
-                f"--batch-size is {batch_size}, but the part of {name} that trains the {what} has {len(part)} images; give "
-                f"{len(part)} or less"
-            )
 
 
 def step_inputs(train: Batch, valid: Batch) -> tuple[Images, Rows]:

@@ -8,11 +8,10 @@ import numpy as np
 from jdarts.data.splitting import disjoint_parts
 from jdarts.data.streamed.dataset import LargeDataset, SomePictures
 from jdarts.data.streamed.workers import InTurn, check_workers
-from jdarts.nets.stem import Stem, check_size_after
 from jdarts.runs.devices import Devices
 from jdarts.runs.images import Batch, EvaluationBatches, batch_shapes, evaluation_shapes, place_batch
 from jdarts.runs.large_images import PictureReader
-from jdarts.search.images import check_parts, step_inputs
+from jdarts.search.images import Halves, step_inputs
 from jdarts.search.step import Images, Rows
 
 
@@ -25,12 +24,7 @@ class LargeSearchImages:
     Args:
       dataset: the pictures.
       devices: those that share a batch; one by default.
-      batch_size: images of a batch.
-      train_fraction: share of the training images that trains the weights.
-      alpha_fraction: share of them that trains the alphas; None for all others.
-      split_seed: seed of the split; None for the default of the set.
-      stem: stem of the network.
-      cells: cells of the network, whose reductions the images must fit.
+      halves: how they are split.
       epochs: passes over the weights' half.
       reader: how the pictures become images.
       seed: seeds of the order of the pictures and of their random changes.
@@ -46,45 +40,39 @@ class LargeSearchImages:
         dataset: LargeDataset,
         devices: Devices | None = None,
         *,
-        batch_size: int,
-        train_fraction: float,
-        alpha_fraction: float | None,
-        split_seed: int | None,
-        stem: Stem,
-        cells: int,
+        halves: Halves,
         epochs: int,
         reader: PictureReader,
         seed: tuple[int, ...],
     ) -> None:
         check_workers()
         self._devices = devices or Devices()
-        self._batch, self._reader = batch_size, reader
+        self._batch, self._reader = halves.batch_size, reader
         self.fingerprint = dataset.fingerprint
         self.image_shape = reader.image_shape
-        labels = dataset.train.labels
+        labels, split_seed = dataset.train.labels, halves.split_seed
         if split_seed is None and labels is not None:
             split_seed = 0
         parts = disjoint_parts(
             labels,
             len(dataset.train),
-            fraction=train_fraction,
-            second=alpha_fraction,
+            fraction=halves.train_fraction,
+            second=halves.alpha_fraction,
             seed=split_seed,
             names=dataset.class_names,
         )
         self.train, self.valid = (SomePictures(dataset.train, rows.astype(np.int32)) for rows in parts)
-        check_parts(dataset.name, batch_size, self.train, self.valid)
-        check_size_after(stem, reader.side, reader.side, cells)
-        images = epochs * self.steps_per_epoch * batch_size
+        halves.check(dataset.name, self.train, self.valid, reader.side, reader.side)
+        images = epochs * self.steps_per_epoch * self._batch
         seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
         views = (
             reader.training_views(half, count=len(half), epochs=-(-images // per_epoch), per_epoch=per_epoch, seed=each)
             for half, per_epoch, each in (
-                (self.train, self.steps_per_epoch * batch_size, seeds[0]),
+                (self.train, self.steps_per_epoch * self._batch, seeds[0]),
                 (self.valid, len(self.valid), seeds[1]),
             )
         )
-        self._stream = reader.stream(InTurn(tuple(views), batch_size, images), 2 * batch_size)
+        self._stream = reader.stream(InTurn(tuple(views), self._batch, images), 2 * self._batch)
 
     @property
     def steps_per_epoch(self) -> int:
