@@ -36,8 +36,8 @@ from jdarts.relaxation import NO_CONTROLS
 from jdarts.report import MetricsLog
 from jdarts.runs.folder import RunFolder
 from jdarts.search import SearchConfig, search
+from jdarts.search.program import SearchState
 from jdarts.search.stages import continued, next_stage, operations_after, stage_seed
-from jdarts.search.step import SearchState
 from jdarts.space import CELL_KINDS, uniform_space
 
 __all__ = ["user_settings"]

@@ -309,8 +309,10 @@ class Loop(Generic[S]):
         if self._task.best is None or value is None:
             return status
         name = best_name(self._task.best)
-        if status.best is not None and value <= status.best[name]:
-            return status
+        if status.best is not None:
+            gain = value - status.best[name]
+            if not (gain < 0 if self._task.best_is_least else gain > 0):
+                return status
         status = dataclasses.replace(status, best={"step": step, name: value})
         with self._display.pause("saving"):
             part = self._store.parts[index]

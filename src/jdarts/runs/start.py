@@ -48,6 +48,7 @@ def run(
     fingerprint: Callable[[], Fingerprint],
     finished: Callable[[RunFolder], Summary[Any]],
     title: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     stream: TextIO | None = None,
     programs: CompiledPrograms | None = None,
 ) -> Any:
@@ -60,6 +61,7 @@ def run(
       fingerprint: reads the data and returns their fingerprint; the folder of a run on other data is refused.
       finished: reads the summary of a finished run.
       title: title of the drawings of its cells.
+      settings: those that decide the result, as JSON data; by default all that the configuration has.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other runs of this process.
 
@@ -71,7 +73,8 @@ def run(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config.check()
-    folder, settings = RunFolder(config.folder, extends=config.loop.extend), config.to_json()
+    folder = RunFolder(config.folder, extends=config.loop.extend)
+    settings = config.to_json() if settings is None else settings
     with processes.fail_together():
         processes.check_same(config)
         folder.check(settings)

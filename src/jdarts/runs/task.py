@@ -158,6 +158,7 @@ class Task(abc.ABC, Generic[S]):
       unit: what the speed on the display counts.
       shown: the metrics of a step on the live display, in order; `State.sums` has some of them.
       best: the number of an evaluation that is largest in the best epoch, whose state is kept; None to keep none.
+      best_is_least: whether it is the least instead.
       largest: the program whose memory the run reports at its start.
       options: epochs, records and checkpoints.
       seed: uint32 `[]`, seed of the initial state, or `[runs]`.
@@ -177,10 +178,11 @@ class Task(abc.ABC, Generic[S]):
     """
 
     noun: ClassVar[str]
-    unit: ClassVar[str] = "images"
-    shown: ClassVar[tuple[str, ...]]
-    best: ClassVar[str | None] = None
 
+    unit: str = "images"
+    shown: tuple[str, ...] = ()
+    best: str | None = None
+    best_is_least: bool = False
     largest: str = "step"
     options: Loop
     seed: Any

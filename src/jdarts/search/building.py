@@ -29,7 +29,8 @@ from jdarts.search.images import Halves, SearchImages
 from jdarts.search.large_images import LargeSearchImages
 from jdarts.search.memory_options import unused_memory_options
 from jdarts.search.own_network import OwnNetwork
-from jdarts.search.step import Optimizers, SearchProgram, SearchState, search_program
+from jdarts.search.program import Optimizers, SearchState, Steps
+from jdarts.search.step import SearchProgram, search_program
 from jdarts.search.task import SearchedImages, SearchTask
 from jdarts.space import CELL_KINDS, SearchSpace
 
@@ -144,15 +145,49 @@ def program_from_config(
       own: a network that takes the supernet's place.
       image_settings: augmentation, mean and standard deviation, as for `search_program`.
     """
+    batch_size, method = config.batches.batch_size, config.search_method()
+    supernet = Supernet(
+        config.search_space,
+        config.size.channels,
+        config.size.cells,
+        classes,
+        dtype=jnp.dtype(config.precision),
+        remat=config.remat,
+        stem=config.network,
+        **dataclasses.asdict(method.edges),
+    )
+    return search_program(
+        supernet if own is None else own,
+        steps_from_config(config, counts[0] // batch_size),
+        image_shape=image_shape,
+        counts=counts,
+        batch_size=batch_size,
+        synchronised=config.norm.batch_statistics == "synchronised",
+        microbatches=config.microbatches,
+        decides=config.deciding() is not None,
+        scores_by_batch=config.scores_by_batch,
+        limits=limits,
+        edges_per_node=config.edges_per_node,
+        **image_settings,
+    )
+
+
+def steps_from_config(config: SearchConfig, steps_per_epoch: int) -> Steps:
+    """How a search steps, from its settings.
+
+    Args:
+      config: the settings.
+      steps_per_epoch: steps of an epoch.
+    """
     first_epoch, rate_epochs = config.rate_epochs
     cosine = functools.partial(
         optimizers.epoch_cosine,
         config.rate.learning_rate,
         config.rate.learning_rate_min,
         epochs=rate_epochs,
-        steps_per_epoch=counts[0] // config.batches.batch_size,
+        steps_per_epoch=steps_per_epoch,
     )
-    deciding, steps_per_epoch = config.deciding(), counts[0] // config.batches.batch_size
+    deciding = config.deciding()
 
     def between_decisions(schedule: optax.Schedule) -> optax.Schedule:
         if deciding is None or deciding.learning_rate is None:
@@ -174,34 +209,14 @@ def program_from_config(
             hypergradient = clipped(hypergradient, method.alpha_clip)
         return Optimizers(optimizers.weight_optimizer(rate, **settings), hypergradient, virtual)
 
-    supernet = Supernet(
-        config.search_space,
-        config.size.channels,
-        config.size.cells,
-        classes,
-        dtype=jnp.dtype(config.precision),
-        remat=config.remat,
-        stem=config.network,
-        **dataclasses.asdict(method.edges),
-    )
-    return search_program(
-        supernet if own is None else own,
+    return Steps(
         method=method,
-        image_shape=image_shape,
-        counts=counts,
-        batch_size=config.batches.batch_size,
+        steps_per_epoch=steps_per_epoch,
         epochs=config.loop.epochs,
         rate=between_decisions(cosine(first_epoch=first_epoch)),
         optimizers=under,
-        run_controls={name: weight_settings[name] for name in _changed_by(stopping_rule(config.stop))},
         alpha_optimizer=config.alphas.optimizer(),
-        synchronised=config.norm.batch_statistics == "synchronised",
-        microbatches=config.microbatches,
-        decides=deciding is not None,
-        scores_by_batch=config.scores_by_batch,
-        limits=limits,
-        edges_per_node=config.edges_per_node,
-        **image_settings,
+        run_controls={name: weight_settings[name] for name in _changed_by(stopping_rule(config.stop))},
     )
 
 

@@ -76,7 +76,7 @@ def foresight_program(
 
     Args:
       problem_of: as for `curvature_program`.
-      optimizers: from the controls of the run to `jdarts.search.step.Optimizers`.
+      optimizers: from the controls of the run to `jdarts.search.program.Optimizers`.
       alpha_optimizer: makes the step of the alphas.
     """
 

@@ -54,11 +54,53 @@ class OwnNetwork:
             return self
         return dataclasses.replace(self, network=self.network.clone(axis_name=axis_name))
 
-    def init(self, rngs: Mapping[str, jax.Array], images: jax.Array, *_: Any, train: bool, **__: Any) -> dict[str, Any]:
-        """New variables: `params`, and all other collections as the model state."""
-        variables = dict(self.network.init(dict(rngs), images, **_keywords(self.network, train)))
+    def new_variables(self, rngs: Mapping[str, jax.Array], inputs: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
+        """New weights, and all other collections as the model state."""
+        variables = dict(self.network.init(dict(rngs), *inputs, **_keywords(self.network, train=True)))
         weights = variables.pop(PARAMS, {})
-        return {PARAMS: weights, STATE: {name: part for name, part in variables.items() if name != COLLECTION}}
+        return weights, {name: part for name, part in variables.items() if name != COLLECTION}
+
+    def outputs(
+        self,
+        weights: Any,
+        mixture: Any,
+        model_state: Any,
+        inputs: tuple[Any, ...],
+        *,
+        train: bool,
+        rngs: Mapping[str, jax.Array],
+    ) -> tuple[Any, Any]:
+        """The outputs at the given weights of the candidates, and the new model state.
+
+        Args:
+          weights: as `new_variables` returns them.
+          mixture: `MixtureWeights`, or `{name: [E, O]}`.
+          model_state: as `new_variables` returns it.
+          inputs: arguments of the network.
+          train: whether the network is in training mode.
+          rngs: its streams of random numbers.
+        """
+        tables = mixture.operations if isinstance(mixture, MixtureWeights) else mixture
+        of_candidates = {name: tables[name].reshape(each.values.shape) for name, each in self.choices.items()}
+        outputs, state = outputs_of(
+            self.network,
+            weights,
+            self.choices,
+            of_candidates,
+            model_state,
+            inputs,
+            rngs=dict(rngs),
+            **_keywords(self.network, train),
+        )
+        if self.skips_unused:
+            state = without_unused(state, model_state, self.choices, of_candidates)
+        return outputs, state
+
+    def init(self, rngs: Mapping[str, jax.Array], images: jax.Array, *_: Any, train: bool, **__: Any) -> dict[str, Any]:
+        """New variables as a supernet has them: `params`, and all other collections as the model state."""
+        del train
+        weights, state = self.new_variables(rngs, (images,))
+        return {PARAMS: weights, STATE: state}
 
     def apply(
         self,
@@ -83,35 +125,27 @@ class OwnNetwork:
           controls: not read; they have entered the mixture.
         """
         del controls
-        tables = mixture.operations if isinstance(mixture, MixtureWeights) else mixture
-        weights = {name: tables[name].reshape(each.values.shape) for name, each in self.choices.items()}
-        before = variables[STATE]
-        logits, state = outputs_of(
-            self.network,
+        logits, state = self.outputs(
             variables[PARAMS],
-            self.choices,
-            weights,
-            before,
+            mixture,
+            variables[STATE],
             (images,),
+            train=train,
             rngs={**rngs, "dropout": rngs["noise"]},
-            **_keywords(self.network, train),
         )
-        if self.skips_unused:
-            state = without_unused(state, before, self.choices, weights)
         return (logits, {STATE: state}) if mutable else logits
 
 
-def own_network(network: object, image_shape: tuple[int, int, int], classes: int, *, skips_unused: bool) -> OwnNetwork:
-    """A network for a search on images.
+def own_network(network: object, inputs: tuple[Any, ...], *, skips_unused: bool) -> tuple[OwnNetwork, Any]:
+    """A network as a search sees it, and the shapes of its outputs.
 
     Args:
       network: a Linen network with choices, unbound.
-      image_shape: `(H, W, C)`.
-      classes: number of classes.
+      inputs: shapes and types of its arguments.
       skips_unused: as for `OwnNetwork`.
 
     Raises:
-      InputError: it is no such network, has no choices, or has outputs of another shape.
+      InputError: it is no such network, or has no choices.
     """
     if not isinstance(network, nn.Module):
         raise InputError(
@@ -119,18 +153,37 @@ def own_network(network: object, image_shape: tuple[int, int, int], classes: int
         )
     keywords = _keywords(network, train=True)
 
-    def parts(key: jax.Array, images: jax.Array) -> Any:
-        logits, variables = network.init_with_output(key, images, **keywords)
-        return logits, split_variables(variables)
+    def parts(key: jax.Array, *inputs: Any) -> Any:
+        outputs, variables = network.init_with_output(key, *inputs, **keywords)
+        return outputs, split_variables(variables)
 
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    logits, (weights, choices, _) = jax.eval_shape(parts, jax.random.key(0), image)
+    outputs, (weights, choices, _) = jax.eval_shape(parts, jax.random.key(0), *inputs)
+    return OwnNetwork(network, choices, _identity(network, choices, weights), skips_unused), outputs
+
+
+def image_network(
+    network: object, image_shape: tuple[int, int, int], classes: int, *, skips_unused: bool
+) -> OwnNetwork:
+    """A network for a search on images.
+
+    Args:
+      network: as for `own_network`.
+      image_shape: `(H, W, C)`.
+      classes: number of classes.
+      skips_unused: as for `OwnNetwork`.
+
+    Raises:
+      InputError: as for `own_network`, or its outputs have another shape.
+    """
+    own, logits = own_network(
+        network, (jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),), skips_unused=skips_unused
+    )
     if jnp.shape(logits) != (1, classes):
         raise InputError(
             f"the network's outputs have shape {jnp.shape(logits)} for one image; give logits [B, {classes}] for the "
             f"{classes} classes of the data"
         )
-    return OwnNetwork(network, choices, _identity(network, choices, weights), skips_unused)
+    return own
 
 
 def _keywords(network: Any, train: bool) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from jdarts.runs.summaries import Summary, read_summary
 from jdarts.runs.task import End
 from jdarts.search.building import search_task
 from jdarts.search.config import SearchConfig
-from jdarts.search.own_network import OwnNetwork, own_network
-from jdarts.search.step import SearchState
+from jdarts.search.own_network import OwnNetwork, image_network
+from jdarts.search.program import SearchState
 from jdarts.search.task import SearchTask
 
 #: Options of the cells and of the supernet around them.
@@ -245,7 +245,7 @@ def network_task(
 def network_on(config: SearchConfig, network: object, dataset: data.ImageDataset) -> OwnNetwork:
     """The network as the search on a set sees it; arguments and errors as for `network_task`."""
     skips = config.search_method().mixture.skips_unused
-    return own_network(network, dataset.image_shape, dataset.num_classes, skips_unused=skips)
+    return image_network(network, dataset.image_shape, dataset.num_classes, skips_unused=skips)
 
 
 def fingerprint_of(own: OwnNetwork, dataset: data.ImageDataset) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from jdarts.runs.folder import CONFIG, RunFolder
 from jdarts.runs.stage_options import EdgeOperations
 from jdarts.search.building import search_task
 from jdarts.search.config import SearchConfig
-from jdarts.search.step import SearchState
+from jdarts.search.program import SearchState
 from jdarts.search.task import SearchTask
 from jdarts.space import CELL_KINDS
 

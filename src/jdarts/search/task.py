@@ -29,7 +29,8 @@ from jdarts.search.budgets import SearchBudget
 from jdarts.search.deciding import Deciding, decided_columns, news
 from jdarts.search.images import SearchImages
 from jdarts.search.large_images import LargeSearchImages
-from jdarts.search.step import AVERAGED, Images, Rows, SearchState
+from jdarts.search.program import SearchState
+from jdarts.search.step import AVERAGED, Images, Rows
 from jdarts.search.summary import SearchResult
 from jdarts.space import CELL_KINDS, SearchSpace
 
@@ -55,7 +56,7 @@ class SearchTask(Task[SearchState]):
     """
 
     noun = "search"
-    shown = (*AVERAGED, "learning_rate", "alphas/entropy")
+    shown: tuple[str, ...] = (*AVERAGED, "learning_rate", "alphas/entropy")
 
     images: SearchedImages
     space: SearchSpace

@@ -42,8 +42,8 @@ class TrainTask(Task[TrainState]):
     """
 
     noun = "training"
-    shown = (*AVERAGED, "learning_rate", "drop_path")
-    best = "valid/accuracy"
+    shown: tuple[str, ...] = (*AVERAGED, "learning_rate", "drop_path")
+    best: str | None = "valid/accuracy"
 
     images: TrainingImages
     genotype: Genotype

@@ -50,8 +50,8 @@ class LanguageSearchTask(Task[SearchState]):
     """
 
     noun = "search"
-    unit = "words"
-    shown = (*AVERAGED, "learning_rate", "alphas/entropy")
+    unit: str = "words"
+    shown: tuple[str, ...] = (*AVERAGED, "learning_rate", "alphas/entropy")
 
     corpus: TextCorpus
     streams: tuple[TokenStream, TokenStream]

@@ -47,8 +47,8 @@ class LanguageTrainTask(Task[TrainState]):
     """
 
     noun = "training"
-    unit = "words"
-    shown = (*AVERAGED, "learning_rate", "averaged_steps")
+    unit: str = "words"
+    shown: tuple[str, ...] = (*AVERAGED, "learning_rate", "averaged_steps")
 
     corpus: TextCorpus
     words: TokenStream
