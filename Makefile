@@ -9,7 +9,7 @@ ARGS ?=
 DATASET ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy bench bench-text aot docs lint test test-fast test-newest torture mutation clean
+.PHONY: help setup search search-cifar search-text search-ptb train train-cifar train-imagenet train-ptb train-wikitext2 pipeline toy study study-full bench bench-text aot docs lint test test-fast test-newest torture mutation clean
 
 help:
 	@echo "make setup           create $(VENV) with everything that jdarts needs (PYTHON=$(PYTHON))"
@@ -24,6 +24,8 @@ help:
 	@echo "make pipeline        searches, selection, full trainings and a table; DATASET=digits|cifar10|...,"
 	@echo "                     ARGS=\"--baseline random\" for random search beside it"
 	@echo "make toy             the bilevel problem of the paper's Figure 2, with a picture"
+	@echo "make study           the studies of experiments/study in 15 minutes; ARGS=\"--only hypergradient\" for one of them"
+	@echo "make study-full      the same at full size, for hours; a killed one continues"
 	@echo "make bench           steps of jdarts and of a PyTorch DARTS side by side; options in ARGS=\"--quick\""
 	@echo "make bench-text      the same for the recurrent search; ARGS=--write puts the table into benchmarks/README.md"
 	@echo "make aot             environments that compile for an H100 and for TPUs without one (PYTHON=$(PYTHON)): $(AOT)-h100, $(AOT)-tpu"
@@ -78,6 +80,12 @@ train-wikitext2: $(READY)
 
 toy: $(READY)
 	$(BIN)/python experiments/toy_bilevel.py $(ARGS)
+
+study: $(READY)
+	$(BIN)/python experiments/run_studies.py $(ARGS)
+
+study-full: $(READY)
+	$(BIN)/python experiments/run_studies.py --full $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmark]'

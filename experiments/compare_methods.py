@@ -2,30 +2,33 @@
 
 Each method has the settings of its preset, but for those that do not fit a short search: all have the same batches, learning
 rate of the weights and epochs, and one stage; epochs at which something begins or ends are scaled to them; the learning rate of
-the alphas is that of the preset times one factor. A method is NAME or NAME:HYPERGRADIENT. The seeds of a method run at once. Each
-result is added to results.jsonl as soon as it is there, and the same command does not repeat it.
+the alphas is that of the preset times one factor. A method is NAME or NAME:HYPERGRADIENT. The seeds of a method run at once. The
+rows of a method are kept as soon as they are there, as those of a study are, and the same command does not repeat them.
 
 Data:     python -m jdarts.data prepare cifar10
 Command:  python experiments/compare_methods.py           (--help for the size; --space S2 for skips and separable convolutions)
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
+from study import images
+from study.rows import Table
+from study.statistics import mean_and_spread
+from study.study import Cell, Row
 
-from jdarts import data
 from jdarts.command import run_command
-from jdarts.data import ImageDataset, ImageSplit
+from jdarts.data import ImageDataset
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
 from jdarts.methods.presets import preset
 from jdarts.methods.stopping import EIGENVALUE
 from jdarts.report import read_metrics
+from jdarts.report.formatting import markdown_table
 from jdarts.runs.bounds import CELLS, CHANNELS, EPOCHS, NODES, POSITIVE, Bounds
 from jdarts.runs.settings import Folder, Settings
 from jdarts.runs.stage_options import StageOptions
@@ -63,7 +66,7 @@ class CompareConfig(Settings):
       batch_size: images of a batch.
       learning_rate: of the weights.
       alpha_rate_factor: factor of the alphas' learning rate.
-      out: folder of the runs, of results.jsonl and of the tables.
+      out: folder of the runs, of the rows and of the tables.
     """
 
     methods: tuple[str, ...] = (
@@ -148,31 +151,15 @@ class CompareConfig(Settings):
         return dataclasses.replace(config, alpha_learning_rate=rate)
 
 
-def small_images(config: CompareConfig) -> ImageDataset:
-    """The first images of CIFAR-10, averaged over squares of pixels."""
-    dataset = data.load("cifar10", config.data_dir)
-    side = dataset.image_shape[0] // config.image_size
-
-    def small(split: ImageSplit, count: int) -> ImageSplit:
-        images = split.images[:count].astype(np.float32)
-        size = config.image_size
-        means = images.reshape(len(images), size, side, size, side, -1).mean(axis=(2, 4))
-        return ImageSplit(np.round(means).astype(np.uint8), split.labels[:count])
-
-    return dataclasses.replace(
-        dataset,
-        name=f"cifar10_{config.image_size}",
-        train=small(dataset.train, config.images),
-        test=small(dataset.test, config.images),
-        augmentation=dataclasses.replace(dataset.augmentation, padding=dataset.augmentation.padding // side),
-    )
-
-
 def results_of(config: SearchConfig, dataset: ImageDataset) -> list[dict[str, Any]]:
     """Runs the searches of a method: the numbers of each seed."""
     results = search_seeds(config, dataset=dataset)
     steps = search_images(config, dataset).steps_per_epoch
-    return [_numbers(result, steps) for result in results]
+    seeds = [each.run.seed for each in config.of_each_seed()]
+    return [
+        {"seed": seed, "hypergradient": config.hypergradient, **_numbers(result, steps)}
+        for seed, result in zip(seeds, results, strict=True)
+    ]
 
 
 def _numbers(result: SearchResult, steps: int) -> dict[str, Any]:
@@ -191,67 +178,32 @@ def _numbers(result: SearchResult, steps: int) -> dict[str, Any]:
     }
 
 
-class Results:
-    """The results in a file, one JSON object a line."""
-
-    def __init__(self, path: Path) -> None:
-        """Reads the results that the file has.
-
-        Raises:
-          InputError: a line is damaged.
-        """
-        self._path = path
-        self._rows: list[dict[str, Any]] = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1):
-            try:
-                self._rows.append(json.loads(line))
-            except ValueError:
-                raise InputError(
-                    f"line {number} of {path} is damaged; remove it, and its searches are read again"
-                ) from None
-
-    def of(self, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The results with these settings."""
-        return [row for row in self._rows if row["settings"] == settings]
-
-    def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Appends results."""
-        self._rows += rows
-        replace_text(self._path, "".join(f"{json.dumps(row)}\n" for row in self._rows))
-
-
 def table(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The table of the results, by method."""
     plain = rows.get(PLAIN)
-    lines = [
-        "| method | hypergradient | accuracy, % | skips in the normal cell | median lead, % | decided edges, % | eigenvalue "
-        "| step, s | × plain |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    head = ["method", "hypergradient", "accuracy, %", "skips in the normal cell", "median lead, %", "decided edges, %"]
+    head += ["eigenvalue", "step, s", "× plain"]
+    lines = []
     for name, found in rows.items():
         values = {
             key: np.array([row[key] for row in found], float) for key in ("accuracy", "lead", "decided", "eigenvalue")
         }
         seconds = np.median([row["seconds"] for row in found])
         ratio = f"{seconds / np.median([row['seconds'] for row in plain]):.2f}" if plain else ""
-        cells = [
-            name.partition(":")[0],
-            found[0]["hypergradient"].replace("_", " "),
-            _mean_and_spread(100 * values["accuracy"], 1),
-            " ".join(str(row["skips"]) for row in found),
-            _mean_and_spread(100 * values["lead"], 0),
-            f"{100 * values['decided'].mean():.0f}",
-            _mean_and_spread(values["eigenvalue"], 3),
-            f"{seconds:.2f}",
-            ratio,
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _mean_and_spread(values: np.ndarray, digits: int) -> str:
-    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{spread}"
+        lines.append(
+            [
+                name.partition(":")[0],
+                found[0]["hypergradient"].replace("_", " "),
+                mean_and_spread(100 * values["accuracy"], 1),
+                " ".join(str(row["skips"]) for row in found),
+                mean_and_spread(100 * values["lead"], 0),
+                f"{100 * values['decided'].mean():.0f}",
+                mean_and_spread(values["eigenvalue"], 3),
+                f"{seconds:.2f}",
+                ratio,
+            ]
+        )
+    return markdown_table(head, lines)
 
 
 CONFIG = CompareConfig()
@@ -261,19 +213,18 @@ def main() -> None:
     """Parses the command line, searches, prints the table."""
     config = tyro.cli(CompareConfig, default=CONFIG, prog="python experiments/compare_methods.py", description=__doc__)
     config.check()
-    dataset = small_images(config)
-    config.out.mkdir(parents=True, exist_ok=True)
-    results, found = Results(config.out / "results.jsonl"), {}
+    dataset = images.smaller(images.load("cifar10", config.data_dir), images=config.images, size=config.image_size)
+    found = {}
     for name in config.methods:
         search_config = config.search_config(name)
-        settings = {"of": search_config.to_json(), "seeds": config.seeds, "images": dataset.fingerprint}
-        settings = json.loads(json.dumps(settings))
-        if not results.of(settings):
-            about = {"space": config.space, "method": name, "hypergradient": search_config.hypergradient}
-            seeds = [each.run.seed for each in search_config.of_each_seed()]
-            of_seeds = zip(seeds, results_of(search_config, dataset), strict=True)
-            results.add([{**about, "seed": seed, **numbers, "settings": settings} for seed, numbers in of_seeds])
-        found[name] = results.of(settings)
+        kept = Table(config.out, {"search": search_config.to_json(), "images": dataset.fingerprint})
+        cell = {"space": config.space, "method": name, "seeds": config.seeds}
+
+        def measure(cell: Cell, folder: Path, search_config: SearchConfig = search_config) -> Sequence[Row]:
+            del cell, folder
+            return results_of(search_config, dataset)
+
+        found[name] = (kept.finished(cell) or kept.measure(cell, measure)).rows
     text = table(found)
     replace_text(config.out / f"table-{config.space}.md", f"{text}\n")
     print(f"\n{text}")

@@ -10,7 +10,7 @@ Command:  python experiments/nasbench201.py                      (minutes on two
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -32,6 +32,8 @@ OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_
 #: Of an edge: its source and its target, in the order of the benchmark's texts.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
+Activation = Callable[[jax.Array], jax.Array]
+
 
 class ReluConvNorm(nn.Module):
     """ReLU, convolution, batch norm.
@@ -40,17 +42,19 @@ class ReluConvNorm(nn.Module):
       channels: of the output.
       size: of the kernel.
       stride: of the convolution.
+      activation: the function that stands first.
     """
 
     channels: int
     size: int
     stride: int = 1
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images `[B, H, W, C]` to `[B, H / stride, W / stride, channels]`."""
         padding = self.size // 2
-        x = nn.Conv(self.channels, (self.size,) * 2, self.stride, padding=padding, use_bias=False)(nn.relu(x))
+        x = nn.Conv(self.channels, (self.size,) * 2, self.stride, padding=padding, use_bias=False)(self.activation(x))
         return nn.BatchNorm(use_running_average=not train)(x)
 
 
@@ -58,23 +62,24 @@ class Reduction(nn.Module):
     """The residual block between the stages, of stride 2."""
 
     channels: int
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images `[B, H, W, C]` to `[B, H / 2, W / 2, channels]`."""
         smaller = nn.avg_pool(x, (2, 2), (2, 2))
         skip = nn.Conv(self.channels, (1, 1), use_bias=False)(smaller)
-        x = ReluConvNorm(self.channels, 3, stride=2)(x, train)
-        return skip + ReluConvNorm(self.channels, 3)(x, train)
+        x = ReluConvNorm(self.channels, 3, 2, self.activation)(x, train)
+        return skip + ReluConvNorm(self.channels, 3, 1, self.activation)(x, train)
 
 
-def candidates(channels: int) -> dict[str, Any]:
+def candidates(channels: int, activation: Activation = nn.relu) -> dict[str, Any]:
     """The candidates of an edge."""
     return {
         "none": None,
         "skip_connect": lambda x: x,
-        "nor_conv_1x1": ReluConvNorm(channels, 1),
-        "nor_conv_3x3": ReluConvNorm(channels, 3),
+        "nor_conv_1x1": ReluConvNorm(channels, 1, 1, activation),
+        "nor_conv_3x3": ReluConvNorm(channels, 3, 1, activation),
         "avg_pool_3x3": lambda x: nn.avg_pool(x, (3, 3), padding="SAME", count_include_pad=False),
     }
 
@@ -83,6 +88,7 @@ class Cell(nn.Module):
     """A cell: each node is the sum of its edges."""
 
     channels: int
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -90,7 +96,9 @@ class Cell(nn.Module):
         nodes = [x]
         for target in range(1, 4):
             terms = [
-                jdarts.Choice(candidates(self.channels), shared=name, name=name)(nodes[source], train=train)
+                jdarts.Choice(candidates(self.channels, self.activation), shared=name, name=name)(
+                    nodes[source], train=train
+                )
                 for source, name in ((source, edge_name(source, target)) for source in range(target))
             ]
             nodes.append(functools.reduce(jnp.add, terms))
@@ -104,11 +112,13 @@ class SearchNetwork(nn.Module):
       channels: of the first stage; each reduction doubles them.
       cells: of each stage.
       classes: number of classes.
+      activation: of all blocks; the benchmark's is ReLU.
     """
 
     channels: int = 16
     cells: int = 5
     classes: int = 10
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
@@ -118,10 +128,10 @@ class SearchNetwork(nn.Module):
         for stage in range(3):
             channels = self.channels * 2**stage
             if stage:
-                x = Reduction(channels)(x, train)
+                x = Reduction(channels, self.activation)(x, train)
             for _ in range(self.cells):
-                x = Cell(channels)(x, train)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+                x = Cell(channels, self.activation)(x, train)
+        x = self.activation(nn.BatchNorm(use_running_average=not train)(x))
         return nn.Dense(self.classes)(x.mean(axis=(1, 2)))
 
 

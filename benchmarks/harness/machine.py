@@ -5,8 +5,8 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 
+from jdarts.doctor.machine import processor
 from jdarts.native.build import BuildError, find_compiler
 
 from .limits import cores
@@ -25,16 +25,6 @@ def describe() -> str:
     versions.append(f"native kernels: {compiler()}")
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     return f"{today}, {processor()}, {cores()} cores; {', '.join(versions)}"
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), platform.processor() or platform.machine())
 
 
 def compiler() -> str:

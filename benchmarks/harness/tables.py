@@ -1,23 +1,18 @@
 """Results as markdown, and their places in a file."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from jdarts.errors import InputError
 from jdarts.report import formatting
+from jdarts.report.formatting import markdown_table as table
 
 from .limits import Limits
 from .rounds import Times
 from .setup import STEP_NAMES, STEPS, Setup, Size, Step
 
 _NAMES = {"jdarts": "jdarts", "pytorch": "PyTorch"}
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table; all columns but the first are flush right."""
-    marks = ["---", *("---:" for _ in head[1:])]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, marks, *rows))
 
 
 def settings_table(times: Mapping[Setup, Times]) -> str:

@@ -17,6 +17,7 @@ from jdarts.bilevel.virtual_step import (
     virtual_optimizer_of,
 )
 from jdarts.errors import InputError
+from jdarts.xla.jax_compat import Tracer
 from jdarts.xla.outlined import outlined
 from jdarts.xla.trees import apply_updates, global_norm
 
@@ -54,7 +55,7 @@ def exact(*, virtual_optimizer: optax.GradientTransformation | None = None) -> H
 
 
 def finite_difference(
-    epsilon: float = 0.01, *, virtual_optimizer: optax.GradientTransformation | None = None
+    epsilon: float | jax.Array = 0.01, *, virtual_optimizer: optax.GradientTransformation | None = None
 ) -> HypergradientFn:
     """The paper's estimate: the product by a central difference of two gradients (equation 8).
 
@@ -63,14 +64,15 @@ def finite_difference(
     Where `‖u‖₂ = 0` the product is 0.
 
     Args:
-      epsilon: length of the perturbation of the weights, above 0; the paper's value is 0.01.
+      epsilon: length of the perturbation of the weights, above 0; the paper's value is 0.01. A traced scalar lets one program
+        serve several lengths.
       virtual_optimizer: as in `exact`.
 
     Raises:
       InputError: epsilon is not above 0, or, in a step, weights or alphas of fewer than 32 bits, in which the difference of
         two gradients is noise.
     """
-    if not epsilon > 0:
+    if not isinstance(epsilon, Tracer) and not epsilon > 0:
         raise InputError(f"finite_difference: epsilon is {epsilon}; give a number above 0 (the paper's is 0.01)")
 
     def estimate(problem: Problem) -> Estimate:

@@ -1,7 +1,7 @@
-"""Numbers of a run as text: durations, speeds, losses, accuracies."""
+"""Numbers as text: durations, speeds, losses, accuracies; tables of texts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -52,6 +52,12 @@ def by_group(values: Mapping[str, float]) -> dict[str, dict[str, str]]:
         group, _, name = key.rpartition("/")
         groups.setdefault(group, {})[name.replace("_", " ")] = _number(name, float(value))
     return groups
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table; all columns but the first are flush right."""
+    marks = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, marks, *rows))
 
 
 def _two_units(total: int, large: int, large_name: str, small: int, small_name: str) -> str:

@@ -1,0 +1,316 @@
+"""Study 1: how well each estimator of the hypergradient foretells the change of the validation loss.
+
+At moments of real searches, each estimator predicts how the validation loss changes with steps of the alphas, of the length that
+Adam takes there: along the estimators' own steps and along random directions. The changes themselves are measured: after one
+virtual step of the weights on the batches that the estimators saw, on other batches, and after the next real steps of the
+weights. The same is done in a network whose loss is smooth.
+
+Command:  make study ARGS="--only hypergradient"          (make study-full for the sizes of CONFIG)
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdarts.data import ImageDataset
+from jdarts.errors import InputError
+from jdarts.nets.counts import count_weights
+from jdarts.runs.bounds import CHANNELS, POSITIVE, SEED, Bounds
+from jdarts.runs.settings import Settings
+
+from . import images
+from .hypergradient_figures import figures, tables
+from .real_changes import Changes, Estimators, Moment, Trained, own_steps, random_directions
+from .short_search import Network, SearchSize, ShortSearch, network_and_loss
+from .study import Cell, Measure, Row, Study
+
+#: Validation batches that neither an estimator nor the search sees at the moment, counted from here.
+_LATER = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class HypergradientConfig(Settings):
+    """The settings of the study.
+
+    Attributes:
+      networks: networks that are searched; the first is the one that the main tables are about.
+      seeds: searches of each network.
+      moments: when a search is looked at: parts of its steps.
+      images: training images, half for the weights and half for the alphas.
+      image_size: height and width to which the images are averaged.
+      channels: of the first cells.
+      cells: of DARTS's network.
+      nodes: of its cells.
+      steps: of each search.
+      batch_size: images of a batch.
+      learning_rate: of the weights.
+      alpha_learning_rate: of the alphas.
+      directions: random directions at each moment.
+      scales: lengths of the steps, in those that Adam takes; 1 is among them.
+      epsilons: of the finite difference; the paper's is 0.01.
+      unrolls: numbers of steps of the unrolled estimator.
+      terms: of the Neumann series.
+      other_batches: pairs of other batches.
+      next_steps: numbers of real weight steps.
+      next_directions: random directions with which they are made.
+      valid_batches: validation batches after them.
+      later: estimators whose own steps are made with other batches and with the next weight steps.
+    """
+
+    networks: tuple[Network, ...] = ("darts", "choice", "choice_smooth")
+    seeds: tuple[Annotated[int, SEED], ...] = (0, 1, 2)
+    moments: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
+    images: Annotated[int, Bounds(4, 1_000_000)] = 4096
+    image_size: Annotated[int, Bounds(4, 1024)] = 16
+    channels: Annotated[int, CHANNELS] = 8
+    cells: Annotated[int, Bounds(3, 100)] = 5
+    nodes: Annotated[int, Bounds(1, 32)] = 2
+    steps: Annotated[int, Bounds(1, 1_000_000)] = 400
+    batch_size: Annotated[int, Bounds(2, 100_000)] = 32
+    learning_rate: Annotated[float, POSITIVE] = 0.1
+    alpha_learning_rate: Annotated[float, POSITIVE] = 6e-3
+    directions: Annotated[int, Bounds(2, 10_000)] = 20
+    scales: tuple[float, ...] = (0.001, 0.05, 0.3, 1.0, 3.0)
+    epsilons: tuple[float, ...] = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
+    unrolls: tuple[int, ...] = (2, 5)
+    terms: tuple[int, ...] = (2,)
+    other_batches: Annotated[int, Bounds(1, 1000)] = 4
+    next_steps: tuple[int, ...] = (1, 5, 20)
+    next_directions: Annotated[int, Bounds(2, 10_000)] = 20
+    valid_batches: Annotated[int, Bounds(1, 1000)] = 4
+    later: tuple[str, ...] = ("first order", "exact", "difference, ε = 0.01", "difference, ε = 0.1", "unrolled 5")
+
+    def check(self) -> None:
+        """Checks the parts that fit together.
+
+        Raises:
+          InputError: no seed, a moment outside the search, or no step of the length of Adam's.
+        """
+        super().check()
+        if not self.seeds or not self.networks or not all(0 <= each <= 1 for each in self.moments):
+            raise InputError(f"--moments is {self.moments}; give parts from 0 to 1, at least one seed and one network")
+        if 1.0 not in self.scales:
+            raise InputError(f"--scales is {self.scales}; give 1, the step of Adam, among them")
+        if self.directions < self.next_directions:
+            raise InputError(f"--next-directions is {self.next_directions}; give {self.directions} or less")
+
+    def size(self, network: Network) -> SearchSize:
+        """The size of the search of a network."""
+        return SearchSize(
+            network,
+            channels=self.channels,
+            cells=self.cells if network == "darts" else 1,
+            nodes=self.nodes,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            alpha_learning_rate=self.alpha_learning_rate,
+        )
+
+
+CONFIG = HypergradientConfig()
+
+#: The share of `make study`.
+QUICK = HypergradientConfig(
+    moments=(0.0, 1.0),
+    images=1024,
+    image_size=8,
+    channels=4,
+    cells=3,
+    steps=100,
+    directions=12,
+    scales=(0.001, 1.0),
+    epsilons=(0.01, 0.1, 1.0),
+    unrolls=(5,),
+    other_batches=2,
+    next_steps=(1, 5),
+    next_directions=6,
+    valid_batches=2,
+    later=("first order", "exact", "difference, ε = 0.1"),
+)
+
+
+def cells(config: HypergradientConfig) -> list[Cell]:
+    """A cell for each moment of each search; all moments of a search follow one another."""
+    return [
+        {"network": network, "seed": seed, "moment": moment}
+        for network in config.networks
+        for seed in config.seeds
+        for moment in sorted(config.moments)
+    ]
+
+
+class Programs(NamedTuple):
+    """What the searches of one network share.
+
+    Attributes:
+      estimators: in float32, as a search has them.
+      exact: gives the exact hypergradient in float64.
+      virtual: trains by virtual steps, in float64.
+      real: trains by real steps, in float64.
+      step: of the search.
+    """
+
+    estimators: Estimators
+    exact: Estimators
+    virtual: Trained
+    real: Trained
+    step: Any
+
+
+def prepare(config: HypergradientConfig, dataset: ImageDataset) -> Measure:
+    """The function that measures a cell. It keeps the last search, so that its later moments need no search from the start."""
+    small = images.smaller(dataset, images=config.images, size=config.image_size)
+    programs: dict[Network, Programs] = {}
+    searches: dict[tuple[Network, int], ShortSearch] = {}
+
+    def measure(cell: Cell, folder: Path) -> list[Row]:
+        del folder
+        network, seed = cell["network"], cell["seed"]
+        if (network, seed) not in searches:
+            searches.clear()
+            known = programs.get(network)
+            searches[network, seed] = ShortSearch(config.size(network), small, seed, known and known.step)
+        search = searches[network, seed]
+        if network not in programs:
+            programs[network] = _programs(config, search, len(small.class_names))
+        return [_measured(config, search, programs[network], round(cell["moment"] * config.steps), seed)]
+
+    return measure
+
+
+def _programs(config: HypergradientConfig, search: ShortSearch, classes: int) -> Programs:
+    def loss_in(dtype: Any) -> Any:
+        _, loss_fn = network_and_loss(search.size, classes, dtype)
+        state = search.state_after(0).model_state
+        # Statistics of the batch normalise; the running ones have no effect.
+        cast = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), state)
+        return lambda weights, alphas, batch: loss_fn(weights, alphas, cast, batch, jax.random.key(0))[0]
+
+    wide, optimizers = loss_in(np.float64), search.optimizers
+    kinds = {"epsilons": config.epsilons, "unrolls": config.unrolls, "terms": config.terms}
+    none: dict[str, Sequence[Any]] = {"epsilons": (), "unrolls": (), "terms": ()}
+    return Programs(
+        Estimators(loss_in(np.float32), optimizers.virtual, **kinds),
+        Estimators(wide, optimizers.virtual, **none),
+        Trained(wide, optimizers.virtual),
+        Trained(wide, optimizers.weights),
+        search.step,
+    )
+
+
+class Later(NamedTuple):
+    """Batches that no estimator saw.
+
+    Attributes:
+      train: training batches.
+      valid: validation batches.
+    """
+
+    train: Sequence[Any]
+    valid: Sequence[Any]
+
+    def astype(self, dtype: Any) -> "Later":
+        """The images in a floating-point type."""
+        return Later(*([(pixels.astype(dtype), labels) for pixels, labels in part] for part in self))
+
+
+def _measured(config: HypergradientConfig, search: ShortSearch, programs: Programs, step: int, seed: int) -> Row:
+    state = search.state_after(step)
+    last = max(*config.next_steps, *config.unrolls, 1)
+    moment = Moment(
+        state.weights,
+        state.alphas,
+        state.weight_opt_state,
+        [search.train_batch(step + number) for number in range(last)],
+        search.valid_batch(step),
+    )
+    gradients = programs.estimators.gradients(moment)
+    steps = own_steps(search.optimizers.alphas, state.alpha_opt_state, state.alphas, gradients)
+    random = random_directions((seed, step), config.directions, steps["exact"])
+    later = Later(
+        [search.train_batch(_LATER + number) for number in range(config.other_batches)],
+        [search.valid_batch(_LATER + number) for number in range(max(config.other_batches, config.valid_batches))],
+    )
+    with jax.enable_x64(True):
+        wide = moment.astype(jnp.float64)
+        gradients["exact, float64"] = programs.exact.gradients(wide)["exact"]
+        changes = dict(_changes(config, programs, wide, later.astype(jnp.float64), steps, random))
+    return {
+        "weights": count_weights(state.weights),
+        "alphas": int(steps["exact"].size),
+        "length": float(np.linalg.norm(steps["exact"])),
+        "seconds": programs.estimators.seconds(moment),
+        "cosines": {name: _cosine(each, gradients["exact"]) for name, each in gradients.items()},
+        "norms": {name: float(np.linalg.norm(each)) for name, each in gradients.items()},
+        "predicted": {
+            name: {"own": [float(each @ own) for own in steps.values()], "random": (random @ each).tolist()}
+            for name, each in gradients.items()
+        },
+        "own": list(steps),
+        "changes": changes,
+    }
+
+
+def _changes(
+    config: HypergradientConfig,
+    programs: Programs,
+    moment: Moment,
+    later: Later,
+    steps: Mapping[str, np.ndarray],
+    random: np.ndarray,
+) -> Iterator[tuple[str, Any]]:
+    """The measured changes, by the name of what is measured; own steps first, then random directions."""
+    both = np.concatenate([list(steps.values()), random])
+
+    for scale in config.scales:
+        found = programs.virtual.changes(moment, scale * both, [moment.valid], [1])
+        yield f"same, {scale:g}", _numbers(found[1], len(steps), list(steps))
+    chosen = [name for name in config.later if name in steps]
+    fewer = np.concatenate([[steps[name] for name in chosen], random[: config.next_directions]])
+    others = []
+    for number in range(config.other_batches):
+        other = moment._replace(train=[later.train[number]])
+        others.append(programs.virtual.changes(other, fewer, [later.valid[number]], [1])[1])
+    mean = Changes(
+        float(np.mean([each.before for each in others])),
+        np.mean([each.plus for each in others], axis=0),
+        np.mean([each.minus for each in others], axis=0),
+    )
+    yield "other", _numbers(mean, len(chosen), chosen)
+    valid = later.valid[: config.valid_batches]
+    for number, found in programs.real.changes(moment, fewer, valid, config.next_steps).items():
+        yield f"next, {number}", _numbers(found, len(chosen), chosen)
+
+
+def _numbers(changes: Changes, own: int, names: Sequence[str]) -> dict[str, Any]:
+    """Changes as JSON data: odd and even parts along the own steps and along random directions."""
+    return {
+        "before": changes.before,
+        "own": {
+            name: [float(odd), float(even)] for name, odd, even in zip(names, changes.odd[:own], changes.even[:own])
+        },
+        "odd": changes.odd[own:].tolist(),
+        "even": changes.even[own:].tolist(),
+    }
+
+
+def _cosine(vector: np.ndarray, other: np.ndarray) -> float:
+    return float(vector @ other / (np.linalg.norm(vector) * np.linalg.norm(other)))
+
+
+STUDY = Study(
+    "hypergradient",
+    "Which estimator of the hypergradient foretells the change of the validation loss?",
+    CONFIG,
+    QUICK,
+    cells,
+    prepare,
+    tables,
+    figures,
+)

@@ -1,0 +1,211 @@
+"""Study 1 on problems whose answers are known: what is measured, what is predicted, and what the tables make of it."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+from study import hypergradient, hypergradient_figures, statistics
+from study.real_changes import (
+    Estimators,
+    Moment,
+    Trained,
+    Unroll,
+    own_steps,
+    problem_of,
+    random_directions,
+    weight_step,
+)
+from study.results import Results
+from test_bilevel import OPTIMIZERS, each_optimizer, smooth_loss, warm_state
+
+import jdarts
+from jdarts.errors import InputError
+from jdarts.optimizers import alpha_optimizer
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+DIRECTIONS = 12
+
+
+def quadratic_loss(weights, alphas, batch):
+    """Quadratic in weights and alphas together, so that every weight step is linear in both."""
+    residual = batch["a"] @ weights - batch["b"] @ alphas - batch["c"]
+    return 0.5 * jnp.sum(residual**2)
+
+
+def quadratic_moment(optimizer, steps=5):
+    draw = np.random.default_rng(3)
+
+    def batch():
+        return {name: jnp.asarray(draw.normal(size=size)) / 3 for name, size in SIZES.items()}
+
+    weights, alphas = jnp.asarray(draw.normal(size=4)), jnp.asarray(draw.normal(size=6))
+    return Moment(weights, alphas, optimizer.init(weights), [batch() for _ in range(steps)], batch())
+
+
+SIZES = {"a": (8, 4), "b": (8, 6), "c": (8,)}
+
+
+@pytest.fixture(scope="module")
+def quadratic():
+    """Gradients, directions and changes of a quadratic problem."""
+    with jax.numpy_dtype_promotion("standard"):
+        optimizer = OPTIMIZERS["momentum_and_decay"]()
+        moment = quadratic_moment(optimizer)
+        kinds = {"epsilons": (0.01, 1.0), "unrolls": (1, 2, 5), "terms": (2,)}
+        estimators = Estimators(quadratic_loss, optimizer, **kinds)
+        gradients = estimators.gradients(moment)
+        directions = random_directions((1,), DIRECTIONS, np.full(6, 0.3))
+        changes = Trained(quadratic_loss, optimizer).changes(moment, directions, [moment.valid], [1, 2, 5])
+        return gradients, directions, changes, estimators, moment
+
+
+def scores(quadratic, name, steps):
+    gradients, directions, changes, *_ = quadratic
+    predicted, real = directions @ gradients[name], changes[steps].odd
+    return [each(predicted, real) for each in (statistics.slope, statistics.correlation, statistics.relative_error)]
+
+
+@pytest.mark.parametrize("name", ["exact", "unrolled 1", "difference, ε = 0.01", "difference, ε = 1"])
+def test_exact_and_finite_difference_foretell_a_quadratic_problem_at_any_length(quadratic, name):
+    np.testing.assert_allclose(scores(quadratic, name, 1), (1, 1, 0), atol=1e-8)
+
+
+def test_first_order_does_not(quadratic):
+    slope, correlation, error = scores(quadratic, "first order", 1)
+    assert abs(slope - 1) > 0.02 and correlation < 0.999 and error > 0.05
+
+
+def test_each_unroll_foretells_its_own_number_of_steps(quadratic):
+    for steps in (2, 5):
+        np.testing.assert_allclose(scores(quadratic, f"unrolled {steps}", steps), (1, 1, 0), atol=1e-8)
+        assert scores(quadratic, "exact", steps)[2] > 0.05
+
+
+def test_curvature_is_what_both_sides_share(quadratic):
+    _, directions, changes, _, moment = quadratic
+    optimizer = OPTIMIZERS["momentum_and_decay"]()
+
+    def loss(alphas):
+        weights, _ = weight_step(
+            quadratic_loss, optimizer, moment.weights, moment.weight_opt_state, alphas, moment.train[0]
+        )
+        return quadratic_loss(weights, alphas, moment.valid)
+
+    hessian = jax.hessian(loss)(moment.alphas)
+    expected = 0.5 * np.einsum("di,ij,dj->d", directions, hessian, directions)
+    np.testing.assert_allclose(changes[1].even, expected, rtol=1e-8)
+    np.testing.assert_allclose(changes[1].before, loss(moment.alphas), rtol=1e-12)
+
+
+def test_every_estimator_has_a_time(quadratic):
+    *_, estimators, moment = quadratic
+    found = estimators.seconds(moment, repeats=1)
+    assert list(found) == list(estimators.gradients(moment)) and min(found.values()) >= 0
+
+
+@each_optimizer
+def test_steps_one_after_the_other_give_the_unrolled_hypergradient(make):
+    optimizer = make()
+    state, train, valid = warm_state(optimizer, optax.sgd(0.1))
+
+    def loss(weights, alphas, batch):
+        return smooth_loss(weights, alphas, 0, batch, None)[0]
+
+    other = jax.tree.map(lambda leaf: leaf + 0.1, train)
+    moment = Moment(state.weights, state.alphas, state.weight_opt_state, [train, other, train], valid)
+    problem = problem_of(moment, loss, optimizer)
+    problem = problem._replace(
+        later_train_losses=tuple(functools.partial(lambda w, a, b: loss(w, a, b), b=each) for each in moment.train[1:])
+    )
+    expected = ravel_pytree(jdarts.unrolled(3)(problem).gradient)[0]
+    found = ravel_pytree(Unroll(loss, optimizer)(moment, 3))[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12)
+
+
+def test_directions_are_as_long_as_the_step_and_differ():
+    step = np.array([3.0, 0.0, 4.0])
+    found = random_directions((1, 2), 50, step)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 5)
+    assert np.all(np.abs(found.mean(axis=0)) < 1.5)
+    assert not np.array_equal(found, random_directions((1, 3), 50, step))
+    np.testing.assert_array_equal(found, random_directions((1, 2), 50, step))
+
+
+def test_own_steps_are_those_of_adam():
+    alphas = {"x": jnp.zeros((2, 3), jnp.float32)}
+    optimizer = alpha_optimizer(0.02, weight_decay=0.0)
+    gradient = np.array([1.0, -2.0, 3.0, -4.0, 5.0, -6.0])
+    (found,) = own_steps(optimizer, optimizer.init(alphas), alphas, {"exact": gradient}).values()
+    np.testing.assert_allclose(found, -0.02 * np.sign(gradient), rtol=1e-4)
+
+
+def made_results():
+    """Results in which `exact` foretells everything and `first order` half of it, with another error for each seed."""
+    rows = []
+    for seed in range(3):
+        for moment in (0.0, 1.0):
+            truth = np.random.default_rng(seed).normal(size=6)
+            half = truth + np.roll(truth, 1 + seed)
+            changes = {
+                name: {
+                    "before": 1.0,
+                    "own": {each: [-1e-4, 2e-5] for each in NAMES},
+                    "odd": odd.tolist(),
+                    "even": [0.1] * 6,
+                }
+                for name, odd in {
+                    "same, 0.1": 0.1 * truth,
+                    "same, 1": truth,
+                    "other": truth,
+                    "next, 5": 2 * truth,
+                }.items()
+            }
+            predicted = {
+                "exact": {"own": [0, 0], "random": truth.tolist()},
+                "first order": {"own": [0, 0], "random": half.tolist()},
+                "exact, float64": {"own": [0, 0], "random": truth.tolist()},
+            }
+            seconds = {"first order": 0.1, "exact": 0.25}
+            rows.append(
+                {"network": "darts", "seed": seed, "moment": moment, "seconds": seconds, "changes": changes}
+                | {"predicted": predicted, "own": NAMES}
+            )
+    machine = {"processor": "p", "cores": 2, "devices": "1 CPU", "jax": "1"}
+    return Results("hypergradient", "quick", "make study", {}, {"name": "toy"}, machine, 1.0, 2.0, rows)
+
+
+NAMES = ["first order", "exact"]
+
+
+def test_tables_show_correlation_slope_error_and_cost():
+    results = made_results()
+    lines = hypergradient_figures.tables(results)["estimators"].splitlines()
+    exact = next(line for line in lines if line.startswith("| exact"))
+    assert exact == (
+        "| exact | 2.5 | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 0.00 [0.00, 0.00] |"
+    )
+    first = hypergradient_figures.foresight(results, "darts", "first order", "same, 1", statistics.correlation)
+    assert first.low < first.mean < first.high < 1
+    # Steps of a tenth of the length are predicted as a tenth.
+    shorter = hypergradient_figures.foresight(results, "darts", "exact", "same, 0.1", statistics.slope)
+    assert shorter.mean == pytest.approx(1)
+    steps = hypergradient_figures.tables(results)["steps"].splitlines()[2]
+    assert steps.startswith("| exact | -0.8 [-0.8, -0.8] |")
+    for figure in hypergradient_figures.figures(results).values():
+        assert figure().axes
+
+
+def test_wrong_settings_are_explained():
+    for changes, words in (
+        ({"scales": (0.5,)}, "--scales is"),
+        ({"moments": (2.0,)}, "--moments is"),
+        ({"next_directions": 30}, "--next-directions is 30; give 20 or less"),
+    ):
+        with pytest.raises(InputError, match=words):
+            dataclasses.replace(hypergradient.CONFIG, **changes).check()
+    hypergradient.QUICK.check()
