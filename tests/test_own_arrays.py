@@ -187,3 +187,17 @@ def test_damaged_files_are_refused(tmp_path):
     saved(tmp_path / "both.npz", images=images()).rename(tmp_path / "labels.npy")
     with pytest.raises(InputError, match=r"labels\.npy is an archive of arrays; give its name the suffix \.npz"):
         load(tmp_path / "images.npy")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_arrays_that_no_memory_holds_are_refused_unread(tmp_path, compressed, monkeypatch):
+    monkeypatch.setattr("jdarts.data.own.reading.available_bytes", lambda: 10**7)
+    monkeypatch.setattr("jdarts.data.own.arrays._pixels", lambda *_: pytest.fail("read"))
+    given = {"images": np.zeros((100, 128, 128, 3), np.uint8), "labels": labels(100)}
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "mine.npz", **given)
+    with pytest.raises(InputError, match=r"mine\.npz(: images)? takes 0\.0 GB in memory, .* give fewer or smaller"):
+        load(tmp_path / "mine.npz")
+    np.save(tmp_path / "images.npy", given["images"])
+    np.save(tmp_path / "labels.npy", given["labels"])
+    with pytest.raises(InputError, match=r"images takes 0\.0 GB in memory"):
+        load(tmp_path / "images.npy")

@@ -4,14 +4,15 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdarts.data.dataset import ImageSplit
+from jdarts.data.originals.images import os_errors_as_input
 from jdarts.data.own.decoded import Decoded, DecodedSplit
 from jdarts.data.own.pictures import SPLITS, TEST, TRAIN, VALID, listed
-from jdarts.data.own.reading import check_fits
+from jdarts.data.own.reading import check_fits, memory_for_images
 from jdarts.data.own.resizing import digests_of, resized_images
 from jdarts.data.own.sizes import choose_size
 from jdarts.errors import InputError
@@ -23,8 +24,16 @@ _PAIRS = (("images", "labels"), ("x", "y"), ("data", "labels"), ("data", "target
 _CLASS_NAMES = ("class_names", "label_names", "classes", "names")
 _KNOWN = "train_images and train_labels, with test_images and test_labels, or x_train and y_train, or images and labels"
 
-#: Functions that read arrays, by the names of the arrays.
-Arrays = Mapping[str, Callable[[], np.ndarray]]
+
+class _Stored(NamedTuple):
+    """An array in a file: its size in memory in bytes, and a function that reads it."""
+
+    nbytes: int
+    read: Callable[[], np.ndarray]
+
+
+#: Arrays in files, by name.
+Arrays = Mapping[str, _Stored]
 
 
 def read_npz(path: Path, image_size: int | None) -> Decoded:
@@ -37,7 +46,9 @@ def read_npz(path: Path, image_size: int | None) -> Decoded:
     Raises:
       InputError: the file is damaged, or has no arrays of images and labels under a known name.
     """
-    arrays = {name: stored.read for name, stored in read_arrays(path).items()}
+    with os_errors_as_input(path):
+        _check_size(f"{path}", path.stat().st_size)
+    arrays = {name: _Stored(stored.nbytes, stored.read) for name, stored in read_arrays(path).items()}
     return _decoded(f"the arrays of {path.name}", path, arrays, image_size)
 
 
@@ -52,7 +63,9 @@ def read_npy(path: Path, image_size: int | None) -> Decoded:
       InputError: as for `read_npz`.
     """
     folder = path if path.is_dir() else path.parent
-    arrays = {file.stem: functools.partial(_read, file) for file in sorted(folder.glob("*.npy"))}
+    with os_errors_as_input(folder):
+        sizes = {file: file.stat().st_size for file in sorted(folder.glob("*.npy"))}
+    arrays = {file.stem: _Stored(size, functools.partial(_read, file)) for file, size in sizes.items()}
     return _decoded(f"the .npy files of {folder.name}", folder, arrays, image_size)
 
 
@@ -69,6 +82,21 @@ def _read(path: Path) -> np.ndarray:
     return array
 
 
+def _read_if_it_fits(path: Path, name: str, arrays: Arrays) -> np.ndarray:
+    """An array of a file; a small file may hold a huge one, which is refused unread."""
+    _check_size(f"{path}: {name}", arrays[name].nbytes)
+    return arrays[name].read()
+
+
+def _check_size(what: str, size: int) -> None:
+    most = memory_for_images()
+    if most is not None and size > most:
+        raise InputError(
+            f"{what} takes {size / 1e9:,.1f} GB in memory, and {most / 1e9:,.1f} GB are there for images; give fewer or "
+            "smaller images, or a folder of pictures"
+        )
+
+
 def _decoded(kind: str, path: Path, arrays: Arrays, image_size: int | None) -> Decoded:
     found = {split: pair for split in SPLITS if (pair := _pair(arrays, split))}
     if TRAIN not in found and (pair := _pair(arrays, None)):
@@ -77,13 +105,16 @@ def _decoded(kind: str, path: Path, arrays: Arrays, image_size: int | None) -> D
         has = f"has {listed(map(repr, sorted(arrays)))}" if arrays else "has no arrays"
         raise InputError(f"{path} {has}; name the arrays {_KNOWN}")
     notes = [f"read as {' and '.join(f'{split}: {images}, {labels}' for split, (images, labels) in found.items())}"]
-    pixels = {split: _pixels(path, images, arrays[images](), notes) for split, (images, _) in found.items()}
+    pixels = {
+        split: _pixels(path, images, _read_if_it_fits(path, images, arrays), notes)
+        for split, (images, _) in found.items()
+    }
     shapes = {images.shape[1:] for images in pixels.values()}
     if len(shapes) > 1:
         raise InputError(
             f"{path} has images of the shapes {listed(map(str, sorted(shapes)))}; give all splits one shape"
         )
-    labels = {split: _labels(path, name, arrays[name]()) for split, (_, name) in found.items()}
+    labels = {split: _labels(path, name, _read_if_it_fits(path, name, arrays)) for split, (_, name) in found.items()}
     for split, (images, name) in found.items():
         if len(pixels[split]) != len(labels[split]):
             raise InputError(
@@ -201,7 +232,7 @@ def _classes(
         raise InputError(
             f"{path} has labels that no training image has: {listed(map(str, unknown))}; give both the same"
         )
-    given = next((arrays[name]() for name in _CLASS_NAMES if name in arrays), None)
+    given = next((_read_if_it_fits(path, name, arrays) for name in _CLASS_NAMES if name in arrays), None)
     names = tuple(map(str, values.tolist()))
     if given is not None and given.ndim == 1 and given.dtype.kind == "U" and values.dtype.kind in "iu":
         if values[-1] >= len(given):

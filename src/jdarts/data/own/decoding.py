@@ -67,7 +67,7 @@ def decode(content: bytes, height: int, width: int, channels: int) -> tuple[np.n
             # The decoder itself can halve a picture, which is much faster than resizing. Phones write MPO, a JPEG file
             # with further pictures.
             picture.draft(None, (2 * max(height, width),) * 2)
-        plain = _eight_bits(ImageOps.exif_transpose(picture)).convert("L" if channels == 1 else "RGB")
+        plain = _eight_bits(_turned(picture)).convert("L" if channels == 1 else "RGB")
         digest = hashlib.blake2b(f"{plain.size}".encode(), digest_size=_DIGEST_BYTES)
         digest.update(plain.tobytes())
         if plain.size != (width, height):
@@ -81,8 +81,6 @@ def upright(content: bytes) -> Any:
     Raises:
       Undecodable: as for `decode`, or one side is many times the other.
     """
-    from PIL import ImageOps
-
     with _opened(io.BytesIO(content)) as picture:
         if max(picture.size) > MAX_RATIO * min(picture.size):
             raise Undecodable(f"has one side that is more than {MAX_RATIO} times the other")
@@ -91,7 +89,7 @@ def upright(content: bytes) -> Any:
         )
         if is_plain and _orientation(picture) == 1:
             return picture.convert("RGB")
-        return _eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
+        return _eight_bits(_turned(picture)).convert("RGB")
 
 
 @contextmanager
@@ -112,16 +110,32 @@ def _opened(file: BinaryIO) -> Iterator[Any]:
         raise
     except UnidentifiedImageError:
         raise Undecodable("is damaged or no picture") from None
+    except Image.DecompressionBombError:
+        raise Undecodable(f"has more than {MAX_PIXELS:,} pixels") from None
     # Pillow reports a damaged file with errors of many types.
     except Exception as error:
         raise Undecodable(f"is damaged ({(str(error).splitlines() or [type(error).__name__])[0][:100]})") from error
 
 
 def _orientation(picture: Any) -> int:
-    """How a camera was held: 1 for upright. Pillow decodes a whole PNG file to look for it after the pixels."""
+    """How a camera was held: 1 for upright. Pillow decodes a whole PNG file to look for it after the pixels.
+
+    Pixels may be whole where the data of the camera is not; such a picture stays as it is.
+    """
     if picture.format == "PNG" and "exif" not in picture.info:
         return 1
-    return picture.getexif().get(_ORIENTATION, 1)
+    # Pillow reports damaged data of a camera with errors of many types.
+    try:
+        return picture.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+
+
+def _turned(picture: Any) -> Any:
+    """The picture as it was held."""
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(picture) if _orientation(picture) in range(2, 9) else picture
 
 
 def _eight_bits(picture: Any) -> Any:
@@ -133,7 +147,9 @@ def _eight_bits(picture: Any) -> Any:
         raise Undecodable("has floating-point pixels, whose white is unknown: save it with 8 or 16 bits")
     if mode == "I" or mode.startswith("I;"):
         values = np.asarray(picture).astype(np.int64)
-        if values.min(initial=0) < 0 or values.max(initial=0) > np.iinfo(np.uint16).max:
+        # Of 32 bits; those of other formats have 16, whatever their values.
+        is_unclear = mode == "I" and picture.format == "TIFF" and values.max(initial=0) <= np.iinfo(np.uint8).max
+        if is_unclear or values.min(initial=0) < 0 or values.max(initial=0) > np.iinfo(np.uint16).max:
             raise Undecodable("has 32-bit pixels, whose white is unknown: save it with 8 or 16 bits")
         return Image.fromarray((values >> 8).astype(np.uint8))
     if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:

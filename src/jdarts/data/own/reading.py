@@ -76,17 +76,23 @@ def _header(picture: Picture) -> Header:
         return read_header(file)
 
 
+def memory_for_images() -> int | None:
+    """Bytes that the images of a set may take beside the network; None if the free memory is unknown."""
+    available = available_bytes()
+    return None if available is None else int(_SHARE * available)
+
+
 def check_fits(count: int, height: int, width: int, channels: int) -> None:
     """Checks that images fit into memory beside the network.
 
     Raises:
       InputError: they do not.
     """
-    needed, available = count * height * width * channels, available_bytes()
-    if available is not None and needed > _SHARE * available:
+    needed, most = count * height * width * channels, memory_for_images()
+    if most is not None and needed > most:
         raise InputError(
             f"{count:,} images of {width}×{height} take {needed / 1e9:,.1f} GB, and {_SHARE:.0%} of the free memory are "
-            f"{_SHARE * available / 1e9:,.1f} GB; give a smaller --image-size or fewer images, or train "
+            f"{most / 1e9:,.1f} GB; give a smaller --image-size or fewer images, or train "
             "with --network imagenet, which reads a folder picture by picture"
         )
 
@@ -125,7 +131,8 @@ def _each(
         except OSError as error:
             return Problem(picture.name, f"cannot be read ({error.strerror or error})")
         except InputError as error:
-            return Problem(picture.name, f"cannot be read ({error})")
+            reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
+            return Problem(picture.name, f"cannot be read ({reason})")
 
     def chunk(start: int) -> list[Result | Problem]:
         return [result(place) for place in range(start, min(start + _CHUNK, len(pictures)))]

@@ -17,6 +17,10 @@ SUFFIXES = frozenset(
 #: Files that file managers write beside pictures: ignored, as are names that begin with a dot.
 _OF_FILE_MANAGERS = frozenset(("thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "icon\r"))
 MAX_FILE_BYTES = 1 << 28
+#: Folders within each other below the given one: more are a mistake, and Python's stack has an end.
+_DEEPEST = 100
+#: Characters that move the cursor, end a line or turn the direction of a text: categories of Unicode, and single ones.
+_UNSEEN, _TURNING = ("Cc", "Zl", "Zp"), "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class _File(NamedTuple):
@@ -31,7 +35,8 @@ class _File(NamedTuple):
 def scan(root: Path) -> Pictures:
     """The pictures of a folder, sorted by class and name; opens no file.
 
-    Links are followed. Hidden files are ignored; other files that are no pictures are left out and named.
+    Links are followed, but for those to a folder that they lie in. Hidden files are ignored; other files that are no
+    pictures are left out and named.
 
     Args:
       root: the folder: of the splits, or of the classes.
@@ -110,12 +115,13 @@ def _classes(folder: Path, root: Path, problems: list[Problem], *, outside: bool
     beside: list[str] = []
     with os_errors_as_input(folder):
         entries = _entries(folder)
+        above = frozenset(map(_identity, (folder, *folder.resolve().parents)))
     for entry in entries:
         if _is_ignored(entry.name):
             continue
         name = _shown(Path(entry.path).relative_to(root))
         if entry.is_dir():
-            files = list(_files(Path(entry.path), root, problems, frozenset((_identity(folder),))))
+            files = list(_files(Path(entry.path), root, problems, above))
             found.setdefault(_class_name(entry.name), []).extend(files)
         else:
             problems.append(Problem(name, "is in no class"))
@@ -130,6 +136,9 @@ def _classes(folder: Path, root: Path, problems: list[Problem], *, outside: bool
 def _files(folder: Path, root: Path, problems: list[Problem], above: frozenset[tuple[int, int]]) -> Iterator[_File]:
     """The pictures below a folder; `above` are the folders that it lies in, where a link must not lead."""
     shown = _shown(folder.relative_to(root))
+    if len(folder.relative_to(root).parts) > _DEEPEST:
+        problems.append(Problem(shown, f"lies more than {_DEEPEST} folders deep"))
+        return
     try:
         identity = _identity(folder)
         if identity in above:
@@ -204,11 +213,14 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _shown(path: Path) -> str:
-    """A path as text, without bytes that are not UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def _shown(path: Path | str) -> str:
+    """A path as text of one line, with escapes for bytes that are not UTF-8 and for characters that nobody sees."""
+    return "".join(
+        each.encode("unicode_escape").decode() if each in _TURNING or unicodedata.category(each) in _UNSEEN else each
+        for each in os.fsencode(path).decode("utf-8", "backslashreplace")
+    )
 
 
 def _class_name(name: str) -> str:
     """One form for names that look the same: file systems store accents composed or decomposed."""
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
+    return unicodedata.normalize("NFC", _shown(name))

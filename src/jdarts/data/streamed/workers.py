@@ -175,7 +175,7 @@ def decoded_batches(views: Views, batch_size: int, *, first: int, workers: int) 
       workers: processes that decode; 0 decodes in this process. The batches do not depend on it.
 
     Raises:
-      InputError: grain is not installed, or a picture cannot be read.
+      InputError: grain is not installed, a picture cannot be read, or something has ended a worker.
     """
     check_workers()
     import grain  # pyright: ignore[reportMissingImports]
@@ -192,16 +192,33 @@ def decoded_batches(views: Views, batch_size: int, *, first: int, workers: int) 
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(workers, AHEAD), _end_with_parent)
     with _signals_blocked_in_children():
         iterator = iter(batches)
-        batch = next(iterator, None)
+        batch = _next(iterator)
     try:
         while batch is not None:
             shape, images, labels = batch
             yield DecodedBatch(
                 np.frombuffer(images, np.uint8).reshape(shape), np.frombuffer(labels, np.int32).reshape(shape[:1])
             )
-            batch = next(iterator, None)
+            batch = _next(iterator)
     finally:
         iterator.close()
+
+
+def _next(iterator: Iterator[Any]) -> Any:
+    """The next batch, or None; an `InputError` if something outside has ended a worker."""
+    try:
+        return next(iterator, None)
+    except RuntimeError as error:
+        if _ENDED not in str(error):
+            raise
+        raise InputError(
+            "something has ended a process that decodes pictures, as systems do that run out of memory; give fewer --workers, "
+            "and start the same command again to resume"
+        ) from error
+
+
+#: Words of grain's error where a worker has ended without one of its own.
+_ENDED = "terminated unexpectedly"
 
 
 @contextlib.contextmanager
