@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jdarts.budget import Limit, amount, bounded_cells, keeps, largest_cost, lea
 from jdarts.budget.cost import places
 from jdarts.budget.counting import counted_costs, target
 from jdarts.budget.expected import expected_cost
+from jdarts.budget.sampling import sample_of_size
 from jdarts.derivation import derive_genotype, sample_genotype
 from jdarts.describe import describe
 from jdarts.errors import InputError
@@ -175,6 +177,27 @@ def test_bounds_that_hold_only_apart(small):
     limits = [Limit(each, least_cost(each, SMALL, 2)) for each in (costs["weights"], other)]
     with pytest.raises(InputError, match=r"no cells keep .* weights and .* multiply-adds together"):
         bounded_cells(SOFTMAX.strengths(alphas_of(SMALL, 0), SMALL), SMALL, 2, limits)
+
+
+@pytest.mark.parametrize("edges_per_node", [1, 2])
+def test_random_cells_of_a_size_are_all_equally_likely(edges_per_node, tiny):
+    costs, cells, sizes = tiny
+    cost = costs["weights"]
+    if edges_per_node == 2:
+        least, most = np.quantile(sizes["weights"], (0.4, 0.402)).astype(int)
+        there = {each for each, size in zip(cells, sizes["weights"]) if least <= size <= most}
+        assert 5 < len(there) < 60
+        drawn = Counter(sample_of_size(cost, TINY, seed, least=least, most=most) for seed in range(40 * len(there)))
+        counts = [drawn[Genotype(each.normal, TINY.concat, each.reduce, TINY.concat)] for each in there]
+        assert sum(counts) == 40 * len(there)
+        # The deviation of as many throws of a die, and never more than it.
+        assert np.sum(np.square(np.array(counts) - 40)) / 40 < len(there) + 4 * math.sqrt(2 * len(there))
+        return
+    least = least_cost(cost, TINY, 1)
+    found = sample_of_size(cost, TINY, 0, least=least, most=least, edges_per_node=1)
+    assert cost.of(found, TINY) == least and found.edges_per_node == 1
+    with pytest.raises(InputError, match="no cells of the space cost between 0 and 1; give a wider range"):
+        sample_of_size(cost, TINY, 0, least=0, most=1)
 
 
 def test_the_expected_cost_is_the_mean_over_drawn_cells(tiny):

@@ -1,6 +1,5 @@
 """The best cells within bounds: those with the largest sum of strengths whose costs keep every bound, by integer programming."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from jdarts.budget.amounts import amount_text
 from jdarts.budget.cost import Cost, Limit
+from jdarts.budget.integer_program import Program, at_most
 from jdarts.errors import InputError
 from jdarts.genotype import Cell, Genotype
 from jdarts.methods.selection import Tables, argmax
@@ -34,25 +34,37 @@ def bounded_cells(tables: Tables, space: SearchSpace, edges_per_node: int, limit
     if keeps(best, space, limits):
         return best
     for limit in limits:
-        least = least_cost(limit.cost, space, edges_per_node)
-        if least > limit.most:
-            raise InputError(
-                f"the bound is {amount_text(limit.cost.measure, limit.most)}, and the smallest network of such cells has "
-                f"{amount_text(limit.cost.measure, least)}; give that or more, or a network of fewer channels or cells"
-            )
-    problem = _Problem.of(space, edges_per_node, limits)
-    strengths = np.array([tables[each.kind][each.edge, each.column] for each in problem.choices])
+        check_bound(limit, space, edges_per_node)
+    choices = _choices(space)
+    program = _program(choices, space, edges_per_node, limits)
+    strengths = np.array([tables[each.kind][each.edge, each.column] for each in choices])
     while True:
-        found = problem.best(strengths)
+        # Every cell has as many operations, so that a number taken from all strengths changes nothing.
+        found = program.best(strengths - strengths.min())
         if found is None:
             bounds = " and ".join(amount_text(limit.cost.measure, limit.most) for limit in limits)
             raise InputError(f"no cells keep {bounds} together, though some keep each of them; raise one of the bounds")
-        cells = {kind: _cell([each for each in found if each.kind == kind], tables[kind], space) for kind in CELL_KINDS}
+        kept = [each for each, is_kept in zip(choices, found) if is_kept]
+        cells = {kind: _cell([each for each in kept if each.kind == kind], tables[kind], space) for kind in CELL_KINDS}
         genotype = Genotype(cells["normal"], space.concat, cells["reduce"], space.concat, edges_per_node)
         if keeps(genotype, space, limits):
             return genotype
         # The solver's arithmetic is rounded; the bounds are checked in whole numbers.
-        problem = problem.without(found)
+        program = program.without(found)
+
+
+def check_bound(limit: Limit, space: SearchSpace, edges_per_node: int) -> None:
+    """Checks that some cells keep a bound.
+
+    Raises:
+      InputError: none do.
+    """
+    least = least_cost(limit.cost, space, edges_per_node)
+    if least > limit.most:
+        raise InputError(
+            f"the bound is {amount_text(limit.cost.measure, limit.most)}, and the smallest network of such cells has "
+            f"{amount_text(limit.cost.measure, least)}; give that or more, or a network of fewer channels or cells"
+        )
 
 
 def keeps(genotype: Genotype, space: SearchSpace, limits: Sequence[Limit]) -> bool:
@@ -80,67 +92,36 @@ def _extreme(table: np.ndarray, space: SearchSpace, kind: CellKind, edges_per_no
 
 
 class _Choice(NamedTuple):
-    """An operation of an edge, as a variable that is 1 if the cell keeps it."""
+    """An operation of an edge, a variable of the program that is 1 if the cell keeps it."""
 
     kind: CellKind
     edge: int
     column: int
 
 
-class _Problem(NamedTuple):
-    """The integer program: variables, and rows with their smallest and largest values."""
+def _choices(space: SearchSpace) -> tuple[_Choice, ...]:
+    return tuple(
+        _Choice(kind, edge, column)
+        for kind in CELL_KINDS
+        for edge in range(space.num_edges)
+        for column in _columns(space, kind, edge)
+    )
 
-    choices: tuple[_Choice, ...]
-    rows: tuple[np.ndarray, ...]
-    smallest: tuple[float, ...]
-    largest: tuple[float, ...]
 
-    @classmethod
-    def of(cls, space: SearchSpace, edges_per_node: int, limits: Sequence[Limit]) -> "_Problem":
-        choices = tuple(
-            _Choice(kind, edge, column)
-            for kind in CELL_KINDS
-            for edge in range(space.num_edges)
-            for column in _columns(space, kind, edge)
-        )
-        rows: list[tuple[np.ndarray, float, float]] = []
-        for kind in CELL_KINDS:
-            for edge in range(space.num_edges):
-                rows.append((np.array([each[:2] == (kind, edge) for each in choices], float), 0, 1))
-            for edges in space.incoming:
-                row = np.array([each.kind == kind and each.edge in edges for each in choices], float)
-                count = min(edges_per_node, len(edges))
-                rows.append((row, count, count))
-        for cost, most in limits:
-            added = [int(cost.tables[each.kind][each.edge, each.column]) for each in choices]
-            unit = math.gcd(*added) or 1
-            # Costs are whole numbers of the unit: half a unit of room lets the solver round.
-            rows.append((np.array(added, float) / unit, -np.inf, (most - cost.base) // unit + 0.5))
-        return cls(choices, *zip(*rows))
-
-    def best(self, strengths: np.ndarray) -> list[_Choice] | None:
-        """The choices with the largest sum of strengths; None if there are none."""
-        from scipy import optimize  # takes long to import
-
-        # On this scale the solver's smallest gap, 1e-6, is a ten-billionth of the differences.
-        gains = 1e4 * (strengths - strengths.min()) / max(np.ptp(strengths), 1e-30)
-        found: Any = optimize.milp(
-            -gains,
-            integrality=np.ones(len(gains)),
-            bounds=optimize.Bounds(0, 1),
-            constraints=optimize.LinearConstraint(np.stack(self.rows), self.smallest, self.largest),  # pyright: ignore[reportArgumentType]
-            options={"mip_rel_gap": 0},
-        )
-        if found.x is None:
-            return None
-        return [choice for choice, value in zip(self.choices, found.x) if value > 0.5]
-
-    def without(self, found: Sequence[_Choice]) -> "_Problem":
-        """The same problem without one of its solutions."""
-        row = np.array([each in found for each in self.choices], float)
-        return self._replace(
-            rows=(*self.rows, row), smallest=(*self.smallest, 0), largest=(*self.largest, len(found) - 1)
-        )
+def _program(choices: Sequence[_Choice], space: SearchSpace, edges_per_node: int, limits: Sequence[Limit]) -> Program:
+    """Each edge keeps one operation at most, each node its number of edges, and the cells keep the bounds."""
+    rows: list[tuple[np.ndarray, float, float]] = []
+    for kind in CELL_KINDS:
+        for edge in range(space.num_edges):
+            rows.append((np.array([each[:2] == (kind, edge) for each in choices], float), 0, 1))
+        for edges in space.incoming:
+            row = np.array([each.kind == kind and each.edge in edges for each in choices], float)
+            count = min(edges_per_node, len(edges))
+            rows.append((row, count, count))
+    for cost, most in limits:
+        added = np.array([cost.tables[each.kind][each.edge, each.column] for each in choices])
+        rows.append(at_most(added, most - cost.base))
+    return Program.of(np.ones(len(choices), bool), rows)
 
 
 def _columns(space: SearchSpace, kind: CellKind, edge: int) -> list[int]:

@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tyro
+
+from jdarts.budget.amounts import amount
+from jdarts.budget.flags import NO_BOUND
 from jdarts.errors import InputError
 from jdarts.methods.selection import SHARING
 from jdarts.runs.bounds import EPOCHS, WITHIN_ONE, Bounds, option
+from jdarts.runs.budget_options import BudgetOptions
 from jdarts.runs.image_options import ImageData
 from jdarts.runs.options import Parallelism, Run
 from jdarts.runs.settings import WITHOUT_EFFECT, Configuration, Whole, as_json, entries, flat
@@ -22,6 +27,8 @@ Baseline = Literal[
 
 #: The paper compares the best of 4 searches with the best of 24 random cells, at the same cost (table 1).
 RANDOM_PER_SEARCH = 6
+
+_Amounts = tyro.conf.arg(metavar="AMOUNT ...", help_behavior_hint="(default: none)")
 
 
 @contextlib.contextmanager
@@ -37,6 +44,11 @@ def options_of(part: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(re.sub(r"(?<!\S)--([a-z][a-z-]*)", named, str(error))) from error
+
+
+def within(bound: int | None) -> str:
+    """The first part of the names of the folders of a budget's runs."""
+    return "" if bound is None else f"{bound}-"
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -59,8 +71,11 @@ class PipelineConfig(Configuration):
         random_sharing, evolution_sharing and reinforce_sharing (random search with weight sharing, and proposals of the others
         on such weights) as many supernets as there are searches are trained by random cells, for as many steps as a search, and
         each gives the best cells of its proposals. You can add a baseline to a finished pipeline.
-      random_cells: number of cells of the baseline; with shared weights the number of proposals for each supernet, by default
-        1000 (default: 6 for each search, which cost the same in the paper).
+      random_cells: number of cells of the baseline, or of random cells for each of the budgets; with shared weights the number of
+        proposals for each supernet, by default 1000 (default: 6 for each search, which cost the same in the paper).
+      budgets: bounds on the weights of the trained network without its auxiliary head, such as 0.2M 0.4M none; none is no bound.
+        Each has its own searches, selection and full trainings, and random cells of the same sizes beside them: accuracy
+        against size as a table and a picture. You can add budgets to a finished pipeline.
       data: the images of searches and trainings.
       run: folder and seed; the seed is that of the first search, the first full training and the brief trainings.
       parallelism: the devices of every run.
@@ -75,6 +90,7 @@ class PipelineConfig(Configuration):
     select_by: Literal["brief", "supernet"] = "brief"
     baseline: Annotated[Baseline, WITHOUT_EFFECT] = "none"
     random_cells: Annotated[int | None, Bounds(1, 100_000), Whole, WITHOUT_EFFECT] = None
+    budgets: Annotated[tuple[str, ...], _Amounts, WITHOUT_EFFECT] = ()
     data: ImageData = ImageData()
     run: Run = Run()
     parallelism: Parallelism = Parallelism()
@@ -104,6 +120,8 @@ class PipelineConfig(Configuration):
                 f"--select-by supernet has no supernet for the cells of --baseline {self.baseline}; give --select-by brief, or "
                 f"--baseline {' or '.join(SHARING)}"
             )
+        if self.budgets:
+            self._check_budgets()
         own = flat(self)
         for part, excluded in _PIPELINE_SETTINGS.items():
             given, usual = flat(getattr(self, part)), flat(type(getattr(self, part))())
@@ -111,12 +129,59 @@ class PipelineConfig(Configuration):
                 if given[name] not in (usual[name], own.get(name, usual[name])):
                     raise InputError(f"{option(f'{part}.{name}')} has no effect within a pipeline; {instead}")
         with options_of("search"):
-            self.search_config(0).check()
+            for bound in self.bounds:
+                self.search_config(0, bound).check()
             if self.shares_weights:
                 self.sharing_config(0).check()
         with options_of("train"):
             self.brief_config(self.train.genotype, Path()).check()
             self.full_config(self.train.genotype, 0, Path()).check()
+
+    def _check_budgets(self) -> None:
+        """Checks the budgets, and what cannot be beside them.
+
+        Raises:
+          InputError: one is no amount, or such a setting is given.
+        """
+        bounds = self.bounds
+        if len(set(bounds)) < len(bounds):
+            raise InputError(f"--budgets is {' '.join(self.budgets)}, with one bound twice; give each once")
+        if self.baseline not in ("none", "random"):
+            raise InputError(
+                f"--baseline {self.baseline} does not keep --budgets, which have random cells of the same sizes beside them; "
+                "leave it out"
+            )
+        if self.select_by != "brief":
+            raise InputError(
+                f"--select-by {self.select_by} has no supernet for the random cells beside --budgets; give --select-by brief"
+            )
+        given = flat(self.search.budget)
+        for name, usual in flat(BudgetOptions()).items():
+            if name != "budget_rate" and given[name] != usual:
+                raise InputError(
+                    f"{option(f'search.{name}')} is {given[name]} beside --budgets, which bound the network that is trained; "
+                    "leave it out"
+                )
+        if self.train.network != "cifar":
+            raise InputError(f"--train.network is {self.train.network}; --budgets are for --train.network cifar")
+
+    @property
+    def bounds(self) -> tuple[int | None, ...]:
+        """The largest number of weights of each budget, ascending; None for no bound, and alone without budgets.
+
+        Raises:
+          InputError: one is no amount.
+        """
+        found: list[int] = []
+        for text in self.budgets:
+            if text.strip() == NO_BOUND:
+                continue
+            try:
+                found.append(amount(text))
+            except InputError as error:
+                raise InputError(f"--budgets: {error}") from None
+        unbounded = [None] * (len(self.budgets) - len(found)) if self.budgets else [None]
+        return (*sorted(found), *unbounded)
 
     @property
     def folder(self) -> Path:
@@ -125,8 +190,8 @@ class PipelineConfig(Configuration):
 
     @property
     def num_random_cells(self) -> int:
-        """Number of cells of the baseline that are trained; 0 without one."""
-        if self.baseline == "none":
+        """Number of cells of the baseline that are trained, or of random cells for each budget; 0 without one."""
+        if self.baseline == "none" and not self.budgets:
             return 0
         if self.shares_weights:
             return self.searches
@@ -137,11 +202,17 @@ class PipelineConfig(Configuration):
         """Whether the cells of the baseline are those that shared weights score best."""
         return self.baseline in SHARING
 
-    def search_config(self, number: int) -> SearchConfig:
-        """The settings of a search, counted from 0."""
+    def search_config(self, number: int, bound: int | None = None) -> SearchConfig:
+        """The settings of a search, counted from 0, within a budget."""
         seed = self.run.seed + number
-        alone = {"evaluate_cells": True} if self.select_by == "supernet" else {}
-        return dataclasses.replace(self.search, **self._common(self.folder / "searches" / f"seed{seed}", seed), **alone)
+        changes: dict[str, Any] = {"evaluate_cells": True} if self.select_by == "supernet" else {}
+        if bound is not None:
+            size = self.train.size
+            changes |= {"max_weights": bound, "budget_channels": size.channels, "budget_cells": size.cells}
+        elif self.budgets:
+            changes["budget"] = BudgetOptions()
+        folder = self.folder / "searches" / f"{within(bound)}seed{seed}"
+        return dataclasses.replace(self.search, **self._common(folder, seed), **changes)
 
     def sharing_config(self, number: int) -> SearchConfig:
         """The settings of a supernet of a baseline with shared weights, counted from 0.

@@ -12,12 +12,18 @@ import jax
 
 from jdarts import data, search, train
 from jdarts.baselines import BASELINES, Baseline, darts_architectures, evolution, genotype_of
+from jdarts.budget.bounded import check_bound
+from jdarts.budget.cost import Cost, Limit
+from jdarts.budget.counting import counted_costs
+from jdarts.budget.sampling import sample_of_size
 from jdarts.derivation import sample_genotype
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
-from jdarts.pipeline.config import PipelineConfig, options_of
-from jdarts.pipeline.result import Arm, Candidate, PipelineResult
-from jdarts.report import draw_cells
+from jdarts.pipeline.arms import Arm, Candidate
+from jdarts.pipeline.budgets import BUDGETS, BudgetResult
+from jdarts.pipeline.config import PipelineConfig, options_of, within
+from jdarts.pipeline.result import PipelineResult
+from jdarts.report import draw_budgets, draw_cells
 from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import PAGE, SUMMARY, TABLE
@@ -25,10 +31,13 @@ from jdarts.runs.names import named_after
 from jdarts.search import SearchConfig
 from jdarts.search import summary as search_summary
 from jdarts.search.building import search_images
+from jdarts.space import SearchSpace
 from jdarts.train import TrainConfig, TrainResult
 from jdarts.train import summary as train_summary
 from jdarts.train.task import check_images
 
+#: Random cells beside a budget have the size of a search's cells up to one part in so many.
+SAME_SIZE = 20
 #: The population of an evolution and the samples from it, for few cells: those of NAS-Bench-201's comparison.
 POPULATION, SAMPLE = 10, 3
 
@@ -64,17 +73,25 @@ def pipeline(
     work = _Pipeline(config, folder, images, sys.stdout if stream is None else stream)
     if not folder.path.exists():
         work.check_images()
+    if config.budgets:
+        work.check_budgets()
     with folder.lock(settings, images().fingerprint):
-        result = PipelineResult(tuple(work.arms()), folder.path)
+        result = work.result()
         folder.write_genotype(result.genotype)
         draw_cells(result.genotype, folder.path)
         folder.write(TABLE, f"{result.table()}\n")
         folder.write(SUMMARY, json.dumps(result.to_json(), indent=1) + "\n")
+        if result.budgets:
+            with folder.writing():
+                for suffix in (".svg", ".png"):
+                    draw_budgets(result.to_json()[BUDGETS], folder.path / f"{BUDGETS}{suffix}")
         # Imported here, since it takes a while.
         from jdarts.report.html.pages import page_of
 
         folder.write(PAGE, page_of(folder.path))
-    work.show(f"\n{result.table()}\n\nnetwork: {result.arms[0].trainings[0].folder}; table: {folder.path / TABLE}")
+    picture = f"; picture: {folder.path / BUDGETS}.svg (and .png)" if result.budgets else ""
+    where = f"network: {result.chosen.trainings[0].folder}; table: {folder.path / TABLE}{picture}"
+    work.show(f"\n{result.table()}\n\n{where}")
     return result
 
 
@@ -103,6 +120,57 @@ class _Pipeline:
             with options_of("train"):
                 check_images(config, self.images())
 
+    def check_budgets(self) -> None:
+        """Refuses bounds that no cells keep, before the searches start."""
+        for bound in self.config.bounds:
+            if bound is not None:
+                with options_of("search"):
+                    check_bound(Limit(self._weights, bound), *self._space)
+
+    def result(self) -> PipelineResult:
+        """Runs what has not ended yet."""
+        if not self.config.budgets:
+            return PipelineResult(tuple(self.arms()), self.config.folder)
+        return PipelineResult((), self.config.folder, tuple(map(self._within, self.config.bounds)))
+
+    @functools.cached_property
+    def _weights(self) -> Cost:
+        """The weights of the network that is trained."""
+        config = dataclasses.replace(self.config, budgets=("1",)).search_config(0, 1)
+        space, images = config.search_space, self.images()
+        network = config.budget.target(space, images.image_shape, images.num_classes)
+        return counted_costs(space, network)["weights"]
+
+    @property
+    def _space(self) -> tuple[SearchSpace, int]:
+        """The search space, and the edges that derivation keeps for each node."""
+        config = self.config.search_config(0)
+        return config.search_space, config.edges_per_node
+
+    def _within(self, bound: int | None) -> BudgetResult:
+        """Searches and trainings within a bound, and random cells of the same sizes."""
+        prefix, (space, edges_per_node) = within(bound), self._space
+        searches = [self.config.search_config(number, bound) for number in range(self.config.searches)]
+        found = self._arm("search", self._searched("search", searches, prefix), prefix)
+        sizes = [self._weights.of(each.genotype, space) for each in found.candidates]
+        prefix, random, count = prefix or "unbounded-", [], self.config.num_random_cells
+        for number in range(count):
+            size, seed = sizes[number % len(sizes)], self.config.run.seed + number
+            least, most = size - size // SAME_SIZE, size + size // SAME_SIZE
+            cells = sample_of_size(
+                self._weights,
+                space,
+                seed,
+                least=least,
+                most=most if bound is None else min(most, bound),
+                edges_per_node=edges_per_node,
+            )
+            what = f"selection among {count} random cells of the searched cells' sizes, seed {seed}{_words(bound)}"
+            brief = self._brief(cells, self.config.folder / "selection" / f"{prefix}random{seed}", what)
+            random.append(Candidate(seed, cells, None, brief, 0.0))
+        arms = found, self._arm("random", random, prefix)
+        return BudgetResult(bound, *(arm.with_sizes(lambda cells: self._weights.of(cells, space)) for arm in arms))
+
     def arms(self) -> list[Arm]:
         searches = [self.config.search_config(number) for number in range(self.config.searches)]
         arms = [self._arm("search", self._searched("search", searches))]
@@ -114,19 +182,23 @@ class _Pipeline:
             arms.append(self._arm(name, self._drawn() if name == "random" else self._proposed(name)))
         return arms
 
-    def _searched(self, name: str, searches: Sequence[SearchConfig]) -> list[Candidate]:
-        """The cells of searches, each trained briefly unless their supernets are compared."""
+    def _searched(self, name: str, searches: Sequence[SearchConfig], prefix: str = "") -> list[Candidate]:
+        """The cells of searches, each trained briefly unless their supernets are compared; `prefix` is as for `within`."""
         programs, found = CompiledPrograms(), []
         for number, config in enumerate(searches, 1):
             if not RunFolder(config.folder).has_ended:
                 self.folder.check_unchanged()
                 what = "search" if name == "search" else f"supernet of {name}"
-                self.show(f"\n{what} {number} of {len(searches)}, seed {config.run.seed}")
+                self.show(
+                    f"\n{what} {number} of {len(searches)}, seed {config.run.seed}{_words(config.budget.max_weights)}"
+                )
                 search.search(config, dataset=self.images(), stream=self.stream, programs=programs)
             found.append((config, search_summary.read(RunFolder(config.folder))))
-        return [self._candidate(name, *each) for each in found]
+        return [self._candidate(name, config, ended, prefix) for config, ended in found]
 
-    def _candidate(self, name: str, config: SearchConfig, ended: search_summary.SearchSummary) -> Candidate:
+    def _candidate(
+        self, name: str, config: SearchConfig, ended: search_summary.SearchSummary, prefix: str
+    ) -> Candidate:
         seed, result = config.run.seed, ended.result
         if self.config.select_by == "supernet":
             if result.cells_accuracy is None:
@@ -135,8 +207,9 @@ class _Pipeline:
                     "summary.json, so that its end is repeated"
                 )
             return Candidate(seed, result.genotype, result.valid_accuracy, None, ended.seconds, result.cells_accuracy)
-        what = f"selection among {self.config.searches} {'searches' if name == 'search' else name}, seed {seed}"
-        brief = self._brief(result.genotype, self.config.folder / "selection" / f"{name}{seed}", what)
+        among = f"{self.config.searches} {'searches' if name == 'search' else name}"
+        what = f"selection among {among}, seed {seed}{_words(config.budget.max_weights)}"
+        brief = self._brief(result.genotype, self.config.folder / "selection" / f"{prefix}{name}{seed}", what)
         return Candidate(seed, result.genotype, result.valid_accuracy, brief, ended.seconds)
 
     def _drawn(self) -> list[Candidate]:
@@ -169,15 +242,15 @@ class _Pipeline:
     def _brief(self, genotype: Genotype, folder: Path, what: str) -> TrainResult:
         return self._trained(self.config.brief_config(str(genotype), folder), what, CompiledPrograms())
 
-    def _arm(self, name: str, candidates: list[Candidate]) -> Arm:
+    def _arm(self, name: str, candidates: list[Candidate], prefix: str = "") -> Arm:
         """Selects the candidate with the best validation accuracy, the first among equals, and trains it in full."""
         chosen = max(range(len(candidates)), key=lambda place: candidates[place].valid_accuracy)
         programs, repeats = CompiledPrograms(), self.config.repeats
         trainings = []
         for number in range(repeats):
-            folder = self.config.folder / "trainings" / f"{name}-seed{self.config.run.seed + number}"
+            folder = self.config.folder / "trainings" / f"{prefix}{name}-seed{self.config.run.seed + number}"
             config = self.config.full_config(str(candidates[chosen].genotype), number, folder)
-            what = f"full training {number + 1} of {repeats} of the cells chosen from {name}, seed {config.run.seed}"
+            what = f"full training {number + 1} of {repeats} of the cells chosen from {prefix}{name}, seed {config.run.seed}"
             trainings.append(self._trained(config, what, programs))
         return Arm(name, tuple(candidates), chosen, tuple(trainings))
 
@@ -187,6 +260,11 @@ class _Pipeline:
             self.show(f"\n{what}")
             train.train(config, dataset=self.images(), stream=self.stream, programs=programs)
         return train_summary.read(RunFolder(config.folder)).result
+
+
+def _words(bound: int | str | None) -> str:
+    """The bound of a run, for its first line."""
+    return "" if bound is None else f", at most {bound:,} weights"
 
 
 def _baseline(name: str) -> Baseline:

@@ -112,6 +112,29 @@ def curves_svg(records: Sequence[Mapping[str, Any]]) -> str:
     return _svg_element(_rendered(lambda: curves_figure(records), ".svg", text_as_paths=False))
 
 
+def draw_budgets(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Draws accuracy against size: what a pipeline has found within each of its budgets, and random cells beside it.
+
+    Args:
+      results: the list `budgets` of a pipeline's summary.
+      path: the file; .svg, .png or .pdf. It is replaced whole or not at all.
+
+    Raises:
+      InputError: another suffix, or the file cannot be written.
+    """
+    path = check_suffix(path)
+    from jdarts.report.budgets_figure import budgets_figure
+
+    save_figure(lambda: budgets_figure(results), path)
+
+
+def budgets_svg(results: Sequence[Mapping[str, Any]]) -> str:
+    """The picture of `draw_budgets` as an SVG element, with text that can be selected."""
+    from jdarts.report.budgets_figure import budgets_figure
+
+    return _svg_element(_rendered(lambda: budgets_figure(results), ".svg", text_as_paths=False))
+
+
 def check_suffix(path: str | os.PathLike[str]) -> Path:
     """The path of a drawing.
 

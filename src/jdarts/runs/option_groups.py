@@ -30,7 +30,17 @@ class Group(NamedTuple):
 #: The groups of all configurations, in the order of the help text. A setting of none of them is in the first box.
 GROUPS = (
     Group(
-        "protocol", ("searches", "select_epochs", "select_fraction", "select_by", "repeats", "baseline", "random_cells")
+        "protocol",
+        (
+            "searches",
+            "select_epochs",
+            "select_fraction",
+            "select_by",
+            "repeats",
+            "baseline",
+            "random_cells",
+            "budgets",
+        ),
     ),
     Group("cell", ("genotype",)),
     Group(

@@ -40,13 +40,16 @@ _CURVES = (
 _SHOWN_RUNS = 4
 
 
-def comparison_page(runs: Sequence[RunData], folder: Path, *, result: str = "") -> str:
+def comparison_page(
+    runs: Sequence[RunData], folder: Path, *, result: str = "", sections_first: Sequence[Section] = ()
+) -> str:
     """The page as HTML.
 
     Args:
       runs: the runs.
       folder: of the page; links to the runs' own pages are relative to it.
       result: a text to show first, such as the table of a pipeline; empty for none.
+      sections_first: sections after it.
     """
     names, found = comparison.labels([run.folder for run in runs]), comparison.groups(runs)
     of_run = {index: group.name for group in found for index in group.runs}
@@ -54,6 +57,7 @@ def comparison_page(runs: Sequence[RunData], folder: Path, *, result: str = "") 
     drawn = can_draw()
     sections = [
         *([Section("result", "Result", f"<pre>{escape(result)}</pre>")] if result else []),
+        *sections_first,
         Section("runs", "The runs", _table(runs, names, of_run if len(found) > 1 else {}, folder)),
         Section("groups", "Mean and spread", _groups(runs, found)),
     ]

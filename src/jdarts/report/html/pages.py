@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
+from jdarts.report.html.budgets_section import budgets_sections
 from jdarts.report.html.comparison_page import comparison_page
 from jdarts.report.html.run_data import read_run
 from jdarts.report.html.run_page import run_page
@@ -83,7 +84,8 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def _comparison(folders: Sequence[Path], place: Path, result: str) -> str:
-    return comparison_page([read_run(folder, every_cell=False) for folder in folders], place, result=result)
+    runs = [read_run(folder, every_cell=False) for folder in folders]
+    return comparison_page(runs, place, result=result, sections_first=budgets_sections(place))
 
 
 def _table(folder: Path) -> str:
