@@ -23,8 +23,10 @@ from study.study import Measure, Study
 from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.report.formatting import duration
+from jdarts.runs.command import keep_compiled_programs
 from jdarts.runs.interruption import Interrupted
 from jdarts.runs.settings import Folder, Settings, as_json
+from jdarts.xla.allocator import keep_freed_memory
 
 #: The studies, in the order in which they run.
 STUDIES = ("hypergradient",)
@@ -173,6 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in config.only or [name for name in STUDIES if (PUBLISHED / f"{name}.json").exists()]:
             _draw(study_of(name), PUBLISHED)
         return 0
+    keep_freed_memory()
+    keep_compiled_programs()
     dataset, remark = images.choose(config.dataset, config.data_dir)
     if remark:
         print(remark, flush=True)

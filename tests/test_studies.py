@@ -19,6 +19,7 @@ from jdarts.errors import InputError
 from jdarts.runs.settings import Settings
 
 command = command_line.fixture(run_studies.main, "run_studies")
+pytestmark = pytest.mark.usefixtures("user_settings")
 
 
 @dataclasses.dataclass(frozen=True)

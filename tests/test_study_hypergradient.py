@@ -21,7 +21,7 @@ from study.real_changes import (
     weight_step,
 )
 from study.results import Results
-from test_bilevel import OPTIMIZERS, each_optimizer, smooth_loss, warm_state
+from test_bilevel import OPTIMIZERS, smooth_loss, warm_state
 
 import jdarts
 from jdarts.errors import InputError
@@ -108,9 +108,9 @@ def test_every_estimator_has_a_time(quadratic):
     assert list(found) == list(estimators.gradients(moment)) and min(found.values()) >= 0
 
 
-@each_optimizer
-def test_steps_one_after_the_other_give_the_unrolled_hypergradient(make):
-    optimizer = make()
+@pytest.mark.parametrize("name", ["momentum_and_decay", "scheduled"])
+def test_steps_one_after_the_other_give_the_unrolled_hypergradient(name):
+    optimizer = OPTIMIZERS[name]()
     state, train, valid = warm_state(optimizer, optax.sgd(0.1))
 
     def loss(weights, alphas, batch):
@@ -123,7 +123,7 @@ def test_steps_one_after_the_other_give_the_unrolled_hypergradient(make):
         later_train_losses=tuple(functools.partial(lambda w, a, b: loss(w, a, b), b=each) for each in moment.train[1:])
     )
     expected = ravel_pytree(jdarts.unrolled(3)(problem).gradient)[0]
-    found = ravel_pytree(Unroll(loss, optimizer)(moment, 3))[0]
+    found = ravel_pytree(Unroll(loss, optimizer, Trained(loss, optimizer).step)(moment, 3))[0]
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12)
 
 
@@ -151,29 +151,22 @@ def made_results():
         for moment in (0.0, 1.0):
             truth = np.random.default_rng(seed).normal(size=6)
             half = truth + np.roll(truth, 1 + seed)
+            own = {each: [-1e-4, 2e-5] for each in NAMES}
+            real = {"same": truth, "other": truth, "next, 5": 2 * truth}
             changes = {
-                name: {
-                    "before": 1.0,
-                    "own": {each: [-1e-4, 2e-5] for each in NAMES},
-                    "odd": odd.tolist(),
-                    "even": [0.1] * 6,
-                }
-                for name, odd in {
-                    "same, 0.1": 0.1 * truth,
-                    "same, 1": truth,
-                    "other": truth,
-                    "next, 5": 2 * truth,
-                }.items()
+                name: {"before": 1.0, "own": own, "odd": odd.tolist(), "even": [0.1] * 6} for name, odd in real.items()
             }
-            predicted = {
-                "exact": {"own": [0, 0], "random": truth.tolist()},
-                "first order": {"own": [0, 0], "random": half.tolist()},
-                "exact, float64": {"own": [0, 0], "random": truth.tolist()},
-            }
-            seconds = {"first order": 0.1, "exact": 0.25}
+            at_length = {"odd": (0.1 * truth[:4]).tolist(), "even": [0.1] * 4}
             rows.append(
-                {"network": "darts", "seed": seed, "moment": moment, "seconds": seconds, "changes": changes}
-                | {"predicted": predicted, "own": NAMES}
+                {
+                    "network": "darts",
+                    "seed": seed,
+                    "moment": moment,
+                    "seconds": {"first order": 0.1, "exact": 0.25},
+                    "predicted": {"first order": half.tolist(), "exact": truth.tolist()},
+                    "changes": changes,
+                    "lengths": [{"length": 0.1, "fixed": at_length, "trained": at_length}],
+                }
             )
     machine = {"processor": "p", "cores": 2, "devices": "1 CPU", "jax": "1"}
     return Results("hypergradient", "quick", "make study", {}, {"name": "toy"}, machine, 1.0, 2.0, rows)
@@ -189,23 +182,38 @@ def test_tables_show_correlation_slope_error_and_cost():
     assert exact == (
         "| exact | 2.5 | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 0.00 [0.00, 0.00] |"
     )
-    first = hypergradient_figures.foresight(results, "darts", "first order", "same, 1", statistics.correlation)
+    rows = hypergradient_figures.main_rows(results)
+    first = hypergradient_figures.foresight(rows, "first order", "same", statistics.correlation)
     assert first.low < first.mean < first.high < 1
-    # Steps of a tenth of the length are predicted as a tenth.
-    shorter = hypergradient_figures.foresight(results, "darts", "exact", "same, 0.1", statistics.slope)
-    assert shorter.mean == pytest.approx(1)
+    assert hypergradient_figures.foresight(rows, "exact", "next, 5", statistics.slope).mean == pytest.approx(2)
     steps = hypergradient_figures.tables(results)["steps"].splitlines()[2]
-    assert steps.startswith("| exact | -0.8 [-0.8, -0.8] |")
+    assert steps.startswith("| first order | -0.8 [-0.8, -0.8] |")
+    # A tenth of the length is predicted as a tenth.
+    lengths = hypergradient_figures.tables(results)["lengths"].splitlines()[2]
+    assert lengths.startswith("| DARTS cells | 0.1 | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |")
     for figure in hypergradient_figures.figures(results).values():
         assert figure().axes
 
 
 def test_wrong_settings_are_explained():
     for changes, words in (
-        ({"scales": (0.5,)}, "--scales is"),
-        ({"moments": (2.0,)}, "--moments is"),
+        ({"seeds": ()}, "--seeds is"),
+        ({"moments": (2.0,)}, "--moments is .*; give parts of the search, from 0 to 1"),
+        ({"length_moments": (-1.0,)}, "--length-moments is"),
         ({"next_directions": 30}, "--next-directions is 30; give 20 or less"),
     ):
         with pytest.raises(InputError, match=words):
             dataclasses.replace(hypergradient.CONFIG, **changes).check()
     hypergradient.QUICK.check()
+
+
+def test_other_networks_have_the_moments_of_the_lengths():
+    config = dataclasses.replace(
+        hypergradient.CONFIG, networks=("choice", "darts"), seeds=(4,), moments=(0.5, 0.0), length_moments=(1.0,)
+    )
+    assert [(cell["network"], cell["moment"]) for cell in hypergradient.cells(config)] == [
+        ("choice", 0.0),
+        ("choice", 0.5),
+        ("choice", 1.0),
+        ("darts", 1.0),
+    ]

@@ -20,7 +20,7 @@ import numpy as np
 from jdarts.data import ImageDataset
 from jdarts.errors import InputError
 from jdarts.nets.counts import count_weights
-from jdarts.runs.bounds import CHANNELS, POSITIVE, SEED, Bounds
+from jdarts.runs.bounds import CHANNELS, POSITIVE, SEED, Bounds, option
 from jdarts.runs.settings import Settings
 
 from . import images
@@ -51,7 +51,6 @@ class HypergradientConfig(Settings):
       learning_rate: of the weights.
       alpha_learning_rate: of the alphas.
       directions: random directions at each moment.
-      scales: lengths of the steps, in those that Adam takes; 1 is among them.
       epsilons: of the finite difference; the paper's is 0.01.
       unrolls: numbers of steps of the unrolled estimator.
       terms: of the Neumann series.
@@ -60,6 +59,9 @@ class HypergradientConfig(Settings):
       next_directions: random directions with which they are made.
       valid_batches: validation batches after them.
       later: estimators whose own steps are made with other batches and with the next weight steps.
+      length_moments: moments at which steps of several lengths are compared, in every network.
+      lengths: their lengths, in those that Adam takes.
+      length_directions: random directions of each length.
     """
 
     networks: tuple[Network, ...] = ("darts", "choice", "choice_smooth")
@@ -68,22 +70,24 @@ class HypergradientConfig(Settings):
     images: Annotated[int, Bounds(4, 1_000_000)] = 4096
     image_size: Annotated[int, Bounds(4, 1024)] = 16
     channels: Annotated[int, CHANNELS] = 8
-    cells: Annotated[int, Bounds(3, 100)] = 5
+    cells: Annotated[int, Bounds(3, 100)] = 4
     nodes: Annotated[int, Bounds(1, 32)] = 2
-    steps: Annotated[int, Bounds(1, 1_000_000)] = 400
+    steps: Annotated[int, Bounds(1, 1_000_000)] = 300
     batch_size: Annotated[int, Bounds(2, 100_000)] = 32
     learning_rate: Annotated[float, POSITIVE] = 0.1
     alpha_learning_rate: Annotated[float, POSITIVE] = 6e-3
     directions: Annotated[int, Bounds(2, 10_000)] = 20
-    scales: tuple[float, ...] = (0.001, 0.05, 0.3, 1.0, 3.0)
     epsilons: tuple[float, ...] = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
     unrolls: tuple[int, ...] = (2, 5)
     terms: tuple[int, ...] = (2,)
     other_batches: Annotated[int, Bounds(1, 1000)] = 4
     next_steps: tuple[int, ...] = (1, 5, 20)
-    next_directions: Annotated[int, Bounds(2, 10_000)] = 20
+    next_directions: Annotated[int, Bounds(2, 10_000)] = 10
     valid_batches: Annotated[int, Bounds(1, 1000)] = 4
     later: tuple[str, ...] = ("first order", "exact", "difference, ε = 0.01", "difference, ε = 0.1", "unrolled 5")
+    length_moments: tuple[float, ...] = (0.0, 1.0)
+    lengths: tuple[float, ...] = (1e-5, 1e-3, 0.05, 0.3, 1.0, 3.0)
+    length_directions: Annotated[int, Bounds(2, 10_000)] = 8
 
     def check(self) -> None:
         """Checks the parts that fit together.
@@ -92,12 +96,14 @@ class HypergradientConfig(Settings):
           InputError: no seed, a moment outside the search, or no step of the length of Adam's.
         """
         super().check()
-        if not self.seeds or not self.networks or not all(0 <= each <= 1 for each in self.moments):
-            raise InputError(f"--moments is {self.moments}; give parts from 0 to 1, at least one seed and one network")
-        if 1.0 not in self.scales:
-            raise InputError(f"--scales is {self.scales}; give 1, the step of Adam, among them")
-        if self.directions < self.next_directions:
-            raise InputError(f"--next-directions is {self.next_directions}; give {self.directions} or less")
+        if not self.seeds or not self.networks:
+            raise InputError(f"--seeds is {self.seeds} and --networks {self.networks}; give one or more of each")
+        for name in ("moments", "length_moments"):
+            if not all(0 <= each <= 1 for each in getattr(self, name)):
+                raise InputError(f"{option(name)} is {getattr(self, name)}; give parts of the search, from 0 to 1")
+        for name in ("next_directions", "length_directions"):
+            if getattr(self, name) > self.directions:
+                raise InputError(f"{option(name)} is {getattr(self, name)}; give {self.directions} or less")
 
     def size(self, network: Network) -> SearchSize:
         """The size of the search of a network."""
@@ -117,6 +123,7 @@ CONFIG = HypergradientConfig()
 
 #: The share of `make study`.
 QUICK = HypergradientConfig(
+    networks=("darts", "choice_smooth"),
     moments=(0.0, 1.0),
     images=1024,
     image_size=8,
@@ -124,7 +131,6 @@ QUICK = HypergradientConfig(
     cells=3,
     steps=100,
     directions=12,
-    scales=(0.001, 1.0),
     epsilons=(0.01, 0.1, 1.0),
     unrolls=(5,),
     other_batches=2,
@@ -132,16 +138,20 @@ QUICK = HypergradientConfig(
     next_directions=6,
     valid_batches=2,
     later=("first order", "exact", "difference, ε = 0.1"),
+    lengths=(1e-5, 1e-2, 1.0),
+    length_directions=6,
 )
 
 
 def cells(config: HypergradientConfig) -> list[Cell]:
     """A cell for each moment of each search; all moments of a search follow one another."""
+    first, *others = config.networks
+    every = {first: {*config.moments, *config.length_moments}, **dict.fromkeys(others, config.length_moments)}
     return [
         {"network": network, "seed": seed, "moment": moment}
-        for network in config.networks
+        for network, moments in every.items()
         for seed in config.seeds
-        for moment in sorted(config.moments)
+        for moment in sorted(moments)
     ]
 
 
@@ -150,16 +160,14 @@ class Programs(NamedTuple):
 
     Attributes:
       estimators: in float32, as a search has them.
-      exact: gives the exact hypergradient in float64.
-      virtual: trains by virtual steps, in float64.
-      real: trains by real steps, in float64.
+      real: trains by real steps.
+      wide: trains by virtual steps, in float64.
       step: of the search.
     """
 
     estimators: Estimators
-    exact: Estimators
-    virtual: Trained
     real: Trained
+    wide: Trained
     step: Any
 
 
@@ -179,7 +187,8 @@ def prepare(config: HypergradientConfig, dataset: ImageDataset) -> Measure:
         search = searches[network, seed]
         if network not in programs:
             programs[network] = _programs(config, search, len(small.class_names))
-        return [_measured(config, search, programs[network], round(cell["moment"] * config.steps), seed)]
+        is_first = network == config.networks[0]
+        return [_measured(config, search, programs[network], cell["moment"], seed, is_first=is_first)]
 
     return measure
 
@@ -187,114 +196,104 @@ def prepare(config: HypergradientConfig, dataset: ImageDataset) -> Measure:
 def _programs(config: HypergradientConfig, search: ShortSearch, classes: int) -> Programs:
     def loss_in(dtype: Any) -> Any:
         _, loss_fn = network_and_loss(search.size, classes, dtype)
-        state = search.state_after(0).model_state
         # Statistics of the batch normalise; the running ones have no effect.
-        cast = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), state)
-        return lambda weights, alphas, batch: loss_fn(weights, alphas, cast, batch, jax.random.key(0))[0]
+        unused = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), search.state_after(0).model_state)
+        return lambda weights, alphas, batch: loss_fn(weights, alphas, unused, batch, jax.random.key(0))[0]
 
-    wide, optimizers = loss_in(np.float64), search.optimizers
+    loss, optimizers = loss_in(np.float32), search.optimizers
     kinds = {"epsilons": config.epsilons, "unrolls": config.unrolls, "terms": config.terms}
-    none: dict[str, Sequence[Any]] = {"epsilons": (), "unrolls": (), "terms": ()}
     return Programs(
-        Estimators(loss_in(np.float32), optimizers.virtual, **kinds),
-        Estimators(wide, optimizers.virtual, **none),
-        Trained(wide, optimizers.virtual),
-        Trained(wide, optimizers.weights),
+        Estimators(loss, optimizers.virtual, **kinds),
+        Trained(loss, optimizers.weights),
+        Trained(loss_in(np.float64), optimizers.virtual),
         search.step,
     )
 
 
-class Later(NamedTuple):
-    """Batches that no estimator saw.
-
-    Attributes:
-      train: training batches.
-      valid: validation batches.
-    """
-
-    train: Sequence[Any]
-    valid: Sequence[Any]
-
-    def astype(self, dtype: Any) -> "Later":
-        """The images in a floating-point type."""
-        return Later(*([(pixels.astype(dtype), labels) for pixels, labels in part] for part in self))
-
-
-def _measured(config: HypergradientConfig, search: ShortSearch, programs: Programs, step: int, seed: int) -> Row:
+def _measured(
+    config: HypergradientConfig, search: ShortSearch, programs: Programs, part: float, seed: int, *, is_first: bool
+) -> Row:
+    """The row of a moment: of the first network all, of the others what is compared at several lengths."""
+    step = round(part * config.steps)
     state = search.state_after(step)
-    last = max(*config.next_steps, *config.unrolls, 1)
+    count = max(*config.next_steps, *config.unrolls, 1)
     moment = Moment(
         state.weights,
         state.alphas,
         state.weight_opt_state,
-        [search.train_batch(step + number) for number in range(last)],
+        [search.train_batch(step + number) for number in range(count)],
         search.valid_batch(step),
     )
-    gradients = programs.estimators.gradients(moment)
+    gradients = programs.estimators.gradients(moment, () if is_first else ("first order", "exact"))
     steps = own_steps(search.optimizers.alphas, state.alpha_opt_state, state.alphas, gradients)
     random = random_directions((seed, step), config.directions, steps["exact"])
-    later = Later(
-        [search.train_batch(_LATER + number) for number in range(config.other_batches)],
-        [search.valid_batch(_LATER + number) for number in range(max(config.other_batches, config.valid_batches))],
-    )
-    with jax.enable_x64(True):
-        wide = moment.astype(jnp.float64)
-        gradients["exact, float64"] = programs.exact.gradients(wide)["exact"]
-        changes = dict(_changes(config, programs, wide, later.astype(jnp.float64), steps, random))
-    return {
+    row = {
         "weights": count_weights(state.weights),
         "alphas": int(steps["exact"].size),
         "length": float(np.linalg.norm(steps["exact"])),
-        "seconds": programs.estimators.seconds(moment),
-        "cosines": {name: _cosine(each, gradients["exact"]) for name, each in gradients.items()},
         "norms": {name: float(np.linalg.norm(each)) for name, each in gradients.items()},
-        "predicted": {
-            name: {"own": [float(each @ own) for own in steps.values()], "random": (random @ each).tolist()}
-            for name, each in gradients.items()
-        },
-        "own": list(steps),
-        "changes": changes,
+        "cosines": {name: _cosine(each, gradients["exact"]) for name, each in gradients.items()},
+        "predicted": {name: (random @ each).tolist() for name, each in gradients.items()},
+        "predicted_of_own": {name: float(gradients[name] @ steps[name]) for name in gradients},
     }
+    if is_first:
+        row["seconds"] = programs.estimators.seconds(moment)
+        row["changes"] = dict(_changes(config, search, programs, moment, steps, random))
+    if part in config.length_moments:
+        directions = random[: config.length_directions]
+        with jax.enable_x64(True):
+            row["lengths"] = list(_lengths(config, programs.wide, moment.astype(jnp.float64), directions))
+    return row
 
 
 def _changes(
     config: HypergradientConfig,
+    search: ShortSearch,
     programs: Programs,
     moment: Moment,
-    later: Later,
     steps: Mapping[str, np.ndarray],
     random: np.ndarray,
 ) -> Iterator[tuple[str, Any]]:
-    """The measured changes, by the name of what is measured; own steps first, then random directions."""
-    both = np.concatenate([list(steps.values()), random])
-
-    for scale in config.scales:
-        found = programs.virtual.changes(moment, scale * both, [moment.valid], [1])
-        yield f"same, {scale:g}", _numbers(found[1], len(steps), list(steps))
+    """The changes by steps as long as Adam's, by the name of what is measured; own steps first, then random directions."""
+    virtual, names = programs.estimators.virtual, list(steps)
+    found = virtual.changes(moment, np.concatenate([list(steps.values()), random]), [moment.valid], [1])
+    yield "same", _numbers(found[1], names)
     chosen = [name for name in config.later if name in steps]
     fewer = np.concatenate([[steps[name] for name in chosen], random[: config.next_directions]])
-    others = []
-    for number in range(config.other_batches):
-        other = moment._replace(train=[later.train[number]])
-        others.append(programs.virtual.changes(other, fewer, [later.valid[number]], [1])[1])
+    valid = [search.valid_batch(_LATER + number) for number in range(max(config.valid_batches, config.other_batches))]
+    others = [
+        virtual.changes(moment._replace(train=[search.train_batch(_LATER + number)]), fewer, [valid[number]], [1])[1]
+        for number in range(config.other_batches)
+    ]
     mean = Changes(
         float(np.mean([each.before for each in others])),
         np.mean([each.plus for each in others], axis=0),
         np.mean([each.minus for each in others], axis=0),
     )
-    yield "other", _numbers(mean, len(chosen), chosen)
-    valid = later.valid[: config.valid_batches]
-    for number, found in programs.real.changes(moment, fewer, valid, config.next_steps).items():
-        yield f"next, {number}", _numbers(found, len(chosen), chosen)
+    yield "other", _numbers(mean, chosen)
+    by_steps = programs.real.changes(moment, fewer, valid[: config.valid_batches], config.next_steps)
+    for number, found in by_steps.items():
+        yield f"next, {number}", _numbers(found, chosen)
 
 
-def _numbers(changes: Changes, own: int, names: Sequence[str]) -> dict[str, Any]:
-    """Changes as JSON data: odd and even parts along the own steps and along random directions."""
+def _lengths(
+    config: HypergradientConfig, trained: Trained, moment: Moment, directions: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """The changes along random directions by steps of several lengths, on the batches of the estimators.
+
+    `fixed` has the weights as they are, `trained` those after a virtual step.
+    """
+    for length in config.lengths:
+        found = trained.changes(moment, length * directions, [moment.valid], [0, 1])
+        yield {"length": length, "fixed": _numbers(found[0], ()), "trained": _numbers(found[1], ())}
+
+
+def _numbers(changes: Changes, names: Sequence[str]) -> dict[str, Any]:
+    """Changes as JSON data: odd and even parts along the named own steps, and along the random directions after them."""
+    own = len(names)
     return {
         "before": changes.before,
-        "own": {
-            name: [float(odd), float(even)] for name, odd, even in zip(names, changes.odd[:own], changes.even[:own])
-        },
+        "own": {name: [float(changes.odd[place]), float(changes.even[place])] for place, name in enumerate(names)},
         "odd": changes.odd[own:].tolist(),
         "even": changes.even[own:].tolist(),
     }

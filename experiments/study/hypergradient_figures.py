@@ -1,6 +1,6 @@
 """Tables and figures of study 1, from its results alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +19,8 @@ Statistic = Callable[[np.ndarray, np.ndarray], float]
 _NAMES = {"darts": "DARTS cells", "choice": "small network, ReLU", "choice_smooth": "small network, SiLU (smooth)"}
 #: Okabe and Ito's colours.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#E69F00", "#444444")
-#: The step of Adam on the batches of the estimators.
-SAME = "same, 1"
+#: The change on the batches that the estimators see.
+SAME = "same"
 
 
 def tables(results: Results) -> dict[str, str]:
@@ -28,8 +28,8 @@ def tables(results: Results) -> dict[str, str]:
     return {
         "estimators": _estimators_table(results),
         "moments": _moments_table(results),
-        "lengths": _lengths_table(results),
         "steps": _steps_table(results),
+        "lengths": _lengths_table(results),
     }
 
 
@@ -41,32 +41,32 @@ def figures(results: Results) -> dict[str, Callable[[], "Figure"]]:
 def predicted_and_real(row: Row, estimator: str, change: str) -> tuple[np.ndarray, np.ndarray]:
     """What an estimator predicts along the random directions of a change, and what happened."""
     real = np.array(row["changes"][change]["odd"])
-    scale = float(change.partition(", ")[2]) if change.startswith("same") else 1.0
-    return scale * np.array(row["predicted"][estimator]["random"][: len(real)]), real
+    return np.array(row["predicted"][estimator][: len(real)]), real
 
 
-def over_seeds(results: Results, network: str, of_row: Callable[[Row], float], **entries: Any) -> Interval:
+def at_length(row: Row, estimator: str, length: float, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """The same for steps of a length, with weights that are `fixed` or `trained`."""
+    (found,) = (each for each in row["lengths"] if each["length"] == length)
+    real = np.array(found[kind]["odd"])
+    return length * np.array(row["predicted"][estimator][: len(real)]), real
+
+
+def over_seeds(rows: Sequence[Row], of_row: Callable[[Row], float]) -> Interval:
     """A number of each row: the mean over the moments of a search, and the interval over the seeds."""
     by_seed: dict[int, list[float]] = {}
-    for row in results.where(network=network, **entries):
+    for row in rows:
         by_seed.setdefault(row["seed"], []).append(of_row(row))
     return mean_interval([float(np.nanmean(each)) for each in by_seed.values()])
 
 
-def foresight(
-    results: Results, network: str, estimator: str, change: str, statistic: Statistic, **entries: Any
-) -> Interval:
+def foresight(rows: Sequence[Row], estimator: str, change: str, statistic: Statistic) -> Interval:
     """A statistic of predicted and real changes along random directions."""
-    return over_seeds(results, network, lambda row: statistic(*predicted_and_real(row, estimator, change)), **entries)
+    return over_seeds(rows, lambda row: statistic(*predicted_and_real(row, estimator, change)))
 
 
-def _estimator_names(results: Results) -> list[str]:
-    return [name for name in results.rows[0]["predicted"] if name in results.rows[0]["seconds"]]
-
-
-def _changes(results: Results) -> list[str]:
-    """The changes at the length of Adam's step."""
-    return [name for name in results.rows[0]["changes"] if not name.startswith("same") or name == SAME]
+def main_rows(results: Results) -> list[Row]:
+    """The rows of the first network at the moments at which all is measured."""
+    return [row for row in results.rows if "changes" in row]
 
 
 def change_words(change: str) -> str:
@@ -77,96 +77,100 @@ def change_words(change: str) -> str:
     return "other batches" if kind == "other" else f"next {number} step{'s' * (number != '1')}"
 
 
-def _main_network(results: Results) -> str:
-    return results.rows[0]["network"]
-
-
-def _cost(results: Results, network: str, estimator: str) -> Interval:
-    return over_seeds(results, network, lambda row: row["seconds"][estimator] / row["seconds"]["first order"])
-
-
 def _estimators_table(results: Results) -> str:
-    network, changes = _main_network(results), _changes(results)
+    rows = main_rows(results)
+    names, changes = rows[0]["seconds"], rows[0]["changes"]
     head = ["estimator", "time, × first order"]
     head += [f"correlation, {change_words(change)}" for change in changes]
     head += ["slope, same batches", "relative error, same batches"]
     lines = []
-    for name in _estimator_names(results):
-        correlations = [foresight(results, network, name, change, correlation).text() for change in changes]
-        others = [foresight(results, network, name, SAME, each).text() for each in (slope, relative_error)]
-        lines.append([name, f"{_cost(results, network, name).mean:.1f}", *correlations, *others])
+    for name in names:
+        cost = over_seeds(rows, lambda row, name=name: row["seconds"][name] / row["seconds"]["first order"])
+        correlations = [foresight(rows, name, change, correlation).text() for change in changes]
+        others = [foresight(rows, name, SAME, each).text() for each in (slope, relative_error)]
+        lines.append([name, f"{cost.mean:.1f}", *correlations, *others])
     return markdown_table(head, lines)
 
 
 def _moments_table(results: Results) -> str:
-    network = _main_network(results)
-    moments = sorted({row["moment"] for row in results.where(network=network)})
+    rows = main_rows(results)
+    moments = sorted({row["moment"] for row in rows})
     head = ["correlation, same batches", *(f"after {moment:.0%} of the search" for moment in moments)]
-    lines = [
-        [name, *(foresight(results, network, name, SAME, correlation, moment=each).text() for each in moments)]
-        for name in _estimator_names(results)
-    ]
-    return markdown_table(head, lines)
-
-
-def _lengths_table(results: Results) -> str:
-    head = ["network", "length, × Adam's step", "correlation of exact", "slope of exact", "curvature / slope"]
     lines = []
-    for network in results.values("network"):
-        for change in _lengths(results):
-            numbers = [
-                foresight(results, network, "exact, float64", change, each).text() for each in (correlation, slope)
-            ]
-            even = over_seeds(results, network, lambda row, change=change: _even_share(row["changes"][change]))
-            lines.append([_NAMES[network], change.partition(", ")[2], *numbers, even.text()])
+    for name in rows[0]["seconds"]:
+        found = [
+            foresight([row for row in rows if row["moment"] == moment], name, SAME, correlation) for moment in moments
+        ]
+        lines.append([name, *(each.text() for each in found)])
     return markdown_table(head, lines)
-
-
-def _lengths(results: Results) -> list[str]:
-    return [name for name in results.rows[0]["changes"] if name.startswith("same")]
-
-
-def _even_share(changes: Mapping[str, Any]) -> float:
-    """The size of what is alike on both sides, against that of what a gradient can predict."""
-    return float(np.linalg.norm(changes["even"]) / np.linalg.norm(changes["odd"]))
 
 
 def _steps_table(results: Results) -> str:
     """What happens to the validation loss with each estimator's own step."""
-    network, changes = _main_network(results), _changes(results)
-    names = [
-        name
-        for name in _estimator_names(results)
-        if all(name in results.rows[0]["changes"][each]["own"] for each in changes)
-    ]
+    rows = main_rows(results)
+    changes = rows[0]["changes"]
+    names = [name for name in rows[0]["seconds"] if all(name in each["own"] for each in changes.values())]
     head = ["own step of", *(f"loss × 10⁴, {change_words(change)}" for change in changes)]
     lines = []
     for name in names:
         found = [
-            over_seeds(results, network, lambda row, each=each, name=name: 1e4 * sum(row["changes"][each]["own"][name]))
-            for each in changes
+            over_seeds(rows, lambda row, change=change, name=name: 1e4 * sum(row["changes"][change]["own"][name]))
+            for change in changes
         ]
         lines.append([name, *(each.text(1) for each in found)])
     return markdown_table(head, lines)
 
 
+def _by_network(results: Results) -> Iterator[tuple[str, list[Row], list[float]]]:
+    """The networks, their rows with steps of several lengths, and the lengths."""
+    for network in results.values("network"):
+        rows = [row for row in results.where(network=network) if "lengths" in row]
+        if rows:
+            yield network, rows, [each["length"] for each in rows[0]["lengths"]]
+
+
+def _at_length(rows: Sequence[Row], estimator: str, length: float, kind: str, statistic: Statistic) -> Interval:
+    return over_seeds(rows, lambda row: statistic(*at_length(row, estimator, length, kind)))
+
+
+def _lengths_table(results: Results) -> str:
+    head = ["network", "length, × Adam's step", "exact: correlation", "exact: slope", "curvature / slope"]
+    head += ["first order, weights fixed: correlation", "slope"]
+    lines = []
+    for network, rows, lengths in _by_network(results):
+        for length in lengths:
+            numbers = [_at_length(rows, "exact", length, "trained", each) for each in (correlation, slope)]
+            numbers.append(over_seeds(rows, lambda row, length=length: _even_share(row, length)))
+            numbers += [_at_length(rows, "first order", length, "fixed", each) for each in (correlation, slope)]
+            lines.append([_NAMES[network], f"{length:g}", *(each.text() for each in numbers)])
+    return markdown_table(head, lines)
+
+
+def _even_share(row: Row, length: float) -> float:
+    """The size of what is alike on both sides, against that of what a gradient can predict."""
+    (found,) = (each["trained"] for each in row["lengths"] if each["length"] == length)
+    return float(np.linalg.norm(found["even"]) / np.linalg.norm(found["odd"]))
+
+
 def _estimators_figure(results: Results) -> "Figure":
     from matplotlib.figure import Figure
 
-    network, names = _main_network(results), _estimator_names(results)
-    changes = _changes(results)
-    figure = Figure(figsize=(8.4, 0.34 * len(names) + 1.6), facecolor="white", layout="constrained")
+    rows = main_rows(results)
+    names, changes = list(rows[0]["seconds"]), rows[0]["changes"]
+    figure = Figure(figsize=(8.4, 0.42 * len(names) + 1.6), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     height = 0.8 / len(changes)
     for place, (change, colour) in enumerate(zip(changes, _COLOURS)):
-        found = [foresight(results, network, name, change, correlation) for name in names]
-        rows = np.arange(len(names)) + (place - (len(changes) - 1) / 2) * height
-        _with_intervals(axes, [each.mean for each in found], rows, found, colour, change_words(change), vertical=False)
+        found = [foresight(rows, name, change, correlation) for name in names]
+        heights = np.arange(len(names)) + (place - (len(changes) - 1) / 2) * height
+        given = {"xerr": _ends(found), "color": colour, "label": change_words(change), "markersize": 4, "elinewidth": 1}
+        axes.errorbar([each.mean for each in found], heights, fmt="o", **given)
     axes.set_yticks(np.arange(len(names)), names)
     axes.invert_yaxis()
     axes.axvline(0, color="#888888", linewidth=0.8)
+    axes.set_xlim(-1.05, 1.05)
     axes.set_xlabel("correlation of predicted and real change of the validation loss, random directions")
-    axes.legend(fontsize=8, loc="lower left", framealpha=1)
+    axes.legend(fontsize=8, loc="upper left", framealpha=1)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -177,34 +181,19 @@ def _lengths_figure(results: Results) -> "Figure":
     figure = Figure(figsize=(8.4, 3.4), facecolor="white", layout="constrained")
     for place, (statistic, words) in enumerate(((correlation, "correlation"), (slope, "slope"))):
         axes = figure.add_subplot(1, 2, place + 1)
-        for network, colour in zip(results.values("network"), _COLOURS):
-            changes = _lengths(results)
-            scales = [float(change.partition(", ")[2]) for change in changes]
-            found = [foresight(results, network, "exact, float64", change, statistic) for change in changes]
-            _with_intervals(axes, scales, [each.mean for each in found], found, colour, _NAMES[network], vertical=True)
-            axes.plot(scales, [each.mean for each in found], color=colour, linewidth=1)
+        for (network, rows, lengths), colour in zip(_by_network(results), _COLOURS):
+            found = [_at_length(rows, "exact", length, "trained", statistic) for length in lengths]
+            given = {"yerr": _ends(found), "color": colour, "label": _NAMES[network], "markersize": 4, "linewidth": 1}
+            axes.errorbar(lengths, [each.mean for each in found], fmt="o-", **given)
         axes.axhline(1, color="#888888", linewidth=0.8, linestyle="--")
         axes.set_xscale("log")
         axes.set_xlabel("length of the step, × that of Adam")
         axes.set_ylabel(f"{words} of the exact hypergradient")
         axes.spines[["top", "right"]].set_visible(False)
-    axes = figure.axes[0]
-    axes.legend(fontsize=8, loc="lower left")
+    figure.axes[0].legend(fontsize=8, loc="lower left")
     return figure
 
 
-def _with_intervals(
-    axes: Any,
-    across: Sequence[float],
-    up: Sequence[float] | np.ndarray,
-    found: Sequence[Interval],
-    colour: str,
-    label: str,
-    *,
-    vertical: bool,
-) -> None:
-    """Points with their intervals."""
-    ends = np.array([[each.mean - each.low, each.high - each.mean] for each in found]).T
-    ends = np.nan_to_num(ends)
-    given: dict[str, Any] = {"yerr": ends} if vertical else {"xerr": ends}
-    axes.errorbar(across, up, fmt="o", markersize=4, color=colour, label=label, elinewidth=1, **given)
+def _ends(found: Sequence[Interval]) -> np.ndarray:
+    """Lengths of the bars on both sides of the means, `[2, N]`; 0 where there is no interval."""
+    return np.nan_to_num([[each.mean - each.low for each in found], [each.high - each.mean for each in found]])

@@ -78,10 +78,13 @@ class Trained:
     Args:
       loss: the loss.
       optimizer: makes the weight steps.
+
+    Attributes:
+      step: one step of the weights, compiled: `(weights, opt_state, alphas, batch) -> (weights, opt_state)`.
     """
 
     def __init__(self, loss: Loss, optimizer: optax.GradientTransformation) -> None:
-        self._step = jax.jit(functools.partial(weight_step, loss, optimizer))
+        self.step = jax.jit(functools.partial(weight_step, loss, optimizer))
         self._valid = jax.jit(loss)
 
     def losses(self, moment: Moment, alphas: Any, valid: Sequence[Any], steps: Sequence[int]) -> dict[int, float]:
@@ -89,7 +92,7 @@ class Trained:
         weights, opt_state, found = moment.weights, moment.weight_opt_state, {}
         for number in range(max(steps) + 1):
             if number:
-                weights, opt_state = self._step(weights, opt_state, alphas, moment.train[number - 1])
+                weights, opt_state = self.step(weights, opt_state, alphas, moment.train[number - 1])
             if number in steps:
                 found[number] = statistics.fmean(float(self._valid(weights, alphas, batch)) for batch in valid)
         return found
@@ -140,6 +143,9 @@ class Estimators:
       epsilons: of the finite difference.
       unrolls: numbers of steps of the unrolled one.
       terms: of the Neumann series.
+
+    Attributes:
+      virtual: trains by the virtual steps of the estimators.
     """
 
     def __init__(
@@ -158,7 +164,8 @@ class Estimators:
             return jax.jit(estimate)
 
         difference = compiled(finite_difference)
-        unroll = Unroll(loss, virtual_optimizer)
+        self.virtual = Trained(loss, virtual_optimizer)
+        unroll = Unroll(loss, virtual_optimizer, self.virtual.step)
         self._functions: dict[str, Callable[[Moment], Any]] = {
             "first order": compiled(first_order),
             "exact": compiled(exact),
@@ -167,9 +174,13 @@ class Estimators:
             **{f"Neumann {each}": compiled(functools.partial(neumann, each)) for each in terms},
         }
 
-    def gradients(self, moment: Moment) -> dict[str, np.ndarray]:
-        """Each estimator's hypergradient, `[n]`, by its name."""
-        return {name: np.asarray(ravel_pytree(each(moment))[0], float) for name, each in self._functions.items()}
+    def gradients(self, moment: Moment, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """The hypergradient `[n]` of each estimator, or of those of some names."""
+        return {
+            name: np.asarray(ravel_pytree(each(moment))[0], float)
+            for name, each in self._functions.items()
+            if name in names or not names
+        }
 
     def seconds(self, moment: Moment, repeats: int = 3) -> dict[str, float]:
         """The processor time that each takes: the least of some calls, all cores together."""
@@ -184,19 +195,18 @@ class Unroll:
     Args:
       loss: the loss.
       optimizer: makes the steps.
+      step: one of them, compiled, as that of `Trained`.
     """
 
-    def __init__(self, loss: Loss, optimizer: optax.GradientTransformation) -> None:
-        step = functools.partial(weight_step, loss, optimizer)
-
+    def __init__(self, loss: Loss, optimizer: optax.GradientTransformation, step: Callable[..., Any]) -> None:
         def pull(weights: Any, opt_state: Any, alphas: Any, batch: Any, cotangents: Any) -> Any:
             def of_floats(weights: Any, floats: list[Any], alphas: Any) -> Any:
-                weights, new = step(weights, _with_floats(opt_state, floats), alphas, batch)
+                weights, new = weight_step(loss, optimizer, weights, _with_floats(opt_state, floats), alphas, batch)
                 return weights, _floats(new)
 
             return jax.vjp(of_floats, weights, _floats(opt_state), alphas)[1](cotangents)
 
-        self._step, self._pull = jax.jit(step), jax.jit(pull)
+        self._step, self._pull = step, jax.jit(pull)
         self._valid = jax.jit(jax.grad(loss, argnums=(0, 1)))
 
     def __call__(self, moment: Moment, steps: int) -> Any:
