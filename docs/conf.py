@@ -16,7 +16,7 @@ from jdarts.subcommands import SUBCOMMANDS
 project, author, copyright = "jdarts", "the jdarts authors", "the jdarts authors"
 release = metadata.version("jdarts")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-exclude_patterns = ["tools", "_build"]
+exclude_patterns = ["tools", "_build", "results/*.md"]
 html_theme, html_title = "furo", "jdarts"
 html_theme_options = {"sidebar_hide_name": False}
 html_show_sphinx = False

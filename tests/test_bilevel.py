@@ -157,6 +157,19 @@ def test_finite_difference_tends_to_exact(make):
     assert errors[2] == pytest.approx(errors[1] / 100, rel=0.1)
 
 
+def test_one_program_serves_several_epsilons():
+    optimizer = OPTIMIZERS["sgd"]()
+    state, train, valid = warm_state(optimizer, optax.sgd(0.1))
+
+    @jax.jit
+    def difference(epsilon):
+        return hypergradient_of(state, train, valid, optimizer, jdarts.finite_difference(epsilon))
+
+    for epsilon in (0.1, 0.01):
+        expected = hypergradient_of(state, train, valid, optimizer, jdarts.finite_difference(epsilon))
+        chex.assert_trees_all_close(difference(epsilon), expected, rtol=1e-9, atol=1e-12)
+
+
 def test_first_order_is_a_virtual_step_of_length_zero():
     optimizer = optax.sgd(0.0)
     state, train, valid = warm_state(optimizer, optax.sgd(0.1))

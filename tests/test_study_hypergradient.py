@@ -217,3 +217,28 @@ def test_other_networks_have_the_moments_of_the_lengths():
         ("choice", 1.0),
         ("darts", 1.0),
     ]
+
+
+@pytest.mark.parametrize(("activation", "kinks"), [(jax.nn.relu, True), (jax.nn.silu, False)], ids=["relu", "silu"])
+def test_kinks_break_the_prediction_between_the_shortest_steps_and_those_of_a_search(activation, kinks):
+    draw = np.random.default_rng(0)
+
+    def batch():
+        return jnp.asarray(draw.normal(size=(64, 6))), jnp.asarray(draw.normal(size=64))
+
+    def loss(weights, alphas, batch):
+        inputs, targets = batch
+        mixed = inputs @ (jax.nn.softmax(alphas)[:, None] * weights["in"])
+        return jnp.mean((activation(mixed) @ weights["out"] - targets) ** 2)
+
+    weights = {"in": jnp.asarray(draw.normal(size=(6, 40))), "out": jnp.asarray(draw.normal(size=40)) / 6}
+    optimizer = optax.sgd(0.5)
+    moment = Moment(weights, jnp.zeros(6), optimizer.init(weights), [batch()], batch())
+    gradient = Estimators(loss, optimizer, epsilons=(), unrolls=(), terms=()).gradients(moment)["exact"]
+    directions, trained, errors = random_directions((0,), 8, np.full(6, 0.1)), Trained(loss, optimizer), []
+    for length in (1e-7, 0.1):
+        steps = length * directions
+        found = trained.changes(moment, steps, [moment.valid], [1])[1]
+        errors.append(statistics.relative_error(steps @ gradient, found.odd))
+    assert errors[0] < 1e-4
+    assert errors[1] > 0.02 if kinks else errors[1] < 1e-3

@@ -59,6 +59,7 @@ class HypergradientConfig(Settings):
       next_directions: random directions with which they are made.
       valid_batches: validation batches after them.
       later: estimators whose own steps are made with other batches and with the next weight steps.
+      repeats: of each estimator for its time.
       length_moments: moments at which steps of several lengths are compared, in every network.
       lengths: their lengths, in those that Adam takes.
       length_directions: random directions of each length.
@@ -68,7 +69,7 @@ class HypergradientConfig(Settings):
     seeds: tuple[Annotated[int, SEED], ...] = (0, 1, 2)
     moments: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     images: Annotated[int, Bounds(4, 1_000_000)] = 4096
-    image_size: Annotated[int, Bounds(4, 1024)] = 16
+    image_size: Annotated[int, Bounds(4, 1024)] = 8
     channels: Annotated[int, CHANNELS] = 8
     cells: Annotated[int, Bounds(3, 100)] = 4
     nodes: Annotated[int, Bounds(1, 32)] = 2
@@ -80,14 +81,15 @@ class HypergradientConfig(Settings):
     epsilons: tuple[float, ...] = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
     unrolls: tuple[int, ...] = (2, 5)
     terms: tuple[int, ...] = (2,)
-    other_batches: Annotated[int, Bounds(1, 1000)] = 4
+    other_batches: Annotated[int, Bounds(1, 1000)] = 3
     next_steps: tuple[int, ...] = (1, 5, 20)
-    next_directions: Annotated[int, Bounds(2, 10_000)] = 10
-    valid_batches: Annotated[int, Bounds(1, 1000)] = 4
-    later: tuple[str, ...] = ("first order", "exact", "difference, ε = 0.01", "difference, ε = 0.1", "unrolled 5")
-    length_moments: tuple[float, ...] = (0.0, 1.0)
-    lengths: tuple[float, ...] = (1e-5, 1e-3, 0.05, 0.3, 1.0, 3.0)
-    length_directions: Annotated[int, Bounds(2, 10_000)] = 8
+    next_directions: Annotated[int, Bounds(2, 10_000)] = 8
+    valid_batches: Annotated[int, Bounds(1, 1000)] = 3
+    later: tuple[str, ...] = ("first order", "exact", "difference, ε = 0.01", "unrolled 5")
+    repeats: Annotated[int, Bounds(1, 1000)] = 1
+    length_moments: tuple[float, ...] = (0.0, 0.5)
+    lengths: tuple[float, ...] = (1e-6, 1e-4, 0.01, 0.1, 1.0, 3.0)
+    length_directions: Annotated[int, Bounds(2, 10_000)] = 6
 
     def check(self) -> None:
         """Checks the parts that fit together.
@@ -124,13 +126,12 @@ CONFIG = HypergradientConfig()
 #: The share of `make study`.
 QUICK = HypergradientConfig(
     networks=("darts", "choice_smooth"),
-    moments=(0.0, 1.0),
+    moments=(0.0, 0.5),
     images=1024,
-    image_size=8,
     channels=4,
     cells=3,
     steps=100,
-    directions=12,
+    directions=10,
     epsilons=(0.01, 0.1, 1.0),
     unrolls=(5,),
     other_batches=2,
@@ -138,20 +139,20 @@ QUICK = HypergradientConfig(
     next_directions=6,
     valid_batches=2,
     later=("first order", "exact", "difference, ε = 0.1"),
-    lengths=(1e-5, 1e-2, 1.0),
+    lengths=(1e-6, 1e-2, 1.0),
     length_directions=6,
 )
 
 
 def cells(config: HypergradientConfig) -> list[Cell]:
-    """A cell for each moment of each search; all moments of a search follow one another."""
+    """A cell for each moment of each search, all seeds of a moment before the next, so that a part of the table has spreads."""
     first, *others = config.networks
     every = {first: {*config.moments, *config.length_moments}, **dict.fromkeys(others, config.length_moments)}
     return [
         {"network": network, "seed": seed, "moment": moment}
         for network, moments in every.items()
-        for seed in config.seeds
         for moment in sorted(moments)
+        for seed in config.seeds
     ]
 
 
@@ -172,19 +173,21 @@ class Programs(NamedTuple):
 
 
 def prepare(config: HypergradientConfig, dataset: ImageDataset) -> Measure:
-    """The function that measures a cell. It keeps the last search, so that its later moments need no search from the start."""
+    """The function that measures a cell. It keeps the searches of a network, which continue from one moment to the next."""
     small = images.smaller(dataset, images=config.images, size=config.image_size)
     programs: dict[Network, Programs] = {}
-    searches: dict[tuple[Network, int], ShortSearch] = {}
+    searches: dict[Network, dict[int, ShortSearch]] = {}
 
     def measure(cell: Cell, folder: Path) -> list[Row]:
         del folder
         network, seed = cell["network"], cell["seed"]
-        if (network, seed) not in searches:
+        if network not in searches:
             searches.clear()
+        of_network = searches.setdefault(network, {})
+        if seed not in of_network:
             known = programs.get(network)
-            searches[network, seed] = ShortSearch(config.size(network), small, seed, known and known.step)
-        search = searches[network, seed]
+            of_network[seed] = ShortSearch(config.size(network), small, seed, known and known.step)
+        search = of_network[seed]
         if network not in programs:
             programs[network] = _programs(config, search, len(small.class_names))
         is_first = network == config.networks[0]
@@ -237,7 +240,7 @@ def _measured(
         "predicted_of_own": {name: float(gradients[name] @ steps[name]) for name in gradients},
     }
     if is_first:
-        row["seconds"] = programs.estimators.seconds(moment)
+        row["seconds"] = programs.estimators.seconds(moment, config.repeats)
         row["changes"] = dict(_changes(config, search, programs, moment, steps, random))
     if part in config.length_moments:
         directions = random[: config.length_directions]

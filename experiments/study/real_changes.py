@@ -182,7 +182,7 @@ class Estimators:
             if name in names or not names
         }
 
-    def seconds(self, moment: Moment, repeats: int = 3) -> dict[str, float]:
+    def seconds(self, moment: Moment, repeats: int) -> dict[str, float]:
         """The processor time that each takes: the least of some calls, all cores together."""
         return {
             name: min(_processor_time(each, moment) for _ in range(repeats)) for name, each in self._functions.items()
