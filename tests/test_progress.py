@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -335,3 +336,75 @@ def test_an_interruption_stops_the_display_and_goes_through(clock, columns):
     assert "compiling:" not in stream.text()
     assert stream.getvalue().count("\x1b[?25h") == 1
     assert "jdarts progress" not in [thread.name for thread in threading.enumerate()]
+
+
+class Kernel:
+    """Stands in for IPython in a notebook: keeps what its display shows, in order."""
+
+    def __init__(self):
+        self.shown = []
+        self.kernel = object()
+
+    def get_ipython(self):
+        return self
+
+    def display(self, bundle, raw):
+        assert raw
+        self.shown.append(bundle)
+
+    update = display
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    kernel = Kernel()
+    monkeypatch.setitem(sys.modules, "IPython", kernel)
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(DisplayHandle=lambda: kernel))
+    return kernel
+
+
+@pytest.fixture
+def output(monkeypatch):
+    """Puts a stream in the place of standard output, which pytest sets again before each test."""
+    stream = io.StringIO()
+
+    def put():
+        monkeypatch.setattr(sys, "stdout", stream)
+        return stream
+
+    return put
+
+
+def test_a_notebook_has_a_bar_above_plain_lines(clock, notebook, output):
+    kernel, stream = notebook, output()
+    run(clock, stream, steps=100, values=VALUES | {"<b>/loss": 1.0})
+    start, *drawn, end = [bundle["text/html"] for bundle in kernel.shown]
+    assert 'value="0" max="19500"' in start and end == ""
+    assert 60 <= len(drawn) <= 100
+    assert re.search(r'value="100" max="19500"', drawn[-1]) and "1 h 50 min left" in drawn[-1]
+    assert "&lt;b&gt;" in drawn[-1] and "<th><b>" not in drawn[-1]
+    assert kernel.shown[-2]["text/plain"].startswith("search  epoch  1/50  step 100/390")
+    # The estimate is the one permanent line, and the bar stands in for lines on the way.
+    assert stream.getvalue().startswith("about 1 h 50 min") and stream.getvalue().count("\n") == 1
+
+
+def test_a_notebook_shows_long_work_without_steps(notebook, output):
+    kernel, stream = notebook, output()
+    with Progress(epochs=1, steps_per_epoch=1, batch_size=1) as progress, progress.waiting("compiling <the step>"):
+        deadline = time.monotonic() + 20
+        while not any("compiling &lt;the step&gt;" in each["text/html"] for each in kernel.shown):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert "compiling" not in kernel.shown[-1]["text/html"]
+    assert stream.getvalue().startswith("compiling <the step>: ")
+
+
+@pytest.mark.parametrize("where", ["terminal", "other output"])
+def test_without_a_notebook_the_lines_stay_as_they_are(where, clock, notebook, output):
+    kernel, stream = notebook, output()
+    if where == "terminal":
+        kernel.kernel = None
+    else:
+        stream = io.StringIO()
+    run(clock, stream, steps=390 * 2, seconds=0.1)
+    assert kernel.shown == [] and len(stream.getvalue().splitlines()) >= 6

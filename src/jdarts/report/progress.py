@@ -1,8 +1,6 @@
-"""The display of a run: live on a terminal, plain lines anywhere else."""
+"""The display of a run: live on a terminal and in a notebook, plain lines anywhere else."""
 
 import contextlib
-import dataclasses
-import itertools
 import sys
 import threading
 import time
@@ -10,30 +8,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self, TextIO
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 from jdarts.report.formatting import by_group, duration, rate, step_time
+from jdarts.report.live_display import SPEED, Content, LiveDisplay, terminal_display
+from jdarts.report.notebook_display import notebook_display
 from jdarts.report.pace import Pace
 
 REDRAW_SECONDS = 0.25
 PLAIN_SECONDS = 10.0
-#: A shorter progress bar is left out.
-BAR_COLUMNS = 20
-#: Name of the last line of a live display.
-_SPEED = "speed"
 
 
 class Progress:
     """Shows the position, the metrics and the remaining time of a run.
 
     On a terminal, a few lines at the bottom are redrawn up to four times a second, and permanent lines scroll above
-    them. Elsewhere (a file, a pipe, a notebook) there are only permanent lines without control characters: the
-    estimated time, the state at most every ten seconds, and the end of each epoch.
+    them. In a notebook, a bar above the permanent lines is redrawn as often. Elsewhere (a file, a pipe) there are only
+    permanent lines without control characters: the estimated time, the state at most every ten seconds, and the end of
+    each epoch.
 
     If the output fails (a full disk, a closed pipe), the error is raised once; after that nothing is written. A
     process without standard output writes nothing.
@@ -74,6 +67,7 @@ class Progress:
         self._estimated = False
         self._epoch_start = self._last_shown = clock()
         self._activity: Spinner | None = None
+        self._doing = ""
         self._silent = self._stream is None
         self._live = _live_display(self._stream, self._display)
 
@@ -94,7 +88,7 @@ class Progress:
         """Writes a permanent line, such as the path of a saved checkpoint."""
         live = self._live
         self._last_shown = self._clock()
-        self._write(lambda: live.console.print(Text(text)) if live else self._plain(text))
+        self._write(lambda: live.print(text) if live else self._plain(text))
 
     @contextlib.contextmanager
     def waiting(self, text: str) -> Iterator[None]:
@@ -201,7 +195,7 @@ class Progress:
         line = parts[0]
         for part in parts[1:]:
             longer = f"{line}   {part}"
-            if self._live and len(longer) > self._live.console.width:
+            if self._live and self._live.width is not None and len(longer) > self._live.width:
                 break
             line = longer
         return line
@@ -210,16 +204,17 @@ class Progress:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         print(text.encode(encoding, "replace").decode(encoding), file=self._stream, flush=True)
 
-    def _display(self) -> "_Display":
+    def _display(self) -> Content:
         done = (self._step, self._epochs * self._steps_per_epoch)
-        return _Display(f"{self._title}  {self._place()}", done, self._time_left(), self._rows(), self._activity)
+        place = f"{self._title}  {self._place()}"
+        return Content(place, done, self._time_left(), self._rows(), self._activity, self._doing)
 
     def _rows(self) -> list[tuple[str, list[str]]]:
         groups = by_group(self._values)
         ungrouped = groups.pop("", {})
         rows = [(group, [f"{name} {text}" for name, text in texts.items()]) for group, texts in groups.items()]
         last = [*self._speed(), *(f"{name} {text}" for name, text in ungrouped.items())]
-        return [*rows, (_SPEED, last)] if last else rows
+        return [*rows, (SPEED, last)] if last else rows
 
     @contextlib.contextmanager
     def _excluded(self, *, every_epoch: bool) -> Iterator[None]:
@@ -241,7 +236,8 @@ class Progress:
         def turn() -> None:
             while not done.is_set():
                 seconds = int(self._clock() - start)
-                spinner.update(text=Text(f"{text}  {duration(seconds)}" if seconds else text))
+                self._doing = f"{text}  {duration(seconds)}" if seconds else text
+                spinner.update(text=Text(self._doing))
                 try:
                     self._show()
                 except Exception as error:
@@ -256,7 +252,7 @@ class Progress:
         finally:
             done.set()
             thread.join()
-            self._activity = None
+            self._activity, self._doing = None, ""
         if errors:
             raise errors[0]
 
@@ -268,66 +264,14 @@ class Progress:
         except (OSError, ValueError):
             self._silent = True
             if self._live:
-                self._live.console.quiet = True
+                self._live.silence()
             raise
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        # rich would end the process here; the caller handles the error.
-        raise
-
-
-@dataclasses.dataclass(frozen=True)
-class _Display:
-    """The content of the live display, laid out for the terminal's width."""
-
-    place: str
-    done: tuple[int, int]
-    left: str
-    rows: list[tuple[str, list[str]]]
-    activity: Spinner | None
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text("")
-        completed, total = self.done
-        top_line = Table.grid(padding=(0, 2), expand=True)
-        top_line.add_column(no_wrap=True)
-        cells: list[RenderableType] = [Text(self.place, style="bold")]
-        if options.max_width - len(self.place) - len(self.left) >= BAR_COLUMNS:
-            top_line.add_column(ratio=1)
-            cells.append(ProgressBar(total=total, completed=completed))
-        top_line.add_column(no_wrap=True, justify="right")
-        top_line.add_row(*cells, Text(self.left))
-        yield top_line
-        names = max((len(name) for name, _ in self.rows), default=0)
-        # The numbers of the groups are aligned in columns; the line of the speed is too wide for them.
-        aligned = [texts for name, texts in self.rows if name != _SPEED]
-        widths = [max(map(len, column)) for column in itertools.zip_longest(*aligned, fillvalue="")]
-        for name, texts in self.rows:
-            padded = texts if name == _SPEED else [text.ljust(width) for text, width in zip(texts, widths)]
-            line = Text.assemble((f"  {name:{names}}", "dim"), f"   {'   '.join(padded).rstrip()}")
-            line.no_wrap, line.overflow = True, "ellipsis"
-            yield line
-        if self.activity:
-            yield self.activity
-
-
-def _live_display(stream: TextIO | None, display: Callable[[], _Display]) -> Live | None:
-    if stream is None or not stream.isatty():
+def _live_display(stream: TextIO | None, content: Callable[[], Content]) -> LiveDisplay | None:
+    if stream is None:
         return None
-    console = _Console(file=stream, force_terminal=True, highlight=False)
-    if console.is_dumb_terminal:
-        return None
-    return Live(
-        console=console,
-        get_renderable=display,
-        auto_refresh=False,
-        transient=True,
-        # Other output appears above the display, unless it is redirected anyway.
-        redirect_stdout=stream is sys.stdout,
-        redirect_stderr=sys.stderr.isatty(),
-    )
+    return terminal_display(stream, content) or notebook_display(stream, content)
 
 
 def _short(groups: Mapping[str, Mapping[str, str]], names: Iterable[str]) -> list[str]:
