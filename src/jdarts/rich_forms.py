@@ -9,6 +9,11 @@ def svg_of(value: Any) -> str:
     return importlib.import_module("jdarts.report.drawing").cells_svg(value)
 
 
+def text_html(text: str, genotype: Any = None) -> str:
+    """A text, and the drawing of a genotype below it where one is given, as HTML."""
+    return importlib.import_module("jdarts.report.notebook").text_html(text, genotype)
+
+
 def html_of(value: Any) -> str:
     """A table of a search space, as HTML."""
     return importlib.import_module("jdarts.report.notebook").space_html(value)

@@ -16,6 +16,7 @@ from jdarts.methods.mixtures import PAPER
 from jdarts.nets.counts import count_weights
 from jdarts.relaxation import Mixture
 from jdarts.report.cell_text import table_text
+from jdarts.rich_forms import text_html
 
 
 class ChoiceDescription(NamedTuple):
@@ -45,6 +46,9 @@ class ChoiceTable(tuple[ChoiceDescription, ...]):
     def __str__(self) -> str:
         header = ("choice", "candidates: weight in the mixture (own weights)", "chosen", "margin")
         return table_text(header, [*map(_cells, self)])
+
+    def _repr_html_(self) -> str:
+        return text_html(str(self))
 
 
 def describe_choices(

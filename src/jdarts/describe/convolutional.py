@@ -16,6 +16,7 @@ from jdarts.nets.discrete import DiscreteNetwork, auxiliary_head_reads, cifar_ne
 from jdarts.nets.stem import NATIVE_SIZE, Stem
 from jdarts.nets.supernet import Supernet
 from jdarts.report.cell_text import cells_text, table_text
+from jdarts.rich_forms import text_html
 from jdarts.runs.bounds import CELLS, CHANNELS, Bounds
 from jdarts.space import CELL_KINDS, SearchSpace, cell_kinds, uniform_space
 
@@ -51,6 +52,9 @@ class Description:
     def has_auxiliary(self) -> bool:
         """Whether the network can have an auxiliary head for these images."""
         return "auxiliary" in self.parts
+
+    def _repr_html_(self) -> str:
+        return text_html(self.to_text(), self.genotype)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data. `params_auxiliary` is the number with the auxiliary head, null if there is none."""

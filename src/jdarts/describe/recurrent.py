@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jdarts.genotype import RecurrentGenotype
 from jdarts.nets.language import LanguageModel
 from jdarts.report.cell_text import cells_text, table_text
+from jdarts.rich_forms import text_html
 from jdarts.runs.bounds import VOCABULARY, WIDTH
 from jdarts.space import RecurrentSpace, recurrent_space
 
@@ -52,6 +53,9 @@ class RecurrentDescription:
     def weights(self) -> int:
         """Number of weights."""
         return sum(map(math.prod, self.shapes.values()))
+
+    def _repr_html_(self) -> str:
+        return text_html(self.to_text(), self.genotype)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""

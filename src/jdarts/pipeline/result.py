@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from jdarts.genotype import Genotype
 from jdarts.pipeline.arms import Arm, arms_table
 from jdarts.pipeline.budgets import BUDGETS, BudgetResult, budgets_table
+from jdarts.rich_forms import text_html
 
 
 class PipelineResult(NamedTuple):
@@ -30,6 +31,9 @@ class PipelineResult(NamedTuple):
     def genotype(self) -> Genotype:
         """The selected cells of the searches, or of those within the largest budget."""
         return self.chosen.genotype
+
+    def _repr_html_(self) -> str:
+        return text_html(self.table(), self.genotype)
 
     def table(self) -> str:
         """A table of all candidates, and the test results of the chosen ones; with budgets after a table of these."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jdarts.errors import InputError
-from jdarts.genotype import Genotype, RecurrentGenotype
+from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype
 from jdarts.report.drawing import cells_svg
 from jdarts.space import CELL_KINDS, CELL_NAMES, RecurrentSpace, SearchSpace
 
@@ -41,7 +41,7 @@ def show(value: Any) -> Shown:
     if isinstance(value, SearchSpace | RecurrentSpace):
         return Shown(space_html(value))
     if hasattr(value, "lines") and hasattr(value, "genotype"):
-        return Shown(result_html(value))
+        return Shown(text_html("\n".join(value.lines()), value.genotype))
     if hasattr(value, "_repr_html_"):
         return Shown(value._repr_html_())
     raise InputError(
@@ -68,10 +68,9 @@ def space_html(space: SearchSpace | RecurrentSpace) -> str:
     return "".join(_edges(CELL_NAMES[kind], space.edges, space.operations(kind)) for kind in CELL_KINDS)
 
 
-def result_html(result: Any) -> str:
-    """The lines of a result, and the drawing of its cells."""
-    text = escape("\n".join(result.lines()))
-    return f"<pre>{text}</pre>{cells_svg(result.genotype)}"
+def text_html(text: str, genotype: AnyGenotype | None) -> str:
+    """A text, and the drawing of a genotype below it where there is one."""
+    return f"<pre>{escape(text)}</pre>{'' if genotype is None else cells_svg(genotype)}"
 
 
 def _edges(title: str, edges: Sequence[tuple[int, int]], operations: Sequence[Sequence[str]]) -> str:

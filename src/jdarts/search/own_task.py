@@ -19,6 +19,7 @@ from jdarts.methods.verdict import DECIDED_LEAD
 from jdarts.nets.counts import count_weights
 from jdarts.nets.edge_options import PLAIN_EDGES
 from jdarts.relaxation import Alphas, alphas_from_json, alphas_on_host, alphas_to_json, host_weights
+from jdarts.rich_forms import text_html
 from jdarts.runs.bounds import option
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import RunFolder
@@ -63,6 +64,9 @@ class NetworkSearchResult(NamedTuple):
     folder: Path
     text: tuple[str, ...] = ()
     genotype: None = None
+
+    def _repr_html_(self) -> str:
+        return text_html("\n".join(self.lines()), self.genotype)
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""

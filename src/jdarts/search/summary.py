@@ -11,6 +11,7 @@ import numpy as np
 from jdarts.files.json_data import Fields
 from jdarts.genotype import Cell, Genotype
 from jdarts.relaxation import Alphas, alphas_from_json, alphas_to_json
+from jdarts.rich_forms import text_html
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import Summary, read_summary, read_verdict
 from jdarts.space import CELL_KINDS
@@ -36,6 +37,9 @@ class SearchResult(NamedTuple):
     folder: Path
     verdict: Mapping[str, Any] = MappingProxyType({})
     cells_accuracy: float | None = None
+
+    def _repr_html_(self) -> str:
+        return text_html("\n".join(self.lines()), self.genotype)
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from jdarts.files.json_data import Fields
 from jdarts.genotype import Genotype
+from jdarts.rich_forms import text_html
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import Summary, read_summary
 
@@ -38,6 +39,9 @@ class TrainResult(NamedTuple):
     test_loss: float | None
     seconds: float
     folder: Path
+
+    def _repr_html_(self) -> str:
+        return text_html("\n".join(self.lines()), self.genotype)
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""

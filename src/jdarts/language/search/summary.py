@@ -10,6 +10,7 @@ import numpy as np
 from jdarts.files.json_data import Fields
 from jdarts.genotype import RecurrentGenotype
 from jdarts.relaxation import Alphas, alphas_from_json, alphas_to_json
+from jdarts.rich_forms import text_html
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import Summary, read_summary, read_verdict
 
@@ -36,6 +37,9 @@ class LanguageSearchResult(NamedTuple):
     test_unigram_perplexity: float
     folder: Path
     verdict: Mapping[str, Any] = MappingProxyType({})
+
+    def _repr_html_(self) -> str:
+        return text_html("\n".join(self.lines()), self.genotype)
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""
