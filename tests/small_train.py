@@ -73,7 +73,9 @@ def start(folder, *, program=(__file__,), **changes):
 
 def assert_same_bits(folder, reference):
     """The training in a folder has come to the same, by the same way, as an undisturbed one."""
-    small_runs.assert_same_bits(folder, reference, ["genotype.json", "genotype.txt", "normal.svg", "curves.png"])
+    small_runs.assert_same_bits(
+        folder, reference, ["genotype.json", "genotype.txt", "normal.svg", "curves.png", "mistakes.json"]
+    )
     (kept,) = (folder / "best").glob("step_*")
     (expected,) = (reference / "best").glob("step_*")
     assert kept.name == expected.name

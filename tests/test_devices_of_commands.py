@@ -13,6 +13,7 @@ from small_pipeline import quick
 from small_runs import newest, records, user_settings
 
 from jdarts import InputError
+from jdarts.report.mistakes import read_mistakes
 
 __all__ = ["quick", "user_settings"]
 
@@ -84,6 +85,11 @@ def test_each_command_says_what_would_save_memory(shown, kind, options):
 def test_a_training_on_two_devices_finds_what_one_finds(alone, changes, tmp_path):
     small_train.run(tmp_path / "run", devices=2, **BRIEF["train"], **changes)
     assert_close(tmp_path / "run", alone["train"])
+    found, expected = (
+        read_mistakes((each / "mistakes.json").read_bytes()) for each in (tmp_path / "run", alone["train"])
+    )
+    assert found.totals == expected.totals and sum(found.rights) == pytest.approx(sum(expected.rights), abs=2)
+    assert {each.place for each in found.worst} & {each.place for each in expected.worst}
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,16 @@ def test_a_flat_folder_is_split_by_class_and_says_so(tmp_path):
     assert not set(images_in(dataset.train)) & set(images_in(dataset.test))
 
 
+def test_test_images_have_the_names_of_their_files(tmp_path):
+    folder = folder_of_classes(tmp_path / "pets", {"cat": 30, "dog": 10})
+    decoded, cached = load(folder), load(folder)
+    assert cached.test_names == decoded.test_names and len(decoded.test_names) == len(decoded.test)
+    for name, image in zip(decoded.test_names, decoded.test.images):
+        assert np.array_equal(np.asarray(Image.open(folder / name)), image)
+    split = load(folder_with_splits(tmp_path / "split"))
+    assert {name.split("/")[0] for name in split.test_names} == {"test"}
+
+
 def test_validation_images_are_used(tmp_path):
     folder = folder_with_splits(tmp_path / "pets")
     folder_of_classes(folder / "Validation", seed=2)

@@ -42,7 +42,7 @@ EVERY_STEP = {"checkpoint_minutes": 1e-9}
         (checkpoint, "save", 2, {}),  # after it, before the checkpoint of that epoch
         (checkpoint, "save", 6, {}),  # before the last checkpoint
         (RunFolder, "write_genotype", 1, {}),  # all epochs done, nothing of the end written
-        (RunFolder, "write", 4, {}),  # all written but the summary
+        (RunFolder, "write", 5, {}),  # all written but the summary
     ],
 )
 def test_a_death_between_two_files_loses_and_doubles_nothing(

@@ -54,6 +54,7 @@ class ImageDataset:
       augmentation: The default augmentation of training images.
       shuffled: Whether the order of the training images is random already. A split then keeps that order, as published
         splits of CIFAR-10 do; the splits of other sets are shuffled, with equal shares of each class.
+      test_names: What messages call each test image, such as its file; empty for sets without names.
 
     Raises:
       InputError: A label has no class name, two classes have the same name, the test images have another shape than the
@@ -68,6 +69,7 @@ class ImageDataset:
     std: tuple[float, ...]
     augmentation: Augmentation
     shuffled: bool = False
+    test_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -80,7 +82,7 @@ class ImageDataset:
                 raise InputError(f"{field} is a {type(given).__name__}; give an {kind}")
         if not isinstance(self.shuffled, bool):
             raise InputError(f"shuffled is {self.shuffled!r}; give True or False")
-        for field, kind in (("class_names", str), ("mean", float), ("std", float)):
+        for field, kind in (("class_names", str), ("mean", float), ("std", float), ("test_names", str)):
             # Static arguments of a compiled step must be hashable: tuples, and no NumPy numbers.
             object.__setattr__(self, field, _tuple_of(kind, field, getattr(self, field)))
         train, test = self.train.images.shape[1:], self.test.images.shape[1:]
@@ -89,6 +91,10 @@ class ImageDataset:
                 f"the training images are [H, W, C] = {list(train)} and the test images {list(test)}; give both one shape"
             )
         check_class_names(self.class_names)
+        if self.test_names and len(self.test_names) != len(self.test):
+            raise InputError(
+                f"test_names has {len(self.test_names)} names for {len(self.test)} test images; give one each, or none"
+            )
         for name in ("train", "test"):
             check_labels_named(getattr(self, name).labels, self.class_names, name)
         check_statistics(self.mean, self.std, train[-1])

@@ -27,6 +27,8 @@ SUMMARY = "summary.json"
 TABLE = "table.txt"
 #: The memory of a run, for its page.
 MEMORY = "memory.json"
+#: What a trained network gets wrong.
+MISTAKES = "mistakes.json"
 #: The page of a run.
 PAGE = "report.html"
 GENOTYPES = "genotypes"
@@ -265,6 +267,11 @@ class RunFolder:
 def genotype_file(epoch: int) -> str:
     """Where a run's folder has the genotype of an epoch, counted from 1."""
     return f"{GENOTYPES}/epoch_{epoch:03d}.json"
+
+
+def stage_folder(number: int) -> str:
+    """Where the folder of a search in stages has a stage before the last, counted from 1."""
+    return f"stage{number}"
 
 
 def mixture_file(epoch: int) -> str:

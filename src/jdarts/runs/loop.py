@@ -354,11 +354,14 @@ class Loop(Generic[S]):
             folder_and_step = BEST, best["step"]
         tested_at = str(checkpoint.path_of(Path(folder_and_step[0]), folder_and_step[1]))
         tested = state if best is None else self._load_best(tested_at)
-        numbers = numbers | self._numbers(task.tests(self._functions, tested), state)
+        tests = task.tests(self._functions, tested)
+        numbers = numbers | self._numbers(tests, state)
         for index, part, own in self._each(state):
             status, folder = self._statuses[index], part.folder
             end = End(folder.path, self._seconds(index), status.best, tested_at)
             result = task.result(own, numbers_of_one(numbers, index), end)
+            for name, text in (item for each in tests for item in each.files().items()):
+                folder.write(name, text)
             if processes.is_coordinator():
                 with self._display.pause("drawing"):
                     write_drawings(part, result)

@@ -111,12 +111,14 @@ class Evaluation(NamedTuple):
       sums: from one batch `(examples, labels, mask)` to sums over the examples in the mask.
       batches: the batches.
       numbers: from the means to numbers by names such as `evaluation/loss`.
+      files: after the batches, the texts of files for the run's folder, by name. The loop writes those of `Task.tests`.
     """
 
     doing: str
     sums: Callable[..., Any]
     batches: Iterable[tuple[Any, Any, Any]]
     numbers: Callable[[np.ndarray], Mapping[str, Any]]
+    files: Callable[[], Mapping[str, str]] = dict
 
     def means(self, between: Callable[[], None]) -> np.ndarray:
         """The means over all examples in the masks of the batches.

@@ -24,6 +24,7 @@ from jdarts.operations import searchable_operations
 from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds, option
 from jdarts.runs.budget_options import BudgetOptions
 from jdarts.runs.devices import check_share
+from jdarts.runs.folder import stage_folder
 from jdarts.runs.image_options import (
     ImageAugmentation,
     ImageBatches,
@@ -370,7 +371,7 @@ class SearchConfig(MethodConfiguration):
         last = number == staging.count
         return dataclasses.replace(
             self,
-            run_dir=self.folder if last else self.folder / f"stage{number}",
+            run_dir=self.folder if last else self.folder / stage_folder(number),
             epochs=self.loop.epochs // staging.count,
             stage=number,
             edge_operations=operations,

@@ -68,7 +68,7 @@ class MemoryImages:
         if validation_fraction:
             whole, self.train_count = dataset.arranged(fraction=1 - validation_fraction, seed=split_seed)
         self._valid = data.ImageSplit(*whole[self.train_count :]) if validation_fraction else None
-        self._test = dataset.test
+        self._test, self._test_names = dataset.test, dataset.test_names
         self.valid_count = len(whole) - self.train_count
         self.test_count = len(dataset.test)
         check_trains_batch(dataset.name, self.train_count, batch_size)
@@ -114,6 +114,15 @@ class MemoryImages:
     def test_batches(self) -> EvaluationBatches:
         """The test images, as `evaluation_batches` gives them."""
         return evaluation_batches(self._test, self._batch)
+
+    def valid_name(self, place: int) -> str:
+        """What the set calls a held-out image; empty, since the sets in memory name their test images alone."""
+        del place
+        return ""
+
+    def test_name(self, place: int) -> str:
+        """What the set calls a test image; empty for a set without names."""
+        return self._test_names[place] if self._test_names else ""
 
 
 def check_trains_batch(name: str, count: int, batch_size: int) -> None:

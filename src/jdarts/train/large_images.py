@@ -96,5 +96,13 @@ class LargeImages:
         """The test images, in batches of one size with a mask of the images that count."""
         return self._evaluation(self._test, 0, self.test_count)
 
+    def valid_name(self, place: int) -> str:
+        """What the set calls a held-out image."""
+        return self._train.where(self.train_count + place)
+
+    def test_name(self, place: int) -> str:
+        """What the set calls a test image."""
+        return self._test.where(place)
+
     def _evaluation(self, split: PictureFiles, first: int, count: int) -> EvaluationBatches:
         return self._reader.evaluation_batches(split, first, count, size=self._batch)

@@ -1,5 +1,6 @@
 """One step of a training as one program: augmentation, loss with auxiliary head, optimiser, running average, metrics."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.discrete import DiscreteNetwork
 from jdarts.nets.initial import from_one_draw
 from jdarts.ops.precision import wide_type
-from jdarts.parallel import device_key, mean_over, share_offset, sum_over
+from jdarts.parallel import device_key, mean_over, padded_share, share_offset, sum_over
 from jdarts.runs.images import Batch
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite, right_answers, scores
 from jdarts.xla.trees import all_finite, apply_updates, global_norm
@@ -59,19 +60,33 @@ class Conditions(NamedTuple):
     starts_epoch: Any
 
 
+class Answers(NamedTuple):
+    """What the network says of each image.
+
+    Attributes:
+      guess: int32 `[B]`, the most probable class.
+      confidence: float `[B]`, its probability.
+      of_label: float `[B]`, the probability of the label.
+    """
+
+    guess: jax.Array
+    confidence: jax.Array
+    of_label: jax.Array
+
+
 class TrainProgram(NamedTuple):
     """The pure functions of one training.
 
     Attributes:
       init: `seed, uint32 [] -> TrainState`, the state before the first step.
       step: `(state, batch, conditions, axis_name) -> (state, metrics)`; see `jdarts.parallel`.
-      evaluate: `(state, images, labels, mask, axis_name) -> (sum of losses, number of right answers, number of labels among the
-        five largest logits)` with running statistics, of the averaged weights where there are any.
+      evaluate: `(state, images, labels, mask, axis_name) -> ((sum of losses, number of right answers, number of labels among
+        the five largest logits), Answers)` with running statistics, of the averaged weights where there are any.
     """
 
     init: Callable[[Any], TrainState]
     step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
-    evaluate: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+    evaluate: Callable[..., tuple[tuple[jax.Array, jax.Array, jax.Array], Answers]]
 
 
 def epoch_key(key: jax.Array, epoch: jax.Array) -> jax.Array:
@@ -207,7 +222,7 @@ def train_program(
 
     def evaluate(
         state: TrainState, images: jax.Array, labels: jax.Array, mask: jax.Array, *, axis_name: str | None = None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Answers]:
         logits, _ = model.apply(
             network_variables(state),
             normalise(images, mean=mean, std=std, dtype=dtype),
@@ -216,9 +231,17 @@ def train_program(
         )
         loss, right = scores(logits, labels, mask)
         larger = jnp.sum(logits > jnp.take_along_axis(logits, labels[:, None], axis=-1), axis=-1)
-        return sum_over((loss, right, jnp.sum(mask & (larger < 5))), axis_name)
+        own = jax.tree.map(functools.partial(padded_share, axis_name=axis_name), _answers(logits, labels))
+        return sum_over(((loss, right, jnp.sum(mask & (larger < 5))), own), axis_name)
 
     return TrainProgram(init, step, evaluate)
+
+
+def _answers(logits: jax.Array, labels: jax.Array) -> Answers:
+    """What logits `[B, K]` say of images with labels `[B]`."""
+    probabilities = jax.nn.softmax(logits)
+    of_label = jnp.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
+    return Answers(jnp.argmax(logits, axis=-1).astype(jnp.int32), jnp.max(probabilities, axis=-1), of_label)
 
 
 def _averaged(average: Any, latest: Any, step: jax.Array, *, decay: float) -> Any:

@@ -17,12 +17,14 @@ from jdarts.nets.auxiliary import WINDOW
 from jdarts.nets.counts import AUXILIARY, count_weights
 from jdarts.nets.discrete import AUXILIARY_STRIDE, DiscreteNetwork, auxiliary_windows
 from jdarts.runs.devices import Devices
-from jdarts.runs.images import Batch, check_augmentation, evaluation_shapes
+from jdarts.runs.folder import MISTAKES
+from jdarts.runs.images import Batch, EvaluationBatches, check_augmentation, evaluation_shapes
 from jdarts.runs.memory import smaller_shares
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import MemoryImages
 from jdarts.train.large_images import LargeImages
+from jdarts.train.mistakes import MistakeCounter
 from jdarts.train.step import AVERAGED, Conditions, TrainProgram, TrainState, train_program
 from jdarts.train.summary import TrainResult
 
@@ -65,19 +67,39 @@ class TrainTask(Task[TrainState]):
         return (self._evaluation("evaluating", functions, state, self.images.valid_batches(), names),)
 
     def tests(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
-        """Loss, accuracy and accuracy of five guesses on the test images."""
-        if not self.test:
-            return ()
-        names = ("test/loss", "test/accuracy", "test/top5_accuracy")
-        return (self._evaluation("testing", functions, state, self.images.test_batches(), names),)
+        """Loss, accuracy and accuracy of five guesses on the test images, and the mistakes among them.
+
+        Without a test, the mistakes are those among the held-out images.
+        """
+        images = self.images
+        if self.test:
+            names = ("test/loss", "test/accuracy", "test/top5_accuracy")
+            mistakes = MistakeCounter("test images", images.class_names, images.test_name)
+            return (self._evaluation("testing", functions, state, images.test_batches(), names, mistakes),)
+        if images.valid_count:
+            mistakes = MistakeCounter("held-out images", images.class_names, images.valid_name)
+            return (self._evaluation("looking for mistakes", functions, state, images.valid_batches(), (), mistakes),)
+        return ()
 
     def _evaluation(
-        self, doing: str, functions: Functions, state: TrainState, batches: Any, names: tuple[str, ...]
+        self,
+        doing: str,
+        functions: Functions,
+        state: TrainState,
+        batches: EvaluationBatches,
+        names: tuple[str, ...],
+        mistakes: MistakeCounter | None = None,
     ) -> Evaluation:
-        def sums(*batch: Any) -> Any:
-            return functions["evaluate"](state, *self.placed(batch))
+        def sums(images: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> Any:
+            found, answers = functions["evaluate"](state, *self.placed((images, labels, mask)))
+            if mistakes is not None:
+                mistakes.add(images, labels, mask, answers)
+            return found
 
-        return Evaluation(doing, sums, batches, lambda means: dict(zip(names, means)))
+        def files() -> dict[str, str]:
+            return {} if mistakes is None else {MISTAKES: mistakes.record().to_json() + "\n"}
+
+        return Evaluation(doing, sums, batches, lambda means: dict(zip(names, means)), files)
 
     def record(self, state: TrainState) -> dict[str, Any]:
         """Cells, network and images."""

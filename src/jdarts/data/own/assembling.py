@@ -30,19 +30,22 @@ def assemble(name: str, decoded: Decoded) -> tuple[ImageDataset, tuple[str, ...]
     Raises:
       InputError: there are no test images, and a class has a single image.
     """
-    splits = {split: _in_order(images) for split, images in decoded.splits.items()}
+    ordered = {split: _in_order(images) for split, images in decoded.splits.items()}
+    splits = {split: images for split, (images, _) in ordered.items()}
+    names = {split: names for split, (_, names) in ordered.items()}
     notes = [f"{decoded.kind}, {len(decoded.class_names):,} classes", *decoded.notes]
-    train, test = splits[TRAIN], splits.get(TEST)
+    train, test, test_names = splits[TRAIN], splits.get(TEST), names.get(TEST, [])
     if test is None and VALID in splits:
-        test = splits[VALID]
+        test, test_names = splits[VALID], names[VALID]
         notes.append(validation_as_test(len(test)))
     elif test is None:
         _check_two_of_each(train.labels, decoded.class_names)
         rows, note = rows_without_test(train.labels, len(decoded.class_names))
         train, test = (ImageSplit(*train[each]) for each in rows)
+        test_names = [names[TRAIN][row] for row in rows[1]]
         notes.append(note)
     elif VALID in splits:
-        train = _in_order(_joined(decoded.splits[TRAIN], decoded.splits[VALID]))
+        train, _ = _in_order(_joined(decoded.splits[TRAIN], decoded.splits[VALID]))
         notes.append(
             f"the {len(splits[VALID]):,} validation images join the training images, of which a search and "
             "--validation-fraction hold out their own"
@@ -59,6 +62,7 @@ def assemble(name: str, decoded: Decoded) -> tuple[ImageDataset, tuple[str, ...]
         mean=mean,
         std=std,
         augmentation=augmentation,
+        test_names=tuple(test_names),
     )
     return dataset, tuple(notes)
 
@@ -118,10 +122,11 @@ def set_name(path: Path) -> str:
     return name.encode("utf-8", "backslashreplace").decode() or "images"
 
 
-def _in_order(split: DecodedSplit) -> ImageSplit:
-    """The images in an order that follows from themselves: sorted by digest, then shuffled with a fixed seed."""
+def _in_order(split: DecodedSplit) -> tuple[ImageSplit, list[str]]:
+    """The images in an order that follows from themselves, sorted by digest, then shuffled with a fixed seed; and their names."""
     order = np.lexsort((split.images.labels, split.digests))
-    return ImageSplit(*split.images[order[stable_permutation(len(order), SPLIT_SEED)]])
+    rows = order[stable_permutation(len(order), SPLIT_SEED)]
+    return ImageSplit(*split.images[rows]), [split.names[int(row)] for row in rows]
 
 
 def _joined(first: DecodedSplit, second: DecodedSplit) -> DecodedSplit:

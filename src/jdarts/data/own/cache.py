@@ -19,7 +19,7 @@ from jdarts.files.atomic import replace_bytes
 from jdarts.files.user_cache import cache_folder, is_private_file, private_folder
 
 #: Part of every key: raise it when the same files would give other images.
-FORMAT = 1
+FORMAT = 2
 #: Largest set that is kept, and the largest sum of all, in bytes.
 _LARGEST, _LARGEST_SUM = 1 << 30, 4 << 30
 
@@ -63,7 +63,7 @@ def keep(key: str, dataset: ImageDataset, notes: tuple[str, ...]) -> None:
     """
     if dataset.train.images.nbytes + dataset.test.images.nbytes > _LARGEST:
         return
-    content = {name: getattr(dataset, name) for name in ("class_names", "mean", "std", "shuffled")}
+    content = {name: getattr(dataset, name) for name in ("class_names", "mean", "std", "shuffled", "test_names")}
     content |= {"augmentation": dataclasses.asdict(dataset.augmentation), "notes": notes}
     arrays: dict[str, Any] = {"content": np.frombuffer(json.dumps(content).encode(), np.uint8)}
     for split in _SPLITS:

@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 from jdarts.data.dataset import ImageSplit
+from jdarts.data.thumbnails import as_picture
 
 #: Images of a row, and most rows.
 COLUMNS, ROWS = 10, 40
@@ -36,9 +37,8 @@ def contact_sheet(split: ImageSplit, class_names: tuple[str, ...]) -> bytes:
         draw.text((_GAP, top), f"{name} ({len(rows):,})", fill="black")
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, COLUMNS).astype(int))] if len(rows) else rows
         for place, row in enumerate(chosen):
-            pixels = split.images[row]
-            image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
-            shown = image.resize((across, down), Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BILINEAR)
+            method = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BILINEAR
+            shown = as_picture(split.images[row]).resize((across, down), method)
             sheet.paste(shown, (_GAP + place * (across + _GAP), top + _LINE))
     file = io.BytesIO()
     sheet.save(file, "PNG")
