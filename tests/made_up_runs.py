@@ -1,15 +1,18 @@
 """Folders of runs with made-up numbers, written as the loop writes them, without any search."""
 
+import itertools
 import json
 import math
 
 import numpy as np
 import pytest
 
+from jdarts.data.thumbnails import thumbnail
 from jdarts.derivation import derive_genotype, derive_recurrent_genotype
 from jdarts.methods.mixture_record import mixture_record
 from jdarts.methods.verdict import verdict_of_alphas
 from jdarts.relaxation import SOFTMAX
+from jdarts.report.mistakes import Confusion, Mistake, MistakeRecord
 from jdarts.runs.folder import genotype_file, mixture_file
 from jdarts.search import SearchConfig
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, recurrent_space
@@ -111,6 +114,57 @@ def training(folder, *, epochs=3, seed=0, ended=True, **changes):
     if ended:
         summary = {"weights": 3808, "tested": "best", "test_accuracy": 0.75 + 0.01 * seed, "seconds": 37.0}
         write(folder / "summary.json", {**summary, "epochs": epochs, "steps": epochs})
+    return folder
+
+
+def mistakes(folder, *, names=("cat", "dog", EVIL), images="test images"):
+    """Adds what it gets wrong to a training: every image of the first class is taken for the last one."""
+    last = len(names) - 1
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.uint8)
+    worst = [
+        Mistake(place, f"{names[0]}/{place}{EVIL}.png", 0, last, 0.99 - 0.1 * place, 0.01, thumbnail(pixels, 64))
+        for place in range(3)
+    ]
+    totals = [10] * len(names)
+    record = MistakeRecord(images, names, totals, [7, *totals[1:]], [Confusion(0, last, 3)], worst)
+    (folder / "mistakes.json").write_text(record.to_json())
+    return folder
+
+
+def staged(folder, *, stages=3):
+    """A search in three stages of P-DARTS, which drops three and then two operations of each edge."""
+    names = SearchConfig().search_space.normal[0]
+    common = {"stages": "p_darts", "dropped_operations": [3, 2][: stages - 1]}
+    for number in range(1, stages + 1):
+        last = number == stages
+        left = None if number == 1 else [[list(names[: 8 - (3, 5)[number - 2]])] * 5] * 2
+        place = folder if last else folder / f"stage{number}"
+        search(place, stage=number, edge_operations=left, cells=4 + number, **common)
+    return folder
+
+
+def pipeline(folder, *, ended=True, baseline="random"):
+    """A pipeline of two searches and two cells of a baseline, two full trainings of each."""
+    arms = ("search", baseline)
+    settings = {"dataset": "digits", "seed": 0, "searches": 2, "search.epochs": 3, "train.epochs": 3}
+    write(folder / "config.json", {**settings, "data": DATA})
+    found = [search(folder / f"searches/seed{seed}", seed=seed) for seed in (0, 1)]
+    genotypes = [json.loads((each / "genotype.json").read_text()) for each in found]
+    for arm, seed in itertools.product(arms, (0, 1)):
+        training(folder / f"selection/{arm}{seed}", seed=seed)
+        training(folder / f"trainings/{arm}-seed{seed}", seed=seed, ended=ended or arm == "search")
+    if ended:
+        (folder / "table.txt").write_text(f"a table with {EVIL}\n")
+        summary = {}
+        for arm, mean in zip(arms, (0.97, 0.91)):
+            candidates = [
+                {"seed": seed, "supernet_accuracy": 0.9, "valid_accuracy": 0.8 + 0.01 * seed, "weights": 1000}
+                | {"search_seconds": 10.0, "brief_seconds": 5.0, "genotype": genotypes[seed]}
+                for seed in (0, 1)
+            ]
+            results = {"test_accuracies": [mean - 0.005, mean + 0.005], "chosen": 1, "candidates": candidates}
+            summary[arm] = {"genotype": genotypes[1], "mean": mean, **results}
+        write(folder / "summary.json", summary)
     return folder
 
 

@@ -107,7 +107,7 @@ def test_a_pipeline_stands_for_its_runs_and_its_table(tmp_path):
     training = made_up_runs.training(folder / "trainings/search-seed0")
     (folder / "table.txt").write_text("cells <seed>\n")
     assert runs_in(folder) == [search, training]
-    assert "<pre>cells &lt;seed&gt;\n</pre>" in report([folder]).read_text()
+    assert "cells &lt;seed&gt;\n</pre>" in report([folder]).read_text()
 
 
 def test_the_command_prints_the_file(folders, tmp_path, monkeypatch, capsys):

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("without_vega")
 class Page(html.parser.HTMLParser):
     """A parsed page: its texts without scripts, its identifiers, and whether its elements are closed in order."""
 
-    VOID = ("meta", "link", "input", "br", "rect")
+    VOID = ("meta", "link", "input", "br", "rect", "img")
 
     def __init__(self, text):
         super().__init__()
@@ -182,6 +182,138 @@ def test_a_training_has_a_page(tmp_path):
     }
 
 
+def test_a_training_shows_what_it_gets_wrong(tmp_path):
+    folder = made_up_runs.mistakes(made_up_runs.training(tmp_path / "run"))
+    text = page_of(folder)
+    assert EVIL not in text
+    page = Page(text)
+    assert {"mistakes", "confusion"} <= set(page.ids)
+    for words in ("27 of 30 test images are right (90.00 %)", f"takes cat for {EVIL}: 3 of 10", f"cat/0{EVIL}.png"):
+        assert words in page.text
+    assert sum(each.startswith("data:image/png;base64,") for each in page.addresses) == 3
+    rows = page.content["charts"]["confusion"]["data"]["values"]
+    assert {(row["ln"], row["gn"]): row["n"] for row in rows} == {
+        ("cat", "cat"): 7,
+        ("dog", "dog"): 10,
+        (EVIL, EVIL): 10,
+        ("cat", EVIL): 3,
+    }
+
+
+def test_many_classes_have_tables_in_place_of_a_matrix(tmp_path):
+    folder = made_up_runs.training(tmp_path / "run")
+    page = Page(page_of(made_up_runs.mistakes(folder, names=tuple(map(str, range(100))))))
+    assert "confusion" not in page.ids and "Most frequent confusions" in page.text
+
+
+def test_without_the_package_for_charts_the_matrix_is_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr("jdarts.report.html.run_page.can_draw", lambda: False)
+    page = Page(page_of(made_up_runs.mistakes(made_up_runs.training(tmp_path / "run"))))
+    assert "Confusion matrix" in page.text and page.content["charts"] == {} and EVIL in page.texts
+
+
+@pytest.mark.parametrize(
+    ("eigenvalues", "words", "step"),
+    [
+        ([0.1, 0.2, 0.4], "has grown 4.0 times, from 0.1 to 0.4", "--stop eigenvalue"),
+        ([0.2, 0.2, 0.21], "has not grown (it ends at 0.21)", None),
+        ([0.2, None, None], None, None),
+    ],
+)
+def test_the_verdict_says_what_the_eigenvalue_means(eigenvalues, words, step, tmp_path):
+    found = advice(read_run(_measured(tmp_path / "run", {"guards_eigenvalue": eigenvalues})))
+    assert words is None or words in " ".join(found.lines)
+    assert ("eigenvalue" in " ".join(found.lines)) == (words is not None)
+    assert ("--stop eigenvalue" in " ".join(found.next)) == (step is not None)
+
+
+@pytest.mark.parametrize(
+    ("correlation", "slope", "words"),
+    [(0.95, 1.1, "foretells well"), (0.7, 3.0, "foretells roughly"), (0.2, 0.1, "hardly foretells")],
+)
+def test_the_verdict_says_how_far_to_trust_the_hypergradient(correlation, slope, words, tmp_path):
+    numbers = {"guards_hypergradient_correlation": [correlation] * 3, "guards_hypergradient_slope": [slope] * 3}
+    found = advice(read_run(_measured(tmp_path / "run", numbers)))
+    assert words in " ".join(found.lines)
+    assert ("The real changes are larger" in " ".join(found.lines)) == (slope == 3.0)
+    assert ("--hypergradient neumann" in " ".join(found.next)) == (correlation < 0.5)
+
+
+def test_the_verdict_says_how_large_the_implicit_term_is(run):
+    assert "has 33.3 % of the direct term's norm." in " ".join(advice(read_run(run)).lines)
+
+
+def _measured(folder, numbers):
+    """A search that has measured further numbers, one for each epoch; None for an epoch without."""
+    made_up_runs.search(folder)
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    ends = [record for record in records if "epoch/number" in record]
+    for name, values in numbers.items():
+        for record, value in zip(ends, values):
+            record |= {} if value is None else {f"epoch/{name}": value}
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    return folder
+
+
+def test_a_search_in_stages_shows_them_and_what_each_dropped(tmp_path):
+    folder = made_up_runs.staged(tmp_path / "run")
+    (folder / "stage1/report.html").write_text(page_of(folder / "stage1"))
+    text = page_of(folder)
+    page = Page(text)
+    assert "stages" in page.ids and "stage 3 of 3" in page.text
+    # 5 edges: 8 operations, then 5, then 3.
+    assert page.text.count("15 of 40 operations are left in the last stage") == 2
+    assert [text.count(f'<td class="soft">{stage}</td>') for stage in (1, 2)] == [30, 20]
+    assert page.texts.count("kept") == 30
+    assert "stage1/report.html" in page.addresses and "stage2/report.html" not in page.addresses
+    words = shlex.split(again.command(read_run(folder)))
+    assert words[words.index("--epochs") + 1] == "9"
+    earlier = Page((folder / "stage1/report.html").read_text())
+    assert "stage 1 of 3" in earlier.text and "command" not in earlier.ids and "stages" not in earlier.ids
+
+
+def test_a_damaged_stage_is_named(tmp_path):
+    folder = made_up_runs.staged(tmp_path / "run")
+    (folder / "stage1/config.json").write_text("{")
+    page = Page(page_of(folder))
+    assert "stage1/config.json is damaged" in page.text and "stages" in page.ids
+
+
+def test_a_pipeline_has_its_result_in_words_and_its_candidates(tmp_path):
+    folder = made_up_runs.pipeline(tmp_path / "run")
+    (folder / "searches/seed1/report.html").write_text("")
+    text = page_of(folder)
+    assert EVIL not in text
+    page = Page(text)
+    assert {"verdict", "candidates", "chosen", "runs", "groups", "agreement", "again"} <= set(page.ids)
+    for words in (
+        "Cells from search: test accuracy 97.00 ± 0.71 %, of 2 full trainings.",
+        "The cells from search are 6.00 points better than those from random, more than two standard errors",
+        "jdarts predict",
+        f"a table with {EVIL}",
+        "full trainings of random",
+        "two of the 2 cells share",
+    ):
+        assert words in page.text
+    assert page.addresses.count("searches/seed1/report.html") == 2
+
+
+def test_a_pipeline_that_was_interrupted_says_what_has_ended(tmp_path):
+    folder = made_up_runs.pipeline(tmp_path / "run", ended=False)
+    page = Page(page_of(folder))
+    assert "was interrupted; finished so far: 2 searches, 4 brief trainings, 2 full trainings." in page.text
+    assert "Start the same command again" in page.text and "candidates" not in page.ids
+    made_up_runs.write(tmp_path / "new/config.json", {"search.epochs": 1})
+    assert "finished so far: nothing." in Page(page_of(tmp_path / "new")).text
+
+
+def test_a_pipeline_with_a_damaged_summary_has_a_page(tmp_path):
+    folder = made_up_runs.pipeline(tmp_path / "run")
+    for content in ("{", '{"search": {"test_accuracies": [1, null], "genotype": 3, "candidates": 5}, "x": 1}'):
+        (folder / "summary.json").write_text(content)
+        assert "again" in Page(page_of(folder)).ids
+
+
 def test_texts_of_the_folder_show_as_texts(tmp_path):
     folder = made_up_runs.search(tmp_path / "a&b<i>", dataset=EVIL, method=EVIL)
     config = json.loads((folder / "config.json").read_text())
@@ -251,6 +383,7 @@ def test_a_run_without_any_epoch_has_a_page(tmp_path):
     [
         "summary.json",
         "memory.json",
+        "mistakes.json",
         "metrics.jsonl",
         "genotype.json",
         "genotypes/epoch_002.json",

@@ -4,6 +4,8 @@ import re
 from typing import NamedTuple
 
 from jdarts.report.formatting import duration
+from jdarts.report.html.guard_words import guard_words
+from jdarts.report.html.mistakes import most_frequent
 from jdarts.report.html.run_data import RunData
 from jdarts.space import CELL_NAMES
 
@@ -31,9 +33,7 @@ def advice(run: RunData) -> Advice:
         return _unfinished(run)
     if run.kind == "search":
         return _of_search(run)
-    if run.kind == "training":
-        return _of_training(run)
-    return Advice("", ("The pipeline has finished.",), (f"Describe the chosen cells: `jdarts describe {run.folder}`",))
+    return _of_training(run)
 
 
 def _unfinished(run: RunData) -> Advice:
@@ -81,6 +81,9 @@ def _of_search(run: RunData) -> Advice:
             "Search again with a guard against skip connections: `--stop skip_connections`, `--skip-dropout 0.2`, or a method "
             "such as `--method darts_minus`, `pc_darts` or `drnas`."
         )
+    measured = guard_words(run)
+    lines += measured.lines
+    steps += measured.next
     if kind == "undecided":
         seeds = "other values of `--seed`" if run.is_text or run.has_own_network else "`--seeds 0-3`"
         steps.append(
@@ -119,8 +122,18 @@ def _of_training(run: RunData) -> Advice:
     else:
         line = "The training has finished; it was not tested."
     took = [] if run.seconds is None else [f"It took {duration(run.seconds)}."]
-    steps = () if run.is_text else (f"Use the network in another program: `jdarts export {run.folder}`",)
-    return Advice("", (line, *took), steps)
+    lines, steps = [line, *took], []
+    if run.mistakes is not None and (pair := most_frequent(run.mistakes)) is not None:
+        names = run.mistakes.class_names
+        lines.append(
+            f"Most often it takes {names[pair.label]} for {names[pair.guess]}: {pair.count} of "
+            f"{run.mistakes.totals[pair.label]} {run.mistakes.images} of that class."
+        )
+        steps.append("Look at the worst mistakes below: pictures with a wrong label belong in another class.")
+    if not run.is_text:
+        steps.append(f"Classify pictures of your own: `jdarts predict {run.folder} PICTURE …`")
+        steps.append(f"Use the network in another program: `jdarts export {run.folder}`")
+    return Advice("", tuple(lines), tuple(steps))
 
 
 def _sentence(line: str) -> str:

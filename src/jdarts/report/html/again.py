@@ -24,6 +24,9 @@ def command(run: RunData) -> str:
     """The command that starts the run again, in another folder."""
     words = ["jdarts", *_COMMANDS[run.kind, run.is_text].split()]
     settings = dict(run.settings)
+    if run.stage is not None and run.total_epochs is not None:
+        # A stage records its own epochs, and the option sets those of all stages.
+        settings["epochs"] = run.total_epochs * run.stage[1]
     # The options after a method overrule it.
     first = {name: settings.pop(name) for name in ("method", "search.method") if name in settings}
     for name, value in (first | settings).items():

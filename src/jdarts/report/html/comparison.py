@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jdarts.genotype import AnyGenotype
 from jdarts.report.cell_figure import cell_kinds_of
 from jdarts.report.html.alphas import chosen_edges
 from jdarts.report.html.run_data import RunData
@@ -101,6 +102,13 @@ def score(run: RunData) -> Score | None:
     return None
 
 
+def decided_share(run: RunData) -> float | None:
+    """The share of decided edges after the last epoch, over all cells; None where it is unknown."""
+    last = run.epochs[-1].numbers if run.epochs else {}
+    found = [value for name, value in last.items() if name.startswith("guards_decided_")]
+    return sum(found) / len(found) if found else None
+
+
 def groups(runs: Sequence[RunData]) -> list[Group]:
     """Runs in groups, in the order of their first run."""
     settings = [{"kind": run.kind, **run.settings} for run in runs]
@@ -147,18 +155,25 @@ def edge_counts(runs: Sequence[RunData], kind: str) -> list[EdgeCount]:
     return sorted(edges, key=lambda each: (-each.cells, each.node, each.source))
 
 
+def finders(runs: Sequence[RunData]) -> dict[int, AnyGenotype]:
+    """The cells that runs have found, by the indices of the runs. A training has cells that a search found."""
+    found = {index: run.genotype for index, run in enumerate(runs) if run.genotype is not None}
+    searched = {index: genotype for index, genotype in found.items() if runs[index].kind == "search"}
+    return searched or found
+
+
 def kinds_of(runs: Sequence[RunData]) -> list[str]:
     """The kinds of cells that at least two runs have."""
-    counts = Counter(kind for run in runs if run.genotype is not None for kind in cell_kinds_of(run.genotype))
+    counts = Counter(kind for genotype in finders(runs).values() for kind in cell_kinds_of(genotype))
     return [kind for kind, count in counts.items() if count > 1]
 
 
 def _cells(runs: Sequence[RunData], kind: str) -> dict[int, list[tuple[tuple[int, int], str]]]:
     """The edges and operations of the runs that have this kind of cell, by the indices of the runs."""
     return {
-        index: chosen_edges(run.genotype, kind)
-        for index, run in enumerate(runs)
-        if run.genotype is not None and kind in cell_kinds_of(run.genotype)
+        index: chosen_edges(genotype, kind)
+        for index, genotype in finders(runs).items()
+        if kind in cell_kinds_of(genotype)
     }
 
 

@@ -1,11 +1,9 @@
 """The page that puts several runs side by side."""
 
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, NamedTuple
 
 from jdarts.report.cell_figure import HEADINGS
 from jdarts.report.formatting import duration
@@ -18,7 +16,6 @@ from jdarts.report.html.run_page import cell_cards, charts_html
 from jdarts.report.html.series import Panel, Series, panels
 from jdarts.report.html.template import Section, document
 from jdarts.report.html.vega import can_draw, matrix_spec, runs_spec
-from jdarts.runs.folder import PAGE
 
 #: The curves of a comparison: title of a run's panel, and the curve of it.
 _CURVES = (
@@ -40,24 +37,50 @@ _CURVES = (
 _SHOWN_RUNS = 4
 
 
-def comparison_page(
-    runs: Sequence[RunData], folder: Path, *, result: str = "", sections_first: Sequence[Section] = ()
-) -> str:
+class Parts(NamedTuple):
+    """The sections of a page, and the specifications of their charts by place."""
+
+    sections: Sequence[Section]
+    charts: Mapping[str, Any]
+
+
+def comparison_page(runs: Sequence[RunData], folder: Path) -> str:
     """The page as HTML.
 
     Args:
       runs: the runs.
       folder: of the page; links to the runs' own pages are relative to it.
-      result: a text to show first, such as the table of a pipeline; empty for none.
-      sections_first: sections after it.
     """
-    names, found = comparison.labels([run.folder for run in runs]), comparison.groups(runs)
+    names = comparison.labels([run.folder for run in runs])
+    parts = compared(runs, comparison.groups(runs), folder)
+    title = f"{len(runs)} runs"
+    head = f'<header><h1>{title}</h1><p class="soft">{escape(", ".join(names))}</p></header>{problems_html(runs)}'
+    return document(title, head, parts.sections, charts=parts.charts, content={}, live=False)
+
+
+def problems_html(runs: Sequence[RunData]) -> str:
+    """What could not be read of the runs."""
+    names = comparison.labels([run.folder for run in runs])
+    return "".join(
+        f'<p class="problem">{escape(name)}: {escape(text)}</p>'
+        for run, name in zip(runs, names)
+        for text in run.problems
+    )
+
+
+def compared(runs: Sequence[RunData], found: Sequence[Group], folder: Path) -> Parts:
+    """The sections that compare runs.
+
+    Args:
+      runs: the runs.
+      found: their groups.
+      folder: of the page.
+    """
+    names = comparison.labels([run.folder for run in runs])
     of_run = {index: group.name for group in found for index in group.runs}
     charts: dict[str, Any] = {}
     drawn = can_draw()
     sections = [
-        *([Section("result", "Result", f"<pre>{escape(result)}</pre>")] if result else []),
-        *sections_first,
         Section("runs", "The runs", _table(runs, names, of_run if len(found) > 1 else {}, folder)),
         Section("groups", "Mean and spread", _groups(runs, found)),
     ]
@@ -71,16 +94,9 @@ def comparison_page(
         html, specs = _agreement(runs, names, kinds, drawn=drawn)
         charts |= specs if drawn else {}
         sections.append(Section("agreement", "Agreement of the cells", html))
-    if any(run.genotype is not None for run in runs):
+    if comparison.finders(runs):
         sections.append(Section("cells", "The cells", _cells(runs, names)))
-    title = f"{len(runs)} runs"
-    problems = "".join(
-        f'<p class="problem">{escape(name)}: {escape(text)}</p>'
-        for run, name in zip(runs, names)
-        for text in run.problems
-    )
-    head = f'<header><h1>{title}</h1><p class="soft">{escape(", ".join(names))}</p></header>{problems}'
-    return document(title, head, sections, charts=charts, content={}, live=False)
+    return Parts(sections, charts)
 
 
 def _table(runs: Sequence[RunData], names: Sequence[str], of_run: Mapping[int, str], folder: Path) -> str:
@@ -90,7 +106,6 @@ def _table(runs: Sequence[RunData], names: Sequence[str], of_run: Mapping[int, s
     rows = []
     for index, run in enumerate(runs):
         reached, last = comparison.score(run), run.epochs[-1].numbers if run.epochs else {}
-        decided = [last[name] for name in last if name.startswith("guards_decided_")]
         skips = [last[name] for name in last if name.startswith("guards_skips_")]
         seed = run.settings.get("seed")
         row = [Cell(names[index])]
@@ -99,12 +114,11 @@ def _table(runs: Sequence[RunData], names: Sequence[str], of_run: Mapping[int, s
         row += [Cell(_text(run.settings.get(name))) for name in ("dataset", "method", "hypergradient")]
         row += [Cell(_text(seed), float(seed) if isinstance(seed, int) else None)]
         row += [Cell(str(len(run.epochs)), float(len(run.epochs)))]
-        share = sum(decided) / len(decided) if decided else None
+        share = comparison.decided_share(run)
         row += [Cell("" if share is None else f"{100 * share:.0f} %", share)]
         row += [Cell(" + ".join(f"{each:.0f}" for each in skips), sum(skips) if skips else None)]
         row += [Cell("" if run.seconds is None else duration(run.seconds), run.seconds)]
-        page = run.folder / PAGE
-        rows.append((row, quote(os.path.relpath(page, folder)) if page.exists() else None))
+        rows.append((row, markup.page_link(run.folder, folder)))
     note = '<p class="note">A click on a heading sorts by its column.</p>'
     return note + markup.sorted_table(header, [row for row, _ in rows], links=[link for _, link in rows])
 
@@ -190,7 +204,7 @@ def _agreement(
 
 
 def _cells(runs: Sequence[RunData], names: Sequence[str]) -> str:
-    parts = [cell_cards(run.genotype, f"{name}: ") for run, name in zip(runs, names) if run.genotype is not None]
+    parts = [cell_cards(genotype, f"{names[index]}: ") for index, genotype in comparison.finders(runs).items()]
     shown, more = parts[:_SHOWN_RUNS], parts[_SHOWN_RUNS:]
     rest = (
         markup.folded(f"The cells of {len(more)} more runs", f'<div class="cells">{"".join(more)}</div>')

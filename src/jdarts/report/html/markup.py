@@ -1,10 +1,15 @@
 """HTML from texts that may hold anything: what comes from a run's folder is escaped here."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from jdarts.runs.folder import PAGE
 
 _BACKTICKS, _CODE = re.compile("`([^`]*)`"), r"<code>\1</code>"
 
@@ -59,6 +64,17 @@ def sorted_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], links: S
         f"<tr>{_cell(row[0], link)}{''.join(map(_cell, row[1:]))}</tr>" for row, link in zip(rows, listed_links)
     )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def page_link(run: Path, place: Path) -> str | None:
+    """The address of a run's own page on a page in another folder; None if the run has none.
+
+    Args:
+      run: the run's folder.
+      place: the folder of the page that has the link.
+    """
+    page = run / PAGE
+    return quote(os.path.relpath(page, place)) if page.exists() else None
 
 
 def tiles(values: Iterable[tuple[str, str]]) -> str:

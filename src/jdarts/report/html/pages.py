@@ -5,32 +5,38 @@ from pathlib import Path
 
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
-from jdarts.report.html.budgets_section import budgets_sections
 from jdarts.report.html.comparison_page import comparison_page
+from jdarts.report.html.pipeline import PARTS
+from jdarts.report.html.pipeline_page import pipeline_page
 from jdarts.report.html.run_data import read_run
 from jdarts.report.html.run_page import run_page
 from jdarts.runs.folder import CONFIG, PAGE, TABLE
 
 #: Where the page of several runs is written.
 COMPARISON = "comparison.html"
-#: Folders of a pipeline that hold its runs.
-_PARTS = ("searches", "selection", "trainings")
 
 
-def page_of(folder: Path, *, live: bool = False) -> str:
-    """The page of a run, or of the runs that a folder holds.
+def page_of(folder: Path, *, place: Path | None = None, live: bool = False) -> str:
+    """The page of a run, of a pipeline, or of the runs that a folder holds.
 
     Args:
       folder: the folder.
+      place: the folder of the page, to which links are relative; None for the given folder.
       live: whether the page of a run reloads itself.
 
     Raises:
       InputError: as for `runs_in`, or a run's settings cannot be read.
     """
-    folders = runs_in(folder)
+    folders, place = runs_in(folder), place or folder
+    if (folder / CONFIG).exists():
+        run = read_run(folder)
+        if run.kind != "pipeline":
+            return run_page(run, place, live=live)
+        own = [read_run(each, every_cell=False) for each in folders if each != folder]
+        return pipeline_page(run, own, place, _table(folder))
     if len(folders) == 1:
-        return run_page(read_run(folders[0]), live=live)
-    return _comparison(folders, folder, _table(folder))
+        return run_page(read_run(folders[0]), place, live=live)
+    return _comparison(folders, place)
 
 
 def report(given: Sequence[Path], output: Path | None = None) -> Path:
@@ -49,11 +55,14 @@ def report(given: Sequence[Path], output: Path | None = None) -> Path:
     if output is not None and output.is_dir():
         raise InputError(f"--output {output} is a folder; give a file such as {output / PAGE}")
     folders = [folder for each in given for folder in runs_in(each)]
-    if len(folders) == 1:
-        path, text = output or folders[0] / PAGE, page_of(folders[0])
+    if len(given) == 1:
+        # A folder that holds a single run, and is no pipeline, stands for it.
+        stands_for_run = len(folders) == 1 and not (given[0] / CONFIG).exists()
+        path = output or (folders[0] if stands_for_run else given[0]) / PAGE
+        text = page_of(given[0], place=path.parent)
     else:
-        path = output or (given[0] / PAGE if len(given) == 1 else Path(COMPARISON))
-        text = _comparison(folders, path.parent, _table(given[0]) if len(given) == 1 else "")
+        path = output or Path(COMPARISON)
+        text = _comparison(folders, path.parent)
     try:
         replace_text(path, text)
     except OSError as error:
@@ -70,7 +79,7 @@ def runs_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         why = "is a file" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {why}; give the folder of a run")
-    parts = [path for part in _PARTS for path in _below(folder / part)]
+    parts = [path for part in PARTS for path in _below(folder / part)]
     if parts:
         return parts
     if (folder / CONFIG).exists():
@@ -83,9 +92,8 @@ def runs_in(folder: Path) -> list[Path]:
     return found
 
 
-def _comparison(folders: Sequence[Path], place: Path, result: str) -> str:
-    runs = [read_run(folder, every_cell=False) for folder in folders]
-    return comparison_page(runs, place, result=result, sections_first=budgets_sections(place))
+def _comparison(folders: Sequence[Path], place: Path) -> str:
+    return comparison_page([read_run(folder, every_cell=False) for folder in folders], place)
 
 
 def _table(folder: Path) -> str:

@@ -16,7 +16,8 @@ from jdarts.genotype import AnyGenotype, Cell, genotype_from_json
 from jdarts.methods.mixture_record import MixtureRecord, read_mixture
 from jdarts.report.cell_figure import cell_kinds_of, drawn_nodes
 from jdarts.report.metrics import EPOCH, METRICS_FILE, read_metrics
-from jdarts.runs.folder import CONFIG, DATA, LOCK, MEMORY, SUMMARY, genotype_file, mixture_file
+from jdarts.report.mistakes import MistakeRecord, read_mistakes
+from jdarts.runs.folder import CONFIG, DATA, LOCK, MEMORY, MISTAKES, SUMMARY, genotype_file, mixture_file, stage_folder
 
 Kind = Literal["search", "training", "pipeline"]
 State = Literal["finished", "running", "interrupted"]
@@ -61,6 +62,8 @@ class RunData:
       memory: what `jdarts.runs.memory.memory_facts` says; empty where the run has not written it.
       record: the record of the newest checkpoint; empty if there is none.
       genotype: the final cells, or those of the last epoch; None for none.
+      mistakes: what a trained network gets wrong; None where the run has not written it.
+      earlier: the stages before the last one of a search in stages, in order; empty for other runs.
       problems: what could not be read, one sentence each.
     """
 
@@ -76,6 +79,8 @@ class RunData:
     memory: Mapping[str, Any]
     record: Mapping[str, Any]
     genotype: AnyGenotype | None
+    mistakes: MistakeRecord | None
+    earlier: "tuple[RunData, ...]"
     problems: tuple[str, ...]
 
     @property
@@ -88,6 +93,15 @@ class RunData:
         """The epochs that the run was asked for; None if its settings do not tell."""
         epochs = self.settings.get("epochs")
         return epochs if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs > 0 else None
+
+    @property
+    def stage(self) -> tuple[int, int] | None:
+        """The number of the stage that the run is, from 1, and the number of stages; None for a search without stages."""
+        number, kind = self.settings.get("stage"), self.settings.get("stages")
+        listed = self.settings.get("dropped_operations" if kind == "p_darts" else "kept_operations")
+        if not isinstance(number, int) or number < 1 or not isinstance(listed, list):
+            return None
+        return number, 1 + len(listed)
 
     @property
     def has_own_network(self) -> bool:
@@ -184,8 +198,24 @@ def read_run(folder: Path, *, every_cell: bool = True) -> RunData:
         memory=tried(MEMORY, lambda: _object(folder / MEMORY), {}),
         record=record,
         genotype=final or last,
+        earlier=_earlier_stages(folder, settings, problems),
+        mistakes=tried(MISTAKES, lambda: read_mistakes((folder / MISTAKES).read_bytes()), None),
         problems=tuple(dict.fromkeys(problems)),
     )
+
+
+def _earlier_stages(folder: Path, settings: Mapping[str, Any], problems: list[str]) -> tuple[RunData, ...]:
+    """The runs of the stages whose last one has this folder."""
+    found, number = [], settings.get("stage")
+    for earlier in range(1, number if isinstance(number, int) else 0):
+        path = folder / stage_folder(earlier)
+        if not path.is_dir():
+            continue
+        try:
+            found.append(read_run(path, every_cell=False))
+        except InputError as error:
+            problems.append(str(error))
+    return tuple(found)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from jdarts.genotype import AnyGenotype
@@ -13,9 +14,11 @@ from jdarts.report.formatting import duration, step_time
 from jdarts.report.html import again, markup
 from jdarts.report.html.advice import Advice, advice
 from jdarts.report.html.alphas import alphas_section, drawing, source_name
+from jdarts.report.html.mistakes import mistakes_section
 from jdarts.report.html.pictures import static_curves
 from jdarts.report.html.run_data import Change, RunData, changes, genotype_text
 from jdarts.report.html.series import Panel, panels
+from jdarts.report.html.stages import stages_html
 from jdarts.report.html.template import Section, document
 from jdarts.report.html.vega import DISTRIBUTION, can_draw, panel_spec
 from jdarts.runs.memory import format_bytes
@@ -30,11 +33,12 @@ _MEMORY = {
 }
 
 
-def run_page(run: RunData, *, live: bool = False) -> str:
+def run_page(run: RunData, place: Path, *, live: bool = False) -> str:
     """The page of a run as HTML.
 
     Args:
       run: the run.
+      place: the folder of the page; links are relative to it.
       live: whether the page reloads itself.
     """
     drawn, found = can_draw(), panels(run)
@@ -42,6 +46,8 @@ def run_page(run: RunData, *, live: bool = False) -> str:
     content: Mapping[str, Any] = {}
     words = advice(run)
     sections = [Section("verdict", "Verdict", _verdict(words))]
+    if run.earlier:
+        sections.append(Section("stages", "The stages", stages_html(run, place)))
     alphas = alphas_section(run, drawn=drawn) if run.kind == "search" else None
     if alphas is not None:
         charts |= alphas.charts
@@ -52,10 +58,14 @@ def run_page(run: RunData, *, live: bool = False) -> str:
     if found:
         charts |= {f"chart-{number}": panel_spec(panel) for number, panel in enumerate(found)} if drawn else {}
         sections.append(Section("curves", "Curves", charts_html(found) if drawn else _static(run)))
+    if run.mistakes is not None:
+        mistakes = mistakes_section(run.mistakes, drawn=drawn)
+        charts |= mistakes.charts
+        sections.append(Section("mistakes", "Mistakes", mistakes.html))
     if run.kind == "search" and not run.has_own_network:
         sections.append(Section("changes", "Changes of the genotype", _changes(run)))
     sections.append(Section("time", "Time and memory", _time(run)))
-    sections.append(Section("again", "What was asked, and how to do it again", _again(run)))
+    sections.append(Section("again", "What was asked, and how to do it again", asked_html(run)))
     title = f"{run.name} – {run.kind}"
     return document(title, _head(run, words), sections, charts=charts, content=content, live=live)
 
@@ -123,6 +133,8 @@ def _head(run: RunData, words: Advice) -> str:
     subject = [f"{run.kind} on {settings.get('dataset', 'unknown data')}"]
     if run.kind == "search":
         subject += [f"method {settings.get('method', 'darts')}", f"hypergradient {settings.get('hypergradient')}"]
+    if run.stage is not None:
+        subject.append("stage {} of {}".format(*run.stage))
     if "seed" in settings:
         subject.append(f"seed {settings['seed']}")
     state = f'<span class="badge {run.state}">{run.state}</span>'
@@ -214,10 +226,15 @@ def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
-def _again(run: RunData) -> str:
+def asked_html(run: RunData) -> str:
+    """What was asked of a run, and the command that does it again."""
     versions = run.record.get("versions")
     known = [(str(name), str(version)) for name, version in versions.items()] if isinstance(versions, dict) else []
-    if run.has_own_network:
+    if run.stage is not None and run.stage[0] < run.stage[1]:
+        parts = [
+            "<p>This is a stage of a search; the page in the folder above has the command of the whole search.</p>"
+        ]
+    elif run.has_own_network:
         parts = ["<p>Call <code>jdarts.search.search</code> with the settings below and your network.</p>"]
     else:
         parts = [

@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import itertools
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from jdarts.report.html.series import Panel, Series
 DISTRIBUTION = "vl-convert-python"
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _HEIGHT = 190
+#: A confusion matrix of more classes has no numbers in its cells.
+_NUMBERED = 15
 #: A line of fewer points has marks, since it may have no length.
 _FEW = 3
 
@@ -201,6 +204,45 @@ def matrix_spec(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict
             "color": color,
             "tooltip": tooltip,
         },
+    }
+
+
+def counts_spec(cells: Sequence[tuple[int, int, int, float]], names: Sequence[str]) -> dict[str, Any]:
+    """A confusion matrix.
+
+    Args:
+      cells: indices of the class and of the guess, number of images, and its share of the row.
+      names: of the classes. Two may look alike, so the axes have their indices.
+    """
+    scale = {"domain": list(range(len(names)))}
+    axis = {"labelExpr": f"{json.dumps(list(names))}[datum.value]", "ticks": False, "domain": False, "labelLimit": 120}
+    x = {"field": "g", "type": "ordinal", "scale": scale, "title": "the network says"}
+    y = {"field": "l", "type": "ordinal", "scale": scale, "title": None}
+    tooltip = [
+        {"field": "ln", "type": "nominal", "title": "class"},
+        {"field": "gn", "type": "nominal", "title": "taken for"},
+        {"field": "n", "type": "quantitative", "title": "images"},
+        {"field": "s", "type": "quantitative", "title": "share of the class", "format": ".1%"},
+    ]
+    color = {"field": "s", "type": "quantitative", "scale": {"domain": [0, 1]}, "legend": None}
+    rows = [
+        {"l": label, "g": guess, "n": count, "s": _short(share), "ln": names[label], "gn": names[guess]}
+        for label, guess, count, share in cells
+    ]
+    place = {"x": {**x, "axis": {**axis, "labelAngle": -35, "orient": "top"}}, "y": {**y, "axis": axis}}
+    layers: list[dict[str, Any]] = [
+        {"mark": {"type": "rect", "strokeWidth": 0}, "encoding": {**place, "color": color, "tooltip": tooltip}}
+    ]
+    if len(names) <= _NUMBERED:
+        # The colour of a page's text would vanish on dark cells.
+        ink = {"condition": {"test": "datum.s > 0.5", "value": "#ffffff"}, "value": "#555555"}
+        layers.append({"mark": {"type": "text"}, "encoding": {**place, "text": {"field": "n"}, "color": ink}})
+    return {
+        "$schema": _SCHEMA,
+        "width": "container",
+        "height": max(len(names) * 24, 60),
+        "data": {"values": rows},
+        "layer": layers,
     }
 
 

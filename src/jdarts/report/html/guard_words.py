@@ -1,0 +1,111 @@
+"""What the measured numbers of a search mean: the curvature, and how well the hypergradient foretells the loss."""
+
+import math
+import statistics
+from typing import NamedTuple
+
+from jdarts.methods.stopping import local_averages
+from jdarts.report.html.run_data import RunData
+
+#: A growth that RobustDARTS takes for a warning.
+GROWTH = 1.3
+#: From this correlation on a hypergradient foretells the loss well, and below the other one hardly.
+_WELL, _HARDLY = 0.9, 0.5
+#: A slope farther from 1 than this factor is worth a word.
+_FACTOR = 2.0
+#: A smaller share of the direct term changes little.
+_SMALL = 0.05
+
+
+class Words(NamedTuple):
+    """What numbers mean.
+
+    Attributes:
+      lines: sentences for the verdict.
+      next: what to do next.
+    """
+
+    lines: tuple[str, ...] = ()
+    next: tuple[str, ...] = ()
+
+    def __add__(self, other: "Words") -> "Words":  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Words(self.lines + other.lines, self.next + other.next)
+
+
+def guard_words(run: RunData) -> Words:
+    """What the measurements of a search say; nothing for what it has not measured."""
+    return _of_eigenvalue(run) + _of_foresight(run) + _of_terms(run)
+
+
+def _of_eigenvalue(run: RunData) -> Words:
+    """Whether the largest eigenvalue has grown."""
+    measured = _of_epochs(run, "guards_eigenvalue")
+    if len(measured) < 2:
+        return Words()
+    # Averages as the rule `eigenvalue` takes them, where there are enough measurements.
+    values = averages if len(averages := local_averages(measured)) > 1 else measured
+    lowest, last = min(values), values[-1]
+    if lowest <= 0:
+        return Words(("The largest eigenvalue of the validation loss by the alphas was not above 0 at times.",))
+    if last <= GROWTH * lowest:
+        line = (
+            f"The largest eigenvalue of the validation loss by the alphas has not grown (it ends at {last:.3g}): no sign of a "
+            "coming collapse, though no proof of health either."
+        )
+        return Words((line,))
+    line = (
+        f"The largest eigenvalue of the validation loss by the alphas has grown {last / lowest:.1f} times, from {lowest:.3g} to "
+        f"{last:.3g}: the found minimum is sharp, and the accuracy falls when the alphas become a cell."
+    )
+    step = (
+        "Keep the cell from before the rise: search again with `--stop eigenvalue`, or flatten the minimum with `--method "
+        "sdarts_rs`."
+    )
+    return Words((line,), (step,))
+
+
+def _of_foresight(run: RunData) -> Words:
+    """Whether the hypergradient foretells the change of the validation loss."""
+    correlations, slopes = (_of_epochs(run, f"guards_hypergradient_{name}") for name in ("correlation", "slope"))
+    if not correlations or not slopes:
+        return Words()
+    correlation, slope = statistics.fmean(correlations), statistics.fmean(slopes)
+    numbers = f"correlation {correlation:.2f}, slope {slope:.2f}, means of {len(correlations)} measurements"
+    other = "exact" if run.settings.get("hypergradient") != "exact" else "neumann"
+    if correlation < _HARDLY:
+        line = f"The hypergradient hardly foretells how the validation loss changes ({numbers})."
+        step = (
+            f"Give the alphas shorter steps with a smaller `--alpha-learning-rate`, or try `--hypergradient {other}`."
+        )
+        return Words((line,), (step,))
+    how = "well" if correlation >= _WELL else "roughly"
+    line = f"The hypergradient foretells {how} how the validation loss changes ({numbers})."
+    if slope > _FACTOR or slope < 1 / _FACTOR:
+        size = "larger" if slope > 1 else "smaller"
+        return Words((f"{line} The real changes are {size} than it says.",))
+    return Words((line,))
+
+
+def _of_terms(run: RunData) -> Words:
+    """How much the implicit term adds to the direct one, in the last quarter of the records."""
+    pairs = [
+        (direct, implicit)
+        for each in run.steps[-max(len(run.steps) // 4, 1) :]
+        if (direct := _number(each.get("hypergradient/direct_norm")))
+        and (implicit := _number(each.get("hypergradient/implicit_norm")))
+    ]
+    if not pairs:
+        return Words()
+    share = statistics.median(implicit / direct for direct, implicit in pairs)
+    line = f"At the end the implicit term of the hypergradient has {100 * share:.3g} % of the direct term's norm"
+    if share < _SMALL:
+        return Words((f"{line}: `--hypergradient first_order` would take nearly the same steps in less time.",))
+    return Words((f"{line}.",))
+
+
+def _of_epochs(run: RunData, name: str) -> list[float]:
+    return [value for each in run.epochs if (value := _number(each.numbers.get(name))) is not None]
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
