@@ -298,6 +298,27 @@ def test_a_pipeline_has_its_result_in_words_and_its_candidates(tmp_path):
     assert page.addresses.count("searches/seed1/report.html") == 2
 
 
+def test_a_pipeline_with_budgets_compares_within_each(tmp_path):
+    folder = made_up_runs.pipeline(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    for part in ("searches/seed", "selection/search", "selection/random", "trainings/search-seed"):
+        for seed in (0, 1):
+            path = folder / f"{part}{seed}"
+            path.rename(path.with_name(f"5000-{path.name}"))
+    (folder / "selection/5000-random1/report.html").write_text("")
+    made_up_runs.write(folder / "summary.json", {"budgets": [{"max_weights": 5000, **summary}]})
+    page = Page(page_of(folder))
+    for words in (
+        "Cells from search within 5,000 weights: test accuracy 97.00",
+        "than those from random within 5,000 weights, more than two",
+        "searches within 5,000 weights",
+        "brief trainings of random within 5,000 weights",
+        "trainings/5000-search-seed0",
+    ):
+        assert words in page.text
+    assert "selection/5000-random1/report.html" in page.addresses
+
+
 def test_a_pipeline_that_was_interrupted_says_what_has_ended(tmp_path):
     folder = made_up_runs.pipeline(tmp_path / "run", ended=False)
     page = Page(page_of(folder))

@@ -81,7 +81,7 @@ def _compared_arms(run: RunData) -> list[list[Arm]]:
     for each in budgets:
         bound = each.get("max_weights") if isinstance(each, dict) else None
         if isinstance(bound, int):
-            arms.append(_arms(each, f" within {bound:,} weights", f"within{bound}-"))
+            arms.append(_arms(each, f" within {bound:,} weights", f"{bound}-"))
         elif isinstance(each, dict):
             arms.append(_arms(each, " without a bound", ""))
     return [each for each in arms if each]
@@ -157,9 +157,11 @@ def groups_of(runs: Sequence[RunData]) -> list[Group]:
     found: dict[str, list[int]] = {}
     for index, run in enumerate(runs):
         part, name = run.folder.parent.name, run.folder.name
-        arm = re.sub(r"-?(seed)?\d+$", "", name)
+        bound, _, rest = name.partition("-") if re.match(r"(\d+|unbounded)-", name) else ("", "", name)
+        arm = re.sub(r"-?(seed)?\d+$", "", rest)
         words = PARTS.get(part, part)
-        found.setdefault(f"{words} of {arm}" if arm else words, []).append(index)
+        within = f" within {int(bound):,} weights" if bound.isdecimal() else ""
+        found.setdefault((f"{words} of {arm}" if arm else words) + within, []).append(index)
     return [Group(name, tuple(members)) for name, members in found.items()]
 
 
