@@ -112,7 +112,8 @@ def test_the_extended_search_is_found_with_its_new_number_alone(extended):
     [
         ({"epochs": 3}, r"was begun with --epochs 2 \(now 3\); add --extend to give it more epochs"),
         ({"epochs": 1, "extend": True}, "--epochs is 1, and .* is a run of 2; --extend gives it more: 3 or above"),
-        ({**MORE, "batch_size": 64}, r"was begun with other settings: --batch-size 128 \(now 64\); give the same"),
+        ({**MORE, "batch_size": 64}, r"was begun with --batch-size 128 \(now 64\); add --change-batch-size to resume"),
+        ({**MORE, "channels": 3}, r"was begun with other settings: --channels 2 \(now 3\); give the same"),
     ],
 )
 def test_other_numbers_are_refused_with_the_mend(changes, message, undisturbed):

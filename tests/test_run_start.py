@@ -19,6 +19,7 @@ from jdarts.errors import InputError
 from jdarts.pipeline import PipelineConfig, pipeline
 from jdarts.runs import memory, start
 from jdarts.runs.devices import MAX_ON_CPU, Devices
+from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig, search, search_seeds
 from jdarts.search.command import main
@@ -125,7 +126,7 @@ def test_a_state_that_no_memory_holds(channels, tmp_path):
 
 def test_steps_that_cannot_be_counted(monkeypatch, tmp_path):
     check = start.check_size
-    many = {"steps_per_epoch": 1_000_000}
+    many = {"epoch_steps": EpochSteps.of_one_length(1_000_000)}
     monkeypatch.setattr(start, "check_size", lambda task: check(dataclasses.replace(task, **many)))
     with pytest.raises(InputError, match=r"--epochs is 3000 of 1,000,000 steps each, .* give 2147 or less"):
         small_language.run_search(tmp_path / "run", epochs=3000)

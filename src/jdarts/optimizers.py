@@ -37,14 +37,15 @@ def epoch_cosine(
       steps_per_epoch: steps of an epoch.
       first_epoch: the epoch of step 0.
     """
+    value = cosine_of_epoch(start, end, epochs=epochs, first_epoch=first_epoch)
+    return lambda step: value(jnp.asarray(step) // steps_per_epoch)
+
+
+def cosine_of_epoch(start: float, end: float, *, epochs: int, first_epoch: int = 0) -> Callable[[jax.Array], jax.Array]:
+    """The values of `cosine` as a function of the number of epochs since `first_epoch`; arguments as for `epoch_cosine`."""
     # A table in double precision: the formula loses digits in float32 where the cosine nears −1.
     values = cosine(start, end, epochs=epochs)[first_epoch:]
-
-    def schedule(step: Any) -> jax.Array:
-        epoch = jnp.minimum(jnp.asarray(step) // steps_per_epoch, epochs - first_epoch)
-        return jnp.asarray(values, dtype=float)[epoch]
-
-    return schedule
+    return lambda epoch: jnp.asarray(values, dtype=float)[jnp.minimum(epoch, epochs - first_epoch)]
 
 
 class NamedOptimizer(NamedTuple):

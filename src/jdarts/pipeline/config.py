@@ -276,6 +276,7 @@ _SHARED = {
     "seed": "give --seed",
     "plugin": "give --plugin",
     "extend": "its results depend on each other; choose another --run-dir for other --epochs",
+    "change_batch_size": "its results depend on each other; choose another --run-dir for other batches",
     "devices": "give --devices",
     "parallel": "give --parallel",
 }

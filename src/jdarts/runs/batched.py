@@ -25,16 +25,20 @@ def batched(task: AnyTask, seeds: Sequence[int], *, description: str) -> AnyTask
       description: the line that the display shows at the start.
     """
     runs = len(seeds)
-    programs = {name: _batched(name, program, runs) for name, program in task.programs.items()}
-    template = _stacked_shapes(task.template, runs)
+    template, programs_with = _stacked_shapes(task.template, runs), task.programs_with
     inputs = Input(template, split=True), Input(jax.ShapeDtypeStruct((), jnp.int32), split=None)
+
+    def of_all(programs: Mapping[str, Program]) -> dict[str, Program]:
+        return {name: _batched(name, each, runs) for name, each in programs.items()} | {"one": Program(one, inputs)}
+
     return dataclasses.replace(
         task,
         seed=np.array(seeds, np.uint32),
         template=template,
         description=description,
         key=(runs, task.key),
-        programs={**programs, "one": Program(one, inputs)},
+        programs=of_all(task.programs),
+        programs_with=None if programs_with is None else lambda epoch_steps: of_all(programs_with(epoch_steps)),
         runs=runs,
     )
 

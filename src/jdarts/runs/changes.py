@@ -1,11 +1,11 @@
-"""What a run has changed on its way: its number of epochs, and the devices that compute it."""
+"""What a run has changed on its way: its number of epochs, its batches, and the devices that compute it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jdarts.errors import InputError
 from jdarts.files.json_data import Fields
-from jdarts.runs.same_run import EPOCHS
+from jdarts.runs.same_run import BATCH_SIZE, EPOCHS
 
 #: The number of devices that share a batch, in the record of a checkpoint.
 DEVICES = "devices"
@@ -15,7 +15,7 @@ class Change(NamedTuple):
     """A setting that a run has changed on its way.
 
     Attributes:
-      setting: its name: epochs or devices.
+      setting: its name: epochs, batch_size or devices.
       before: the number before.
       now: the number since.
       step: the step after which it has changed.
@@ -30,6 +30,8 @@ class Change(NamedTuple):
         """The change in plain words."""
         if self.setting == EPOCHS:
             return f"extended from {self.before} to {self.now} epochs at step {self.step:,}"
+        if self.setting == BATCH_SIZE:
+            return f"batches of {self.now:,} images instead of {self.before:,} since step {self.step:,}"
         return f"{self.now} device{'s' if self.now > 1 else ''} instead of {self.before} since step {self.step:,}"
 
 
@@ -48,13 +50,9 @@ def new_changes(
     Raises:
       InputError: a change that would make it another run.
     """
-    config, found = record.get("config"), []
-    of_run = {
-        EPOCHS: config.get(EPOCHS) if isinstance(config, dict) else None,
-        DEVICES: record.get(DEVICES),
-    }
-    for name, now in ((EPOCHS, settings.get(EPOCHS)), (DEVICES, devices)):
-        before = of_run[name]
+    found: list[Change] = []
+    now_and_before = {name: (settings.get(name), setting_of(record, name)) for name in (EPOCHS, BATCH_SIZE)}
+    for name, (now, before) in {**now_and_before, DEVICES: (devices, record.get(DEVICES))}.items():
         if isinstance(before, int) and isinstance(now, int) and before != now:
             found.append(Change(name, before, now, step))
     for change in found:
@@ -69,6 +67,12 @@ def new_changes(
                 f"per_device the number decides the result; give --devices {change.before}, or choose another --run-dir"
             )
     return tuple(found)
+
+
+def setting_of(record: Mapping[str, Any], name: str) -> Any:
+    """A setting of the command that wrote a checkpoint, from its record; None if it has none."""
+    config = record.get("config")
+    return config.get(name) if isinstance(config, dict) else None
 
 
 def read_changes(fields: Fields) -> tuple[Change, ...]:

@@ -18,7 +18,7 @@ from jdarts.genotype import AnyGenotype, parse_genotype
 from jdarts.report.loggers import FOLDERS
 from jdarts.report.metrics import METRICS_FILE
 from jdarts.runs import processes
-from jdarts.runs.same_run import DATA, EPOCHS, Fingerprint, check_same
+from jdarts.runs.same_run import BATCH_SIZE, CHANGEABLE, DATA, EPOCHS, NOTHING, Fingerprint, check_same
 
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -41,12 +41,12 @@ class RunFolder:
 
     Args:
       path: the folder.
-      extends: whether it is that of a run to which this process may give more epochs.
+      allowed: settings that this kind of run can change on its way, and whether this process may; as for `check_same`.
     """
 
-    def __init__(self, path: Path, *, extends: bool = False) -> None:
+    def __init__(self, path: Path, *, allowed: Mapping[str, bool] = NOTHING) -> None:
         self.path = path
-        self._extends = extends
+        self._allowed = allowed
         self._lock: int | None = None
         self._settings: Mapping[str, Any] = {}
         self._data: Fingerprint | None = None
@@ -74,7 +74,7 @@ class RunFolder:
 
     def is_finished(self, config: Mapping[str, Any]) -> bool:
         """Whether the run has finished, and these settings, which have passed `check`, give it no more epochs."""
-        return self.has_ended and not (self._extends and self.settings().get(EPOCHS) != config[EPOCHS])
+        return self.has_ended and not (self._allowed.get(EPOCHS) and self.settings().get(EPOCHS) != config[EPOCHS])
 
     def settings(self) -> dict[str, Any]:
         """The content of `config.json`.
@@ -100,8 +100,14 @@ class RunFolder:
             if path.exists() and not path.is_dir():
                 raise InputError(f"{path} is a file; choose another --run-dir")
             if (path / CONFIG).exists():
-                check_same(path, _read_config(path / CONFIG), config, data, extends=self._extends)
-            elif self._extends:
+                before = _read_config(path / CONFIG)
+                check_same(path, before, config, data, allowed=self._allowed)
+                if self.is_finished(config) and before.get(BATCH_SIZE) != config.get(BATCH_SIZE):
+                    raise InputError(
+                        f"{path} has finished, and another --batch-size changes nothing; give --batch-size "
+                        f"{before.get(BATCH_SIZE)}, or more --epochs with --extend"
+                    )
+            elif self._allowed.get(EPOCHS):
                 raise InputError(f"{path} holds no run that --extend could give more epochs; leave it out to start one")
             elif path.is_dir() and not all(_precedes_config(entry.name) for entry in path.iterdir()):
                 raise InputError(f"{path} holds other files and no run; choose another --run-dir")
@@ -183,22 +189,25 @@ class RunFolder:
                 check_same(self.path, _read_config(self.path / CONFIG), self._settings, self._data)
                 raise InputError(f"{self.path / CONFIG} was changed while the run used it; {mend}")
 
-    def extend(self) -> None:
-        """Gives the run of the locked folder the epochs of this process's settings, if they are more.
+    def change(self) -> None:
+        """Gives the run of the locked folder the epochs and the size of a batch of this process's settings.
 
         A process that dies on the way leaves a finished run without its summary, which resumes with either number.
 
         Raises:
           InputError: as `write`.
         """
-        if self._lock is None or self._written.get(EPOCHS) == self._settings[EPOCHS]:
+        if self._lock is None:
+            return
+        new = {name: self._settings[name] for name in CHANGEABLE if name in self._settings}
+        if all(self._written.get(name) == value for name, value in new.items()):
             return
         self.check_unchanged()
         with _os_errors_as_input("write", self.path):
             self.summary.unlink(missing_ok=True)
-        extended = {**self._written, EPOCHS: self._settings[EPOCHS]}
-        self.write(CONFIG, json.dumps(extended, indent=1) + "\n")
-        self._written = extended
+        changed = {**self._written, **new}
+        self.write(CONFIG, json.dumps(changed, indent=1) + "\n")
+        self._written = changed
 
     def _remove_unstarted(self, made: list[Path]) -> None:
         """Removes the files of a run without a step, and the folders that were created for it."""

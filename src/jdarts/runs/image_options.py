@@ -158,12 +158,14 @@ class ImageBatches(Settings):
 
     Attributes:
       batch_size: images of a batch; a step of a search reads one batch for the weights and one for the alphas.
+      change_batch_size: let the run of the folder resume with another batch_size, from the next epoch on.
       split_seed: seed of the split into images for the weights and for the alphas, or into training and held-out images;
         each part gets its share of every class (default: the stored order, if it has no pattern, as in CIFAR-10; else 0).
       images_on: where the images are kept. auto: on the device if they take at most a quarter of its memory.
     """
 
     batch_size: Annotated[int, Bounds(2, 1_000_000)] = 64
+    change_batch_size: Annotated[bool, WITHOUT_EFFECT] = False
     split_seed: Annotated[int | None, SEED, Whole] = None
     images_on: Annotated[ImagesOn, WITHOUT_EFFECT] = "auto"
 

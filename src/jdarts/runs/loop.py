@@ -19,10 +19,11 @@ from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
 from jdarts.runs.context import Context
 from jdarts.runs.ending import write_drawings, write_page
+from jdarts.runs.epoch_steps import EpochSteps, epoch_steps
 from jdarts.runs.folder import mixture_file
 from jdarts.runs.memory import step_memory_lines
 from jdarts.runs.programs import Compiler, Compiling
-from jdarts.runs.status import RunStatus, best_name, read_status
+from jdarts.runs.status import RunStatus, best_name, read_status, resumable_step
 from jdarts.runs.store import BEST, Log, Part
 from jdarts.runs.summaries import Summary, stop_text, write_summary
 from jdarts.runs.task import End, Evaluation, Functions, S, Task
@@ -61,9 +62,11 @@ class Loop(Generic[S]):
         """
         task, store = self._task, self._store
         skipped: list[str] = []
-        found = store.newest(skipped)
+        newest = store.newest(skipped)
+        found = self._resumable(newest)
         if found:
-            self._statuses = [read_status(each, task, part.settings) for each, part in zip(found, store.parts)]
+            self._statuses = self._read(found)
+            task = self._task = task.with_epoch_steps(self._epoch_steps())
         self._earlier = [status.seconds for status in self._statuses]
         first_step = found[0].step if found else 0
         # Every process reads the folder before any changes it.
@@ -71,14 +74,19 @@ class Loop(Generic[S]):
             raise InputError(
                 f"the processes see different checkpoints in {store.path}; give a --run-dir that they share"
             )
-        store.extend(found)
+        store.change(found)
+        if newest and newest[0].step > first_step:
+            store.remove_after(first_step)
         self._started = self._last_save = self._context.clock()
+        # The display counts steps as if all epochs were as long as the last ones.
+        last = task.epoch_steps.spans[-1]
+        self._not_shown = last.step - last.epoch * last.length
         self._display = Progress(
             epochs=task.options.epochs,
             steps_per_epoch=task.steps_per_epoch,
             batch_size=task.units_per_step,
             unit=task.unit,
-            first_step=first_step,
+            first_step=first_step - self._not_shown,
             title=task.noun,
             stream=self._context.stream if processes.is_coordinator() else processes.null_stream(),
         )
@@ -105,6 +113,36 @@ class Loop(Generic[S]):
                 log = logs.enter_context(store.open_log(_number(state.step), task.options.log))
                 state, numbers = self._epochs(state, log)
             return self._end(state, numbers)
+
+    def _read(self, found: Sequence[checkpoint.Checkpoint]) -> list[RunStatus]:
+        """The progress of each run, with what the settings of this process change from there on."""
+        return [read_status(each, self._task, part.settings) for each, part in zip(found, self._store.parts)]
+
+    def _resumable(self, newest: tuple[checkpoint.Checkpoint, ...]) -> tuple[checkpoint.Checkpoint, ...]:
+        """The checkpoints to resume from: the newest, or those of the last end of an epoch if the batches change there.
+
+        Raises:
+          InputError: the batches cannot change there.
+        """
+        if not newest:
+            return newest
+        step = resumable_step(newest[0], self._task, self._store.parts[0].settings)
+        if step == newest[0].step:
+            return newest
+        try:
+            return self._store.at(step)
+        except InputError as error:
+            raise InputError(
+                f"another --batch-size begins with an epoch, and the checkpoint of its start is not there: {error}. End the "
+                "epoch with the old --batch-size first, or choose another --run-dir"
+            ) from None
+
+    def _epoch_steps(self) -> EpochSteps:
+        """Which steps make up the epochs, with other batches before a change."""
+        task = self._task
+        if task.examples is None:
+            return task.epoch_steps
+        return epoch_steps(task.examples, task.units_per_step, self._statuses[0].changes)
 
     def _first_line(self, first_step: int, *, lost: bool) -> str:
         if first_step:
@@ -138,7 +176,7 @@ class Loop(Generic[S]):
 
     def _check_loaded(self, state: S, first_step: int) -> None:
         stopped = self._statuses[0].stopped
-        step = stopped.epoch * self._task.steps_per_epoch if stopped else first_step
+        step = self._task.epoch_steps.before(stopped.epoch) if stopped else first_step
         if _number(state.step) != step:
             raise InputError(
                 f"the checkpoint of step {first_step} in {self._store.path} holds step {_number(state.step)}; remove it to "
@@ -177,7 +215,7 @@ class Loop(Generic[S]):
     def _steps(self, state: S, epoch: int, log: Log) -> S:
         """Runs the remaining steps of an epoch."""
         task, options = self._task, self._task.options
-        start, end = epoch * task.steps_per_epoch, (epoch + 1) * task.steps_per_epoch
+        start, end = task.epoch_steps.before(epoch), task.epoch_steps.before(epoch + 1)
         done = _number(state.step)
         if done == end:
             return state
@@ -192,7 +230,8 @@ class Loop(Generic[S]):
                 self._store.check_unchanged()
                 log.write(done, values)
             self._display.step(
-                done, None if values is None else _display_values({name: values[name] for name in task.shown})
+                done - self._not_shown,
+                None if values is None else _display_values({name: values[name] for name in task.shown}),
             )
             # To stop or save together, several processes communicate, which takes time: they do it only at logged steps.
             if not processes.is_single_process() and values is None:
@@ -243,9 +282,11 @@ class Loop(Generic[S]):
 
     def _end_epoch(self, state: S, epoch: int, numbers: Mapping[str, Any], log: Log) -> S:
         """Writes the results of an epoch, its checkpoint last; returns the state with which the run continues or ends."""
-        task, step = self._task, epoch * self._task.steps_per_epoch
+        task, step = self._task, self._task.epoch_steps.before(epoch)
         sums = processes.fetch(dict(state.sums))
-        means = {name: np.float64(sums[name]) / task.steps_per_epoch for name in task.shown if name in sums}
+        means = {
+            name: np.float64(sums[name]) / task.epoch_steps.length(epoch - 1) for name in task.shown if name in sums
+        }
         numbers = means | dict(numbers)
         self._store.check_unchanged()
         genotypes: list[AnyGenotype | None] = []
@@ -324,7 +365,7 @@ class Loop(Generic[S]):
 
         A run that dies on the way resumes from a checkpoint that is left, and comes to the same decision.
         """
-        task, step = self._task, decision.epoch * self._task.steps_per_epoch
+        task, step = self._task, self._task.epoch_steps.before(decision.epoch)
         state = task.with_controls(self._roll_back(decision.epoch), decision.controls)
         self._statuses = [status]
         with self._display.pause("saving"):
@@ -339,7 +380,7 @@ class Loop(Generic[S]):
 
     def _roll_back(self, epoch: int) -> S:
         try:
-            return self._store.load_at(epoch * self._task.steps_per_epoch, self._task)
+            return self._store.load_at(self._task.epoch_steps.before(epoch), self._task)
         except InputError as error:
             raise InputError(
                 f"the {self._task.noun} cannot roll back to epoch {epoch}: {error}; start another --run-dir"
@@ -349,7 +390,7 @@ class Loop(Generic[S]):
         """Tests, draws and writes the summaries."""
         task, found = self._task, []
         best = self._statuses[0].best
-        folder_and_step = checkpoint.FOLDER, self._statuses[0].epochs_ended * task.steps_per_epoch
+        folder_and_step = checkpoint.FOLDER, task.epoch_steps.before(self._statuses[0].epochs_ended)
         if best is not None:
             folder_and_step = BEST, best["step"]
         tested_at = str(checkpoint.path_of(Path(folder_and_step[0]), folder_and_step[1]))
@@ -365,7 +406,7 @@ class Loop(Generic[S]):
             if processes.is_coordinator():
                 with self._display.pause("drawing"):
                     write_drawings(part, result)
-            steps = status.epochs_ended * task.steps_per_epoch
+            steps = task.epoch_steps.before(status.epochs_ended)
             found.append(Summary(result, status.epochs_ended, steps, end.seconds, status.stopped, status.changes))
             write_summary(found[-1], folder)
             self._write_page(part, live=False)
@@ -403,7 +444,7 @@ class Loop(Generic[S]):
         options, rule = self._task.options, self._task.stopping
         for index, part, own in self._each(state):
             status = self._statuses[index]
-            spare = frozenset(epoch * self._task.steps_per_epoch for epoch in status.epochs_to_keep(rule))
+            spare = frozenset(map(self._task.epoch_steps.before, status.epochs_to_keep(rule)))
             kept = {"keep": options.keep_checkpoints, "spare": spare}
             saved = self._save_one(part.folder.checkpoints, part, own, step, status, index=index, **kept)
             path = saved if self._task.runs is None else path

@@ -15,10 +15,24 @@ Fingerprint = Mapping[str, Any]
 DATA = "data"
 #: The number of epochs in a run's `config.json`.
 EPOCHS = "epochs"
+#: The number of examples of a batch there.
+BATCH_SIZE = "batch_size"
+#: Settings that a command may change of a run that it resumes, with the setting that allows it, and in words.
+CHANGEABLE = {
+    EPOCHS: ("extend", "to give it more epochs"),
+    BATCH_SIZE: ("change_batch_size", "to resume it with other batches"),
+}
+#: No setting that a command may change.
+NOTHING: Mapping[str, bool] = {}
 #: Characters of a value in a message.
 _LONGEST = 80
 #: Runs without a fingerprint read every set in its stored order.
 _BEFORE_FINGERPRINTS = {"shuffled": True}
+
+
+def allowed_changes(settings: Mapping[str, Any]) -> dict[str, bool]:
+    """The settings of `CHANGEABLE` that a kind of run can change, and whether a command may; from all its settings."""
+    return {name: settings[allows] for name, (allows, _) in CHANGEABLE.items() if allows in settings}
 
 
 def check_same(
@@ -27,7 +41,7 @@ def check_same(
     config: Mapping[str, Any],
     data: Fingerprint | None,
     *,
-    extends: bool = False,
+    allowed: Mapping[str, bool] = NOTHING,
 ) -> None:
     """Checks that a command has the settings and the data of a run.
 
@@ -36,7 +50,7 @@ def check_same(
       before: the content of its `config.json`.
       config: the settings of the command that decide the result, as JSON data.
       data: the fingerprint of its data, if they have been read.
-      extends: whether the command may have more epochs than the run.
+      allowed: settings of `CHANGEABLE` that this kind of run can change, and whether the command may.
 
     Raises:
       InputError: it has others.
@@ -51,19 +65,19 @@ def check_same(
     older = {name: BEFORE[name.rpartition(".")[2]] for name in before if name.rpartition(".")[2] in BEFORE}
     now = {**older, **config}
     different = [name for name in {**before, **now} if before.get(name, missing) != now.get(name, missing)]
-    if EPOCHS in different and isinstance(before.get(EPOCHS), int):
-        if extends:
-            different.remove(EPOCHS)
-            _check_more(folder, before[EPOCHS], now[EPOCHS])
-        elif different == [EPOCHS] and before[EPOCHS] < now[EPOCHS]:
-            raise InputError(
-                f"{folder} was begun with --epochs {before[EPOCHS]} (now {now[EPOCHS]}); add --extend to give it more epochs, "
-                "or choose another --run-dir"
-            )
+    changed = [name for name in different if name in allowed and isinstance(before.get(name), int)]
+    if EPOCHS in changed and allowed[EPOCHS]:
+        _check_more(folder, before[EPOCHS], now[EPOCHS])
+    different = [name for name in different if not (name in changed and allowed[name])]
     if different:
         listed = ", ".join(
             f"{option(name)} {_shortened(before.get(name))} (now {_shortened(now.get(name))})" for name in different[:4]
         )
+        if set(different) <= set(changed) and (EPOCHS not in different or before[EPOCHS] < now[EPOCHS]):
+            mends = [f"{option(allows)} {words}" for allows, words in (CHANGEABLE[name] for name in different)]
+            raise InputError(
+                f"{folder} was begun with {listed}; add {' and '.join(mends)}, or choose another --run-dir"
+            )
         raise InputError(
             f"{folder} was begun with other settings: {listed}; give the same settings to resume it, or choose another "
             "--run-dir"

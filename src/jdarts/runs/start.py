@@ -17,6 +17,8 @@ from jdarts.runs.memory import available_memory, check_state_fits, out_of_memory
 from jdarts.runs.options import Loop as LoopOptions
 from jdarts.runs.options import MatmulPrecision, Parallelism
 from jdarts.runs.programs import CompiledPrograms
+from jdarts.runs.same_run import NOTHING, allowed_changes
+from jdarts.runs.settings import Settings, flat
 from jdarts.runs.store import Part, Store
 from jdarts.runs.summaries import Summary
 from jdarts.runs.task import Task
@@ -73,7 +75,8 @@ def run(
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
     config.check()
-    folder = RunFolder(config.folder, extends=config.loop.extend)
+    allowed = allowed_changes(flat(config)) if isinstance(config, Settings) else NOTHING
+    folder = RunFolder(config.folder, allowed=allowed)
     settings = config.to_json() if settings is None else settings
     with processes.fail_together():
         processes.check_same(config)

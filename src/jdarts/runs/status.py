@@ -9,8 +9,9 @@ from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.files.json_data import Fields
 from jdarts.methods.stopping import Epoch, RollBack, Stop, StoppingRule
-from jdarts.runs.changes import DEVICES, Change, new_changes, read_changes
-from jdarts.runs.same_run import DATA
+from jdarts.runs.changes import DEVICES, Change, new_changes, read_changes, setting_of
+from jdarts.runs.epoch_steps import EpochSteps, epoch_steps
+from jdarts.runs.same_run import BATCH_SIZE, DATA
 from jdarts.runs.summaries import read_stop
 from jdarts.runs.task import Task
 
@@ -95,6 +96,48 @@ class RunStatus:
         return record | {"versions": {name: importlib.metadata.version(name) for name in _PACKAGES}}
 
 
+def epochs_of(record: Mapping[str, Any], task: Task[Any], changes: tuple[Change, ...]) -> EpochSteps:
+    """The epochs in steps of the run that wrote a checkpoint.
+
+    Args:
+      record: of the checkpoint.
+      task: what the run does.
+      changes: those in the record.
+    """
+    batch_size = setting_of(record, BATCH_SIZE)
+    if task.examples is None or not isinstance(batch_size, int) or batch_size < 1:
+        return task.epoch_steps
+    return epoch_steps(task.examples, batch_size, changes)
+
+
+def resumable_step(found: checkpoint.Checkpoint, task: Task[Any], settings: Mapping[str, Any]) -> int:
+    """The step from which a run resumes: that of its newest checkpoint, or the end of its last epoch if its batches change there.
+
+    Args:
+      found: the newest checkpoint.
+      task: what the run does.
+      settings: the settings that decide the result.
+
+    Raises:
+      InputError: the batches change, and the run has no epoch left or has not ended one.
+    """
+    before, now = setting_of(found.record, BATCH_SIZE), settings.get(BATCH_SIZE)
+    if task.examples is None or before == now:
+        return found.step
+    status = _read(found, task)
+    if status.stopped is not None or status.epochs_ended >= task.options.epochs:
+        raise InputError(
+            f"--batch-size is {now}, and all epochs of this {task.noun} are over, with {before}; give --batch-size {before}, or "
+            "more --epochs with --extend"
+        )
+    if not status.epochs_ended:
+        raise InputError(
+            f"--batch-size is {now}, and another one begins with an epoch, but this {task.noun} has not ended its first one with "
+            f"{before}; give --batch-size {before}, or choose another --run-dir"
+        )
+    return epochs_of(found.record, task, status.changes).before(status.epochs_ended)
+
+
 def read_status(found: checkpoint.Checkpoint, task: Task[Any], settings: Mapping[str, Any]) -> RunStatus:
     """Reads the progress of a run from the record of a checkpoint, and adds what its settings change from there on.
 
@@ -106,15 +149,20 @@ def read_status(found: checkpoint.Checkpoint, task: Task[Any], settings: Mapping
     Raises:
       InputError: a field is missing or has another type, or a change would make it another run.
     """
+    status = _read(found, task)
+    new = new_changes(found.record, found.step, settings, _sharing_devices(task), noun=task.noun)
+    return dataclasses.replace(status, changes=(*status.changes, *new))
+
+
+def _read(found: checkpoint.Checkpoint, task: Task[Any]) -> RunStatus:
+    """The progress in the record of a checkpoint."""
     try:
-        status = _status(Fields(found.record), found.step, task)
+        return _status(found.record, found.step, task)
     except ValueError as error:
         raise InputError(
             f"{found.path} does not hold what this run needs ({checkpoint.RECORD}: {error}); remove it to resume from "
             "the one before, or choose another --run-dir"
         ) from None
-    new = new_changes(found.record, found.step, settings, _sharing_devices(task), noun=task.noun)
-    return dataclasses.replace(status, changes=(*status.changes, *new))
 
 
 def _sharing_devices(task: Task[Any]) -> int:
@@ -122,10 +170,12 @@ def _sharing_devices(task: Task[Any]) -> int:
     return task.devices.count if task.runs is None else 1
 
 
-def _status(record: Fields, step: int, task: Task[Any]) -> RunStatus:
-    ended, per_epoch = record.count("epochs_ended"), task.steps_per_epoch
-    if not ended * per_epoch <= step <= min(ended + 1, task.options.epochs) * per_epoch:
-        raise ValueError(f"{ended} epochs of {per_epoch} steps have not ended at step {step}")
+def _status(raw: Mapping[str, Any], step: int, task: Task[Any]) -> RunStatus:
+    record = Fields(raw)
+    ended, changes = record.count("epochs_ended"), read_changes(record)
+    epochs = epochs_of(raw, task, changes)
+    if not epochs.before(ended) <= step <= epochs.before(min(ended + 1, task.options.epochs)):
+        raise ValueError(f"{ended} epochs of {epochs.last_length} steps have not ended at step {step}")
     best = None
     if task.best is not None:
         best = record.optional(lambda name: Fields(record.get(name)), "best")
@@ -137,9 +187,7 @@ def _status(record: Fields, step: int, task: Task[Any]) -> RunStatus:
     rollbacks = record.get("rollbacks") if record.has("rollbacks") else []
     if not isinstance(rollbacks, list):
         raise ValueError("rollbacks is no list")
-    return RunStatus(
-        ended, record.seconds("seconds"), best, history, read_stop(record), tuple(rollbacks), read_changes(record)
-    )
+    return RunStatus(ended, record.seconds("seconds"), best, history, read_stop(record), tuple(rollbacks), changes)
 
 
 def best_name(number: str) -> str:

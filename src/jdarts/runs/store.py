@@ -124,8 +124,8 @@ class Store:
             "choose another --run-dir"
         )
 
-    def extend(self, found: Sequence[checkpoint.Checkpoint]) -> None:
-        """Gives the runs the epochs of their settings, if those are more than they had.
+    def change(self, found: Sequence[checkpoint.Checkpoint]) -> None:
+        """Gives the runs the epochs of their settings, if those are more than they had, and the size of a batch.
 
         Args:
           found: the checkpoints with which they resume.
@@ -139,7 +139,7 @@ class Store:
                     f"{part.folder.path} has finished, and has no checkpoint with which it could be extended; choose another "
                     "--run-dir"
                 )
-            part.folder.extend()
+            part.folder.change()
 
     def remove_half_written(self) -> None:
         """Removes incomplete checkpoints."""
@@ -172,14 +172,17 @@ class Store:
         states = [devices.load(each, template) for each in found]
         return states[0] if task.runs is None else devices.split_results(stacked)(*states)
 
-    def load_at(self, step: int, task: Task[Any]) -> Any:
-        """The state after a step, of which each run has a checkpoint.
+    def at(self, step: int) -> tuple[checkpoint.Checkpoint, ...]:
+        """The checkpoints of a step, one of each run.
 
         Raises:
           InputError: one is missing or damaged.
         """
-        paths = [checkpoint.path_of(part.folder.checkpoints, step) for part in self.parts]
-        return self.load([checkpoint.read(path) for path in paths], task)
+        return tuple(checkpoint.read(checkpoint.path_of(part.folder.checkpoints, step)) for part in self.parts)
+
+    def load_at(self, step: int, task: Task[Any]) -> Any:
+        """The state after a step; errors as for `at`."""
+        return self.load(self.at(step), task)
 
     def remove_after(self, step: int) -> None:
         """Removes the checkpoints of later steps, the newest first."""
@@ -197,7 +200,7 @@ class Store:
                 last = f"the last good checkpoint is {kept.path}" if kept else "there is no checkpoint yet"
                 raise InputError(
                     f"a loss, a gradient or a weight was not finite at step {step} (epoch "
-                    f"{(step - 1) // task.steps_per_epoch + 1}); the {task.noun} has stopped, {last}. Start another --run-dir "
+                    f"{int(task.epoch_steps.epoch(step - 1)) + 1}); the {task.noun} has stopped, {last}. Start another --run-dir "
                     "with a lower --learning-rate or --clip"
                 )
 

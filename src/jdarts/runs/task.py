@@ -4,7 +4,7 @@ import abc
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from jdarts.methods.mixture_record import MixtureRecord
 from jdarts.methods.stopping import StoppingRule
 from jdarts.runs import processes
 from jdarts.runs.devices import Devices
+from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.folder import Fingerprint
 from jdarts.runs.memory import MemoryOption
 from jdarts.runs.options import Loop
@@ -165,12 +166,15 @@ class Task(abc.ABC, Generic[S]):
       options: epochs, records and checkpoints.
       seed: uint32 `[]`, seed of the initial state, or `[runs]`.
       fingerprint: identifies the data of the run.
-      steps_per_epoch: steps of an epoch.
+      epoch_steps: which steps make up its epochs.
       units_per_step: how many of `unit` a step reads.
       template: shapes and types of the state.
       description: the line that a new run shows at its start.
       key: what the compiled programs depend on.
       programs: the programs in the order in which they are needed, `step` among them.
+      programs_with: makes the programs for other epochs in steps; None if they do not depend on those.
+      examples: the examples of an epoch, of which steps read whole batches; None where another size of a batch would make it
+        another run.
       compiler_options: options of XLA for the programs.
       memory_options: options of the command line that would save memory.
       devices: the devices that compute it.
@@ -189,17 +193,33 @@ class Task(abc.ABC, Generic[S]):
     options: Loop
     seed: Any
     fingerprint: Fingerprint
-    steps_per_epoch: int
+    epoch_steps: EpochSteps
     units_per_step: int
     template: S
     description: str
     key: Hashable
     programs: Mapping[str, Program]
+    programs_with: Callable[[EpochSteps], Mapping[str, Program]] | None = None
+    examples: int | None = None
     compiler_options: Mapping[str, str | bool] = dataclasses.field(default_factory=dict)
     memory_options: Sequence[MemoryOption] = ()
     devices: Devices
     stopping: StoppingRule | None = None
     runs: int | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The steps of an epoch with the present batches."""
+        return self.epoch_steps.last_length
+
+    def with_epoch_steps(self, epoch_steps: EpochSteps) -> Self:
+        """The task of a run whose earlier epochs had other batches."""
+        if epoch_steps == self.epoch_steps:
+            return self
+        changed = dataclasses.replace(self, epoch_steps=epoch_steps)
+        if self.programs_with is None:
+            return changed
+        return dataclasses.replace(changed, programs=self.programs_with(epoch_steps), key=(self.key, epoch_steps))
 
     def initial(self, functions: Functions) -> S:
         """The state before the first step."""

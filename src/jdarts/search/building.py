@@ -21,6 +21,7 @@ from jdarts.nets.counts import count_weights
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import Controls
 from jdarts.runs.devices import Devices
+from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.images import check_augmentation
 from jdarts.runs.task import SEED, Input, Program
 from jdarts.search.budgets import search_budget
@@ -57,7 +58,8 @@ def search_task(
     check_augmentation(augmentation, images.image_shape)
     method, rule, deciding = config.search_method(), stopping_rule(config.stop), config.deciding()
     found_budget = search_budget(config, method.mixture, images.image_shape, len(dataset.class_names))
-    program = program_from_config(
+    program_with = functools.partial(
+        program_from_config,
         config,
         image_shape=images.image_shape,
         classes=len(dataset.class_names),
@@ -68,6 +70,8 @@ def search_task(
         std=dataset.std,
         own=own,
     )
+    epoch_steps = EpochSteps.of_one_length(images.steps_per_epoch)
+    program = program_with(epoch_steps=epoch_steps)
     template = jax.eval_shape(program.init, SEED)
     measured_every = config.guards.every(rule)
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
@@ -76,6 +80,16 @@ def search_task(
     weights = count_weights(template.bilevel.weights)
     costs = None if found_budget is None else json.dumps(found_budget.budget.to_json())
     space: Any = config.search_space if own is None else own.space
+    programs_of = functools.partial(
+        _programs,
+        images=images,
+        template=template,
+        method=method,
+        measured=measured_every,
+        space=config.search_space,
+        scores=deciding is not None or config.guards.evaluate_cells,
+        restarts=deciding is not None and deciding.epochs > deciding.search_epochs,
+    )
     return SearchTask(
         images=images,
         space=space,
@@ -86,7 +100,8 @@ def search_task(
         options=config.loop if deciding is None else dataclasses.replace(config.loop, epochs=deciding.epochs),
         seed=np.uint32(config.run.seed),
         fingerprint=images.fingerprint,
-        steps_per_epoch=images.steps_per_epoch,
+        epoch_steps=epoch_steps,
+        examples=len(images.train),
         units_per_step=config.batches.batch_size,
         template=template,
         description=(
@@ -103,16 +118,8 @@ def search_task(
             devices.key,
             costs,
         ),
-        programs=_programs(
-            program,
-            images,
-            template,
-            method,
-            measured_every,
-            space=config.search_space,
-            scores=deciding is not None or config.guards.evaluate_cells,
-            restarts=deciding is not None and deciding.epochs > deciding.search_epochs,
-        ),
+        programs=programs_of(program),
+        programs_with=lambda epoch_steps: programs_of(program_with(epoch_steps=epoch_steps)),
         compiler_options=supernet_compiler_options(remat=config.remat),
         memory_options=unused_memory_options(config, devices.count),
         devices=devices,
@@ -132,6 +139,7 @@ def program_from_config(
     counts: tuple[int, int],
     limits: Sequence[Limit] = (),
     own: OwnNetwork | None = None,
+    epoch_steps: EpochSteps | None = None,
     **image_settings: Any,
 ) -> SearchProgram:
     """Builds the functions of a search from its settings.
@@ -143,6 +151,7 @@ def program_from_config(
       counts: images of the weights' half and of the alphas' half.
       limits: bounds whose costs have a penalty beside the validation loss.
       own: a network that takes the supernet's place.
+      epoch_steps: which steps make up the epochs; by default all epochs are equally long.
       image_settings: augmentation, mean and standard deviation, as for `search_program`.
     """
     batch_size, method = config.batches.batch_size, config.search_method()
@@ -158,7 +167,7 @@ def program_from_config(
     )
     return search_program(
         supernet if own is None else own,
-        steps_from_config(config, counts[0] // batch_size),
+        steps_from_config(config, epoch_steps or EpochSteps.of_one_length(counts[0] // batch_size)),
         image_shape=image_shape,
         counts=counts,
         batch_size=batch_size,
@@ -172,27 +181,26 @@ def program_from_config(
     )
 
 
-def steps_from_config(config: SearchConfig, steps_per_epoch: int) -> Steps:
+def steps_from_config(config: SearchConfig, epoch_steps: EpochSteps) -> Steps:
     """How a search steps, from its settings.
 
     Args:
       config: the settings.
-      steps_per_epoch: steps of an epoch.
+      epoch_steps: which steps make up the epochs.
     """
     first_epoch, rate_epochs = config.rate_epochs
-    cosine = functools.partial(
-        optimizers.epoch_cosine,
-        config.rate.learning_rate,
-        config.rate.learning_rate_min,
-        epochs=rate_epochs,
-        steps_per_epoch=steps_per_epoch,
-    )
     deciding = config.deciding()
+
+    def cosine(first_epoch: int = 0) -> optax.Schedule:
+        value = optimizers.cosine_of_epoch(
+            config.rate.learning_rate, config.rate.learning_rate_min, epochs=rate_epochs, first_epoch=first_epoch
+        )
+        return lambda step: value(epoch_steps.epoch(jnp.asarray(step)))
 
     def between_decisions(schedule: optax.Schedule) -> optax.Schedule:
         if deciding is None or deciding.learning_rate is None:
             return schedule
-        return optimizers.constant_after(schedule, deciding.search_epochs * steps_per_epoch, deciding.learning_rate)
+        return optimizers.constant_after(schedule, epoch_steps.before(deciding.search_epochs), deciding.learning_rate)
 
     # The state of an optimiser counts the steps of all stages that it has seen.
     rate = between_decisions(cosine())
@@ -211,9 +219,9 @@ def steps_from_config(config: SearchConfig, steps_per_epoch: int) -> Steps:
 
     return Steps(
         method=method,
-        steps_per_epoch=steps_per_epoch,
+        epoch_steps=epoch_steps,
         epochs=config.loop.epochs,
-        rate=between_decisions(cosine(first_epoch=first_epoch)),
+        rate=between_decisions(cosine(first_epoch)),
         optimizers=under,
         alpha_optimizer=config.alphas.optimizer(),
         run_controls={name: weight_settings[name] for name in _changed_by(stopping_rule(config.stop))},

@@ -291,6 +291,11 @@ class SearchConfig(MethodConfiguration):
                 raise InputError(
                     f"--extend gives a search more epochs, and {given} depends on which is the last; start another --run-dir"
                 )
+            if self.batches.change_batch_size and depends:
+                raise InputError(
+                    f"--change-batch-size gives a search epochs of another length, and {given} counts its steps from the "
+                    "first one; start another --run-dir"
+                )
 
     def _check_sharing(self) -> None:
         """Refuses what needs alphas, where random cells train the weights."""

@@ -20,6 +20,7 @@ from jdarts.methods.perturbation_selection import columns_of, undecided, with_de
 from jdarts.optimizers import restarted
 from jdarts.parallel import device_key, mean_over
 from jdarts.relaxation import NO_CONTROLS, Controls, MixtureWeights, Space, mean_entropy, mixture_entropies
+from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite
 from jdarts.search.guards import CURVATURE, FORESIGHT, curvature_program, foresight_program
 from jdarts.space import SearchSpace
@@ -79,7 +80,7 @@ class Steps(NamedTuple):
     Attributes:
       method: the search method. Its mixture enters outside the network, its penalties beside the hypergradient, its weight
         loss in the step of the weights.
-      steps_per_epoch: steps of an epoch.
+      epoch_steps: which steps make up the epochs.
       epochs: epochs of the whole search, for the method's schedules.
       rate: the weights' learning rate, a function of the step.
       optimizers: from the controls of the run to the optimiser of the weights and the estimator.
@@ -88,7 +89,7 @@ class Steps(NamedTuple):
     """
 
     method: Method
-    steps_per_epoch: int
+    epoch_steps: EpochSteps
     epochs: int
     rate: optax.Schedule
     optimizers: Callable[[Controls], Optimizers]
@@ -97,7 +98,7 @@ class Steps(NamedTuple):
 
     def controls(self, number: Any) -> Controls:
         """The numbers of the epoch of a step, which is counted from 0."""
-        return self.method.controls(number // self.steps_per_epoch, self.epochs)
+        return self.method.controls(self.epoch_steps.epoch(number), self.epochs)
 
 
 class Searched(NamedTuple):
@@ -175,7 +176,7 @@ def core_program(
       limits: bounds on expected costs, each with a penalty beside the validation loss.
       edges_per_node: edges that derivation keeps for each node, for expected costs.
     """
-    method, steps_per_epoch, _, rate, optimizers, alpha_optimizer, run_controls = steps
+    method, epoch_steps, _, rate, optimizers, alpha_optimizer, run_controls = steps
     mixture, space = method.mixture, searched.space
 
     def init(seed: jax.Array) -> SearchState:
@@ -269,7 +270,7 @@ def core_program(
         numbers = [metrics[name] for name in ("train/loss", "valid/loss", "weights/gradient_norm")]
         finite = metrics["hypergradient/finite"] & all_finite((numbers, new.weights, new.alphas, new.model_state))
         not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
-        sums = epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0)
+        sums = epoch_sums(state.sums, metrics, starts_epoch=epoch_steps.begins(number))
         after = dataclasses.replace(state, bilevel=new, sums=sums, not_finite_at=not_finite_at)
         entropies = mixture_entropies(weights_at(after, None, read.controls).operations)
         metrics |= {f"alphas/entropy_{kind}": value for kind, value in entropies.items()}

@@ -10,6 +10,8 @@ from jdarts.runs import CompiledPrograms, RunFolder, processes
 from jdarts.runs.batched import batched
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.names import named_after
+from jdarts.runs.same_run import allowed_changes
+from jdarts.runs.settings import flat
 from jdarts.runs.start import begin, check_finished, show
 from jdarts.runs.store import Part
 from jdarts.search import summary
@@ -55,7 +57,8 @@ def search_seeds(
 def _search_seeds(
     config: SearchConfig, dataset: data.ImageDataset | None, stream: TextIO | None, programs: CompiledPrograms | None
 ) -> tuple[SearchResult, ...]:
-    searches = [(each, RunFolder(each.folder, extends=config.loop.extend)) for each in config.of_each_seed()]
+    allowed = allowed_changes(flat(config))
+    searches = [(each, RunFolder(each.folder, allowed=allowed)) for each in config.of_each_seed()]
     for each, folder in searches:
         folder.check(each.to_json())
     images = functools.cache(lambda: config.data.images(dataset, stream))

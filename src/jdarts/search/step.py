@@ -137,7 +137,7 @@ def search_program(
       scores_by_batch: whether a selection scores supernets with the statistics of the batch instead of the running ones.
       **rest: as for `jdarts.search.program.core_program`.
     """
-    method, steps_per_epoch = steps.method, steps.steps_per_epoch
+    method, steps_per_epoch = steps.method, steps.epoch_steps.last_length
     network, mixture = model.clone(mixture=GIVEN), method.mixture
 
     def training_network(axis_name: str | None) -> Supernet | OwnNetwork:

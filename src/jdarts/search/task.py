@@ -112,7 +112,7 @@ class SearchTask(Task[SearchState]):
             columns,
             [self._weights(each) for each in alphas],
             lambda mixtures, whole: self._scores(functions, state, mixtures, whole, between),
-            epoch * self.steps_per_epoch,
+            self.epoch_steps.before(epoch),
         )
         if number == 0 and "restart" in functions:
             state = functions["restart"](state)
@@ -182,7 +182,7 @@ class SearchTask(Task[SearchState]):
         return dataclasses.replace(state, multipliers=self._placed_runs(found))
 
     def _epochs_done(self, state: SearchState) -> int:
-        return int(np.max(processes.fetch(state.step))) // self.steps_per_epoch
+        return int(self.epoch_steps.epoch(int(np.max(processes.fetch(state.step)))))
 
     def _fetched(self, tree: Any) -> list[Any]:
         """The part of each run, on the host."""

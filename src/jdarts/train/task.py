@@ -17,6 +17,7 @@ from jdarts.nets.auxiliary import WINDOW
 from jdarts.nets.counts import AUXILIARY, count_weights
 from jdarts.nets.discrete import AUXILIARY_STRIDE, DiscreteNetwork, auxiliary_windows
 from jdarts.runs.devices import Devices
+from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.folder import MISTAKES
 from jdarts.runs.images import Batch, EvaluationBatches, check_augmentation, evaluation_shapes
 from jdarts.runs.memory import smaller_shares
@@ -158,7 +159,8 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
         options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=images.fingerprint,
-        steps_per_epoch=images.steps_per_epoch,
+        epoch_steps=EpochSteps.of_one_length(images.steps_per_epoch),
+        examples=images.train_count,
         units_per_step=config.batches.batch_size,
         template=template,
         description=_description(config, images, _weights(template)),

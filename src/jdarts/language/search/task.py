@@ -27,6 +27,7 @@ from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
 from jdarts.relaxation import alphas_on_host, alphas_to_json
 from jdarts.runs.devices import Devices
+from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.memory import cheaper_estimators
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.space import RecurrentSpace
@@ -196,7 +197,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
         options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=corpus.fingerprint,
-        steps_per_epoch=steps,
+        epoch_steps=EpochSteps.of_one_length(steps),
         units_per_step=config.batches.batch_size * config.batches.bptt,
         template=template,
         description=(

@@ -27,6 +27,7 @@ from jdarts.language.train.step import AVERAGED, TrainProgram, TrainState, evalu
 from jdarts.language.train.summary import LanguageTrainResult
 from jdarts.nets.counts import count_weights
 from jdarts.runs.devices import Devices
+from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 
 
@@ -188,7 +189,7 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
         options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=corpus.fingerprint,
-        steps_per_epoch=steps_per_pass(words.rows, bptt=config.batches.bptt),
+        epoch_steps=EpochSteps.of_one_length(steps_per_pass(words.rows, bptt=config.batches.bptt)),
         units_per_step=config.batches.batch_size * config.batches.bptt,
         template=template,
         description=(
