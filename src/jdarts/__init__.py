@@ -31,6 +31,7 @@ from jdarts.space import RecurrentSpace, SearchSpace, darts_space, recurrent_spa
 from jdarts.xla.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
+    from jdarts.choice.counting import choice_costs
     from jdarts.choice.decided import decided
     from jdarts.choice.deciding import decide
     from jdarts.choice.description import describe_choices
@@ -58,6 +59,7 @@ __all__ = [
     "SearchSpace",
     "WidthChoice",
     "bilevel_step",
+    "choice_costs",
     "darts_space",
     "decide",
     "decided",
@@ -101,6 +103,7 @@ _LATER = {
     "Choice": "choice.linen",
     "InputChoice": "choice.linen",
     "WidthChoice": "choice.linen",
+    "choice_costs": "choice.counting",
     "decide": "choice.deciding",
     "decided": "choice.decided",
     "describe_choices": "choice.description",

@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 from flax import traverse_util
 
-from jdarts.choice.deciding import Choices, decisions_of
-from jdarts.choice.slots import COLLECTION, ChoiceAlphas
+from jdarts.choice.decisions import Choices, decisions_of
+from jdarts.choice.slots import COLLECTION, ChoiceAlphas, Place, Slot
 from jdarts.choice.tables import NamedAlphas
 from jdarts.choice.variables import PARAMS, placed, split_variables
 from jdarts.errors import InputError
@@ -87,7 +87,18 @@ def with_decisions(network: M, alphas: NamedAlphas, choices: Choices) -> M:
       choices: as `decide` returns them.
     """
     decisions = decisions_of(choices, alphas)
-    collection = placed(alphas, lambda name, place: decisions[name])
+    return with_slots(network, alphas, lambda name, _: decisions[name])
+
+
+def with_slots(network: M, alphas: NamedAlphas, slot: Callable[[str, Place], Slot]) -> M:
+    """The network with something given in the places of its choices.
+
+    Args:
+      network: a network with choices, unbound.
+      alphas: its choices, as `choices_of` returns them.
+      slot: from the name and a place of a choice to what stands there.
+    """
+    collection = placed(alphas, slot)
 
     def given(_: Any) -> Any:
         return {COLLECTION: collection}

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from jdarts.choice.decided import Call, choices_of, with_decisions
-from jdarts.choice.deciding import Chosen, decide
+from jdarts.choice.deciding import decide
+from jdarts.choice.decisions import Chosen
 from jdarts.choice.slots import ChoiceAlphas
 from jdarts.choice.tables import NamedAlphas, weights_of
 from jdarts.choice.variables import PARAMS

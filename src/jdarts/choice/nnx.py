@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jdarts.bilevel import LossFn
-from jdarts.choice.deciding import Choices, decisions_of
+from jdarts.choice.decisions import Choices, decisions_of
 from jdarts.choice.losses import OutputLoss, batch_parts, output_loss
 from jdarts.choice.mixing import (
     arguments_for,

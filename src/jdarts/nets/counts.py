@@ -36,6 +36,10 @@ _REARRANGE = frozenset(
 )
 
 
+#: The path of a weight among the variables.
+Origin = tuple[str, ...]
+
+
 class Size(NamedTuple):
     """Size of a network or of a part of it.
 
@@ -82,18 +86,35 @@ def network_sizes(
         return network.apply(variables, *arguments, train=False, rngs={"noise": key}, **settings)
 
     variables = jax.eval_shape(init, key, images, *inputs)
-    program = jax.make_jaxpr(apply)(variables, key, images, *inputs)
+    sizes: dict[str, Size] = {}
+    for path, size in weight_sizes(apply, variables, key, images, *inputs).items():
+        before = sizes.get(path[0], Size(0, 0))
+        sizes[path[0]] = Size(before.weights + size.weights, before.multiply_adds + size.multiply_adds)
+    return {part: sizes[part] for part in sorted(sizes, key=_place)}
+
+
+def weight_sizes(function: Callable[..., Any], variables: Any, *arguments: Any) -> dict[tuple[str, ...], Size]:
+    """Sizes of a program by the weights that it reads; nothing is computed or compiled.
+
+    Args:
+      function: of variables and arguments.
+      variables: collections of a Linen module, or their shapes; weights are those of `params`.
+      *arguments: what else it takes, as arrays or shapes; a batch of one image for the multiply-adds of one.
+
+    Returns:
+      By the path of each weight its number, and the multiply-adds of the convolutions and matrix products that read it.
+    """
+    program = jax.make_jaxpr(function)(variables, *arguments)
     leaves = jax.tree.leaves_with_path(variables)
-    names = [tuple(part.key for part in path) for path, _ in leaves]
-    kernels = [name[1] if name[0] == "params" and name[-1] not in _NO_KERNELS else None for name in names]
-    origins = [*kernels, *[None] * (len(program.jaxpr.invars) - len(kernels))]
-    weights: Counter[str] = Counter()
-    for name, (_, leaf) in zip(names, leaves):
-        if name[0] == "params":
-            weights[name[1]] += math.prod(leaf.shape)
-    multiply_adds: Counter[str] = Counter()
-    _follow(program.jaxpr, origins, multiply_adds)
-    return {part: Size(weights[part], multiply_adds[part]) for part in sorted(weights, key=_place)}
+    names = [tuple(str(getattr(part, "key", part)) for part in path) for path, _ in leaves]
+    kernels = [name if name[0] == "params" and name[-1] not in _NO_KERNELS else None for name in names]
+    multiply_adds: Counter[Origin] = Counter()
+    _follow(program.jaxpr, [*kernels, *[None] * (len(program.jaxpr.invars) - len(kernels))], multiply_adds)
+    return {
+        name[1:]: Size(math.prod(leaf.shape), multiply_adds[name])
+        for name, (_, leaf) in zip(names, leaves)
+        if name[0] == "params"
+    }
 
 
 def total(sizes: Mapping[str, Size], *, auxiliary: bool = False) -> Size:
@@ -109,30 +130,32 @@ def _place(part: str) -> tuple[int, int, str]:
     return {"classifier": 2, AUXILIARY: 3}.get(part, 0), 0, part
 
 
-def _follow(jaxpr: Jaxpr, origins: list[str | None], counts: Counter[str]) -> list[str | None]:
-    """Counts the multiply-adds of each convolution and matrix product with a weight, for the part that the weight is of.
+def _follow(jaxpr: Jaxpr, origins: list[Origin | None], counts: Counter[Origin], times: int = 1) -> list[Origin | None]:
+    """Counts the multiply-adds of each convolution and matrix product with a weight, by the weight.
 
     Args:
       jaxpr: the program.
-      origins: for each of its inputs, the part whose weight it is, or None.
+      origins: for each of its inputs, the weight that it is, or None.
       counts: gets the numbers.
+      times: how often the program runs.
 
     Returns:
-      For each of its results, the part whose weight it still is, or None.
+      For each of its results, the weight that it still is, or None.
     """
     known = {variable: origin for variable, origin in zip(jaxpr.invars, origins) if origin}
     for equation in jaxpr.eqns:
-        from_parts = [None if isinstance(operand, Literal) else known.get(operand) for operand in equation.invars]
-        part = next(filter(None, from_parts), None)
-        if part is None:
+        weights = [None if isinstance(operand, Literal) else known.get(operand) for operand in equation.invars]
+        weight = next(filter(None, weights), None)
+        if weight is None:
             continue
         if inner := _inner(equation):
-            inner_origins = _follow(inner, from_parts, counts)
+            # A scan has the length of its loop among its parameters.
+            inner_origins = _follow(inner, weights, counts, times * equation.params.get("length", 1))
             known |= {variable: origin for variable, origin in zip(equation.outvars, inner_origins) if origin}
         elif equation.primitive.name in _REARRANGE:
-            known |= dict.fromkeys(equation.outvars, part)
+            known |= dict.fromkeys(equation.outvars, weight)
         elif counter := _COUNTERS.get(equation.primitive.name):
-            counts[part] += counter(equation)
+            counts[weight] += times * counter(equation)
     return [None if isinstance(result, Literal) else known.get(result) for result in jaxpr.outvars]
 
 
