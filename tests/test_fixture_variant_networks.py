@@ -4,6 +4,7 @@ import itertools
 import json
 from typing import Any, NamedTuple
 
+import gdas_networks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from fixtures_folder import fixture_files
 from torch_layout import renamed, stacked_params, stacked_statistics
 
 import jdarts
+from jdarts.methods.mixtures import gumbel_softmax, straight_through
 from jdarts.nets.edge_options import EdgeFactors, EdgeOptions
 from jdarts.nets.mixed_stage import MixedStage
 from jdarts.nets.stages import stages
@@ -236,3 +238,61 @@ def test_fixture_operations_without_a_share_keep_their_statistics(path):
     check(found["logits"], case.file["darts/chosen/logits"])
     expected = case.statistics("darts/chosen/after_train_forward/")
     check(found["statistics"], expected)
+
+
+def _of_gdas(path, part, network, **shape):
+    """The loss of one of GDAS's own networks by alphas and weights, at the file's draw; logits beside it."""
+    file = dict(np.load(path))
+    weights, slopes = (
+        {name.removeprefix(prefix): array for name, array in file.items() if name.startswith(prefix)}
+        for prefix in (f"{part}/weights/", f"{part}/grad_weights/")
+    )
+    kinds = [""] if f"{part}/alphas" in file else [f"/{kind}" for kind in CELL_KINDS]
+    alphas, noise, index = (
+        {kind.strip("/"): file[f"{part}/{name}{kind}"] for kind in kinds} for name in ("alphas", "gumbel", "index")
+    )
+    chosen: Any = {kind: tuple(each.tolist()) for kind, each in index.items()}
+    images, labels = jnp.asarray(file["x"].transpose(0, 2, 3, 1)), jnp.asarray(file["y"], jnp.int32)
+
+    def loss(alphas, weights):
+        hard = {}
+        for kind, table in alphas.items():
+            mask = np.ones(table.shape, bool)
+            hard[kind] = straight_through(gumbel_softmax(table, mask, noise[kind], file["hyper/tau"]))
+        operations = json.loads(str(file[f"{part}/space"]))
+        given = (hard, chosen) if "" not in hard else (hard[""], chosen[""])
+        logits = network(images, weights, *given, operations=operations, **shape)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+
+    trained = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    (value, logits), (by_alphas, by_weights) = trained(alphas, weights)
+    check(logits, file[f"{part}/logits"])
+    check(value, file[f"{part}/loss"])
+    check(by_alphas, {kind.strip("/"): file[f"{part}/grad_alphas{kind}"] for kind in kinds})
+    assert slopes
+    largest = max(np.abs(array).max() for array in slopes.values())
+    for name, array in slopes.items():
+        # The gradient of a bias before a batch norm is 0 but for rounding.
+        scale = (
+            np.abs(array).max() if name.endswith(".weight") or (".op" not in name and "convs" not in name) else largest
+        )
+        np.testing.assert_allclose(by_weights[name], array, rtol=0, atol=TOLERANCE * max(scale, 1e-6 * largest))
+
+
+@each_gdas
+def test_fixture_gradients_of_the_chosen_operations_in_the_authors_own_network(path):
+    layers, nodes = (int(np.load(path)[f"hyper/{name}"]) for name in ("layers", "nodes"))
+    cells = layers // 3
+    _of_gdas(path, "nasnet", gdas_networks.nasnet, reductions=_reductions(cells, cells - 1), nodes=nodes)
+
+
+@each_gdas
+def test_fixture_gradients_where_the_numbers_of_other_operations_are_added(path):
+    """NAS-Bench-201: the same draw has another gradient, as if an operation that is not chosen returned ones."""
+    cells = int(np.load(path)["hyper/nb201_n"])
+    _of_gdas(path, "nb201", gdas_networks.nas_bench_201, blocks=_reductions(cells, cells))
+
+
+def _reductions(before, after):
+    """Which cells halve the images: two of them, with `before` other cells at the start and `after` others after each."""
+    return [False] * before + 2 * [True, *[False] * after]
