@@ -212,10 +212,10 @@ def test_operations_of_factor_0_keep_their_statistics():
 
 def test_options_that_change_nothing_are_darts():
     """Bit for bit: one part of the channels, no weight of the auxiliary skip connection, probabilities of 0."""
-    pair = Pair("skip_dropout")
+    pair, with_auxiliary = Pair("skip_dropout"), Pair("auxiliary_skip", cells=1)
     plain = pair.model.clone(skip_dropout=False)
 
-    def logits(model, **controls):
+    def logits(model, pair=pair, **controls):
         def apply(params, statistics):
             rngs = {"noise": jax.random.key(2)}
             variables = {"params": params, "batch_stats": statistics}
@@ -226,6 +226,9 @@ def test_options_that_change_nothing_are_darts():
         return jax.jit(apply)(pair.params, pair.statistics)
 
     expected = logits(plain)
+    model = with_auxiliary.model
+    faded, _ = logits(model, with_auxiliary, auxiliary_weight=0.0)
+    np.testing.assert_array_equal(faded, logits(model.clone(auxiliary_skip="none"), with_auxiliary)[0])
     off = {"skip_dropout": True, "auxiliary_skip": "none"}
     found = logits(plain.clone(partial_channels=1, **off), skip_dropout=0.0)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
