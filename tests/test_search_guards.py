@@ -18,11 +18,11 @@ from jdarts.bilevel import alpha_hessian
 from jdarts.bilevel.curvature import ROBUST_DARTS_DECAY
 from jdarts.errors import InputError
 from jdarts.methods.stopping import stopping_rule
-from jdarts.runs import CompiledPrograms
+from jdarts.runs import CompiledPrograms, guards
 from jdarts.runs.devices import Devices
-from jdarts.search import guards, search
+from jdarts.runs.guards import CURVATURE, FORESIGHT, Guards
+from jdarts.search import search
 from jdarts.search.building import search_task
-from jdarts.search.guards import CURVATURE, FORESIGHT, Guards
 
 __all__ = ["quick", "user_settings"]
 

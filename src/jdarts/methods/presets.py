@@ -146,6 +146,9 @@ TEXT_PRESETS: Mapping[str, Mapping[str, Any]] = {
         "step_order": "together",
         "alphas_on": "train",
     },
+    "darts_plus": {"stop": "skip_connections:kind=recurrent"},
+    "darts_es": {"stop": "eigenvalue"},
+    "darts_ada": {"stop": "adaptive_decay"},
 }
 
 

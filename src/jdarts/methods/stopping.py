@@ -8,9 +8,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from jdarts.errors import InputError
+from jdarts.errors import InputError, shown
 from jdarts.methods.rule_settings import rule_from_text
-from jdarts.operations import OPERATIONS
+from jdarts.methods.verdict import table_of
+from jdarts.relaxation import RECURRENT
 
 #: The number of an epoch that holds the largest eigenvalue of ∇²α L_val, with RobustDARTS's 1e-3 on the diagonal
 #: (`jdarts.bilevel.largest_eigenvalue`).
@@ -78,6 +79,7 @@ class StoppingRule:
         again. The first and the last epoch have all of them.
       after_last: whether the rule is asked after the last epoch of a run.
       changes: the controls that a `RollBack` of the rule changes.
+      kind: the kind of cell that it reads; None for all kinds.
     """
 
     decide: Decide
@@ -85,6 +87,12 @@ class StoppingRule:
     measured: Mapping[str, int] = dataclasses.field(default_factory=dict, hash=False)
     after_last: bool = True
     changes: tuple[str, ...] = ()
+    kind: str | None = None
+
+    @property
+    def changed_settings(self) -> tuple[str, ...]:
+        """The settings of the weights' optimiser that a `RollBack` of the rule changes."""
+        return tuple(name.rpartition("/")[2] for name in self.changes)
 
 
 def skip_connections(
@@ -93,8 +101,9 @@ def skip_connections(
     """Stops as soon as a derived cell has too many skip connections (DARTS+; Liang et al. 2019, criterion 1).
 
     Args:
-      limit: number of skip connections that ends the run, 1 or more.
-      kind: the kind of cell that is counted, a key of the genotype.
+      limit: number of skip connections that ends the run, 1 or more; in a recurrent cell, of nodes with the activation
+        `identity`.
+      kind: the kind of cell that is counted: normal, reduce or recurrent.
       result: the epoch whose cells are the result: the last one, which has too many, or the one before it, if there is one.
 
     Raises:
@@ -110,13 +119,14 @@ def skip_connections(
         genotype = last.facts["genotype"]
         if kind not in genotype:
             raise InputError(f"skip_connections: kind is {kind!r}, and the cells have no such kind")
-        count = sum(OPERATIONS[operation].family == "skip" for operation, _ in genotype[kind])
+        count = sum(table_of(kind)[operation].family == "skip" for operation, _ in genotype[kind])
         if count < limit:
             return None
         epoch = last.number if result == "last" else max(last.number - 1, 1)
-        return Stop(f"the {kind} cell has {count} skip connections, and {limit} end the search", epoch)
+        counted = "nodes with identity" if kind == RECURRENT else "skip connections"
+        return Stop(f"the {kind} cell has {count} {counted}, and {limit} end the search", epoch)
 
-    return StoppingRule(decide, reach=0 if result == "last" else 1)
+    return StoppingRule(decide, reach=0 if result == "last" else 1, kind=kind)
 
 
 def stable_ranking(epochs: int = 10) -> StoppingRule:
@@ -257,3 +267,22 @@ def stopping_rule(text: str | None) -> StoppingRule | None:
       InputError: there is no such rule or setting, or a value is out of its range.
     """
     return None if text in (None, NO_RULE) else rule_from_text(text, RULES, "--stop", nothing=NO_RULE)
+
+
+def check_stopping_rule(text: str | None, kinds: Sequence[str]) -> None:
+    """Checks that a text names a rule for the cells of a search.
+
+    Args:
+      text: as for `stopping_rule`.
+      kinds: the kinds of the search's cells.
+
+    Raises:
+      InputError: as `stopping_rule`, or the rule reads a kind of cell that there is not.
+    """
+    rule = stopping_rule(text)
+    if rule is not None and rule.kind is not None and rule.kind not in kinds:
+        name = (text or "").partition(":")[0]
+        raise InputError(
+            f"--stop {text} reads the {shown(rule.kind)} cell, and this search has {' and '.join(kinds)} cells; give "
+            f"{' or '.join(f'{name}:kind={kind}' for kind in kinds)}"
+        )

@@ -162,7 +162,7 @@ def verdict(
             margins=margins,
             leads=leads,
             decided=leads >= lead,
-            skips=sum(_table(kind)[name].family == "skip" for name, _ in cell),
+            skips=sum(table_of(kind)[name].family == "skip" for name, _ in cell),
             weightless=sum(_is_weightless(name, source, kind) for name, source in cell),
             operations=len(cell),
             changed=None if before is None else _changed(nodes, _nodes(before, kind)),
@@ -227,7 +227,8 @@ def _margins(table: np.ndarray, operations: Sequence[Sequence[str]]) -> tuple[np
     return margins, leads
 
 
-def _table(kind: str) -> Mapping[str, Any]:
+def table_of(kind: str) -> Mapping[str, Any]:
+    """The table of the operations of a kind of cell."""
     return ACTIVATIONS if kind == RECURRENT else OPERATIONS
 
 

@@ -16,7 +16,7 @@ from jdarts.budget.cost import Limit
 from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method
-from jdarts.methods.stopping import StoppingRule, stopping_rule
+from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.counts import count_weights
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import Controls
@@ -112,7 +112,7 @@ def search_task(
         key=(
             SearchTask.noun,
             settings,
-            (*measured_every, config.guards.evaluate_cells),
+            (*measured_every, *template.controls, config.guards.evaluate_cells),
             image_settings,
             shapes,
             devices.key,
@@ -205,7 +205,7 @@ def steps_from_config(config: SearchConfig, epoch_steps: EpochSteps) -> Steps:
     # The state of an optimiser counts the steps of all stages that it has seen.
     rate = between_decisions(cosine())
     weight_settings = dataclasses.asdict(config.weights)
-    method = config.search_method()
+    method, rule = config.search_method(), stopping_rule(config.stop)
     series = {"terms": config.neumann_terms, "at": config.neumann_at}
 
     def under(controls: Controls) -> Optimizers:
@@ -224,13 +224,8 @@ def steps_from_config(config: SearchConfig, epoch_steps: EpochSteps) -> Steps:
         rate=between_decisions(cosine(first_epoch)),
         optimizers=under,
         alpha_optimizer=config.alphas.optimizer(),
-        run_controls={name: weight_settings[name] for name in _changed_by(stopping_rule(config.stop))},
+        run_controls={} if rule is None else {name: weight_settings[name] for name in rule.changed_settings},
     )
-
-
-def _changed_by(rule: StoppingRule | None) -> tuple[str, ...]:
-    """The settings of the weights' optimiser that a rule may change."""
-    return () if rule is None else tuple(name.rpartition("/")[2] for name in rule.changes)
 
 
 def search_images(

@@ -16,7 +16,7 @@ from jdarts.methods.perturbation_selection import check_space
 from jdarts.methods.presets import DARTS, PRESETS, preset
 from jdarts.methods.random_cells import INPUTS, RANDOM_CELLS
 from jdarts.methods.selection import ARGMAX, PERTURBATION, SELECTIONS, SHARING, reads_decisions, selection_by_name
-from jdarts.methods.stopping import stopping_rule
+from jdarts.methods.stopping import check_stopping_rule, stopping_rule
 from jdarts.named_spaces import DARTS as DARTS_SPACE
 from jdarts.named_spaces import find_space, recorded_space
 from jdarts.nets.stem import Stem, check_stem
@@ -25,6 +25,7 @@ from jdarts.runs.bounds import NODES, SEED, WITHIN_ONE, Bounds, option
 from jdarts.runs.budget_options import BudgetOptions
 from jdarts.runs.devices import check_share
 from jdarts.runs.folder import stage_folder
+from jdarts.runs.guards import Guards
 from jdarts.runs.image_options import (
     ImageAugmentation,
     ImageBatches,
@@ -39,7 +40,6 @@ from jdarts.runs.settings import WITHOUT_EFFECT, Recorded, as_json, flat
 from jdarts.runs.stage_options import EdgeOperations, StageOptions
 from jdarts.search.deciding import Deciding, Perturbation, SharedWeights
 from jdarts.search.deciding_options import DecidingOptions
-from jdarts.search.guards import Guards
 from jdarts.space import (
     CELL_KINDS,
     DARTS_PRIMITIVES,
@@ -209,6 +209,7 @@ class SearchConfig(MethodConfiguration):
         self._check_parts()
         check_stem(self.network, self.size.channels)
         self.pictures.check_use(self.data, self.network)
+        check_stopping_rule(self.stop, CELL_KINDS)
         if self.seeds is not None and self.data.streams(self.network):
             raise InputError(
                 f"--seeds is {self.seeds}, and the searches would share images in memory, but {self.data.dataset} is read "

@@ -18,11 +18,11 @@ from jdarts.methods.method import Method
 from jdarts.methods.penalties import penalised
 from jdarts.methods.perturbation_selection import columns_of, undecided, with_decisions
 from jdarts.optimizers import restarted
-from jdarts.parallel import device_key, mean_over
+from jdarts.parallel import device_key
 from jdarts.relaxation import NO_CONTROLS, Controls, MixtureWeights, Space, mean_entropy, mixture_entropies
 from jdarts.runs.epoch_steps import EpochSteps
+from jdarts.runs.guards import Measured, measuring_programs, problem_at
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite
-from jdarts.search.guards import CURVATURE, FORESIGHT, curvature_program, foresight_program
 from jdarts.space import SearchSpace
 from jdarts.xla.trees import all_finite
 
@@ -137,7 +137,7 @@ class CoreProgram(NamedTuple):
       step: `(state, *inputs, axis_name) -> (state, metrics)`; see `jdarts.parallel`.
       weights_step: the same for a step that leaves the alphas as they are.
       restart: `(state, axis_name) -> state`, with the weights' optimiser as new. Its schedule continues.
-      measures: `(state, *inputs, axis_name) -> numbers by name`, those of `jdarts.search.guards`, on the batches of the
+      measures: `(state, *inputs, axis_name) -> numbers by name`, those of `jdarts.runs.guards`, on the batches of the
         last step.
       weights_now: `(state) -> MixtureWeights` of the present alphas in an evaluation, after the last step of an epoch.
     """
@@ -280,23 +280,25 @@ def core_program(
         metrics |= {f"controls/{name}": value for name, value in state.controls.items()}
         return after, metrics
 
-    def problem(state: SearchState, *inputs: Any, axis_name: str | None = None) -> bilevel.Problem:
+    def measured(state: SearchState, *inputs: Any, axis_name: str | None = None) -> Measured:
         number = state.bilevel.step - 1
         read = inputs_of(number, state, inputs, axis_name)
         key = device_key(jax.random.fold_in(state.bilevel.key, number), axis_name)
-
-        def loss(batch: Any, weights: Any, alphas: Any) -> tuple[jax.Array, Any]:
-            value, (_, metrics) = read.losses.loss_fn(weights, alphas, state.bilevel.model_state, batch, key)
-            return value, metrics
-
-        return bilevel.Problem(
-            weights=state.bilevel.weights,
-            alphas=state.bilevel.alphas,
-            train_loss=lambda weights, alphas: loss(read.train, weights, alphas)[0],
-            valid_loss=lambda weights, alphas: loss(read.valid, weights, alphas),
-            weight_optimizer=optimizers(state.controls).weights,
-            weight_opt_state=state.bilevel.weight_opt_state,
-            average=lambda tree: mean_over(tree, axis_name),
+        weight_optimizer, hypergradient, virtual = optimizers(state.controls)
+        return Measured(
+            problem_at(
+                state.bilevel,
+                read.losses.loss_fn,
+                read.train,
+                read.valid,
+                key,
+                weight_optimizer=weight_optimizer,
+                axis_name=axis_name,
+            ),
+            jax.random.fold_in(state.data_key, state.bilevel.step),
+            hypergradient,
+            state.bilevel.alpha_opt_state,
+            virtual,
         )
 
     def step(
@@ -315,8 +317,5 @@ def core_program(
         fresh = restarted(optimizers(state.controls).weights, was.weight_opt_state, was.weights)
         return dataclasses.replace(state, bilevel=dataclasses.replace(was, weight_opt_state=fresh))
 
-    measures = {
-        CURVATURE: curvature_program(problem),
-        FORESIGHT: foresight_program(problem, optimizers, alpha_optimizer),
-    }
+    measures = measuring_programs(measured, alpha_optimizer)
     return CoreProgram(init, step, weights_step, restart, measures, weights_now)

@@ -60,7 +60,7 @@ class SearchProgram(NamedTuple):
       score: `(state, tables of operations, images, labels, mask, axis_name)` to the same, at other weights of the operations,
         with the statistics that the selection wants.
       restart: `(state, axis_name) -> state`, with the weights' optimiser as new. Its schedule continues.
-      measures: `(state, images, rows, axis_name) -> numbers by name`, those of `jdarts.search.guards`, on the batches of the
+      measures: `(state, images, rows, axis_name) -> numbers by name`, those of `jdarts.runs.guards`, on the batches of the
         last step.
       learning_rate: the weights' schedule, a function of the step.
     """

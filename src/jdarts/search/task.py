@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jdarts.budget.cost import places
 from jdarts.derivation import derive_or_argmax
-from jdarts.files.json_data import shortest
 from jdarts.genotype import AnyGenotype, Genotype
 from jdarts.methods.method import Method, method_fields
 from jdarts.methods.mixture_record import MixtureRecord, mixture_record
@@ -24,6 +22,8 @@ from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.stem import Stem
 from jdarts.relaxation import NO_CONTROLS, alphas_on_host, alphas_to_json
 from jdarts.runs import processes
+from jdarts.runs.controls import changed_controls, numbers_of_controls
+from jdarts.runs.guards import due
 from jdarts.runs.task import End, Evaluation, Functions, Task
 from jdarts.search.budgets import SearchBudget
 from jdarts.search.deciding import Deciding, decided_columns, news
@@ -47,7 +47,7 @@ class SearchTask(Task[SearchState]):
       edges_per_node: edges that derivation keeps for each node.
       method: the search method; derivation uses its mixture.
       select: the rule by which cells are derived.
-      measured_every: programs of `jdarts.search.guards`, and after how many epochs each runs again.
+      measured_every: programs of `jdarts.runs.guards`, and after how many epochs each runs again.
       start: makes the state before the first step from a random one.
       deciding: a selection that decides on operations on the way; None for none.
       scores_by_batch: whether the program `score` normalises by the statistics of the batch.
@@ -226,18 +226,17 @@ class SearchTask(Task[SearchState]):
 
     def measures(self, epoch: int) -> Sequence[str]:
         """The first epoch has every measurement, and the last."""
-        last = epoch == self.options.epochs
-        return [name for name, every in self.measured_every.items() if last or (epoch - 1) % every == 0]
+        return due(self.measured_every, epoch, self.options.epochs)
 
     def measured(self, functions: Functions, state: SearchState, epoch: int) -> dict[str, Any]:
-        """Numbers of `jdarts.search.guards` on the batches of the epoch's last step."""
+        """Numbers of `jdarts.runs.guards` on the batches of the epoch's last step."""
         _, *inputs = next(self.inputs(functions, state, epoch - 1, self.steps_per_epoch - 1))
         found = [functions[name](state, *inputs) for name in self.measures(epoch)]
         return {name: value for each in found for name, value in each.items()}
 
     def judged(self, state: SearchState, genotype: Genotype | None, before: AnyGenotype | None) -> Mapping[str, float]:
         """Margins, skips, changes of the genotype, and the controls of the run."""
-        controls = {f"controls/{name}": shortest(value) for name, value in state.controls.items()}
+        controls = numbers_of_controls(state.controls)
         if genotype is None:
             return controls
         # Whether `argmax` has chosen the cells, since the rule leaves none.
@@ -249,8 +248,7 @@ class SearchTask(Task[SearchState]):
 
     def with_controls(self, state: SearchState, controls: Mapping[str, float]) -> SearchState:
         """The state with another weight decay."""
-        changed = {name.rpartition("/")[2]: jnp.asarray(value, jnp.float32) for name, value in controls.items()}
-        return dataclasses.replace(state, controls={**state.controls, **changed})
+        return dataclasses.replace(state, controls=changed_controls(state.controls, controls))
 
     def _verdict(self, state: SearchState, genotype: Genotype, before: AnyGenotype | None = None) -> Verdict:
         alphas = alphas_on_host(state.bilevel.alphas)

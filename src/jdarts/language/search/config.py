@@ -10,8 +10,11 @@ from jdarts.language.options import COLUMNS, TextBatches
 from jdarts.language.settings import LanguageConfig
 from jdarts.methods.method import Method
 from jdarts.methods.presets import DARTS, TEXT_PRESETS
+from jdarts.methods.stopping import check_stopping_rule
 from jdarts.operations import searchable_activations
+from jdarts.relaxation import RECURRENT
 from jdarts.runs.bounds import NODES
+from jdarts.runs.guards import Guards
 from jdarts.runs.method_options import MethodConfiguration, MethodOptions
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm
@@ -39,8 +42,11 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
         nodes and positions, which fits none of them well; batch: those of the parallel columns.
       alphas: the alphas' optimiser.
       norm: how activations are normalised.
+      stop: rule that may end the search early, by its name in `jdarts.methods.stopping.RULES`, with settings as in
+        `skip_connections:kind=recurrent,limit=3` (default: none).
       method: search method, a name for settings that other options overrule.
       methods: how alphas act and move.
+      guards: what the search measures about itself.
     """
 
     hypergradient: Hypergradient = "exact"
@@ -50,8 +56,10 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
     batches: TextBatches = TextBatches(batch_size=256)
     alphas: AlphaOptimizer = AlphaOptimizer(alpha_learning_rate=3e-3, alpha_b1=0.9)
     norm: BatchNorm = BatchNorm()
+    stop: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
     method: Annotated[str, _PRESET] = DARTS
     methods: MethodOptions = MethodOptions()
+    guards: Guards = Guards()
 
     PRESETS: ClassVar = TEXT_PRESETS
 
@@ -73,6 +81,7 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
         self.alphas.check_use(type(self)(method=self.method).alphas)
         self.search_method()
         self.methods.check_epochs(self.loop.epochs)
+        check_stopping_rule(self.stop, (RECURRENT,))
         check_operations(self.operations, searchable_activations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the text was read)
         check_mixture(self.operations)

@@ -1,24 +1,28 @@
 """One step of a search on text as one program: segments, dropout masks, the bilevel step, hidden states."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
 
 from jdarts import bilevel, optimizers
 from jdarts.data.text import TextSegment
 from jdarts.language.search.config import Hypergradient, LanguageSearchConfig
 from jdarts.language.token_streams import StreamPosition, advance, next_segment, start_of_stream
 from jdarts.methods.estimators import clipped, standing, without_hypergradient
-from jdarts.methods.losses import draws_mixture, method_losses
+from jdarts.methods.losses import Losses, draws_mixture, method_losses
 from jdarts.methods.penalties import penalised
+from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.language import LanguageModel, draw_masks
 from jdarts.nets.language_loss import Segment, language_loss, without_regularisation
-from jdarts.relaxation import GIVEN, RECURRENT, mean_entropy, mixture_entropies
+from jdarts.parallel import device_key
+from jdarts.relaxation import GIVEN, RECURRENT, Controls, mean_entropy, mixture_entropies
+from jdarts.runs.guards import Measured, measuring_programs, problem_at
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite
 from jdarts.xla.trees import all_finite
 
@@ -37,6 +41,7 @@ class SearchState:
       sums: sums of the metrics over the steps of the current epoch.
       not_finite_at: int32 `[]`, the first step with a loss, a gradient, a weight or an alpha that is not
         finite; 0 if there is none.
+      controls: numbers that a stopping rule may change, such as the weight decay; by name, scalars.
     """
 
     bilevel: bilevel.BilevelState
@@ -45,6 +50,7 @@ class SearchState:
     mask_key: jax.Array
     sums: dict[str, jax.Array]
     not_finite_at: jax.Array
+    controls: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
 
     @property
     def step(self) -> jax.Array:
@@ -61,12 +67,30 @@ class SearchProgram(NamedTuple):
       step: `(state, train words, valid words, length, axis_name) -> (state, metrics)`, with the words of a `TokenStream`.
         Each of several devices gets all inputs and uses its share of the columns; see `jdarts.parallel`.
       weights_step: the same for a step that leaves the alphas as they are.
+      measures: `(state, train words, valid words, length, axis_name) -> numbers by name`, those of `jdarts.runs.guards`, on the
+        segments of the next step.
     """
 
     model: LanguageModel
     init: Callable[[jax.Array], SearchState]
     step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
     weights_step: Callable[..., tuple[SearchState, dict[str, jax.Array]]]
+    measures: Mapping[str, Callable[..., dict[str, jax.Array]]]
+
+
+class _Inputs(NamedTuple):
+    """What a step computes its losses of: segments with the keys of the mixture, losses and numbers of the epoch.
+
+    `lengths` are those of the weights' and of the alphas' segment, `hypergradient` is the estimator without penalties.
+    """
+
+    train: Any
+    valid: Any
+    lengths: tuple[jax.Array, jax.Array]
+    losses: Losses
+    controls: Controls
+    rate: jax.Array
+    hypergradient: bilevel.HypergradientFn
 
 
 def hypergradient_by_name(name: Hypergradient, rate: jax.Array, **settings: Any) -> bilevel.HypergradientFn:
@@ -101,6 +125,8 @@ def search_program(
     method, epochs = config.search_method(), config.loop.epochs
     model = LanguageModel(config.space, vocabulary, config.width, dtype, mixture=method.mixture)
     weights_settings = dataclasses.asdict(config.weights)
+    rule = stopping_rule(config.stop)
+    run_controls = {} if rule is None else {name: weights_settings[name] for name in rule.changed_settings}
     alpha_optimizer = config.alphas.optimizer()
 
     @from_one_draw
@@ -119,11 +145,12 @@ def search_program(
             variables["params"],
             alphas,
             variables["batch_stats"],
-            weight_optimizer=optimizers.recurrent_weight_optimizer(config.learning_rate, **weights_settings),
+            weight_optimizer=weight_optimizer(config.learning_rate, run_controls),
             alpha_optimizer=alpha_optimizer,
         )
         sums = {name: jnp.zeros((), jnp.float32) for name in AVERAGED}
-        return SearchState(state, reading, reading, mask_key, sums, jnp.zeros((), jnp.int32))
+        controls = {name: jnp.asarray(value, jnp.float32) for name, value in run_controls.items()}
+        return SearchState(state, reading, reading, mask_key, sums, jnp.zeros((), jnp.int32), controls)
 
     def network_input(key: jax.Array, piece: TextSegment, hidden: jax.Array, *, regularised: bool) -> Segment:
         masks = draw_masks(
@@ -145,17 +172,19 @@ def search_program(
             activation=jnp.asarray(activation, dtype),
         )
 
-    def one_step(
+    def weight_optimizer(rate: Any, controls: Controls) -> optax.GradientTransformation:
+        return optimizers.recurrent_weight_optimizer(rate, **{**weights_settings, **controls})
+
+    def inputs_of(
         state: SearchState,
         train_words: jax.Array,
         valid_words: jax.Array,
         length: jax.Array,
         *,
-        moves_alphas: bool,
+        epoch: jax.Array,
         axis_name: str | None,
-    ) -> tuple[SearchState, dict[str, jax.Array]]:
-        number = state.bilevel.step
-        controls = method.controls(number // steps_per_epoch, epochs)
+    ) -> _Inputs:
+        number, controls = state.bilevel.step, method.controls(epoch, epochs)
         statistics_axis = axis_name if config.norm.batch_statistics == "synchronised" else None
         network = model.clone(axis_name=statistics_axis, mixture=GIVEN)
         losses = method_losses(
@@ -181,7 +210,7 @@ def search_program(
         if method.alphas_on == "train":
             valid = network_input(keys[0], pieces[0], state.train.hidden, regularised=False)
         rate = config.learning_rate * pieces[0].length.astype(jnp.float32) / config.batches.bptt
-        hypergradient = hypergradient_by_name(config.hypergradient, rate, **weights_settings)
+        hypergradient = hypergradient_by_name(config.hypergradient, rate, **{**weights_settings, **state.controls})
         if config.hypergradient == "reference":
             hypergradient = without_regularisation(
                 hypergradient,
@@ -193,14 +222,30 @@ def search_program(
             )
         if method.alpha_clip is not None:
             hypergradient = clipped(hypergradient, method.alpha_clip)
-        hypergradient = penalised(hypergradient, method.penalties, method.mixture, config.space, controls)
-        new, metrics = bilevel.bilevel_step(
-            state.bilevel,
+        return _Inputs(
             (train, mixture_keys[0]),
             (valid, mixture_keys[1]),
-            loss_fn=losses.loss_fn,
-            weight_loss_fn=losses.weight_loss_fn,
-            weight_optimizer=optimizers.recurrent_weight_optimizer(rate, **weights_settings),
+            (pieces[0].length, pieces[1].length),
+            losses,
+            controls,
+            rate,
+            hypergradient,
+        )
+
+    def one_step(
+        state: SearchState, *words_and_length: jax.Array, moves_alphas: bool, axis_name: str | None
+    ) -> tuple[SearchState, dict[str, jax.Array]]:
+        number = state.bilevel.step
+        inputs = inputs_of(state, *words_and_length, epoch=number // steps_per_epoch, axis_name=axis_name)
+        controls = inputs.controls
+        hypergradient = penalised(inputs.hypergradient, method.penalties, method.mixture, config.space, controls)
+        new, metrics = bilevel.bilevel_step(
+            state.bilevel,
+            inputs.train,
+            inputs.valid,
+            loss_fn=inputs.losses.loss_fn,
+            weight_loss_fn=inputs.losses.weight_loss_fn,
+            weight_optimizer=weight_optimizer(inputs.rate, state.controls),
             alpha_optimizer=alpha_optimizer if moves_alphas else standing(alpha_optimizer),
             hypergradient=hypergradient if moves_alphas else without_hypergradient,
             order=method.order,
@@ -217,19 +262,42 @@ def search_program(
         metrics["alphas/entropy"] = mean_entropy(
             mixture_entropies(method.mixture.weights(new.alphas, config.space, None, controls).operations)
         )
-        metrics["learning_rate"] = rate
-        metrics |= {f"controls/{name}": value for name, value in controls.items()}
-        new_state = SearchState(
+        metrics["learning_rate"] = inputs.rate
+        metrics |= {f"controls/{name}": value for name, value in {**controls, **state.controls}.items()}
+        read = [
+            advance(reading, length, after, rows=count)
+            for reading, length, after, count in zip((state.train, state.valid), inputs.lengths, hidden, rows)
+        ]
+        new_state = dataclasses.replace(
+            state,
             bilevel=new,
-            train=advance(state.train, pieces[0].length, hidden[0], rows=rows[0]),
-            valid=state.valid
-            if method.alphas_on == "train"
-            else advance(state.valid, pieces[1].length, hidden[1], rows=rows[1]),
-            mask_key=state.mask_key,
+            train=read[0],
+            valid=state.valid if method.alphas_on == "train" else read[1],
             sums=epoch_sums(state.sums, metrics, starts_epoch=number % steps_per_epoch == 0),
             not_finite_at=first_not_finite(state.not_finite_at, finite, new.step),
         )
         return new_state, metrics
+
+    def measured(state: SearchState, *words_and_length: jax.Array, axis_name: str | None = None) -> Measured:
+        # After an epoch the controls are still its own.
+        number = state.bilevel.step
+        inputs = inputs_of(state, *words_and_length, epoch=(number - 1) // steps_per_epoch, axis_name=axis_name)
+        key = device_key(jax.random.fold_in(state.bilevel.key, number), axis_name)
+        optimizer = weight_optimizer(inputs.rate, state.controls)
+        return Measured(
+            problem_at(
+                state.bilevel,
+                inputs.losses.loss_fn,
+                inputs.train,
+                inputs.valid,
+                key,
+                weight_optimizer=optimizer,
+                axis_name=axis_name,
+            ),
+            jax.random.fold_in(jax.random.fold_in(state.mask_key, number), 2),
+            inputs.hypergradient,
+            state.bilevel.alpha_opt_state,
+        )
 
     def step(state: SearchState, *inputs: jax.Array, axis_name: str | None = None) -> Any:
         return one_step(state, *inputs, moves_alphas=True, axis_name=axis_name)
@@ -237,4 +305,4 @@ def search_program(
     def weights_step(state: SearchState, *inputs: jax.Array, axis_name: str | None = None) -> Any:
         return one_step(state, *inputs, moves_alphas=False, axis_name=axis_name)
 
-    return SearchProgram(model, init, step, weights_step)
+    return SearchProgram(model, init, step, weights_step, measuring_programs(measured, alpha_optimizer))

@@ -27,6 +27,8 @@ class LanguageSearchResult(NamedTuple):
       test_unigram_perplexity: of a unigram model on the test text.
       folder: the run's folder.
       verdict: how far the search has decided, as for `jdarts.search.SearchResult`.
+      cells_perplexity: of the supernet with the operations of the cell alone, on the validation text; None where it was not asked
+        for.
     """
 
     genotype: RecurrentGenotype
@@ -37,18 +39,20 @@ class LanguageSearchResult(NamedTuple):
     test_unigram_perplexity: float
     folder: Path
     verdict: Mapping[str, Any] = MappingProxyType({})
+    cells_perplexity: float | None = None
 
     def _repr_html_(self) -> str:
         return text_html("\n".join(self.lines()), self.genotype)
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""
-        path = self.folder
+        path, alone = self.folder, self.cells_perplexity
         return [
             f"validation perplexity of the supernet: {self.valid_perplexity:.1f} (unigram model "
             f"{self.valid_unigram_perplexity:.1f})",
             f"test perplexity of the supernet: {self.test_perplexity:.1f} (unigram model "
             f"{self.test_unigram_perplexity:.1f})",
+            *([] if alone is None else [f"with the operations of its cell alone: validation perplexity {alone:.1f}"]),
             *self.verdict.get("text", ()),
             f"genotype: {self.genotype}",
             f"drawings: {path}/recurrent.svg (and .png); curves: {path}/curves.png",
@@ -56,10 +60,12 @@ class LanguageSearchResult(NamedTuple):
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """All fields but genotype and folder."""
+        """All fields but genotype and folder, and those that there are not."""
         fields = self._asdict()
         del fields["genotype"], fields["folder"], fields["verdict"]
         fields |= {"verdict": dict(self.verdict)} if self.verdict else {}
+        if self.cells_perplexity is None:
+            del fields["cells_perplexity"]
         return fields | {"alphas": alphas_to_json(self.alphas)}
 
 
@@ -71,6 +77,7 @@ def read(folder: RunFolder) -> Summary[LanguageSearchResult]:
     """
 
     def parse(fields: Fields, genotype: RecurrentGenotype) -> LanguageSearchResult:
+        alone = fields.number("cells_perplexity") if fields.has("cells_perplexity") else None
         return LanguageSearchResult(
             genotype=genotype,
             alphas=alphas_from_json(fields.get("alphas"), np.float32),
@@ -80,6 +87,7 @@ def read(folder: RunFolder) -> Summary[LanguageSearchResult]:
             test_unigram_perplexity=fields.number("test_unigram_perplexity"),
             folder=folder.path,
             verdict=read_verdict(fields),
+            cells_perplexity=alone,
         )
 
     return read_summary(folder, RecurrentGenotype, parse)

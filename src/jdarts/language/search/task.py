@@ -18,16 +18,18 @@ from jdarts.language.search.config import LanguageSearchConfig
 from jdarts.language.search.step import AVERAGED, SearchState, search_program
 from jdarts.language.search.summary import LanguageSearchResult
 from jdarts.language.settings import check_can_be_evaluated, check_holds_segment, table_rows
-from jdarts.language.shared import evaluation_program, text_evaluation, text_memory_options, unigram
+from jdarts.language.shared import evaluation_program, perplexity, text_evaluation, text_memory_options, unigram
 from jdarts.language.token_streams import TokenStream, steps_per_pass, token_stream
 from jdarts.methods.method import Method, method_fields
 from jdarts.methods.mixture_record import MixtureRecord, mixture_record
-from jdarts.methods.stopping import RANKING
+from jdarts.methods.stopping import RANKING, stopping_rule
 from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
-from jdarts.relaxation import alphas_on_host, alphas_to_json
+from jdarts.relaxation import GIVEN, RECURRENT, alphas_on_host, alphas_to_json
+from jdarts.runs.controls import changed_controls, numbers_of_controls
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
+from jdarts.runs.guards import due
 from jdarts.runs.memory import cheaper_estimators
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.space import RecurrentSpace
@@ -48,6 +50,7 @@ class LanguageSearchTask(Task[SearchState]):
       bptt: rows of a segment.
       evaluated: builds the evaluation of a text: `(doing, name, function, words) -> Evaluation`.
       network: settings of the network, for the record of a checkpoint.
+      measured_every: programs of `jdarts.runs.guards`, and after how many epochs each runs again.
     """
 
     noun = "search"
@@ -61,6 +64,7 @@ class LanguageSearchTask(Task[SearchState]):
     bptt: int
     evaluated: Callable[..., Evaluation]
     network: Mapping[str, Any]
+    measured_every: Mapping[str, int]
 
     def inputs(self, functions: Functions, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
         """The program of each step, both texts and the length of the segment."""
@@ -84,22 +88,40 @@ class LanguageSearchTask(Task[SearchState]):
 
         return (evaluation._replace(numbers=numbers),)
 
+    def measures(self, epoch: int) -> Sequence[str]:
+        """The first epoch has every measurement, and the last."""
+        return due(self.measured_every, epoch, self.options.epochs)
+
+    def measured(self, functions: Functions, state: SearchState, epoch: int) -> dict[str, Any]:
+        """Numbers of `jdarts.runs.guards` on the segments that follow the epoch, both of full length."""
+        words, length = [stream.words for stream in self.streams], np.int32(self.bptt)
+        found = [functions[name](state, *words, length) for name in self.measures(epoch)]
+        return {name: value for each in found for name, value in each.items()}
+
     def tests(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
-        """Loss of the whole test text."""
-        return (self._evaluation("testing", "test/loss", functions, state, self.corpus.test),)
+        """Loss of the whole test text; if it is wanted, that of the validation text with the operations of the cell alone."""
+        found = [self._evaluation("testing", "test/loss", functions, state, self.corpus.test)]
+        if "evaluate_cells" in functions:
+            one_hot = {RECURRENT: one_hot_table(self.epoch_genotype(state), self.space)}
+            alone = functools.partial(functions["evaluate_cells"], _variables(state), self.devices.replicate(one_hot))
+            found.append(self.evaluated("evaluating the cell", "evaluation/cells_loss", alone, self.corpus.valid))
+        return found
 
     def _evaluation(
         self, doing: str, name: str, functions: Functions, state: SearchState, words: np.ndarray
     ) -> Evaluation:
-        variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
-        function = functools.partial(functions["evaluate"], variables, state.bilevel.alphas)
+        function = functools.partial(functions["evaluate"], _variables(state), state.bilevel.alphas)
         return self.evaluated(doing, name, function, words)
 
     def judged(
         self, state: SearchState, genotype: RecurrentGenotype, before: AnyGenotype | None
     ) -> Mapping[str, float]:
-        """Margins, activations without effect, and changes of the genotype."""
-        return self._verdict(state, genotype, before).numbers()
+        """Margins, activations without effect, changes of the genotype, and the controls of the run."""
+        return {**self._verdict(state, genotype, before).numbers(), **numbers_of_controls(state.controls)}
+
+    def with_controls(self, state: SearchState, controls: Mapping[str, float]) -> SearchState:
+        """The state with another weight decay."""
+        return dataclasses.replace(state, controls=changed_controls(state.controls, controls))
 
     def _verdict(self, state: SearchState, genotype: RecurrentGenotype, before: AnyGenotype | None = None) -> Verdict:
         alphas = alphas_on_host(state.bilevel.alphas)
@@ -133,7 +155,7 @@ class LanguageSearchTask(Task[SearchState]):
 
     def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> LanguageSearchResult:
         """Cell and alphas at the end."""
-        genotype = self.epoch_genotype(state)
+        genotype, alone = self.epoch_genotype(state), numbers.get("evaluation/cells_loss")
         return LanguageSearchResult(
             genotype=genotype,
             alphas=alphas_on_host(state.bilevel.alphas),
@@ -143,7 +165,27 @@ class LanguageSearchTask(Task[SearchState]):
             test_unigram_perplexity=unigram(self.corpus, "test"),
             folder=end.folder,
             verdict=self._verdict(state, genotype).to_json(),
+            cells_perplexity=None if alone is None else perplexity(alone),
         )
+
+
+def one_hot_table(genotype: RecurrentGenotype, space: RecurrentSpace) -> np.ndarray:
+    """The mixture of the operations of a cell alone, each with weight 1: `[E, O]`.
+
+    Args:
+      genotype: a cell of the space.
+      space: the search space.
+    """
+    table = np.zeros((space.num_edges, space.width), np.float32)
+    for target, (name, source) in enumerate(genotype.recurrent, 1):
+        edge = space.edges.index((source, target))
+        table[edge, space.recurrent[edge].index(name)] = 1.0
+    return table
+
+
+def _variables(state: SearchState) -> dict[str, Any]:
+    """The variables of the search network."""
+    return {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
 
 
 def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devices: Devices) -> LanguageSearchTask:
@@ -170,20 +212,29 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
     steps = steps_per_pass(rows[0], bptt=config.batches.bptt)
     program = search_program(config, vocabulary=vocabulary, rows=rows, steps_per_epoch=steps)
     template = jax.eval_shape(program.init, SEED)
-    settings = json.dumps({**config.to_json(), "seed": None}, sort_keys=True)
-    variables = {"params": template.bilevel.weights, "batch_stats": template.bilevel.model_state}
+    rule = stopping_rule(config.stop)
+    measured_every = config.guards.every(rule)
+    settings = json.dumps({**config.to_json(), "seed": None, "stop": None}, sort_keys=True)
     size: Any = {"columns": config.batches.evaluation_batch_size, "bptt": config.batches.bptt, "width": config.width}
     inputs = template, *(stream.shape() for stream in streams), jax.ShapeDtypeStruct((), jnp.int32)
-    batch_statistics = config.evaluation_statistics == "batch"
-    evaluate = evaluation_program(
-        program.model, variables, template.bilevel.alphas, devices=devices, batch_statistics=batch_statistics, **size
+    evaluated = functools.partial(
+        evaluation_program,
+        devices=devices,
+        batch_statistics=config.evaluation_statistics == "batch",
+        **size,
     )
     of_step = tuple(map(Input, inputs))
     programs = {
         "init": Program(program.init, (Input(SEED, split=None),)),
         "step": Program(program.step, of_step, "batch", donate=True),
-        "evaluate": evaluate,
+        "evaluate": evaluated(program.model, _variables(template), template.bilevel.alphas),
     }
+    if config.guards.evaluate_cells:
+        shape = jax.ShapeDtypeStruct((config.space.num_edges, config.space.width), jnp.float32)
+        alone = program.model.clone(mixture=GIVEN)
+        programs["evaluate_cells"] = evaluated(alone, _variables(template), {RECURRENT: shape})
+    for name in measured_every:
+        programs[name] = Program(program.measures[name], of_step, "batch", needed_for_first_step=False)
     if not config.search_method().always_moves_alphas:
         programs["weights_step"] = Program(program.weights_step, of_step, "batch", donate=True)
     return LanguageSearchTask(
@@ -194,6 +245,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
         bptt=config.batches.bptt,
         evaluated=functools.partial(text_evaluation, **size),
         network={"width": config.width, "vocabulary": vocabulary},
+        measured_every=measured_every,
         options=config.loop,
         seed=np.uint32(config.run.seed),
         fingerprint=corpus.fingerprint,
@@ -205,7 +257,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
             f"{len(corpus.vocabulary):,} different ones; {count_weights(template.bilevel.weights):,} weights, hypergradient "
             f"{config.hypergradient}; a unigram model has a validation perplexity of {unigram(corpus, 'valid'):.1f}"
         ),
-        key=(LanguageSearchTask.noun, settings, vocabulary, rows, devices.key),
+        key=(LanguageSearchTask.noun, settings, vocabulary, rows, devices.key, (*programs, *template.controls)),
         programs=programs,
         memory_options=text_memory_options(
             cheaper_estimators(config.hypergradient, _ESTIMATOR_MEMORY),
@@ -214,4 +266,5 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
             devices=devices,
         ),
         devices=devices,
+        stopping=rule,
     )
