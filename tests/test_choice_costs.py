@@ -304,10 +304,10 @@ def test_what_is_refused(call, message):
 
 def test_costs_of_another_network(nested):
     _, _, choices, costs, _, _ = nested
-    alphas: dict[str, ChoiceAlphas] = {"other": next(iter(choices.values()))}
+    alphas: dict[str, ChoiceAlphas] = {"other": drawn(choices, 0)["block0"]}
     with pytest.raises(InputError, match=r"the costs are of a choice .* that the alphas do not have"):
         jdarts.decide(alphas, limits=[(costs["weights"], 1)])
-    with pytest.raises(InputError, match="first is None; give one of 2, 3, 5"):
+    with pytest.raises(InputError, match="is None; give one of"):
         costs["weights"].of({})
     with pytest.raises(InputError, match="'much' is no amount"):
         jdarts.decide(drawn(choices, 0), limits=[(costs["weights"], "much")])
