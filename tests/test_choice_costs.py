@@ -305,7 +305,7 @@ def test_what_is_refused(call, message):
 def test_costs_of_another_network(nested):
     _, _, choices, costs, _, _ = nested
     alphas: dict[str, ChoiceAlphas] = {"other": drawn(choices, 0)["block0"]}
-    with pytest.raises(InputError, match=r"the costs are of a choice .* that the alphas do not have"):
+    with pytest.raises(InputError, match=r"the costs are of the choices .*, and the alphas of other, or their"):
         jdarts.decide(alphas, limits=[(costs["weights"], 1)])
     with pytest.raises(InputError, match="is None; give one of"):
         costs["weights"].of({})

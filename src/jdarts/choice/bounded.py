@@ -32,7 +32,7 @@ def bounded_choices(
       never: as for `jdarts.decide`.
 
     Raises:
-      InputError: costs of other choices, or no decisions keep the bounds.
+      InputError: no decisions keep the bounds.
     """
     problem = _Problem.of(alphas, limits, never)
     for limit in limits:
@@ -60,6 +60,21 @@ def bounded_choices(
             return choices
         # The solver's arithmetic is rounded; the bounds are checked in whole numbers.
         program = program.without(found)
+
+
+def check_costs(limits: Sequence[ChoiceLimit], alphas: NamedAlphas) -> None:
+    """Checks that costs are those of a network with these choices.
+
+    Raises:
+      InputError: they are of other ones.
+    """
+    own = {name: each.spec.candidates for name, each in alphas.items()}
+    for limit in limits:
+        if (known := dict(limit.cost.candidates)) != own:
+            raise InputError(
+                f"the costs are of the choices {', '.join(known)}, and the alphas of {', '.join(own) or 'none'}, or their "
+                "candidates differ; give the costs of the same network"
+            )
 
 
 def keeps(choices: Choices, limits: Sequence[ChoiceLimit]) -> bool:
@@ -99,10 +114,6 @@ class _Problem(NamedTuple):
                 size += each.values.shape[-1]
         joint: dict[tuple[Axis, ...], int] = {}
         for axes, table in itertools.chain.from_iterable(limit.cost.tables.items() for limit in limits):
-            if any(axis not in places for axis in axes):
-                raise InputError(
-                    f"the costs are of a choice {axes[0].name} that the alphas do not have; give the costs of the same network"
-                )
             if len(axes) > 1 and axes not in joint:
                 joint[axes] = size
                 size += table.size

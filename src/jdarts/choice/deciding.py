@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from jdarts.choice.bounded import bounded_choices, keeps
+from jdarts.choice.bounded import bounded_choices, check_costs, keeps
 from jdarts.choice.cost import ChoiceCost, choice_limits
 from jdarts.choice.decisions import Chosen, chosen_of, strongest
 from jdarts.choice.tables import NamedAlphas, mixture_for, space_of, tables_of
@@ -42,4 +42,5 @@ def decide(
     if not limits:
         return decisions
     bounds = choice_limits(limits)
+    check_costs(bounds, alphas)
     return decisions if keeps(decisions, bounds) else bounded_choices(strengths, alphas, bounds, never)
