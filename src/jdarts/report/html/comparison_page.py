@@ -146,7 +146,8 @@ def _groups(runs: Sequence[RunData], found: Sequence[Group]) -> str:
     if not rows:
         return markup.paragraph("No run has a score yet.")
     note = (
-        '<p class="note">Runs that differ in the seed alone form a group; mean ± standard deviation (with n − 1).</p>'
+        '<p class="note">The runs of a group differ in the seed alone, those of a pipeline in their cells too; mean ± standard '
+        "deviation (with n − 1).</p>"
     )
     return note + markup.sorted_table(("group", "score", "runs", "mean", "lowest", "highest"), rows)
 

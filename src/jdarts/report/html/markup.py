@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 from jdarts.runs.folder import PAGE
 
-_BACKTICKS, _CODE = re.compile("`([^`]*)`"), r"<code>\1</code>"
+_BACKTICKS = re.compile("`([^`]*)`")
+#: A longer command may break into lines.
+_SHORT = 30
 
 
 class Cell(NamedTuple):
@@ -33,7 +35,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 def listed(texts: Iterable[str]) -> str:
     """A list of plain texts, in which commands stand between backticks; nothing for none."""
-    items = "".join(f"<li>{_BACKTICKS.sub(_CODE, escape(text))}</li>" for text in texts)
+    items = "".join(f"<li>{_BACKTICKS.sub(_code, escape(text))}</li>" for text in texts)
     return f"<ul>{items}</ul>" if items else ""
 
 
@@ -101,6 +103,11 @@ def json_for_page(content: Mapping[str, Any]) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def _code(match: re.Match[str]) -> str:
+    kind = ' class="short"' if len(match[1]) <= _SHORT else ""
+    return f"<code{kind}>{match[1]}</code>"
 
 
 def _cell(cell: Cell, link: str | None = None) -> str:

@@ -14,6 +14,8 @@ from jdarts.report.mistakes import Confusion, Mistake, MistakeRecord
 _MATRIX_CLASSES = 40
 #: Most rows of a table.
 _ROWS = 20
+#: Widest column of the matrix in pixels, and the width of the names beside it.
+_COLUMN, _BESIDE = 70, 150
 #: Place of the matrix.
 _PLACE = "confusion"
 
@@ -45,7 +47,8 @@ def mistakes_section(record: MistakeRecord, *, drawn: bool) -> MistakesSection:
         note = "A row for each class, a column for what the network says. Colour: share of the row."
         if drawn:
             charts[_PLACE] = counts_spec(_counts(record), record.class_names)
-            matrix = f'<div class="plot" id="{_PLACE}"></div>'
+            width = _BESIDE + _COLUMN * len(record.class_names)
+            matrix = f'<div class="plot" id="{_PLACE}" style="max-width:{width}px"></div>'
         else:
             matrix = _matrix(record)
         parts.append(f'<div class="card"><h3>Confusion matrix</h3><p class="note">{note}</p>{matrix}</div>')
