@@ -76,7 +76,7 @@ def options_of(module: str, name: str, first: tuple[str, ...]) -> set[str]:
     sys.argv, output = [f"jdarts {name}", *nested, "--help"], io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         importlib.import_module(module).main()
-    return set(re.findall(r"--[a-z][a-z0-9-]*", output.getvalue()))
+    return set(re.findall(r"--[a-z][a-z0-9-]*(?:\.[a-z][a-z0-9-]*)*", output.getvalue()))
 
 
 def parse_error(name: str, arguments: list[str]) -> str:
