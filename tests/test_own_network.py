@@ -113,7 +113,7 @@ def test_another_network_does_not_resume_a_run(undisturbed):
             {"max_weights": 1000.0},
             "--max-weights bounds the network of cells, and the network is your own; leave it out",
         ),
-        ({"seeds": "0-2"}, "--seeds is 0-2; search in a network of your own with one --seed after the other"),
+        ({"seeds": "0-2"}, "--seeds is 0-2; call search_seeds, which searches with all of them at once"),
         ({"stop": "skip_connections"}, "--stop skip_connections reads cells"),
         ({"network": nn.Dense(10)}, "the network has no choices; put a jdarts.Choice into it"),
         (

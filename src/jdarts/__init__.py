@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from jdarts.choice.linen import Choice, InputChoice, WidthChoice
     from jdarts.choice.losses import network_loss
     from jdarts.choice.variables import join_variables, split_variables
+    from jdarts.network_tasks.arrays import ArrayBatches
+    from jdarts.network_tasks.loading import load_search, load_variables, predictor
+    from jdarts.network_tasks.task import NetworkTask
     from jdarts.plugins import load_plugin
     from jdarts.report.notebook import show
     from jdarts.trained import load
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArrayBatches",
     "BilevelState",
     "Choice",
     "Estimate",
@@ -53,6 +57,7 @@ __all__ = [
     "InputChoice",
     "InputError",
     "LossFn",
+    "NetworkTask",
     "Problem",
     "RecurrentGenotype",
     "RecurrentSpace",
@@ -78,10 +83,13 @@ __all__ = [
     "keep_freed_memory",
     "load",
     "load_plugin",
+    "load_search",
+    "load_variables",
     "network_loss",
     "neumann",
     "parse_genotype",
     "pmap_step",
+    "predictor",
     "recurrent_space",
     "register_activation",
     "register_operation",
@@ -100,8 +108,10 @@ _ROOMS = ("checkpoint", "choice", "data", "nets", "testing", "trained")
 
 #: Names of modules that the core does not need.
 _LATER = {
+    "ArrayBatches": "network_tasks.arrays",
     "Choice": "choice.linen",
     "InputChoice": "choice.linen",
+    "NetworkTask": "network_tasks.task",
     "WidthChoice": "choice.linen",
     "choice_costs": "choice.counting",
     "decide": "choice.deciding",
@@ -110,7 +120,10 @@ _LATER = {
     "join_variables": "choice.variables",
     "load": "trained",
     "load_plugin": "plugins",
+    "load_search": "network_tasks.loading",
+    "load_variables": "network_tasks.loading",
     "network_loss": "choice.losses",
+    "predictor": "network_tasks.loading",
     "show": "report.notebook",
     "split_variables": "choice.variables",
 }

@@ -15,6 +15,9 @@ from jdarts.errors import InputError
 
 M = TypeVar("M", bound=nn.Module)
 
+#: The attribute of a decided network with the names of what was chosen, by choice.
+DECIDED = "jdarts_decided"
+
 
 class Call(NamedTuple):
     """Example arguments of a network; their values do not count.
@@ -87,7 +90,10 @@ def with_decisions(network: M, alphas: NamedAlphas, choices: Choices) -> M:
       choices: as `decide` returns them.
     """
     decisions = decisions_of(choices, alphas)
-    return with_slots(network, alphas, lambda name, _: decisions[name])
+    small = with_slots(network, alphas, lambda name, _: decisions[name])
+    # The class is that of this network alone. What keeps runs apart reads its decisions.
+    setattr(type(small), DECIDED, {name: each.chosen for name, each in decisions.items()})
+    return small
 
 
 def with_slots(network: M, alphas: NamedAlphas, slot: Callable[[str, Place], Slot]) -> M:

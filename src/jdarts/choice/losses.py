@@ -63,7 +63,31 @@ def squared_error(outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, di
     return jnp.mean(jnp.square(outputs - targets)), {}
 
 
-LOSSES: Mapping[str, OutputLoss] = {"cross_entropy": cross_entropy, "squared_error": squared_error}
+def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean cross entropy of yes and no, with the metric `accuracy`.
+
+    Args:
+      logits: `[B, …]`, positive for 1.
+      labels: 0 or 1, of the same shape.
+
+    Raises:
+      InputError: shapes that differ.
+    """
+    if jnp.shape(logits) != jnp.shape(labels):
+        raise InputError(
+            f"binary_cross_entropy has outputs of shape {jnp.shape(logits)} and targets of {jnp.shape(labels)}; give the same "
+            "shape"
+        )
+    right = (logits > 0) == (labels > 0.5)
+    losses = optax.sigmoid_binary_cross_entropy(logits, jnp.asarray(labels, logits.dtype))
+    return jnp.mean(losses), {"accuracy": jnp.mean(right.astype(logits.dtype))}
+
+
+LOSSES: Mapping[str, OutputLoss] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "squared_error": squared_error,
+}
 
 
 def output_loss(loss: str | OutputLoss) -> Callable[[Any, Any], tuple[jax.Array, dict[str, Any]]]:
@@ -72,8 +96,8 @@ def output_loss(loss: str | OutputLoss) -> Callable[[Any, Any], tuple[jax.Array,
     Raises:
       InputError: there is none of this name.
     """
-    if isinstance(loss, str) and loss not in LOSSES:
-        raise InputError(f"the loss is {shown(loss)}; give {' or '.join(LOSSES)}, or a function of outputs and targets")
+    if loss not in LOSSES if isinstance(loss, str) else not callable(loss):
+        raise InputError(f"the loss is {shown(loss)}; give {', '.join(LOSSES)}, or a function of outputs and targets")
     function = LOSSES[loss] if isinstance(loss, str) else loss
 
     def both(outputs: Any, targets: Any) -> tuple[jax.Array, dict[str, Any]]:
@@ -101,8 +125,8 @@ def network_loss(
 
     Args:
       network: the network.
-      loss: `cross_entropy`, `squared_error`, or `(outputs, targets) -> loss`, a scalar or one for each example, or
-        `(loss, metrics)`.
+      loss: `cross_entropy`, `binary_cross_entropy`, `squared_error`, or `(outputs, targets) -> loss`, a scalar or one for each
+        example, or `(loss, metrics)`.
       mixture: how alphas become weights of the candidates, by its name in `jdarts.methods.mixtures.MIXTURES`. One that draws does
         so once in each pass, on each device by itself.
       controls: numbers that the mixture reads, such as `{"temperature": 1.0}`.

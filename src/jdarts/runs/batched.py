@@ -43,6 +43,12 @@ def batched(task: AnyTask, seeds: Sequence[int], *, description: str) -> AnyTask
     )
 
 
+def at_once(task: AnyTask, seeds: Sequence[int]) -> AnyTask:
+    """The searches of several seeds as one task, as `batched`, with their line for the display."""
+    listed = ", ".join(map(str, seeds))
+    return batched(task, seeds, description=f"{len(seeds)} searches at once, seeds {listed}: {task.description}")
+
+
 def one(state: Any, index: jax.Array) -> Any:
     """The state of one of several stacked runs."""
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), state)

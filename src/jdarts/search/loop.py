@@ -8,10 +8,14 @@ import flax.linen as nn
 
 from jdarts import data, native
 from jdarts.data.streamed.dataset import LargeDataset
+from jdarts.errors import InputError
+from jdarts.network_tasks.settings import check_data_given
+from jdarts.network_tasks.task import NetworkTask, check_task
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.names import named_after
 from jdarts.search import own_task, stages, summary
+from jdarts.search.batch_task import BatchSearchTask, TaskSearch
 from jdarts.search.building import search_task
 from jdarts.search.config import SearchConfig
 from jdarts.search.own_task import (
@@ -43,6 +47,7 @@ def search(
     *,
     network: nn.Module,
     dataset: data.ImageDataset | None = None,
+    task: NetworkTask | None = None,
     stream: TextIO | None = None,
     programs: CompiledPrograms | None = None,
 ) -> NetworkSearchResult: ...
@@ -53,6 +58,7 @@ def search(
     *,
     network: nn.Module | None = None,
     dataset: data.ImageDataset | None = None,
+    task: NetworkTask | None = None,
     stream: TextIO | None = None,
     programs: CompiledPrograms | None = None,
 ) -> SearchResult | NetworkSearchResult:
@@ -63,9 +69,11 @@ def search(
 
     Args:
       config: the settings.
-      network: a Linen network with `jdarts.Choice`, from images `[B, H, W, C]` to logits, which takes the place of the supernet;
-        its call may take `train`, and its field `axis_name` names the axis of devices for its batch norms.
+      network: a Linen network with `jdarts.Choice`, which takes the place of the supernet: from images `[B, H, W, C]` to
+        logits, or from what a `task` gives it. Its call may take `train`, and its field `axis_name` names the axis of devices for
+        its batch norms.
       dataset: images that are not one of `jdarts.data.NAMES`; their name then replaces `config.data.dataset`.
+      task: loss, metrics and batches for a `network`, in the place of images.
       stream: where progress is shown; standard output by default.
       programs: compiled functions to share with other searches of this process.
 
@@ -76,6 +84,11 @@ def search(
       InputError: settings, data or folder do not fit, the disk is full, or a loss is not finite.
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
     """
+    check_data_given(network, dataset, task)
+    if network is not None and config.seeds is not None:
+        raise InputError(f"--seeds is {config.seeds}; call search_seeds, which searches with all of them at once")
+    if task is not None:
+        return _search_with_task(config, network, task, stream, programs)
     config = named_after(config, dataset, data.ImageDataset)
     if network is not None:
         in_memory = functools.cache(lambda: config.data.images(dataset, stream))
@@ -88,8 +101,8 @@ def search(
     before, result = None, None
     while before is None or before.staging.stage < config.staging.count:
         stage = stages.next_stage(config, before, None if result is None else result.alphas)
-        task = functools.partial(_stage_task, stage, before, images)
-        before, result = stage, _run(stage, images, task, stream, programs)
+        of_stage = functools.partial(_stage_task, stage, before, images)
+        before, result = stage, _run(stage, images, of_stage, stream, programs)
     assert result is not None
     return result
 
@@ -114,6 +127,28 @@ def _search_network(
         fingerprint=lambda: fingerprint_of(network_on(config, network, images()), images()),
         finished=own_task.read,
         title=title(config),
+        stream=stream,
+        programs=programs,
+    )
+
+
+def _search_with_task(
+    config: SearchConfig,
+    network: nn.Module | None,
+    task: NetworkTask,
+    stream: TextIO | None,
+    programs: CompiledPrograms | None,
+) -> NetworkSearchResult:
+    check_own(config)
+    search = TaskSearch(config, network, check_task(task))
+    return run(
+        search.config,
+        lambda: search.on(_devices(search.config)),
+        noun=BatchSearchTask.noun,
+        fingerprint=search.fingerprint,
+        finished=own_task.read,
+        title=title(search.config),
+        settings=search.settings,
         stream=stream,
         programs=programs,
     )

@@ -1,20 +1,18 @@
 """A network of the user's own in the place of the supernet: what `jdarts.search.step` asks of a supernet, by choices."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jdarts.choice.losses import outputs_of, without_unused
-from jdarts.choice.mixing import arguments_for
 from jdarts.choice.slots import COLLECTION, ChoiceAlphas
 from jdarts.choice.tables import space_of
 from jdarts.choice.variables import PARAMS, split_variables
-from jdarts.errors import InputError, shown
+from jdarts.errors import InputError
+from jdarts.network_tasks.calling import check_network, identity_of, mode, on_axis
 from jdarts.relaxation import NO_CONTROLS, Controls, MixtureWeights
 from jdarts.space import ChoiceSpace
 
@@ -50,13 +48,11 @@ class OwnNetwork:
 
     def clone(self, *, axis_name: str | None = None, **_: Any) -> "OwnNetwork":
         """The same with the name of the axis of devices."""
-        if axis_name is None or not hasattr(self.network, "axis_name"):
-            return self
-        return dataclasses.replace(self, network=self.network.clone(axis_name=axis_name))
+        return dataclasses.replace(self, network=on_axis(self.network, axis_name))
 
     def new_variables(self, rngs: Mapping[str, jax.Array], inputs: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
         """New weights, and all other collections as the model state."""
-        variables = dict(self.network.init(dict(rngs), *inputs, **_keywords(self.network, train=True)))
+        variables = dict(self.network.init(dict(rngs), *inputs, **mode(self.network, train=True)))
         weights = variables.pop(PARAMS, {})
         return weights, {name: part for name, part in variables.items() if name != COLLECTION}
 
@@ -90,7 +86,7 @@ class OwnNetwork:
             model_state,
             inputs,
             rngs=dict(rngs),
-            **_keywords(self.network, train),
+            **mode(self.network, train=train),
         )
         if self.skips_unused:
             state = without_unused(state, model_state, self.choices, of_candidates)
@@ -147,18 +143,16 @@ def own_network(network: object, inputs: tuple[Any, ...], *, skips_unused: bool)
     Raises:
       InputError: it is no such network, or has no choices.
     """
-    if not isinstance(network, nn.Module):
-        raise InputError(
-            f"network is {shown(type(network).__name__)}; give a flax.linen module with jdarts.Choice in it"
-        )
-    keywords = _keywords(network, train=True)
+    module = check_network(network, choices=True)
+    keywords = mode(module, train=True)
 
     def parts(key: jax.Array, *inputs: Any) -> Any:
-        outputs, variables = network.init_with_output(key, *inputs, **keywords)
+        outputs, variables = module.init_with_output(key, *inputs, **keywords)
         return outputs, split_variables(variables)
 
     outputs, (weights, choices, _) = jax.eval_shape(parts, jax.random.key(0), *inputs)
-    return OwnNetwork(network, choices, _identity(network, choices, weights), skips_unused), outputs
+    named = (f"{name} {each.spec}" for name, each in sorted(choices.items()))
+    return OwnNetwork(module, choices, identity_of(module, weights, named), skips_unused), outputs
 
 
 def image_network(
@@ -184,14 +178,3 @@ def image_network(
             f"{classes} classes of the data"
         )
     return own
-
-
-def _keywords(network: Any, train: bool) -> dict[str, Any]:
-    """The keywords of the network's call that say whether it is in training mode; none if it has no such mode."""
-    return arguments_for(network.__call__, {"train": train})
-
-
-def _identity(network: nn.Module, choices: Mapping[str, ChoiceAlphas], weights: Any) -> str:
-    leaves = [f"{jax.tree_util.keystr(path)} {leaf.shape}" for path, leaf in jax.tree.leaves_with_path(weights)]
-    text = "\n".join([*(f"{name} {each.spec}" for name, each in sorted(choices.items())), *leaves])
-    return f"{type(network).__name__} {hashlib.sha256(text.encode()).hexdigest()[:16]}"

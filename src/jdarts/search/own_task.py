@@ -1,8 +1,10 @@
 """The task of a search in a network of the user's own, and its result."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,8 @@ from jdarts.methods.method import method_fields
 from jdarts.methods.verdict import DECIDED_LEAD
 from jdarts.nets.counts import count_weights
 from jdarts.nets.edge_options import PLAIN_EDGES
+from jdarts.network_tasks.loading import chosen_from_json
+from jdarts.network_tasks.metrics import metrics_from, metrics_of, metrics_text
 from jdarts.relaxation import Alphas, alphas_from_json, alphas_on_host, alphas_to_json, host_weights
 from jdarts.rich_forms import text_html
 from jdarts.runs.bounds import option
@@ -32,7 +36,7 @@ from jdarts.search.program import SearchState
 from jdarts.search.task import SearchTask
 
 #: Options of the cells and of the supernet around them.
-_OF_CELLS = (
+OF_CELLS = (
     "space",
     "nodes",
     "operations",
@@ -52,34 +56,73 @@ class NetworkSearchResult(NamedTuple):
     Attributes:
       choices: what is chosen, as `jdarts.decide` returns it.
       alphas: at the end, `{name of the choice: [E, O]}`.
-      valid_accuracy: of the network with all candidates on the alphas' half, without augmentation, 0 to 1.
+      valid_accuracy: of the network with all candidates on the alphas' data, without augmentation, 0 to 1; None for a task
+        without that metric.
       folder: the run's folder.
       text: how far each choice has decided, a line each.
       genotype: None; the network has no cells.
+      metrics: loss and metrics on the same data, by name.
     """
 
     choices: dict[str, Chosen]
     alphas: Alphas
-    valid_accuracy: float
+    valid_accuracy: float | None
     folder: Path
     text: tuple[str, ...] = ()
     genotype: None = None
+    metrics: Mapping[str, float] = MappingProxyType({})
 
     def _repr_html_(self) -> str:
         return text_html("\n".join(self.lines()), self.genotype)
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""
+        accuracy = self.valid_accuracy
+        of_network = "of the network with all candidates"
         return [
-            f"validation accuracy of the network with all candidates: {100 * self.valid_accuracy:.2f} %",
+            f"validation {metrics_text(self.metrics)}, {of_network}"
+            if accuracy is None
+            else f"validation accuracy {of_network}: {100 * accuracy:.2f} %",
             *self.text,
             f"curves: {self.folder}/curves.png; choices: {self.folder}/summary.json",
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Choices, accuracy, alphas and text."""
+        """Choices, metrics, alphas and text."""
         fields = {"choices": self.choices, "valid_accuracy": self.valid_accuracy, "alphas": alphas_to_json(self.alphas)}
-        return {**fields, "text": list(self.text)}
+        return {**fields, "text": list(self.text), "metrics": dict(self.metrics)}
+
+
+class NetworkSeedsSummary(NamedTuple):
+    """The results of several searches in one network with different seeds.
+
+    Attributes:
+      found: one summary for each seed, in order.
+    """
+
+    found: tuple[Summary[NetworkSearchResult], ...]
+
+    @property
+    def result(self) -> tuple[NetworkSearchResult, ...]:
+        """The results, in the order of the seeds."""
+        return tuple(each.result for each in self.found)
+
+    def lines(self) -> list[str]:
+        """The results as text: each search, the spread of its numbers, and what the searches choose."""
+        results = self.result
+        lines = [f"{each.folder}: {metrics_text(each.metrics)}" for each in results if each.metrics]
+        for name in results[0].metrics:
+            values = [each.metrics[name] for each in results if name in each.metrics]
+            lines.append(
+                f"{name}: {min(values):.4g} to {max(values):.4g}, mean {np.mean(values):.4g}, standard deviation "
+                f"{np.std(values):.2g}"
+            )
+        for choice in results[0].choices:
+            counts = Counter(_words(each.choices[choice]) for each in results)
+            listed = ", ".join(f"{words} {count}" for words, count in counts.most_common())
+            lines.append(f"{choice}: {listed}")
+        folders = " ".join(str(each.folder) for each in results)
+        return [*lines, f"side by side: jdarts report {folders}"]
 
 
 def read(folder: RunFolder) -> Summary[NetworkSearchResult]:
@@ -94,18 +137,15 @@ def read(folder: RunFolder) -> Summary[NetworkSearchResult]:
         if not isinstance(choices, dict):
             raise ValueError("choices is no object")
         return NetworkSearchResult(
-            {name: _as_tuple(chosen) for name, chosen in choices.items()},
+            {name: chosen_from_json(chosen) for name, chosen in choices.items()},
             alphas_from_json(fields.get("alphas"), np.float32),
-            fields.number("valid_accuracy"),
+            fields.optional(fields.number, "valid_accuracy"),
             folder.path,
             tuple(fields.texts("text")),
+            metrics=metrics_from(fields, "metrics"),
         )
 
     return read_summary(folder, None, parse)
-
-
-def _as_tuple(chosen: Any) -> Any:
-    return tuple(map(_as_tuple, chosen)) if isinstance(chosen, list) else chosen
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,7 +207,8 @@ class NetworkSearchTask(SearchTask):
         text = [f"{said}: what is chosen leads by less than {DECIDED_LEAD:.0%}" if few else said]
         text += [f"{name}: {_words(chosen)}{_margin_words(leads.get(name))}" for name, chosen in choices.items()]
         alphas = alphas_on_host(state.bilevel.alphas)
-        return NetworkSearchResult(choices, alphas, float(numbers["evaluation/accuracy"]), end.folder, tuple(text))
+        metrics = metrics_of(numbers, "evaluation")
+        return NetworkSearchResult(choices, alphas, metrics.get("accuracy"), end.folder, tuple(text), metrics=metrics)
 
 
 def _words(chosen: Chosen) -> str:
@@ -188,7 +229,7 @@ def check_own(config: SearchConfig) -> None:
     default = SearchConfig(dataset=config.data.dataset, method=config.method)
     given = {**config.to_json(), "remat": config.remat}
     usual = {**default.to_json(), "remat": default.remat}
-    for name in _OF_CELLS:
+    for name in OF_CELLS:
         if given.get(name) != usual.get(name):
             raise InputError(
                 f"{option(name)} is {given.get(name)}, and a network of your own has no such cells; leave it out"
@@ -201,8 +242,6 @@ def check_own(config: SearchConfig) -> None:
         raise InputError(
             f"{option(BOUND_OPTIONS[name])} bounds the network of cells, and the network is your own; leave it out"
         )
-    if config.seeds is not None:
-        raise InputError(f"--seeds is {config.seeds}; search in a network of your own with one --seed after the other")
     if config.stop is not None and config.stop.partition(":")[0] != "eigenvalue":
         raise InputError(
             f"--stop {config.stop} reads cells, and the network is your own; give eigenvalue, or leave it out"

@@ -2,41 +2,86 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NamedTuple, TextIO, overload
+
+import flax.linen as nn
 
 from jdarts import data, native
+from jdarts.errors import InputError
+from jdarts.network_tasks.settings import check_data_given
+from jdarts.network_tasks.task import NetworkTask, check_task
 from jdarts.runs import CompiledPrograms, RunFolder, processes
-from jdarts.runs.batched import batched
+from jdarts.runs.batched import at_once
 from jdarts.runs.devices import Devices, check_share
+from jdarts.runs.folder import Fingerprint
 from jdarts.runs.names import named_after
 from jdarts.runs.same_run import allowed_changes
 from jdarts.runs.settings import flat
 from jdarts.runs.start import begin, check_finished, show
 from jdarts.runs.store import Part
-from jdarts.search import summary
+from jdarts.runs.summaries import Summary
+from jdarts.runs.task import Task
+from jdarts.search import own_task, summary
+from jdarts.search.batch_task import TaskSearch
 from jdarts.search.building import search_task
 from jdarts.search.config import SearchConfig
 from jdarts.search.loop import title
 from jdarts.search.memory_options import unused_memory_options
+from jdarts.search.own_task import (
+    NetworkSearchResult,
+    NetworkSeedsSummary,
+    check_own,
+    fingerprint_of,
+    network_on,
+    network_task,
+)
 from jdarts.search.summary import SearchResult, SeedsSummary
 from jdarts.search.task import SearchTask
+
+
+@overload
+def search_seeds(
+    config: SearchConfig,
+    *,
+    network: None = None,
+    dataset: data.ImageDataset | None = None,
+    stream: TextIO | None = None,
+    programs: CompiledPrograms | None = None,
+) -> tuple[SearchResult, ...]: ...
+
+
+@overload
+def search_seeds(
+    config: SearchConfig,
+    *,
+    network: nn.Module,
+    dataset: data.ImageDataset | None = None,
+    task: NetworkTask | None = None,
+    stream: TextIO | None = None,
+    programs: CompiledPrograms | None = None,
+) -> tuple[NetworkSearchResult, ...]: ...
 
 
 def search_seeds(
     config: SearchConfig,
     *,
+    network: nn.Module | None = None,
     dataset: data.ImageDataset | None = None,
+    task: NetworkTask | None = None,
     stream: TextIO | None = None,
     programs: CompiledPrograms | None = None,
-) -> tuple[SearchResult, ...]:
+) -> tuple[SearchResult, ...] | tuple[NetworkSearchResult, ...]:
     """Runs the searches of several seeds at once. Each has the result of a single search, up to rounding.
 
     Each folder is that of a single search, so either way of running resumes the other.
 
     Args:
       config: the settings, with `seeds`.
+      network: as for `search`.
       dataset: as for `search`.
+      task: as for `search`.
       stream: as for `search`.
       programs: as for `search`.
 
@@ -47,49 +92,97 @@ def search_seeds(
       InputError: as for `search`, or searches that have reached different steps.
       Interrupted: as for `search`.
     """
+    if config.seeds is None:
+        raise InputError("--seeds is not given; give seeds such as 0-3, or call search for one --seed")
     config.check()
-    config = named_after(config, dataset, data.ImageDataset)
+    check_data_given(network, dataset, task)
+    if network is not None:
+        check_own(config)
+    if task is not None:
+        of_task = TaskSearch(config, network, check_task(task))
+        config = of_task.config
+        config.check()
+        searches = _Searches(
+            of_task.settings_of,
+            of_task.fingerprint,
+            own_task.read,
+            lambda left, devices: of_task.on(devices, seeds=[each.run.seed for each in left]),
+            NetworkSeedsSummary,
+        )
+    else:
+        config = named_after(config, dataset, data.ImageDataset)
+        searches = _on_images(config, network, functools.cache(lambda: config.data.images(dataset, stream)))
     with processes.fail_together():
         processes.check_same(config)
-        return _search_seeds(config, dataset, stream, programs)
+        return _search_seeds(config, searches, stream, programs)
+
+
+class _Searches(NamedTuple):
+    """What several searches at once have in common.
+
+    Attributes:
+      settings: from the configuration of one to the settings that decide its result, as JSON data.
+      fingerprint: reads the data.
+      read: reads the summary of one that has finished.
+      task: `(configurations of those that have not finished, devices) -> one task for all`.
+      combined: from their summaries to one of all.
+    """
+
+    settings: Callable[[SearchConfig], Mapping[str, Any]]
+    fingerprint: Callable[[], Fingerprint]
+    read: Callable[[RunFolder], Summary[Any]]
+    task: Callable[[list[SearchConfig], Devices], Task[Any]]
+    combined: Callable[[tuple[Summary[Any], ...]], Any]
+
+
+def _on_images(config: SearchConfig, network: nn.Module | None, images: Callable[[], data.ImageDataset]) -> _Searches:
+    """The searches on images, in cells or in a network of the user's own."""
+
+    def task(left: list[SearchConfig], devices: Devices) -> SearchTask:
+        if network is None:
+            native.build_for_images(config.precision)
+            single = search_task(left[0], images(), devices)
+        else:
+            single = network_task(left[0], network, images(), devices)
+        stacked = at_once(single, [each.run.seed for each in left])
+        return dataclasses.replace(stacked, memory_options=unused_memory_options(left[0], 1))
+
+    if network is None:
+        return _Searches(SearchConfig.to_json, lambda: images().fingerprint, summary.read, task, SeedsSummary)
+    return _Searches(
+        SearchConfig.to_json,
+        lambda: fingerprint_of(network_on(config, network, images()), images()),
+        own_task.read,
+        task,
+        NetworkSeedsSummary,
+    )
 
 
 def _search_seeds(
-    config: SearchConfig, dataset: data.ImageDataset | None, stream: TextIO | None, programs: CompiledPrograms | None
-) -> tuple[SearchResult, ...]:
+    config: SearchConfig, kind: _Searches, stream: TextIO | None, programs: CompiledPrograms | None
+) -> tuple[Any, ...]:
     allowed = allowed_changes(flat(config))
     searches = [(each, RunFolder(each.folder, allowed=allowed)) for each in config.of_each_seed()]
     for each, folder in searches:
-        folder.check(each.to_json())
-    images = functools.cache(lambda: config.data.images(dataset, stream))
-    summaries: dict[Path, summary.SearchSummary] = {}
+        folder.check(kind.settings(each))
+    summaries: dict[Path, Summary[Any]] = {}
     remarks: list[str] = []
     for each, folder in searches:
-        if folder.is_finished(each.to_json()):
-            remarks += check_finished(folder, each.to_json(), lambda: images().fingerprint)
-            summaries[folder.path] = summary.read(folder)
+        if folder.is_finished(kind.settings(each)):
+            remarks += check_finished(folder, kind.settings(each), kind.fingerprint)
+            summaries[folder.path] = kind.read(folder)
     show([*(f"{path} has finished" for path in summaries), *remarks], stream)
     left = [(each, folder) for each, folder in searches if folder.path not in summaries]
     if left:
-        parts = [Part(folder, each.to_json(), title(each), f"seed {each.run.seed}") for each, folder in left]
+        parts = [Part(folder, kind.settings(each), title(each), f"seed {each.run.seed}") for each, folder in left]
+        configs = [each for each, _ in left]
         for ended in begin(
-            lambda: _task([each for each, _ in left], config, images()), parts, config.parallelism, stream, programs
+            lambda: kind.task(configs, _devices(config, len(configs))), parts, config.parallelism, stream, programs
         ):
             summaries[ended.result.folder] = ended
-    combined = SeedsSummary(tuple(summaries[folder.path] for _, folder in searches))
+    combined = kind.combined(tuple(summaries[folder.path] for _, folder in searches))
     show(combined.lines(), stream)
     return combined.result
-
-
-def _task(left: list[SearchConfig], config: SearchConfig, dataset: data.ImageDataset) -> SearchTask:
-    """One task for the searches that have not finished."""
-    devices = _devices(config, len(left))
-    native.build_for_images(config.precision)
-    single = search_task(left[0], dataset, devices)
-    seeds = [each.run.seed for each in left]
-    listed = ", ".join(map(str, seeds))
-    stacked = batched(single, seeds, description=f"{len(seeds)} searches at once, seeds {listed}: {single.description}")
-    return dataclasses.replace(stacked, memory_options=unused_memory_options(left[0], 1))
 
 
 def _devices(config: SearchConfig, left: int) -> Devices:

@@ -212,7 +212,7 @@ def train_program(
             weights=weights,
             model_state=model_state,
             optimizer_state=optimizer_state,
-            average=_averaged(state.average, {"params": weights, "batch_stats": model_state}, done, decay=ema_decay),
+            average=averaged(state.average, {"params": weights, "batch_stats": model_state}, done, decay=ema_decay),
             key=state.key,
             sums=epoch_sums(state.sums, metrics, starts_epoch=conditions.starts_epoch),
             not_finite_at=first_not_finite(state.not_finite_at, finite, done),
@@ -244,8 +244,15 @@ def _answers(logits: jax.Array, labels: jax.Array) -> Answers:
     return Answers(jnp.argmax(logits, axis=-1).astype(jnp.int32), jnp.max(probabilities, axis=-1), of_label)
 
 
-def _averaged(average: Any, latest: Any, step: jax.Array, *, decay: float) -> Any:
-    """`average + (1 − d) · (latest − average)`, with a smaller d in the first steps, while the average is of few steps."""
+def averaged(average: Any, latest: Any, step: jax.Array, *, decay: float) -> Any:
+    """Running averages: `average + (1 − d) · (latest − average)`, with a smaller d while the average is of few steps.
+
+    Args:
+      average: the averages so far; empty for none.
+      latest: a pytree of the same structure.
+      step: number of steps done.
+      decay: d.
+    """
     if not average:
         return average
     steps = step.astype(jnp.float32)

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from jdarts.report.formatting import duration
+from jdarts.report.formatting import by_group, duration
 from jdarts.report.html.guard_words import guard_words
 from jdarts.report.html.mistakes import most_frequent
 from jdarts.report.html.run_data import RunData
@@ -91,7 +91,10 @@ def _of_search(run: RunData) -> Advice:
             f"with more `--epochs` or a larger `--alpha-learning-rate`, or with {seeds}, and compare: `jdarts report RUN RUN …`"
         )
     if run.has_own_network:
-        steps.append("Cut the network to its choices with `jdarts.decided`, and train it.")
+        steps.append(
+            f'Cut the network to its choices with `jdarts.load_search("{run.folder}")` and `jdarts.decided`, and train it with '
+            "`jdarts.train.train(config, network=…)`."
+        )
     else:
         command = "jdarts language train" if run.is_text else "jdarts train"
         steps.append(f"Train the found cell: `{command} --genotype {run.folder}`")
@@ -113,7 +116,22 @@ def _skips(run: RunData) -> list[tuple[str, int, int]]:
     return found
 
 
+def _of_own_training(run: RunData) -> Advice:
+    """Of a network of the user's own."""
+    part = next((part for part in ("test", "valid") if run.summary.get(f"{part}_metrics")), None)
+    line = "The training has finished; it was not tested."
+    if part is not None:
+        numbers = {name: value for name, value in run.summary[f"{part}_metrics"].items() if isinstance(value, float)}
+        texts = by_group(numbers).get("", {})
+        listed = ", ".join(f"{name} {text.strip()}" for name, text in texts.items())
+        which = {"test": "Test", "valid": "Held-out"}[part]
+        line = f"{which} {listed}, of the {run.summary.get('tested', 'last')} weights."
+    return Advice("", (line,), (f'Predict with the network: `jdarts.predictor(network, "{run.folder}")`',))
+
+
 def _of_training(run: RunData) -> Advice:
+    if run.has_own_network:
+        return _of_own_training(run)
     accuracy, perplexity = run.summary.get("test_accuracy"), run.summary.get("test_perplexity")
     if isinstance(accuracy, float):
         line = f"Test accuracy {100 * accuracy:.2f} %, of the {run.summary.get('tested', 'last')} weights."

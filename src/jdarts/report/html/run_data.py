@@ -105,7 +105,7 @@ class RunData:
 
     @property
     def has_own_network(self) -> bool:
-        """Whether it is a search in a network of the user's, which no command can name."""
+        """Whether it searches in or trains a network of the user's, which no command can name."""
         return "network" in self.data
 
     @property
@@ -241,7 +241,7 @@ def _kind(settings: Mapping[str, Any], folder: Path) -> Kind:
         return "pipeline"
     if "hypergradient" in settings:
         return "search"
-    if "genotype" in settings:
+    if "genotype" in settings or "schedule" in settings:
         return "training"
     raise InputError(f"{folder / CONFIG} is not that of a search, a training or a pipeline; give the folder of one")
 

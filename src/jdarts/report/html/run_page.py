@@ -10,10 +10,11 @@ from typing import Any
 
 from jdarts.genotype import AnyGenotype
 from jdarts.report.cell_figure import HEADINGS, cell_kinds_of
-from jdarts.report.formatting import duration, step_time
+from jdarts.report.formatting import by_group, duration, step_time
 from jdarts.report.html import again, markup
 from jdarts.report.html.advice import Advice, advice
 from jdarts.report.html.alphas import alphas_section, drawing, source_name
+from jdarts.report.html.choices import choice_panels, choice_table
 from jdarts.report.html.mistakes import mistakes_section
 from jdarts.report.html.pictures import static_curves
 from jdarts.report.html.run_data import Change, RunData, changes, genotype_text
@@ -53,6 +54,10 @@ def run_page(run: RunData, place: Path, *, live: bool = False) -> str:
         charts |= alphas.charts
         content = alphas.content
         sections.append(Section("alphas", "The alphas over the epochs", alphas.html))
+    if run.kind == "search" and run.has_own_network and (table := choice_table(run)):
+        choices = choice_panels(run) if drawn else []
+        charts |= {f"choice-{number}": panel_spec(panel) for number, panel in enumerate(choices)}
+        sections.append(Section("choices", "The choices", table + charts_html(choices, "choice")))
     if run.genotype is not None:
         sections.append(Section("cells", "The cells", _cells(run)))
     if found:
@@ -113,6 +118,8 @@ def key_numbers(run: RunData) -> list[tuple[str, str]]:
     found += [
         (text, f"{value:.2f}") for name, text, where in perplexities if (value := _number(where, name)) is not None
     ]
+    if run.has_own_network:
+        found += _own_metrics(run)
     total = run.total_epochs
     found.append(("epochs", f"{len(run.epochs)} of {total}" if total else str(len(run.epochs))))
     if run.seconds is not None:
@@ -120,6 +127,19 @@ def key_numbers(run: RunData) -> list[tuple[str, str]]:
     weights = run.summary.get("weights")
     if isinstance(weights, int):
         found.append(("weights", f"{weights:,}"))
+    return found
+
+
+def _own_metrics(run: RunData) -> list[tuple[str, str]]:
+    """Losses and metrics of a task of the user's own, without the accuracies, which every run has."""
+    parts = {"metrics": "validation", "valid_metrics": "held-out", "test_metrics": "test"}
+    found = []
+    for part, text in parts.items():
+        numbers = run.summary.get(part)
+        names = numbers if isinstance(numbers, Mapping) else {}
+        known = {name: value for name in names if name != "accuracy" and (value := _number(names, name)) is not None}
+        for name, value in by_group(known).get("", {}).items():
+            found.append((f"{text} {name}", value.strip()))
     return found
 
 
@@ -235,7 +255,8 @@ def asked_html(run: RunData) -> str:
             "<p>This is a stage of a search; the page in the folder above has the command of the whole search.</p>"
         ]
     elif run.has_own_network:
-        parts = ["<p>Call <code>jdarts.search.search</code> with the settings below and your network.</p>"]
+        function = "search.search" if run.kind == "search" else "train.train"
+        parts = [f"<p>Call <code>jdarts.{function}</code> with the settings below, your network and your data.</p>"]
     else:
         parts = [
             "<p>This command starts the same run in another folder; your files (data, plug-ins, a space) need their path.</p>",

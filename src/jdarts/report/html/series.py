@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -56,7 +57,8 @@ def panels(run: RunData) -> list[Panel]:
         Panel("Loss", "", found.of_parts("loss", parts)),
         Panel("Accuracy", "", found.of_parts("accuracy", parts), "percent"),
         Panel("Perplexity", "", found.of_parts("perplexity", parts)),
-        *(_search_panels(found) if run.kind == "search" else ()),
+        *(Panel(name.replace("_", " "), "", found.of_parts(name, parts)) for name in _own_metrics(run)),
+        *(_search_panels(found, own=run.has_own_network) if run.kind == "search" else ()),
         Panel("Norm of the weights' gradient", "Before clipping.", found.steps("weights/gradient_norm", "gradient")),
         Panel("Learning rate", "", found.steps("learning_rate", "weights"), "from zero"),
         Panel("Drop path", "", found.steps("drop_path", "probability"), "percent"),
@@ -74,7 +76,21 @@ def panels(run: RunData) -> list[Panel]:
     ]
 
 
-def _search_panels(found: "_Numbers") -> list[Panel]:
+#: Quantities with a panel of their own in every run.
+_COMMON = ("loss", "accuracy", "perplexity")
+
+
+def _own_metrics(run: RunData) -> list[str]:
+    """The names of the metrics of a task of the user's own."""
+    if not run.has_own_network:
+        return []
+    named = [
+        match for each in run.steps for key in each if (match := re.fullmatch(r"(?:train|valid)/([A-Za-z]\w*)", key))
+    ]
+    return [name for name in dict.fromkeys(match[1] for match in named) if name not in _COMMON]
+
+
+def _search_panels(found: "_Numbers", *, own: bool) -> list[Panel]:
     kinds = CELL_NAMES.items()
     norms = {"norm": "whole", "direct_norm": "direct", "implicit_norm": "implicit"}
     of_hypergradient = [found.steps(f"hypergradient/{name}", text) for name, text in norms.items()]
@@ -82,7 +98,9 @@ def _search_panels(found: "_Numbers") -> list[Panel]:
         Panel(
             "Entropy of the mixture",
             "Mean over the edges, in nats. It falls as the search decides.",
-            tuple(each for kind, name in kinds for each in found.steps(f"alphas/entropy_{kind}", name)),
+            tuple(each for kind, name in kinds for each in found.steps(f"alphas/entropy_{kind}", name))
+            if not own
+            else found.steps("alphas/entropy", "mean of the choices"),
             "from zero",
         ),
         Panel(
@@ -94,10 +112,11 @@ def _search_panels(found: "_Numbers") -> list[Panel]:
         Panel(
             "Margin of the chosen operation",
             "Median weight minus that of the next.",
-            found.of_kinds("guards_margin"),
+            (*found.of_kinds("guards_margin"), *found.epochs("guards_margin", "choices")),
             "from zero",
         ),
         Panel("Decided edges", "", found.of_kinds("guards_decided"), "percent"),
+        Panel("Decided choices", "", found.epochs("guards_decided", "choices"), "percent"),
         Panel(
             "Skip connections in the derived cell",
             "When most operations become skip connections, the search has collapsed.",
