@@ -1,5 +1,6 @@
 """Latency: measured once for each device, kept in the user's cache, and kept by a search that resumes."""
 
+import datetime
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from jdarts import checkpoint
 from jdarts.budget import Limit, latency, latency_table
 from jdarts.budget.counting import Place, target
 from jdarts.derivation import sample_genotype
+from jdarts.describe.command import main as describe_command
 from jdarts.errors import InputError
 from jdarts.operations import NONE
 from jdarts.space import uniform_space
@@ -59,8 +61,15 @@ def test_another_device_and_a_damaged_table_are_measured_again(measured, monkeyp
     latency.latency_cost(SPACE, network)
     once = len(measured)
     table = latency_table.read_table()
-    assert json.loads(table.path.read_text())["device"] == latency_table.device_words() == table.device
-    for content in ("", "{", "[]", '{"nanoseconds": {"a": -1}}'):
+    content = json.loads(table.path.read_text())
+    assert content["device"] == latency_table.device_words() == table.device
+    today = datetime.date.today().isoformat()
+    assert (
+        {each["date"] for each in content["measured"].values()}
+        == {today}
+        == {each.date for each in table.entries.values()}
+    )
+    for content in ("", "{", "[]", '{"measured": {"a": {"nanoseconds": -1, "date": ""}}}', '{"measured": {"a": 1}}'):
         table.path.write_text(content)
         assert latency_table.read_table().entries == {}
     latency.latency_cost(SPACE, network)
@@ -68,6 +77,39 @@ def test_another_device_and_a_damaged_table_are_measured_again(measured, monkeyp
     monkeypatch.setattr(latency_table, "device_words", lambda: "another")
     latency.latency_cost(SPACE, network)
     assert len(measured) == 3 * once
+
+
+def test_a_description_shows_the_table(measured, monkeypatch, capsys):
+    cells = str(sample_genotype(SPACE, 0))
+    sizes = ["--channels", "2", "--cells", "3", "--classes", "3", "--image-size", "8"]
+    monkeypatch.setattr("jdarts.describe.latency.network_latency", lambda *_: 90_000_000)
+    for given in ([], ["--json"]):
+        monkeypatch.setattr("sys.argv", ["describe", cells, *sizes, "--latency", *given])
+        describe_command()
+    text, _, found = capsys.readouterr().out.rpartition("\n{\n")
+    found = json.loads("{" + found)["latency"]
+    table = latency_table.read_table()
+    assert found["device"] == table.device and found["table"] == str(table.path) and found["measured_ms"] == 90
+    assert sum(each["times"] for each in found["operations"]) == 3 * 2
+    rest = (
+        table.entries["cifar network: 2 channels, 3 cells, 3 classes, images 8×8×3: 1 nodes, output of 1"].nanoseconds
+        / 1e6
+    )
+    pools = (1 + 2 + 2) * len("max_pool_3x3")
+    of_cells = sum(each["times"] * each["ms"] for each in found["operations"])
+    assert found["predicted_ms"] == pytest.approx(rest - pools + of_cells)
+    assert f"90 ms for one image, measured now; {found['predicted_ms']:.4g} ms by its operations" in text
+    assert table.device in text and str(table.path) in text and datetime.date.today().isoformat() in text
+
+
+@pytest.mark.parametrize("network", ["search", "ptb"])
+def test_latency_of_other_networks_is_refused(network, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["describe", "DARTS_V2", "--network", network, "--latency"])
+    with pytest.raises(
+        InputError,
+        match=f"--latency is for networks of convolutional cells that are trained, and this is the {network} network",
+    ):
+        describe_command()
 
 
 def test_a_cache_that_cannot_be(measured, monkeypatch, tmp_path):

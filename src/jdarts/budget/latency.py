@@ -42,9 +42,7 @@ def latency_cost(space: SearchSpace, network: Target) -> Cost:
     table = read_table()
 
     def of_operation(name: str, place: Place) -> int:
-        return table.known(
-            f"{name} {place.channels}x{place.size}/{place.stride}", lambda: operation_latency(name, place)
-        )
+        return table.known(entry_name(name, place), lambda: operation_latency(name, place))
 
     tables = summed(space, network, of_operation)
     plain = plain_cells(space)
@@ -54,6 +52,11 @@ def latency_cost(space: SearchSpace, network: Target) -> Cost:
     pools = SearchSpace(*((((plain.normal[0][0],),) * space.num_edges,) * 2), concat=space.concat)
     of_pools = Cost("latency", 0, summed(pools, network, of_operation)).of(plain, pools)
     return Cost("latency", max(whole - of_pools, 0), tables)
+
+
+def entry_name(name: str, place: Place) -> str:
+    """The name of an operation at a place in the table of latencies."""
+    return f"{name} {place.channels}x{place.size}/{place.stride}"
 
 
 def operation_latency(name: str, place: Place) -> int:

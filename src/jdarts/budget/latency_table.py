@@ -1,12 +1,14 @@
 """The table of latencies that the user's cache keeps for each device."""
 
 import dataclasses
+import datetime
 import hashlib
 import json
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
@@ -17,6 +19,18 @@ from jdarts.files.user_cache import cache_folder, is_private_file, private_folde
 from jdarts.native.libraries import is_disabled
 
 
+class Measurement(NamedTuple):
+    """A measured latency.
+
+    Attributes:
+      nanoseconds: the latency.
+      date: the day of the measurement, such as `2026-11-27`.
+    """
+
+    nanoseconds: int
+    date: str
+
+
 @dataclasses.dataclass
 class LatencyTable:
     """Measured latencies of one device.
@@ -24,22 +38,23 @@ class LatencyTable:
     Attributes:
       device: the device, in words.
       path: the file that keeps them.
-      entries: nanoseconds by what was measured.
+      entries: the measurements by what was measured.
     """
 
     device: str
     path: Path
-    entries: dict[str, int]
+    entries: dict[str, Measurement]
 
     def known(self, what: str, measure: Callable[[], int]) -> int:
         """The latency of something; it is measured and kept unless the table has it."""
         if what not in self.entries:
-            self.entries[what] = measure()
+            self.entries[what] = Measurement(measure(), datetime.date.today().isoformat())
+            content = {"device": self.device, "measured": {name: each._asdict() for name, each in self.entries.items()}}
             try:
-                replace_text(self.path, json.dumps({"device": self.device, "nanoseconds": self.entries}, indent=1))
+                replace_text(self.path, json.dumps(content, indent=1))
             except OSError as error:
                 raise InputError(f"cannot write {self.path}: {error.strerror or error}; free the disk") from None
-        return self.entries[what]
+        return self.entries[what].nanoseconds
 
 
 def device_words() -> str:
@@ -70,15 +85,15 @@ def read_table() -> LatencyTable:
     return LatencyTable(device, path, entries)
 
 
-def _entries(text: str) -> dict[str, int]:
+def _entries(text: str) -> dict[str, Measurement]:
     try:
         content = parse_json(text)
-    except ValueError:
+        measured: Any = content["measured"] if isinstance(content, dict) else {}
+        entries = {str(name): Measurement(each["nanoseconds"], each["date"]) for name, each in measured.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
         return {}
-    entries = content.get("nanoseconds") if isinstance(content, dict) else None
-    if not isinstance(entries, dict) or not all(type(value) is int and value >= 0 for value in entries.values()):
-        return {}
-    return entries
+    whole = all(type(each.nanoseconds) is int and each.nanoseconds >= 0 for each in entries.values())
+    return entries if whole and all(isinstance(each.date, str) for each in entries.values()) else {}
 
 
 def _processor() -> str:

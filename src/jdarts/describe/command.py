@@ -11,10 +11,12 @@ from jdarts import zoo
 from jdarts.command import program_name
 from jdarts.derivation import space_of
 from jdarts.describe.convolutional import SEARCH_STEMS, Description, Kind, describe
+from jdarts.describe.latency import LatencyDescription, describe_latency
 from jdarts.describe.recurrent import RecurrentDescription, RecurrentKind, describe_recurrent
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, RecurrentGenotype
 from jdarts.named_spaces import find_space
+from jdarts.nets.stem import Stem
 from jdarts.plugins import PluginOption, load_plugins
 from jdarts.report import draw_genotype
 from jdarts.resolve import find_any_genotype, language_sizes, search_record
@@ -57,6 +59,8 @@ class DescribeConfig:
         search-ptb).
       space: of the search network: darts, s1, s2, s3, s4 or a JSON file, as for `python -m jdarts.search` (default: that of the
         search whose run folder is given, else darts with as many nodes as the cells have).
+      latency: also measure on this device, for one image: each operation of the cells where it stands, unless the user's cache
+        already has it, and the whole network.
       plugin: Python file, or importable module, that registers operations of the cells.
     """
 
@@ -75,6 +79,7 @@ class DescribeConfig:
     vocabulary: Annotated[int | None, _OPTIONAL] = None
     width: Annotated[int | None, _OPTIONAL] = None
     space: Annotated[str | None, tyro.conf.arg(metavar="SPACE", help_behavior_hint="")] = None
+    latency: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
     plugin: PluginOption = ()
 
     def given(self, names: tuple[str, ...]) -> dict[str, int]:
@@ -86,10 +91,30 @@ def main() -> None:
     """Parses the command line and prints the description."""
     config = tyro.cli(DescribeConfig, prog=program_name("jdarts.describe"))
     load_plugins(config.plugin)
+    if config.latency and config.network is not None and config.network not in get_args(Stem):
+        raise _no_latency(config.network)
     description = _described(config)
+    latency = _latency(description) if config.latency else None
     if config.draw is not None:
         draw_genotype(description.genotype, config.draw)
-    print(json.dumps(description.to_json(), indent=1) if config.json else description.to_text())
+    if config.json:
+        measured = {} if latency is None else {"latency": latency.to_json()}
+        print(json.dumps(description.to_json() | measured, indent=1))
+    else:
+        print(description.to_text() if latency is None else f"{description.to_text()}\n\n{latency.to_text()}")
+
+
+def _latency(description: Description | RecurrentDescription) -> LatencyDescription:
+    if isinstance(description, RecurrentDescription):
+        raise _no_latency(description.network)
+    return describe_latency(description)
+
+
+def _no_latency(network: str) -> InputError:
+    return InputError(
+        f"--latency is for networks of convolutional cells that are trained, and this is the {network} network; give --network "
+        f"{' or '.join(get_args(Stem))}, or leave it out"
+    )
 
 
 def _described(config: DescribeConfig) -> Description | RecurrentDescription:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from jdarts.budget.latency_table import read_table
 from jdarts.data.catalogue import CATALOGUE
 from jdarts.data.prepared import data_directory, find_prepared
 from jdarts.doctor.findings import Finding
@@ -86,8 +87,21 @@ def caches() -> list[Finding]:
         Finding("cache", f"{folder}; it may be removed at any time"),
         Finding("programs", f"{stored} compiled programs, {format_bytes(sum(programs.values()))}"),
         Finding("other files", format_bytes(sum(sizes.values()) - sum(programs.values()))),
+        Finding("latencies", _latencies()),
         Finding("first step", _cost_of_first_step(stored)),
     ]
+
+
+def _latencies() -> str:
+    """What the table of latencies of this device holds."""
+    try:
+        table = read_table()
+    except InputError as error:
+        return str(error)
+    if not table.entries:
+        return "none measured on this device; jdarts describe DARTS_V2 --latency measures some"
+    dates = sorted(each.date for each in table.entries.values())
+    return f"{len(dates)} measured on this device ({table.device}), from {dates[0]} to {dates[-1]}: {table.path}"
 
 
 def data_sets() -> list[Finding]:
