@@ -1,5 +1,6 @@
 """Where the reference numbers lie: the small ones beside the tests, the others in the folder named by ``JDARTS_FIXTURES``."""
 
+import filecmp
 import os
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,23 @@ def fixture_files(pattern: str) -> list[Any]:
         pattern: of the file name, as in ``Path.rglob``, for instance ``search_*.npz``.
 
     Returns:
-        One ``pytest.param`` with the file's path each, in order of the names and named after the file without
-        its ending; or a single param, skipped with the reason, where there is no such file. A file that lies in both
-        places is taken from the repository.
+        One ``pytest.param`` with the file's path each, in order of the names and named after the file without its ending, with
+        its folder where several files have that name; or a single param, skipped with the reason, where there is no such file.
+        Files with the same name and the same content are one, which is that of the repository if it is there.
     """
     folder = fixtures_folder()
-    found = {path.name: path for path in folder.rglob(pattern)} if folder.is_dir() else {}
-    found |= {path.name: path for path in REFERENCE_NUMBERS.glob(pattern)}
-    if found:
-        return [pytest.param(path, id=path.stem) for _, path in sorted(found.items())]
+    below = sorted(folder.rglob(pattern)) if folder.is_dir() else []
+    by_name: dict[str, list[Path]] = {}
+    for path in [*sorted(REFERENCE_NUMBERS.glob(pattern)), *below]:
+        alike = by_name.setdefault(path.name, [])
+        if not any(filecmp.cmp(path, other, shallow=False) for other in alike):
+            alike.append(path)
+    if by_name:
+        return [
+            pytest.param(path, id=path.stem if len(alike) == 1 else f"{path.parent.name}-{path.stem}")
+            for _, alike in sorted(by_name.items())
+            for path in alike
+        ]
     where = "JDARTS_FIXTURES" if os.environ.get("JDARTS_FIXTURES") else "JDARTS_FIXTURES unset"
     reason = f"no file {pattern} below {folder} ({where})"
     return [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from fixtures_folder import fixture_files
 from torch_layout import stacked_params, stacked_statistics
@@ -21,7 +22,6 @@ from jdarts.methods.perturbations import adversarial, all_projected, projected
 from jdarts.methods.weight_losses import WeightPass, correlated_gradients, each_cell
 from jdarts.nets.supernet import Supernet
 from jdarts.relaxation import GIVEN, NO_CONTROLS, MixtureWeights
-from jdarts.search.step import supernet_loss
 from jdarts.space import cell_kinds
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -56,7 +56,7 @@ class Case(NamedTuple):
         return self.params("weights/")
 
     def loss(self, *, train=True, batch=""):
-        """`(weights, mixture) -> (loss, logits of the metrics)` at given mixture weights."""
+        """`(weights, mixture) -> (loss, (new statistics, {"logits": logits}))` at given mixture weights."""
         model = Supernet(
             self.space,
             channels=self.file["weights/stem.0.weight"].shape[0] // 3,
@@ -72,8 +72,14 @@ class Case(NamedTuple):
         statistics = jax.tree.map(jnp.asarray, stacked_statistics(flat, self.space, self.cells, by_edge=True))
         images = jnp.asarray(self.file[f"{batch}x"].transpose(0, 2, 3, 1))
         labels = jnp.asarray(self.file[f"{batch}y"], jnp.int32)
-        loss_fn = supernet_loss(model, train=train)
-        return lambda weights, mixture: loss_fn(weights, mixture, statistics, (images, labels), jax.random.key(0))
+
+        def loss(weights, mixture):
+            variables = {"params": weights, "batch_stats": statistics}
+            logits, changed = model.apply(variables, images, mixture, train=train, mutable=["batch_stats"])
+            value = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+            return value, (changed["batch_stats"], {"logits": logits})
+
+        return loss
 
 
 def case_of(path):
@@ -96,20 +102,53 @@ def close(found, expected, tolerance=1e-9):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale)
 
 
+class Found(NamedTuple):
+    """Loss and logits at a mixture, and the loss's gradients by alphas, mixture and weights."""
+
+    loss: Any
+    logits: Any
+    alphas: Any
+    mixture: Any
+    weights: Any
+
+
 def gradients(case, mixture_of, **settings):
-    """A program, of alphas: the loss, and its gradients by alphas, mixture and weights; at the file's weights."""
+    """A program from alphas to `Found`, at the file's weights."""
     loss = case.loss(**settings)
 
     @jax.jit
     def compute(alphas, weights):
         mixture, pull = jax.vjp(lambda alphas: mixture_of(alphas), alphas)
-        value, (by_weights, by_mixture) = jax.value_and_grad(lambda w, m: loss(w, m)[0], argnums=(0, 1))(
-            weights, mixture
-        )
-        return value, pull(by_mixture)[0], by_mixture, by_weights
+        slopes = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+        (value, (_, metrics)), (by_weights, by_mixture) = slopes(weights, mixture)
+        return Found(value, metrics["logits"], pull(by_mixture)[0], by_mixture, by_weights)
 
     weights = case.weights
     return lambda alphas: compute(alphas, weights)
+
+
+@each("dartsminus*.npz")
+def test_the_weight_of_auxiliary_skip_connections_falls_as_the_authors_have_it(path):
+    found = 0
+    for name, values in np.load(path).items():
+        if not name.startswith("schedule/"):
+            continue
+        _, decay, settings = name.split("/")
+        base, span, start, stop = (part.lstrip("abcdefghijklmnopqrstuvwxyz") for part in settings.split("_"))
+        numbers = {"base": float(base), "span": int(span), "start": int(start), "stop": int(stop)}
+        schedule = schedules.auxiliary_weight("none" if decay == "None" else decay, **numbers)  # pyright: ignore
+        np.testing.assert_allclose(schedules.table(schedule, len(values)), values, rtol=1e-9, atol=1e-12)
+        found += 1
+    assert found
+
+
+@each("pdarts*.npz")
+def test_the_dropout_of_skip_connections_falls_as_the_authors_have_it(path):
+    rates = {name.rpartition("/")[2]: values for name, values in np.load(path).items() if "schedule/skip" in name}
+    assert rates
+    for rate, values in rates.items():
+        found = schedules.table(schedules.skip_dropout(float(rate)), len(values))
+        np.testing.assert_allclose(found, values, rtol=1e-9)
 
 
 @each("fairdarts*.npz")
@@ -122,11 +161,14 @@ def test_sigmoids_and_zero_one_penalties(path):
         return sigmoid.weights(alphas, case.space, None, NO_CONTROLS).operations
 
     close(mixture(alphas), case.by_kind("mixture"))
-    value, by_alphas, _, by_weights = gradients(case, mixture)(alphas)
+    value, logits, by_alphas, _, by_weights = gradients(case, mixture)(alphas)
     close(value, case.file["train/cross_entropy"])
+    close(logits, case.file["train/logits"])
     close(by_alphas, case.by_kind("train/grad_alphas"))
     if case.below("train/grad_weights/"):
         close(by_weights, case.params("train/grad_weights/"))
+    _, (_, metrics) = jax.jit(case.loss(train=False))(case.weights, mixture(alphas))
+    close(metrics["logits"], case.file["eval/logits"])
     for name, penalty in (("l2", zero_one), ("l1", zero_one_absolute)):
 
         def term(alphas, penalty=penalty):
@@ -152,8 +194,10 @@ def test_dirichlet_concentrations_divergences_and_samples(path):
     close(term(alphas), case.file["kl/scaled"])
     close(jax.grad(term)(alphas), case.by_kind("kl/grad_alphas"))
     samples = case.by_kind("train/sample")
-    value, by_samples, _, by_weights = gradients(case, lambda samples: samples)(samples)
+    at = gradients(case, lambda samples: samples)
+    value, logits, by_samples, _, by_weights = at(samples)
     close(value, case.file["train/loss"])
+    close(logits, case.file["train/logits"])
     close(by_samples, case.by_kind("train/grad_sample"))
     if case.below("train/grad_weights/"):
         close(by_weights, case.params("train/grad_weights/"))
@@ -165,6 +209,13 @@ def test_dirichlet_concentrations_divergences_and_samples(path):
     }
     _, pull = jax.vjp(lambda alphas: concentrations(alphas, case.space), alphas)
     close(pull(slopes)[0], case.by_kind("train/grad_alphas"))
+    # A sample of the operations that pruning has left. Those of weight 0 are not evaluated there, and have no slope.
+    pruned = at(case.by_kind("pruned/train/sample"))
+    close(pruned.loss, case.file["pruned/train/loss"])
+    close(pruned.logits, case.file["pruned/train/logits"])
+    masks = case.by_kind("pruned/mask")
+    left = {kind: jnp.where(masks[kind], pruned.mixture[kind], 0) for kind in KINDS}
+    close(left, case.by_kind("pruned/train/grad_sample"))
 
 
 def _drawn(function, alphas, **settings):
@@ -205,6 +256,9 @@ def test_perturbations(path):
     noise = case.by_kind("random/noise")
     moved = all_projected({kind: mixture[kind] + noise[kind] for kind in KINDS}, case.space)
     close(moved, case.by_kind("random/perturbed"))
+    before = {kind: mixture[kind] + noise[kind] for kind in KINDS}
+    close({kind: table[-1] for kind, table in case.by_kind("random/trace_before_projection").items()}, before)
+    close({kind: table[-1] for kind, table in case.by_kind("random/trace").items()}, moved)
     evaluated = case.loss(train=False)
 
     @jax.jit
@@ -219,10 +273,11 @@ def test_perturbations(path):
     close(attack.tables, case.by_kind("adv/perturbed"))
     at = gradients(case, lambda tables: tables)
     for name, tables in (("adv", attack.tables), ("random", moved)):
-        value, _, _, by_weights = at(tables)
-        close(value, case.file[f"{name}/weight_step/loss"])
+        found = at(tables)
+        close(found.loss, case.file[f"{name}/weight_step/loss"])
+        close(found.logits, case.file[f"{name}/weight_step/logits"])
         if case.below(f"{name}/weight_step/grad_weights/"):
-            close(by_weights, case.params(f"{name}/weight_step/grad_weights/"))
+            close(found.weights, case.params(f"{name}/weight_step/grad_weights/"))
 
 
 @each("lambdadarts*.npz")
@@ -235,7 +290,7 @@ def test_correlated_gradients_of_cells(path):
     loss = case.loss()
     tables = each_cell(softmax, counts)
     at = gradients(case, lambda tables: tables)
-    value, by_cells, _, by_weights = at(tables)
+    value, _, by_cells, _, by_weights = at(tables)
     close(value, case.file["loss"])
     flat = {kind: by_cells[kind].reshape(counts[kind], -1) for kind in KINDS}
     close(flat, case.by_kind("cell_gradients"))
@@ -250,7 +305,9 @@ def test_correlated_gradients_of_cells(path):
         theirs = case.file[f"{name}/perturbation"]
         normal = np.array([index for index, kind in enumerate(kinds) if kind == "normal"])
         close(epsilon * direction, theirs[normal])
-        plus, minus = (at({**tables, "normal": tables["normal"] + sign * epsilon * direction})[3] for sign in (1, -1))
+        plus, minus = (
+            at({**tables, "normal": tables["normal"] + sign * epsilon * direction}).weights for sign in (1, -1)
+        )
         factor = strength / (2 * epsilon)
         difference = jax.tree.map(lambda p, m, factor=factor: factor * (m - p), plus, minus)
         ours = jax.tree.map(jnp.add, by_weights, difference)

@@ -70,18 +70,32 @@ class Case(NamedTuple):
     def by_kind(self, prefix):
         return {kind: self.file[f"{prefix}/{kind}"] for kind in CELL_KINDS}
 
-    def results(self, alphas, controls, images="", **settings):
-        """Logits in both modes, and in training the loss, its gradients and the new statistics."""
-        stem = self.file[f"{self.prefix}weights/stem.0.weight"]
-        model = Supernet(
+    def model(self, **settings):
+        """The network."""
+        return Supernet(
             self.space,
-            channels=stem.shape[0] // 3,
+            channels=self.file[f"{self.prefix}weights/stem.0.weight"].shape[0] // 3,
             cells=self.cells,
             classes=self.file[f"{self.prefix}weights/classifier.weight"].shape[0],
             dtype=jnp.float64,
             skips_unused=True,
             **settings,
         )
+
+    def statistics_after(self, alphas, **settings):
+        """The statistics after a forward pass in training."""
+        model, x = self.model(**settings), jnp.asarray(self.file["x"].transpose(0, 2, 3, 1))
+
+        @jax.jit
+        def passed(params, statistics):
+            variables = {"params": params, "batch_stats": statistics}
+            return model.apply(variables, x, alphas, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+
+        return passed(self.params(f"{self.prefix}weights/"), self.statistics())
+
+    def results(self, alphas, controls, images="", **settings):
+        """Logits in both modes, and in training the loss, its gradients and the new statistics."""
+        model = self.model(**settings)
         x = jnp.asarray(self.file[f"{images}x"].transpose(0, 2, 3, 1))
         labels = jnp.asarray(self.file[f"{images}y"], jnp.int32)
         statistics = self.statistics()
@@ -235,9 +249,16 @@ def test_fixture_operations_without_a_share_keep_their_statistics(path):
     case = read(path, "darts/", "darts/", "darts/primitives")
     hard = case.by_kind("darts/hard")
     found = case.results(hard, {}, mixture=GIVEN)
-    check(found["logits"], case.file["darts/chosen/logits"])
-    expected = case.statistics("darts/chosen/after_train_forward/")
-    check(found["statistics"], expected)
+    for part in ("chosen", "all"):
+        check(found["logits"], case.file[f"darts/{part}/logits"])
+        check(found["loss"], case.file[f"darts/{part}/loss"])
+        check(found["grads"][0], case.params(f"darts/{part}/grad_weights/"))
+    check(found["grads"][1], case.by_kind("darts/all/grad_hard"))
+    check({kind: hard[kind] * found["grads"][1][kind] for kind in hard}, case.by_kind("darts/chosen/grad_hard"))
+    check(found["statistics"], case.statistics("darts/chosen/after_train_forward/"))
+    # Where all are evaluated, all statistics move: no share is exactly 0.
+    moved = case.statistics_after({kind: table + 1e-200 for kind, table in hard.items()}, mixture=GIVEN)
+    check(moved, case.statistics("darts/all/after_train_forward/"))
 
 
 def _of_gdas(path, part, network, **shape):
