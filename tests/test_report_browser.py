@@ -33,10 +33,13 @@ PROBE = """<script>(async () => {
     drawing: document.getElementById("drawing-normal").innerHTML,
     heat: document.getElementById("heat-normal").querySelector(".mark-rect").innerHTML,
   });
+  for (const each of document.images) each.loading = "eager";
+  await pause(100);
   const found = {
     errors,
     empty: [...document.querySelectorAll(".plot")].filter((each) => !each.querySelector("svg path[d]")).map((each) => each.id),
     width: document.documentElement.scrollWidth, screen: innerWidth,
+    pictures: [...document.querySelectorAll("figure img")].map((each) => each.naturalWidth > 0),
   };
   if (slider) {
     found.last = seen();
@@ -96,6 +99,13 @@ def test_a_page_draws_every_chart_and_its_slider_moves_both(page, tmp_path):
 def test_a_page_fits_a_phone(page, tmp_path):
     found, _ = opened(page, tmp_path, width=390)
     assert found["screen"] == 390 and found["width"] <= 390
+
+
+def test_the_mistakes_of_a_training_are_drawn_and_fit_a_phone(tmp_path):
+    folder = made_up_runs.mistakes(made_up_runs.training(tmp_path / "run"))
+    found, errors = opened(report([folder]), tmp_path, width=390)
+    assert not errors and not found["errors"] and found["empty"] == []
+    assert found["width"] <= 390 and found["pictures"] == [True] * 3
 
 
 def test_a_comparison_draws_every_chart_and_its_table_sorts(tmp_path):

@@ -1,5 +1,6 @@
 """Several runs side by side, and the command that writes pages."""
 
+import fcntl
 import json
 import statistics
 import sys
@@ -77,6 +78,25 @@ def test_searches_and_trainings_stand_together(folders, tmp_path):
     scores = [comparison.score(run) for run in runs]
     assert [each.name for each in scores if each] == ["validation accuracy", "test accuracy"]
     assert report([folders[0], trained], tmp_path / "all.html").exists()
+
+
+def test_runs_in_any_state_stand_together(folders, tmp_path):
+    """A finished run beside one that is going on, one that was interrupted, an older one, and a damaged one."""
+    running = made_up_runs.search(tmp_path / "one", ended=False)
+    interrupted = made_up_runs.search(tmp_path / "two", ended=False)
+    older = made_up_runs.search(tmp_path / "older", mixtures=False, verdict=False)
+    damaged = made_up_runs.search(tmp_path / "damaged")
+    (damaged / "metrics.jsonl").write_text("{\n")
+    made_up_runs.write(tmp_path / "new/config.json", {"hypergradient": "exact", "epochs": 5})
+    given = [folders[0], running, interrupted, older, damaged, tmp_path / "new"]
+    with (running / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        text = report(given, tmp_path / "all.html").read_text()
+    assert [text.count(f"<td>{state}</td>") for state in ("finished", "running", "interrupted")] == [3, 1, 2]
+    assert text.count('<p class="problem">damaged: ') == 1
+    (damaged / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"damaged/config\.json is damaged .* restore it$"):
+        report(given, tmp_path / "all.html")
 
 
 def test_names_of_folders_and_settings_show_as_texts(tmp_path):
