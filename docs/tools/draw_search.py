@@ -38,9 +38,10 @@ def main(run: Path, output: Path) -> None:
     """Writes the picture of a finished search."""
     epochs = [each for each in read_run(run).epochs if each.mixture is not None and each.genotype is not None]
     table, height = heat_map(epochs)
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     text = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-size="12">'
-        f'<style>{STYLE}</style><rect width="100%" height="100%" rx="8" fill="white"/>{table}{drawings(epochs, height)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-size="12"><style>{STYLE}</style>'
+        f'<rect width="100%" height="100%" rx="8" fill="white"/>{table}{drawings(epochs, height)}</svg>\n'
     )
     output.write_text(text)
 
