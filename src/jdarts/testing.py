@@ -56,40 +56,51 @@ def _check(what: str, operation: Implementation, stride: int, channels: int, siz
     assert not (operation.per_source and weights), f"{what}: edges with weights cannot share one output"
     if operation.identity:
         _close(f"{what}: the identity differs from its input", out, states, rtol=0, atol=0)
-    _close(f"{what}: another result under jit", jax.jit(apply)(states, weights), out)
-    single = apply(*jax.tree.map(lambda a: a.astype(jnp.float32), (states, weights)))
-    _check_array(f"{what} in float32", single, out.shape, jnp.float32)
-    _close(f"{what}: another result in float32", single, out, rtol=1e-4, atol=1e-4)
 
-    alone = apply(states.at[1].set(0), weights)
+    # Of all that is compared one program is compiled.
+    found = jax.jit(lambda *inputs: _variants(apply, *inputs) | _derivatives(apply, *inputs))(states, weights)
+    _close(f"{what}: another result under jit", found["again"], out)
+    _check_array(f"{what} in float32", found["single"], out.shape, jnp.float32)
+    _close(f"{what}: another result in float32", found["single"], out, rtol=1e-4, atol=1e-4)
     words = f"{what}: an edge reads another source than its own"
-    _close(words, alone[: edges // 2], out[: edges // 2])
-    first = apply(states[:1], {name: value[:TARGETS] for name, value in weights.items()})
-    _close(words, first, out[: edges // 2])
+    _close(words, found["alone"][: edges // 2], out[: edges // 2])
+    _close(words, found["first"], out[: edges // 2])
+    _close(f"{what}: another result under vmap", found["vmapped"], found["doubled"])
+    _close(f"{what}: forward and backward derivatives differ", found["slope"], found["pulled"])
+    words = f"{what}: its derivative is not that of its values"
+    _close(words, found["difference"], found["slope"], rtol=1e-3, atol=1e-3)
 
+
+def _variants(apply: Any, states: jax.Array, weights: Weights) -> dict[str, jax.Array]:
+    """Outputs of an operation for these inputs, narrower ones, some of them, and a stack of two."""
     two = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), (states, weights))
-    doubled = apply(2 * states, {name: 2 * value for name, value in weights.items()})
-    _close(f"{what}: another result under vmap", jax.vmap(apply)(*two)[1], doubled)
-    _check_derivatives(what, apply, states, weights)
+    return {
+        "again": apply(states, weights),
+        "single": apply(*jax.tree.map(lambda a: a.astype(jnp.float32), (states, weights))),
+        "alone": apply(states.at[1].set(0), weights),
+        "first": apply(states[:1], {name: value[:TARGETS] for name, value in weights.items()}),
+        "vmapped": jax.vmap(apply)(*two)[1],
+        "doubled": apply(2 * states, {name: 2 * value for name, value in weights.items()}),
+    }
 
 
-def _check_derivatives(what: str, apply: Any, states: jax.Array, weights: Weights) -> None:
+def _derivatives(apply: Any, states: jax.Array, weights: Weights) -> dict[str, jax.Array]:
+    """The derivative along a direction: forward, backward and by a central difference."""
     draw = np.random.default_rng(1)
     direction = jax.tree.map(lambda a: jnp.asarray(draw.normal(size=a.shape)), (states, weights))
 
     def value(states: jax.Array, weights: Weights) -> jax.Array:
         return jnp.sum(jnp.sin(apply(states, weights)))
 
-    _, slope = jax.jvp(value, (states, weights), direction)
-    grads = jax.grad(value, argnums=(0, 1))(states, weights)
-    pulled = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(direction)))
-    _close(f"{what}: forward and backward derivatives differ", slope, pulled)
-
     def beside(step: float) -> jax.Array:
         return value(*jax.tree.map(lambda a, b: a + step * b, (states, weights), direction))
 
-    words = f"{what}: its derivative is not that of its values"
-    _close(words, (beside(1e-6) - beside(-1e-6)) / 2e-6, slope, rtol=1e-3, atol=1e-3)
+    grads = jax.grad(value, argnums=(0, 1))(states, weights)
+    return {
+        "slope": jax.jvp(value, (states, weights), direction)[1],
+        "pulled": sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(direction))),
+        "difference": (beside(1e-6) - beside(-1e-6)) / 2e-6,
+    }
 
 
 def _check_random(what: str, operation: Implementation, stride: int, channels: int, size: int) -> None:
