@@ -30,7 +30,7 @@ class ExportConfig:
     The first two classify raw images, uint8 [B, H, W, C], and contain their normalisation. `jdarts.load(FILE)` reads both; the
     program runs in any process with jax, for any number of images, on CPU, GPU and TPU.
 
-    An ONNX program (.onnx) classifies one raw image, uint8 [1, H, W, C]; it needs pip install 'jdarts[onnx]'.
+    An ONNX program (.onnx) does the same in other runtimes; to write it takes pip install 'jdarts[onnx]'.
 
     Files for PyTorch (.safetensors, .pt) hold the weights under the names of quark0/darts, for images [B, C, H, W] that are
     normalised already; the .pt file holds no code.
@@ -100,9 +100,7 @@ def _images_of(trained: TrainedNetwork, suffix: str) -> str:
     """What the network in a file reads, in words."""
     height, width, channels = trained.images.shape
     classes = f"{trained.network.classes} classes of"
-    if suffix == ".onnx":
-        return f"{classes} one uint8 image [1, {height}, {width}, {channels}]"
-    if suffix in (".npz", ".stablehlo"):
+    if suffix in (".npz", ".stablehlo", ".onnx"):
         return f"{classes} uint8 images [B, {height}, {width}, {channels}]"
     mean, std = (", ".join(f"{value:.6g}" for value in each) for each in (trained.images.mean, trained.images.std))
     return f"{classes} float images [B, {channels}, {height}, {width}], normalised by mean {mean} and std {std}"

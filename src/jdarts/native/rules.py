@@ -87,7 +87,7 @@ def define_lowering(
 
     primitive.def_impl(jax.jit(bind, static_argnames=statics))
     register_lowering(primitive, rule)
-    define_plain(primitive, function)
+    define_plain(primitive, function, on)
 
 
 def _native_rule(function: str, operands: Sequence[Any]) -> LoweringRule | None:
