@@ -98,7 +98,7 @@ def _derivatives(apply: Any, states: jax.Array, weights: Weights) -> dict[str, j
     grads = jax.grad(value, argnums=(0, 1))(states, weights)
     return {
         "slope": jax.jvp(value, (states, weights), direction)[1],
-        "pulled": sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(direction))),
+        "pulled": jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, grads, direction)),
         "difference": (beside(1e-6) - beside(-1e-6)) / 2e-6,
     }
 
