@@ -487,7 +487,8 @@ def test_weights_of_another_network_and_reshaped_channels_are_refused(everything
 def test_wrong_losses_and_alphas_are_refused(blocks):
     network, weights, alphas, _ = blocks
     with pytest.raises(
-        jdarts.InputError, match="the loss is 'mse'; give cross_entropy, binary_cross_entropy, squared_error, or a function"
+        jdarts.InputError,
+        match="the loss is 'mse'; give cross_entropy, binary_cross_entropy, squared_error, or a function",
     ):
         jdarts.network_loss(network, "mse")
     with pytest.raises(jdarts.InputError, match="the mixture is 'soft'; give softmax"):

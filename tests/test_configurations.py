@@ -82,6 +82,7 @@ def test_what_does_not_change_the_result_is_not_written():
         *("data_dir", "run_dir", "log_every", "checkpoint_minutes", "keep_checkpoints", "live", "images_on"),
         *("devices", "parallel", "cluster", "coordinator", "num_processes", "process_id", "seeds", "remat"),
         *("eigenvalue_every", "foresight_every", "evaluate_cells", "extend", "change_batch_size", "log", "workers"),
+        *("time_limit", "steps_per_call"),
     }
     assert SearchConfig().to_json().keys() == known.keys() - without
 

@@ -129,17 +129,22 @@ def loop_of(programs, interruption):
     )
     store: Any = SimpleNamespace(parts=())
     loop: Any = Loop(task, Context(store, interruption, CompiledPrograms()))
+    loop._largest = "step"
     loop._display = Progress(
         epochs=1, steps_per_epoch=1, batch_size=1, unit="images", first_step=0, title="run", stream=io.StringIO()
     )
     return loop
 
 
+def compiled(loop):
+    return loop._compiled(loop._task.programs)
+
+
 def test_the_first_step_does_not_wait_for_what_it_does_not_need():
     programs = {name: Traced(name) for name in ("evaluate", "init", "step")}
     programs["init"].permit.set()
     programs["step"].permit.set()
-    functions = loop_of(programs, Interruption())._compiled()
+    functions = compiled(loop_of(programs, Interruption()))
     assert functions["step"]("x") == ("step", "x")
     assert not functions["evaluate"].is_done(seconds=0.05)
     programs["evaluate"].permit.set()
@@ -150,7 +155,7 @@ def test_a_request_to_stop_is_heard_while_an_evaluation_waits_for_the_compiler(m
     programs = {name: Traced(name) for name in ("step", "evaluate")}
     programs["step"].permit.set()
     loop = loop_of(programs, Interruption())
-    loop._functions = loop._compiled()
+    loop._functions = compiled(loop)
     asked = []
 
     def stop(state, step):

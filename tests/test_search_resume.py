@@ -202,7 +202,7 @@ def test_a_second_signal_ends_the_process_within_a_step(tmp_path):
         "from small_search import quicken\n"
         "from jdarts.search.command import main\n"
         "from jdarts.search.images import SearchImages\n"
-        "def endless(self, rows, place):\n"
+        "def endless(self, rows, steps):\n"
         "    print('in the step', flush=True)\n"
         "    while True:\n"
         "        time.sleep(1)\n"

@@ -74,7 +74,7 @@ def test_the_alphas_never_see_an_image_of_the_weights(images_on):
     rows = program(150, 151, batch_size=32).rows(jax.random.key(0), jnp.int32(0))
     seen = {"train": [], "valid": []}
     for place in range(images.steps_per_epoch):
-        pixels, chosen = images.step_inputs(Rows(*map(np.asarray, rows)), place)
+        pixels, chosen = images.step_inputs(Rows(*map(np.asarray, rows)), range(place, place + 1))
         shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (pixels, chosen))
         assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), images.step_shapes())
         for half in seen:

@@ -78,10 +78,10 @@ class TaskBatches:
                     f"multiple of {devices.count}"
                 )
 
-    def epoch(self, rows: Callable[[], Any], epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
-        """A batch of `train` and one of `valid` for each step of an epoch, as `jdarts.search.images.SearchImages` has it."""
+    def epoch(self, rows: Callable[[], Any], epoch: int, calls: Sequence[range]) -> Iterator[tuple[Any, ...]]:
+        """A batch of `train` and one of `valid` for each of calls of one step, as `jdarts.search.images.SearchImages` has it."""
         del rows
-        return self.steps(epoch, first, with_valid=True)
+        return self.steps(epoch, calls[0].start, with_valid=True)
 
     def steps(self, epoch: int, first: int, *, with_valid: bool) -> Iterator[tuple[Any, ...]]:
         """The inputs of an epoch's steps: a batch of `train`, and one of `valid`.

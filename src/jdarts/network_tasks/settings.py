@@ -66,6 +66,16 @@ def check_unread(config: Any, usual: Any, unread: Collection[str], why: str) -> 
             raise InputError(f"{option(name)} is {shown(given[name])}, and {why}; leave it out")
 
 
+def check_single_steps(config: Any) -> None:
+    """Refuses several steps in one call of a program, since the host hands over the batches of each step.
+
+    Raises:
+      InputError: the configuration has several.
+    """
+    if (steps := config.calls.steps_per_call) > 1:
+        raise InputError(f"--steps-per-call is {steps}, and the host hands over the batches of each step; leave it out")
+
+
 def with_task(config: Any, usual: Any, task: NetworkTask, data: TaskData) -> Any:
     """A configuration with the name of a task and the size of its batches.
 

@@ -275,6 +275,7 @@ _SHARED = {
     "run_dir": "give --run-dir",
     "seed": "give --seed",
     "plugin": "give --plugin",
+    "time_limit": "give --time-limit",
     "extend": "its results depend on each other; choose another --run-dir for other --epochs",
     "change_batch_size": "its results depend on each other; choose another --run-dir for other batches",
     "devices": "give --devices",

@@ -28,6 +28,7 @@ from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import PAGE, SUMMARY, TABLE
 from jdarts.runs.names import named_after
+from jdarts.runs.time_limit import limited
 from jdarts.search import SearchConfig
 from jdarts.search import summary as search_summary
 from jdarts.search.building import search_images
@@ -60,7 +61,7 @@ def pipeline(
 
     Raises:
       InputError: settings, data or folder do not fit, the disk is full, or a loss is not finite.
-      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+      Interrupted: SIGINT or SIGTERM came, or the time limit is over; the state was saved first.
     """
     config.check()
     config = named_after(config, dataset, data.ImageDataset)
@@ -75,7 +76,7 @@ def pipeline(
         work.check_images()
     if config.budgets:
         work.check_budgets()
-    with folder.lock(settings, images().fingerprint):
+    with limited(config.run.time_limit), folder.lock(settings, images().fingerprint):
         result = work.result()
         folder.write_genotype(result.genotype)
         draw_cells(result.genotype, folder.path)

@@ -58,7 +58,8 @@ class StepImages:
         """The input of one step.
 
         Args:
-          rows: int32 `[B]`, indices into the split; `[runs, B]` for several runs.
+          rows: int32 `[B]`, indices into the split; `[runs, B]` for several runs. Where the whole split is on the device, an
+            axis of several steps may follow.
         """
         if self._whole is not None:
             images, labels = self._whole
@@ -147,6 +148,38 @@ def shuffled_rows(key: jax.Array, count: int, *, steps: int, batch_size: int) ->
     every = jnp.arange(count, dtype=jnp.int32)
     order = jax.vmap(lambda k: jax.random.permutation(k, every))(jax.random.split(key, passes))
     return order.reshape(-1)[:needed].reshape(steps, batch_size)
+
+
+def rows_of(rows: Any, steps: range) -> Any:
+    """The rows of a call.
+
+    Args:
+      rows: those of all steps of an epoch, `[…, steps, B]`.
+      steps: indices of the steps of the call.
+
+    Returns:
+      `[…, B]`, or for several steps `[…, B, steps]`: devices share the axis before.
+    """
+    if len(steps) == 1:
+        return rows[..., steps.start, :]
+    return rows[..., steps.start : steps.stop, :].swapaxes(-1, -2)
+
+
+def check_steps_per_call(steps: int, *, on_device: bool) -> None:
+    """Refuses several steps in one call where each step waits for images of the host.
+
+    Args:
+      steps: of a call.
+      on_device: whether all images are on the device.
+
+    Raises:
+      InputError: they are not.
+    """
+    if steps > 1 and not on_device:
+        raise InputError(
+            f"--steps-per-call is {steps}, and the host hands over the images of each step; give --images-on device if the "
+            "images fit on the device, or leave --steps-per-call out"
+        )
 
 
 def evaluation_shapes(image_shape: tuple[int, ...], batch_size: int) -> tuple[jax.ShapeDtypeStruct, ...]:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request to stop after the current step."""
+"""SIGINT, SIGTERM and the time limit as a request to stop after the current step."""
 
 import contextlib
 import os
@@ -9,15 +9,25 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
+from jdarts.runs.time_limit import TIME_IS_UP, time_limit
+
 Value = TypeVar("Value")
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop; it has saved its state and can be resumed."""
+    """A signal or the time limit asked the run to stop; it has saved its state and can be resumed.
+
+    Args:
+      number: of the signal, or `TIME_IS_UP`.
+
+    Attributes:
+      exit_code: of the command.
+    """
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
+        is_signal = number != TIME_IS_UP
+        super().__init__(signal.Signals(number).name if is_signal else "--time-limit")
+        self.exit_code = 128 + number if is_signal else number
 
 
 class Interruption:
@@ -50,6 +60,16 @@ class Interruption:
         self.signal = number
         if self._interruptible:
             raise Interrupted(number)
+
+    def asked(self, *, within_limit: bool) -> int:
+        """The signal that has come, `TIME_IS_UP` if the time limit is over, or 0.
+
+        Args:
+          within_limit: whether the time limit counts.
+        """
+        limit = time_limit()
+        late = within_limit and limit is not None and limit.is_over
+        return self.signal or (TIME_IS_UP if late else 0)
 
     def check(self) -> None:
         """Raises `Interrupted` if a signal has come."""

@@ -17,16 +17,18 @@ from jdarts.report import Progress
 from jdarts.report.drawing import cells_picture
 from jdarts.runs import processes
 from jdarts.runs.batched import numbers_of_one
+from jdarts.runs.calls import program_of_several
 from jdarts.runs.context import Context
 from jdarts.runs.ending import write_drawings, write_page
 from jdarts.runs.epoch_steps import EpochSteps, epoch_steps
 from jdarts.runs.folder import mixture_file
+from jdarts.runs.interruption import Interrupted
 from jdarts.runs.memory import step_memory_lines
 from jdarts.runs.programs import Compiler, Compiling
 from jdarts.runs.status import RunStatus, best_name, read_status, resumable_step
 from jdarts.runs.store import BEST, Log, Part
 from jdarts.runs.summaries import Summary, stop_text, write_summary
-from jdarts.runs.task import End, Evaluation, Functions, S, Task
+from jdarts.runs.task import End, Evaluation, Functions, Program, S, Task
 from jdarts.xla.allocator import return_freed_memory
 from jdarts.xla.tracing import without_garbage_collection
 
@@ -48,6 +50,8 @@ class Loop(Generic[S]):
         # The checkpoint of the current state, if there is one.
         self._saved: Path | None = None
         self._functions: Functions
+        # The program whose memory is reported.
+        self._largest: str
         self._display: Progress
 
     def run(self) -> tuple[Summary[Any], ...]:
@@ -58,7 +62,7 @@ class Loop(Generic[S]):
 
         Raises:
           InputError: the folder cannot be written, the disk is full, or something was not finite.
-          Interrupted: SIGINT or SIGTERM came; the state was saved first.
+          Interrupted: SIGINT or SIGTERM came, or the time limit is over; the state was saved first.
         """
         task, store = self._task, self._store
         skipped: list[str] = []
@@ -99,10 +103,14 @@ class Loop(Generic[S]):
             self._display.message(self._first_line(first_step, lost=bool(skipped)))
             for change in self._statuses[0].changes:
                 self._display.message(str(change))
-            self._functions = self._context.programs.get(task.key, self._compiled)
+            needed = task.needed_programs(first_step)
+            several = program_of_several(task.largest)
+            self._largest = several if several in needed else task.largest
+            self._functions = self._context.programs.get((task.key, *needed), lambda: self._compiled(needed))
             return_freed_memory()
-            step = self._functions[task.largest]
-            for text in step_memory_lines(step, task.memory_options, devices=task.devices.local_count):
+            for text in step_memory_lines(
+                self._functions[self._largest], task.memory_options, devices=task.devices.local_count
+            ):
                 self._display.message(text)
             state = store.load(found, task) if found else task.initial(self._functions)
             self._check_loaded(state, first_step)
@@ -150,12 +158,10 @@ class Loop(Generic[S]):
         again = "no complete checkpoint is left, so the run starts from the beginning: " if lost else ""
         return f"{again}{self._task.description}; run folder {self._store.path}"
 
-    def _compiled(self) -> Functions:
+    def _compiled(self, needed: Mapping[str, Program]) -> Functions:
         """The programs; the first step does not wait for those that it does not need."""
         task, interruption = self._task, self._context.interruption
-        first = [
-            name for name, program in task.programs.items() if program.needed_for_first_step or name == task.largest
-        ]
+        first = [name for name, program in needed.items() if program.needed_for_first_step or name == self._largest]
         programs: Functions = {}
         with self._display.waiting("compiling the step"):
             with (
@@ -163,8 +169,8 @@ class Loop(Generic[S]):
                 interruption.interruptible(),
                 without_garbage_collection(),
             ):
-                for name in sorted(task.programs, key=lambda name: name not in first):
-                    programs[name] = compiler.add(task.programs[name].lowered(task.devices))
+                for name in sorted(needed, key=lambda name: name not in first):
+                    programs[name] = compiler.add(needed[name].lowered(task.devices))
             return programs | interruption.wait_for(lambda: {name: programs[name].compiled() for name in first})
 
     def _wait_for_compiler(self, state: S) -> None:
@@ -219,16 +225,23 @@ class Loop(Generic[S]):
         done = _number(state.step)
         if done == end:
             return state
-        for inputs in task.inputs(self._functions, state, epoch, done - start):
-            state, metrics = task.step(self._functions, state, inputs)
+        for call in task.calls(self._functions, state, epoch, done - start):
+            state, metrics = self._functions[call.program](state, *call.inputs)
             self._saved = None
-            done += 1
+            first, done = done + 1, done + call.steps
+            logged = [
+                step for step in range(first, done + 1) if step % options.log_every == 0 or step in (start + 1, end)
+            ]
             values = None
-            if done % options.log_every == 0 or done == start + 1 or done == end:
-                values = processes.fetch(dict(metrics))
+            if logged:
+                found = processes.fetch(dict(metrics))
                 self._store.check_finite(state, self._task)
                 self._store.check_unchanged()
-                log.write(done, values)
+                for step in logged:
+                    values = found
+                    if call.steps > 1:
+                        values = {name: each[..., step - first] for name, each in found.items()}
+                    log.write(step, values)
             self._display.step(
                 done - self._not_shown,
                 None if values is None else _display_values({name: values[name] for name in task.shown}),
@@ -236,7 +249,7 @@ class Loop(Generic[S]):
             # To stop or save together, several processes communicate, which takes time: they do it only at logged steps.
             if not processes.is_single_process() and values is None:
                 continue
-            self._stop_if_asked(state, done)
+            self._stop_if_asked(state, done, within_limit=done < end)
             due = self._context.clock() - self._last_save >= 60 * options.checkpoint_minutes
             # The end of the epoch saves anyway.
             if done < end and processes.maximum(int(due)):
@@ -332,7 +345,7 @@ class Loop(Generic[S]):
         if stopped is not None:
             self._display.message(f"the {task.noun} stops after epoch {epoch}: {stop_text(stopped, epoch)}")
         self._saved = saved
-        self._stop_if_asked(state, step)
+        self._stop_if_asked(state, step, within_limit=not self._has_ended)
         return state
 
     def _of_all(self, found: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -415,7 +428,7 @@ class Loop(Generic[S]):
     def _write_page(self, part: Part, *, live: bool) -> None:
         if processes.is_coordinator():
             with self._display.pause("writing the page"):
-                write_page(part, self._functions[self._task.largest], live=live)
+                write_page(part, self._functions[self._largest], live=live)
 
     def _load_best(self, place: str) -> S:
         try:
@@ -427,15 +440,19 @@ class Loop(Generic[S]):
             ) from None
         return self._store.load([found], self._task)
 
-    def _stop_if_asked(self, state: S, step: int) -> None:
-        """Saves the state, shows where, and raises `Interrupted` if any process has received a signal."""
-        interruption = self._context.interruption
-        asked = processes.maximum(interruption.signal or 0)
+    def _stop_if_asked(self, state: S, step: int, *, within_limit: bool = False) -> None:
+        """Saves the state, shows where, and raises `Interrupted` if any process has received a signal.
+
+        Args:
+          state: the present state.
+          step: its step.
+          within_limit: whether the time limit counts: the run is further than at its start, and has not ended.
+        """
+        asked = processes.maximum(self._context.interruption.asked(within_limit=within_limit))
         if asked:
-            interruption.signal = asked
             path = self._saved or self._save(state, step)
             self._display.message(f"saved {path}; run the same command to resume")
-            interruption.check()
+            raise Interrupted(asked)
 
     def _save(self, state: S, step: int) -> Path:
         """Writes a checkpoint of each run; returns its path, or the folder of several runs."""

@@ -93,7 +93,7 @@ GROUPS = (
         ),
     ),
     Group("run", ("run", "seeds", "loop", "test", "test_batch_size")),
-    Group("device", ("parallelism", "remat", "microbatches", "processes")),
+    Group("device", ("parallelism", "remat", "microbatches", "calls", "processes")),
 )
 
 

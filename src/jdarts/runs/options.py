@@ -15,11 +15,13 @@ from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, SEED, 
 from jdarts.runs.devices import BatchStatistics, Parallel, check_wrapper
 from jdarts.runs.processes import check_launch
 from jdarts.runs.settings import WITHOUT_EFFECT, Folder, Recorded, Settings, Whole
+from jdarts.runs.time_limit import seconds_of
 
 #: Of float32 products and convolutions, in JAX's words.
 MatmulPrecision = Literal["default", "high", "highest"]
 
 _Loggers = tyro.conf.arg(metavar="{" + ",".join(get_args(LoggerName)) + "} ...")
+_Time = tyro.conf.arg(metavar="TIME", help_behavior_hint="")
 _Optional = tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")
 
 
@@ -32,15 +34,20 @@ class Run(Settings):
         named after the settings).
       seed: seed of all randomness.
       plugin: Python file, or importable module, that registers operations or image sets of your own; its code runs first.
+      time_limit: time after which the command saves its state and ends with code 75, such as 90s, 10m or 1h30m; the same command
+        resumes it. It finishes the step that it is at, and takes at least one (default: none).
     """
 
     run_dir: Annotated[Path | None, Folder, WITHOUT_EFFECT] = None
     seed: Annotated[int, SEED] = 0
     plugin: Annotated[PluginOption, Recorded(recorded)] = ()
+    time_limit: Annotated[str | None, _Time, WITHOUT_EFFECT] = None
 
     def check(self) -> None:
-        """As the base class; also runs the plug-ins, whose operations other settings name."""
+        """As the base class; also reads the time limit, and runs the plug-ins, whose operations other settings name."""
         super().check()
+        if self.time_limit is not None:
+            seconds_of(self.time_limit)
         recorded(self.plugin)
 
     def folder(self, *words: str) -> Path:
@@ -100,6 +107,19 @@ class Parallelism(Settings):
         """As the base class; also refuses several devices with jit."""
         super().check()
         check_wrapper(self.devices, self.parallel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calls(Settings):
+    """How many steps a call of the compiled program takes.
+
+    Attributes:
+      steps_per_call: steps that the device takes without waiting for the host, at most an epoch of them; for GPUs and TPUs where
+        steps are short. Images must be on the device. The run stops, saves and shows numbers between calls alone, and steps
+        that do not fill a call are single ones. The result does not depend on it, up to rounding.
+    """
+
+    steps_per_call: Annotated[int, Bounds(1, 1_000_000), WITHOUT_EFFECT] = 1
 
 
 @dataclasses.dataclass(frozen=True)

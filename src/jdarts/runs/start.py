@@ -11,17 +11,19 @@ from jdarts.errors import InputError
 from jdarts.runs import processes
 from jdarts.runs.context import Context
 from jdarts.runs.folder import Fingerprint, RunFolder
-from jdarts.runs.interruption import Interruption
+from jdarts.runs.interruption import Interrupted, Interruption
 from jdarts.runs.loop import Loop
 from jdarts.runs.memory import available_memory, check_state_fits, out_of_memory_as_input_error
 from jdarts.runs.options import Loop as LoopOptions
 from jdarts.runs.options import MatmulPrecision, Parallelism
+from jdarts.runs.options import Run as RunOptions
 from jdarts.runs.programs import CompiledPrograms
 from jdarts.runs.same_run import NOTHING, allowed_changes
 from jdarts.runs.settings import Settings, flat
 from jdarts.runs.store import Part, Store
 from jdarts.runs.summaries import Summary
 from jdarts.runs.task import Task
+from jdarts.runs.time_limit import TIME_IS_UP, limited, time_limit
 from jdarts.xla.tracing import without_garbage_collection
 
 
@@ -30,6 +32,9 @@ class Setting(Protocol):
 
     @property
     def folder(self) -> Path: ...  # noqa: D102
+
+    @property
+    def run(self) -> RunOptions: ...  # noqa: D102
 
     @property
     def loop(self) -> LoopOptions: ...  # noqa: D102
@@ -72,13 +77,13 @@ def run(
 
     Raises:
       InputError: settings, data or folder do not fit, the disk is full, or a loss is not finite.
-      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+      Interrupted: SIGINT or SIGTERM came, or the time limit is over; the state was saved first.
     """
     config.check()
     allowed = allowed_changes(flat(config)) if isinstance(config, Settings) else NOTHING
     folder = RunFolder(config.folder, allowed=allowed)
     settings = config.to_json() if settings is None else settings
-    with processes.fail_together():
+    with processes.fail_together(), limited(config.run.time_limit):
         processes.check_same(config)
         folder.check(settings)
         if folder.is_finished(settings):
@@ -115,6 +120,10 @@ def begin(
       InputError: as for `run`.
       Interrupted: as for `run`.
     """
+    limit = time_limit()
+    if limit is not None and not limit.begin_run():
+        show(["the time is over before the next run begins; run the same command to resume"], stream)
+        raise Interrupted(TIME_IS_UP)
     with (
         Interruption() as interruption,
         out_of_memory_as_input_error(),

@@ -14,6 +14,7 @@ from jdarts.genotype import AnyGenotype
 from jdarts.methods.mixture_record import MixtureRecord
 from jdarts.methods.stopping import StoppingRule
 from jdarts.runs import processes
+from jdarts.runs.calls import Call, of_several, plan, program_of_several, shapes_of_several
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.folder import Fingerprint
@@ -85,6 +86,20 @@ class Program(NamedTuple):
     spread: Spread = "replicated"
     donate: bool = False
     needed_for_first_step: bool = True
+
+    def of_several(self, steps: int, axes: Sequence[int | None]) -> "Program":
+        """The program that takes several of these steps in one call.
+
+        Args:
+          steps: their number.
+          axes: for each input besides the state the axis of the steps; None for an input that all steps share.
+        """
+        state, *inputs = self.inputs
+        longer = (
+            each._replace(shapes=shapes_of_several(each.shapes, axis, steps))
+            for each, axis in zip(inputs, axes, strict=True)
+        )
+        return self._replace(function=of_several(self.function, axes), inputs=(state, *longer))
 
     def lowered(self, devices: Devices) -> jax.stages.Lowered:
         """Traces the program for these devices."""
@@ -162,11 +177,12 @@ class Task(abc.ABC, Generic[S]):
       shown: the metrics of a step on the live display, in order; `State.sums` has some of them.
       best: the number of an evaluation that is largest in the best epoch, whose state is kept; None to keep none.
       best_is_least: whether it is the least instead.
-      largest: the program whose memory the run reports at its start.
+      largest: the program whose memory the run reports at its start, or that of several of its steps.
       options: epochs, records and checkpoints.
       seed: uint32 `[]`, seed of the initial state, or `[runs]`.
       fingerprint: identifies the data of the run.
       epoch_steps: which steps make up its epochs.
+      steps_per_call: steps of one call of a program.
       units_per_step: how many of `unit` a step reads.
       template: shapes and types of the state.
       description: the line that a new run shows at its start.
@@ -194,6 +210,7 @@ class Task(abc.ABC, Generic[S]):
     seed: Any
     fingerprint: Fingerprint
     epoch_steps: EpochSteps
+    steps_per_call: int = 1
     units_per_step: int
     template: S
     description: str
@@ -226,12 +243,30 @@ class Task(abc.ABC, Generic[S]):
         return functions["init"](self.seed)
 
     @abc.abstractmethod
-    def inputs(self, functions: Functions, state: S, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
-        """The inputs of an epoch's steps besides the state, from the step with index `first` on."""
+    def calls(self, functions: Functions, state: S, epoch: int, first: int) -> Iterator[Call]:
+        """The calls that take the steps of an epoch, from the step with index `first` on."""
 
-    def step(self, functions: Functions, state: S, inputs: tuple[Any, ...]) -> tuple[S, Mapping[str, Any]]:
-        """One step on an element of `inputs`: the new state and metrics."""
-        return functions["step"](state, *inputs)
+    def step_program(self, index: int, epoch: int) -> str:
+        """The program of a step, by its index in an epoch that is counted from 0."""
+        del index, epoch
+        return "step"
+
+    def plan(self, epoch: int, first: int) -> list[tuple[str, range]]:
+        """The program of each call of `calls`, and the indices of its steps."""
+        names = [self.step_program(index, epoch) for index in range(first, self.steps_per_epoch)]
+        return list(plan(names, first, self.steps_per_call))
+
+    def needed_programs(self, first_step: int) -> dict[str, Program]:
+        """The programs that a run needs which resumes after a number of steps: not all of one step and of several."""
+        if self.steps_per_call == 1:
+            return dict(self.programs)
+        epoch = self.epoch_steps.epoch(first_step)
+        starts = [(epoch, first_step - self.epoch_steps.before(epoch))]
+        starts += [(each, 0) for each in range(self.options.epochs)]
+        called = {name for start in starts for name, _ in self.plan(*start)}
+        single = [name for name in self.programs if program_of_several(name) in self.programs]
+        unused = {*single, *map(program_of_several, single)} - called
+        return {name: program for name, program in self.programs.items() if name not in unused}
 
     def decides(self, epoch: int) -> bool:
         """Whether a run decides something at the end of an epoch, which is counted from 1."""

@@ -13,7 +13,14 @@ from jdarts.errors import InputError
 from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.counts import count_weights
 from jdarts.network_tasks.reading import TaskBatches, TaskData
-from jdarts.network_tasks.settings import COUNT, check_unread, image_settings, read_settings, with_task
+from jdarts.network_tasks.settings import (
+    COUNT,
+    check_single_steps,
+    check_unread,
+    image_settings,
+    read_settings,
+    with_task,
+)
 from jdarts.network_tasks.task import NetworkTask
 from jdarts.runs.batched import at_once
 from jdarts.runs.devices import Devices
@@ -50,6 +57,7 @@ class TaskSearch:
         usual = SearchConfig(method=config.method)
         self._network, self._task, self._data = network, task, TaskData(task)
         self.config = with_task(config, usual, task, self._data)
+        check_single_steps(config)
         check_unread(self.config, usual, _OF_IMAGES, "the batches are those of the task")
 
     @property

@@ -20,9 +20,10 @@ from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.counts import count_weights
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import Controls
+from jdarts.runs.calls import program_of_several
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
-from jdarts.runs.images import check_augmentation
+from jdarts.runs.images import check_augmentation, check_steps_per_call
 from jdarts.runs.task import SEED, Input, Program
 from jdarts.search.budgets import search_budget
 from jdarts.search.config import Hypergradient, SearchConfig
@@ -54,6 +55,8 @@ def search_task(
       InputError: images that do not fit the settings.
     """
     images = search_images(config, dataset, devices)
+    steps_per_call = min(config.calls.steps_per_call, images.steps_per_epoch)
+    check_steps_per_call(steps_per_call, on_device=images.on_device)
     augmentation = config.augmentation.of(dataset.augmentation)
     check_augmentation(augmentation, images.image_shape)
     method, rule, deciding = config.search_method(), stopping_rule(config.stop), config.deciding()
@@ -89,6 +92,7 @@ def search_task(
         space=config.search_space,
         scores=deciding is not None or config.guards.evaluate_cells,
         restarts=deciding is not None and deciding.epochs > deciding.search_epochs,
+        steps_per_call=steps_per_call,
     )
     return SearchTask(
         images=images,
@@ -102,6 +106,7 @@ def search_task(
         fingerprint=images.fingerprint,
         epoch_steps=epoch_steps,
         examples=len(images.train),
+        steps_per_call=steps_per_call,
         units_per_step=config.batches.batch_size,
         template=template,
         description=(
@@ -117,6 +122,7 @@ def search_task(
             shapes,
             devices.key,
             costs,
+            steps_per_call,
         ),
         programs=programs_of(program),
         programs_with=lambda epoch_steps: programs_of(program_with(epoch_steps=epoch_steps)),
@@ -267,6 +273,7 @@ def _programs(
     space: SearchSpace,
     scores: bool,
     restarts: bool,
+    steps_per_call: int,
 ) -> dict[str, Program]:
     state, in_batches = Input(template), not images.on_device
     of_step, rows = images.step_shapes()
@@ -282,6 +289,9 @@ def _programs(
     }
     if method.mixture.has_alphas and not method.always_moves_alphas:
         programs["weights_step"] = Program(program.weights_step, (state, *inputs), "batch", donate=True)
+    if steps_per_call > 1:
+        for name in [name for name in programs if name in ("step", "weights_step")]:
+            programs[program_of_several(name)] = programs[name].of_several(steps_per_call, (None, 1))
     if scores:
         tables = Input(_table_shapes(space), stacked=True)
         programs["score"] = Program(program.score, (state, tables, *batch), "batch", needed_for_first_step=False)

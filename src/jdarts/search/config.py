@@ -35,7 +35,7 @@ from jdarts.runs.image_options import (
     NetworkSize,
 )
 from jdarts.runs.method_options import MethodConfiguration, MethodOptions, SupernetOptions
-from jdarts.runs.options import AlphaOptimizer, BatchNorm, Loop, Parallelism, Processes, Run, WeightOptimizer
+from jdarts.runs.options import AlphaOptimizer, BatchNorm, Calls, Loop, Parallelism, Processes, Run, WeightOptimizer
 from jdarts.runs.settings import WITHOUT_EFFECT, Recorded, as_json, flat
 from jdarts.runs.stage_options import EdgeOperations, StageOptions
 from jdarts.search.deciding import Deciding, Perturbation, SharedWeights
@@ -111,6 +111,7 @@ class SearchConfig(MethodConfiguration):
       alphas: the alphas' optimiser.
       norm: how activations are normalised.
       parallelism: the devices of a process.
+      calls: how many steps a call of the compiled program takes.
       processes: the processes.
     """
 
@@ -149,6 +150,7 @@ class SearchConfig(MethodConfiguration):
     alphas: AlphaOptimizer = AlphaOptimizer()
     norm: BatchNorm = BatchNorm()
     parallelism: Parallelism = Parallelism()
+    calls: Calls = Calls()
     processes: Processes = Processes()
 
     PRESETS: ClassVar = PRESETS

@@ -1,7 +1,7 @@
 """The two halves of a training set, for the weights and for the alphas, as steps and evaluation read them."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 
 import jax
 
@@ -18,6 +18,7 @@ from jdarts.runs.images import (
     evaluation_batches,
     evaluation_shapes,
     fit_on_device,
+    rows_of,
 )
 from jdarts.search.step import Images, Rows
 
@@ -116,29 +117,29 @@ class SearchImages:
         """Shapes and types of `step_inputs`."""
         return step_inputs(*(half.shapes() for half in self._halves))
 
-    def epoch(self, rows: Callable[[], Rows], epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
-        """The inputs of the steps of an epoch.
+    def epoch(self, rows: Callable[[], Rows], epoch: int, calls: Iterable[range]) -> Iterator[tuple[Images, Rows]]:
+        """The inputs of calls that take steps of an epoch.
 
         Args:
           rows: gives those of all steps of the epoch.
           epoch: the epoch, counted from 0; it has no effect beside the rows.
-          first: index of the first step.
+          calls: indices of the steps of each call.
         """
         of_epoch = rows()
         if not self.on_device or not processes.is_single_process():
             of_epoch = jax.device_get(of_epoch)
-        for index in range(first, self.steps_per_epoch):
-            yield self.step_inputs(of_epoch, index)
+        for steps in calls:
+            yield self.step_inputs(of_epoch, steps)
 
-    def step_inputs(self, rows: Rows, index: int) -> tuple[Images, Rows]:
-        """The inputs of one step.
+    def step_inputs(self, rows: Rows, steps: range) -> tuple[Images, Rows]:
+        """The inputs of a call.
 
         Args:
           rows: rows of all steps of an epoch, `[steps, B]`; for several runs `[runs, steps, B]`. The returned rows, and images
             that the host gathers, then also have the axis of the runs.
-          index: index of the step.
+          steps: indices of its steps. Several, whose images are on the device, are the last axis of the returned rows.
         """
-        return step_inputs(*(half.batch(chosen[..., index, :]) for half, chosen in zip(self._halves, rows)))
+        return step_inputs(*(half.batch(rows_of(chosen, steps)) for half, chosen in zip(self._halves, rows)))
 
     def evaluation_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Shapes and types of `evaluation_batches`: images, labels, mask."""

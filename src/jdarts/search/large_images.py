@@ -1,6 +1,6 @@
 """The two halves of a training set that memory does not hold: batches that worker processes decode."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
@@ -84,10 +84,10 @@ class LargeSearchImages:
         shapes = batch_shapes(self.image_shape, images=self._batch, rows=self._batch)
         return step_inputs(shapes, shapes)
 
-    def epoch(self, rows: Callable[[], Rows], epoch: int, first: int) -> Iterator[tuple[Images, Rows]]:
-        """The inputs of the steps of an epoch; arguments as for `SearchImages.epoch`. The rows have no effect."""
-        for number in range(epoch * self.steps_per_epoch + first, (epoch + 1) * self.steps_per_epoch):
-            images, labels = self._stream.batch(number)
+    def epoch(self, rows: Callable[[], Rows], epoch: int, calls: Iterable[range]) -> Iterator[tuple[Images, Rows]]:
+        """The inputs of calls of one step; arguments as for `SearchImages.epoch`. The rows have no effect."""
+        for (step,) in calls:
+            images, labels = self._stream.batch(epoch * self.steps_per_epoch + step)
             halves = (slice(None, self._batch), slice(self._batch, None))
             yield step_inputs(*(self._placed(images[half], labels[half]) for half in halves))
 

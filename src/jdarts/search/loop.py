@@ -14,6 +14,7 @@ from jdarts.network_tasks.task import NetworkTask, check_task
 from jdarts.runs import CompiledPrograms, run
 from jdarts.runs.devices import Devices, check_share
 from jdarts.runs.names import named_after
+from jdarts.runs.time_limit import limited
 from jdarts.search import own_task, stages, summary
 from jdarts.search.batch_task import BatchSearchTask, TaskSearch
 from jdarts.search.building import search_task
@@ -82,7 +83,7 @@ def search(
 
     Raises:
       InputError: settings, data or folder do not fit, the disk is full, or a loss is not finite.
-      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+      Interrupted: SIGINT or SIGTERM came, or the time limit is over; the state was saved first.
     """
     check_data_given(network, dataset, task)
     if network is not None and config.seeds is not None:
@@ -99,10 +100,11 @@ def search(
     config.check()
     stages.check_folder(config)
     before, result = None, None
-    while before is None or before.staging.stage < config.staging.count:
-        stage = stages.next_stage(config, before, None if result is None else result.alphas)
-        of_stage = functools.partial(_stage_task, stage, before, images)
-        before, result = stage, _run(stage, images, of_stage, stream, programs)
+    with limited(config.run.time_limit):
+        while before is None or before.staging.stage < config.staging.count:
+            stage = stages.next_stage(config, before, None if result is None else result.alphas)
+            of_stage = functools.partial(_stage_task, stage, before, images)
+            before, result = stage, _run(stage, images, of_stage, stream, programs)
     assert result is not None
     return result
 

@@ -23,6 +23,7 @@ from jdarts.runs.start import begin, check_finished, show
 from jdarts.runs.store import Part
 from jdarts.runs.summaries import Summary
 from jdarts.runs.task import Task
+from jdarts.runs.time_limit import limited
 from jdarts.search import own_task, summary
 from jdarts.search.batch_task import TaskSearch
 from jdarts.search.building import search_task
@@ -112,7 +113,7 @@ def search_seeds(
     else:
         config = named_after(config, dataset, data.ImageDataset)
         searches = _on_images(config, network, functools.cache(lambda: config.data.images(dataset, stream)))
-    with processes.fail_together():
+    with processes.fail_together(), limited(config.run.time_limit):
         processes.check_same(config)
         return _search_seeds(config, searches, stream, programs)
 

@@ -22,6 +22,7 @@ from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.stem import Stem
 from jdarts.relaxation import NO_CONTROLS, alphas_on_host, alphas_to_json
 from jdarts.runs import processes
+from jdarts.runs.calls import Call
 from jdarts.runs.controls import changed_controls, numbers_of_controls
 from jdarts.runs.guards import due
 from jdarts.runs.task import End, Evaluation, Functions, Task
@@ -74,25 +75,28 @@ class SearchTask(Task[SearchState]):
         """The state before the first step."""
         return self.start(super().initial(functions))
 
-    def inputs(
-        self, functions: Functions, state: SearchState, epoch: int, first: int
-    ) -> Iterator[tuple[str, Images, Rows]]:
-        """The program of each step, its images and their rows."""
+    def calls(self, functions: Functions, state: SearchState, epoch: int, first: int) -> Iterator[Call]:
+        """Images and rows of each call."""
+        planned = self.plan(epoch, first)
+        inputs = self._inputs(functions, state, epoch, [steps for _, steps in planned])
+        for (program, steps), each in zip(planned, inputs):
+            yield Call(program, each, len(steps))
+
+    def step_program(self, index: int, epoch: int) -> str:
+        """A step of the weights, with one of the alphas if the method has one now."""
         # What the last epoch of the search did holds between the decisions.
         like = epoch if self.deciding is None else min(epoch, self.deciding.search_epochs - 1)
+        return self.method.program(index, like)
+
+    def _inputs(
+        self, functions: Functions, state: SearchState, epoch: int, calls: Sequence[range]
+    ) -> Iterator[tuple[Images, Rows]]:
+        """Images and rows of calls with these steps of an epoch."""
 
         def rows() -> Rows:
             return functions["rows"](state.data_key, np.int32(epoch))
 
-        for index, inputs in enumerate(self.images.epoch(rows, epoch, first), first):
-            yield self.method.program(index, like), *inputs
-
-    def step(
-        self, functions: Functions, state: SearchState, inputs: tuple[Any, ...]
-    ) -> tuple[SearchState, Mapping[str, Any]]:
-        """One step of the weights, with one of the alphas if the method has one now."""
-        program, *rest = inputs
-        return functions[program](state, *rest)
+        return self.images.epoch(rows, epoch, calls)
 
     def decides(self, epoch: int) -> bool:
         """Whether a round of decisions follows an epoch."""
@@ -230,7 +234,8 @@ class SearchTask(Task[SearchState]):
 
     def measured(self, functions: Functions, state: SearchState, epoch: int) -> dict[str, Any]:
         """Numbers of `jdarts.runs.guards` on the batches of the epoch's last step."""
-        _, *inputs = next(self.inputs(functions, state, epoch - 1, self.steps_per_epoch - 1))
+        last = range(self.steps_per_epoch - 1, self.steps_per_epoch)
+        inputs = next(self._inputs(functions, state, epoch - 1, [last]))
         found = [functions[name](state, *inputs) for name in self.measures(epoch)]
         return {name: value for each in found for name, value in each.items()}
 

@@ -23,7 +23,7 @@ from jdarts.runs.image_options import (
     NetworkSize,
 )
 from jdarts.runs.names import genotype_label
-from jdarts.runs.options import BatchNorm, Loop, Parallelism, Run, WeightOptimizer
+from jdarts.runs.options import BatchNorm, Calls, Loop, Parallelism, Run, WeightOptimizer
 from jdarts.runs.settings import Configuration, as_json
 
 Schedule = Literal["cosine", "exponential"]
@@ -60,6 +60,7 @@ class TrainConfig(Configuration):
       rate: the weights' learning rate.
       norm: how activations are normalised.
       parallelism: the devices.
+      calls: how many steps a call of the compiled program takes.
     """
 
     genotype: Annotated[str, tyro.conf.arg(metavar="GENOTYPE")] = "DARTS_V2"
@@ -84,6 +85,7 @@ class TrainConfig(Configuration):
     rate: LearningRate = LearningRate()
     norm: BatchNorm = BatchNorm()
     parallelism: Parallelism = Parallelism()
+    calls: Calls = Calls()
 
     def check(self) -> None:
         """Checks every value that can be checked without the data.

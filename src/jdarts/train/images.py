@@ -1,7 +1,7 @@
 """The images of a training, from a set in memory, as steps and evaluations read them."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from jdarts.runs.images import (
     StepImages,
     evaluation_batches,
     fit_on_device,
+    rows_of,
     shuffled_rows,
 )
 from jdarts.train.step import epoch_key
@@ -92,19 +93,19 @@ class MemoryImages:
         """Shapes and types of the batches of `epoch`."""
         return self._images.shapes()
 
-    def epoch(self, key: jax.Array, epoch: int, first: int) -> Iterator[Batch]:
-        """The batches of an epoch.
+    def epoch(self, key: jax.Array, epoch: int, calls: Iterable[range]) -> Iterator[Batch]:
+        """The batches of calls that take steps of an epoch.
 
         Args:
           key: the state's key.
           epoch: the epoch, counted from 0.
-          first: index of the first batch to return.
+          calls: indices of the steps of each call. Several steps, whose images are on the device, are the last axis of the rows.
         """
         rows = self._rows(key, np.int32(epoch))
         if not self.on_device:
             rows = jax.device_get(rows)
-        for index in range(first, self.steps_per_epoch):
-            yield self._images.batch(rows[index])
+        for steps in calls:
+            yield self._images.batch(rows_of(rows, steps))
 
     def valid_batches(self) -> EvaluationBatches:
         """The held-out images, as `evaluation_batches` gives them."""

@@ -1,6 +1,6 @@
 """The images of a training on a set that does not fit in memory: batches that worker processes decode."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 
@@ -83,10 +83,10 @@ class LargeImages:
         """Shapes and types of the batches of `epoch`."""
         return batch_shapes(self.image_shape, images=self._batch, rows=self._batch)
 
-    def epoch(self, key: jax.Array, epoch: int, first: int) -> Iterator[Batch]:
-        """The batches of an epoch; arguments as for `MemoryImages.epoch`. The key has no effect."""
-        for number in range(epoch * self.steps_per_epoch + first, (epoch + 1) * self.steps_per_epoch):
-            yield place_batch(*self._stream.batch(number), devices=self._devices)
+    def epoch(self, key: jax.Array, epoch: int, calls: Iterable[range]) -> Iterator[Batch]:
+        """The batches of calls of one step; arguments as for `MemoryImages.epoch`. The key has no effect."""
+        for (step,) in calls:
+            yield place_batch(*self._stream.batch(epoch * self.steps_per_epoch + step), devices=self._devices)
 
     def valid_batches(self) -> EvaluationBatches:
         """The held-out images, in batches of one size with a mask of the images that count."""

@@ -74,7 +74,7 @@ def train(
 
     Raises:
       InputError: settings, data or folder do not fit, the disk is full, or a loss is not finite.
-      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+      Interrupted: SIGINT or SIGTERM came, or the time limit is over; the state was saved first.
     """
     config.check()
     check_data_given(network, dataset, task)

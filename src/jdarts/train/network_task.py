@@ -16,8 +16,16 @@ from jdarts.nets.counts import count_weights
 from jdarts.network_tasks.calling import check_network, class_name, identity_of
 from jdarts.network_tasks.metrics import metrics_of
 from jdarts.network_tasks.reading import TaskBatches, TaskData
-from jdarts.network_tasks.settings import COUNT, check_unread, image_settings, read_settings, with_task
+from jdarts.network_tasks.settings import (
+    COUNT,
+    check_single_steps,
+    check_unread,
+    image_settings,
+    read_settings,
+    with_task,
+)
 from jdarts.network_tasks.task import NetworkTask
+from jdarts.runs.calls import Call
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
@@ -52,6 +60,7 @@ class NetworkTraining:
         usual = TrainConfig()
         self._network, self._task, self._data = check_network(network, choices=False), task, TaskData(task)
         self._unread = OF_CELLS if on_images else OF_CELLS | image_settings() | {"validation_fraction"}
+        check_single_steps(config)
         check_unread(config, usual, OF_CELLS, "the network is your own, without such cells")
         if not on_images:
             check_unread(config, usual, self._unread, "the batches are those of the task")
@@ -151,12 +160,12 @@ class NetworkTrainTask(Task[TrainState]):
     rate: Callable[[int], float]
     test: bool
 
-    def inputs(self, functions: Functions, state: TrainState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
+    def calls(self, functions: Functions, state: TrainState, epoch: int, first: int) -> Iterator[Call]:
         """Batch and learning rate of each step."""
         del functions, state
         rate = np.float32(self.rate(epoch))
         for place, (batch, *_) in enumerate(self.reads.steps(epoch, first, with_valid=False), first):
-            yield batch, rate, np.bool(place == 0)
+            yield Call("step", (batch, rate, np.bool(place == 0)))
 
     def evaluations(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
         """Loss and metrics on the held-out examples, where there are any."""

@@ -16,10 +16,11 @@ from jdarts.genotype import Genotype
 from jdarts.nets.auxiliary import WINDOW
 from jdarts.nets.counts import AUXILIARY, count_weights
 from jdarts.nets.discrete import AUXILIARY_STRIDE, DiscreteNetwork, auxiliary_windows
+from jdarts.runs.calls import Call, program_of_several
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.folder import MISTAKES
-from jdarts.runs.images import Batch, EvaluationBatches, check_augmentation, evaluation_shapes
+from jdarts.runs.images import Batch, EvaluationBatches, check_augmentation, check_steps_per_call, evaluation_shapes
 from jdarts.runs.memory import smaller_shares
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.train.config import TrainConfig
@@ -54,11 +55,17 @@ class TrainTask(Task[TrainState]):
     conditions: Callable[[int], tuple[float, float]]
     test: bool
 
-    def inputs(self, functions: Functions, state: TrainState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
-        """Images, labels, rows and conditions of each step."""
+    def calls(self, functions: Functions, state: TrainState, epoch: int, first: int) -> Iterator[Call]:
+        """Images, labels, rows and conditions of each call."""
         rate, drop_path = map(np.float32, self.conditions(epoch))
-        for place, batch in enumerate(self.images.epoch(state.key, epoch, first), first):
-            yield *batch, Conditions(rate, drop_path, np.bool(place == 0))
+        planned = self.plan(epoch, first)
+        batches = self.images.epoch(state.key, epoch, [steps for _, steps in planned])
+        for (program, steps), batch in zip(planned, batches):
+            conditions = Conditions(rate, drop_path, np.bool(steps.start == 0))
+            if len(steps) > 1:
+                each = (Conditions(rate, drop_path, np.bool(step == 0)) for step in steps)
+                conditions = Conditions(*map(np.array, zip(*each)))
+            yield Call(program, (*batch, conditions), len(steps))
 
     def evaluations(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
         """Loss and accuracy on the held-out images, where there are any."""
@@ -145,6 +152,8 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
       InputError: images that do not fit the settings.
     """
     images, program, template = _fitted(config, dataset, devices)
+    steps_per_call = min(config.calls.steps_per_call, images.steps_per_epoch)
+    check_steps_per_call(steps_per_call, on_device=images.on_device)
     return TrainTask(
         images=images,
         genotype=config.cell,
@@ -161,11 +170,12 @@ def train_task(config: TrainConfig, dataset: data.ImageDataset | LargeDataset, d
         fingerprint=images.fingerprint,
         epoch_steps=EpochSteps.of_one_length(images.steps_per_epoch),
         examples=images.train_count,
+        steps_per_call=steps_per_call,
         units_per_step=config.batches.batch_size,
         template=template,
         description=_description(config, images, _weights(template)),
-        key=_key(config, images, devices),
-        programs=_programs(program, images, template, config.batches.batch_size),
+        key=(*_key(config, images, devices), steps_per_call),
+        programs=_programs(program, images, template, config.batches.batch_size, steps_per_call),
         memory_options=smaller_shares(config.batches.batch_size, devices.count),
         devices=devices,
     )
@@ -284,7 +294,7 @@ def _key(config: TrainConfig, images: TrainingImages, devices: Devices) -> Any:
 
 
 def _programs(
-    program: TrainProgram, images: TrainingImages, template: TrainState, batch_size: int
+    program: TrainProgram, images: TrainingImages, template: TrainState, batch_size: int, steps_per_call: int
 ) -> dict[str, Program]:
     number, in_batches = jax.ShapeDtypeStruct((), jnp.float32), not images.on_device
     conditions = Conditions(number, number, jax.ShapeDtypeStruct((), jnp.bool))
@@ -295,11 +305,15 @@ def _programs(
     def step(state: TrainState, images: Any, labels: Any, rows: Any, conditions: Conditions, **axis: Any) -> Any:
         return program.step(state, Batch(images, labels, rows), conditions, **axis)
 
-    return {
+    single = Program(step, (Input(template), *of_step, Input(conditions)), "batch", donate=True)
+    programs = {
         "init": Program(program.init, (Input(SEED, split=None),)),
-        "step": Program(step, (Input(template), *of_step, Input(conditions)), "batch", donate=True),
+        "step": single,
         "evaluate": Program(program.evaluate, (Input(template), *scored), "batch", needed_for_first_step=False),
     }
+    if steps_per_call > 1:
+        programs[program_of_several("step")] = single.of_several(steps_per_call, (None, None, 1, 0))
+    return programs
 
 
 #: Smallest number of classes for which the accuracy of five guesses is reported.

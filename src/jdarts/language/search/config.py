@@ -17,7 +17,7 @@ from jdarts.runs.bounds import NODES
 from jdarts.runs.guards import Guards
 from jdarts.runs.method_options import MethodConfiguration, MethodOptions
 from jdarts.runs.names import folder_name
-from jdarts.runs.options import AlphaOptimizer, BatchNorm
+from jdarts.runs.options import AlphaOptimizer, BatchNorm, Calls
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, check_mixture, check_operations, recurrent_space
 
 Hypergradient = Literal["exact", "finite_difference", "reference", "first_order"]
@@ -44,6 +44,7 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
       norm: how activations are normalised.
       stop: rule that may end the search early, by its name in `jdarts.methods.stopping.RULES`, with settings as in
         `skip_connections:kind=recurrent,limit=3` (default: none).
+      calls: how many steps a call of the compiled program takes.
       method: search method, a name for settings that other options overrule.
       methods: how alphas act and move.
       guards: what the search measures about itself.
@@ -57,6 +58,7 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
     alphas: AlphaOptimizer = AlphaOptimizer(alpha_learning_rate=3e-3, alpha_b1=0.9)
     norm: BatchNorm = BatchNorm()
     stop: Annotated[str | None, tyro.conf.arg(metavar="RULE", help_behavior_hint="")] = None
+    calls: Calls = Calls()
     method: Annotated[str, _PRESET] = DARTS
     methods: MethodOptions = MethodOptions()
     guards: Guards = Guards()

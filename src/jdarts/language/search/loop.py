@@ -40,7 +40,7 @@ def search_language(
 
     Raises:
       InputError: settings, text or folder do not fit, the disk is full, or a loss is not finite.
-      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+      Interrupted: SIGINT or SIGTERM came, or the time limit is over; the state was saved first.
     """
     config = named_after(config, corpus, TextCorpus)
     text = functools.cache(lambda: used_text(config, corpus or load_text(config.text.dataset, config.text.data_dir)))

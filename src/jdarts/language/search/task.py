@@ -26,6 +26,7 @@ from jdarts.methods.stopping import RANKING, stopping_rule
 from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
 from jdarts.relaxation import GIVEN, RECURRENT, alphas_on_host, alphas_to_json
+from jdarts.runs.calls import Call, program_of_several
 from jdarts.runs.controls import changed_controls, numbers_of_controls
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
@@ -66,18 +67,17 @@ class LanguageSearchTask(Task[SearchState]):
     network: Mapping[str, Any]
     measured_every: Mapping[str, int]
 
-    def inputs(self, functions: Functions, state: SearchState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
-        """The program of each step, both texts and the length of the segment."""
+    def calls(self, functions: Functions, state: SearchState, epoch: int, first: int) -> Iterator[Call]:
+        """Both texts and the lengths of the segments of each call."""
         lengths = segment_lengths(int(self.seed), epoch, self.steps_per_epoch, bptt=self.bptt, varied=False)
-        for index, length in enumerate(lengths[first:], first):
-            yield self.method.program(index, epoch), *(stream.words for stream in self.streams), length
+        words = tuple(stream.words for stream in self.streams)
+        for program, steps in self.plan(epoch, first):
+            of_call = lengths[steps.start : steps.stop] if len(steps) > 1 else lengths[steps.start]
+            yield Call(program, (*words, of_call), len(steps))
 
-    def step(
-        self, functions: Functions, state: SearchState, inputs: tuple[Any, ...]
-    ) -> tuple[SearchState, Mapping[str, Any]]:
-        """One step of the weights, with one of the alphas if the method has one now."""
-        program, *rest = inputs
-        return functions[program](state, *rest)
+    def step_program(self, index: int, epoch: int) -> str:
+        """A step of the weights, with one of the alphas if the method has one now."""
+        return self.method.program(index, epoch)
 
     def evaluations(self, functions: Functions, state: SearchState) -> Sequence[Evaluation]:
         """Loss and perplexity of the whole validation text, without dropout."""
@@ -237,6 +237,10 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
         programs[name] = Program(program.measures[name], of_step, "batch", needed_for_first_step=False)
     if not config.search_method().always_moves_alphas:
         programs["weights_step"] = Program(program.weights_step, of_step, "batch", donate=True)
+    steps_per_call = min(config.calls.steps_per_call, steps)
+    if steps_per_call > 1:
+        for name in [name for name in programs if name in ("step", "weights_step")]:
+            programs[program_of_several(name)] = programs[name].of_several(steps_per_call, (None, None, 0))
     return LanguageSearchTask(
         corpus=corpus,
         streams=streams,
@@ -250,6 +254,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
         seed=np.uint32(config.run.seed),
         fingerprint=corpus.fingerprint,
         epoch_steps=EpochSteps.of_one_length(steps),
+        steps_per_call=steps_per_call,
         units_per_step=config.batches.batch_size * config.batches.bptt,
         template=template,
         description=(
@@ -257,7 +262,15 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
             f"{len(corpus.vocabulary):,} different ones; {count_weights(template.bilevel.weights):,} weights, hypergradient "
             f"{config.hypergradient}; a unigram model has a validation perplexity of {unigram(corpus, 'valid'):.1f}"
         ),
-        key=(LanguageSearchTask.noun, settings, vocabulary, rows, devices.key, (*programs, *template.controls)),
+        key=(
+            LanguageSearchTask.noun,
+            settings,
+            vocabulary,
+            rows,
+            devices.key,
+            (*programs, *template.controls),
+            steps_per_call,
+        ),
         programs=programs,
         memory_options=text_memory_options(
             cheaper_estimators(config.hypergradient, _ESTIMATOR_MEMORY),

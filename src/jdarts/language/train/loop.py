@@ -42,7 +42,7 @@ def train_language(
 
     Raises:
       InputError: settings, text or folder do not fit, the disk is full, or losses are not finite again and again.
-      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+      Interrupted: SIGINT or SIGTERM came, or the time limit is over; the state was saved first.
     """
     config.check()
     config = named_after(config, corpus, TextCorpus)

@@ -26,6 +26,7 @@ from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import AVERAGED, TrainProgram, TrainState, evaluated_weights, train_program
 from jdarts.language.train.summary import LanguageTrainResult
 from jdarts.nets.counts import count_weights
+from jdarts.runs.calls import Call
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
@@ -61,18 +62,15 @@ class LanguageTrainTask(Task[TrainState]):
     evaluated: Callable[..., Evaluation]
     test: bool
 
-    def inputs(self, functions: Functions, state: TrainState, epoch: int, first: int) -> Iterator[tuple[Any, ...]]:
-        """The text, the length of each step's segment, and whether it is the first one of the epoch."""
+    def calls(self, functions: Functions, state: TrainState, epoch: int, first: int) -> Iterator[Call]:
+        """The text, the length of each step's segment, and whether it is the first one of the epoch.
+
+        The program of a step is that of the smallest compiled shape into which the segment fits.
+        """
         lengths = segment_lengths(int(self.seed), epoch, self.steps_per_epoch, bptt=self.bptt, varied=True)
         for place, length in enumerate(lengths[first:], first):
-            yield self.words.words, length, np.bool(place == 0)
-
-    def step(
-        self, functions: Functions, state: TrainState, inputs: tuple[Any, ...]
-    ) -> tuple[TrainState, Mapping[str, Any]]:
-        """The step of the smallest compiled shape into which the segment fits."""
-        size = next(size for size in self.sizes if inputs[1] <= size)
-        return functions[_step_name(size)](state, *inputs)
+            size = next(size for size in self.sizes if length <= size)
+            yield Call(_step_name(size), (self.words.words, length, np.bool(place == 0)))
 
     def evaluations(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
         """Loss and perplexity of the whole validation text, of the averaged weights where there are any."""
