@@ -21,7 +21,7 @@ from harness import hlo, tables, targets
 from harness.compilation import Compilation
 from harness.jdarts_steps import step_program
 from harness.limits import cores
-from harness.setup import STEP_NAMES, Dtype, Setup, Size, Step
+from harness.setup import NETWORKS, STEP_NAMES, Dtype, Network, Setup, Size, Step
 
 from jdarts import parallel
 from jdarts.command import run_command
@@ -31,8 +31,6 @@ from jdarts.xla.platform import compiling_for
 
 README = Path(__file__).resolve().parent / "README.md"
 Compiled = Literal["weight", "first_order", "finite_difference", "exact", "exact_remat", "pmap_exact", "shard_exact"]
-Network = Literal["paper", "digits"]
-SIZES: dict[Network, Size] = {"paper": Size(), "digits": Size(channels=8, cells=3, nodes=3, image_size=8)}
 #: Operations whose kernels take longest to count are shown by name; the rest of the kinds is one line.
 SHOWN_KINDS = 14
 
@@ -64,7 +62,7 @@ class Launches:
     @property
     def size(self) -> Size:
         """Of network and batch."""
-        return dataclasses.replace(SIZES[self.network], batch=self.batch)
+        return dataclasses.replace(NETWORKS[self.network], batch=self.batch)
 
     @property
     def section(self) -> str:

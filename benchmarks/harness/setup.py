@@ -45,6 +45,11 @@ class Size:
         )
 
 
+#: Networks by name, to be compiled or counted.
+Network = Literal["paper", "digits"]
+NETWORKS: dict[Network, Size] = {"paper": Size(), "digits": Size(channels=8, cells=3, nodes=3, image_size=8)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Setup:
     """One thing to measure.
