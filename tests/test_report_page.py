@@ -405,6 +405,7 @@ def test_a_run_without_any_epoch_has_a_page(tmp_path):
         "summary.json",
         "memory.json",
         "mistakes.json",
+        "surprises.json",
         "metrics.jsonl",
         "genotype.json",
         "genotypes/epoch_002.json",

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,10 +14,24 @@ from jdarts.nets.language import token_losses
 from jdarts.parallel import padded_share, share, sum_over
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
-Evaluate = Callable[..., tuple[jax.Array, jax.Array]]
+Evaluate = Callable[..., tuple[Any, ...]]
 
 
-def evaluation_function(model: nn.Module, *, batch_statistics: bool = False) -> Evaluate:
+class WordAnswers(NamedTuple):
+    """What a language model says of each word, `[B, T]`.
+
+    Attributes:
+      loss: its negative log probability, in nats.
+      guess: int32, the most probable word in its place.
+      confidence: the probability of the guess.
+    """
+
+    loss: jax.Array
+    guess: jax.Array
+    confidence: jax.Array
+
+
+def evaluation_function(model: nn.Module, *, batch_statistics: bool = False, answers: bool = False) -> Evaluate:
     """A pure function of variables, alphas (None for a discrete cell), hidden states, words, targets and mask.
 
     It returns the sum of the losses in the mask, and the hidden states after the last row in the mask. With `axis_name` each
@@ -27,6 +41,7 @@ def evaluation_function(model: nn.Module, *, batch_statistics: bool = False) -> 
       model: the language model.
       batch_statistics: whether batch norm in a search cell uses the statistics of the batch, separate for each node and time
         step, instead of the running statistics, which all of them share.
+      answers: whether it also returns `WordAnswers`, at third.
     """
 
     def evaluate(
@@ -38,7 +53,7 @@ def evaluation_function(model: nn.Module, *, batch_statistics: bool = False) -> 
         mask: jax.Array,
         *,
         axis_name: str | None = None,
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[Any, ...]:
         hidden = share(hidden, axis_name)
         words, targets, mask = share((words, targets, mask), axis_name, axis=1)
         length = jnp.sum(mask[:, 0], dtype=jnp.int32)
@@ -47,9 +62,20 @@ def evaluation_function(model: nn.Module, *, batch_statistics: bool = False) -> 
         prediction = read(train=True, mutable=["batch_stats"])[0] if batch_statistics else read(train=False)
         losses = token_losses(prediction.logits, targets)
         total = jnp.sum(jnp.where(mask, losses, jnp.zeros_like(losses)))
-        return sum_over((total, padded_share(prediction.hidden, axis_name)), axis_name)
+        found = (total, padded_share(prediction.hidden, axis_name))
+        if answers:
+            said = _answers(prediction.logits, targets, losses)
+            found += (jax.tree.map(lambda each: padded_share(each.T, axis_name), said),)
+        return sum_over(found, axis_name)
 
     return evaluate
+
+
+def _answers(logits: jax.Array, targets: jax.Array, losses: jax.Array) -> WordAnswers:
+    """The answers `[T, B]` of logits `[T, B, V]`."""
+    of_target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    confidence = jnp.exp(jnp.max(logits, axis=-1) - of_target - losses)
+    return WordAnswers(losses, jnp.argmax(logits, axis=-1).astype(jnp.int32), confidence)
 
 
 def evaluation_shapes(size: int, batch_size: int, width: int) -> tuple[jax.ShapeDtypeStruct, ...]:

@@ -43,6 +43,7 @@ def evaluation_program(
     width: int,
     devices: Devices,
     batch_statistics: bool = False,
+    answers: bool = False,
 ) -> Program:
     """The program that evaluates a text.
 
@@ -57,8 +58,9 @@ def evaluation_program(
       width: size of the hidden state.
       devices: those that share the columns.
       batch_statistics: as for `evaluation_function`.
+      answers: as for `evaluation_function`.
     """
-    function = evaluation_function(model, batch_statistics=batch_statistics)
+    function = evaluation_function(model, batch_statistics=batch_statistics, answers=answers)
     inputs = (variables, alphas, *evaluation_shapes(bptt, columns, width))
     spread = "replicated" if columns % devices.count else "batch"
     return Program(function, tuple(map(Input, inputs)), spread, needed_for_first_step=False)

@@ -29,6 +29,8 @@ TABLE = "table.txt"
 MEMORY = "memory.json"
 #: What a trained network gets wrong.
 MISTAKES = "mistakes.json"
+#: The words that surprised a trained language model.
+SURPRISES = "surprises.json"
 #: The page of a run.
 PAGE = "report.html"
 GENOTYPES = "genotypes"

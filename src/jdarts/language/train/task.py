@@ -25,10 +25,12 @@ from jdarts.language.token_streams import TokenStream, steps_per_pass, token_str
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import AVERAGED, TrainProgram, TrainState, evaluated_weights, train_program
 from jdarts.language.train.summary import LanguageTrainResult
+from jdarts.language.train.surprises import SurpriseCounter
 from jdarts.nets.counts import count_weights
 from jdarts.runs.calls import Call
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
+from jdarts.runs.folder import SURPRISES
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 
 
@@ -74,8 +76,10 @@ class LanguageTrainTask(Task[TrainState]):
 
     def evaluations(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
         """Loss and perplexity of the whole validation text, of the averaged weights where there are any."""
-        weights, columns = evaluated_weights(state), self.columns[0]
-        evaluation = self._evaluation("evaluating", "valid/loss", functions, weights, self.corpus.valid, columns)
+        weights, columns, words = evaluated_weights(state), self.columns[0], self.corpus.valid
+        evaluation = self._evaluation(
+            "evaluating", "valid/loss", functions, weights, words, program=_EVALUATE, columns=columns
+        )
 
         def numbers(mean: np.ndarray) -> Mapping[str, float]:
             return {"valid/loss": float(mean), "valid/perplexity": perplexity(float(mean))}
@@ -87,16 +91,33 @@ class LanguageTrainTask(Task[TrainState]):
         if not self.test:
             return ()
         texts = {split: getattr(self.corpus, split) for split in ("valid", "test")}
-        columns = self.columns[1]
-        return tuple(
-            self._evaluation("testing", f"{split} at the end", functions, state.best, words, columns)
-            for split, words in texts.items()
-        )
+        surprises = SurpriseCounter("test text", self.corpus.vocabulary)
+        evaluation = functools.partial(self._evaluation, "testing", program=_TEST, columns=self.columns[1])
+        valid = evaluation("valid at the end", functions, state.best, texts["valid"])
+        test = evaluation("test at the end", functions, state.best, texts["test"], answered=surprises.add)
+        return valid, test._replace(files=lambda: {SURPRISES: surprises.record().to_json() + "\n"})
 
     def _evaluation(
-        self, doing: str, name: str, functions: Functions, weights: Any, words: np.ndarray, columns: int
+        self,
+        doing: str,
+        name: str,
+        functions: Functions,
+        weights: Any,
+        words: np.ndarray,
+        *,
+        program: str,
+        columns: int,
+        answered: Callable[..., None] | None = None,
     ) -> Evaluation:
-        function = functools.partial(functions[_evaluation_name(columns)], {"params": weights}, None)
+        """The evaluation of a text; `answered` gets words, targets, mask and answers of each piece."""
+        compiled = functools.partial(functions[program], {"params": weights}, None)
+
+        def function(hidden: Any, *piece: np.ndarray) -> tuple[Any, Any]:
+            total, hidden, *answers = compiled(hidden, *piece)
+            if answered is not None:
+                answered(*piece, *answers)
+            return total, hidden
+
         return self.evaluated(doing, name, function, words, columns=columns)
 
     def after_epoch(self, functions: Functions, state: TrainState, numbers: Mapping[str, float]) -> TrainState:
@@ -198,7 +219,8 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
         key=(LanguageTrainTask.noun, json.dumps(settings, sort_keys=True), vocabulary, words.rows, devices.key),
         programs={
             **_programs(program, template, words, segment_rows),
-            **{_evaluation_name(each): evaluate(columns=each) for each in columns[: 1 + config.test]},
+            _EVALUATE: evaluate(columns=columns[0]),
+            **({_TEST: evaluate(columns=columns[1], answers=True)} if config.test else {}),
         },
         memory_options=text_memory_options(
             (), batch_size=config.batches.batch_size, bptt=config.batches.bptt, devices=devices
@@ -225,5 +247,5 @@ def _step_name(size: int) -> str:
     return f"step {size}"
 
 
-def _evaluation_name(columns: int) -> str:
-    return f"evaluate {columns}"
+#: The programs that evaluate a text after an epoch and at the end, where its answers are looked at.
+_EVALUATE, _TEST = "evaluate", "test"

@@ -30,6 +30,8 @@ _CLASSES = {
     STATE: "state",
     CONCATENATION: "joined",
 }
+#: A drawing on a narrow page is no narrower, and scrolls.
+_LEAST_WIDTH = 440.0
 _ARROW_LENGTH, _ARROW_WIDTH = 5.0, 2.6
 
 
@@ -47,7 +49,7 @@ def cell_svg(genotype: AnyGenotype, kind: str) -> str:
     draw_layout(pen, layout, [name for node in nodes for name, _ in node], recurrent=kind == "recurrent")
     return (
         f'<svg class="cell" role="img" aria-label="{HEADINGS[kind]}" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" height="{height:.0f}">{"".join(pen.parts)}</svg>'
+        f'width="{width:.0f}" height="{height:.0f}" style="min-width:{min(width, _LEAST_WIDTH):.0f}px">{"".join(pen.parts)}</svg>'
     )
 
 

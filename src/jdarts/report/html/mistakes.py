@@ -57,7 +57,7 @@ def mistakes_section(record: MistakeRecord, *, drawn: bool) -> MistakesSection:
         parts.append(f'<div class="cells">{"".join(tables)}</div>')
     if record.worst:
         pictures = "".join(_figure(each, record.class_names) for each in record.worst)
-        note = f"The {len(record.worst)} most confident wrong answers. A wrong label or an unusual picture shows here."
+        note = "The most confident wrong answers first. A wrong label or an unusual picture shows here."
         parts.append(f'<h3>The worst mistakes</h3><p class="note">{note}</p><div class="pictures">{pictures}</div>')
     return MistakesSection("".join(parts), charts)
 

@@ -17,7 +17,19 @@ from jdarts.methods.mixture_record import MixtureRecord, read_mixture
 from jdarts.report.cell_figure import cell_kinds_of, drawn_nodes
 from jdarts.report.metrics import EPOCH, METRICS_FILE, read_metrics
 from jdarts.report.mistakes import MistakeRecord, read_mistakes
-from jdarts.runs.folder import CONFIG, DATA, LOCK, MEMORY, MISTAKES, SUMMARY, genotype_file, mixture_file, stage_folder
+from jdarts.report.surprises import SurpriseRecord, read_surprises
+from jdarts.runs.folder import (
+    CONFIG,
+    DATA,
+    LOCK,
+    MEMORY,
+    MISTAKES,
+    SUMMARY,
+    SURPRISES,
+    genotype_file,
+    mixture_file,
+    stage_folder,
+)
 
 Kind = Literal["search", "training", "pipeline"]
 State = Literal["finished", "running", "interrupted"]
@@ -63,6 +75,7 @@ class RunData:
       record: the record of the newest checkpoint; empty if there is none.
       genotype: the final cells, or those of the last epoch; None for none.
       mistakes: what a trained network gets wrong; None where the run has not written it.
+      surprises: the words that a trained language model did not expect; None where the run has not written it.
       earlier: the stages before the last one of a search in stages, in order; empty for other runs.
       problems: what could not be read, one sentence each.
     """
@@ -80,6 +93,7 @@ class RunData:
     record: Mapping[str, Any]
     genotype: AnyGenotype | None
     mistakes: MistakeRecord | None
+    surprises: SurpriseRecord | None
     earlier: "tuple[RunData, ...]"
     problems: tuple[str, ...]
 
@@ -199,6 +213,7 @@ def read_run(folder: Path, *, every_cell: bool = True) -> RunData:
         record=record,
         genotype=final or last,
         earlier=_earlier_stages(folder, settings, problems),
+        surprises=tried(SURPRISES, lambda: read_surprises((folder / SURPRISES).read_bytes()), None),
         mistakes=tried(MISTAKES, lambda: read_mistakes((folder / MISTAKES).read_bytes()), None),
         problems=tuple(dict.fromkeys(problems)),
     )

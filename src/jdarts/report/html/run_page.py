@@ -20,6 +20,7 @@ from jdarts.report.html.pictures import static_curves
 from jdarts.report.html.run_data import Change, RunData, changes, genotype_text
 from jdarts.report.html.series import Panel, panels
 from jdarts.report.html.stages import stages_html
+from jdarts.report.html.surprises import surprises_html
 from jdarts.report.html.template import Section, document
 from jdarts.report.html.vega import DISTRIBUTION, can_draw, panel_spec
 from jdarts.runs.memory import format_bytes
@@ -67,6 +68,8 @@ def run_page(run: RunData, place: Path, *, live: bool = False) -> str:
         mistakes = mistakes_section(run.mistakes, drawn=drawn)
         charts |= mistakes.charts
         sections.append(Section("mistakes", "Mistakes", mistakes.html))
+    if run.surprises is not None:
+        sections.append(Section("surprises", "Surprises", surprises_html(run.surprises)))
     if run.kind == "search" and not run.has_own_network:
         sections.append(Section("changes", "Changes of the genotype", _changes(run)))
     sections.append(Section("time", "Time and memory", _time(run)))
