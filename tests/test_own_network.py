@@ -110,9 +110,10 @@ def test_another_network_does_not_resume_a_run(undisturbed):
         ({"method": "drnas"}, "--stages drnas changes cells, and the network is your own; give --stages none"),
         ({"method": "pc_darts"}, "--method pc_darts or its options change edges of cells"),
         (
-            {"max_weights": 1000.0},
-            "--max-weights bounds the network of cells, and the network is your own; leave it out",
+            {"max_weights": 1000, "budget_channels": 4},
+            "--budget-channels is 4, and the bounds are those of the network that your own becomes; leave it out",
         ),
+        ({"max_weights": 100}, "the bound is 100 weights, and the smallest network of these choices has 318 weights"),
         ({"seeds": "0-2"}, "--seeds is 0-2; call search_seeds, which searches with all of them at once"),
         ({"stop": "skip_connections"}, "--stop skip_connections reads cells"),
         ({"network": nn.Dense(10)}, "the network has no choices; put a jdarts.Choice into it"),

@@ -34,17 +34,31 @@ class Budget:
         """
         lines = []
         for cost, most in self.limits:
-            has = cost.of(genotype, space)
-            stands = "within" if has <= most else "above"
-            line = f"{amount_text(cost.measure, has)}, {stands} the bound of {amount_text(cost.measure, most)}"
-            if free is not None and (without := cost.of(free, space)) != has:
-                line += f"; without bounds {amount_text(cost.measure, without)}"
-            lines.append(f"{line} ({self.network})")
+            without = None if free is None else cost.of(free, space)
+            lines.append(stand_words(cost.measure, cost.of(genotype, space), most, str(self.network), without))
         return lines
 
     def to_json(self) -> dict[str, Any]:
         """The budget as JSON data."""
         return {"network": dataclasses.asdict(self.network), "limits": [limit.to_json() for limit in self.limits]}
+
+
+def stand_words(measure: Measure, has: int, most: int, network: str, without: int | None = None) -> str:
+    """How a network stands against a bound, in one line.
+
+    Args:
+      measure: what is bounded.
+      has: the cost.
+      most: the bound.
+      network: the network, in words.
+      without: the cost of what would be derived without bounds.
+    """
+    line = (
+        f"{amount_text(measure, has)}, {'within' if has <= most else 'above'} the bound of {amount_text(measure, most)}"
+    )
+    if without is not None and without != has:
+        line += f"; without bounds {amount_text(measure, without)}"
+    return f"{line} ({network})"
 
 
 def budget(space: SearchSpace, network: Target, bounds: Mapping[Measure, int]) -> Budget:

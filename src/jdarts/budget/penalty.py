@@ -2,79 +2,81 @@
 the bounds.
 
 The alphas minimise L_val + Σ multiplier × (expected cost / bound). Once an epoch each multiplier grows by the share by which the
-cells that the alphas alone would derive exceed their bound, and falls by the share that they leave; it never falls below 0.
+network that the alphas alone would derive exceeds its bound, and falls by the share that it leaves; it never falls below 0.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jdarts.bilevel import HypergradientFn
-from jdarts.budget.cost import Limit
-from jdarts.budget.expected import expected_cost
-from jdarts.genotype import Genotype
+from jdarts.budget.cost import Measure
 from jdarts.methods.penalties import with_penalty
-from jdarts.relaxation import NO_CONTROLS, Alphas, Controls, Mixture
-from jdarts.space import SearchSpace
+from jdarts.relaxation import NO_CONTROLS, Alphas, Controls, Mixture, MixtureWeights, Space
 
 #: Multipliers by measure, float32 `[]` each.
 Multipliers = Mapping[str, Any]
 
 
-def first_multipliers(limits: Sequence[Limit]) -> dict[str, jax.Array]:
+class CostPenalty(NamedTuple):
+    """The penalty on one expected cost.
+
+    Attributes:
+      measure: what costs.
+      most: the bound.
+      expected: from the weights of a mixture to the expected cost, a scalar.
+    """
+
+    measure: Measure
+    most: int
+    expected: Callable[[MixtureWeights], jax.Array]
+
+
+def first_multipliers(penalties: Sequence[CostPenalty]) -> dict[str, jax.Array]:
     """The multipliers at the start of a search, all 0."""
-    return {limit.cost.measure: jnp.zeros((), jnp.float32) for limit in limits}
+    return {each.measure: jnp.zeros((), jnp.float32) for each in penalties}
 
 
 def cost_penalised(
     hypergradient: HypergradientFn,
-    limits: Sequence[Limit],
+    penalties: Sequence[CostPenalty],
     multipliers: Multipliers,
     mixture: Mixture,
-    space: SearchSpace,
-    edges_per_node: int,
+    space: Space,
     controls: Controls = NO_CONTROLS,
 ) -> HypergradientFn:
-    """An estimator with the penalty on expected costs beside the validation loss; with no bounds it is the estimator itself.
+    """An estimator with the penalties on expected costs beside the validation loss; with none it is the estimator itself.
 
     Args:
       hypergradient: the estimator of the validation loss.
-      limits: the bounds; the penalty of each is the metric `hypergradient/penalty_MEASURE`, with its multiplier.
-      multipliers: of the bounds.
+      penalties: each is the metric `hypergradient/penalty_MEASURE`, with its multiplier.
+      multipliers: of the penalties.
       mixture: how the alphas become weights; the penalty sees its mean.
       space: the search space.
-      edges_per_node: edges that derivation keeps for each node.
       controls: numbers of the epoch, for the mixture.
     """
-    for limit in limits:
+    for each in penalties:
 
-        def penalty(alphas: Alphas, limit: Limit = limit) -> jax.Array:
-            weights = mixture.weights(alphas, space, None, controls)
-            share = expected_cost(limit.cost, weights, space, edges_per_node) / limit.most
-            return multipliers[limit.cost.measure].astype(share.dtype) * share
+        def penalty(alphas: Alphas, each: CostPenalty = each) -> jax.Array:
+            share = each.expected(mixture.weights(alphas, space, None, controls)) / each.most
+            return multipliers[each.measure].astype(share.dtype) * share
 
-        hypergradient = with_penalty(hypergradient, limit.cost.measure, penalty)
+        hypergradient = with_penalty(hypergradient, each.measure, penalty)
     return hypergradient
 
 
-def next_multipliers(
-    multipliers: Multipliers, limits: Sequence[Limit], free: Genotype, space: SearchSpace, rate: float
-) -> dict[str, np.floating]:
+def next_multipliers(multipliers: Multipliers, shares: Mapping[Measure, float], rate: float) -> dict[str, np.floating]:
     """The multipliers after an epoch.
 
     Args:
       multipliers: those of the epoch.
-      limits: the bounds.
-      free: the cells that the alphas derive without bounds.
-      space: the search space.
-      rate: how much a multiplier grows where those cells cost twice as much as the bound.
+      shares: by measure the cost of what the alphas derive without bounds, as a share of its bound.
+      rate: how much a multiplier grows where it costs twice as much as the bound.
     """
     return {
-        limit.cost.measure: np.float32(
-            max(0.0, float(multipliers[limit.cost.measure]) + rate * (limit.cost.of(free, space) / limit.most - 1))
-        )
-        for limit in limits
+        measure: np.float32(max(0.0, float(multipliers[measure]) + rate * (share - 1)))
+        for measure, share in shares.items()
     }

@@ -26,8 +26,10 @@ from jdarts.runs.batched import at_once
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.task import SEED, Evaluation, Functions, Input, Program
+from jdarts.search.budgets import SearchBudget
 from jdarts.search.building import steps_from_config
 from jdarts.search.config import SearchConfig
+from jdarts.search.own_budget import own_budget
 from jdarts.search.own_network import OwnNetwork, own_network
 from jdarts.search.own_task import OF_CELLS, NetworkSearchTask
 from jdarts.search.program import SearchState
@@ -79,15 +81,22 @@ class TaskSearch:
         """What identifies the data and the network of the run."""
         return {**self._data.fingerprint, "network": self.own().identity}
 
+    def _budget(self, own: OwnNetwork) -> SearchBudget | None:
+        inputs, _ = jax.eval_shape(self._task.parts, self._data.train.shapes)
+        one = jax.tree.map(lambda each: jax.ShapeDtypeStruct((1, *each.shape[1:]), each.dtype), inputs)
+        return own_budget(self.config, own, self.config.search_method().mixture, one)
+
     def on(self, devices: Devices, *, seeds: Sequence[int] | None = None) -> "BatchSearchTask":
         """The task of the run on devices, or of the runs of several seeds at once."""
         config, data, own = self.config, self._data, self.own()
         epoch_steps = EpochSteps.of_one_length(data.steps_per_epoch)
+        budget = self._budget(own)
         program = task_program(
             own,
             self._task,
             steps_from_config(config, epoch_steps),
             data.train.shapes,
+            penalties=() if budget is None else budget.penalised,
             synchronised=config.norm.batch_statistics == "synchronised",
             microbatches=config.microbatches,
         )
@@ -131,6 +140,7 @@ class TaskSearch:
             evaluate=jax.jit(evaluate),
             devices=devices,
             stopping=rule,
+            budget=budget,
         )
         return task if seeds is None else at_once(task, seeds)
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from jdarts import bilevel, data, optimizers
-from jdarts.budget.cost import Limit
+from jdarts.budget.penalty import CostPenalty
 from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method
@@ -30,6 +30,7 @@ from jdarts.search.config import Hypergradient, SearchConfig
 from jdarts.search.images import Halves, SearchImages
 from jdarts.search.large_images import LargeSearchImages
 from jdarts.search.memory_options import unused_memory_options
+from jdarts.search.own_budget import own_budget
 from jdarts.search.own_network import OwnNetwork
 from jdarts.search.program import Optimizers, SearchState, Steps
 from jdarts.search.step import SearchProgram, search_program
@@ -60,14 +61,18 @@ def search_task(
     augmentation = config.augmentation.of(dataset.augmentation)
     check_augmentation(augmentation, images.image_shape)
     method, rule, deciding = config.search_method(), stopping_rule(config.stop), config.deciding()
-    found_budget = search_budget(config, method.mixture, images.image_shape, len(dataset.class_names))
+    if own is None:
+        found_budget = search_budget(config, method.mixture, images.image_shape, len(dataset.class_names))
+    else:
+        image = jax.ShapeDtypeStruct((1, *images.image_shape), jnp.float32)
+        found_budget = own_budget(config, own, method.mixture, (image,))
     program_with = functools.partial(
         program_from_config,
         config,
         image_shape=images.image_shape,
         classes=len(dataset.class_names),
         counts=(len(images.train), len(images.valid)),
-        limits=() if found_budget is None else found_budget.penalised,
+        penalties=() if found_budget is None else found_budget.penalised,
         augmentation=augmentation,
         mean=dataset.mean,
         std=dataset.std,
@@ -81,7 +86,7 @@ def search_task(
     image_settings = (dataset.mean, dataset.std, len(dataset.class_names), augmentation)
     shapes = str(images.step_shapes()), len(images.train), len(images.valid)
     weights = count_weights(template.bilevel.weights)
-    costs = None if found_budget is None else json.dumps(found_budget.budget.to_json())
+    costs = None if found_budget is None else json.dumps(dict(found_budget.content))
     space: Any = config.search_space if own is None else own.space
     programs_of = functools.partial(
         _programs,
@@ -143,7 +148,7 @@ def program_from_config(
     image_shape: tuple[int, int, int],
     classes: int,
     counts: tuple[int, int],
-    limits: Sequence[Limit] = (),
+    penalties: Sequence[CostPenalty] = (),
     own: OwnNetwork | None = None,
     epoch_steps: EpochSteps | None = None,
     **image_settings: Any,
@@ -155,7 +160,7 @@ def program_from_config(
       image_shape: `(H, W, C)`.
       classes: number of classes.
       counts: images of the weights' half and of the alphas' half.
-      limits: bounds whose costs have a penalty beside the validation loss.
+      penalties: on expected costs, beside the validation loss.
       own: a network that takes the supernet's place.
       epoch_steps: which steps make up the epochs; by default all epochs are equally long.
       image_settings: augmentation, mean and standard deviation, as for `search_program`.
@@ -181,8 +186,7 @@ def program_from_config(
         microbatches=config.microbatches,
         decides=config.deciding() is not None,
         scores_by_batch=config.scores_by_batch,
-        limits=limits,
-        edges_per_node=config.edges_per_node,
+        penalties=penalties,
         **image_settings,
     )
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdarts import data
-from jdarts.budget.flags import BOUND_OPTIONS
 from jdarts.choice.deciding import Chosen, decide
 from jdarts.choice.tables import with_tables
 from jdarts.errors import InputError
@@ -62,6 +61,7 @@ class NetworkSearchResult(NamedTuple):
       text: how far each choice has decided, a line each.
       genotype: None; the network has no cells.
       metrics: loss and metrics on the same data, by name.
+      budget: how the decided network stands against its bounds, by measure: `most`, `cost`, and the cost `without_bounds`.
     """
 
     choices: dict[str, Chosen]
@@ -71,6 +71,7 @@ class NetworkSearchResult(NamedTuple):
     text: tuple[str, ...] = ()
     genotype: None = None
     metrics: Mapping[str, float] = MappingProxyType({})
+    budget: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
     def _repr_html_(self) -> str:
         return text_html("\n".join(self.lines()), self.genotype)
@@ -90,7 +91,8 @@ class NetworkSearchResult(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Choices, metrics, alphas and text."""
         fields = {"choices": self.choices, "valid_accuracy": self.valid_accuracy, "alphas": alphas_to_json(self.alphas)}
-        return {**fields, "text": list(self.text), "metrics": dict(self.metrics)}
+        fields |= {"text": list(self.text), "metrics": dict(self.metrics)}
+        return fields | ({"budget": dict(self.budget)} if self.budget else {})
 
 
 class NetworkSeedsSummary(NamedTuple):
@@ -143,6 +145,7 @@ def read(folder: RunFolder) -> Summary[NetworkSearchResult]:
             folder.path,
             tuple(fields.texts("text")),
             metrics=metrics_from(fields, "metrics"),
+            budget=fields.get("budget") if fields.has("budget") else {},
         )
 
     return read_summary(folder, None, parse)
@@ -164,7 +167,7 @@ class NetworkSearchTask(SearchTask):
     def choices(self, state: SearchState) -> dict[str, Chosen]:
         """What the present alphas choose."""
         alphas = with_tables(self.own.choices, alphas_on_host(state.bilevel.alphas))
-        return decide(alphas, mixture=self.method.mixture)
+        return decide(alphas, mixture=self.method.mixture, limits=() if self.budget is None else self.budget.limits)
 
     def _leads(self, state: SearchState) -> dict[str, tuple[float, float]]:
         """By choice the margin of what is kept over the next, and the same as a share of the next; the least of the rows."""
@@ -180,11 +183,15 @@ class NetworkSearchTask(SearchTask):
     def judged(self, state: SearchState, genotype: None, before: AnyGenotype | None) -> Mapping[str, float]:
         """The median margin of the choices, and the share of those that are decided."""
         del genotype, before
+        costs = {}
+        if self.budget is not None:
+            costs = self.budget.numbers(self.choices(state), alphas_on_host(state.bilevel.alphas), state.multipliers)
         leads = list(self._leads(state).values())
         if not leads:
-            return {}
+            return costs
         decided = np.mean([lead >= DECIDED_LEAD for _, lead in leads])
-        return {"guards/margin": float(np.median([margin for margin, _ in leads])), "guards/decided": float(decided)}
+        margins = {"guards/margin": float(np.median([margin for margin, _ in leads])), "guards/decided": float(decided)}
+        return {**margins, **costs}
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """The record of a checkpoint: choices, alphas and method."""
@@ -192,6 +199,7 @@ class NetworkSearchTask(SearchTask):
             "choices": self.choices(state),
             "alphas": alphas_to_json(state.bilevel.alphas),
             **method_fields(self.method),
+            **({} if self.budget is None else {"budget": dict(self.budget.content)}),
         }
 
     def facts(self, state: SearchState, genotype: None) -> dict[str, Any]:
@@ -207,8 +215,13 @@ class NetworkSearchTask(SearchTask):
         text = [f"{said}: what is chosen leads by less than {DECIDED_LEAD:.0%}" if few else said]
         text += [f"{name}: {_words(chosen)}{_margin_words(leads.get(name))}" for name, chosen in choices.items()]
         alphas = alphas_on_host(state.bilevel.alphas)
-        metrics = metrics_of(numbers, "evaluation")
-        return NetworkSearchResult(choices, alphas, metrics.get("accuracy"), end.folder, tuple(text), metrics=metrics)
+        metrics, accounts = metrics_of(numbers, "evaluation"), {}
+        if self.budget is not None:
+            stands = self.budget.result(choices, alphas)
+            text, accounts = [*stands["text"], *text], stands["budget"]
+        return NetworkSearchResult(
+            choices, alphas, metrics.get("accuracy"), end.folder, tuple(text), metrics=metrics, budget=accounts
+        )
 
 
 def _words(chosen: Chosen) -> str:
@@ -238,10 +251,11 @@ def check_own(config: SearchConfig) -> None:
         raise InputError(
             f"--stages {config.staging.stages} changes cells, and the network is your own; give --stages none"
         )
-    for name in config.budget.bounds:
-        raise InputError(
-            f"{option(BOUND_OPTIONS[name])} bounds the network of cells, and the network is your own; leave it out"
-        )
+    for name in ("budget_network", "budget_channels", "budget_cells"):
+        if given.get(name) != usual.get(name):
+            raise InputError(
+                f"{option(name)} is {given[name]}, and the bounds are those of the network that your own becomes; leave it out"
+            )
     if config.stop is not None and config.stop.partition(":")[0] != "eigenvalue":
         raise InputError(
             f"--stop {config.stop} reads cells, and the network is your own; give eigenvalue, or leave it out"

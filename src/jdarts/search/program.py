@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jdarts import bilevel
-from jdarts.budget.cost import Limit
-from jdarts.budget.penalty import cost_penalised, first_multipliers
+from jdarts.budget.penalty import CostPenalty, cost_penalised, first_multipliers
 from jdarts.methods.estimators import standing, without_hypergradient
 from jdarts.methods.losses import Losses, draws_mixture, method_losses, with_own_key
 from jdarts.methods.method import Method
@@ -164,8 +163,7 @@ def core_program(
     steps: Steps,
     *,
     decides: bool = False,
-    limits: Sequence[Limit] = (),
-    edges_per_node: int = 2,
+    penalties: Sequence[CostPenalty] = (),
 ) -> CoreProgram:
     """Builds the functions of a search.
 
@@ -173,8 +171,7 @@ def core_program(
       searched: what it searches in.
       steps: how it steps.
       decides: whether a selection decides on operations on the way.
-      limits: bounds on expected costs, each with a penalty beside the validation loss.
-      edges_per_node: edges that derivation keeps for each node, for expected costs.
+      penalties: on expected costs, beside the validation loss.
     """
     method, epoch_steps, _, rate, optimizers, alpha_optimizer, run_controls = steps
     mixture, space = method.mixture, searched.space
@@ -198,7 +195,7 @@ def core_program(
         if decides and isinstance(space, SearchSpace):
             decided = {kind: jnp.asarray(each) for kind, each in columns_of(undecided(space)).items()}
         return SearchState(
-            state, data_key, sums, jnp.zeros((), jnp.int32), controls, decided, first_multipliers(limits)
+            state, data_key, sums, jnp.zeros((), jnp.int32), controls, decided, first_multipliers(penalties)
         )
 
     def weights_at(state: SearchState, key: jax.Array | None, controls: Controls) -> MixtureWeights:
@@ -250,10 +247,7 @@ def core_program(
         read = inputs_of(number, state, inputs, axis_name)
         weight_optimizer, hypergradient, _ = optimizers(state.controls)
         estimator = penalised(hypergradient, method.penalties, mixture, space, read.controls)
-        if limits and isinstance(space, SearchSpace):
-            estimator = cost_penalised(
-                estimator, limits, state.multipliers, mixture, space, edges_per_node, read.controls
-            )
+        estimator = cost_penalised(estimator, penalties, state.multipliers, mixture, space, read.controls)
         new, metrics = bilevel.bilevel_step(
             state.bilevel,
             read.train,

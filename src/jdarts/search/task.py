@@ -295,7 +295,7 @@ class SearchTask(Task[SearchState]):
             **({} if self.select == ARGMAX else {"select": self.select}),
             **({} if self.stem == "cifar" else {"network": self.stem}),
             **({"decisions": decisions_of(state.decided).to_json()} if state.decided else {}),
-            **({} if self.budget is None else {"budget": self.budget.budget.to_json()}),
+            **({} if self.budget is None else {"budget": dict(self.budget.content)}),
         }
 
     def facts(self, state: SearchState, genotype: Genotype) -> dict[str, Any]:

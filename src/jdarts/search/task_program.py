@@ -1,12 +1,13 @@
 """The pure functions of a search in a network of the user's own with a task of the user's own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jdarts.bilevel import LossFn
+from jdarts.budget.penalty import CostPenalty
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.initial import from_one_draw
 from jdarts.network_tasks.calling import streams
@@ -46,6 +47,7 @@ def task_program(
     *,
     synchronised: bool = True,
     microbatches: int = 1,
+    penalties: Sequence[CostPenalty] = (),
 ) -> TaskProgram:
     """Builds the functions of a search with a task.
 
@@ -56,6 +58,7 @@ def task_program(
       shapes: shapes and types of a batch.
       synchronised: whether several devices use the batch statistics of the whole batch.
       microbatches: number of parts of a batch, which a step computes one after the other.
+      penalties: on expected costs, beside the validation loss.
     """
 
     def on(axis_name: str | None) -> OwnNetwork:
@@ -77,7 +80,9 @@ def task_program(
     names = scored_names(own, task, shapes)
     averaged = [f"{part}/{name}" for part in ("train", "valid") for name in names]
     kinds, space = own.kinds, own.space
-    core = core_program(Searched(space, kinds, new_variables, batch, loss, averaged, shares_noise=False), steps)
+    core = core_program(
+        Searched(space, kinds, new_variables, batch, loss, averaged, shares_noise=False), steps, penalties=penalties
+    )
 
     def evaluate(state: SearchState, batch: Any, count: jax.Array, *, axis_name: str | None = None) -> jax.Array:
         mixture, key = core.weights_now(state), device_key(state.data_key, axis_name)
