@@ -54,17 +54,22 @@ COMMON = {
     "operations": OPERATIONS,
     "log_every": 1,
 }
+#: The parts of the two methods, each at its smallest.
 STAGES = {
     "p_darts": {
         "stages": "p_darts",
         "dropped_operations": (2,),
         "earlier_cells": (4,),
+        "earlier_skip_dropout": (0.1,),
+        "skip_dropout": 0.4,
         "alphas_from": 1,
+        "alpha_clip": 5.0,
         "select": "skip_limit:0",
     },
     "drnas": {
         "stages": "drnas",
         "mixture": "dirichlet",
+        "penalty": "divergence",
         "kept_operations": (3,),
         "partial_channels": 2,
         "earlier_partial_channels": (6,),
@@ -142,7 +147,8 @@ def tables(rows, edges=2):
 
 
 def test_p_darts_drops_the_weakest_operations_of_every_edge():
-    whole = config("p_darts", dropped_operations=(2, 1), earlier_cells=(4, 5), epochs=6)
+    several: Any = {"dropped_operations": (2, 1), "earlier_cells": (4, 5), "earlier_skip_dropout": (0.1, 0.2)}
+    whole = config("p_darts", **several, epochs=6)
     first = next_stage(whole, None, None)
     assert (first.size.cells, first.loop.epochs, first.folder.name) == (4, 2, "stage1")
     assert first.search_space == whole.search_space
@@ -444,7 +450,7 @@ def test_folders_that_do_not_fit_are_refused_before_the_first_stage(straight, tm
         ("drnas", {"kept_operations": (1,)}, "2 or more"),
         ("drnas", {"earlier_partial_channels": (1,)}, "numbers that do not grow"),
         ("drnas", {"earlier_partial_channels": (5,)}, "5"),
-        ("drnas", {"mixture": "sigmoid"}, "not of sigmoid"),
+        ("drnas", {"mixture": "sigmoid", "penalty": "none"}, "not of sigmoid"),
         ("drnas", {"edge_weights": True}, "with --edge-weights"),
         ("drnas", {"freeze_below": 0.4}, "leave one of the two out"),
         ("drnas", {"stages": "none"}, "which --stages none does not read"),
