@@ -140,4 +140,4 @@ torture: $(READY)
 	$(BIN)/python tests/torture.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(NEWEST) $(AOT)-h100 $(AOT)-tpu .pytest_cache .ruff_cache .hypothesis .jax_cache build dist site src/*.egg-info
+	rm -rf $(VENV) $(NEWEST) $(AOT)-h100 $(AOT)-tpu .pytest_cache .ruff_cache .hypothesis .jax_cache build dist site jupyter_execute src/*.egg-info
