@@ -66,7 +66,8 @@ class SurpriseCounter:
     def record(self) -> SurpriseRecord:
         """What has been counted so far."""
         names = self._vocabulary
-        dearest = [word for word in np.argsort(-self._losses, kind="stable")[:WORDS].tolist() if self._counts[word]]
+        order = map(int, np.argsort(-self._losses, kind="stable")[:WORDS])
+        dearest = [word for word in order if self._counts[word]]
         return SurpriseRecord(
             text=self._text,
             total=int(self._counts.sum()),
