@@ -22,7 +22,9 @@ OWN = ("separable", "pointwise", "combine", "max_pool", "depthwise")
 @pytest.fixture(scope="module", params=["cifar", "imagenet"])
 def trained(request):
     """Networks whose logits differ by about one among images; training gives the first one an auxiliary head."""
-    make, cells, side, channels = (cifar_network, 3, 16, 1) if request.param == "cifar" else (imagenet_network, 2, 32, 3)
+    make, cells, side, channels = (
+        (cifar_network, 3, 16, 1) if request.param == "cifar" else (imagenet_network, 2, 32, 3)
+    )
     network = make(Genotype(NORMAL, (2, 3), REDUCE, (2, 3)), channels=4, cells=cells, classes=3, auxiliary=cells == 3)
     images = jnp.zeros((1, side, side, channels), jnp.float32)
     variables = jax.jit(from_one_draw(lambda key: network.init(key, images, train=False)))(jax.random.key(0))

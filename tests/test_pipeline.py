@@ -51,7 +51,10 @@ def test_the_best_by_validation_is_trained_and_tested(undisturbed, monkeypatch):
     assert all(training.genotype == arm.genotype for training in arm.trainings)
     assert result.table() in shown
     assert result.table() == (undisturbed / "table.txt").read_text().rstrip("\n")
-    assert html.escape(result.table()) in (undisturbed / "report.html").read_text()
+    page = (undisturbed / "report.html").read_text()
+    assert html.escape(result.table()) in page
+    assert f"Cells from search: test accuracy {100 * result.arms[0].mean:.2f}" in page
+    assert all(f'href="searches/seed{seed}/report.html"' in page for seed in (3, 4))
     assert find_genotype(str(undisturbed)) == arm.genotype == result.genotype
 
 

@@ -409,6 +409,18 @@ def test_the_last_stage_is_the_run(kind, straight, monkeypatch, capsys):
         }
 
 
+@pytest.mark.parametrize("kind", STAGES)
+def test_its_page_shows_every_stage_and_repeats_the_whole_search(kind, straight):
+    page, whole = (straight / kind / "report.html").read_text(), config(kind, straight / kind)
+    count = whole.staging.count
+    assert '<section id="stages">' in page and f"stage {count} of {count}" in page
+    assert all(f'href="stage{number}/report.html"' in page for number in range(1, count))
+    assert f"--epochs {whole.loop.epochs} " in page
+    left = RunFolder(straight / kind).settings()["edge_operations"]
+    kept = sum(len(edge) for edge in left[0])
+    assert f"{kept} of {sum(map(len, whole.search_space.normal))} operations are left in the last stage" in page
+
+
 def test_folders_that_do_not_fit_are_refused_before_the_first_stage(straight, tmp_path):
     with pytest.raises(InputError, match="begun with other settings: --seed 0"):
         run("p_darts", straight / "p_darts", seed=1)
