@@ -22,8 +22,8 @@ html_theme_options = {"sidebar_hide_name": False}
 html_show_sphinx = False
 pygments_style, pygments_dark_style = "default", "monokai"
 myst_heading_anchors = 3
-#: Tutorials run while the site is built.
-nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "force", 600, True
+#: Tutorials run while the site is built. The time of a cell, in seconds, leaves room for a busy machine.
+nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "force", 3600, True
 nb_execution_in_temp = True
 nb_merge_streams = True
 # Docstrings write code in single backticks.
