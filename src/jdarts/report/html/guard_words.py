@@ -1,5 +1,6 @@
 """What the measured numbers of a search mean: the curvature, and how well the hypergradient foretells the loss."""
 
+import itertools
 import math
 import statistics
 from typing import NamedTuple
@@ -28,13 +29,12 @@ class Words(NamedTuple):
     lines: tuple[str, ...] = ()
     next: tuple[str, ...] = ()
 
-    def __add__(self, other: "Words") -> "Words":  # pyright: ignore[reportIncompatibleMethodOverride]
-        return Words(self.lines + other.lines, self.next + other.next)
-
 
 def guard_words(run: RunData) -> Words:
     """What the measurements of a search say; nothing for what it has not measured."""
-    return _of_eigenvalue(run) + _of_foresight(run) + _of_terms(run)
+    found = (_of_eigenvalue(run), _of_foresight(run), _of_terms(run))
+    lines, steps = (tuple(itertools.chain.from_iterable(each)) for each in zip(*found))
+    return Words(lines, steps)
 
 
 def _of_eigenvalue(run: RunData) -> Words:
@@ -55,7 +55,7 @@ def _of_eigenvalue(run: RunData) -> Words:
         return Words((line,))
     line = (
         f"The largest eigenvalue of the validation loss by the alphas has grown {last / lowest:.1f} times, from {lowest:.3g} to "
-        f"{last:.3g}: the found minimum is sharp, and the accuracy falls when the alphas become a cell."
+        f"{last:.3g}: the found minimum is sharp, and cells from sharp minima tend to be worse than their supernet says."
     )
     step = (
         "Keep the cell from before the rise: search again with `--stop eigenvalue`, or flatten the minimum with `--method "
