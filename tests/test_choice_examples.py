@@ -46,7 +46,7 @@ EXAMPLES: dict[str, Any] = {
         lambda module: module.Towers(),
         [(20,), (10,)],
         jnp.arange(6) % 2,
-        "cross_entropy",
+        "binary_cross_entropy",
         {"left": "none", "right": "layer", "join": ("left", "product")},
     ),
     "vision_transformer": (
@@ -112,22 +112,22 @@ def run(example, monkeypatch, capsys):
         module = example("mlp")
         monkeypatch.setattr(sys, "argv", ["mlp.py", *arguments])
         with pytest.raises(SystemExit) as ended:
-            example("example").run_example(module.solved, module.__doc__)
+            example("example").run_example(module.solved, module.CONFIG, module.__doc__)
         return ended.value.code, *capsys.readouterr()
 
     return run
 
 
-def test_an_example_is_a_command(run):
-    code, out, err = run("--steps", "3")
+def test_an_example_is_a_command_that_resumes(run, tmp_path):
+    options = ("--epochs", "2", "--run-dir", str(tmp_path / "mlp"))
+    code, out, err = run(*options)
     assert code == 0, err
-    lines = out.splitlines()
-    assert lines[0].split()[0] == "choice" and [line.split()[0] for line in lines[1:4]] == [
-        "activation",
-        "layer",
-        "width",
-    ]
-    assert lines[-1].startswith("393 weights became ") and "test loss" in lines[-1]
+    assert "searching in Perceptron on mlp: 3 choices" in out and "training Perceptron on mlp" in out
+    assert "absolute error" in out
+    last = out.splitlines()[-1]
+    assert last.startswith("393 weights became ") and ", absolute_error " in last
+    code, out, err = run(*options)
+    assert code == 0 and out.count("has finished") == 2 and out.splitlines()[-1] == last
 
 
 def test_a_wrong_argument_is_refused(run):
