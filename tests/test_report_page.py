@@ -239,6 +239,15 @@ def test_the_verdict_says_how_far_to_trust_the_hypergradient(correlation, slope,
     assert ("--hypergradient neumann" in " ".join(found.next)) == (correlation < 0.5)
 
 
+def test_the_verdict_says_when_running_statistics_have_not_settled(tmp_path):
+    folder = _measured(tmp_path / "run", {"valid_accuracy": [0.9, 1.0, 1.0], "evaluation_accuracy": [0.3, 0.3, 0.35]})
+    found = advice(read_run(folder))
+    assert "right on 100 % of the alphas' images, and on 35 % in the evaluation" in " ".join(found.lines)
+    assert "smaller `--batch-size`" in " ".join(found.next)
+    settled = advice(read_run(_measured(tmp_path / "other", {"valid_accuracy": [1.0] * 3})))
+    assert "running statistics" not in " ".join(settled.lines)
+
+
 def test_the_verdict_says_how_large_the_implicit_term_is(run):
     assert "has 33.3 % of the direct term's norm." in " ".join(advice(read_run(run)).lines)
 

@@ -14,6 +14,8 @@ GROWTH = 1.3
 _WELL, _HARDLY = 0.9, 0.5
 #: A slope farther from 1 than this factor is worth a word.
 _FACTOR = 2.0
+#: A larger gap between the accuracies of steps and of the evaluation comes from statistics that have not settled.
+_UNSETTLED = 0.3
 #: A smaller share of the direct term changes little.
 _SMALL = 0.05
 
@@ -32,9 +34,22 @@ class Words(NamedTuple):
 
 def guard_words(run: RunData) -> Words:
     """What the measurements of a search say; nothing for what it has not measured."""
-    found = (_of_eigenvalue(run), _of_foresight(run), _of_terms(run))
+    found = (_of_statistics(run), _of_eigenvalue(run), _of_foresight(run), _of_terms(run))
     lines, steps = (tuple(itertools.chain.from_iterable(each)) for each in zip(*found))
     return Words(lines, steps)
+
+
+def _of_statistics(run: RunData) -> Words:
+    """Whether the running statistics of an evaluation have settled: else it is far below the same images in steps."""
+    numbers = run.epochs[-1].numbers if run.epochs else {}
+    in_steps, evaluated = (_number(numbers.get(name)) for name in ("valid_accuracy", "evaluation_accuracy"))
+    if in_steps is None or evaluated is None or in_steps - evaluated <= _UNSETTLED:
+        return Words()
+    line = (
+        f"In its steps the supernet is right on {100 * in_steps:.0f} % of the alphas' images, and on {100 * evaluated:.0f} % in "
+        f"the evaluation, which uses running statistics: after {run.epochs[-1].step:,} steps these have not settled."
+    )
+    return Words((line,), ("Give more steps, with a smaller `--batch-size` or more `--epochs`.",))
 
 
 def _of_eigenvalue(run: RunData) -> Words:
