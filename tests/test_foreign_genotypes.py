@@ -72,6 +72,42 @@ def test_tuples_of_naslib():
     assert find_genotype(json.dumps(pairs)) == DARTS
 
 
+def test_tuples_of_older_naslib_have_numbers_from_1():
+    pairs = tuple(tuple((source, 1 + NUMBERS.index(name)) for name, source in getattr(DARTS, kind)) for kind in KINDS)
+    assert find_genotype(f"older: {pairs}") == find_genotype(f"older:{json.dumps(pairs)}") == DARTS
+    # Only these have the number 7.
+    last = "(((0, 7), (1, 1)), ((0, 3), (1, 4)))"
+    cells = ((("dil_conv_5x5", 0), ("max_pool_3x3", 1)), (("skip_connect", 0), ("sep_conv_3x3", 1)))
+    assert find_genotype(last) == find_genotype(f"older: {last}") == Genotype(cells[0], (2,), cells[1], (2,))
+
+
+def of_nasbench301(start="NetworkSelectorDatasetInfo:darts:"):
+    """A configuration: the edges of a node follow those of the nodes before."""
+    fields = {"OptimizerSelector:optimizer": "sgd"}
+    for kind, state, node in EDGES:
+        first = sum(range(2, state))
+        fields |= {f"{start}edge_{kind}_{first + source}": name for name, source in node}
+        if state > 2:
+            fields[f"{start}inputs_node_{kind}_{state}"] = "_".join(
+                str(source) for source in sorted(s for _, s in node)
+            )
+    return fields
+
+
+def test_configurations_of_nas_bench_301(tmp_path):
+    fields = of_nasbench301()
+    results = tmp_path / "results_0.json"
+    results.write_text(json.dumps({"budget": 97, "optimized_hyperparamater_config": fields}))
+    unused = of_nasbench301("NetworkSelectorDatasetInfo_COLON_darts_COLON_") | {"edge_normal_4": None}
+    for text in (
+        json.dumps(fields),
+        repr(unused),
+        f"Configuration(values={{\n  {repr(fields)[1:-1]},\n}})",
+        str(results),
+    ):
+        assert by_source(find_genotype(text)) == by_source(DARTS)
+
+
 def test_weights_of_gdas_are_left_out():
     edges = "[('skip_connect', 0, 0.130), ('sep_conv_3x3', 1, 0.129)]"
     found = find_genotype(f"Genotype(normal={edges}, normal_concat=[2], reduce={edges}, reduce_concat=[2])")
@@ -107,7 +143,23 @@ WRONG = {
     ),
     "a switch": (json.dumps(of_nni_mutables() | {"normal_n2_switch": ["p0"]}), "NNI's switch chooses 'p0'"),
     "an operation": (json.dumps(of_nni_hub() | {"normal/op_2_0": "conv9"}), "unknown operation 'conv9' in normal"),
-    "a number": ("(((0, 3), (1, 7)), ((0, 0), (1, 0)))", "there is no operation 7; the numbers are 0 to 6: max_pool_3x3"),
+    "a number": ("(((0, 3), (1, 8)), ((0, 0), (1, 0)))", "there is no operation 8; the numbers are 0 to 6: max_pool_3x3"),
+    "an older number": ("older: (((0, 3), (1, 8)), ((0, 1), (1, 1)))", "no operation 8; the numbers are 1 to 7: max_pool_3x3"),
+    "two numberings": ("(((0, 3), (1, 7)), ((0, 0), (1, 0)))", "has the operation 0, which is none where numbers run from 1"),
+    "none": ("older: (((0, 3), (1, 6)), ((0, 0), (1, 1)))", "an edge of a genotype has an operation: give numbers from 0 to 6"),
+    "an edge": (
+        json.dumps({k: v for k, v in of_nasbench301().items() if not k.endswith("edge_reduce_1")}),
+        "has 1 of edge_reduce_0 to edge_reduce_1, the edges of node 2; each node has two: give the whole configuration",
+    ),
+    "inputs": (
+        json.dumps(of_nasbench301() | {"NetworkSelectorDatasetInfo:darts:inputs_node_normal_3": "1_2"}),
+        "inputs_node_normal_3 of NAS-Bench-301's configuration is '1_2', and its edges among edge_normal_2 to edge_normal_4 "
+        "come from 0 and 1; make both the same",
+    ),
+    "its operation": (
+        json.dumps(of_nasbench301() | {"NetworkSelectorDatasetInfo:darts:edge_normal_0": "conv9"}),
+        "unknown operation 'conv9' in normal",
+    ),
     "a triple": ("(((0, 3, 1), (1, 7)), ((0, 0), (1, 0)))", "is not a pair of cells as NASLib writes them"),
     "one cell": ("(((0, 3), (1, 4)),)", "is not a pair of cells as NASLib writes them"),
     "a later state": ("(((0, 3), (2, 4)), ((0, 0), (1, 0)))", "leads to state 2; its source must be a state from 0 to 1"),

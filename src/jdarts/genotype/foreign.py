@@ -1,4 +1,4 @@
-"""Genotypes as NNI, NASLib and NAS-Bench-201 write them."""
+"""Genotypes as NNI, NASLib, NAS-Bench-301 and NAS-Bench-201 write them."""
 
 import ast
 import json
@@ -9,6 +9,7 @@ from typing import Any
 from jdarts.errors import InputError, shown
 from jdarts.genotype.checks import INPUT_STATES, Edge, is_index
 from jdarts.genotype.convolutional import KINDS, Genotype, Kind
+from jdarts.genotype.nasbench301 import configuration_fields, genotype_of_configuration
 from jdarts.genotype.reachable import genotype_of_nodes
 from jdarts.operations import NONE
 
@@ -20,12 +21,13 @@ _MAX_CHARACTERS = 100_000
 _NNI_NAME = re.compile(r"(normal|reduce)(?:_n(\d{1,2})_(?:p(\d{1,2})|switch)|/(op|input)_(\d{1,2})_(\d{1,2}))")
 _CELL_TEXT = re.compile(r"\|(?:\w{1,40}~\d{1,2}\|)+(?:\+\|(?:\w{1,40}~\d{1,2}\|)+)*")
 _EDGE_TEXT = re.compile(r"(\w{1,40})~(\d{1,2})")
-_TUPLES = re.compile(r"\s*[(\[]\s*[(\[]\s*[(\[]\s*\d")
+_TUPLES = re.compile(r"\s*(older\s*:\s*)?[(\[]\s*[(\[]\s*[(\[]\s*\d")
 
 
 def is_foreign(text: str) -> bool:
-    """Whether a text may be a genotype of NASLib or NAS-Bench-201; NNI's are JSON objects."""
-    return _TUPLES.match(text) is not None or _CELL_TEXT.fullmatch(text.strip()) is not None
+    """Whether a text may be a genotype of NASLib, NAS-Bench-301 or NAS-Bench-201; others are JSON objects."""
+    forms = _TUPLES.match(text), _CELL_TEXT.fullmatch(text.strip()), _values_printed(text)
+    return any(form is not None for form in forms)
 
 
 def foreign_genotype(text: str) -> Genotype | None:
@@ -34,6 +36,10 @@ def foreign_genotype(text: str) -> Genotype | None:
     * NNI: a JSON object or a dictionary, with entries such as `normal/op_2_0` and `normal/input_2_0`, or `normal_n2_p0` and
       `normal_n2_switch`;
     * NASLib's tuples for NAS-Bench-301: `(((0, 3), (1, 3), …), (…))`, of a state and the number of an operation for each edge.
+      The numbers run from 0; in NASLib's older files from 1, with 0 for `none`. A 7 tells them apart; where there is none, write
+      `older:` before the tuples;
+    * NAS-Bench-301's configurations: a JSON object, a dictionary or `Configuration(values={…})`, with entries such as
+      `NetworkSelectorDatasetInfo:darts:edge_normal_0`.
 
     Raises:
       InputError: a text of such a form with an error, or of NAS-Bench-201, whose cells are others.
@@ -42,10 +48,16 @@ def foreign_genotype(text: str) -> Genotype | None:
         return None
     if _CELL_TEXT.fullmatch(text.strip()):
         raise InputError(_about_cell(text))
-    if text.lstrip().startswith("{") and (fields := _nni_fields(text)):
-        return _from_nni(fields)
-    if _TUPLES.match(text) and (value := _plain(ast.literal_eval, text)) is not None:
-        return _from_tuples(value)
+    if (values := _values_printed(text)) or text.lstrip().startswith("{"):
+        content = _dictionary(values or text)
+        if fields := _nni_fields(content):
+            return _from_nni(fields)
+        if fields := configuration_fields(content):
+            return genotype_of_configuration(fields)
+    tuples = _TUPLES.match(text)
+    older = tuples[1] or "" if tuples else ""
+    if tuples and (value := _plain(ast.literal_eval, text.strip().removeprefix(older))) is not None:
+        return _from_tuples(value, older=bool(older))
     return None
 
 
@@ -56,9 +68,20 @@ def _plain(read: Callable[[str], Any], text: str) -> Any:
         return None
 
 
-def _nni_fields(text: str) -> dict[str, Any]:
+def _values_printed(text: str) -> str | None:
+    """The dictionary in a configuration as the package ConfigSpace prints it, `Configuration(values={…})`."""
+    first, last = text.find("{"), text.rfind("}")
+    is_printed = text.lstrip().startswith("Configuration(") and first < last
+    return text[first : last + 1] if is_printed else None
+
+
+def _dictionary(text: str) -> Any:
+    """The content of a JSON object or of a dictionary as Python prints it; None if it is neither."""
+    return _plain(json.loads, text) or _plain(ast.literal_eval, text)
+
+
+def _nni_fields(content: Any) -> dict[str, Any]:
     """NNI's entries for both cells; empty if there are none."""
-    content = _plain(json.loads, text) or _plain(ast.literal_eval, text)
     if not isinstance(content, dict):
         return {}
     return {name: value for name, value in content.items() if isinstance(name, str) and _NNI_NAME.fullmatch(name)}
@@ -133,23 +156,32 @@ def _operation(name: str, value: Any) -> str:
     return _numbered(values[0]) if is_index(values[0]) else values[0]
 
 
-def _numbered(number: int) -> str:
-    if not 0 <= number < len(NUMBERED):
+def _numbered(number: int, first: int = 0) -> str:
+    """The operation of a number, where they run from `first`."""
+    if not 0 <= number - first < len(NUMBERED):
         raise InputError(
-            f"genotype: there is no operation {number}; the numbers are 0 to {len(NUMBERED) - 1}: {', '.join(NUMBERED)}"
+            f"genotype: there is no operation {number}; the numbers are {first} to {first + len(NUMBERED) - 1}: "
+            f"{', '.join(NUMBERED)}"
         )
-    return NUMBERED[number]
+    return NUMBERED[number - first]
 
 
-def _from_tuples(value: Any) -> Genotype:
-    """NASLib's form: the edges of both cells, two for each node."""
+def _from_tuples(value: Any, *, older: bool) -> Genotype:
+    """NASLib's form: the edges of both cells, two for each node; in older files operations have numbers from 1."""
     cells = [_listed(cell) for cell in _listed(value)]
     pairs = [_listed(pair) for cell in cells for pair in cell]
     if len(cells) != 2 or not all(len(pair) == 2 and all(map(is_index, pair)) for pair in pairs):
         raise InputError(
             f"genotype: {shown(value)} is not a pair of cells as NASLib writes them; each edge is (state, number of an operation)"
         )
-    normal, reduce = (tuple((_numbered(number), state) for state, number in cell) for cell in cells)
+    numbers = {number for _, number in pairs}
+    if 0 in numbers and (older or len(NUMBERED) in numbers):
+        raise InputError(
+            f"genotype: {shown(value)} has the operation 0, which is none where numbers run from 1 to {len(NUMBERED)}, as in "
+            f"NASLib's older files; an edge of a genotype has an operation: give numbers from 0 to {len(NUMBERED) - 1}, or from 1"
+        )
+    first = 1 if older or len(NUMBERED) in numbers else 0
+    normal, reduce = (tuple((_numbered(number, first), state) for state, number in cell) for cell in cells)
     concats = [tuple(range(INPUT_STATES, INPUT_STATES + len(cell) // 2)) for cell in (normal, reduce)]
     return Genotype(normal, concats[0], reduce, concats[1])
 
