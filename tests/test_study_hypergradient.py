@@ -21,9 +21,11 @@ from study.real_changes import (
     weight_step,
 )
 from study.results import Results
+from study.short_search import SearchSize, ShortSearch
 from test_bilevel import OPTIMIZERS, smooth_loss, warm_state
 
 import jdarts
+from jdarts.data import Augmentation, ImageDataset, ImageSplit
 from jdarts.errors import InputError
 from jdarts.optimizers import alpha_optimizer
 
@@ -179,9 +181,10 @@ def test_tables_show_correlation_slope_error_and_cost():
     results = made_results()
     lines = hypergradient_figures.tables(results)["estimators"].splitlines()
     exact = next(line for line in lines if line.startswith("| exact"))
-    assert exact == (
-        "| exact | 2.5 | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 0.00 [0.00, 0.00] |"
-    )
+    assert exact == "| exact | 2.5 | 1.00 [1.00, 1.00] |  | 1.00 [1.00, 1.00] | 0.00 [0.00, 0.00] |"
+    others = hypergradient_figures.tables(results)["others"].splitlines()
+    assert others[0] == "| correlation | other batches | next 5 steps |"
+    assert others[3] == "| exact | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |"
     rows = hypergradient_figures.main_rows(results)
     first = hypergradient_figures.foresight(rows, "first order", "same", statistics.correlation)
     assert first.low < first.mean < first.high < 1
@@ -242,3 +245,27 @@ def test_kinks_break_the_prediction_between_the_shortest_steps_and_those_of_a_se
         errors.append(statistics.relative_error(steps @ gradient, found.odd))
     assert errors[0] < 1e-4
     assert errors[1] > 0.02 if kinks else errors[1] < 1e-3
+
+
+def test_batches_of_a_search_depend_on_seed_step_and_half():
+    draw = np.random.default_rng(0)
+    pixels = np.arange(16, dtype=np.uint8).repeat(48).reshape(16, 4, 4, 3)
+    split = ImageSplit(pixels, draw.integers(2, size=16).astype(np.int32))
+    plain = Augmentation(padding=0, flip=False)
+    dataset = ImageDataset("toy", split, split, ("a", "b"), (0.0,) * 3, (1.0,) * 3, plain, shuffled=True)
+    size = SearchSize("choice", 1, 1, 1, steps=4, batch_size=4, learning_rate=0.1, alpha_learning_rate=0.01)
+    search = ShortSearch(size, dataset, 0)
+
+    def numbers(batch):
+        return {round(float(image[0, 0, 0]) * 255) for image in batch[0]}
+
+    assert all(numbers(search.train_batch(step)) <= set(range(8)) for step in range(4))
+    assert all(numbers(search.valid_batch(step)) <= set(range(8, 16)) for step in range(4))
+    np.testing.assert_array_equal(search.train_batch(2)[0], search.train_batch(2)[0])
+    assert len({tuple(sorted(numbers(search.train_batch(step)))) for step in range(6)}) > 1
+    assert int(search.state_after(0).step) == 0
+    # The clipping is left out of the virtual step alone.
+    weights, gradient = jnp.zeros(3), jnp.full(3, 100.0)
+    made = [each.update(gradient, each.init(weights), weights)[0] for each in search.optimizers[:2]]
+    np.testing.assert_allclose(optax.tree.norm(made[0]), 0.1 * 5, rtol=1e-6)
+    np.testing.assert_allclose(made[1], -10 * jnp.ones(3), rtol=1e-6)

@@ -28,6 +28,7 @@ def tables(results: Results) -> dict[str, str]:
     return {
         "estimators": _estimators_table(results),
         "moments": _moments_table(results),
+        "others": _others_table(results),
         "steps": _steps_table(results),
         "lengths": _lengths_table(results),
     }
@@ -53,6 +54,8 @@ def at_length(row: Row, estimator: str, length: float, kind: str) -> tuple[np.nd
 
 def over_seeds(rows: Sequence[Row], of_row: Callable[[Row], float]) -> Interval:
     """A number of each row: the mean over the moments of a search, and the interval over the seeds."""
+    if not rows:
+        return Interval(float("nan"), float("nan"), float("nan"))
     by_seed: dict[int, list[float]] = {}
     for row in rows:
         by_seed.setdefault(row["seed"], []).append(of_row(row))
@@ -77,18 +80,47 @@ def change_words(change: str) -> str:
     return "other batches" if kind == "other" else f"next {number} step{'s' * (number != '1')}"
 
 
-def _estimators_table(results: Results) -> str:
+def later_rows(results: Results) -> list[Row]:
+    """Those of the main rows that come after the start of the search; all if there are none."""
     rows = main_rows(results)
-    names, changes = rows[0]["seconds"], rows[0]["changes"]
-    head = ["estimator", "time, × first order"]
-    head += [f"correlation, {change_words(change)}" for change in changes]
-    head += ["slope, same batches", "relative error, same batches"]
+    return [row for row in rows if row["moment"] > 0] or rows
+
+
+def _estimators_table(results: Results) -> str:
+    """The estimators on the batches that they see, after the start of the search."""
+    rows = later_rows(results)
+    head = [
+        "estimator",
+        "time, × first order",
+        "correlation",
+        "correlation less that of exact",
+        "slope",
+        "relative error",
+    ]
     lines = []
-    for name in names:
+    for name in rows[0]["seconds"]:
         cost = over_seeds(rows, lambda row, name=name: row["seconds"][name] / row["seconds"]["first order"])
-        correlations = [foresight(rows, name, change, correlation).text() for change in changes]
-        others = [foresight(rows, name, SAME, each).text() for each in (slope, relative_error)]
-        lines.append([name, f"{cost.mean:.1f}", *correlations, *others])
+        less = over_seeds(
+            rows,
+            lambda row, name=name: (
+                correlation(*predicted_and_real(row, name, SAME)) - correlation(*predicted_and_real(row, "exact", SAME))
+            ),
+        )
+        found = [foresight(rows, name, SAME, each) for each in (correlation, slope, relative_error)]
+        texts = [each.text() for each in found]
+        lines.append([name, f"{cost.mean:.1f}", texts[0], "" if name == "exact" else less.text(3), *texts[1:]])
+    return markdown_table(head, lines)
+
+
+def _others_table(results: Results) -> str:
+    """The correlations where the estimators have not seen the batches, after the start of the search."""
+    rows = later_rows(results)
+    changes = [change for change in rows[0]["changes"] if change != SAME]
+    head = ["correlation", *(change_words(change) for change in changes)]
+    lines = [
+        [name, *(foresight(rows, name, change, correlation).text() for change in changes)]
+        for name in rows[0]["seconds"]
+    ]
     return markdown_table(head, lines)
 
 
@@ -106,8 +138,8 @@ def _moments_table(results: Results) -> str:
 
 
 def _steps_table(results: Results) -> str:
-    """What happens to the validation loss with each estimator's own step."""
-    rows = main_rows(results)
+    """What happens to the validation loss with each estimator's own step, after the start of the search."""
+    rows = later_rows(results)
     changes = rows[0]["changes"]
     names = [name for name in rows[0]["seconds"] if all(name in each["own"] for each in changes.values())]
     head = ["own step of", *(f"loss × 10⁴, {change_words(change)}" for change in changes)]
@@ -134,15 +166,21 @@ def _at_length(rows: Sequence[Row], estimator: str, length: float, kind: str, st
 
 
 def _lengths_table(results: Results) -> str:
-    head = ["network", "length, × Adam's step", "exact: correlation", "exact: slope", "curvature / slope"]
-    head += ["first order, weights fixed: correlation", "slope"]
+    moments = sorted({row["moment"] for row in results.rows if "lengths" in row})
+    head = ["network", "length, × Adam's step"]
+    for moment in moments:
+        head += [f"{word} after {moment:.0%}" for word in ("correlation", "slope", "curvature")]
+    head.append("first order, weights fixed: correlation")
     lines = []
     for network, rows, lengths in _by_network(results):
         for length in lengths:
-            numbers = [_at_length(rows, "exact", length, "trained", each) for each in (correlation, slope)]
-            numbers.append(over_seeds(rows, lambda row, length=length: _even_share(row, length)))
-            numbers += [_at_length(rows, "first order", length, "fixed", each) for each in (correlation, slope)]
-            lines.append([_NAMES[network], f"{length:g}", *(each.text() for each in numbers)])
+            found = []
+            for moment in moments:
+                there = [row for row in rows if row["moment"] == moment]
+                found += [_at_length(there, "exact", length, "trained", each) for each in (correlation, slope)]
+                found.append(over_seeds(there, lambda row, length=length: _even_share(row, length)))
+            found.append(_at_length(rows, "first order", length, "fixed", correlation))
+            lines.append([_NAMES[network], f"{length:g}", *(each.text() for each in found)])
     return markdown_table(head, lines)
 
 
@@ -155,7 +193,7 @@ def _even_share(row: Row, length: float) -> float:
 def _estimators_figure(results: Results) -> "Figure":
     from matplotlib.figure import Figure
 
-    rows = main_rows(results)
+    rows = later_rows(results)
     names, changes = list(rows[0]["seconds"]), rows[0]["changes"]
     figure = Figure(figsize=(8.4, 0.42 * len(names) + 1.6), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
@@ -169,8 +207,8 @@ def _estimators_figure(results: Results) -> "Figure":
     axes.invert_yaxis()
     axes.axvline(0, color="#888888", linewidth=0.8)
     axes.set_xlim(-1.05, 1.05)
-    axes.set_xlabel("correlation of predicted and real change of the validation loss, random directions")
-    axes.legend(fontsize=8, loc="upper left", framealpha=1)
+    axes.set_xlabel("correlation of predicted and real change of the validation loss, after the start of the search")
+    figure.legend(fontsize=8, loc="outside upper center", ncols=len(changes), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -178,18 +216,24 @@ def _estimators_figure(results: Results) -> "Figure":
 def _lengths_figure(results: Results) -> "Figure":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.4, 3.4), facecolor="white", layout="constrained")
-    for place, (statistic, words) in enumerate(((correlation, "correlation"), (slope, "slope"))):
-        axes = figure.add_subplot(1, 2, place + 1)
+    moments = sorted({row["moment"] for row in results.rows if "lengths" in row})
+    figure = Figure(figsize=(4.2 * len(moments), 3.4), facecolor="white", layout="constrained")
+    for place, moment in enumerate(moments):
+        axes = figure.add_subplot(1, len(moments), place + 1)
         for (network, rows, lengths), colour in zip(_by_network(results), _COLOURS):
-            found = [_at_length(rows, "exact", length, "trained", statistic) for length in lengths]
+            there = [row for row in rows if row["moment"] == moment]
+            if not there:
+                continue
+            found = [_at_length(there, "exact", length, "trained", correlation) for length in lengths]
             given = {"yerr": _ends(found), "color": colour, "label": _NAMES[network], "markersize": 4, "linewidth": 1}
             axes.errorbar(lengths, [each.mean for each in found], fmt="o-", **given)
         axes.axhline(1, color="#888888", linewidth=0.8, linestyle="--")
         axes.set_xscale("log")
+        axes.set_ylim(-1.1, 1.1)
         axes.set_xlabel("length of the step, × that of Adam")
-        axes.set_ylabel(f"{words} of the exact hypergradient")
+        axes.set_title(f"after {moment:.0%} of the search", fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("correlation of the exact hypergradient")
     figure.axes[0].legend(fontsize=8, loc="lower left")
     return figure
 

@@ -12,6 +12,9 @@ from jdarts.files.atomic import replace_text
 from jdarts.files.json_data import Fields, parse_json
 from jdarts.report.formatting import duration
 
+#: Cells without a measurement that are named under a table; the file of the results has all.
+_SHOWN = 6
+
 
 @dataclasses.dataclass(frozen=True)
 class Results:
@@ -76,14 +79,18 @@ class Results:
     def words(self) -> str:
         """One paragraph under the tables: what measured them, on what, how long."""
         versions = ", ".join(f"{name} {self.machine[name]}" for name in ("jax", "flax") if name in self.machine)
+        devices = self.machine["devices"]
+        accelerators = "" if devices.endswith("CPU") else f", {devices}"
         text = (
             f"The {self.version} version of `{self.command}` on {self.images['name']}; {self.machine['processor']}, "
-            f"{self.machine['cores']} cores, {self.machine['devices']}; {versions}; {duration(self.processor_seconds)} of "
-            f"processor time."
+            f"{self.machine['cores']} cores{accelerators}; {versions}; {duration(self.processor_seconds)} of processor time."
         )
         if self.missing:
-            cells = "; ".join(", ".join(f"{name} {value}" for name, value in cell.items()) for cell in self.missing)
-            text += f" Not measured: {cells}."
+            cells = "; ".join(
+                ", ".join(f"{name} {value}" for name, value in cell.items()) for cell in self.missing[:_SHOWN]
+            )
+            rest = f"; and {len(self.missing) - _SHOWN} more" if len(self.missing) > _SHOWN else ""
+            text += f" Not measured: {cells}{rest}."
         return text
 
 

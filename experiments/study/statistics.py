@@ -21,7 +21,9 @@ class Interval(NamedTuple):
     high: float
 
     def text(self, digits: int = 2) -> str:
-        """`0.81 [0.74, 0.88]`, or the mean alone if there is no interval."""
+        """`0.81 [0.74, 0.88]`, or the mean alone if there is no interval; empty if there is no mean."""
+        if np.isnan(self.mean):
+            return ""
         ends = "" if np.isnan(self.low) else f" [{self.low:.{digits}f}, {self.high:.{digits}f}]"
         return f"{self.mean:.{digits}f}{ends}"
 
