@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import small_search
 import small_train
 from picture_files import folder_of_classes, folder_with_splits, pixels, save
 from PIL import Image
@@ -14,6 +15,7 @@ from jdarts.data.own.streaming import stream_path
 from jdarts.data.streamed.views import ColorJitter
 from jdarts.data.streamed.workers import EvaluationViews, TrainingViews
 from jdarts.errors import InputError
+from jdarts.search import SearchConfig, search
 from jdarts.train import TrainConfig, train
 
 __all__ = ["user_settings"]
@@ -144,3 +146,37 @@ def test_a_training_with_the_network_for_large_images_reads_picture_by_picture(t
         TrainConfig(**{**settings, "network": "cifar"}).check()
     with pytest.raises(InputError, match="--split-seed is for images in memory"):
         TrainConfig(**settings, split_seed=1).check()
+
+
+@pytest.mark.usefixtures("user_settings")
+@pytest.mark.parametrize("kind", ["search", "train"])
+def test_a_folder_that_no_memory_holds_is_read_picture_by_picture(tmp_path, kind, monkeypatch):
+    pytest.importorskip("grain")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    take_no_steps(monkeypatch)
+    folder = folder_with_splits(tmp_path / "pets", height=40, width=40)
+
+    def shown(run, memory, **changes):
+        monkeypatch.setattr("jdarts.data.own.reading.available_bytes", lambda: memory)
+        stream, given = io.StringIO(), {"run_dir": tmp_path / run, "dataset": str(folder), "batch_size": 4, **changes}
+        if kind == "search":
+            search(SearchConfig(**{**small_search.SETTINGS, **given}), stream=stream)
+        else:
+            train(TrainConfig(**{**small_train.SETTINGS, "cutout": 0, "auxiliary": False, **given}), stream=stream)
+        return stream.getvalue().splitlines()
+
+    sizes = (
+        "pets: 18 images of 40×40 take 0.0 GB, and 40% of the free memory are 0.0 GB: the pictures stay in their files"
+    )
+    streamed = "pets: a folder with train/, test/, 2 classes, read picture by picture, in random crops of 40×40"
+    assert shown("run", 1000)[:2] == [sizes, streamed]
+    # A run stays as it was begun, whatever memory there is.
+    assert shown("run", None)[0] == streamed
+    assert shown("small", 1000, image_size=16)[1].endswith("in random crops of 16×16")
+    assert "in colour" in shown("other", None)[1]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    with pytest.raises(InputError, match=r"take 0\.0 GB, .* read it picture by picture"):
+        shown("other", 1000)
+    if kind == "train":
+        with pytest.raises(InputError, match="--split-seed is for images in memory"):
+            shown("seed", 1000, split_seed=1)

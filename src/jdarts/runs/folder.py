@@ -275,6 +275,20 @@ class RunFolder:
             replace_text(path, text)
 
 
+def recorded_data(path: Path) -> Fingerprint | None:
+    """The fingerprint of the data of the run in a folder, or of the first of its stages; None if there is none.
+
+    Raises:
+      InputError: it cannot be read, or is damaged.
+    """
+    with _os_errors_as_input("read", path):
+        for place in (path / CONFIG, *sorted(path.glob(f"stage*/{CONFIG}"))):
+            if place.is_file():
+                found = _read_config(place).get(DATA)
+                return found if isinstance(found, dict) else {}
+    return None
+
+
 def genotype_file(epoch: int) -> str:
     """Where a run's folder has the genotype of an epoch, counted from 1."""
     return f"{GENOTYPES}/epoch_{epoch:03d}.json"

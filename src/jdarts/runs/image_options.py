@@ -1,6 +1,7 @@
 """Parts of the configurations of runs on images."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -12,13 +13,15 @@ from jdarts import data
 from jdarts.data import Augmentation
 from jdarts.data.own.assembling import set_name
 from jdarts.data.own.loading import is_folder_of_pictures
+from jdarts.data.own.reading import TooLargeError
 from jdarts.data.own.resizing import resized_set
 from jdarts.data.own.streaming import stream_path
-from jdarts.data.streamed.dataset import LARGE, LargeDataset, open_large
+from jdarts.data.streamed.dataset import LARGE, SIDE, LargeDataset, open_large
 from jdarts.data.streamed.views import ColorJitter
 from jdarts.errors import InputError
 from jdarts.nets.stem import NATIVE_SIZE, Stem
 from jdarts.runs.bounds import CELLS, CHANNELS, NOT_NEGATIVE, POSITIVE, SEED, Bounds
+from jdarts.runs.folder import recorded_data
 from jdarts.runs.images import ImagesOn
 from jdarts.runs.large_images import PictureReader
 from jdarts.runs.names import check_dataset_text, folder_name
@@ -82,15 +85,37 @@ class ImageData(Settings):
         return NATIVE_SIZE["imagenet"] if self.image_size is None else self.image_size
 
     def open(
-        self, given: data.ImageDataset | None, network: Stem, stream: TextIO | None
+        self, given: data.ImageDataset | None, network: Stem, run: Path, stream: TextIO | None
     ) -> data.ImageDataset | LargeDataset:
-        """The images in memory, or pictures to be read one by one; arguments and errors as for `images` and `streams`."""
-        if given is not None or not self.streams(network):
-            return self.images(given, stream)
-        if self.dataset in LARGE:
+        """The images in memory, or pictures to be read one by one; arguments and errors as for `images` and `streams`.
+
+        A folder of pictures that memory does not hold is read picture by picture too. A run that was begun so resumes so, however
+        much memory there is.
+
+        Args:
+          given: as for `images`.
+          network: as for `streams`.
+          run: the folder of the run.
+          stream: as for `images`.
+        """
+        if given is None and self.dataset in LARGE:
             return open_large(self.dataset, self.data_dir)
-        assert self.path is not None
-        return stream_path(self.path, lambda text: show([text], stream))
+        path = self.path if given is None else None
+        if path is None or not is_folder_of_pictures(path):
+            return self.images(given, stream)
+        open_folder = functools.partial(stream_path, path, lambda text: show([text], stream))
+        if self.streams(network):
+            return open_folder()
+        begun = recorded_data(run)
+        if begun is not None and isinstance(begun.get(SIDE), int):
+            return open_folder(side=begun[SIDE])
+        try:
+            return self.images(given, stream)
+        except TooLargeError as error:
+            if begun is not None:
+                raise
+            show([f"{self.name}: {error.sizes}: the pictures stay in their files"], stream)
+            return open_folder(side=error.side)
 
     def images(self, given: data.ImageDataset | None, stream: TextIO | None) -> data.ImageDataset:
         """The images in memory.

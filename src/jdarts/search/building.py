@@ -261,7 +261,7 @@ def search_images(
             devices,
             halves=halves,
             epochs=config.loop.epochs if deciding is None else deciding.epochs,
-            reader=config.pictures.reader(config.data.side),
+            reader=config.pictures.reader(dataset.side or config.data.side),
             seed=(config.run.seed, config.staging.stage),
         )
     return SearchImages(dataset, devices, halves=halves, images_on=config.batches.images_on)

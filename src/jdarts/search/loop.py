@@ -94,7 +94,7 @@ def search(
     if network is not None:
         in_memory = functools.cache(lambda: config.data.images(dataset, stream))
         return _search_network(config, network, in_memory, stream, programs)
-    images = functools.cache(lambda: config.data.open(dataset, config.network, stream))
+    images = functools.cache(lambda: config.data.open(dataset, config.network, config.folder, stream))
     if not config.staging.is_whole:
         return _run(config, images, lambda devices: search_task(config, images(), devices), stream, programs)
     config.check()

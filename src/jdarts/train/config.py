@@ -97,11 +97,20 @@ class TrainConfig(Configuration):
         self.weights.check_use(WeightOptimizer(), self.rate.learning_rate)
         check_share(self.batches.batch_size, self.parallelism.devices, "--batch-size")
         self.pictures.check_use(self.data, self.network)
-        if self.data.streams(self.network) and self.batches.split_seed is not None:
+        if self.data.streams(self.network):
+            self.check_streamed()
+        self.model(classes=2)
+
+    def check_streamed(self) -> None:
+        """Refuses what has no effect on pictures that are read one by one.
+
+        Raises:
+          InputError: such an option is given.
+        """
+        if self.batches.split_seed is not None:
             raise InputError(
                 f"--split-seed is for images in memory; leave it out with {self.data.dataset}, whose order has no pattern"
             )
-        self.model(classes=2)
 
     @property
     def cell(self) -> Genotype:

@@ -84,7 +84,7 @@ def train(
     # The genotype itself, since the file or folder that holds it may change during the run.
     config = dataclasses.replace(config, genotype=str(config.cell), run_dir=config.folder)
 
-    images = functools.cache(lambda: config.data.open(dataset, config.network, stream))
+    images = functools.cache(lambda: config.data.open(dataset, config.network, config.folder, stream))
 
     def of_cells() -> TrainTask:
         # Missing devices are refused before the data are read.

@@ -195,11 +195,12 @@ def train_images(
         "augmentation": config.augmentation.of(dataset.augmentation),
     }
     if isinstance(dataset, LargeDataset):
+        config.check_streamed()
         return LargeImages(
             dataset,
             devices,
             epochs=config.loop.epochs,
-            reader=config.pictures.reader(config.data.side),
+            reader=config.pictures.reader(dataset.side or config.data.side),
             seed=config.run.seed,
             **common,
         )

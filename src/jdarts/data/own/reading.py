@@ -35,7 +35,8 @@ def read_pictures(pictures: Pictures, image_size: int | None) -> Decoded:
       image_size: side of the images; None for a default, as `choose_size` says.
 
     Raises:
-      InputError: no picture of a class can be decoded, or all together do not fit into memory.
+      InputError: no picture of a class can be decoded.
+      TooLargeError: all together do not fit into memory.
     """
     headers, files, problems = readable(pictures)
     sizes: Sizes = Counter((header.width, header.height) for header in headers)
@@ -82,18 +83,33 @@ def memory_for_images() -> int | None:
     return None if available is None else int(_SHARE * available)
 
 
+class TooLargeError(InputError):
+    """Images that do not fit into memory beside the network.
+
+    Attributes:
+      side: the shorter side that they would have there, in pixels.
+      sizes: how much they take, and how much there is, in words.
+    """
+
+    def __init__(self, sizes: str, side: int, mend: str) -> None:
+        super().__init__(f"{sizes}; {mend}")
+        self.sizes, self.side = sizes, side
+
+
 def check_fits(count: int, height: int, width: int, channels: int) -> None:
     """Checks that images fit into memory beside the network.
 
     Raises:
-      InputError: they do not.
+      TooLargeError: they do not.
     """
     needed, most = count * height * width * channels, memory_for_images()
     if most is not None and needed > most:
-        raise InputError(
+        raise TooLargeError(
             f"{count:,} images of {width}×{height} take {needed / 1e9:,.1f} GB, and {_SHARE:.0%} of the free memory are "
-            f"{most / 1e9:,.1f} GB; give a smaller --image-size or fewer images, or train "
-            "with --network imagenet, which reads a folder picture by picture"
+            f"{most / 1e9:,.1f} GB",
+            min(height, width),
+            "give a smaller --image-size or fewer images, or a folder of pictures: a search or a training can read it picture "
+            "by picture",
         )
 
 

@@ -60,7 +60,7 @@ class PictureSplit:
         return np.array([picture.label for picture in self.pictures], np.int32)
 
 
-def stream_path(path: Path, say: Callable[[str], None]) -> LargeDataset:
+def stream_path(path: Path, say: Callable[[str], None], side: int | None = None) -> LargeDataset:
     """Opens a folder of pictures for training; reads the head of each file, and leaves out those that are no pictures.
 
     Mean and standard deviation are those of ImageNet. The set's fingerprint has the names and sizes of the files.
@@ -68,6 +68,7 @@ def stream_path(path: Path, say: Callable[[str], None]) -> LargeDataset:
     Args:
       path: the folder.
       say: shows how the pictures are read.
+      side: side of the crops in pixels; None leaves it to the run.
 
     Raises:
       InputError: it holds no pictures that can be trained on.
@@ -75,7 +76,8 @@ def stream_path(path: Path, say: Callable[[str], None]) -> LargeDataset:
     name, found = set_name(path), scan(path)
     _, splits, problems = readable(found)
     train, test = splits[TRAIN], splits.get(TEST, splits.get(VALID))
-    notes = [f"{found.kind}, {len(found.class_names):,} classes, read picture by picture"]
+    crops = "" if side is None else f", in random crops of {side}×{side}"
+    notes = [f"{found.kind}, {len(found.class_names):,} classes, read picture by picture{crops}"]
     if test is None:
         labels = np.array([picture.label for picture in train], np.int32)
         if np.bincount(labels, minlength=len(found.class_names)).min() < 2:
@@ -101,4 +103,5 @@ def stream_path(path: Path, say: Callable[[str], None]) -> LargeDataset:
         std=usual.std,
         augmentation=usual.augmentation,
         files=tuple(sorted((picture.name, picture.size) for picture in (*train, *test))),
+        side=side,
     )

@@ -16,6 +16,8 @@ from jdarts.data.streamed.views import decoded
 from jdarts.errors import InputError
 
 TRAIN, TEST = "train", "validation"
+#: The side of the crops in the fingerprint of a set that decides it.
+SIDE = "side"
 
 # Mean and standard deviation as in the reference implementation.
 _COMMON: dict[str, Any] = {
@@ -161,6 +163,7 @@ class LargeDataset:
       std: per channel, on the scale 0..1.
       augmentation: augmentation of training images inside the step.
       files: names and sizes in bytes of its files.
+      side: side of the crops in pixels, if the set decides it; else the run does.
     """
 
     name: str
@@ -171,6 +174,7 @@ class LargeDataset:
     std: tuple[float, ...]
     augmentation: Augmentation
     files: tuple[tuple[str, int], ...]
+    side: int | None = None
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -184,6 +188,7 @@ class LargeDataset:
             "std": list(self.std),
             "augmentation": dataclasses.asdict(self.augmentation),
             "sha256": checksum(np.frombuffer(repr(self.files).encode(), np.uint8)),
+            **({} if self.side is None else {SIDE: self.side}),
         }
 
 
