@@ -16,11 +16,13 @@ from jdarts.choice.description import ChoiceDescription, ChoiceTable
 from jdarts.describe import describe, describe_recurrent
 from jdarts.errors import InputError
 from jdarts.language.search.summary import LanguageSearchResult
+from jdarts.language.train.summary import LanguageTrainResult
 from jdarts.pipeline.arms import Arm, Candidate
 from jdarts.pipeline.result import PipelineResult
 from jdarts.search import SearchResult
 from jdarts.search.own_task import NetworkSearchResult
 from jdarts.train import TrainResult
+from jdarts.train.network_summary import NetworkTrainResult
 
 
 class Result(NamedTuple):
@@ -56,6 +58,8 @@ RESULTS = [
     SearchResult(zoo.DARTS_V2, {}, 0.5, Path("<run>")),
     TrainResult(zoo.DARTS_V2, 10, "last", "checkpoints/step_1", 0.5, None, 0.75, None, 1.0, 2.0, Path("<run>")),
     NetworkSearchResult({"width": "<b>"}, {}, 0.5, Path("run"), ("width: <b>",)),
+    NetworkTrainResult(10, "last", "checkpoints/step_1", {}, {}, {"accuracy": 0.5}, 2.0, Path("<run>")),
+    LanguageTrainResult(zoo.DARTS_V2_RECURRENT, 10, False, 0, 90.0, 91.0, 92.0, 100.0, 101.0, 2.0, Path("<run>")),
     LanguageSearchResult(zoo.DARTS_V2_RECURRENT, np.zeros((1, 1)), 90.0, 100.0, 91.0, 101.0, Path("<run>")),
 ]
 

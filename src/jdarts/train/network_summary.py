@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from jdarts.files.json_data import Fields
 from jdarts.network_tasks.metrics import metrics_from, metrics_text
+from jdarts.rich_forms import text_html
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import Summary, read_summary
 
@@ -34,6 +35,9 @@ class NetworkTrainResult(NamedTuple):
     seconds: float
     folder: Path
     genotype: None = None
+
+    def _repr_html_(self) -> str:
+        return text_html("\n".join(self.lines()))
 
     def lines(self) -> list[str]:
         """The result as text, one line each."""
