@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 from study import images
+from study.method_searches import MethodSize
 from study.rows import Table
 from study.statistics import mean_and_spread
 from study.study import Cell, Row
@@ -25,13 +26,11 @@ from jdarts.command import run_command
 from jdarts.data import ImageDataset
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
-from jdarts.methods.presets import preset
 from jdarts.methods.stopping import EIGENVALUE
 from jdarts.report import read_metrics
 from jdarts.report.formatting import markdown_table
 from jdarts.runs.bounds import CELLS, CHANNELS, EPOCHS, NODES, POSITIVE, Bounds
 from jdarts.runs.settings import Folder, Settings
-from jdarts.runs.stage_options import StageOptions
 from jdarts.search import SearchConfig, SearchResult
 from jdarts.search.building import search_images
 from jdarts.search.seeds import search_seeds
@@ -43,9 +42,6 @@ S2 = ("skip_connect", "sep_conv_3x3")
 
 #: The eigenvalue's name in the numbers of an epoch.
 _EIGENVALUE = f"epoch/{EIGENVALUE.replace('/', '_')}"
-
-#: The epochs of the presets that do not name any.
-_PRESET_EPOCHS = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,34 +117,10 @@ class CompareConfig(Settings):
         Raises:
           InputError: there is no such method or hypergradient.
         """
-        method, _, hypergradient = name.partition(":")
-        usual = preset(method)
-        changes: dict[str, Any] = {}
-        if hypergradient:
-            changes["hypergradient"] = hypergradient
-        for field in ("alphas_from", "temperature_epochs"):
-            if field in usual:
-                changes[field] = max(1, round(usual[field] * self.epochs / usual.get("epochs", _PRESET_EPOCHS)))
-        if self.space == "S2":
-            changes["operations"] = S2
-        config = SearchConfig(
-            method=method,
-            dataset="cifar10",
-            seeds=self.seeds,
-            run_dir=self.out / self.space / name.replace(":", "-"),
-            channels=self.channels,
-            cells=self.cells,
-            nodes=self.nodes,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            log_every=1,
-            eigenvalue_every=self.epochs,
-            staging=StageOptions(),
-            **changes,
-        )
-        rate = config.alphas.alpha_learning_rate * self.alpha_rate_factor
-        return dataclasses.replace(config, alpha_learning_rate=rate)
+        changes = {"operations": S2} if self.space == "S2" else {}
+        size = MethodSize(**{field.name: getattr(self, field.name) for field in dataclasses.fields(MethodSize)})
+        run_dir = self.out / self.space / name.replace(":", "-")
+        return size.search_config(name, seeds=self.seeds, run_dir=run_dir, eigenvalue_every=self.epochs, **changes)
 
 
 def results_of(config: SearchConfig, dataset: ImageDataset) -> list[dict[str, Any]]:
