@@ -29,7 +29,7 @@ from jdarts.runs.settings import Folder, Settings, as_json
 from jdarts.xla.allocator import keep_freed_memory
 
 #: The studies, in the order in which they run.
-STUDIES = ("hypergradient", "collapse")
+STUDIES = ("hypergradient", "collapse", "found")
 
 #: Results, tables and figures of the site.
 PUBLISHED = Path(__file__).resolve().parents[1] / "docs" / "results"

@@ -47,6 +47,16 @@ def difference_interval(values: Sequence[float], others: Sequence[float]) -> Int
     return mean_interval(np.asarray(values, float) - np.asarray(others, float))  # pyright: ignore[reportArgumentType]
 
 
+def unpaired_interval(values: Sequence[float], others: Sequence[float], probability: float = 0.95) -> Interval:
+    """The difference of the means of two rows of independent numbers, with Welch's interval."""
+    mean = float(np.mean(values) - np.mean(others))
+    if min(len(values), len(others)) < 2:
+        return Interval(mean, np.nan, np.nan)
+    test: Any = scipy.stats.ttest_ind(values, others, equal_var=False)
+    found = test.confidence_interval(probability)
+    return Interval(mean, float(found.low), float(found.high))
+
+
 def bootstrap_interval(
     groups: Sequence[Any], statistic: Callable[[list[Any]], float], *, draws: int = 2000, probability: float = 0.95
 ) -> Interval:
