@@ -1,4 +1,4 @@
-"""Measure a search step of each method against one of plain DARTS, in turn: time, compilation, memory.
+"""Measure a search step of each method against one of plain DARTS, in turn: time, processor time, compilation, memory.
 
 All are first order, on random images, compiled in one process as a search compiles them.
 
@@ -8,8 +8,9 @@ Command:  python benchmarks/methods.py                (--help for the sizes; --w
 import dataclasses
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
 from jdarts.methods.presets import DARTS, PRESETS, preset
+from jdarts.methods.selection import SHARING
 from jdarts.nets.supernet import supernet_compiler_options
 from jdarts.report import formatting
 from jdarts.search.step import Rows
@@ -43,7 +45,7 @@ class MethodsBenchmark:
     """What to measure.
 
     Attributes:
-      methods: names of the methods; plain DARTS is measured in any case.
+      methods: names of the methods, which have alphas; plain DARTS is measured in any case.
       channels: channels of the first cells.
       cells: number of cells.
       nodes: nodes of a cell.
@@ -53,7 +55,9 @@ class MethodsBenchmark:
       write: put the table into benchmarks/README.md.
     """
 
-    methods: tuple[str, ...] = tuple(name for name in PRESETS if PRESETS[name].keys() - _SAME_STEP)
+    methods: tuple[str, ...] = tuple(
+        name for name in PRESETS if PRESETS[name].keys() - _SAME_STEP and name not in SHARING
+    )
     channels: int = 16
     cells: int = 5
     nodes: int = 4
@@ -68,6 +72,18 @@ class MethodsBenchmark:
         return Size(self.channels, self.cells, self.nodes, self.batch, self.image_size)
 
 
+class Seconds(NamedTuple):
+    """The time of a step.
+
+    Attributes:
+      passed: on the clock.
+      used: by all threads of the process together, which other work on the machine changes less.
+    """
+
+    passed: float
+    used: float
+
+
 class MethodStep:
     """The step of a method, compiled; each call takes one step and waits for its end."""
 
@@ -80,12 +96,12 @@ class MethodStep:
         step = parallel.jit_step(program.step, donate=True)
         self.compilation = timed_compilation(step, (self._state, self._images, self._rows), supernet_compiler_options())
 
-    def __call__(self) -> float:
-        """The seconds of a step."""
-        begin = time.perf_counter()
+    def __call__(self) -> Seconds:
+        """Takes a step."""
+        begin = Seconds(time.perf_counter(), time.process_time())
         self._state, _ = self.compilation.program(self._state, self._images, self._rows)
         jax.block_until_ready(self._state)
-        return time.perf_counter() - begin
+        return Seconds(time.perf_counter() - begin.passed, time.process_time() - begin.used)
 
 
 def main() -> None:
@@ -104,7 +120,7 @@ def main() -> None:
     return_freed_memory()
     for step in steps.values():
         step()
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[Seconds]] = {name: [] for name in names}
     for number in range(config.rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
@@ -113,24 +129,26 @@ def main() -> None:
             found[name].append(steps[name]())
         print(f"round {number + 1} of {config.rounds}", file=sys.stderr, flush=True)
     title = f"**A first-order step of each method at {config.size}.** {machine.describe()}."
-    report = f"{title}\n\n{methods_table(steps, {name: Times(tuple(each)) for name, each in found.items()})}"
+    report = f"{title}\n\n{methods_table(steps, found)}"
     print(f"\n{report}\n", flush=True)
     if config.write:
         replace_text(README, tables.place(README.read_text(), {SECTION: report}, README))
 
 
-def methods_table(steps: dict[str, MethodStep], times: dict[str, Times]) -> str:
-    """Every step's time, compilation and temporary memory, each with its multiple of plain DARTS."""
+def methods_table(steps: Mapping[str, MethodStep], times: Mapping[str, Sequence[Seconds]]) -> str:
+    """Every step's times, compilation and temporary memory, each with its multiple of plain DARTS."""
     plain, rows = steps[DARTS].compilation.facts(), []
     for name, step in steps.items():
         facts = step.compilation.facts()
         # Of each round by itself, so that a slow minute of the machine is in both.
-        ratio = np.median(np.divide(times[name].values, times[DARTS].values))
+        passed, used = np.median(np.divide(times[name], times[DARTS]), axis=0)
         made, of_plain = (each["trace_s"] + each["compile_s"] for each in (facts, plain))
         row = [
             name,
-            tables.time_and_range(times[name]),
-            f"{ratio:.2f}",
+            tables.time_and_range(Times(tuple(each.passed for each in times[name]))),
+            f"{passed:.2f}",
+            formatting.step_time(float(np.median([each.used for each in times[name]]))),
+            f"{used:.2f}",
             formatting.step_time(made),
             f"{made / of_plain:.2f}",
         ]
@@ -140,9 +158,8 @@ def methods_table(steps: dict[str, MethodStep], times: dict[str, Times]) -> str:
         else:
             row += ["", ""]
         rows.append(row)
-    return tables.table(
-        ["", "step", "× plain", "trace and compile", "× plain", "XLA's temporary arrays", "× plain"], rows
-    )
+    measured = ("step", "processor time", "trace and compile", "XLA's temporary arrays")
+    return tables.table(["", *(title for each in measured for title in (each, "× plain"))], rows)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from jdarts.methods.mixtures import MIXTURES, TEMPERATURE
 from jdarts.methods.penalties import divergence, divergences
 from jdarts.methods.questions import Score, answered_together
 from jdarts.methods.weight_losses import WEIGHT_LOSSES
+from jdarts.parallel import mean_over
 from jdarts.search import SearchConfig
 from jdarts.space import CELL_KINDS, uniform_space
 
@@ -32,7 +33,7 @@ SPACE = uniform_space(("skip_connect", "max_pool_3x3", "sep_conv_3x3"), nodes=2)
 CELLS = ("normal", "reduce", "normal")
 
 
-def network(weights, mixture, state, batch, key, *, train, order=(0, 1, 2)):
+def network(weights, mixture, state, batch, key, *, train, order=(0, 1, 2), axis_name=None):
     """The loss of a network whose cells mix three functions on five edges; in training it counts its passes and keeps a mean.
 
     `order` says which function is in each column of the mixture.
@@ -49,13 +50,14 @@ def network(weights, mixture, state, batch, key, *, train, order=(0, 1, 2)):
             jnp.tanh(x @ kernel),
         )
         x = jnp.einsum("eo,oebc->bc", table, jnp.stack([values[each] for each in order]))
-        x = (x - (jnp.mean(x, axis=0) if train else state["mean"])[None]) / 2
-    new = {"passes": state["passes"] + 1, "mean": 0.9 * state["mean"] + 0.1 * jnp.mean(x, axis=0)} if train else state
+        mean = mean_over(jnp.mean(x, axis=0), axis_name)
+        x = (x - (mean if train else state["mean"])[None]) / 2
+    new = {"passes": state["passes"] + 1, "mean": 0.9 * state["mean"] + 0.1 * mean} if train else state
     return jnp.mean(jnp.square(x - 0.3)), (new, {})
 
 
-def stepped(method=DARTS, controls=None, steps=2, order=(0, 1, 2)):
-    """The state before and after some steps with a method, one operation after the other: compilers round as they like."""
+def begun(method=DARTS, order=(0, 1, 2)):
+    """A state, and the step with a method: a function of a state, the batches of both losses and numbers of the epoch."""
     draw = np.random.default_rng(0)
     weights = {
         f"cell{number}": {"stage0": {"sep_conv_3x3": {"pointwise1": jnp.asarray(draw.normal(size=(5, 4, 4)))}}}
@@ -71,18 +73,17 @@ def stepped(method=DARTS, controls=None, steps=2, order=(0, 1, 2)):
         method_state=() if method.freezing is None else method.freezing.init(weights),
         **optimizers,
     )
-    train, valid = (jnp.asarray(draw.normal(size=(6, 4))) for _ in range(2))
-    losses = method_losses(
-        method,
-        functools.partial(network, train=True, order=order),
-        functools.partial(network, train=False, order=order),
-        space=SPACE,
-        kinds=CELLS,
-        controls=controls or {},
-        axis_name=None,
-    )
 
-    def step(state):
+    def step(state, train, valid, controls, axis_name=None):
+        losses = method_losses(
+            method,
+            functools.partial(network, train=True, order=order, axis_name=axis_name),
+            functools.partial(network, train=False, order=order, axis_name=axis_name),
+            space=SPACE,
+            kinds=CELLS,
+            controls=controls,
+            axis_name=axis_name,
+        )
         return jdarts.bilevel_step(
             state,
             (train, jax.random.key(1)),
@@ -91,13 +92,24 @@ def stepped(method=DARTS, controls=None, steps=2, order=(0, 1, 2)):
             weight_loss_fn=losses.weight_loss_fn,
             weight_rule=method.freezing,
             hypergradient=jdarts.first_order(),
+            axis_name=axis_name,
             **optimizers,
         )[0]
 
+    return state, step
+
+
+#: The batches of the two losses.
+BATCHES = [jnp.asarray(np.random.default_rng(1).normal(size=(2, 6, 4)))[part] for part in range(2)]
+
+
+def stepped(method=DARTS, controls=None, steps=2, order=(0, 1, 2)):
+    """The state before and after some steps with a method, one operation after the other: compilers round as they like."""
+    state, step = begun(method, order)
     found = state
     with jax.disable_jit():
         for _ in range(steps):
-            found = step(found)
+            found = step(found, *BATCHES, controls or {})
     return state, found
 
 
@@ -240,3 +252,25 @@ def test_permuted_operations_have_permuted_alphas_and_the_same_weights(plain):
         np.testing.assert_allclose(found.alphas[kind], expected.alphas[kind][:, order], rtol=1e-10)
     ours, theirs = ((state.weights, state.model_state) for state in (found, expected))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-13), ours, theirs)
+
+
+DEVICES = {
+    **{name: dataclasses.replace(DARTS, weight_loss=WEIGHT_LOSSES[name]) for name in WEIGHT_LOSSES},
+    "gumbel_chosen": dataclasses.replace(DARTS, mixture_name="gumbel_chosen"),
+}
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_devices_that_share_the_batches_take_the_step_of_one(name):
+    """Compiled and mapped; they draw one mixture and one perturbation, and find the term of the whole batch."""
+    controls = {"radius": 0.3, "correlation": 0.5, TEMPERATURE: 1.0}
+    state, step = begun(DEVICES[name])
+    with jax.disable_jit():
+        expected = step(state, *BATCHES, controls)
+    halves = [jnp.stack(jnp.split(batch, 2)) for batch in BATCHES]
+    both = jax.jit(
+        jax.vmap(lambda train, valid: step(state, train, valid, controls, axis_name="devices"), axis_name="devices")
+    )(*halves)
+    for device in range(2):
+        found = jax.tree.map(lambda leaf, device=device: leaf[device], arrays(both))
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), found, arrays(expected))
