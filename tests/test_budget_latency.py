@@ -3,10 +3,14 @@
 import datetime
 import json
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import pytest
 from small_runs import Died, die_at, newest, user_settings
 from small_search import quick, run
 
+import jdarts
 from jdarts import checkpoint
 from jdarts.budget import Limit, latency, latency_table
 from jdarts.budget.counting import Place, target
@@ -138,3 +142,78 @@ def test_a_search_that_resumes_keeps_its_latencies(measured, quick, tmp_path, mo
 def test_an_operation_is_measured(name, monkeypatch):
     monkeypatch.setattr(latency, "_SECONDS", 1e-4)
     assert 0 <= latency.operation_latency(name, Place(4, 8, 2)) < 1_000_000_000
+
+
+class Network(nn.Module):
+    """Two choices between the same candidates, which share their alphas, and a choice of inputs."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        for number in range(2):
+            candidates = {"dense": nn.Dense(4), "norm": Norm(), "tanh": jnp.tanh, "none": None}
+            x = jdarts.Choice(candidates, shared="both", name=f"block{number}")(x, train=train)
+        return jdarts.InputChoice(name="inputs")([x, x * x])
+
+
+class Norm(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.BatchNorm(use_running_average=not train)(x)
+
+
+def test_candidates_are_measured_once_with_their_shapes(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = []
+
+    def latency(operation, variables, x):
+        operation(variables, x)
+        asked.append(len(jax.tree.leaves(variables)))
+        return 1000 * len(asked)
+
+    monkeypatch.setattr("jdarts.choice.latency.repeated_latency", latency)
+    monkeypatch.setattr("jdarts.choice.latency.call_latency", lambda call: call().size * 10_000)
+    x = jax.ShapeDtypeStruct((1, 4), jnp.float32)
+    cost = jdarts.choice_latency(Network(), x, train=False)
+    assert asked == [2, 4, 0]
+    found = [cost.of({"both": each, "inputs": "0"}) for each in ("dense", "norm", "tanh", "none")]
+    # The network with the first candidates took 40,000, its two layers 2,000 of it.
+    assert found == [40_000, 42_000, 44_000, 38_000]
+    assert jdarts.choice_latency(Network(), x, train=False).of({"both": "norm", "inputs": "0"}) == 42_000
+    assert len(asked) == 3
+    assert float(cost.expected({"both": jnp.array([0.5, 0.0, 0.0, 0.5])})) == 39_000
+
+
+class Wide(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return jdarts.WidthChoice(nn.Dense, (2, 4), name="hidden")(x)
+
+
+class Inside(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return jdarts.Choice({"network": Deep(), "tanh": jnp.tanh}, name="outer")(x)
+
+
+class Deep(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return jdarts.Choice({"dense": nn.Dense(4), "tanh": jnp.tanh}, name="inner")(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "problem"),
+    [(Wide(), "hidden chooses a width"), (Inside(), "outer has choices inside of its candidates")],
+)
+def test_latencies_that_are_no_sum_are_refused(network, problem):
+    with pytest.raises(
+        InputError, match=f"latencies cannot be summed over the choices: {problem}.*; bound the multiply-adds"
+    ):
+        jdarts.choice_latency(network, jax.ShapeDtypeStruct((1, 4), jnp.float32))
+
+
+def test_a_candidate_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(latency, "_SECONDS", 1e-4)
+    cost = jdarts.choice_latency(Deep(), jax.ShapeDtypeStruct((1, 4), jnp.float32))
+    assert 0 < cost.of({"inner": "dense"}) < 1_000_000_000

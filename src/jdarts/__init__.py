@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from jdarts.choice.decided import decided
     from jdarts.choice.deciding import decide
     from jdarts.choice.description import describe_choices
+    from jdarts.choice.latency import choice_latency
     from jdarts.choice.linen import Choice, InputChoice, WidthChoice
     from jdarts.choice.losses import network_loss
     from jdarts.choice.variables import join_variables, split_variables
@@ -65,6 +66,7 @@ __all__ = [
     "WidthChoice",
     "bilevel_step",
     "choice_costs",
+    "choice_latency",
     "darts_space",
     "decide",
     "decided",
@@ -114,6 +116,7 @@ _LATER = {
     "NetworkTask": "network_tasks.task",
     "WidthChoice": "choice.linen",
     "choice_costs": "choice.counting",
+    "choice_latency": "choice.latency",
     "decide": "choice.deciding",
     "decided": "choice.decided",
     "describe_choices": "choice.description",

@@ -1,7 +1,8 @@
 """Latency of operations and networks on this device: measured once, kept in the user's cache."""
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -68,12 +69,28 @@ def operation_latency(name: str, place: Place) -> int:
     def operation(variables: Any, x: jax.Array) -> jax.Array:
         return stage.apply(variables, x, train=False, rngs={"noise": jax.random.key(0)})[0][0][1]  # pyright: ignore[reportIndexIssue]
 
-    took = _seconds(_repeated(operation), variables, images) - _seconds(_repeated(lambda _, x: x), variables, images)
+    return repeated_latency(operation, variables, images)
+
+
+def repeated_latency(operation: Callable[[Any, jax.Array], jax.Array], variables: Any, x: jax.Array) -> int:
+    """The latency of `operation(variables, x)`, an array, in nanoseconds; what adds up its results does not count."""
+    whole, empty = (_repeated(each) for each in (operation, lambda _, x: x))
+    took = _seconds(functools.partial(whole, variables, x)) - _seconds(functools.partial(empty, variables, x))
     return max(round(1e9 * took / _CALLS), 0)
 
 
 def network_latency(genotype: Genotype, network: Target) -> int:
     """The latency of a network of cells for one image, in nanoseconds, measured and not kept."""
+    return call_latency(network_call(genotype, network))
+
+
+def call_latency(call: Callable[[], jax.Array]) -> int:
+    """The latency of a function that runs one compiled program, in nanoseconds."""
+    return round(1e9 * _seconds(call))
+
+
+def network_call(genotype: Genotype, network: Target) -> Callable[[], jax.Array]:
+    """A function that computes the logits of a network of cells for one image, by one compiled program."""
     model, _ = discrete_network(
         genotype, network.network, channels=network.channels, cells=network.cells, classes=network.classes
     )
@@ -83,7 +100,7 @@ def network_latency(genotype: Genotype, network: Target) -> int:
     def logits(variables: Any, x: jax.Array) -> jax.Array:
         return model.apply(variables, x, train=False, rngs={"noise": jax.random.key(0)})[0]  # pyright: ignore[reportReturnType]
 
-    return round(1e9 * _seconds(jax.jit(logits), _variables(model, images), images))
+    return functools.partial(jax.jit(logits), _variables(model, images), images)
 
 
 def _variables(module: nn.Module, images: jax.Array) -> Any:
@@ -109,20 +126,30 @@ def _repeated(operation: Callable[[Any, jax.Array], jax.Array]) -> Callable[...,
     return jax.jit(repeated)
 
 
-def _seconds(program: Callable[..., jax.Array], *arguments: Any) -> float:
+def _seconds(call: Callable[[], jax.Array]) -> float:
     """The shortest time of a call."""
-    program(*arguments).block_until_ready()
-    calls, best = 1, float("inf")
-    for _ in range(_REPEATS):
-        took = 0.0
-        while True:
-            start = time.perf_counter()
-            for _ in range(calls):
-                result = program(*arguments)
-            result.block_until_ready()
-            took = time.perf_counter() - start
-            if took >= _SECONDS:
-                break
-            calls *= 2
-        best = min(best, took / calls)
-    return best
+    return min(interleaved_seconds([call], _REPEATS)[0])
+
+
+def interleaved_seconds(calls: Sequence[Callable[[], jax.Array]], rounds: int) -> list[list[float]]:
+    """The times of several functions, each `rounds` times in turn, so that a busy moment falls on all of them.
+
+    Each time is the mean of as many calls as take a hundredth of a second.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    counts = [1 for _ in calls]
+    for call in calls:
+        call().block_until_ready()
+    for _ in range(rounds):
+        for number, call in enumerate(calls):
+            while True:
+                start = time.perf_counter()
+                for _ in range(counts[number]):
+                    result = call()
+                result.block_until_ready()
+                took = time.perf_counter() - start
+                if took >= _SECONDS:
+                    break
+                counts[number] *= 2
+            times[number].append(took / counts[number])
+    return times

@@ -11,6 +11,7 @@ from jdarts.choice.bounded import bounded_choices, check_costs
 from jdarts.choice.cost import ChoiceCost, ChoiceLimit
 from jdarts.choice.counting import choice_costs
 from jdarts.choice.deciding import decide
+from jdarts.choice.latency import choice_latency
 from jdarts.choice.tables import with_tables
 from jdarts.errors import InputError, shown
 from jdarts.network_tasks.calling import class_name, mode
@@ -22,6 +23,8 @@ from jdarts.search.own_network import OwnNetwork
 
 def own_budget(config: SearchConfig, own: OwnNetwork, mixture: Mixture, inputs: tuple[Any, ...]) -> SearchBudget | None:
     """The budget of a search in a network of the user's own; None for none.
+
+    A search that resumes keeps the latencies with which it began, whatever this device would measure now.
 
     Args:
       config: the settings.
@@ -63,7 +66,12 @@ def own_budget(config: SearchConfig, own: OwnNetwork, mixture: Mixture, inputs: 
 
 def _costs(bounds: Mapping[Measure, int], own: OwnNetwork, inputs: tuple[Any, ...]) -> Mapping[Measure, ChoiceCost]:
     keywords = mode(own.network, train=False)
-    return choice_costs(own.network, *inputs, **keywords)
+    costs: dict[Measure, ChoiceCost] = {}
+    if set(bounds) - {"latency"}:
+        costs |= choice_costs(own.network, *inputs, **keywords)
+    if "latency" in bounds:
+        costs["latency"] = choice_latency(own.network, *inputs, **keywords)
+    return costs
 
 
 def _penalty(limit: ChoiceLimit) -> CostPenalty:
