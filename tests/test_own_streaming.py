@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import small_search
 import small_train
-from picture_files import folder_of_classes, folder_with_splits, pixels, save
+from picture_files import folder_of_classes, folder_with_splits, own_cache, pixels, save
 from PIL import Image
 from small_runs import take_no_steps, user_settings
 
@@ -18,7 +18,7 @@ from jdarts.errors import InputError
 from jdarts.search import SearchConfig, search
 from jdarts.train import TrainConfig, train
 
-__all__ = ["user_settings"]
+__all__ = ["own_cache", "user_settings"]
 
 
 def opened(folder):
@@ -42,10 +42,17 @@ def test_the_pictures_of_a_folder_are_read_as_they_are(tmp_path):
     assert said == "pets: a folder with train/, test/, 2 classes, read picture by picture"
 
 
-def test_opening_a_folder_reads_no_whole_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("jdarts.data.own.scanning.read_bounded", lambda *_: pytest.fail("read"))
-    dataset, _ = opened(folder_with_splits(tmp_path / "pets", height=20, width=30))
-    assert len(dataset.train) == 12
+def test_the_second_opening_reads_no_whole_file_until_one_changes(tmp_path, monkeypatch):
+    folder = folder_with_splits(tmp_path / "pets", height=20, width=30)
+    assert len(opened(folder)[0].train) == 12
+    with monkeypatch.context() as patch:
+        patch.setattr("jdarts.data.own.scanning.read_bounded", lambda *_: pytest.fail("read"))
+        assert len(opened(folder)[0].train) == 12
+    whole = (folder / "train/cat/0.png").read_bytes()
+    (folder / "train/cat/0.png").write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):
+        dataset, said = opened(folder)
+        assert len(dataset.train) == 11 and "left out: train/cat/0.png is damaged (image file is truncated)" in said
 
 
 def test_a_flat_folder_is_split_by_class(tmp_path):
@@ -105,17 +112,28 @@ def test_what_is_damaged_is_named(tmp_path):
     whole = (folder / "test/cat/0.png").read_bytes()
     (folder / "test/cat/0.png").write_bytes(whole[: len(whole) // 2])
     (folder / "test/cat/1.png").write_bytes(b"x")
+    save(folder / "test/cat/2.png", pixels(0, 1, 101))
     dataset, said = opened(folder)
-    assert len(dataset.test) == 5
+    assert len(dataset.test) == 3
     assert "left out: test/cat/1.png is damaged or no picture" in said
-    views = EvaluationViews(dataset.test, 0, 5, 16)
-    with pytest.raises(InputError, match=r"^test/cat/0\.png: a picture cannot be decoded: .* replace it"):
-        for place in range(5):
+    assert "left out: test/cat/0.png is damaged (image file is truncated)" in said
+    assert "left out: test/cat/2.png has one side that is more than 100 times the other" in said
+    # A picture that is damaged while a run reads it ends the run.
+    (folder / "test/dog/1.png").write_bytes(whole[: len(whole) // 2])
+    views = EvaluationViews(dataset.test, 0, 3, 16)
+    with pytest.raises(InputError, match=r"^test/dog/1\.png: a picture cannot be decoded: .* replace it"):
+        for place in range(3):
             views[place]
     (folder / "test/dog/0.png").unlink()
     with pytest.raises(InputError, match=r"dog/0\.png: No such file"):
-        for place in range(5):
+        for place in range(3):
             dataset.test[place]
+    for number in range(6):
+        (folder / f"train/dog/{number}.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(
+        InputError, match=r"no training image of dog can be read \(.*mend the files, or remove the class"
+    ):
+        opened(folder)
 
 
 def test_the_fingerprint_has_names_and_sizes(tmp_path):

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from jdarts.data.augmentation import Augmentation
 from jdarts.data.dataset import ImageDataset, ImageSplit
+from jdarts.data.own.pictures import Problem
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_bytes
 from jdarts.files.user_cache import cache_folder, is_private_file, private_folder
@@ -76,6 +78,26 @@ def keep(key: str, dataset: ImageDataset, notes: tuple[str, ...]) -> None:
         replace_bytes(folder / f"{key}.npz", file.getvalue())
     except OSError as error:
         _log.warning("decoded images are not kept for the next start (%s)", error)
+
+
+def read_problems(key: str) -> tuple[Problem, ...] | None:
+    """The problems that were kept under a key; None if there are none, or if they are damaged."""
+    try:
+        path = _folder() / f"{key}.json"
+        if not is_private_file(path):
+            return None
+        found = json.loads(path.read_bytes())
+        return tuple(Problem(str(name), str(reason)) for name, reason in found)
+    except (OSError, ValueError, TypeError, InputError):
+        return None
+
+
+def keep_problems(key: str, problems: Sequence[Problem]) -> None:
+    """Keeps problems under a key; a cache folder that cannot be written is no error."""
+    try:
+        replace_bytes(_folder() / f"{key}.json", json.dumps(problems).encode())
+    except OSError as error:
+        _log.warning("the check of the pictures is not kept for the next start (%s)", error)
 
 
 _SPLITS = ("train", "test")

@@ -82,14 +82,31 @@ def upright(content: bytes) -> Any:
       Undecodable: as for `decode`, or one side is many times the other.
     """
     with _opened(io.BytesIO(content)) as picture:
-        if max(picture.size) > MAX_RATIO * min(picture.size):
-            raise Undecodable(f"has one side that is more than {MAX_RATIO} times the other")
+        _check_ratio(picture)
         is_plain = (
             picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L") and "transparency" not in picture.info
         )
         if is_plain and _orientation(picture) == 1:
             return picture.convert("RGB")
         return _eight_bits(_turned(picture)).convert("RGB")
+
+
+def check_upright(content: bytes) -> None:
+    """Checks that `upright` can read a file; a JPEG file is decoded to an eighth of its size, which is faster.
+
+    Raises:
+      Undecodable: as for `upright`.
+    """
+    with _opened(io.BytesIO(content)) as picture:
+        _check_ratio(picture)
+        if picture.format in ("JPEG", "MPO"):
+            picture.draft(None, (1, 1))
+        _eight_bits(picture).load()
+
+
+def _check_ratio(picture: Any) -> None:
+    if max(picture.size) > MAX_RATIO * min(picture.size):
+        raise Undecodable(f"has one side that is more than {MAX_RATIO} times the other")
 
 
 @contextmanager

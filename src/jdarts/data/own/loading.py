@@ -10,7 +10,7 @@ from jdarts.data.own import arrays, cache
 from jdarts.data.own.assembling import assemble, set_name
 from jdarts.data.own.decoded import Decoded
 from jdarts.data.own.huggingface import is_saved_dataset, saved_pictures
-from jdarts.data.own.pictures import Pictures, problem_lines
+from jdarts.data.own.pictures import MANY, Pictures, problem_lines
 from jdarts.data.own.reading import read_pictures
 from jdarts.data.own.scanning import scan
 from jdarts.data.own.sizes import check_side
@@ -103,7 +103,7 @@ def read_prepared_set(name: str, data_dir: str | os.PathLike[str] | None, image_
 def _of_pictures(name: str, path: object, pictures: Pictures, image_size: int | None, say: Say) -> ImageDataset:
     def decode() -> Decoded:
         count = sum(map(len, pictures.splits.values()))
-        if count >= _MANY:
+        if count >= MANY:
             say(f"reading {count:,} images of {path}")
         return read_pictures(pictures, image_size)
 
@@ -133,7 +133,3 @@ def _check_exists(path: Path) -> None:
         exists = path.exists()
     if not exists:
         raise InputError(f"{path} does not exist; give a folder of images, or an .npz file of arrays")
-
-
-#: Images from which on a line says that they are being read.
-_MANY = 2000

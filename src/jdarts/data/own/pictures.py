@@ -15,6 +15,8 @@ SPLIT_NAMES: Mapping[str, str] = {
 }
 #: Most entries of a list in a message.
 SHOWN = 5
+#: Images from which on a line says that they are being read.
+MANY = 2000
 #: Files that are left out and named; `inspect` names all.
 _NAMED = 10
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jdarts.data.dataset import ImageSplit
 from jdarts.data.own.decoded import Decoded, DecodedSplit
-from jdarts.data.own.decoding import Header, Undecodable, decode, read_header
+from jdarts.data.own.decoding import Header, Undecodable, check_upright, decode, read_header
 from jdarts.data.own.pictures import TRAIN, Picture, Pictures, Problem, listed
 from jdarts.data.own.sizes import Sizes, choose_size
 from jdarts.errors import InputError
@@ -47,7 +47,7 @@ def read_pictures(pictures: Pictures, image_size: int | None) -> Decoded:
         splits = {
             split: _decode_split(pool, members, (height, width, channels), problems) for split, members in files.items()
         }
-    _check_classes(pictures, splits, problems)
+    check_classes(pictures.class_names, splits[TRAIN].images.labels, problems)
     notes = [f"{note}, {_colours(headers, channels)}"]
     return Decoded(pictures.kind, splits, pictures.class_names, sizes, tuple(problems), tuple(notes))
 
@@ -70,6 +70,13 @@ def readable(pictures: Pictures) -> tuple[list[Header], dict[str, list[Picture]]
     if not headers:
         raise InputError(f"no picture can be read: {listed(map(str, problems), 3)}")
     return headers, {split: members for split, members in files.items() if members or split == TRAIN}, problems
+
+
+def unreadable(pictures: Sequence[Picture]) -> list[Problem]:
+    """Those that cannot be decoded whole, of pictures that have a header."""
+    with _pool() as pool:
+        results = _each(pool, pictures, lambda place, picture: check_upright(picture.read()))
+    return [each for each in results if isinstance(each, Problem)]
 
 
 def _header(picture: Picture) -> Header:
@@ -168,10 +175,19 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(cancel_futures=True)
 
 
-def _check_classes(pictures: Pictures, splits: dict[str, DecodedSplit], problems: Sequence[Problem]) -> None:
-    """Refuses a class none of whose training pictures can be read."""
-    found = np.bincount(splits[TRAIN].images.labels, minlength=len(pictures.class_names))
-    missing = [name for name, count in zip(pictures.class_names, found) if not count]
+def check_classes(class_names: Sequence[str], labels: np.ndarray, problems: Sequence[Problem]) -> None:
+    """Checks that each class has training pictures that can be read.
+
+    Args:
+      class_names: one name per label.
+      labels: of the training pictures that can be read, int32 `[N]`.
+      problems: what is left out.
+
+    Raises:
+      InputError: a class has none.
+    """
+    found = np.bincount(labels, minlength=len(class_names))
+    missing = [name for name, count in zip(class_names, found) if not count]
     if missing:
         raise InputError(
             f"no training image of {listed(missing)} can be read ({listed(map(str, problems), 3)}); mend the files, or remove "

@@ -1,16 +1,17 @@
 """A folder of pictures as a set that training reads picture by picture, as it does ImageNet: large crops, any number of files."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jdarts.data.own import cache
 from jdarts.data.own.assembling import SPLIT_SEED, rows_without_test, set_name, validation_as_test
 from jdarts.data.own.decoding import Undecodable, upright
-from jdarts.data.own.pictures import TEST, TRAIN, VALID, Picture, problem_lines
-from jdarts.data.own.reading import readable
+from jdarts.data.own.pictures import MANY, TEST, TRAIN, VALID, Picture, Pictures, Problem, problem_lines
+from jdarts.data.own.reading import check_classes, readable, unreadable
 from jdarts.data.own.scanning import scan
 from jdarts.data.splitting import stable_permutation
 from jdarts.data.streamed.dataset import LARGE, LargeDataset
@@ -61,7 +62,9 @@ class PictureSplit:
 
 
 def stream_path(path: Path, say: Callable[[str], None], side: int | None = None) -> LargeDataset:
-    """Opens a folder of pictures for training; reads the head of each file, and leaves out those that are no pictures.
+    """Opens a folder of pictures for training. Files that cannot be decoded are left out and named.
+
+    The first time, every file is decoded; until a file changes, later starts read its head alone.
 
     Mean and standard deviation are those of ImageNet. The set's fingerprint has the names and sizes of the files.
 
@@ -75,6 +78,7 @@ def stream_path(path: Path, say: Callable[[str], None], side: int | None = None)
     """
     name, found = set_name(path), scan(path)
     _, splits, problems = readable(found)
+    splits = _decodable(path, found, splits, problems, say)
     train, test = splits[TRAIN], splits.get(TEST, splits.get(VALID))
     crops = "" if side is None else f", in random crops of {side}×{side}"
     notes = [f"{found.kind}, {len(found.class_names):,} classes, read picture by picture{crops}"]
@@ -105,3 +109,26 @@ def stream_path(path: Path, say: Callable[[str], None], side: int | None = None)
         files=tuple(sorted((picture.name, picture.size) for picture in (*train, *test))),
         side=side,
     )
+
+
+def _decodable(
+    path: Path,
+    found: Pictures,
+    splits: Mapping[str, Sequence[Picture]],
+    problems: list[Problem],
+    say: Callable[[str], None],
+) -> dict[str, list[Picture]]:
+    """The pictures that can be decoded whole; extends the list of problems by the others."""
+    key = cache.cache_key("decoded whole", str(path), found.identity)
+    damaged = cache.read_problems(key)
+    if damaged is None:
+        every = [picture for pictures in splits.values() for picture in pictures]
+        if len(every) >= MANY:
+            say(f"checking {len(every):,} pictures of {path}, once: later starts need not, until a file changes")
+        damaged = unreadable(every)
+        cache.keep_problems(key, damaged)
+    problems += damaged
+    names = {problem.name for problem in damaged}
+    kept = {split: [picture for picture in each if picture.name not in names] for split, each in splits.items()}
+    check_classes(found.class_names, np.array([picture.label for picture in kept[TRAIN]], np.int32), problems)
+    return {split: pictures for split, pictures in kept.items() if pictures}
