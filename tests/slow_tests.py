@@ -202,6 +202,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_texts_of_a_megabyte_are_refused_at_once",
     ),
     "test_pipeline.py": (),
+    "test_pipeline_budgets.py": (),
     "test_plain_supernet.py": (
         "test_evaluation_with_the_statistics_of_the_batch_is_training",
         "test_fixture_first_order_gradients",
