@@ -82,7 +82,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "test_choice_darts.py": (),
     "test_choice_examples.py": (
-        "test_an_example_is_a_command",
+        "test_an_example_is_a_command_that_resumes",
         "test_the_exact_hypergradient_is_the_gradient_through_the_unrolled_step",
     ),
     "test_checkpoint.py": ("test_a_death_at_any_file_operation_leaves_a_complete_checkpoint",),

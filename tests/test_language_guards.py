@@ -135,7 +135,7 @@ def once(history):
     return RollBack("a test", 1, {WEIGHT_DECAY: 1000 * decay}) if len(history) == 2 and decay < 1e-4 else None
 
 
-def test_a_search_starts_again_with_more_decay_and_a_death_changes_nothing(quick, tmp_path, monkeypatch):
+def test_a_search_starts_again_with_more_decay_and_a_death_changes_nothing(measured, tmp_path, monkeypatch):
     rule = StoppingRule(once, reach=2, changes=(WEIGHT_DECAY,))
     monkeypatch.setattr(stopping, "RULES", {**stopping.RULES, "once": lambda: rule})
     settings = {**FIRST_ORDER, "stop": "once"}
@@ -143,6 +143,12 @@ def test_a_search_starts_again_with_more_decay_and_a_death_changes_nothing(quick
     assert "the search starts again from epoch 1 with weight_decay 0.0005: a test" in shown
     decays = [each["epoch/controls_weight_decay"] for each in epochs(tmp_path / "whole")]
     np.testing.assert_allclose(decays, [5e-7, 5e-4, 5e-4], rtol=1e-6)
+    # The first epoch is that of a search without the rule, and the next is not.
+    ours, plain = (
+        [each["epoch/train_loss"] for each in epochs(folder)] for folder in (tmp_path / "whole", measured[0])
+    )
+    assert ours[0] == plain[0]
+    assert ours[1] != plain[1]
     with monkeypatch.context() as dying:
         small_runs.die_at(dying, small_runs.checkpoint, "save", 3)
         with pytest.raises(small_runs.Died):
