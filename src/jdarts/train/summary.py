@@ -54,7 +54,11 @@ class TrainResult(NamedTuple):
             lines.append(f"test accuracy, {which}: {100 * self.test_accuracy:.2f} % (error {error:.2f} %)")
         if self.test_top5_accuracy is not None:
             lines.append(f"test accuracy, five guesses: {100 * self.test_top5_accuracy:.2f} %")
-        return [*lines, f"weights: {self.folder / self.checkpoint}; curves: {self.folder}/curves.png"]
+        return [
+            *lines,
+            f"weights: {self.folder / self.checkpoint}; curves: {self.folder}/curves.png",
+            f"classify pictures: python -m jdarts.predict {self.folder} PICTURES",
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """All fields but genotype and folder."""
