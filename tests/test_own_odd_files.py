@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -134,6 +135,24 @@ def test_files_without_a_picture_say_why(kind):
         with pytest.raises(Undecodable) as caught:
             read()
         assert str(caught.value).startswith(reason) and "\n" not in str(caught.value)
+
+
+def test_large_pictures_are_decoded_one_at_a_time(monkeypatch):
+    """Each thread would otherwise hold copies of its picture at the same time."""
+    monkeypatch.setattr("jdarts.data.own.decoding._LARGE", 16 * 16 - 1)
+    inside, most = [], []
+
+    def slowly(picture):
+        inside.append(picture)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.remove(picture)
+        return picture
+
+    monkeypatch.setattr("jdarts.data.own.decoding._eight_bits", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: decode(PNG, 16, 16, 3), range(8)))
+    assert most == [1] * 8
 
 
 def test_bytes_that_change_never_end_the_program():

@@ -3,8 +3,9 @@
 import hashlib
 import io
 import math
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from jdarts.data.streamed.views import MAX_PIXELS, MAX_RATIO
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _DIGEST_BYTES = 16
+#: Pixels of a picture that takes a hundred megabytes or more, in several copies: threads decode such pictures in turn.
+_LARGE, _ONE_AT_A_TIME = 1 << 24, threading.Lock()
 
 
 class Undecodable(Exception):
@@ -111,7 +114,7 @@ def _check_ratio(picture: Any) -> None:
 
 @contextmanager
 def _opened(file: BinaryIO) -> Iterator[Any]:
-    """Opens a picture; errors within become `Undecodable`."""
+    """Opens a picture; errors within become `Undecodable`. Large pictures wait for each other."""
     from PIL import Image, UnidentifiedImageError
 
     if not file.seek(0, io.SEEK_END):
@@ -122,7 +125,8 @@ def _opened(file: BinaryIO) -> Iterator[Any]:
             # The check comes before decoding: a small file may hold a huge picture.
             if math.prod(picture.size) > MAX_PIXELS:
                 raise Undecodable(f"has {math.prod(picture.size):,} pixels, more than {MAX_PIXELS:,}")
-            yield picture
+            with _ONE_AT_A_TIME if math.prod(picture.size) > _LARGE else nullcontext():
+                yield picture
     except (Undecodable, MemoryError):
         raise
     except UnidentifiedImageError:
