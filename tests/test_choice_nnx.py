@@ -152,6 +152,67 @@ def test_the_decided_network_is_the_mixture_at_one_hot_weights(whole, activation
     assert jdarts.decide(large) == chosen
 
 
+class Layer(nnx.Module):
+    def __init__(self, rngs):
+        self.block = choices.Choice({"dense": linear(5, 5, rngs), "tanh": jnp.tanh, "none": None})
+
+    def __call__(self, x):
+        return x + self.block(x)
+
+
+class Layers(nnx.Module):
+    """Three layers in a scan, or side by side by vmap."""
+
+    def __init__(self, rngs, *, scanned):
+        self.scanned = scanned
+        self.layers = nnx.split_rngs(splits=3)(nnx.vmap(Layer, in_axes=(0,), out_axes=0))(rngs)
+
+    def __call__(self, x):
+        if not self.scanned:
+            return nnx.vmap(lambda layer, x: layer(x), in_axes=(0, None))(self.layers, x).sum(axis=0)
+        return nnx.scan(lambda x, layer: layer(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, self.layers)
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+@pytest.mark.parametrize("chosen", ["tanh", "dense"])
+def test_layers_of_a_scan_or_a_vmap_have_alphas_of_their_own(scanned, chosen):
+    graph, weights, alphas, model_state = choices.split(Layers(nnx.Rngs(0), scanned=scanned), key=jax.random.key(1))
+    assert {name: each.values.shape for name, each in alphas.items()} == {"layers/block": (3, 3)}
+    row = 1e3 * jnp.array([candidate == chosen for candidate in alphas["layers/block"].spec.candidates])
+    large = {"layers/block": alphas["layers/block"].replace(values=jnp.stack([row] * 3))}
+    mixture = choices.join(graph, weights, large, model_state)
+    decided = choices.decided(mixture, jdarts.decide(large))
+    np.testing.assert_allclose(decided(INPUTS), mixture(INPUTS), atol=1e-12)
+    with pytest.raises(jdarts.InputError, match="the layers of layers/block choose differently"):
+        choices.decided(mixture, {"layers/block": ("dense", "tanh", "dense")})
+
+
+def test_a_choice_with_one_candidate_is_that_candidate():
+    only = choices.Choice({"only": jnp.tanh})
+    np.testing.assert_allclose(only(INPUTS), jnp.tanh(INPUTS), atol=1e-12)
+    assert choices.decided(only, {"choice": "only"}).names == ("only",)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda rngs: choices.Choice({"two": linear(5, 2, rngs), "three": linear(5, 3, rngs)})(INPUTS),
+            r"candidates of a choice have outputs of different shapes \(two \(8, 2\), three \(8, 3\)\)",
+        ),
+        (lambda rngs: choices.InputChoice(["a", "a"]), "has the inputs 'a, a', with one name twice"),
+        (lambda rngs: choices.Choice({}), "has no candidates; give one or more"),
+        (
+            lambda rngs: choices.WidthChoice(lambda width: linear(5, 3, rngs), (2, 4))(INPUTS),
+            r"layer of width 4, and its output has shape \(8, 3\)",
+        ),
+    ],
+)
+def test_choices_that_do_not_fit_are_refused(make, message):
+    with pytest.raises(jdarts.InputError, match=message):
+        make(nnx.Rngs(0))
+
+
 def test_wrong_choices_are_refused():
     with pytest.raises(jdarts.InputError, match=r"no choices; put a jdarts.choice.nnx.Choice into it"):
         choices.split(nnx.Linear(2, 2, rngs=nnx.Rngs(0)))

@@ -17,6 +17,7 @@ from jdarts.report import Progress, read_metrics
 from jdarts.report.html.choices import choice_panels
 from jdarts.report.html.run_data import read_run
 from jdarts.report.html.series import panels
+from jdarts.resolve import find_genotype
 from jdarts.runs import CompiledPrograms
 from jdarts.search import SearchConfig, search, search_seeds
 
@@ -87,6 +88,10 @@ def test_an_evaluation_has_the_mean_over_all_examples(undisturbed):
     result, _ = undisturbed
     found = jdarts.load_search(result.folder)
     assert found.choices == result.choices
+    with pytest.raises(
+        jdarts.InputError, match=r"a network of your own, without cells; give its folder to jdarts\.load_"
+    ):
+        find_genotype(str(result.folder))
     _, shapes, _ = jdarts.split_variables(NETWORK.init(jax.random.key(0), INPUTS, train=False))
     alphas = jdarts.join_variables({}, with_tables(shapes, jax.tree.map(jnp.asarray, found.alphas)))["alphas"]
     outputs: Any = NETWORK.apply({**found.variables, "alphas": alphas}, INPUTS[26:], train=False)

@@ -115,6 +115,8 @@ def test_predictions_are_those_of_the_tested_weights(undisturbed, small):
     np.testing.assert_allclose(predict(INPUTS), small.apply(variables, INPUTS, train=False), atol=1e-6)
     with pytest.raises(jdarts.InputError, match=r"holds the weights of another network or for other inputs"):
         predict(INPUTS[:, :2])
+    with pytest.raises(jdarts.InputError, match=r"network of your own, whose .*; apply it with jdarts\.predictor"):
+        jdarts.load(result.folder)
     with pytest.raises(jdarts.InputError, match="is not of a search in a network with choices"):
         jdarts.load_search(result.folder)
     with pytest.raises(jdarts.InputError, match=r"network is 'int'; give a flax\.linen module"):

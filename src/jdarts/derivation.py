@@ -220,6 +220,11 @@ def space_of(record: Any) -> SearchSpace | RecurrentSpace:
       InputError: the record is not that of a search.
     """
     fields = record.get("space") if isinstance(record, dict) else None
+    if isinstance(record, dict) and "choices" in record:
+        raise InputError(
+            "the checkpoint is that of a search in a network of your own, without cells; give its folder to jdarts.load_search, "
+            "and what that returns to jdarts.decided"
+        )
     if not isinstance(fields, dict):
         raise InputError("the checkpoint is not that of a search for cells (the space is missing)")
     check_registered(record)

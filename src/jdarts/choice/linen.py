@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from flax import errors
 
 from jdarts.choice.mixing import (
     arguments_for,
     check_keywords,
+    check_width,
     mixed_candidates,
     mixed_inputs,
     mixed_widths,
@@ -188,9 +188,5 @@ class WidthChoice(_Chooser):
         if isinstance(slot, Decision):
             width = int(slot.chosen[0])
         output = self.layer(width).copy(parent=self, name="channels")(*args, **keywords)
-        if jnp.shape(output)[-1:] != (width,):
-            raise InputError(
-                f"{self._where} made a layer of width {width}, and its output has shape {jnp.shape(output)}; give a layer whose "
-                "last axis has the width"
-            )
+        check_width(output, width, self._where)
         return output if isinstance(slot, Decision) else mixed_widths(slot, output, self.widths)

@@ -122,6 +122,19 @@ def mixed_inputs(slot: Slot, inputs: Mapping[str, jax.Array], *, keep: int, mean
     return functools.reduce(jnp.add, terms)
 
 
+def check_width(output: jax.Array, width: int, where: str) -> None:
+    """Checks that the last axis of a layer's output has its width.
+
+    Raises:
+      InputError: it has not.
+    """
+    if jnp.shape(output)[-1:] != (width,):
+        raise InputError(
+            f"{where} made a layer of width {width}, and its output has shape {jnp.shape(output)}; give a layer whose "
+            "last axis has the width"
+        )
+
+
 def mixed_widths(slot: ChoiceAlphas | ChoiceWeights, output: jax.Array, widths: Sequence[int]) -> jax.Array:
     """The output of the widest layer, each channel times the sum of the weights of the widths that have it.
 

@@ -24,6 +24,7 @@ from jdarts.choice.losses import OutputLoss, batch_parts, output_loss
 from jdarts.choice.mixing import (
     arguments_for,
     check_keywords,
+    check_width,
     mixed_candidates,
     mixed_inputs,
     mixed_widths,
@@ -53,12 +54,17 @@ class Alphas(nnx.Variable):
     """The alphas of a choice; the value is one of `jdarts.choice.slots`. Choices with one such object share their alphas."""
 
 
+class Layers(nnx.Variable):
+    """Zeros for each layer of an `nnx.scan` whose choice is decided: the scan has something to go over, whatever was chosen."""
+
+
 class _Chooser(nnx.Module):
     """What all choices share.
 
     Attributes:
       alphas: the variable; None in a decided network.
       chosen: the names of what was chosen; empty before.
+      layers: None, or in a decided network those of an `nnx.scan`.
     """
 
     def __init__(self, spec: ChoiceSpec, alphas: Alphas | None) -> None:
@@ -70,6 +76,7 @@ class _Chooser(nnx.Module):
             )
         self.alphas = Alphas(new_alphas(spec)) if alphas is None else alphas
         self.chosen: tuple[str, ...] = ()
+        self.layers: Layers | None = nnx.data(None)
 
     @property
     def _slot(self) -> Slot:
@@ -77,6 +84,8 @@ class _Chooser(nnx.Module):
 
     def keep(self, chosen: tuple[str, ...]) -> None:
         """Keeps what was chosen alone."""
+        if self.alphas is not None and (rows := self.alphas.get_value().values.shape[:-1]):
+            self.layers = Layers(jnp.zeros(rows))
         self.alphas, self.chosen = None, chosen
 
 
@@ -213,6 +222,7 @@ class WidthChoice(_Chooser):
         """The layer's output with a factor for each channel."""
         function: Any = self.layer
         output = function(*args, **keywords)
+        check_width(output, max(self.widths), "a choice")
         slot = self._slot
         if isinstance(slot, Decision):
             slot = ChoiceWeights(jnp.array([float(str(width) == slot.chosen[0]) for width in self.widths]))

@@ -120,6 +120,11 @@ def _best_or_newest(path: Path) -> checkpoint.Checkpoint:
 
 def _from_checkpoint(saved: checkpoint.Checkpoint) -> TrainedNetwork:
     record: Any = saved.record
+    if isinstance(record.get("network"), str):
+        raise InputError(
+            f"{saved.path} is of a training of a network of your own, whose class only your code has; apply it with "
+            "jdarts.predictor(network, path)"
+        )
     try:
         description = {
             "genotype": record["genotype"],
