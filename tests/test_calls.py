@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jdarts.xla.outlined import outlined
+from jdarts.xla.outlined import inlining, outlined
 from jdarts.xla.platform import compiling_for
 
 
@@ -61,3 +61,13 @@ def test_programs_for_other_platforms_have_no_such_call():
         # JAX keeps the trace of `with_a_call` for CPUs.
         program = str(jax.jit(lambda x: with_a_call(x)).lower(x).compile().as_text())
     assert " call(" not in program
+
+
+def test_what_is_traced_within_inlining_leaves_the_call_to_xla():
+    x = jnp.arange(3.0)
+    with compiling_for("cpu"), inlining(True):
+        text = jax.jit(lambda x: with_a_call(x)).lower(x).as_text()
+        with inlining(False):
+            again = jax.jit(lambda x: with_a_call(x)).lower(x).as_text()
+    assert "inlineable" not in text and "inlineable" in again
+    assert "inlineable" in jax.jit(lambda x: with_a_call(x)).lower(x).as_text()

@@ -22,7 +22,8 @@ from jdarts.relaxation import NO_CONTROLS, Controls, MixtureWeights, Space, mean
 from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.guards import Measured, measuring_programs, problem_at
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite
-from jdarts.space import SearchSpace
+from jdarts.space import ChoiceSpace, SearchSpace
+from jdarts.xla.outlined import inlining
 from jdarts.xla.trees import all_finite
 
 #: The two batches of a step.
@@ -248,19 +249,21 @@ def core_program(
         weight_optimizer, hypergradient, _ = optimizers(state.controls)
         estimator = penalised(hypergradient, method.penalties, mixture, space, read.controls)
         estimator = cost_penalised(estimator, penalties, state.multipliers, mixture, space, read.controls)
-        new, metrics = bilevel.bilevel_step(
-            state.bilevel,
-            read.train,
-            read.valid,
-            loss_fn=read.losses.loss_fn,
-            weight_loss_fn=read.losses.weight_loss_fn,
-            weight_optimizer=weight_optimizer,
-            alpha_optimizer=alpha_optimizer if moves_alphas else standing(alpha_optimizer),
-            hypergradient=estimator if moves_alphas else without_hypergradient,
-            weight_rule=method.freezing,
-            order=method.order,
-            axis_name=axis_name,
-        )
+        # A network of the user's own has XLA's convolutions.
+        with inlining(isinstance(space, ChoiceSpace)):
+            new, metrics = bilevel.bilevel_step(
+                state.bilevel,
+                read.train,
+                read.valid,
+                loss_fn=read.losses.loss_fn,
+                weight_loss_fn=read.losses.weight_loss_fn,
+                weight_optimizer=weight_optimizer,
+                alpha_optimizer=alpha_optimizer if moves_alphas else standing(alpha_optimizer),
+                hypergradient=estimator if moves_alphas else without_hypergradient,
+                weight_rule=method.freezing,
+                order=method.order,
+                axis_name=axis_name,
+            )
         numbers = [metrics[name] for name in ("train/loss", "valid/loss", "weights/gradient_norm")]
         finite = metrics["hypergradient/finite"] & all_finite((numbers, new.weights, new.alphas, new.model_state))
         not_finite_at = first_not_finite(state.not_finite_at, finite, new.step)
