@@ -14,6 +14,7 @@ from one_supernet import answered
 from jdarts.baselines import BASELINES, evolution, random_search, reinforce
 from jdarts.baselines.architectures import (
     UNUSED,
+    choice_architectures,
     darts_architectures,
     genotype_of,
     mutated_input,
@@ -28,7 +29,7 @@ from jdarts.baselines.reinforce import log_probability, sampled
 from jdarts.baselines.weight_sharing import rounds_for, select_cells
 from jdarts.errors import InputError
 from jdarts.methods.questions import Score
-from jdarts.space import CELL_KINDS, SearchSpace, darts_space, uniform_space
+from jdarts.space import CELL_KINDS, ChoiceSpace, SearchSpace, darts_space, uniform_space
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -44,7 +45,16 @@ RAGGED = SearchSpace(
     ),
     reduce=(("noise", "skip_connect"),) * 5,
 )
-SPACES = {"darts": DARTS, "nb201": NB201, "ragged": darts_architectures(RAGGED, none=True)}
+#: A choice of three, one of two, and one with a row for each of two layers.
+CHOICES = ChoiceSpace(
+    (("block", (("conv", "skip", "none"),)), ("norm", (("layer", "none"),)), ("scanned", (("a", "b"), ("a", "b"))))
+)
+SPACES = {
+    "darts": DARTS,
+    "nb201": NB201,
+    "ragged": darts_architectures(RAGGED, none=True),
+    "choices": choice_architectures(CHOICES),
+}
 each_space = pytest.mark.parametrize("architectures", SPACES.values(), ids=SPACES)
 each_file = pytest.mark.parametrize("path", fixture_files("baselines*.npz"))
 
@@ -141,7 +151,7 @@ def test_mutations_change_one_thing(architectures):
         child = mutated_input(architectures, parent, jax.random.fold_in(key, 1))
         check(architectures, child)
         changed = np.argwhere(child != parent)
-        if architectures is NB201:
+        if architectures.inputs is None:
             assert not len(changed)
             continue
         (cell, old), (_, new) = sorted(changed.tolist(), key=lambda at: parent[tuple(at)] == UNUSED)
@@ -241,6 +251,16 @@ def test_architectures_as_mixtures_and_genotypes():
     architecture[0, 2:5] = (3, UNUSED, 5)
     found = genotype_of(architectures, architecture, space)
     assert found.nodes("normal") == ((), (("skip_connect", 0),), (), ()) and found.normal_concat == (3,)
+
+
+def test_architectures_of_choices_as_mixtures():
+    architectures = choice_architectures(CHOICES)
+    mixture = one_hot_mixture(architectures, np.array([[2, 0, 1, 0]], np.int32))
+    assert {name: table.tolist() for name, table in mixture.items()} == {
+        "block": [[0, 0, 1]],
+        "norm": [[1, 0]],
+        "scanned": [[0, 1], [1, 0]],
+    }
 
 
 @pytest.mark.parametrize("name", BASELINES)

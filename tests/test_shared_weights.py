@@ -24,7 +24,7 @@ from jdarts.methods.selection import SHARING
 from jdarts.relaxation import NO_CONTROLS
 from jdarts.runs.task import Evaluation
 from jdarts.search.task import one_hot
-from jdarts.space import CELL_KINDS, SearchSpace, recurrent_space, uniform_space
+from jdarts.space import CELL_KINDS, ChoiceSpace, SearchSpace, recurrent_space, uniform_space
 
 __all__ = ["quick", "user_settings"]
 
@@ -79,6 +79,21 @@ def test_a_random_cell_has_two_inputs_of_each_node_and_an_operation_of_each_inpu
         np.testing.assert_allclose(tables.mean(axis=0), share, atol=0.04)
         np.testing.assert_allclose(np.asarray(mean.operations[kind]), share, rtol=1e-12)
     assert not np.array_equal(found.operations["normal"], found.operations["reduce"])
+
+
+def test_every_row_of_every_choice_draws_one_candidate():
+    space = ChoiceSpace((("block", (("conv", "skip", "none"),)), ("scanned", (("a", "b"),) * 3)))
+    mixture = random_cells()
+    alphas = mixture.init(jax.random.key(0), space, jnp.float64)
+    found = jax.jit(jax.vmap(lambda key: mixture.weights(alphas, space, key, NO_CONTROLS)))(
+        jax.random.split(jax.random.key(1), 2000)
+    )
+    mean = mixture.weights(alphas, space, None, NO_CONTROLS)
+    for name, rows in space.tables:
+        tables = np.asarray(found.operations[name])
+        assert set(np.unique(tables)) == {0.0, 1.0} and np.all(tables.sum(axis=-1) == 1)
+        np.testing.assert_allclose(tables.mean(axis=0), 1 / len(rows[0]), atol=0.05)
+        np.testing.assert_allclose(mean.operations[name], 1 / len(rows[0]), rtol=1e-12)
 
 
 def test_random_cells_have_no_alphas_to_move():

@@ -58,9 +58,7 @@ class MethodSize(Settings):
         usual = preset(method)
         if hypergradient:
             changes["hypergradient"] = hypergradient
-        for field in ("alphas_from", "temperature_epochs"):
-            if field in usual:
-                changes[field] = max(1, round(usual[field] * self.epochs / usual.get("epochs", _PRESET_EPOCHS)))
+        changes |= scaled_epochs(usual, self.epochs)
         config = SearchConfig(
             method=method,
             dataset="cifar10",
@@ -78,6 +76,21 @@ class MethodSize(Settings):
         )
         rate = config.alphas.alpha_learning_rate * self.alpha_rate_factor
         return dataclasses.replace(config, alpha_learning_rate=rate)
+
+
+def scaled_epochs(usual: Mapping[str, Any], epochs: int) -> dict[str, int]:
+    """The epochs at which something begins or ends in a method, scaled to a search of so many epochs.
+
+    Args:
+      usual: the settings of its preset.
+      epochs: of the search.
+    """
+    whole = usual.get("epochs", _PRESET_EPOCHS)
+    return {
+        name: max(1, round(usual[name] * epochs / whole))
+        for name in ("alphas_from", "temperature_epochs")
+        if name in usual
+    }
 
 
 def epochs_of(folder: Path) -> list[Mapping[str, Any]]:

@@ -109,7 +109,7 @@ def edges_of(space: Space) -> tuple[tuple[int, int], ...]:
       InputError: a space of choices, which has none.
     """
     if isinstance(space, ChoiceSpace):
-        raise InputError("edge weights and random cells need nodes with edges; choices have none")
+        raise InputError("edge weights need nodes with edges; choices have none")
     return tuple(space.edges)
 
 

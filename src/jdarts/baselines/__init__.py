@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from jdarts.baselines.architectures import (
     Architecture,
     Architectures,
+    choice_architectures,
     darts_architectures,
     genotype_of,
     nas_bench_201_architectures,
@@ -28,6 +29,7 @@ __all__ = [
     "Architectures",
     "Baseline",
     "Best",
+    "choice_architectures",
     "darts_architectures",
     "evolution",
     "genotype_of",

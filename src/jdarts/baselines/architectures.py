@@ -1,6 +1,7 @@
 """Discrete architectures as arrays of the edges' operations: drawn at random, mutated, and as mixtures and genotypes."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES, Edge, Genotype, genotype_of_nodes
 from jdarts.operations import NONE
-from jdarts.space import CELL_KINDS, CellKind, SearchSpace
+from jdarts.space import CELL_KINDS, CellKind, ChoiceSpace, SearchSpace
 
 #: int32 `[cells, E]`: for each kind of cell and edge the column of its operation, or `UNUSED`.
 Architecture = np.ndarray
@@ -27,12 +28,14 @@ class Architectures:
       targets: the node of each edge; nodes are numbered without gaps.
       inputs: edges that each node uses, or all if it has fewer; None for all edges of every node.
       none: whether `none` may be chosen.
+      tables: of a mixture, each with its name and its number of edges, in the order of cells and edges.
     """
 
     operations: tuple[tuple[tuple[str, ...], ...], ...]
     targets: tuple[int, ...]
     inputs: int | None
     none: bool
+    tables: tuple[tuple[str, int], ...]
 
     @property
     def nodes(self) -> tuple[tuple[int, ...], ...]:
@@ -71,12 +74,24 @@ def darts_architectures(space: SearchSpace, *, edges_per_node: int = 2, none: bo
         raise InputError(f"{edges_per_node} edges per node; give 1 or more (the paper keeps 2)")
     operations = tuple(space.operations(kind) for kind in CELL_KINDS)
     targets = tuple(target - INPUT_STATES for _, target in space.edges)
-    return Architectures(operations, targets, edges_per_node, none)
+    tables = tuple((kind, len(targets)) for kind in CELL_KINDS)
+    return Architectures(operations, targets, edges_per_node, none, tables)
 
 
 def nas_bench_201_architectures() -> Architectures:
     """NAS-Bench-201's cell: six edges to three nodes, all of them used, `none` among their operations."""
-    return Architectures(((NAS_BENCH_201_OPERATIONS,) * 6,), (0, 1, 1, 2, 2, 2), None, True)
+    return Architectures(((NAS_BENCH_201_OPERATIONS,) * 6,), (0, 1, 1, 2, 2, 2), None, True, (("cell", 6),))
+
+
+def choice_architectures(space: ChoiceSpace) -> Architectures:
+    """The decisions of a network with choices: one cell, in which every row of every choice is the only edge of a node.
+
+    Args:
+      space: the choices, each of which keeps one candidate.
+    """
+    rows = tuple(itertools.chain.from_iterable(candidates for _, candidates in space.tables))
+    tables = tuple((name, len(candidates)) for name, candidates in space.tables)
+    return Architectures((rows,), tuple(range(len(rows))), None, True, tables)
 
 
 def draws(key: jax.Array) -> np.random.RandomState:
@@ -140,13 +155,18 @@ def with_operation(architecture: Architecture, cell: int, edge: int, column: int
 
 
 def one_hot_mixture(architectures: Architectures, architecture: Architecture) -> dict[str, np.ndarray]:
-    """A mixture for the search network, `{kind: [E, O]}`: 1 for the operations of used edges, 0 for all else."""
-    columns = np.arange(architectures.width)
-    tables = (architecture[:, :, None] == columns).astype(np.float32)
-    return {
-        kind: table[:, : max(map(len, cell))]
-        for kind, table, cell in zip(CELL_KINDS, tables, architectures.operations, strict=True)
-    }
+    """A mixture for the search network, `{kind: [E, O]}`: 1 for the operations of used edges, 0 for all else.
+
+    The kinds are the names of `architectures.tables`, which for a network with choices are those of the choices.
+    """
+    columns = architecture.ravel()
+    lengths = [len(names) for cell in architectures.operations for names in cell]
+    found, first = {}, 0
+    for kind, edges in architectures.tables:
+        part = slice(first, first + edges)
+        found[kind] = (columns[part, None] == np.arange(max(lengths[part]))).astype(np.float32)
+        first += edges
+    return found
 
 
 def genotype_of(architectures: Architectures, architecture: Architecture, space: SearchSpace) -> Genotype:

@@ -5,8 +5,10 @@ In training each batch has its own random cell, the mixture `jdarts.methods.rand
 
 import jax
 
+from jdarts.baselines import BASELINES
 from jdarts.baselines.architectures import Architecture, Architectures, one_hot_mixture
 from jdarts.baselines.baseline import Baseline, Best, nothing_yet
+from jdarts.baselines.evolution import evolution
 from jdarts.errors import InputError
 from jdarts.methods.questions import Asking, Question
 
@@ -20,6 +22,19 @@ CANDIDATES, BATCHES, FINALISTS = 1000, 10, 10
 def rounds_for(steps: int) -> int:
     """How many rounds of selection follow a training of so many steps."""
     return max(1, steps // STEPS_PER_ROUND)
+
+
+def baseline_for(name: str, candidates: int) -> Baseline:
+    """The baseline of a row of `BASELINES`; that of evolution has the paper's population and sample for 1,000 candidates.
+
+    Args:
+      name: of the row.
+      candidates: proposals of each round.
+    """
+    if name != "evolution":
+        return BASELINES[name]()
+    population = min(100, max(1, candidates // 10))
+    return evolution(population, max(1, population // 4))
 
 
 def select_cells(

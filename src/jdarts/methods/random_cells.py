@@ -19,6 +19,7 @@ from jdarts.relaxation import (
     same_node,
     softmax_strengths,
 )
+from jdarts.space import ChoiceSpace
 
 #: Edges into a node that a cell has.
 INPUTS = 2
@@ -28,7 +29,7 @@ def random_cells(inputs: int = INPUTS) -> Mixture:
     """The mixture: each node of each kind of cell draws so many of its edges, and an operation for each, `none` among them.
 
     The weight of a drawn operation is 1, all others are 0. Without a key every operation has the probability with which it is
-    drawn.
+    drawn. In a network with choices every choice draws one of its candidates.
 
     Args:
       inputs: edges into a node, or all if it has fewer.
@@ -36,16 +37,19 @@ def random_cells(inputs: int = INPUTS) -> Mixture:
 
     def weights(alphas: Alphas, space: Space, key: jax.Array | None, controls: Controls) -> MixtureWeights:
         del controls
-        into = same_node(space)
+        # The rows of a choice have no node in common.
+        nodes = None if isinstance(space, ChoiceSpace) else same_node(space)
+
+        def mean(table: jax.Array, mask: np.ndarray) -> jax.Array:
+            share = np.minimum(inputs / _together(nodes, mask).sum(axis=-1), 1)[:, None]
+            return jnp.asarray(share * _share(mask), jnp.asarray(table).dtype)
+
         if key is None:
-            share = np.minimum(inputs / into.sum(axis=-1), 1)[:, None]
-            return MixtureWeights(
-                map_tables(
-                    lambda table, mask: jnp.asarray(share * _share(mask), jnp.asarray(table).dtype), alphas, space
-                )
-            )
+            return MixtureWeights(map_tables(mean, alphas, space))
         keys = iter(jax.random.split(key, len(operations_of(space))))
-        tables = map_tables(lambda table, mask: _drawn(next(keys), into, mask, inputs, table.dtype), alphas, space)
+        tables = map_tables(
+            lambda table, mask: _drawn(next(keys), _together(nodes, mask), mask, inputs, table.dtype), alphas, space
+        )
         return without_empty_edges(MixtureWeights(tables))
 
     return Mixture(
@@ -57,6 +61,11 @@ def random_cells(inputs: int = INPUTS) -> Mixture:
         sums_to_one=False,
         has_alphas=False,
     )
+
+
+def _together(nodes: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
+    """Which edges lead into one node, bool `[E, E]`; each into its own where there are no nodes."""
+    return np.eye(len(mask), dtype=bool) if nodes is None else nodes
 
 
 def _share(mask: np.ndarray) -> np.ndarray:

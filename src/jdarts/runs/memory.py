@@ -72,31 +72,21 @@ def check_state_fits(state: Any, available: int | None) -> None:
 
 
 @contextlib.contextmanager
-def out_of_memory_as_input_error(memory_options: Iterable[MemoryOption] = ()) -> Iterator[None]:
+def out_of_memory_as_input_error() -> Iterator[None]:
     """Surrounds work that may run out of memory.
 
-    Args:
-      memory_options: options that the run does not use and that would save memory.
-
     Raises:
-      InputError: the work ran out of memory; the message names the settings to change.
+      InputError: the work ran out of memory; the message names the settings to lower.
     """
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         text = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if not isinstance(error, MemoryError) and not any(words in text for words in _EXHAUSTED):
+        if not isinstance(error, MemoryError) and not text.startswith("RESOURCE_EXHAUSTED"):
             raise
-        given = ", ".join(f"{option} ({100 * left:.0f} %)" for option, left in memory_options)
-        advice = (
-            f"give {given}, with what it leaves of the feature maps' memory by estimate" if given else _SMALLER_BATCH
-        )
-        raise InputError(f"out of memory ({text[:160]}); {advice}, or {_SMALLER}") from error
+        raise InputError(f"out of memory ({text[:160]}); give a smaller --batch-size, or {_SMALLER}") from error
 
 
-#: What XLA says where a device has no memory left; functions of the driver fail with the second.
-_EXHAUSTED = ("RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY")
-_SMALLER_BATCH = "give a smaller --batch-size"
 _SMALLER = "lower --channels, --cells or --nodes, of a language model --width or --vocabulary"
 
 

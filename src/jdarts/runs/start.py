@@ -135,7 +135,7 @@ def begin(
             processes.check_same_data(prepared.fingerprint)
         store = Store(parts)
         context = Context(store, interruption, programs or CompiledPrograms(), stream)
-        with store.lock(prepared.fingerprint), out_of_memory_as_input_error(prepared.memory_options):
+        with store.lock(prepared.fingerprint), out_of_memory_as_input_error():
             return Loop(prepared, context).run()
 
 

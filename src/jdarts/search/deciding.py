@@ -7,10 +7,9 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jdarts.baselines import BASELINES, darts_architectures
+from jdarts.baselines import darts_architectures
 from jdarts.baselines.architectures import UNUSED
-from jdarts.baselines.evolution import evolution
-from jdarts.baselines.weight_sharing import rounds_for, select_cells
+from jdarts.baselines.weight_sharing import baseline_for, rounds_for, select_cells
 from jdarts.methods.perturbation_selection import (
     Criterion,
     Decisions,
@@ -190,13 +189,8 @@ class SharedWeights:
         del number, weights
         if not decisions.undecided:
             return decisions
-        baseline = BASELINES[self.baseline]()
-        if self.baseline == "evolution":
-            # The paper's population and samples for 1,000 candidates.
-            population = min(100, max(1, self.candidates // 10))
-            baseline = evolution(population, max(1, population // 4))
         best = yield from select_cells(
-            baseline,
+            baseline_for(self.baseline, self.candidates),
             darts_architectures(self.space, edges_per_node=self.inputs),
             jax.random.fold_in(jax.random.key(seed), _ORDER),
             rounds_for(steps),
