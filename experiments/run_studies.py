@@ -29,7 +29,7 @@ from jdarts.runs.settings import Folder, Settings, as_json
 from jdarts.xla.allocator import keep_freed_memory
 
 #: The studies, in the order in which they run.
-STUDIES = ("hypergradient", "collapse", "found")
+STUDIES = ("hypergradient", "cell", "collapse", "found")
 
 #: Results, tables and figures of the site.
 PUBLISHED = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -175,6 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in config.only or [name for name in STUDIES if (PUBLISHED / f"{name}.json").exists()]:
             _draw(study_of(name), PUBLISHED)
         return 0
+    if not config.collect:
+        for name in config.names:
+            study_of(name).check()
     keep_freed_memory()
     keep_compiled_programs()
     dataset, remark = images.choose(config.dataset, config.data_dir)

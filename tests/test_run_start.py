@@ -145,34 +145,6 @@ def test_memory_that_runs_out_is_explained():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
-def test_out_of_memory_names_the_options_of_the_run_and_what_each_leaves():
-    # As XLA words it on TPUs, while it compiles, and for a native function of a GPU.
-    texts = (
-        "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 17.5G of 15.7G",
-        "INTERNAL: CustomCall failed: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
-    )
-    options = [("--remat", 0.25), ("--batch-size 32", 0.5)]
-    for text in texts:
-        with pytest.raises(InputError) as raised, memory.out_of_memory_as_input_error(options):
-            raise jax.errors.JaxRuntimeError(f"{text}\nmany more lines")
-        assert str(raised.value) == (
-            f"out of memory ({text}); give --remat (25 %), --batch-size 32 (50 %), with what it leaves of the feature maps' "
-            "memory by estimate, or lower --channels, --cells or --nodes, of a language model --width or --vocabulary"
-        )
-
-
-def test_a_search_whose_step_does_not_fit_names_its_options(monkeypatch, tmp_path):
-    def exhausted(loop, _):
-        raise jax.errors.JaxRuntimeError(
-            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 13958643712 bytes."
-        )
-
-    monkeypatch.setattr(Loop, "_compiled", exhausted)
-    with pytest.raises(InputError, match=r"13958643712 bytes\.\); give --remat \(67 %\), --microbatches 2 \(50 %\), "):
-        small_search.run(tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize("error", [InputError("wrong"), OSError("no"), MemoryError()])
 @pytest.mark.parametrize("existed", [False, True])
 def test_a_run_that_fails_before_its_first_step_leaves_nothing(error, existed, monkeypatch, tmp_path):
@@ -191,7 +163,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(error, existed, m
 
 
 def test_what_others_have_put_into_the_folder_stays(monkeypatch, tmp_path):
-    def failing(loop, _):
+    def failing(loop):
         (loop._store.path / "notes.txt").write_text("mine")
         raise InputError("wrong")
 

@@ -33,6 +33,7 @@ class Study(NamedTuple):
         programs, is made here, and only if a cell is left to measure.
       tables: markdown tables of the results, by name.
       figures: functions that draw the results, by name.
+      check: looks for what must be installed, before any study is measured; raises `InputError`.
     """
 
     name: str
@@ -43,3 +44,4 @@ class Study(NamedTuple):
     prepare: Callable[[Any, ImageDataset], Measure]
     tables: Callable[[Results], Mapping[str, str]]
     figures: Callable[[Results], Mapping[str, Callable[[], "Figure"]]]
+    check: Callable[[], object] = lambda: None

@@ -1,0 +1,226 @@
+"""Tables and figures of study 2, from its results alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jdarts.baselines import BASELINES
+from jdarts.report.formatting import markdown_table
+
+from .results import Results
+from .statistics import Interval, bootstrap_interval, difference_interval, mean_and_spread, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row = Mapping[str, Any]
+
+FIRST_ORDER = "first_order"
+#: Okabe and Ito's colours.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#E69F00", "#444444", "#56B4E9")
+#: Under every table: whose numbers these are.
+SOURCE = (
+    "Accuracies: the package analog-nasbench 0.1.3, not the official NAS-Bench-201. Another recipe trained its networks (200 "
+    "epochs, one seed each), so that ranks and regrets stand beside no published ones. Two forms of one cell differ by 0.33 "
+    "points in it (root mean square)."
+)
+
+
+def tables(results: Results) -> dict[str, str]:
+    """The tables, by name."""
+    found = {"ranks": _ranks_table(results), "estimators": _estimators_table(results), "guards": _guards_table(results)}
+    return {name: f"{table}\n\n{SOURCE}" for name, table in found.items() if table}
+
+
+def figures(results: Results) -> dict[str, Callable[[], "Figure"]]:
+    """The figures, by name."""
+    return {
+        "epochs": lambda: _over_epochs(results, "regrets", "regret, points"),
+        "taus": lambda: _over_epochs(results, "taus", "Kendall's τ of the alphas"),
+    }
+
+
+def searches(results: Results) -> dict[tuple[str, str], list[Row]]:
+    """The rows of each method and estimator, in the order of the settings; the baselines last."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in results.rows:
+        found.setdefault((row["method"], row["hypergradient"]), []).append(row)
+    return dict(sorted(found.items(), key=lambda item: item[0][0] in BASELINES))
+
+
+def _of_alphas(results: Results) -> dict[tuple[str, str], list[Row]]:
+    return {pair: rows for pair, rows in searches(results).items() if pair[0] not in BASELINES}
+
+
+def _words(name: str) -> str:
+    return {"none": "", "random": "random search", "reinforce": "REINFORCE"}.get(name, name.replace("_", " "))
+
+
+def _ranks_table(results: Results) -> str:
+    head = [
+        "method",
+        "hypergradient",
+        "searches",
+        "rank: median (range)",
+        "regret",
+        "regret of its best epoch",
+        "regret without `none`",
+        "τ of the alphas",
+        "τ of the shared weights",
+        "time of a step",
+    ]
+    plain = searches(results).get(("darts", FIRST_ORDER))
+    lines = []
+    for (method, hypergradient), rows in searches(results).items():
+        ranks = [row["ranks"][-1] for row in rows]
+        line = [
+            _words(method),
+            _words(hypergradient),
+            f"{len(rows)}",
+            f"{np.median(ranks):,.0f} ({min(ranks):,} to {max(ranks):,})",
+            mean_and_spread([row["regrets"][-1] for row in rows], 2),
+        ]
+        if method in BASELINES:
+            line += ["", "", ""]
+        else:
+            line += [
+                mean_and_spread([min(row["regrets"]) for row in rows], 2),
+                mean_and_spread([row["without_none"]["regret"] for row in rows], 2),
+                mean_and_spread([row["taus"][-1] for row in rows], 2),
+            ]
+        line += [mean_and_spread([row["tau_one_hot"] for row in rows], 2)]
+        lines.append([*line, "" if method in BASELINES or not plain else f"{_step_time(rows) / _step_time(plain):.1f}"])
+    cells, regret = 15_625, results.rows[0]["of_random"]["regret"]
+    lines.append(["a cell at random", "", "", f"{(cells + 1) // 2:,} (1 to {cells:,})", f"{regret:.2f}", *[""] * 5])
+    return markdown_table(head, lines)
+
+
+def _step_time(rows: Sequence[Row]) -> float:
+    return float(np.median([row["processor_seconds_per_step"] for row in rows]))
+
+
+def by_seed(rows: Sequence[Row], of_row: Callable[[Row], float]) -> dict[int, float]:
+    """A number of each search by its seed."""
+    return {row["seed"]: of_row(row) for row in rows}
+
+
+def against_first_order(results: Results, of_row: Callable[[Row], float]) -> dict[tuple[str, str], Interval]:
+    """How much an estimator has more than first order with the same method and seed, with the interval over the seeds.
+
+    Beside the methods there is `all`: the mean over the methods of a seed.
+    """
+    found, pooled = {}, {}
+    rows = _of_alphas(results)
+    for (method, name), own in rows.items():
+        if name == FIRST_ORDER or (method, FIRST_ORDER) not in rows:
+            continue
+        plain, other = by_seed(rows[method, FIRST_ORDER], of_row), by_seed(own, of_row)
+        shared = sorted(plain.keys() & other.keys())
+        if not shared:
+            continue
+        found[method, name] = difference_interval(*([part[seed] for seed in shared] for part in (other, plain)))
+        for seed in shared:
+            pooled.setdefault(name, {}).setdefault(seed, []).append(other[seed] - plain[seed])
+    for name, seeds in pooled.items():
+        found["all", name] = mean_interval([float(np.mean(each)) for each in seeds.values()])
+    return found
+
+
+def _estimators_table(results: Results) -> str:
+    numbers: dict[str, Callable[[Row], float]] = {
+        "regret at the end": lambda row: row["regrets"][-1],
+        "regret, mean of the epochs": lambda row: float(np.mean(row["regrets"])),
+        "τ of the alphas": lambda row: row["taus"][-1],
+        "τ of the shared weights": lambda row: row["tau_one_hot"],
+    }
+    found = {name: against_first_order(results, of_row) for name, of_row in numbers.items()}
+    lines = [
+        [_words(method), _words(name), *(verdict(each[method, name]) for each in found.values())]
+        for method, name in next(iter(found.values()))
+    ]
+    return markdown_table(["method", "minus first order", *found], lines) if lines else ""
+
+
+def verdict(difference: Interval) -> str:
+    """A difference with its interval, in bold if the interval does not hold 0."""
+    text = difference.text()
+    return f"**{text}**" if difference.low > 0 or difference.high < 0 else text
+
+
+def _guards_table(results: Results) -> str:
+    rows = [row for found in _of_alphas(results).values() for row in found]
+    if not rows:
+        return ""
+    seeds = sorted({row["seed"] for row in rows})
+    lines = []
+    for name in rows[0]["stops"]:
+        stopped = [row for row in rows if row["stops"][name] is not None]
+        line = [name, f"{len(stopped)} of {len(rows)}"]
+        if not stopped:
+            lines.append([*line, *[""] * 4])
+            continue
+        groups = [[row for row in stopped if row["seed"] == seed] for seed in seeds]
+        means = [
+            bootstrap_interval([group for group in groups if group], _mean_of(of_row, name))
+            for of_row in (_at_stop, lambda row, _: row["regrets"][-1], _gain, lambda row, _: min(row["regrets"]))
+        ]
+        lines.append(
+            [
+                *line,
+                *(each.text() for each in means[:2]),
+                verdict(means[2]) if len(seeds) > 1 else means[2].text(),
+                means[3].text(),
+            ]
+        )
+    head = ["guard", "stops", "regret where it stops", "regret at the end", "gain", "regret of the best epoch"]
+    return markdown_table(head, lines)
+
+
+def _at_stop(row: Row, name: str) -> float:
+    return row["regrets"][row["stops"][name] - 1]
+
+
+def _gain(row: Row, name: str) -> float:
+    return row["regrets"][-1] - _at_stop(row, name)
+
+
+def _mean_of(of_row: Callable[[Row, str], float], name: str) -> Callable[[list[Any]], float]:
+    return lambda groups: float(np.mean([of_row(row, name) for group in groups for row in group]))
+
+
+def _over_epochs(results: Results, what: str, label: str) -> "Figure":
+    """A number of the searches over the epochs: a panel for each estimator, a line for each method."""
+    from matplotlib.figure import Figure
+
+    rows = _of_alphas(results)
+    names = list(dict.fromkeys(name for _, name in rows))
+    methods = list(dict.fromkeys(method for method, _ in rows))
+    figure = Figure(figsize=(2.6 * len(names) + 1.0, 3.4), facecolor="white", layout="constrained")
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for panel, name in zip(axes, names):
+        for place, method in enumerate(methods):
+            if (method, name) not in rows:
+                continue
+            values = np.array([row[what] for row in rows[method, name]], float)
+            epochs = np.arange(1, values.shape[1] + 1)
+            colour = _COLOURS[place % len(_COLOURS)]
+            panel.plot(epochs, values.mean(axis=0), color=colour, label=_words(method))
+            panel.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.12, linewidth=0)
+        if what == "regrets":
+            panel.axhline(
+                results.rows[0]["of_random"]["regret"], color="#444444", linestyle=":", label="a cell at random"
+            )
+        panel.set_title(_words(name), fontsize=10)
+        panel.set_xlabel("epoch")
+    axes[0].set_ylabel(label)
+    handles = {line.get_label(): line for panel in axes for line in panel.get_lines()}
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(4, len(handles)),
+        frameon=False,
+        fontsize=9,
+    )
+    return figure
