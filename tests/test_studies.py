@@ -119,6 +119,19 @@ def test_wrong_input_is_explained(toy, command, tmp_path):
     assert (code, error) == (2, "error: no cell of toy has been measured; leave --collect out\n")
 
 
+def test_what_is_not_installed_is_named_before_anything_is_measured(toy, monkeypatch, command, tmp_path):
+    study, measured, _ = toy
+
+    def missing():
+        raise InputError("install it")
+
+    other = study._replace(check=missing)
+    monkeypatch.setattr(run_studies, "STUDIES", ("toy", "other"))
+    monkeypatch.setattr(run_studies, "study_of", lambda name: study if name == "toy" else other)
+    assert command("--out", tmp_path, "--dataset", "toy") == (2, "", "error: install it\n")
+    assert measured == []
+
+
 def test_rows_depend_on_cell_and_settings(tmp_path):
     table, other = Table(tmp_path, {"size": 1}), Table(tmp_path, {"size": 2})
     table.measure({"seed": 0}, lambda cell, folder: [{"value": 1}])

@@ -108,7 +108,7 @@ def by_seed(rows: Sequence[Row], of_row: Callable[[Row], float]) -> dict[int, fl
 def against_first_order(results: Results, of_row: Callable[[Row], float]) -> dict[tuple[str, str], Interval]:
     """How much an estimator has more than first order with the same method and seed, with the interval over the seeds.
 
-    Beside the methods there is `all`: the mean over the methods of a seed.
+    Beside several methods there is `all`: the mean over the methods of a seed.
     """
     found, pooled = {}, {}
     rows = _of_alphas(results)
@@ -122,7 +122,8 @@ def against_first_order(results: Results, of_row: Callable[[Row], float]) -> dic
         found[method, name] = difference_interval(*([part[seed] for seed in shared] for part in (other, plain)))
         for seed in shared:
             pooled.setdefault(name, {}).setdefault(seed, []).append(other[seed] - plain[seed])
-    for name, seeds in pooled.items():
+    several = len({method for method, _ in found}) > 1
+    for name, seeds in pooled.items() if several else ():
         found["all", name] = mean_interval([float(np.mean(each)) for each in seeds.values()])
     return found
 
