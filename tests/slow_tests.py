@@ -258,6 +258,10 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end",
         "test_checkpoints_that_a_rule_may_roll_back_to_stay",
     ),
+    "test_study_cell.py": (
+        "test_a_search_is_measured_after_every_epoch",
+        "test_each_baseline_chooses_a_cell_by_weights_that_random_cells_trained",
+    ),
     "test_supernet.py": (
         "test_evaluation_mode_is_the_plain_network",
         "test_initial_values_are_those_of_pytorch",
