@@ -61,6 +61,7 @@ SECONDS = {
     "test_large_images.py": 10,
     "test_benchmark_harness.py": 10,
     "test_language_search_step.py": 10,
+    "test_steps_per_call.py": 25,
     "test_pointwise.py": 10,
 }
 
@@ -253,6 +254,10 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_the_last_stage_is_the_run",
         "test_the_optimisers_of_drnas_continue_and_those_of_p_darts_start_again",
         "test_the_rate_falls_once_over_the_stages_of_drnas_and_in_each_of_p_darts",
+    ),
+    "test_steps_per_call.py": (
+        "test_a_training_and_a_search_on_text_take_several_steps",
+        "test_methods_with_two_kinds_of_steps",
     ),
     "test_stopping.py": (
         "test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end",

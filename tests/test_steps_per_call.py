@@ -60,7 +60,7 @@ def test_programs_that_no_step_needs_are_not_compiled(task):
     assert Method().program(4, 0) == "step"
 
 
-@pytest.mark.parametrize("steps", [2, 5, 100])
+@pytest.mark.parametrize("steps", [2, 5])
 def test_a_search_finds_what_it_finds_step_by_step(steps, quick, undisturbed, tmp_path):
     run(tmp_path / "run", steps_per_call=steps)
     # Every number of every record; XLA rounds the quick network's few fused operations otherwise within a loop.

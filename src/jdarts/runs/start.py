@@ -121,7 +121,7 @@ def begin(
       Interrupted: as for `run`.
     """
     limit = time_limit()
-    if limit is not None and not limit.begin_run():
+    if processes.maximum(int(limit is not None and not limit.begin_run())):
         show(["the time is over before the next run begins; run the same command to resume"], stream)
         raise Interrupted(TIME_IS_UP)
     with (

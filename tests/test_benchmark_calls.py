@@ -1,0 +1,34 @@
+"""The benchmark of several steps in one call."""
+
+import calls
+import pytest
+
+from jdarts.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--steps", "1"], "--steps is 1; give 2 or more"), (["--rounds", "0"], "--rounds is 0; give 1 or more")],
+)
+def test_wrong_options_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        calls.main(arguments)
+
+
+def test_times_are_those_of_a_step_and_their_ratio_is_of_medians(monkeypatch, capsys):
+    ways = calls.Measured([0.4, 0.2, 0.3], [0.5, 0.5, 0.5]), calls.Measured([0.15, 0.15, 0.9], [0.4, 0.4, 0.4])
+    monkeypatch.setattr(calls, "measure", lambda config, name: ways)
+    calls.main(["--hypergradients", "exact", "--steps", "4"])
+    *_, row = capsys.readouterr().out.splitlines()
+    assert row.split(" | ")[1:4] == ["0.30 s (0.20 s to 0.40 s)", "0.15 s (0.15 s to 0.90 s)", "0.50"]
+    assert row.endswith("| 0.80 |")
+
+
+def test_work_of_several_steps_counts_by_the_step():
+    def work() -> None:
+        sum(range(200_000))
+
+    measured = calls.Measured()
+    measured.add(work, 4)
+    clock, processors = measured.times
+    assert 0 < processors.median <= 4 * clock.median
