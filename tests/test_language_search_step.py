@@ -8,6 +8,7 @@ from small_language import corpus, search_config
 from small_runs import user_settings
 
 from jdarts import bilevel
+from jdarts.errors import InputError
 from jdarts.language.evaluation import carry_hidden, evaluation_function, evaluation_pieces
 from jdarts.language.search import step as step_module
 from jdarts.language.search.step import search_program
@@ -85,6 +86,19 @@ def test_all_passes_of_a_step_share_their_masks(monkeypatch):
     np.testing.assert_allclose(found["hypergradient/norm"], expected["hypergradient/norm"], rtol=1e-4)
     np.testing.assert_allclose(found["valid/loss"], expected["valid/loss"], rtol=1e-5)
     assert found["hypergradient/implicit_norm"] > 1e-3 * found["hypergradient/norm"]
+
+
+def test_a_series_without_terms_is_the_exact_estimate_and_terms_change_it():
+    """The hypergradient of iDARTS."""
+    norms = []
+    for settings in ({"hypergradient": "exact"}, {"neumann_terms": 0}, {"neumann_terms": 2}):
+        program, step, _ = made(**{"hypergradient": "neumann", **settings})
+        _, metrics = step(program.init(jnp.uint32(0)))
+        norms.append(float(metrics["hypergradient/norm"]))
+    assert norms[1] == norms[0]
+    assert np.isfinite(norms[2]) and abs(norms[2] / norms[0] - 1) > 1e-6
+    with pytest.raises(InputError, match="--neumann-terms is 3, and --hypergradient exact has no series"):
+        search_config(None, neumann_terms=3).check()
 
 
 @pytest.mark.parametrize("name", ["finite_difference", "reference"])

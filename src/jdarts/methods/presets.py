@@ -149,6 +149,7 @@ TEXT_PRESETS: Mapping[str, Mapping[str, Any]] = {
     "darts_plus": {"stop": "skip_connections:kind=recurrent"},
     "darts_es": {"stop": "eigenvalue"},
     "darts_ada": {"stop": "adaptive_decay"},
+    "idarts": {"hypergradient": "neumann", "neumann_at": "present", "weight_steps": 4},
 }
 
 

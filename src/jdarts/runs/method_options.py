@@ -18,7 +18,7 @@ from jdarts.methods.presets import DARTS, preset
 from jdarts.methods.schedules import Decay
 from jdarts.methods.weight_losses import CORRELATION, WEIGHT_LOSSES
 from jdarts.nets.edge_options import AuxiliarySkip, EdgeOptions
-from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, Bounds
+from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, Bounds, option
 from jdarts.runs.settings import Configuration, Settings, Whole, entries
 
 _Perturbation = Literal["none", "random", "adversarial"]
@@ -139,6 +139,29 @@ class MethodOptions(Settings):
             weight_steps=self.weight_steps,
             alpha_clip=self.alpha_clip,
         )
+
+
+#: Settings of the estimator `neumann`.
+SERIES_TERMS = Bounds(0, 1000)
+SeriesAt = Literal["virtual", "present"]
+_SERIES = {"neumann_terms": 2, "neumann_at": "virtual"}
+
+
+def check_series(hypergradient: str, **settings: int | str) -> None:
+    """Checks that the settings of a series are not given to another estimator.
+
+    Args:
+      hypergradient: the estimator.
+      **settings: `neumann_terms` and `neumann_at`.
+
+    Raises:
+      InputError: one is given, and the estimator has no series.
+    """
+    for name, value in settings.items():
+        if value != _SERIES[name] and hypergradient != "neumann":
+            raise InputError(
+                f"{option(name)} is {value}, and --hypergradient {hypergradient} has no series; give --hypergradient neumann"
+            )
 
 
 class MethodConfiguration(Configuration):

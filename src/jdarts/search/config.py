@@ -34,7 +34,14 @@ from jdarts.runs.image_options import (
     LearningRate,
     NetworkSize,
 )
-from jdarts.runs.method_options import MethodConfiguration, MethodOptions, SupernetOptions
+from jdarts.runs.method_options import (
+    SERIES_TERMS,
+    MethodConfiguration,
+    MethodOptions,
+    SeriesAt,
+    SupernetOptions,
+    check_series,
+)
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Calls, Loop, Parallelism, Processes, Run, WeightOptimizer
 from jdarts.runs.settings import WITHOUT_EFFECT, Recorded, as_json, flat
 from jdarts.runs.stage_options import EdgeOperations, StageOptions
@@ -116,8 +123,8 @@ class SearchConfig(MethodConfiguration):
     """
 
     hypergradient: Hypergradient = "exact"
-    neumann_terms: Annotated[int, Bounds(0, 1000)] = 2
-    neumann_at: Literal["virtual", "present"] = "virtual"
+    neumann_terms: Annotated[int, SERIES_TERMS] = 2
+    neumann_at: SeriesAt = "virtual"
     space: Annotated[str, tyro.conf.arg(metavar="SPACE"), Recorded(recorded_space)] = DARTS_SPACE
     nodes: Annotated[int, NODES] = 4
     operations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPERATION ...")] = DARTS_PRIMITIVES
@@ -232,13 +239,7 @@ class SearchConfig(MethodConfiguration):
             )
         selection_by_name(self.select)
         self._check_extend()
-        for name in ("neumann_terms", "neumann_at"):
-            value = getattr(self, name)
-            if value != getattr(SearchConfig, name) and self.hypergradient != "neumann":
-                raise InputError(
-                    f"{option(name)} is {value}, and --hypergradient {self.hypergradient} has no series; give --hypergradient "
-                    "neumann"
-                )
+        check_series(self.hypergradient, neumann_terms=self.neumann_terms, neumann_at=self.neumann_at)
         check_operations(self.operations, searchable_operations())
         self._check_space()
         self.search_space  # noqa: B018  (an impossible space is refused here, not after the data were read)

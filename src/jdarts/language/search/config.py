@@ -15,12 +15,12 @@ from jdarts.operations import searchable_activations
 from jdarts.relaxation import RECURRENT
 from jdarts.runs.bounds import NODES
 from jdarts.runs.guards import Guards
-from jdarts.runs.method_options import MethodConfiguration, MethodOptions
+from jdarts.runs.method_options import SERIES_TERMS, MethodConfiguration, MethodOptions, SeriesAt, check_series
 from jdarts.runs.names import folder_name
 from jdarts.runs.options import AlphaOptimizer, BatchNorm, Calls
 from jdarts.space import RECURRENT_PRIMITIVES, RecurrentSpace, check_mixture, check_operations, recurrent_space
 
-Hypergradient = Literal["exact", "finite_difference", "reference", "first_order"]
+Hypergradient = Literal["exact", "finite_difference", "reference", "first_order", "neumann"]
 Statistics = Literal["running", "batch"]
 
 _PRESET = tyro.conf.arg(metavar="{" + ",".join(TEXT_PRESETS) + "}")
@@ -35,7 +35,10 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
     Attributes:
       hypergradient: estimator of the alphas' gradient through the weights' step. exact: the derivative of that step;
         finite_difference: the paper's estimate, with a constant clip coefficient; reference: the same estimate, as the
-        authors' code computes it; first_order ignores the step.
+        authors' code computes it; first_order ignores the step; neumann: of several steps, by a truncated series (iDARTS).
+      neumann_terms: terms of the series after the first.
+      neumann_at: the weights at which the validation loss is taken. virtual: after one step, as for exact; present: those that
+        the steps before have led to (iDARTS).
       nodes: number of nodes of the cell.
       operations: candidate operations of every edge.
       evaluation_statistics: statistics that normalise the cell in evaluation. running: as in the authors' code, one set for all
@@ -51,6 +54,8 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
     """
 
     hypergradient: Hypergradient = "exact"
+    neumann_terms: Annotated[int, SERIES_TERMS] = 2
+    neumann_at: SeriesAt = "virtual"
     nodes: Annotated[int, NODES] = 8
     operations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPERATION ...")] = RECURRENT_PRIMITIVES
     evaluation_statistics: Statistics = "running"
@@ -84,6 +89,7 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
         self.search_method()
         self.methods.check_epochs(self.loop.epochs)
         check_stopping_rule(self.stop, (RECURRENT,))
+        check_series(self.hypergradient, neumann_terms=self.neumann_terms, neumann_at=self.neumann_at)
         check_operations(self.operations, searchable_activations())
         self.space  # noqa: B018  (an impossible space is refused here, not after the text was read)
         check_mixture(self.operations)

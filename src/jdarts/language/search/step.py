@@ -93,12 +93,16 @@ class _Inputs(NamedTuple):
     hypergradient: bilevel.HypergradientFn
 
 
-def hypergradient_by_name(name: Hypergradient, rate: jax.Array, **settings: Any) -> bilevel.HypergradientFn:
-    """The estimator of this name, with the optimiser of the virtual step at this step size."""
+def hypergradient_by_name(
+    name: Hypergradient, rate: jax.Array, series: Mapping[str, Any], **settings: Any
+) -> bilevel.HypergradientFn:
+    """The estimator of this name, with `terms` and `at` of a series, and the optimiser of the virtual step at this step size."""
     if name == "first_order":
         return bilevel.first_order()
     if name == "exact":
         return bilevel.exact()
+    if name == "neumann":
+        return bilevel.neumann(**series)
     virtual = "reference" if name == "reference" else "constant"
     return bilevel.finite_difference(
         virtual_optimizer=optimizers.recurrent_weight_optimizer(rate, virtual=virtual, **settings)
@@ -125,6 +129,7 @@ def search_program(
     method, epochs = config.search_method(), config.loop.epochs
     model = LanguageModel(config.space, vocabulary, config.width, dtype, mixture=method.mixture)
     weights_settings = dataclasses.asdict(config.weights)
+    series = {"terms": config.neumann_terms, "at": config.neumann_at}
     rule = stopping_rule(config.stop)
     run_controls = {} if rule is None else {name: weights_settings[name] for name in rule.changed_settings}
     alpha_optimizer = config.alphas.optimizer()
@@ -210,7 +215,9 @@ def search_program(
         if method.alphas_on == "train":
             valid = network_input(keys[0], pieces[0], state.train.hidden, regularised=False)
         rate = config.learning_rate * pieces[0].length.astype(jnp.float32) / config.batches.bptt
-        hypergradient = hypergradient_by_name(config.hypergradient, rate, **{**weights_settings, **state.controls})
+        hypergradient = hypergradient_by_name(
+            config.hypergradient, rate, series, **{**weights_settings, **state.controls}
+        )
         if config.hypergradient == "reference":
             hypergradient = without_regularisation(
                 hypergradient,

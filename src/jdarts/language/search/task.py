@@ -36,7 +36,7 @@ from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, T
 from jdarts.space import RecurrentSpace
 
 #: Temporary memory of a step in GB by estimator, from XLA's plan at 10,000 words, width 300, batch 64, segments of 35 words.
-_ESTIMATOR_MEMORY = {"exact": 2.56, "finite_difference": 0.37, "reference": 0.39, "first_order": 0.34}
+_ESTIMATOR_MEMORY = {"neumann": 1.14, "exact": 0.87, "finite_difference": 0.37, "reference": 0.39, "first_order": 0.34}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
