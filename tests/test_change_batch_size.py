@@ -17,6 +17,8 @@ from small_train import quick as quick_train
 from jdarts import checkpoint
 from jdarts.errors import InputError
 from jdarts.report import MetricsLog
+from jdarts.report.html.run_data import read_run
+from jdarts.report.html.series import panels
 from jdarts.runs import RunFolder
 from jdarts.runs.changes import Change
 from jdarts.runs.epoch_steps import EpochSteps, Span, epoch_steps
@@ -81,6 +83,13 @@ def test_other_batches_begin_with_an_epoch_and_the_summary_says_so(changed, tmp_
     assert [each["step"] for each in ends] == [5, 16, 27]
     for each, losses in zip(ends, np.split([each["train/loss"] for each in steps], [5, 16])):
         assert each["epoch/train_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_the_page_places_steps_by_their_epochs(changed):
+    rates = next(panel for panel in panels(read_run(changed[0])) if panel.title == "Learning rate")
+    places = [place for place, _ in rates.series[0].points]
+    assert len(places) == 27
+    np.testing.assert_allclose([places[number - 1] for number in (1, 5, 16, 27)], [0.2, 1, 2, 3])
 
 
 @pytest.mark.parametrize(

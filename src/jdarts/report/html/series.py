@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from jdarts.report.html.run_data import RunData
 from jdarts.space import CELL_NAMES
 
@@ -157,8 +159,16 @@ class _Numbers:
 
     def __init__(self, run: RunData) -> None:
         self._run = run
-        counts = [each.step / each.number for each in run.epochs if each.number > 0]
-        self._per_epoch = counts[0] if counts else float(max((each["step"] for each in run.steps), default=1))
+        ends = [(each.step, each.number) for each in run.epochs if each.number > 0]
+        self._per_epoch = (
+            ends[0][0] / ends[0][1] if ends else float(max((each["step"] for each in run.steps), default=1))
+        )
+        # The ends of epochs of several lengths, and where one more like the last would end.
+        self._ends: list[tuple[float, float]] = []
+        if any(step != number * self._per_epoch for step, number in ends):
+            before = [(0, 0), *ends]
+            length = (before[-1][0] - before[-2][0]) / max(1, before[-1][1] - before[-2][1])
+            self._ends = [*before, (before[-1][0] + length, before[-1][1] + 1)]
 
     def epochs(self, key: str, name: str) -> tuple[Series, ...]:
         """One number of every epoch."""
@@ -190,11 +200,18 @@ class _Numbers:
             if not 1e-3 * direct < implicit < 1e3 * direct:
                 continue
             cosine = (whole**2 - direct**2 - implicit**2) / (2 * direct * implicit)
-            found.append((each["step"] / self._per_epoch, min(1.0, max(-1.0, cosine))))
+            found.append((self._place(each), min(1.0, max(-1.0, cosine))))
         return (Series("cosine", thinned(found)),)
 
     def _of_steps(self, key: str) -> Points:
-        return thinned(_finite((each["step"] / self._per_epoch, each.get(key)) for each in self._run.steps))
+        return thinned(_finite((self._place(each), each.get(key)) for each in self._run.steps))
+
+    def _place(self, record: Mapping[str, float]) -> float:
+        """The place of a step's record on the axis of the epochs."""
+        if not self._ends:
+            return record["step"] / self._per_epoch
+        steps, numbers = zip(*self._ends)
+        return float(np.interp(record["step"], steps, numbers))
 
 
 def thinned(points: Points) -> Points:
