@@ -147,13 +147,9 @@ QUICK = HypergradientConfig(
 def cells(config: HypergradientConfig) -> list[Cell]:
     """A cell for each moment of each search, all seeds of a moment before the next, so that a part of the table has spreads."""
     first, *others = config.networks
-    every = {first: {*config.moments, *config.length_moments}, **dict.fromkeys(others, config.length_moments)}
-    return [
-        {"network": network, "seed": seed, "moment": moment}
-        for network, moments in every.items()
-        for moment in sorted(moments)
-        for seed in config.seeds
-    ]
+    places = [(first, moment) for moment in sorted({*config.moments, *config.length_moments})]
+    places += [(network, moment) for moment in sorted(config.length_moments) for network in others]
+    return [{"network": network, "seed": seed, "moment": moment} for network, moment in places for seed in config.seeds]
 
 
 class Programs(NamedTuple):
@@ -173,21 +169,18 @@ class Programs(NamedTuple):
 
 
 def prepare(config: HypergradientConfig, dataset: ImageDataset) -> Measure:
-    """The function that measures a cell. It keeps the searches of a network, which continue from one moment to the next."""
+    """The function that measures a cell. It keeps the searches, which continue from one moment to the next."""
     small = images.smaller(dataset, images=config.images, size=config.image_size)
     programs: dict[Network, Programs] = {}
-    searches: dict[Network, dict[int, ShortSearch]] = {}
+    searches: dict[tuple[Network, int], ShortSearch] = {}
 
     def measure(cell: Cell, folder: Path) -> list[Row]:
         del folder
         network, seed = cell["network"], cell["seed"]
-        if network not in searches:
-            searches.clear()
-        of_network = searches.setdefault(network, {})
-        if seed not in of_network:
+        if (network, seed) not in searches:
             known = programs.get(network)
-            of_network[seed] = ShortSearch(config.size(network), small, seed, known and known.step)
-        search = of_network[seed]
+            searches[network, seed] = ShortSearch(config.size(network), small, seed, known and known.step)
+        search = searches[network, seed]
         if network not in programs:
             programs[network] = _programs(config, search, len(small.class_names))
         is_first = network == config.networks[0]
