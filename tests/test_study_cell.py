@@ -335,7 +335,7 @@ def test_the_tables_say_whose_numbers_they_are_and_what_lies_within_the_spread()
     assert ranks[3].endswith(" 3.0 |")
     assert ranks[6].startswith("| random search |  | 4 |") and ranks[7].startswith("| a cell at random |")
     darts, gdas = found["estimators"].splitlines()[2:4]
-    assert darts.split(" | ")[2] == "**1.00 [1.00, 1.00]**" and not gdas.split(" | ")[2].startswith("**")
+    assert darts.split(" | ")[4] == "**1.0 [1.0, 1.0]**" and not gdas.split(" | ")[4].startswith("**")
     guard = found["guards"].splitlines()
     assert guard[2].startswith("| skips | 16 of 16 | 5.00 [5.00, 5.00] |") and guard[3].startswith(
         "| decided | 0 of 16 |"

@@ -177,8 +177,8 @@ class CellSearch:
             start = time.process_time()
             rows = self._rows(state.data_key, np.int32(epoch))
             inputs: Any = None
-            for index in range(self.steps_per_epoch):
-                inputs = self._images.step_inputs(rows, index)
+            calls = (range(index, index + 1) for index in range(self.steps_per_epoch))
+            for index, inputs in enumerate(self._images.epoch(lambda rows=rows: rows, epoch, calls)):
                 state, _ = self._steps[self._program(index, epoch)](state, *inputs)
             jax.block_until_ready(state)
             seconds = time.process_time() - start

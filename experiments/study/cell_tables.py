@@ -8,6 +8,7 @@ import numpy as np
 from jdarts.baselines import BASELINES
 from jdarts.report.formatting import markdown_table
 
+from .cell_table import CELLS
 from .results import Results
 from .statistics import Interval, bootstrap_interval, difference_interval, mean_and_spread, mean_interval
 
@@ -36,7 +37,7 @@ def tables(results: Results) -> dict[str, str]:
 def figures(results: Results) -> dict[str, Callable[[], "Figure"]]:
     """The figures, by name."""
     return {
-        "epochs": lambda: _over_epochs(results, "regrets", "regret, points"),
+        "epochs": lambda: _over_epochs(results, "ranks", "rank of the cell"),
         "taus": lambda: _over_epochs(results, "taus", "Kendall's τ of the alphas"),
     }
 
@@ -91,8 +92,8 @@ def _ranks_table(results: Results) -> str:
             ]
         line += [mean_and_spread([row["tau_one_hot"] for row in rows], 2)]
         lines.append([*line, "" if method in BASELINES or not plain else f"{_step_time(rows) / _step_time(plain):.1f}"])
-    cells, regret = 15_625, results.rows[0]["of_random"]["regret"]
-    lines.append(["a cell at random", "", "", f"{(cells + 1) // 2:,} (1 to {cells:,})", f"{regret:.2f}", *[""] * 5])
+    regret = results.rows[0]["of_random"]["regret"]
+    lines.append(["a cell at random", "", "", f"{(CELLS + 1) // 2:,} (1 to {CELLS:,})", f"{regret:.2f}", *[""] * 5])
     return markdown_table(head, lines)
 
 
@@ -129,23 +130,24 @@ def against_first_order(results: Results, of_row: Callable[[Row], float]) -> dic
 
 
 def _estimators_table(results: Results) -> str:
-    numbers: dict[str, Callable[[Row], float]] = {
-        "regret at the end": lambda row: row["regrets"][-1],
-        "regret, mean of the epochs": lambda row: float(np.mean(row["regrets"])),
-        "τ of the alphas": lambda row: row["taus"][-1],
-        "τ of the shared weights": lambda row: row["tau_one_hot"],
+    numbers: dict[str, tuple[Callable[[Row], float], int]] = {
+        "rank at the end": (lambda row: row["ranks"][-1], 0),
+        "rank, mean of the epochs": (lambda row: float(np.mean(row["ranks"])), 0),
+        "regret at the end": (lambda row: row["regrets"][-1], 1),
+        "τ of the alphas": (lambda row: row["taus"][-1], 2),
+        "τ of the shared weights": (lambda row: row["tau_one_hot"], 2),
     }
-    found = {name: against_first_order(results, of_row) for name, of_row in numbers.items()}
+    found = {name: (against_first_order(results, of_row), digits) for name, (of_row, digits) in numbers.items()}
     lines = [
-        [_words(method), _words(name), *(verdict(each[method, name]) for each in found.values())]
-        for method, name in next(iter(found.values()))
+        [_words(method), _words(name), *(verdict(each[method, name], digits) for each, digits in found.values())]
+        for method, name in next(iter(found.values()))[0]
     ]
     return markdown_table(["method", "minus first order", *found], lines) if lines else ""
 
 
-def verdict(difference: Interval) -> str:
+def verdict(difference: Interval, digits: int = 2) -> str:
     """A difference with its interval, in bold if the interval does not hold 0."""
-    text = difference.text()
+    text = difference.text(digits)
     return f"**{text}**" if difference.low > 0 or difference.high < 0 else text
 
 
@@ -191,7 +193,7 @@ def _mean_of(of_row: Callable[[Row, str], float], name: str) -> Callable[[list[A
 
 
 def _over_epochs(results: Results, what: str, label: str) -> "Figure":
-    """A number of the searches over the epochs: a panel for each estimator, a line for each method."""
+    """A number of the searches over the epochs: a panel for each estimator, a line for each method, the median of its seeds."""
     from matplotlib.figure import Figure
 
     rows = _of_alphas(results)
@@ -206,14 +208,13 @@ def _over_epochs(results: Results, what: str, label: str) -> "Figure":
             values = np.array([row[what] for row in rows[method, name]], float)
             epochs = np.arange(1, values.shape[1] + 1)
             colour = _COLOURS[place % len(_COLOURS)]
-            panel.plot(epochs, values.mean(axis=0), color=colour, label=_words(method))
+            panel.plot(epochs, np.median(values, axis=0), color=colour, label=_words(method))
             panel.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.12, linewidth=0)
-        if what == "regrets":
-            panel.axhline(
-                results.rows[0]["of_random"]["regret"], color="#444444", linestyle=":", label="a cell at random"
-            )
+        if what == "ranks":
+            panel.axhline((CELLS + 1) / 2, color="#444444", linestyle=":", label="a cell at random")
         panel.set_title(_words(name), fontsize=10)
         panel.set_xlabel("epoch")
+        panel.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_ylabel(label)
     handles = {line.get_label(): line for panel in axes for line in panel.get_lines()}
     figure.legend(
