@@ -69,7 +69,8 @@ def images_of(settings, dataset) -> Any:
 
 def epochs_of(images, *which, first=0):
     """Pixels and labels of the batches of epochs."""
-    steps = [inputs for epoch in which for inputs, _ in images.epoch(lambda: None, epoch, first)]
+    calls = [range(step, step + 1) for step in range(first, images.steps_per_epoch)]
+    steps = [inputs for epoch in which for inputs, _ in images.epoch(lambda: None, epoch, calls)]
     return [jax.tree.map(np.asarray, each) for each in steps]
 
 
