@@ -60,15 +60,16 @@ def test_wrong_settings_are_refused(changes, message):
 
 
 def test_where_the_guards_would_have_stopped_a_search():
-    growing = collapse.of_run(
-        SMALL, epochs([1.3**number for number in range(30)], [number // 8 for number in range(30)])
-    )
+    skips = [number // 4 for number in range(30)]
+    growing = collapse.of_run(epochs([1.3**number for number in range(30)], skips))
     # The first result that the rule may return is epoch 7, counted from 1, and it needs six more.
-    assert growing["stopped_by_eigenvalue"] == {"after": 13, "result": 7}
-    assert growing["stopped_by_skips"] == 25
-    constant = collapse.of_run(SMALL, epochs([1.0] * 30, [2] * 30))
-    assert constant["stopped_by_eigenvalue"] is None and constant["stopped_by_skips"] is None
-    assert constant["skips"] == [2.0] * 30
+    assert collapse_tables.stopped_by_eigenvalue(growing, 30) == (13, 7)
+    assert collapse_tables.stopped_by_skips(growing) == (25, 24)
+    constant = collapse.of_run(epochs([1.0] * 30, [5] * 30))
+    assert collapse_tables.stopped_by_eigenvalue(constant, 30) is None
+    assert collapse_tables.stopped_by_skips(constant) is None
+    assert collapse_tables.stopped_by_skips(collapse.of_run(epochs([1.0], [7]))) == (1, 1)
+    assert constant["skips"] == [5.0] * 30
 
 
 def test_a_cell_is_the_searches_of_all_seeds(monkeypatch, tmp_path):
@@ -111,9 +112,11 @@ def made_results():
         for seed in range(3):
             eigenvalues = [factor * 1.3**number for number in range(30)]
             skips = [round(factor * number / 4 + seed * 0.1) for number in range(30)]
-            rows.append({**cell, "seed": seed, "genotype": "x", **collapse.of_run(SMALL, epochs(eigenvalues, skips))})
+            rows.append({**cell, "seed": seed, "genotype": "x", **collapse.of_run(epochs(eigenvalues, skips))})
     about = {"processor": "P", "cores": 2, "devices": "1 CPU"}
-    return Results("collapse", "full", "c", {}, {"name": "i"}, about, 1.0, 1.0, json.loads(json.dumps(rows)))
+    return Results(
+        "collapse", "full", "c", {"epochs": 30}, {"name": "i"}, about, 1.0, 1.0, json.loads(json.dumps(rows))
+    )
 
 
 def test_tables_and_figure():

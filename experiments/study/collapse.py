@@ -14,15 +14,15 @@ from typing import Annotated, Any
 
 from jdarts.data import ImageDataset
 from jdarts.errors import InputError
-from jdarts.methods.stopping import EIGENVALUE, Epoch, Stop, eigenvalue
-from jdarts.runs.bounds import POSITIVE, SEED, Bounds
+from jdarts.methods.stopping import EIGENVALUE
+from jdarts.runs.bounds import SEED, Bounds
 from jdarts.runs.programs import CompiledPrograms
 from jdarts.runs.settings import Settings
 from jdarts.search import search
 from jdarts.search.seeds import search_seeds
 
 from . import images
-from .collapse_tables import figures, tables
+from .collapse_tables import figures, first_result, tables
 from .method_searches import MethodSize, epochs_of
 from .study import Cell, Measure, Row, Study
 
@@ -55,7 +55,6 @@ class CollapseConfig(Settings):
       seeds: of every search.
       images: training images, half for the weights and half for the alphas.
       image_size: height and width to which the images are averaged.
-      skip_limit: skip connections of the normal cell from which on a guard of skips stops a search.
     """
 
     size: MethodSize = _SIZE
@@ -66,7 +65,6 @@ class CollapseConfig(Settings):
     seeds: tuple[Annotated[int, SEED], ...] = (0, 1, 2)
     images: Annotated[int, Bounds(4, 1_000_000)] = 2048
     image_size: Annotated[int, Bounds(4, 1024)] = 8
-    skip_limit: Annotated[int, POSITIVE] = 3
 
     def check(self) -> None:
         """Checks the parts that fit together.
@@ -81,17 +79,12 @@ class CollapseConfig(Settings):
         for cell in cells(self):
             self.search_config(cell, Path()).of_each_seed()[0].check()
 
-    @property
-    def first_result(self) -> int:
-        """The first epoch, counted from 0, that the rule of the eigenvalue may return: RobustDARTS's tenth of fifty."""
-        return self.size.epochs // 5
-
     def search_config(self, cell: Cell, folder: Path) -> Any:
         """The settings of the searches of a cell of the table, in a folder."""
         method, decay = cell["method"], cell["weight_decay"]
         changes: dict[str, Any] = {} if decay is None else {"weight_decay": decay}
         if method in _STOPPING:
-            changes["stop"] = f"{_STOPPING[method]}:every=1,first={self.first_result}"
+            changes["stop"] = f"{_STOPPING[method]}:every=1,first={first_result(self.size.epochs)}"
         changes["space"] = cell["space"]
         name = f"{PLAIN}:{self.hypergradient}" if method == PLAIN else method
         seeds = ",".join(map(str, self.seeds))
@@ -138,28 +131,16 @@ def prepare(config: CollapseConfig, dataset: ImageDataset) -> Measure:
                 # Each may end after another epoch.
                 results = [search(each, **given) for each in search_config.of_each_seed()]
         return [
-            {"seed": seed, "genotype": str(result.genotype), **of_run(config, epochs_of(result.folder))}
+            {"seed": seed, "genotype": str(result.genotype), **of_run(epochs_of(result.folder))}
             for seed, result in zip(config.seeds, results, strict=True)
         ]
 
     return measure
 
 
-def of_run(config: CollapseConfig, epochs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the epochs of a search saw, and where the guards would have stopped it, as JSON data."""
-    found: dict[str, Any] = {
-        name: [float(epoch[kept]) for epoch in epochs if kept in epoch] for name, kept in _KEPT.items()
-    }
-    rule = eigenvalue(1, first=config.first_result)
-    history = [Epoch(number, {EIGENVALUE: value}, {}) for number, value in enumerate(found["eigenvalue"], 1)]
-    stops = (rule.decide(history[:number]) for number in range(1, len(history) + 1))
-    stop = next((stop for stop in stops if isinstance(stop, Stop)), None)
-    many = next((number for number, skips in enumerate(found["skips"], 1) if skips >= config.skip_limit), None)
-    return {
-        **found,
-        "stopped_by_eigenvalue": stop and {"after": len(history[: stop.epoch]) + 6, "result": stop.epoch},
-        "stopped_by_skips": many,
-    }
+def of_run(epochs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """What the epochs of a search saw."""
+    return {name: [float(epoch[kept]) for epoch in epochs if kept in epoch] for name, kept in _KEPT.items()}
 
 
 STUDY = Study(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jdarts.methods.stopping import EIGENVALUE, Epoch, Stop, eigenvalue
 from jdarts.report.formatting import markdown_table
 
 from .results import Results
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
+
+#: Skip connections of the normal cell, of eight operations, from which on the guard of skips stops a search. Where every edge has
+#: two operations, a random cell has four.
+SKIP_LIMIT = 6
+#: DARTS's weight decay, that of a row without one.
+PRESET_DECAY = 3e-4
 
 #: Okabe and Ito's colours.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#E69F00", "#444444", "#56B4E9", "#CC79A7")
@@ -79,10 +86,6 @@ def decay_trend(groups: Sequence[Sequence[tuple[float, float]]]) -> float:
     return kendall_tau([decay for decay, _ in pairs], [number for _, number in pairs])
 
 
-#: RobustDARTS's and DARTS's weight decay, that of a row without one.
-PRESET_DECAY = 3e-4
-
-
 def _decay_table(results: Results) -> str:
     """The published trend: skips and eigenvalues fall with the weight decay, up to 243e-4."""
     head = ["space", "rows", "τ of skips and weight decay", "τ of eigenvalues and weight decay", "published trend"]
@@ -111,13 +114,39 @@ def _decay_table(results: Results) -> str:
     return markdown_table(head, lines) if lines else "No space has been searched with two weight decays."
 
 
+def first_result(epochs: int) -> int:
+    """The first epoch, counted from 0, that the rule of the eigenvalue may return: RobustDARTS's tenth of fifty."""
+    return epochs // 5
+
+
+def stopped_by_eigenvalue(row: Row, epochs: int) -> tuple[int, int] | None:
+    """After which epoch the rule of the eigenvalue would have stopped a search, and the epoch of its result."""
+    rule = eigenvalue(1, first=first_result(epochs))
+    history = [Epoch(number, {EIGENVALUE: value}, {}) for number, value in enumerate(row["eigenvalue"], 1)]
+    for number in range(1, len(history) + 1):
+        stop = rule.decide(history[:number])
+        if isinstance(stop, Stop):
+            return number, stop.epoch
+    return None
+
+
+def stopped_by_skips(row: Row) -> tuple[int, int] | None:
+    """The same for a limit of skip connections, whose result is the epoch before it is reached."""
+    after = next((number for number, skips in enumerate(row["skips"], 1) if skips >= SKIP_LIMIT), None)
+    return None if after is None else (after, max(after - 1, 1))
+
+
 def _guards_table(results: Results) -> str:
-    """What each guard would have made of the searches that no rule stopped."""
+    """What each guard would have made of each search."""
     head = ["space", "search", "guard", "stops", "after epoch", "skips then kept", "skips at the end"]
+    guards: Mapping[str, Callable[[Row], tuple[int, int] | None]] = {
+        "eigenvalue": lambda row: stopped_by_eigenvalue(row, results.settings["epochs"]),
+        f"{SKIP_LIMIT} skips": stopped_by_skips,
+    }
     lines = []
     for space, method, decay in kinds(results):
         rows = _rows(results, space, method, decay)
-        for guard, stop in (("eigenvalue", _by_eigenvalue), ("skips", _by_skips)):
+        for guard, stop in guards.items():
             stopped = [(row, *found) for row in rows if (found := stop(row)) is not None]
             lines.append(
                 [
@@ -131,16 +160,6 @@ def _guards_table(results: Results) -> str:
                 ]
             )
     return markdown_table(head, lines)
-
-
-def _by_eigenvalue(row: Row) -> tuple[int, int] | None:
-    found = row["stopped_by_eigenvalue"]
-    return None if found is None else (found["after"], found["result"])
-
-
-def _by_skips(row: Row) -> tuple[int, int] | None:
-    after = row["stopped_by_skips"]
-    return None if after is None else (after, max(after - 1, 1))
 
 
 def _epochs_figure(results: Results) -> "Figure":
@@ -160,6 +179,7 @@ def _epochs_figure(results: Results) -> "Figure":
                 axes[place, column].plot(range(1, length + 1), mean, style, color=colour, label=words_of(method, decay))
         axes[0, column].set_title(space.upper())
         axes[1, column].set_xlabel("epoch")
+        axes[1, column].xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_ylabel("skip connections of the normal cell")
     axes[1, 0].set_ylabel("largest eigenvalue of ∇²α L_val")
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
