@@ -33,6 +33,22 @@ WITHOUT_NONE = {"operations": tuple(name for name in SETTINGS["operations"] if n
 #: Values of presets that two epochs of the smallest search have no room for.
 SMALLER: dict[str, dict[str, Any]] = {
     "pc_darts": {"alphas_from": 1, "partial_channels": 2},
+    "p_darts": {
+        "epochs": 4,
+        "alphas_from": 1,
+        "cells": 4,
+        "earlier_cells": (3,),
+        "dropped_operations": (1,),
+        "earlier_skip_dropout": (0.1,),
+    },
+    "drnas": {
+        **WITHOUT_NONE,
+        "epochs": 4,
+        "alphas_from": 1,
+        "partial_channels": 1,
+        "earlier_partial_channels": (2,),
+        "kept_operations": (2,),
+    },
     # Random mixtures too have steps of the weights alone.
     "gdas": {"alphas_from": 1},
     "snas": {"temperature_epochs": 2},
