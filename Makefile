@@ -108,7 +108,7 @@ aot: $(READY)
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
 	$(BIN)/python docs/tools/check_blocks.py README.md docs/*.md docs/how-to/*.md docs/concepts/*.md $(wildcard docs/studies/*.md)
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs site
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs site
 	@echo "wrote site/index.html"
 
 lint: $(READY)

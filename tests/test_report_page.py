@@ -250,6 +250,15 @@ def test_the_verdict_says_when_running_statistics_have_not_settled(tmp_path):
 
 def test_the_verdict_says_how_large_the_implicit_term_is(run):
     assert "has 33.3 % of the direct term's norm." in " ".join(advice(read_run(run)).lines)
+    # Commands between backticks are marked in the steps alone.
+    records = (
+        (run / "metrics.jsonl")
+        .read_text()
+        .replace('"hypergradient/implicit_norm": 0.03', '"hypergradient/implicit_norm": 1e-3')
+    )
+    (run / "metrics.jsonl").write_text(records)
+    lines = " ".join(advice(read_run(run)).lines)
+    assert "first-order hypergradient would take nearly the same steps" in lines and "`" not in lines
 
 
 def _measured(folder, numbers):

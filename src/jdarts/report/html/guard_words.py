@@ -114,7 +114,7 @@ def _of_terms(run: RunData) -> Words:
     share = statistics.median(implicit / direct for direct, implicit in pairs)
     line = f"At the end the implicit term of the hypergradient has {100 * share:.3g} % of the direct term's norm"
     if share < _SMALL:
-        return Words((f"{line}: `--hypergradient first_order` would take nearly the same steps in less time.",))
+        return Words((f"{line}: the first-order hypergradient would take nearly the same steps in less time.",))
     return Words((f"{line}.",))
 
 
