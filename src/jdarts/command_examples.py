@@ -25,6 +25,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "--dataset photos/flowers --image-size 32 --live", "your own images, with a page that is always up to date"
         ),
         Example("--dataset cifar10 --log tensorboard wandb", "the paper's search, also logged to W&B"),
+        Example("--dataset cifar10 --time-limit 10m", "ten minutes of it; the same command resumes"),
     ),
     "train": (
         Example("--genotype DARTS_V2 --dataset cifar10", "the paper's training of published cells"),
