@@ -4,6 +4,8 @@ import dataclasses
 import io
 import json
 import shutil
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +24,7 @@ from jdarts.report.html.series import panels
 from jdarts.runs import RunFolder
 from jdarts.runs.changes import Change
 from jdarts.runs.epoch_steps import EpochSteps, Span, epoch_steps
+from jdarts.runs.status import resumable_step
 from jdarts.search import SearchConfig
 from jdarts.search.seeds import search_seeds
 from jdarts.search.summary import read
@@ -155,6 +158,9 @@ def test_where_no_other_batches_are_possible_the_reason_is_said(changed, begun, 
     refused(early, "this search has not ended its first one with 128; give --batch-size 128")
     late = die_after(monkeypatch, tmp_path / "late", 8, checkpoint_minutes=1e-9, keep_checkpoints=2)
     refused(late, "begins with an epoch, and the checkpoint of its start is not there: .*End the epoch with the old")
+    task: Any = SimpleNamespace(examples=None, noun="search")
+    with pytest.raises(InputError, match="this search cannot change its batches of 128 on its way"):
+        resumable_step(newest(begun), task, {"batch_size": 64})
     over = tmp_path / "over"
     shutil.copytree(changed[0], over)
     (over / "summary.json").unlink()

@@ -119,11 +119,16 @@ def resumable_step(found: checkpoint.Checkpoint, task: Task[Any], settings: Mapp
       settings: the settings that decide the result.
 
     Raises:
-      InputError: the batches change, and the run has no epoch left or has not ended one.
+      InputError: the batches change, and the run has no epoch left or has not ended one, or its data come in batches.
     """
     before, now = setting_of(found.record, BATCH_SIZE), settings.get(BATCH_SIZE)
-    if task.examples is None or before == now:
+    if before is None or before == now:
         return found.step
+    if task.examples is None:
+        raise InputError(
+            f"--batch-size is {now}, and this {task.noun} cannot change its batches of {before} on its way; give --batch-size "
+            f"{before}, or choose another --run-dir"
+        )
     status = _read(found, task)
     if status.stopped is not None or status.epochs_ended >= task.options.epochs:
         raise InputError(
