@@ -9,9 +9,12 @@ import pytest
 from small_runs import Died, assert_same_bits, die_at, leave_undrawn, records, user_settings, with_stand_ins
 
 import jdarts
+from jdarts.data import load
 from jdarts.report import Progress, read_metrics
 from jdarts.runs import CompiledPrograms
+from jdarts.runs.devices import Devices
 from jdarts.search import SearchConfig, search
+from jdarts.search.own_task import network_task
 
 __all__ = ["undrawn", "user_settings"]
 undrawn = with_stand_ins(leave_undrawn)
@@ -93,6 +96,13 @@ def test_two_devices_give_the_numbers_of_one(undisturbed, tmp_path):
 def test_methods_without_cells_search_too(method, tmp_path):
     result, _ = run(tmp_path / "run", method=method, epochs=1)
     assert set(result.choices) == {"block0", "block1"} and np.isfinite(result.valid_accuracy)
+
+
+def test_the_passes_of_a_step_are_left_to_xla_to_inline(tmp_path):
+    # XLA for CPUs has no fast convolutions within calls that stay.
+    config = SearchConfig(run_dir=tmp_path, **SETTINGS)
+    task = network_task(config, NETWORK, load("digits"), Devices())
+    assert "inlineable" not in task.programs["step"].lowered(task.devices).as_text()
 
 
 def test_another_network_does_not_resume_a_run(undisturbed):
