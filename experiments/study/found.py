@@ -116,16 +116,13 @@ CONFIG = FoundConfig()
 
 #: The share of `make study`.
 QUICK = FoundConfig(
-    search=MethodSize(channels=4, cells=3, nodes=2, epochs=6, batch_size=32),
-    seeds=(0, 1),
-    random=4,
-    repeats=2,
-    images=512,
-    image_size=8,
+    search=MethodSize(channels=4, cells=3, nodes=2, epochs=10, batch_size=32),
+    random=6,
+    images=1024,
     train_channels=8,
     train_cells=3,
-    train_epochs=4,
-    brief_epochs=2,
+    train_epochs=12,
+    brief_epochs=3,
     batch_size=32,
 )
 
