@@ -31,6 +31,8 @@ SECONDS = {
     "test_fixture_methods.py": 30,
     "test_choice_examples.py": 25,
     "test_own_network.py": 20,
+    "test_network_task.py": 25,
+    "test_network_train.py": 20,
     "test_export.py": 25,
     "test_discrete.py": 25,
     "test_devices_of_commands.py": 25,
@@ -183,6 +185,12 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_sums_and_products_are_those_of_numpy_and_jnp",
     ),
     "test_native_room.py": ("test_without_a_working_compiler_one_line_says_so",),
+    "test_network_task.py": (
+        "test_a_search_shows_and_logs_the_metrics_of_the_task",
+        "test_methods_and_guards",
+        "test_seeds_at_once_are_the_searches_of_each_alone",
+    ),
+    "test_network_train.py": ("test_from_a_search_to_predictions_on_images",),
     "test_neumann.py": (
         "test_no_term_is_the_exact_hypergradient_bit_for_bit",
         "test_the_exact_hypergradient_of_idarts",

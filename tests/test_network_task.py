@@ -13,6 +13,7 @@ from small_runs import Died, assert_same_bits, die_at, leave_undrawn, records, u
 
 import jdarts
 from jdarts.choice.tables import with_tables
+from jdarts.network_tasks.batches import as_arrays
 from jdarts.report import Progress, read_metrics
 from jdarts.report.html.choices import choice_panels
 from jdarts.report.html.run_data import read_run
@@ -181,6 +182,11 @@ def test_the_order_of_arrays_follows_from_the_seed_and_the_epoch():
     np.testing.assert_array_equal(first, again)
     assert len({tuple(each) for each in (first, other, later)}) == 3 and len(set(first)) == 48
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches.in_order()]), TARGETS)
+
+
+def test_a_batch_becomes_a_tuple_of_arrays_in_types_that_jax_computes_in():
+    batch = as_arrays([np.ones((2, 3)), np.array([3, 4], np.int64)])
+    assert isinstance(batch, tuple) and [each.dtype for each in batch] == [np.float32, np.int32]
 
 
 def test_an_epoch_with_fewer_batches_ends_the_run(programs, tmp_path):

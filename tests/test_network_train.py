@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from small_runs import Died, assert_same_bits, die_at, leave_undrawn, records, user_settings, with_stand_ins
 
 import jdarts
@@ -121,6 +122,8 @@ def test_predictions_are_those_of_the_tested_weights(undisturbed, small):
         jdarts.load_search(result.folder)
     with pytest.raises(jdarts.InputError, match=r"network is 'int'; give a flax\.linen module"):
         jdarts.predictor(3, result.folder)
+    with pytest.raises(jdarts.InputError, match=r"a model of NNX takes its steps by jdarts\.bilevel_step"):
+        jdarts.predictor(nnx.Linear(3, 1, rngs=nnx.Rngs(0)), result.folder)
 
 
 @pytest.mark.parametrize("call", [2, 6])

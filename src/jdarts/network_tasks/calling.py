@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from flax import nnx
 
 from jdarts.choice.mixing import arguments_for
 from jdarts.errors import InputError, shown
@@ -23,7 +24,8 @@ def check_network(network: object, *, choices: bool) -> nn.Module:
     """
     if not isinstance(network, nn.Module):
         what = " with jdarts.Choice in it" if choices else ""
-        raise InputError(f"network is {shown(type(network).__name__)}; give a flax.linen module{what}")
+        steps = "; a model of NNX takes its steps by jdarts.bilevel_step" if isinstance(network, nnx.Module) else ""
+        raise InputError(f"network is {shown(type(network).__name__)}; give a flax.linen module{what}{steps}")
     return network
 
 
