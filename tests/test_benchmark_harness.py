@@ -1,20 +1,29 @@
 """The benchmark's counts against the network itself, its processes, and its places in a file."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import methods
 import pytest
 import recurrent
 from harness import tables
+from harness.choice_cells import EdgeByEdge
 from harness.config import COMPARED, GROWTH, BenchmarkConfig
 from harness.counts import PASSES, forward_macs, step_bytes, step_flops
 from harness.limits import Limits
 from harness.rounds import Times, measure
 from harness.setup import Setup, Size
 
+import jdarts
 from jdarts.errors import InputError
+from jdarts.nets.counts import count_weights
+from jdarts.nets.supernet import Supernet
+from jdarts.relaxation import init_alphas
+from jdarts.space import uniform_space
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 TINY = Size(channels=2, cells=1, nodes=1, batch=1, image_size=4)
@@ -156,9 +165,25 @@ def test_tables_replace_what_is_between_their_markers_and_nothing_else():
 def test_the_readme_has_a_place_for_every_table():
     config = BenchmarkConfig(growth=tuple(GROWTH))
     text = (BENCHMARKS / "README.md").read_text()
-    sections = [*config.sections, recurrent.SECTION, methods.SECTION]
+    sections = [*config.sections, recurrent.SECTION, methods.SECTION, "choices"]
     placed = tables.place(text, {name: f"table of {name}" for name in sections}, BENCHMARKS / "README.md")
     assert all(f"table of {name}" in placed for name in sections)
+
+
+def test_the_network_of_choices_has_the_weights_and_the_choices_of_the_supernet():
+    space, images, key = uniform_space(nodes=2), jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32), jax.random.key(0)
+
+    def parts(key, images):
+        logits, variables = EdgeByEdge(space, 4, 3, 10).init_with_output(key, images)
+        return logits, *jdarts.split_variables(variables)
+
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        logits, weights, alphas, _ = jax.eval_shape(parts, key, images)
+    supernet = Supernet(space, 4, 3, 10)
+    init = functools.partial(supernet.init, train=True)
+    expected = jax.eval_shape(init, {"params": key, "noise": key}, images, init_alphas(key, space))
+    assert logits.shape == (2, 10) and count_weights(weights) == count_weights(expected["params"])
+    assert len(alphas) == 2 * space.num_edges and {each.values.shape for each in alphas.values()} == {(8,)}
 
 
 def test_only_leaves_the_named_subjects():
@@ -174,6 +199,7 @@ def test_only_leaves_the_named_subjects():
         ("run.py", ["--rounds", "0"], "--rounds is 0; give 1 or more"),
         ("run.py", ["--only", "tensorflow"], "--only tensorflow: no such subject"),
         ("run.py", ["--only", "jdarts", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
+        ("choices.py", ["--steps", "0"], "--steps is 0; give 1 or more"),
         ("recurrent.py", ["--size.width", "0"], "--size.width is 0; give 1 or more"),
         (
             "recurrent.py",
