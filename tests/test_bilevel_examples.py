@@ -29,7 +29,7 @@ EXAMPLES = {
 def example(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module
-    for name in ("example", *EXAMPLES):
+    for name in ("example", "digits", *EXAMPLES):
         sys.modules.pop(name, None)
 
 
@@ -47,7 +47,7 @@ def test_an_example_solves_its_problem(example, name, tmp_path):
 
 
 def test_every_example_is_tested():
-    assert {path.stem for path in FOLDER.glob("*.py")} == {"example", *EXAMPLES}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {"example", "digits", *EXAMPLES}
 
 
 @pytest.fixture

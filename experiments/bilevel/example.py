@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
+import jax
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import jdarts
 from jdarts.command import run_command
 from jdarts.report.drawing import check_suffix, save_figure
 from jdarts.runs.bounds import Bounds
@@ -33,6 +35,11 @@ class Config(Settings):
     seed: Annotated[int, Bounds(0, 2**31 - 1)] = 0
 
 
+def settings(name: str, steps: int) -> Config:
+    """The settings of an example of this name."""
+    return Config(out=Path(f"runs/bilevel/{name}.png"), steps=steps)
+
+
 class Outcome(NamedTuple):
     """The result of an example.
 
@@ -45,6 +52,23 @@ class Outcome(NamedTuple):
     text: str
     numbers: dict[str, float]
     draw: Callable[[Axes, Axes], None]
+
+
+def bilevel_steps(state: Any, train: Any, valid: Any, steps: int, measure: Callable[[Any], Any], **parts: Any) -> Any:
+    """Takes bilevel steps as one program: the last state, and what `measure` makes of the state after each."""
+
+    def step(state: jdarts.BilevelState, nothing: None) -> tuple[jdarts.BilevelState, Any]:
+        state, _ = jdarts.bilevel_step(state, train, valid, **parts)
+        return state, measure(state)
+
+    return jax.jit(lambda state: jax.lax.scan(step, state, length=steps))(state)
+
+
+def lines(axes: Axes, curves: dict[str, tuple[Any, str]], **titles: Any) -> None:
+    """Draws curves by their names, each with its colour."""
+    for name, (values, colour) in curves.items():
+        axes.plot(values, color=colour, label=name)
+    axes.set(xlabel="bilevel step", **titles)
 
 
 def run_example(solve: Callable[[Config], Outcome], default: Config, description: str | None) -> NoReturn:

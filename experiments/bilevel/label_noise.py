@@ -10,66 +10,59 @@ equal weights to about 95 %.
 Time: seconds on a CPU.     Command:  python experiments/bilevel/label_noise.py
 """
 
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from example import BLUE, GREEN, ORANGE, Config, Outcome, run_example
+from digits import digits, logits
+from example import BLUE, GREEN, ORANGE, Config, Outcome, bilevel_steps, lines, run_example, settings
 from matplotlib.axes import Axes
-from sklearn.datasets import load_digits
 
 import jdarts
 
-CONFIG = Config(out=Path("runs/bilevel/label_noise.png"), steps=1500)
+CONFIG = settings("label_noise", steps=1500)
 TRAIN, VALID, WRONG, HIDDEN = 600, 200, 240, 64
 WEIGHTS, ALPHAS = optax.sgd(0.1, momentum=0.9), optax.adam(0.05)
-
-
-def logits(weights: Any, x: jax.Array) -> jax.Array:
-    """A network with one hidden layer, `[N, 10]`."""
-    return jnp.tanh(x @ weights["in"]) @ weights["out"]
 
 
 def loss_fn(weights: Any, alphas: jax.Array, model_state: tuple[()], batch: Any, key: jax.Array) -> Any:
     """Cross entropy, in training weighted by the sigmoid of α."""
     x, y, weighted = batch
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits(weights, x), y)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits(weights, x, jnp.tanh), y)
     return jnp.mean(losses * jax.nn.sigmoid(alphas)) if weighted else jnp.mean(losses), (model_state, {})
 
 
 def solve(config: Config) -> Outcome:
     """Learns the weights of the examples, and trains the network with equal weights beside it."""
-    draw, (images, labels) = np.random.default_rng(config.seed), load_digits(return_X_y=True)
+    draw, (images, labels) = np.random.default_rng(config.seed), digits()
     order = draw.permutation(len(labels))
-    x, y = jnp.asarray(images[order] / 16, jnp.float32), labels[order]
+    x, y = jnp.asarray(images[order]), labels[order]
     noisy = y[:TRAIN].copy()
     noisy[:WRONG] = (noisy[:WRONG] + draw.integers(1, 10, WRONG)) % 10
     train, valid = (x[:TRAIN], jnp.asarray(noisy), True), (x[TRAIN:][:VALID], jnp.asarray(y[TRAIN:][:VALID]), False)
     test_x, test_y = x[TRAIN + VALID :], jnp.asarray(y[TRAIN + VALID :])
-    parts: dict[str, Any] = {"weight_optimizer": WEIGHTS, "alpha_optimizer": ALPHAS}
     shapes = {"in": (64, HIDDEN), "out": (HIDDEN, 10)}
     weights = {name: jnp.asarray(draw.normal(size=shape) / 8, jnp.float32) for name, shape in shapes.items()}
-    start = jdarts.init_state(jax.random.key(0), weights, jnp.zeros(TRAIN), **parts)
 
-    def step(state: jdarts.BilevelState, moves: jax.Array) -> tuple[jdarts.BilevelState, jax.Array]:
-        new, _ = jdarts.bilevel_step(state, train, valid, loss_fn=loss_fn, hypergradient=jdarts.exact(), **parts)
-        new = new.replace(alphas=jnp.where(moves, new.alphas, state.alphas))
-        return new, jnp.mean(jnp.argmax(logits(new.weights, test_x), axis=1) == test_y)
+    def accuracy(state: jdarts.BilevelState) -> jax.Array:
+        return jnp.mean(jnp.argmax(logits(state.weights, test_x, jnp.tanh), axis=1) == test_y)
 
-    run = jax.jit(lambda state, moves: jax.lax.scan(lambda s, _: step(s, moves), state, length=config.steps))
-    (found, learned), (_, equal) = run(start, jnp.array(True)), run(start, jnp.array(False))
+    def run(alpha_optimizer: optax.GradientTransformation) -> Any:
+        parts: dict[str, Any] = {"weight_optimizer": WEIGHTS, "alpha_optimizer": alpha_optimizer}
+        start = jdarts.init_state(jax.random.key(0), weights, jnp.zeros(TRAIN), **parts)
+        return bilevel_steps(start, train, valid, config.steps, accuracy, loss_fn=loss_fn, **parts)
+
+    (found, learned), (_, equal) = run(ALPHAS), run(optax.set_to_zero())
     shares = jax.nn.sigmoid(found.alphas)
 
     def panels(left: Axes, right: Axes) -> None:
         left.hist(shares[WRONG:], 30, range=(0, 1), color=GREEN, alpha=0.7, label="right labels")
         left.hist(shares[:WRONG], 30, range=(0, 1), color=ORANGE, alpha=0.7, label="wrong labels")
         left.set(title="learned weights of the training images", xlabel="weight", ylabel="images")
-        right.plot(100 * learned, color=BLUE, label="learned weights")
-        right.plot(100 * equal, color=ORANGE, label="equal weights")
-        right.set(title="test accuracy, %", xlabel="bilevel step")
+        curves = {"learned weights": (100 * learned, BLUE), "equal weights": (100 * equal, ORANGE)}
+        lines(right, curves, title="test accuracy, %")
 
     means = {"wrong": float(shares[:WRONG].mean()), "right": float(shares[WRONG:].mean())}
     numbers = {"learned": float(learned[-1]), "equal": float(equal[-1]), **means}

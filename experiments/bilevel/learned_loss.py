@@ -9,18 +9,17 @@ Expected: the shape falls from 2 to below 0. The weights end about 14 times clos
 Time: seconds on a CPU.     Command:  python experiments/bilevel/learned_loss.py
 """
 
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from example import BLUE, GREY, ORANGE, Config, Outcome, run_example
+from example import BLUE, GREY, ORANGE, Config, Outcome, bilevel_steps, lines, run_example, settings
 from matplotlib.axes import Axes
 
 import jdarts
 
-CONFIG = Config(out=Path("runs/bilevel/learned_loss.png"), steps=1500)
+CONFIG = settings("learned_loss", steps=1500)
 INPUTS, NOISE = 8, 0.3
 WEIGHTS, ALPHAS = optax.sgd(0.1, momentum=0.9), optax.adam(0.02)
 
@@ -58,26 +57,20 @@ def solve(config: Config) -> Outcome:
     train, valid = (x, y, True), (*examples(of_valid, 20, outliers=0), False)
     parts: dict[str, Any] = {"weight_optimizer": WEIGHTS, "alpha_optimizer": ALPHAS}
     state = jdarts.init_state(of_train, jnp.zeros(INPUTS), jnp.array([-3.0, 2.0]), **parts)
-
-    def step(state: jdarts.BilevelState, nothing: None) -> tuple[jdarts.BilevelState, Any]:
-        state, _ = jdarts.bilevel_step(state, train, valid, loss_fn=loss_fn, hypergradient=jdarts.exact(), **parts)
-        return state, (jnp.linalg.norm(state.weights - 1), form(state.alphas)[0])
-
-    state, (errors, shapes) = jax.jit(lambda state: jax.lax.scan(step, state, length=config.steps))(state)
+    state, errors = bilevel_steps(
+        state, train, valid, config.steps, lambda state: jnp.linalg.norm(state.weights - 1), loss_fn=loss_fn, **parts
+    )
     squares = float(jnp.linalg.norm(jnp.linalg.lstsq(x, y)[0] - 1))
 
     def draw(left: Axes, right: Axes) -> None:
         line = jnp.linspace(-12, 12, 301)
         left.plot(line, barron(line, state.alphas), color=BLUE, label="learned loss")
-        left.hist(
-            x @ jnp.ones(INPUTS) - y, 60, density=True, color=GREY, alpha=0.5, label="training errors at the truth"
-        )
+        left.hist(x @ jnp.ones(INPUTS) - y, 60, density=True, color=GREY, alpha=0.5, label="errors at the truth")
         left.set(title="loss of an error", xlabel="error")
-        right.plot(errors, color=BLUE, label="learned loss")
         right.axhline(squares, color=ORANGE, linestyle="--", label="least squares")
-        right.set(title="distance of the weights from the truth", xlabel="bilevel step", yscale="log")
+        lines(right, {"learned loss": (errors, BLUE)}, title="distance of the weights from the truth", yscale="log")
 
-    numbers = {"error": float(errors[-1]), "squares": squares, "shape": float(shapes[-1])}
+    numbers = {"error": float(errors[-1]), "squares": squares, "shape": float(form(state.alphas)[0])}
     return Outcome("distance {error:.3f}, by least squares {squares:.3f}; shape {shape:.2f}", numbers, draw)
 
 

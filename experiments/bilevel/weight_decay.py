@@ -9,18 +9,17 @@ best single decay, close to the noise.
 Time: seconds on a CPU.     Command:  python experiments/bilevel/weight_decay.py
 """
 
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from example import BLUE, GREY, ORANGE, Config, Outcome, run_example
+from example import BLUE, GREY, ORANGE, Config, Outcome, bilevel_steps, lines, run_example, settings
 from matplotlib.axes import Axes
 
 import jdarts
 
-CONFIG = Config(out=Path("runs/bilevel/weight_decay.png"), steps=2000)
+CONFIG = settings("weight_decay", steps=2000)
 INPUTS, USEFUL, NOISE = 40, 4, 0.5
 WEIGHTS, ALPHAS = optax.sgd(0.05, momentum=0.9), optax.adam(0.03)
 
@@ -58,19 +57,17 @@ def solve(config: Config) -> Outcome:
     parts: dict[str, Any] = {"weight_optimizer": WEIGHTS, "alpha_optimizer": ALPHAS}
     state = jdarts.init_state(of_test, jnp.zeros(INPUTS), jnp.full(INPUTS, -3.0), **parts)
 
-    def step(state: jdarts.BilevelState, nothing: None) -> tuple[jdarts.BilevelState, jax.Array]:
-        state, _ = jdarts.bilevel_step(state, train, valid, loss_fn=loss_fn, hypergradient=jdarts.exact(), **parts)
-        return state, loss_fn(state.weights, state.alphas, (), test, state.key)[0]
+    def test_error(state: jdarts.BilevelState) -> jax.Array:
+        return loss_fn(state.weights, state.alphas, (), test, state.key)[0]
 
-    state, errors = jax.jit(lambda state: jax.lax.scan(step, state, length=config.steps))(state)
+    state, errors = bilevel_steps(state, train, valid, config.steps, test_error, loss_fn=loss_fn, **parts)
     single = float(best_single_decay(train, test))
 
     def draw(left: Axes, right: Axes) -> None:
         left.bar(range(INPUTS), decay(state.alphas), color=[BLUE] * USEFUL + [GREY] * (INPUTS - USEFUL))
         left.set(title="learned decay of each input (the first 4 are useful)", xlabel="input")
-        right.plot(errors, color=BLUE, label="a decay for each input")
         right.axhline(single, color=ORANGE, linestyle="--", label="best single decay")
-        right.set(title="test error", xlabel="bilevel step", yscale="log")
+        lines(right, {"a decay for each input": (errors, BLUE)}, title="test error", yscale="log")
 
     numbers = {"error": float(errors[-1]), "single": single, "noise": NOISE**2}
     text = "test error {error:.3f}; best single decay {single:.3f}; noise alone {noise:.3f}"
