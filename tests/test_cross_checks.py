@@ -100,7 +100,7 @@ def begun(method=DARTS, order=(0, 1, 2)):
 
 
 #: The batches of the two losses.
-BATCHES = [jnp.asarray(np.random.default_rng(1).normal(size=(2, 6, 4)))[part] for part in range(2)]
+TRAIN, VALID = (jnp.asarray(np.random.default_rng(1).normal(size=(2, 6, 4)))[part] for part in range(2))
 
 
 def stepped(method=DARTS, controls=None, steps=2, order=(0, 1, 2)):
@@ -109,7 +109,7 @@ def stepped(method=DARTS, controls=None, steps=2, order=(0, 1, 2)):
     found = state
     with jax.disable_jit():
         for _ in range(steps):
-            found = step(found, *BATCHES, controls or {})
+            found = step(found, TRAIN, VALID, controls or {})
     return state, found
 
 
@@ -266,8 +266,8 @@ def test_devices_that_share_the_batches_take_the_step_of_one(name):
     controls = {"radius": 0.3, "correlation": 0.5, TEMPERATURE: 1.0}
     state, step = begun(DEVICES[name])
     with jax.disable_jit():
-        expected = step(state, *BATCHES, controls)
-    halves = [jnp.stack(jnp.split(batch, 2)) for batch in BATCHES]
+        expected = step(state, TRAIN, VALID, controls)
+    halves = [jnp.stack(jnp.split(batch, 2)) for batch in (TRAIN, VALID)]
     both = jax.jit(
         jax.vmap(lambda train, valid: step(state, train, valid, controls, axis_name="devices"), axis_name="devices")
     )(*halves)

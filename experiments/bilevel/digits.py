@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """Images `[1797, 8, 8]` from 0 to 1, and labels `[1797]`."""
-    images, labels = load_digits(return_X_y=True)
-    return (images / 16).astype(np.float32).reshape(-1, 8, 8), labels
+    found: Any = load_digits()
+    return (found.images / 16).astype(np.float32), found.target
 
 
 def shifted(images: jax.Array, by: jax.Array) -> jax.Array:
