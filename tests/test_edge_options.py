@@ -226,9 +226,14 @@ def test_options_that_change_nothing_are_darts():
         return jax.jit(apply)(pair.params, pair.statistics)
 
     expected = logits(plain)
-    model = with_auxiliary.model
-    faded, _ = logits(model, with_auxiliary, auxiliary_weight=0.0)
-    np.testing.assert_array_equal(faded, logits(model.clone(auxiliary_skip="none"), with_auxiliary)[0])
+    faded, _ = logits(with_auxiliary.model, with_auxiliary, auxiliary_weight=0.0)
+    without = with_auxiliary.model.clone(auxiliary_skip="none")
+    # Training reads no running statistics, and those of the auxiliary skip connections have no place here.
+    shapes = jax.eval_shape(
+        lambda: without.init(jax.random.key(0), with_auxiliary.images, with_auxiliary.alphas, train=False)
+    )
+    with_auxiliary.statistics = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes["batch_stats"])
+    np.testing.assert_array_equal(faded, logits(without, with_auxiliary)[0])
     off = {"skip_dropout": True, "auxiliary_skip": "none"}
     found = logits(plain.clone(partial_channels=1, **off), skip_dropout=0.0)
     jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -163,7 +163,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(error, existed, m
 
 
 def test_what_others_have_put_into_the_folder_stays(monkeypatch, tmp_path):
-    def failing(loop):
+    def failing(loop, needed):
         (loop._store.path / "notes.txt").write_text("mine")
         raise InputError("wrong")
 
