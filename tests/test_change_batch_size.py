@@ -18,6 +18,7 @@ from small_train import quick as quick_train
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
+from jdarts.methods.stopping import stopping_rule
 from jdarts.report import MetricsLog
 from jdarts.report.html.run_data import read_run
 from jdarts.report.html.series import panels
@@ -168,6 +169,13 @@ def test_where_no_other_batches_are_possible_the_reason_is_said(changed, begun, 
     for given in ({"select": "perturbation"}, {"stages": "p_darts", "earlier_skip_dropout": (0.0, 0.0)}):
         with pytest.raises(InputError, match="--change-batch-size gives a search epochs of another length"):
             SearchConfig(change_batch_size=True, **given)._check_extend()
+
+
+def test_a_search_that_may_roll_back_keeps_its_batches(begun):
+    task: Any = SimpleNamespace(examples=718, noun="search", stopping=stopping_rule("adaptive_decay"))
+    with pytest.raises(InputError, match="--stop may roll this search back to an epoch with batches of 128"):
+        resumable_step(newest(begun), task, {"batch_size": 64})
+    assert resumable_step(newest(begun), task, {"batch_size": 128}) == newest(begun).step
 
 
 def test_searches_of_several_seeds_change_together(tmp_path, monkeypatch):

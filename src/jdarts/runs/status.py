@@ -119,7 +119,8 @@ def resumable_step(found: checkpoint.Checkpoint, task: Task[Any], settings: Mapp
       settings: the settings that decide the result.
 
     Raises:
-      InputError: the batches change, and the run has no epoch left or has not ended one, or its data come in batches.
+      InputError: the batches change, and the run has no epoch left or has not ended one, its data come in batches, or its
+        stopping rule may roll back.
     """
     before, now = setting_of(found.record, BATCH_SIZE), settings.get(BATCH_SIZE)
     if before is None or before == now:
@@ -128,6 +129,11 @@ def resumable_step(found: checkpoint.Checkpoint, task: Task[Any], settings: Mapp
         raise InputError(
             f"--batch-size is {now}, and this {task.noun} cannot change its batches of {before} on its way; give --batch-size "
             f"{before}, or choose another --run-dir"
+        )
+    if task.stopping is not None and task.stopping.changes:
+        raise InputError(
+            f"--batch-size is {now}, and --stop may roll this {task.noun} back to an epoch with batches of {before}; give "
+            f"--batch-size {before}, or choose another --run-dir"
         )
     status = _read(found, task)
     if status.stopped is not None or status.epochs_ended >= task.options.epochs:
