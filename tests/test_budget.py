@@ -179,20 +179,21 @@ def test_bounds_that_hold_only_apart(small):
         bounded_cells(SOFTMAX.strengths(alphas_of(SMALL, 0), SMALL), SMALL, 2, limits)
 
 
-@pytest.mark.parametrize("edges_per_node", [1, 2])
-def test_random_cells_of_a_size_are_all_equally_likely(edges_per_node, tiny):
+def test_random_cells_of_a_size_are_all_equally_likely(tiny):
     costs, cells, sizes = tiny
-    cost = costs["weights"]
-    if edges_per_node == 2:
-        least, most = np.quantile(sizes["weights"], (0.4, 0.402)).astype(int)
-        there = {each for each, size in zip(cells, sizes["weights"]) if least <= size <= most}
-        assert 5 < len(there) < 60
-        drawn = Counter(sample_of_size(cost, TINY, seed, least=least, most=most) for seed in range(40 * len(there)))
-        counts = [drawn[Genotype(each.normal, TINY.concat, each.reduce, TINY.concat)] for each in there]
-        assert sum(counts) == 40 * len(there)
-        # The deviation of as many throws of a die, and never more than it.
-        assert np.sum(np.square(np.array(counts) - 40)) / 40 < len(there) + 4 * math.sqrt(2 * len(there))
-        return
+    least, most = np.quantile(sizes["weights"], (0.4, 0.402)).astype(int)
+    there = {each for each, size in zip(cells, sizes["weights"]) if least <= size <= most}
+    assert 5 < len(there) < 60
+    seeds = range(40 * len(there))
+    drawn = Counter(sample_of_size(costs["weights"], TINY, seed, least=least, most=most) for seed in seeds)
+    counts = [drawn[Genotype(each.normal, TINY.concat, each.reduce, TINY.concat)] for each in there]
+    assert sum(counts) == 40 * len(there)
+    # The statistic of the chi-squared test, up to four standard deviations above its mean.
+    assert np.sum(np.square(np.array(counts) - 40)) / 40 < len(there) + 4 * math.sqrt(2 * len(there))
+
+
+def test_a_random_cell_of_one_edge_per_node_has_the_size_or_none_is_possible(tiny):
+    cost = tiny[0]["weights"]
     least = least_cost(cost, TINY, 1)
     found = sample_of_size(cost, TINY, 0, least=least, most=least, edges_per_node=1)
     assert cost.of(found, TINY) == least and found.edges_per_node == 1
