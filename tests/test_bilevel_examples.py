@@ -18,7 +18,7 @@ EXAMPLES = {
     ),
     "learned_loss": (600, lambda found: found["error"] < 0.2 * found["squares"] and found["shape"] < 1),
     "augmentation": (
-        400,
+        250,
         lambda found: found["learned"] > found["plain"] + 0.05 and found["shift"] > 0.5 > found["noise"],
     ),
     "initialisation": (400, lambda found: found["error"] < 0.5 * found["before"]),
