@@ -74,12 +74,12 @@ def test_other_batches_begin_with_an_epoch_and_the_summary_says_so(changed, tmp_
         "step": 5,
     }
     assert json.loads((folder / "config.json").read_text())["batch_size"] == 64
-    found, (whole_folder,) = records(folder), (tmp_path / "whole",)
-    run(whole_folder, **SETTINGS)
+    run(tmp_path / "whole", **SETTINGS)
+    found, whole = records(folder), records(tmp_path / "whole")
     steps = [each for each in found if "train/loss" in each]
     assert [each["step"] for each in steps] == list(range(1, 28))
     # Schedules follow the epochs, whatever their length.
-    rates = [each["learning_rate"] for each in records(whole_folder) if "learning_rate" in each][::5]
+    rates = [each["learning_rate"] for each in whole if "learning_rate" in each][::5]
     np.testing.assert_array_equal(
         [each["learning_rate"] for each in steps], np.repeat(rates, LENGTHS).astype(np.float64)
     )

@@ -170,7 +170,6 @@ def test_a_training_with_the_network_for_large_images_reads_picture_by_picture(t
 @pytest.mark.parametrize("kind", ["search", "train"])
 def test_a_folder_that_no_memory_holds_is_read_picture_by_picture(tmp_path, kind, monkeypatch):
     pytest.importorskip("grain")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     take_no_steps(monkeypatch)
     folder = folder_with_splits(tmp_path / "pets", height=40, width=40)
 
