@@ -50,6 +50,8 @@ def held(orientation):
     return exif.tobytes()
 
 
+#: The orientation 6, and a resolution in letters, which Pillow reads and cannot write.
+LETTERS = struct.pack("<6s2sHLHHHLHxxHHL4sL", b"Exif\0\0", b"II", 42, 8, 2, 0x0112, 3, 1, 6, 0x011A, 2, 3, b"ab\0\0", 0)
 PNG, JPEG = written(COLOUR, "PNG"), written(COLOUR, "JPEG", quality=95)
 MOVING = {"save_all": True, "append_images": [Image.fromarray(pixels(1, 16, 16))]}
 GREY_OF_COLOUR = float(np.asarray(Image.fromarray(COLOUR).convert("L")).mean())
@@ -76,6 +78,9 @@ READ = {
     "one pixel": (written(np.full((1, 1, 3), 7, np.uint8), "PNG"), 7),
     "a line": (written(np.full((1, 10_000, 3), 7, np.uint8), "PNG"), 7),
     "damaged data of the camera": (written(COLOUR, "PNG", exif=changed(held(6), 6)), COLOUR.mean()),
+    "a short header of the camera": (written(COLOUR, "PNG", exif=held(6)[:10]), COLOUR.mean()),
+    "a text of the camera": (png(1, 1, bytes((0, 7, 7, 7)), more=chunk(b"zTXt", b"exif\0\0" + zlib.compress(b"a"))), 7),
+    "letters of the camera": (written(COLOUR, "PNG", exif=LETTERS), COLOUR.mean()),
     "an unknown orientation": (written(COLOUR, "JPEG", quality=95, exif=held(99)), COLOUR.mean()),
 }
 NO_PICTURE = "is damaged or no picture"
@@ -126,6 +131,23 @@ def test_photographs_stand_as_they_were_held(orientation):
     content = written(pixels(3, 8, 16), "PNG", exif=held(orientation))
     expected = np.rot90(pixels(3, 8, 16), turns)
     np.testing.assert_array_equal(decode(content, *expected.shape)[0], expected)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_damaged_data_of_a_camera_leaves_the_pixels(form):
+    image = pixels(3, 8, 16)
+    seen = [
+        turned.tobytes() for way in (image, image[:, ::-1]) for turned in (np.rot90(way, turns) for turns in range(4))
+    ]
+    draw = np.random.default_rng(0)
+    for exif in (held(6), LETTERS):
+        for _ in range(200):
+            damaged = np.frombuffer(exif, np.uint8).copy()
+            damaged[draw.integers(6, len(damaged), size=3)] = draw.integers(256, size=3)
+            content = written(image, form, exif=damaged[: draw.integers(6, len(damaged) + 1)].tobytes(), lossless=True)
+            assert np.asarray(upright(content)).tobytes() in seen
+            header = read_header(io.BytesIO(content))
+            assert decode(content, header.height, header.width, 3)[0].tobytes() in seen
 
 
 @pytest.mark.parametrize("kind", REFUSED)

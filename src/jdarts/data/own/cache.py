@@ -21,7 +21,7 @@ from jdarts.files.atomic import replace_bytes
 from jdarts.files.user_cache import cache_folder, is_private_file, private_folder
 
 #: Part of every key: raise it when the same files would give other images.
-FORMAT = 2
+FORMAT = 3
 #: Largest set that is kept, and the largest sum of all, in bytes.
 _LARGEST, _LARGEST_SUM = 1 << 30, 4 << 30
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -145,18 +146,31 @@ def _orientation(picture: Any) -> int:
     """
     if picture.format == "PNG" and "exif" not in picture.info:
         return 1
-    # Pillow reports damaged data of a camera with errors of many types.
     try:
         return picture.getexif().get(_ORIENTATION, 1)
-    except Exception:
+    # In order: no header of TIFF; one that is incomplete or of BigTIFF; a text in place of bytes; a warning raised as an error.
+    except (SyntaxError, struct.error, TypeError, UserWarning):
         return 1
 
 
 def _turned(picture: Any) -> Any:
-    """The picture as it was held."""
-    from PIL import ImageOps
+    """The picture as it was held.
 
-    return ImageOps.exif_transpose(picture) if _orientation(picture) in range(2, 9) else picture
+    Pillow's `exif_transpose` also writes the data of the camera again, and fails where they are damaged.
+    """
+    from PIL import Image
+
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    turn = turns.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _eight_bits(picture: Any) -> Any:
