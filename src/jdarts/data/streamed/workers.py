@@ -217,7 +217,7 @@ def _next(iterator: Iterator[Any]) -> Any:
         ) from error
 
 
-#: Words of grain's error where a worker has ended without one of its own.
+#: Words of grain's error where a worker has ended without raising an error.
 _ENDED = "terminated unexpectedly"
 
 
