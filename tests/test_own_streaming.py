@@ -61,7 +61,7 @@ def test_a_flat_folder_is_split_by_class(tmp_path):
     assert "a fifth of each class, chosen with seed 0, serves as such: 24 to train and 6 to test" in said
     names = [{split.where(place) for place in range(len(split))} for split in (dataset.train, dataset.test)]
     assert not names[0] & names[1] and len(names[0] | names[1]) == 30
-    with pytest.raises(InputError, match="has a class with one image, and no test/"):
+    with pytest.raises(InputError, match="dog has one image, and without test images each class needs two"):
         opened(folder_of_classes(tmp_path / "few", {"cat": 2, "dog": 1}))
 
 

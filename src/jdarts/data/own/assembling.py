@@ -1,5 +1,6 @@
 """Makes an image set of decoded images: order, test images, statistics and augmentation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,7 @@ def assemble(name: str, decoded: Decoded) -> tuple[ImageDataset, tuple[str, ...]
         test, test_names = splits[VALID], names[VALID]
         notes.append(validation_as_test(len(test)))
     elif test is None:
-        _check_two_of_each(train.labels, decoded.class_names)
-        rows, note = rows_without_test(train.labels, len(decoded.class_names))
+        rows, note = rows_without_test(train.labels, decoded.class_names)
         train, test = (ImageSplit(*train[each]) for each in rows)
         test_names = [names[TRAIN][row] for row in rows[1]]
         notes.append(note)
@@ -67,14 +67,18 @@ def assemble(name: str, decoded: Decoded) -> tuple[ImageDataset, tuple[str, ...]
     return dataset, tuple(notes)
 
 
-def rows_without_test(labels: np.ndarray, classes: int) -> tuple[tuple[np.ndarray, np.ndarray], str]:
+def rows_without_test(labels: np.ndarray, class_names: Sequence[str]) -> tuple[tuple[np.ndarray, np.ndarray], str]:
     """The rows that train and those that test, of a source without test images; and a sentence that says so.
 
     Args:
-      labels: of the training images, int32 `[N]`, two or more of each class.
-      classes: number of classes.
+      labels: of the training images, int32 `[N]`.
+      class_names: one name per label.
+
+    Raises:
+      InputError: a class has a single image.
     """
-    first = len(labels) - max(classes, round(TEST_FRACTION * len(labels)))
+    _check_two_of_each(labels, class_names)
+    first = len(labels) - max(len(class_names), round(TEST_FRACTION * len(labels)))
     order = stratified_order(labels, first, SPLIT_SEED)
     note = (
         f"there are no test images; a fifth of each class, chosen with seed {SPLIT_SEED}, serves as such: {first:,} to train "
@@ -140,7 +144,7 @@ def _joined(first: DecodedSplit, second: DecodedSplit) -> DecodedSplit:
     return DecodedSplit(ImageSplit(images, labels), digests, [*first.names, *second.names])
 
 
-def _check_two_of_each(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
+def _check_two_of_each(labels: np.ndarray, class_names: Sequence[str]) -> None:
     """Checks that each class has an image to train and one to test."""
     counts = np.bincount(labels, minlength=len(class_names))
     lonely = [name for name, count in zip(class_names, counts) if count < 2]

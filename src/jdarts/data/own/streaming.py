@@ -84,9 +84,7 @@ def stream_path(path: Path, say: Callable[[str], None], side: int | None = None)
     notes = [f"{found.kind}, {len(found.class_names):,} classes, read picture by picture{crops}"]
     if test is None:
         labels = np.array([picture.label for picture in train], np.int32)
-        if np.bincount(labels, minlength=len(found.class_names)).min() < 2:
-            raise InputError(f"{path} has a class with one image, and no test/; add images, or a folder test/")
-        rows, note = rows_without_test(labels, len(found.class_names))
+        rows, note = rows_without_test(labels, found.class_names)
         train, test = ([train[row] for row in each] for each in rows)
         notes.append(note)
     elif TEST not in splits:
