@@ -21,7 +21,7 @@ _MAX_CHARACTERS = 100_000
 _NNI_NAME = re.compile(r"(normal|reduce)(?:_n(\d{1,2})_(?:p(\d{1,2})|switch)|/(op|input)_(\d{1,2})_(\d{1,2}))")
 _CELL_TEXT = re.compile(r"\|(?:\w{1,40}~\d{1,2}\|)+(?:\+\|(?:\w{1,40}~\d{1,2}\|)+)*")
 _EDGE_TEXT = re.compile(r"(\w{1,40})~(\d{1,2})")
-_TUPLES = re.compile(r"\s*(older\s*:\s*)?[(\[]\s*[(\[]\s*[(\[]\s*\d")
+_TUPLES = re.compile(r"\s*(older\s*:\s*)?(?=[(\[]\s*[(\[]\s*[(\[]\s*\d)")
 
 
 def is_foreign(text: str) -> bool:
@@ -54,10 +54,8 @@ def foreign_genotype(text: str) -> Genotype | None:
             return _from_nni(fields)
         if fields := configuration_fields(content):
             return genotype_of_configuration(fields)
-    tuples = _TUPLES.match(text)
-    older = tuples[1] or "" if tuples else ""
-    if tuples and (value := _plain(ast.literal_eval, text.strip().removeprefix(older))) is not None:
-        return _from_tuples(value, older=bool(older))
+    if (start := _TUPLES.match(text)) and (value := _plain(ast.literal_eval, text[start.end() :].strip())) is not None:
+        return _from_tuples(value, older=start[1] is not None)
     return None
 
 
