@@ -1,4 +1,4 @@
-"""What must hold for every operation of a cell, as a test that a program can run over its own."""
+"""What must hold for every operation of a cell, as a test that a program can run on its operations."""
 
 from typing import Any
 
