@@ -25,7 +25,7 @@ from jdarts.report.html.series import panels
 from jdarts.runs import RunFolder
 from jdarts.runs.changes import Change
 from jdarts.runs.epoch_steps import EpochSteps, Span, epoch_steps
-from jdarts.runs.status import resumable_step
+from jdarts.runs.resuming import resumable_step
 from jdarts.search import SearchConfig
 from jdarts.search.seeds import search_seeds
 from jdarts.search.summary import read

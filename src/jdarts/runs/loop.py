@@ -20,12 +20,12 @@ from jdarts.runs.batched import numbers_of_one
 from jdarts.runs.calls import program_of_several
 from jdarts.runs.context import Context
 from jdarts.runs.ending import write_drawings, write_page
-from jdarts.runs.epoch_steps import EpochSteps, epoch_steps
 from jdarts.runs.folder import mixture_file
 from jdarts.runs.interruption import Interrupted
 from jdarts.runs.memory import step_memory_lines
 from jdarts.runs.programs import Compiler, Compiling
-from jdarts.runs.status import RunStatus, best_name, read_status, resumable_step
+from jdarts.runs.resuming import resumed
+from jdarts.runs.status import RunStatus, best_name
 from jdarts.runs.store import BEST, Log, Part
 from jdarts.runs.summaries import Summary, stop_text, write_summary
 from jdarts.runs.task import End, Evaluation, Functions, Program, S, Task
@@ -46,7 +46,7 @@ class Loop(Generic[S]):
         self._context = context
         self._store = context.store
         # The progress of each run.
-        self._statuses: list[RunStatus] = [RunStatus() for _ in self._store.parts]
+        self._statuses: list[RunStatus]
         # The checkpoint of the current state, if there is one.
         self._saved: Path | None = None
         self._functions: Functions
@@ -64,23 +64,11 @@ class Loop(Generic[S]):
           InputError: the folder cannot be written, the disk is full, or something was not finite.
           Interrupted: SIGINT or SIGTERM came, or the time limit is over; the state was saved first.
         """
-        task, store = self._task, self._store
+        store = self._store
         skipped: list[str] = []
-        newest = store.newest(skipped)
-        found = self._resumable(newest)
-        if found:
-            self._statuses = self._read(found)
-            task = self._task = task.with_epoch_steps(self._epoch_steps())
+        self._task, found, self._statuses, first_step = resumed(self._task, store, skipped)
+        task = self._task
         self._earlier = [status.seconds for status in self._statuses]
-        first_step = found[0].step if found else 0
-        # Every process reads the folder before any changes it.
-        if (processes.maximum(first_step), processes.maximum(-first_step)) != (first_step, -first_step):
-            raise InputError(
-                f"the processes see different checkpoints in {store.path}; give a --run-dir that they share"
-            )
-        store.change(found)
-        if newest and newest[0].step > first_step:
-            store.remove_after(first_step)
         self._started = self._last_save = self._context.clock()
         # The display counts steps as if all epochs were as long as the last ones.
         last = task.epoch_steps.spans[-1]
@@ -121,36 +109,6 @@ class Loop(Generic[S]):
                 log = logs.enter_context(store.open_log(_number(state.step), task.options.log))
                 state, numbers = self._epochs(state, log)
             return self._end(state, numbers)
-
-    def _read(self, found: Sequence[checkpoint.Checkpoint]) -> list[RunStatus]:
-        """The progress of each run, with what the settings of this process change from there on."""
-        return [read_status(each, self._task, part.settings) for each, part in zip(found, self._store.parts)]
-
-    def _resumable(self, newest: tuple[checkpoint.Checkpoint, ...]) -> tuple[checkpoint.Checkpoint, ...]:
-        """The checkpoints to resume from: the newest, or those of the last end of an epoch if the batches change there.
-
-        Raises:
-          InputError: the batches cannot change there.
-        """
-        if not newest:
-            return newest
-        step = resumable_step(newest[0], self._task, self._store.parts[0].settings)
-        if step == newest[0].step:
-            return newest
-        try:
-            return self._store.at(step)
-        except InputError as error:
-            raise InputError(
-                f"another --batch-size begins with an epoch, and the checkpoint of its start is not there: {error}. End the "
-                "epoch with the old --batch-size first, or choose another --run-dir"
-            ) from None
-
-    def _epoch_steps(self) -> EpochSteps:
-        """Which steps make up the epochs, with other batches before a change."""
-        task = self._task
-        if task.examples is None:
-            return task.epoch_steps
-        return epoch_steps(task.examples, task.units_per_step, self._statuses[0].changes)
 
     def _first_line(self, first_step: int, *, lost: bool) -> str:
         if first_step:

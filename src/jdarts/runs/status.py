@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jdarts import checkpoint
@@ -96,57 +96,17 @@ class RunStatus:
         return record | {"versions": {name: importlib.metadata.version(name) for name in _PACKAGES}}
 
 
-def epochs_of(record: Mapping[str, Any], task: Task[Any], changes: tuple[Change, ...]) -> EpochSteps:
-    """The epochs in steps of the run that wrote a checkpoint.
+def epochs_of(task: Task[Any], batch_size: Any, changes: Sequence[Change]) -> EpochSteps:
+    """The epochs of a run in steps, with other batches before a change.
 
     Args:
-      record: of the checkpoint.
       task: what the run does.
-      changes: those in the record.
+      batch_size: the size of a batch now, or a value of a record in its place.
+      changes: what the run has changed on its way.
     """
-    batch_size = setting_of(record, BATCH_SIZE)
     if task.examples is None or not isinstance(batch_size, int) or batch_size < 1:
         return task.epoch_steps
     return epoch_steps(task.examples, batch_size, changes)
-
-
-def resumable_step(found: checkpoint.Checkpoint, task: Task[Any], settings: Mapping[str, Any]) -> int:
-    """The step from which a run resumes: that of its newest checkpoint, or the end of its last epoch if its batches change there.
-
-    Args:
-      found: the newest checkpoint.
-      task: what the run does.
-      settings: the settings that decide the result.
-
-    Raises:
-      InputError: the batches change, and the run has no epoch left or has not ended one, its data come in batches, or its
-        stopping rule may roll back.
-    """
-    before, now = setting_of(found.record, BATCH_SIZE), settings.get(BATCH_SIZE)
-    if before is None or before == now:
-        return found.step
-    if task.examples is None:
-        raise InputError(
-            f"--batch-size is {now}, and this {task.noun} cannot change its batches of {before} on its way; give --batch-size "
-            f"{before}, or choose another --run-dir"
-        )
-    if task.stopping is not None and task.stopping.changes:
-        raise InputError(
-            f"--batch-size is {now}, and --stop may roll this {task.noun} back to an epoch with batches of {before}; give "
-            f"--batch-size {before}, or choose another --run-dir"
-        )
-    status = _read(found, task)
-    if status.stopped is not None or status.epochs_ended >= task.options.epochs:
-        raise InputError(
-            f"--batch-size is {now}, and all epochs of this {task.noun} are over, with {before}; give --batch-size {before}, or "
-            "more --epochs with --extend"
-        )
-    if not status.epochs_ended:
-        raise InputError(
-            f"--batch-size is {now}, and another one begins with an epoch, but this {task.noun} has not ended its first one with "
-            f"{before}; give --batch-size {before}, or choose another --run-dir"
-        )
-    return epochs_of(found.record, task, status.changes).before(status.epochs_ended)
 
 
 def read_status(found: checkpoint.Checkpoint, task: Task[Any], settings: Mapping[str, Any]) -> RunStatus:
@@ -160,13 +120,13 @@ def read_status(found: checkpoint.Checkpoint, task: Task[Any], settings: Mapping
     Raises:
       InputError: a field is missing or has another type, or a change would make it another run.
     """
-    status = _read(found, task)
+    status = recorded_status(found, task)
     new = new_changes(found.record, found.step, settings, _sharing_devices(task), noun=task.noun)
     return dataclasses.replace(status, changes=(*status.changes, *new))
 
 
-def _read(found: checkpoint.Checkpoint, task: Task[Any]) -> RunStatus:
-    """The progress in the record of a checkpoint."""
+def recorded_status(found: checkpoint.Checkpoint, task: Task[Any]) -> RunStatus:
+    """The progress in the record of a checkpoint; an `InputError` if a field is missing or has another type."""
     try:
         return _status(found.record, found.step, task)
     except ValueError as error:
@@ -184,7 +144,7 @@ def _sharing_devices(task: Task[Any]) -> int:
 def _status(raw: Mapping[str, Any], step: int, task: Task[Any]) -> RunStatus:
     record = Fields(raw)
     ended, changes = record.count("epochs_ended"), read_changes(record)
-    epochs = epochs_of(raw, task, changes)
+    epochs = epochs_of(task, setting_of(raw, BATCH_SIZE), changes)
     if not epochs.before(ended) <= step <= epochs.before(min(ended + 1, task.options.epochs)):
         raise ValueError(f"{ended} epochs of {epochs.last_length} steps have not ended at step {step}")
     best = None
