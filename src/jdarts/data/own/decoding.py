@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from jdarts.data.streamed.views import MAX_PIXELS, MAX_RATIO
+from jdarts.errors import one_line
 
 #: Formats by Pillow's names.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -136,7 +137,7 @@ def _opened(file: BinaryIO) -> Iterator[Any]:
         raise Undecodable(f"has more than {MAX_PIXELS:,} pixels") from None
     # Pillow reports a damaged file with errors of many types.
     except Exception as error:
-        raise Undecodable(f"is damaged ({(str(error).splitlines() or [type(error).__name__])[0][:100]})") from error
+        raise Undecodable(f"is damaged ({one_line(error, 100)})") from error
 
 
 def _orientation(picture: Any) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jdarts.data.own.pictures import SPLIT_NAMES, TRAIN, Picture, Pictures, listed, usual_or_only
-from jdarts.errors import InputError
+from jdarts.errors import InputError, one_line
 
 _MARKS = ("dataset_dict.json", "state.json")
 
@@ -31,8 +31,9 @@ def saved_pictures(path: Path) -> Pictures:
         loaded: Any = datasets.load_from_disk(str(path))
     # The package reports a damaged folder with errors of many types.
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{path} cannot be read by Hugging Face datasets ({reason}); save it again") from error
+        raise InputError(
+            f"{path} cannot be read by Hugging Face datasets ({one_line(error)}); save it again"
+        ) from error
     parts = dict(loaded) if isinstance(loaded, dict) else {TRAIN: loaded}
     splits = {name: SPLIT_NAMES[name] for name, part in parts.items() if name in SPLIT_NAMES and len(part)}
     if TRAIN not in splits.values():
