@@ -30,7 +30,7 @@ class ExportConfig:
     The first two classify raw images, uint8 [B, H, W, C], and contain their normalisation. `jdarts.load(FILE)` reads both; the
     program runs in any process with jax, for any number of images, on CPU, GPU and TPU.
 
-    An ONNX program (.onnx) does the same in other runtimes; to write it takes pip install 'jdarts[onnx]'.
+    An ONNX program (.onnx) does the same in other runtimes; writing it needs pip install 'jdarts[onnx]'.
 
     Files for PyTorch (.safetensors, .pt) hold the weights under the names of quark0/darts, for images [B, C, H, W] that are
     normalised already; the .pt file holds no code.
