@@ -65,6 +65,10 @@ def test_where_the_guards_would_have_stopped_a_search():
     # The first result that the rule may return is epoch 7, counted from 1, and it needs six more.
     assert collapse_tables.stopped_by_eigenvalue(growing, 30) == (13, 7)
     assert collapse_tables.stopped_by_skips(growing) == (25, 24)
+    # As in a search, the rule is not asked after the last epoch.
+    until_13, until_14 = (collapse.of_run(epochs(growing["eigenvalue"][:count], skips[:count])) for count in (13, 14))
+    assert collapse_tables.stopped_by_eigenvalue(until_13, 30) is None
+    assert collapse_tables.stopped_by_eigenvalue(until_14, 30) == (13, 7)
     constant = collapse.of_run(epochs([1.0] * 30, [5] * 30))
     assert collapse_tables.stopped_by_eigenvalue(constant, 30) is None
     assert collapse_tables.stopped_by_skips(constant) is None

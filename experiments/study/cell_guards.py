@@ -97,11 +97,21 @@ def _stopping(rule: StoppingRule) -> Callable[[Sequence[EpochRecord]], int | Non
     """The epoch that is the result of a search with the rule."""
 
     def epoch(history: Sequence[EpochRecord]) -> int | None:
-        epochs = [record.as_epoch(number) for number, record in enumerate(history, 1)]
-        for count in range(1, len(epochs) + (1 if rule.after_last else 0)):
-            decision = rule.decide(epochs[:count])
-            if isinstance(decision, Stop):
-                return decision.epoch
-        return None
+        found = stopped_by(rule, [record.as_epoch(number) for number, record in enumerate(history, 1)])
+        return None if found is None else found[1]
 
     return epoch
+
+
+def stopped_by(rule: StoppingRule, history: Sequence[Epoch]) -> tuple[int, int] | None:
+    """After which epoch a rule would have stopped a search, and the epoch of its result; None if it never stops.
+
+    Args:
+      rule: the rule, asked when a search would ask it.
+      history: all epochs of the search.
+    """
+    for count in range(1, len(history) + rule.after_last):
+        decision = rule.decide(history[:count])
+        if isinstance(decision, Stop):
+            return count, decision.epoch
+    return None

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jdarts.methods.stopping import EIGENVALUE, Epoch, Stop, eigenvalue
+from jdarts.methods.stopping import EIGENVALUE, Epoch, eigenvalue
 from jdarts.report.formatting import markdown_table
 
+from .cell_guards import stopped_by
 from .results import Results
 from .statistics import bootstrap_interval, kendall_tau, mean_and_spread
 
@@ -123,11 +124,7 @@ def stopped_by_eigenvalue(row: Row, epochs: int) -> tuple[int, int] | None:
     """After which epoch the rule of the eigenvalue would have stopped a search, and the epoch of its result."""
     rule = eigenvalue(1, first=first_result(epochs))
     history = [Epoch(number, {EIGENVALUE: value}, {}) for number, value in enumerate(row["eigenvalue"], 1)]
-    for number in range(1, len(history) + 1):
-        stop = rule.decide(history[:number])
-        if isinstance(stop, Stop):
-            return number, stop.epoch
-    return None
+    return stopped_by(rule, history)
 
 
 def stopped_by_skips(row: Row) -> tuple[int, int] | None:
