@@ -29,8 +29,8 @@ from jdarts.files.atomic import replace_text
 from jdarts.methods.stopping import EIGENVALUE
 from jdarts.report import read_metrics
 from jdarts.report.formatting import markdown_table
-from jdarts.runs.bounds import CELLS, CHANNELS, EPOCHS, NODES, POSITIVE, Bounds
-from jdarts.runs.settings import Folder, Settings
+from jdarts.runs.bounds import Bounds
+from jdarts.runs.settings import Configuration, Folder
 from jdarts.search import SearchConfig, SearchResult
 from jdarts.search.building import search_images
 from jdarts.search.seeds import search_seeds
@@ -44,8 +44,8 @@ S2 = ("skip_connect", "sep_conv_3x3")
 _EIGENVALUE = f"epoch/{EIGENVALUE.replace('/', '_')}"
 
 
-@dataclasses.dataclass(frozen=True)
-class CompareConfig(Settings):
+@dataclasses.dataclass(frozen=True, init=False)
+class CompareConfig(Configuration):
     """Searches with each method and each seed, and prints and writes a table.
 
     Attributes:
@@ -55,13 +55,7 @@ class CompareConfig(Settings):
       data_dir: folder of prepared images (default: TFDS_DATA_DIR, or ~/tensorflow_datasets).
       images: number of training images, half for the weights and half for the alphas.
       image_size: height and width to which the images are averaged: 32, 16 or 8.
-      channels: channels of the first cells.
-      cells: number of cells.
-      nodes: nodes of a cell.
-      epochs: of each search.
-      batch_size: images of a batch.
-      learning_rate: of the weights.
-      alpha_rate_factor: factor of the alphas' learning rate.
+      size: what the searches of all methods share.
       out: folder of the runs, of the rows and of the tables.
     """
 
@@ -85,13 +79,7 @@ class CompareConfig(Settings):
     data_dir: Annotated[Path | None, Folder] = None
     images: Annotated[int, Bounds(4, 50_000)] = 1536
     image_size: Literal[8, 16, 32] = 16
-    channels: Annotated[int, CHANNELS] = 8
-    cells: Annotated[int, CELLS] = 5
-    nodes: Annotated[int, NODES] = 2
-    epochs: Annotated[int, EPOCHS] = 6
-    batch_size: Annotated[int, Bounds(2, 1_000_000)] = 64
-    learning_rate: Annotated[float, POSITIVE] = 0.1
-    alpha_rate_factor: Annotated[float, POSITIVE] = 20.0
+    size: tyro.conf.OmitArgPrefixes[MethodSize] = MethodSize()  # noqa: RUF009  (frozen)
     out: Path = Path("runs/compare_methods")
 
     def check(self) -> None:
@@ -118,9 +106,10 @@ class CompareConfig(Settings):
           InputError: there is no such method or hypergradient.
         """
         changes = {"operations": S2} if self.space == "S2" else {}
-        size = MethodSize(**{field.name: getattr(self, field.name) for field in dataclasses.fields(MethodSize)})
         run_dir = self.out / self.space / name.replace(":", "-")
-        return size.search_config(name, seeds=self.seeds, run_dir=run_dir, eigenvalue_every=self.epochs, **changes)
+        return self.size.search_config(
+            name, seeds=self.seeds, run_dir=run_dir, eigenvalue_every=self.size.epochs, **changes
+        )
 
 
 def results_of(config: SearchConfig, dataset: ImageDataset) -> list[dict[str, Any]]:
