@@ -62,7 +62,6 @@ class SearchProgram(NamedTuple):
       restart: `(state, axis_name) -> state`, with the weights' optimiser as new. Its schedule continues.
       measures: `(state, images, rows, axis_name) -> numbers by name`, those of `jdarts.runs.guards`, on the batches of the
         last step.
-      learning_rate: the weights' schedule, a function of the step.
     """
 
     init: Callable[[jax.Array], SearchState]
@@ -73,7 +72,6 @@ class SearchProgram(NamedTuple):
     score: Callable[..., tuple[jax.Array, jax.Array]]
     restart: Callable[..., SearchState]
     measures: Mapping[str, Callable[..., dict[str, jax.Array]]]
-    learning_rate: optax.Schedule
 
 
 def supernet_loss(
@@ -218,9 +216,7 @@ def search_program(
         )
         return sum_over(scores(logits[0] if scores_by_batch else logits, labels, mask), axis_name)
 
-    return SearchProgram(
-        core.init, rows, core.step, core.weights_step, evaluate, score, core.restart, core.measures, steps.rate
-    )
+    return SearchProgram(core.init, rows, core.step, core.weights_step, evaluate, score, core.restart, core.measures)
 
 
 def variables_of_state(state: SearchState) -> dict[str, Any]:
