@@ -108,11 +108,7 @@ class Source:
         """The shapes of a batch that may be the last one of an epoch."""
         shapes = shapes_of(batch)
         rows = [each.shape[0] for each in jax.tree.leaves(shapes)]
-
-        def of_size(size: int) -> Any:
-            return jax.tree.map(lambda each: jax.ShapeDtypeStruct((size, *each.shape[1:]), each.dtype), self.shapes)
-
-        if rows[0] > self.size or shapes != of_size(rows[0]):
+        if rows[0] > self.size or shapes != with_examples(self.shapes, rows[0]):
             raise self._uneven(number, epoch, shapes)
         return shapes
 
@@ -155,6 +151,16 @@ def as_arrays(batch: Any, where: str = "a batch") -> Any:
 def shapes_of(arrays: Any) -> Any:
     """Shapes and types of arrays."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
+
+
+def with_examples(shapes: Any, count: int) -> Any:
+    """Shapes and types of a batch with another number of examples."""
+    return jax.tree.map(lambda each: jax.ShapeDtypeStruct((count, *each.shape[1:]), each.dtype), shapes)
+
+
+def one_example(shapes: Any) -> Any:
+    """A batch of zeros with one example."""
+    return jax.tree.map(lambda each: jnp.zeros(each.shape, each.dtype), with_examples(shapes, 1))
 
 
 def shape_words(shapes: Any) -> str:

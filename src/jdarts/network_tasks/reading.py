@@ -10,7 +10,7 @@ import numpy as np
 
 from jdarts.choice.losses import batch_parts
 from jdarts.errors import InputError
-from jdarts.network_tasks.batches import Source, shape_words, shapes_of
+from jdarts.network_tasks.batches import Source, shape_words, shapes_of, with_examples
 from jdarts.network_tasks.task import NetworkTask
 from jdarts.runs.devices import Devices
 from jdarts.runs.task import Evaluation
@@ -40,7 +40,7 @@ class TaskData:
         if task.inputs is None:
             batch_parts(self.train.first)
         for name, source in (("valid", self.valid), ("test", self.test)):
-            if source is not None and _of_one(source.shapes) != _of_one(self.train.shapes):
+            if source is not None and with_examples(source.shapes, 1) != with_examples(self.train.shapes, 1):
                 raise InputError(
                     f"a batch of {name} has {shape_words(source.shapes)}, and one of train {shape_words(self.train.shapes)}; "
                     "give batches that differ in the number of examples at most"
@@ -155,11 +155,6 @@ class TaskBatches:
 
     def _shared(self, batch: Any) -> Any:
         return jax.tree.map(self._devices.share, batch)
-
-
-def _of_one(shapes: Any) -> Any:
-    """Shapes and types of a single example."""
-    return jax.tree.map(lambda each: jax.ShapeDtypeStruct(each.shape[1:], each.dtype), shapes)
 
 
 def _digest(batches: Any) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from jdarts.errors import InputError
 from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.counts import count_weights
+from jdarts.network_tasks.batches import with_examples
 from jdarts.network_tasks.reading import TaskBatches, TaskData
 from jdarts.network_tasks.settings import (
     COUNT,
@@ -83,8 +84,7 @@ class TaskSearch:
 
     def _budget(self, own: OwnNetwork) -> SearchBudget | None:
         inputs, _ = jax.eval_shape(self._task.parts, self._data.train.shapes)
-        one = jax.tree.map(lambda each: jax.ShapeDtypeStruct((1, *each.shape[1:]), each.dtype), inputs)
-        return own_budget(self.config, own, self.config.search_method().mixture, one)
+        return own_budget(self.config, own, self.config.search_method().mixture, with_examples(inputs, 1))
 
     def on(self, devices: Devices, *, seeds: Sequence[int] | None = None) -> "BatchSearchTask":
         """The task of the run on devices, or of the runs of several seeds at once."""

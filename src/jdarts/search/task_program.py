@@ -10,6 +10,7 @@ from jdarts.bilevel import LossFn
 from jdarts.budget.penalty import CostPenalty
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.initial import from_one_draw
+from jdarts.network_tasks.batches import one_example
 from jdarts.network_tasks.calling import streams
 from jdarts.network_tasks.task import LOSS, NetworkTask, listed_scores
 from jdarts.parallel import device_key, mean_over
@@ -66,8 +67,7 @@ def task_program(
 
     @from_one_draw
     def new_variables(key: jax.Array) -> Any:
-        one = jax.tree.map(lambda each: jnp.zeros((1, *each.shape[1:]), each.dtype), shapes)
-        return own.new_variables({"params": key, "dropout": key}, task.parts(one)[0])
+        return own.new_variables({"params": key, "dropout": key}, task.parts(one_example(shapes))[0])
 
     def batch(part: Part, key: jax.Array, inputs: tuple[Any, ...], axis_name: str | None) -> Any:
         train, valid = inputs

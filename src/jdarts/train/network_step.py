@@ -10,6 +10,7 @@ import optax
 
 from jdarts.choice.variables import PARAMS
 from jdarts.nets.initial import from_one_draw
+from jdarts.network_tasks.batches import one_example
 from jdarts.network_tasks.calling import mode, on_axis, streams
 from jdarts.network_tasks.task import LOSS, NetworkTask, listed_scores
 from jdarts.parallel import device_key, mean_over
@@ -61,7 +62,7 @@ def network_train_program(
 
     @from_one_draw
     def drawn_variables(key: jax.Array) -> dict[str, Any]:
-        return new_variables(key, jax.tree.map(lambda each: jnp.zeros((1, *each.shape[1:]), each.dtype), shapes))
+        return new_variables(key, one_example(shapes))
 
     def scored(
         variables: dict[str, Any], batch: Any, key: jax.Array, *, train: bool, axis_name: str | None
