@@ -72,25 +72,30 @@ class TaskSearch:
         """The same of a configuration that differs in its seed."""
         return read_settings(config, {*_OF_IMAGES, *OF_CELLS})
 
+    @functools.cached_property
     def own(self) -> OwnNetwork:
         """The network as the search sees it."""
         skips = self.config.search_method().mixture.skips_unused
-        inputs, _ = jax.eval_shape(self._task.parts, self._data.train.shapes)
-        return own_network(self._network, inputs, skips_unused=skips)[0]
+        return own_network(self._network, self._inputs, skips_unused=skips)[0]
 
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the data and the network of the run."""
-        return {**self._data.fingerprint, "network": self.own().identity}
+        return {**self._data.fingerprint, "network": self.own.identity}
 
-    def _budget(self, own: OwnNetwork) -> SearchBudget | None:
-        inputs, _ = jax.eval_shape(self._task.parts, self._data.train.shapes)
-        return own_budget(self.config, own, self.config.search_method().mixture, with_examples(inputs, 1))
+    @functools.cached_property
+    def _inputs(self) -> tuple[Any, ...]:
+        """Shapes and types of the network's arguments."""
+        return jax.eval_shape(self._task.parts, self._data.train.shapes)[0]
+
+    def _budget(self) -> SearchBudget | None:
+        one = with_examples(self._inputs, 1)
+        return own_budget(self.config, self.own, self.config.search_method().mixture, one)
 
     def on(self, devices: Devices, *, seeds: Sequence[int] | None = None) -> "BatchSearchTask":
         """The task of the run on devices, or of the runs of several seeds at once."""
-        config, data, own = self.config, self._data, self.own()
+        config, data, own = self.config, self._data, self.own
         epoch_steps = EpochSteps.of_one_length(data.steps_per_epoch)
-        budget = self._budget(own)
+        budget = self._budget()
         program = task_program(
             own,
             self._task,
@@ -124,7 +129,7 @@ class TaskSearch:
             measured_every=measured_every,
             options=config.loop,
             seed=np.uint32(config.run.seed),
-            fingerprint={**data.fingerprint, "network": own.identity},
+            fingerprint=self.fingerprint(),
             epoch_steps=epoch_steps,
             units_per_step=data.train.size,
             template=template,
