@@ -13,6 +13,7 @@ import optax
 from jdarts import optimizers
 from jdarts.choice.decided import DECIDED
 from jdarts.nets.counts import count_weights
+from jdarts.network_tasks.batches import Source
 from jdarts.network_tasks.calling import check_network, class_name, identity_of
 from jdarts.network_tasks.metrics import metrics_of
 from jdarts.network_tasks.reading import TaskBatches, TaskData
@@ -59,14 +60,15 @@ class NetworkTraining:
     def __init__(self, config: TrainConfig, network: object, task: NetworkTask, *, on_images: bool = False) -> None:
         usual = TrainConfig()
         self._network, self._task, self._data = check_network(network, choices=False), task, TaskData(task)
-        self._unread = OF_CELLS if on_images else OF_CELLS | image_settings() | {"validation_fraction"}
+        of_images = frozenset() if on_images else image_settings() | {"validation_fraction"}
+        self._unread = OF_CELLS | of_images
         check_single_steps(config)
         check_unread(config, usual, OF_CELLS, "the network is your own, without such cells")
+        check_unread(config, usual, of_images, "the batches are those of the task")
         if not on_images:
-            check_unread(config, usual, self._unread, "the batches are those of the task")
             config = with_task(config, usual, task, self._data)
-        words = config.run.folder("train", config.data.label, class_name(network))
-        self.config = dataclasses.replace(config, run_dir=words)
+        folder = config.run.folder("train", config.data.label, class_name(network))
+        self.config = dataclasses.replace(config, run_dir=folder)
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
@@ -106,11 +108,9 @@ class NetworkTraining:
         config, data, program = self.config, self._data, self.program
         without_seed = json.dumps({**self.settings, "seed": None, "epochs": None}, sort_keys=True)
         weights = count_weights(self.template.weights)
-        parts = ", ".join(
-            f"{name} after each epoch" if name == "valid" else f"{name} at the end"
-            for name in ("valid", "test")
-            if getattr(data, name) is not None and (name == "valid" or config.test)
-        )
+        test = config.test and data.test is not None
+        evaluated = {"valid after each epoch": data.valid is not None, "test at the end": test}
+        parts = ", ".join(words for words, is_read in evaluated.items() if is_read)
         return NetworkTrainTask(
             unit="examples",
             shown=(*(f"train/{name}" for name in program.names), "learning_rate"),
@@ -121,7 +121,7 @@ class NetworkTraining:
             names=program.names,
             evaluate=jax.jit(program.evaluate),
             rate=config.learning_rate_in,
-            test=config.test and data.test is not None,
+            test=test,
             options=config.loop,
             seed=np.uint32(config.run.seed),
             fingerprint=self.fingerprint(),
@@ -169,24 +169,25 @@ class NetworkTrainTask(Task[TrainState]):
 
     def evaluations(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
         """Loss and metrics on the held-out examples, where there are any."""
-        return () if self.data.valid is None else (self._evaluation("evaluating", "valid", "valid", functions, state),)
+        return self._evaluated("evaluating", self.data.valid, "valid", functions, state)
 
     def tests(self, functions: Functions, state: TrainState) -> Sequence[Evaluation]:
         """Loss and metrics of the tested weights on the held-out and on the test examples."""
-        held_out = (
-            () if self.data.valid is None else (self._evaluation("evaluating", "valid", "held_out", functions, state),)
+        test = self.data.test if self.test else None
+        return (
+            *self._evaluated("evaluating", self.data.valid, "held_out", functions, state),
+            *self._evaluated("testing", test, "test", functions, state),
         )
-        return (*held_out, *((self._evaluation("testing", "test", "test", functions, state),) if self.test else ()))
 
-    def _evaluation(self, doing: str, part: str, prefix: str, functions: Functions, state: TrainState) -> Evaluation:
-        return self.reads.evaluation(
-            doing,
-            getattr(self.data, part),
-            [f"{prefix}/{name}" for name in self.names],
-            functools.partial(self.evaluate, state),
-            functools.partial(functions["evaluate"], state),
-            self.data.train.shapes,
-        )
+    def _evaluated(
+        self, doing: str, source: Source | None, prefix: str, functions: Functions, state: TrainState
+    ) -> tuple[Evaluation, ...]:
+        """The evaluation of a part of the data; none without it."""
+        if source is None:
+            return ()
+        names = [f"{prefix}/{name}" for name in self.names]
+        scored, compiled = (functools.partial(each, state) for each in (self.evaluate, functions["evaluate"]))
+        return (self.reads.evaluation(doing, source, names, scored, compiled, self.data.train.shapes),)
 
     def record(self, state: TrainState) -> dict[str, Any]:
         """The network, in words."""
