@@ -1,4 +1,4 @@
-"""Batches of the user's own: what gives them, and their form."""
+"""The user's own batches: what gives them, and their form."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""What the runs of a network of the user's own have found: choices, weights, and predictions."""
+"""What the runs of the user's own network have found: choices, weights, and predictions."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from jdarts.runs.store import BEST
 
 
 class FoundNetwork(NamedTuple):
-    """What a search in a network of one's own has found.
+    """What a search in your own network has found.
 
     Attributes:
       choices: as `jdarts.decide` returns them.
@@ -31,7 +31,7 @@ class FoundNetwork(NamedTuple):
 
 
 def load_search(path: str | os.PathLike[str]) -> FoundNetwork:
-    """Loads what a search in a network of one's own has found, so that `jdarts.decided` makes the small network.
+    """Loads what a search in your own network has found, so that `jdarts.decided` makes the small network.
 
     Args:
       path: the folder of the search, whose newest checkpoint is loaded, or one checkpoint of it.
@@ -51,7 +51,7 @@ def load_search(path: str | os.PathLike[str]) -> FoundNetwork:
 
 
 def load_variables(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Loads the variables of a network of one's own that was trained: `{"params": weights, **model_state}`.
+    """Loads the variables of your own network after its training: `{"params": weights, **model_state}`.
 
     Args:
       path: the folder of the training, whose best checkpoint is loaded, or else the newest; or one checkpoint of it.
@@ -71,7 +71,7 @@ def load_variables(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def predictor(network: object, path: str | os.PathLike[str]) -> Callable[..., np.ndarray]:
-    """A trained network of one's own as a function of its inputs.
+    """Your own trained network as a function of its inputs.
 
     Args:
       network: the network that was trained, such as the one that `jdarts.decided` returns.

@@ -1,4 +1,4 @@
-"""The settings of a run in a network of the user's own: those of a configuration that it reads."""
+"""The settings of a run in the user's own network: those of a configuration that it reads."""
 
 import dataclasses
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""The task of a network of the user's own: loss, metrics and batches."""
+"""The task of the user's own network: loss, metrics and batches."""
 
 import dataclasses
 import re

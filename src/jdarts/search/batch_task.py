@@ -1,4 +1,4 @@
-"""The search in a network of the user's own with a task of the user's own."""
+"""The search in the user's own network with the user's own task."""
 
 import dataclasses
 import functools
@@ -152,7 +152,7 @@ class TaskSearch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchSearchTask(NetworkSearchTask):
-    """A search in a network of the user's own with a task of the user's own.
+    """A search in the user's own network with the user's own task.
 
     Attributes:
       data: the data of the task; `images` reads them.

@@ -1,4 +1,4 @@
-"""The budget of a search in a network of the user's own: bounds on the network that its choices decide."""
+"""The budget of a search in the user's own network: bounds on the network that its choices decide."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ from jdarts.search.own_network import OwnNetwork
 
 
 def own_budget(config: SearchConfig, own: OwnNetwork, mixture: Mixture, inputs: tuple[Any, ...]) -> SearchBudget | None:
-    """The budget of a search in a network of the user's own; None for none.
+    """The budget of a search in the user's own network; None for none.
 
     A search that resumes keeps the latencies with which it began, whatever this device would measure now.
 

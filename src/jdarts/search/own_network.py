@@ -1,4 +1,4 @@
-"""A network of the user's own in the place of the supernet: what `jdarts.search.step` asks of a supernet, by choices."""
+"""The user's own network in the place of the supernet: what `jdarts.search.step` asks of a supernet, by choices."""
 
 import dataclasses
 from collections.abc import Mapping

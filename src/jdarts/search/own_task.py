@@ -1,4 +1,4 @@
-"""The task of a search in a network of the user's own, and its result."""
+"""The task of a search in the user's own network, and its result."""
 
 import dataclasses
 from collections import Counter
@@ -50,7 +50,7 @@ OF_CELLS = (
 
 
 class NetworkSearchResult(NamedTuple):
-    """The result of a search in a network of one's own.
+    """The result of a search in your own network.
 
     Attributes:
       choices: what is chosen, as `jdarts.decide` returns it.
@@ -153,7 +153,7 @@ def read(folder: RunFolder) -> Summary[NetworkSearchResult]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkSearchTask(SearchTask):
-    """A search in a network of the user's own.
+    """A search in the user's own network.
 
     Attributes:
       own: the network.
@@ -272,7 +272,7 @@ def check_own(config: SearchConfig) -> None:
 def network_task(
     config: SearchConfig, network: object, dataset: data.ImageDataset, devices: Devices
 ) -> NetworkSearchTask:
-    """Builds the task of a search in a network of the user's own.
+    """Builds the task of a search in the user's own network.
 
     Args:
       config: the settings.

@@ -249,7 +249,7 @@ def core_program(
         weight_optimizer, hypergradient, _ = optimizers(state.controls)
         estimator = penalised(hypergradient, method.penalties, mixture, space, read.controls)
         estimator = cost_penalised(estimator, penalties, state.multipliers, mixture, space, read.controls)
-        # A network of the user's own has XLA's convolutions.
+        # The user's own network has XLA's convolutions.
         with inlining(isinstance(space, ChoiceSpace)):
             new, metrics = bilevel.bilevel_step(
                 state.bilevel,

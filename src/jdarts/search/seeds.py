@@ -137,7 +137,7 @@ class _Searches(NamedTuple):
 
 
 def _on_images(config: SearchConfig, network: nn.Module | None, images: Callable[[], data.ImageDataset]) -> _Searches:
-    """The searches on images, in cells or in a network of the user's own."""
+    """The searches on images, in cells or in the user's own network."""
 
     def task(left: list[SearchConfig], devices: Devices) -> SearchTask:
         if network is None:

@@ -122,7 +122,7 @@ def search_program(
     """Builds the functions of a search on images.
 
     Args:
-      model: the supernet, or a network of the user's own. The method's mixture replaces its mixture.
+      model: the supernet, or the user's own network. The method's mixture replaces its mixture.
       steps: how the search steps.
       image_shape: `(H, W, C)`.
       counts: images of the weights' half and of the alphas' half.

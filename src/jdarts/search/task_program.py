@@ -1,4 +1,4 @@
-"""The pure functions of a search in a network of the user's own with a task of the user's own."""
+"""The pure functions of a search in the user's own network with the user's own task."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Images as the task of a network of the user's own."""
+"""Images as the task of the user's own network."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One step of the training of a network of the user's own as one program, and the programs around it."""
+"""One step of the training of the user's own network as one program, and the programs around it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

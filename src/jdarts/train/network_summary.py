@@ -1,4 +1,4 @@
-"""The result of a training of a network of the user's own, as text and in the summary file."""
+"""The result of a training of the user's own network, as text and in the summary file."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The training of a network of the user's own: its settings, its task, and what builds it."""
+"""The training of the user's own network: its settings, its task, and what builds it."""
 
 import dataclasses
 import functools
@@ -140,7 +140,7 @@ class NetworkTraining:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkTrainTask(Task[TrainState]):
-    """The training of a network of the user's own.
+    """The training of the user's own network.
 
     Attributes:
       data: the data of the task.
