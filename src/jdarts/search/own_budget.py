@@ -45,8 +45,7 @@ def own_budget(config: SearchConfig, own: OwnNetwork, mixture: Mixture, inputs: 
     else:
         costs = _costs(bounds, own, inputs)
         limits = tuple(ChoiceLimit(costs[measure], most) for measure, most in bounds.items())
-        even = {name: np.zeros((int(np.prod(each.values.shape[:-1], dtype=int)), each.values.shape[-1]))
-                for name, each in own.choices.items()}  # fmt: skip
+        even = {name: np.zeros((len(rows), len(rows[0]))) for name, rows in own.space.tables}
         bounded_choices(even, own.choices, limits)
 
     def free(alphas: Alphas) -> Any:
