@@ -49,6 +49,7 @@ def main(run: Path, output: Path) -> None:
 def heat_map(epochs: Sequence[EpochData]) -> tuple[str, int]:
     """The weights of the operations, whose colours change with the epochs; and the height of the picture."""
     mixtures = [each.mixture for each in epochs if each.mixture is not None]
+    cells = [set(chosen_edges(each.genotype, KIND)) for each in epochs if each.genotype is not None]
     lists = mixtures[0].operations[KIND]
     columns = list(dict.fromkeys(name for names in lists for name in names))
     largest = max(float(each.weights[KIND].max()) for each in mixtures)
@@ -62,9 +63,7 @@ def heat_map(epochs: Sequence[EpochData]) -> tuple[str, int]:
         for place, name in enumerate(names):
             x = LEFT + ACROSS * columns.index(name)
             colours = [_shade(float(each.weights[KIND][row, place]) / largest) for each in mixtures]
-            chosen = [
-                "1" if (edge, name) in chosen_edges(each.genotype, KIND) else "0" for each in epochs if each.genotype
-            ]
+            chosen = ["1" if (edge, name) in cell else "0" for cell in cells]
             box = f'x="{x}" y="{y}" width="{ACROSS - 2}" height="{DOWN - 2}"'
             parts.append(f'<rect {box} fill="{colours[-1]}">{_animate("fill", colours)}</rect>')
             if "1" in chosen:
@@ -80,22 +79,23 @@ def drawings(epochs: Sequence[EpochData], height: int) -> str:
     for text in dict.fromkeys(of_epoch):
         shown = ["1" if each == text else "0" for each in of_epoch]
         nested = text.replace("<svg ", f'<svg x="{DRAWING}" y="{TOP - 40}" ', 1)
-        room = f'width="{WIDTH - DRAWING - 10}" height="{height - TOP + 20}" preserveAspectRatio="xMinYMid meet"'
-        nested = _sized(nested, room)
+        size = f'width="{WIDTH - DRAWING - 10}" height="{height - TOP + 20}" preserveAspectRatio="xMinYMid meet"'
+        nested = _sized(nested, size)
         parts.append(f'<g opacity="{shown[-1]}">{_animate("opacity", shown)}{nested}</g>')
-    for place, each in enumerate(epochs):
+    for each in epochs:
         shown = ["1" if other is each else "0" for other in epochs]
-        opacity = "1" if place == len(epochs) - 1 else "0"
         words = f"epoch {each.number}: the derived cell"
-        parts.append(f'<text x="{DRAWING + 12}" y="24" opacity="{opacity}">{words}{_animate("opacity", shown)}</text>')
+        parts.append(
+            f'<text x="{DRAWING + 12}" y="24" opacity="{shown[-1]}">{words}{_animate("opacity", shown)}</text>'
+        )
     return "".join(parts)
 
 
-def _sized(svg: str, room: str) -> str:
-    """A drawing that fills a room, in place of its own size."""
+def _sized(svg: str, size: str) -> str:
+    """A drawing with attributes of another size."""
     head, rest = svg.split(">", 1)
     start = head.index(" width=")
-    return f"{head[:start]} {room}>{rest}"
+    return f"{head[:start]} {size}>{rest}"
 
 
 def _animate(name: str, values: Sequence[str]) -> str:
