@@ -15,6 +15,7 @@ from jdarts.genotype import Genotype
 from jdarts.report.cell_figure import drawn_nodes
 from jdarts.report.html import again, alphas
 from jdarts.report.html.advice import advice
+from jdarts.report.html.comparison import score
 from jdarts.report.html.pages import page_of
 from jdarts.report.html.run_data import changes, read_run
 from jdarts.report.html.series import MAX_POINTS, panels, thinned
@@ -376,6 +377,15 @@ def test_numbers_that_are_not_finite_leave_gaps(tmp_path):
     (loss,) = (panel for panel in panels(read_run(folder)) if panel.title == "Loss")
     assert loss.series[0].points == [(1, 2.0), (3, pytest.approx(2 / 3))]
     assert "NaN" not in Page(page_of(folder)).data
+
+
+def test_an_integer_that_no_float_holds_is_left_out(tmp_path):
+    folder = made_up_runs.training(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    made_up_runs.write(folder / "summary.json", summary | {"test_accuracy": 10**400})
+    assert "test accuracy" not in Page(page_of(folder)).text
+    reached = score(read_run(folder))
+    assert reached is not None and reached.name != "test accuracy"
 
 
 def test_curves_of_many_steps_are_means_over_some():

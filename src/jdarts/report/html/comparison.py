@@ -1,7 +1,6 @@
 """Several runs side by side: their names, groups, scores, and the agreement of their cells."""
 
 import itertools
-import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from jdarts.genotype import AnyGenotype
 from jdarts.report.cell_figure import cell_kinds_of
 from jdarts.report.html.alphas import chosen_edges
-from jdarts.report.html.run_data import RunData
+from jdarts.report.html.run_data import RunData, finite_number
 
 #: Settings that do not put runs into different groups.
 _SEEDS = ("seed",)
@@ -93,12 +92,12 @@ def labels(folders: Sequence[Path]) -> list[str]:
 
 def score(run: RunData) -> Score | None:
     """The score of a run: of its test, its end or its last epoch."""
-    last = run.epochs[-1].numbers if run.epochs else {}
+    numbers = {**(run.epochs[-1].numbers if run.epochs else {}), **run.summary}
     for name, words, is_share in _SCORES:
-        value = run.summary.get(name, last.get(name))
-        if isinstance(value, int | float) and math.isfinite(value):
+        value = finite_number(numbers, name)
+        if value is not None:
             words = words.replace("validation", "held-out") if run.kind == "training" else words
-            return Score(words, float(value), is_share)
+            return Score(words, value, is_share)
     return None
 
 

@@ -1,12 +1,11 @@
 """What the measured numbers of a search mean: the curvature, and how well the hypergradient foretells the loss."""
 
 import itertools
-import math
 import statistics
 from typing import NamedTuple
 
 from jdarts.methods.stopping import local_averages
-from jdarts.report.html.run_data import RunData
+from jdarts.report.html.run_data import RunData, finite_number
 
 #: A growth that RobustDARTS takes for a warning.
 GROWTH = 1.3
@@ -42,7 +41,7 @@ def guard_words(run: RunData) -> Words:
 def _of_statistics(run: RunData) -> Words:
     """Whether the running statistics of an evaluation have settled: else it is far below the same images in steps."""
     numbers = run.epochs[-1].numbers if run.epochs else {}
-    in_steps, evaluated = (_number(numbers.get(name)) for name in ("valid_accuracy", "evaluation_accuracy"))
+    in_steps, evaluated = (finite_number(numbers, name) for name in ("valid_accuracy", "evaluation_accuracy"))
     if in_steps is None or evaluated is None or in_steps - evaluated <= _UNSETTLED:
         return Words()
     line = (
@@ -106,8 +105,8 @@ def _of_terms(run: RunData) -> Words:
     pairs = [
         (direct, implicit)
         for each in run.steps[-max(len(run.steps) // 4, 1) :]
-        if (direct := _number(each.get("hypergradient/direct_norm")))
-        and (implicit := _number(each.get("hypergradient/implicit_norm")))
+        if (direct := finite_number(each, "hypergradient/direct_norm"))
+        and (implicit := finite_number(each, "hypergradient/implicit_norm"))
     ]
     if not pairs:
         return Words()
@@ -119,8 +118,4 @@ def _of_terms(run: RunData) -> Words:
 
 
 def _of_epochs(run: RunData, name: str) -> list[float]:
-    return [value for each in run.epochs if (value := _number(each.numbers.get(name))) is not None]
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return [value for each in run.epochs if (value := finite_number(each.numbers, name)) is not None]

@@ -153,6 +153,12 @@ class Change(NamedTuple):
     new: Cell
 
 
+def finite_number(numbers: Mapping[str, Any], name: str) -> float | None:
+    """A number of a run by its name; None where it is missing or not finite."""
+    number = as_number(numbers.get(name))
+    return number if number is not None and math.isfinite(number) else None
+
+
 def changes(before: AnyGenotype, after: AnyGenotype) -> list[Change]:
     """The nodes whose entries differ between two genotypes of one kind."""
     found = []

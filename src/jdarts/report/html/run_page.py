@@ -17,7 +17,7 @@ from jdarts.report.html.alphas import alphas_section, drawing, source_name
 from jdarts.report.html.choices import choice_panels, choice_table
 from jdarts.report.html.mistakes import mistakes_section
 from jdarts.report.html.pictures import static_curves
-from jdarts.report.html.run_data import Change, RunData, changes, genotype_text
+from jdarts.report.html.run_data import Change, RunData, changes, finite_number, genotype_text
 from jdarts.report.html.series import Panel, panels
 from jdarts.report.html.stages import stages_html
 from jdarts.report.html.surprises import surprises_html
@@ -111,7 +111,7 @@ def key_numbers(run: RunData) -> list[tuple[str, str]]:
     found += [
         (text, f"{100 * value:.2f} %")
         for name, text, where in accuracies
-        if (value := _number(where, name)) is not None
+        if (value := finite_number(where, name)) is not None
     ]
     perplexities = (
         ("test_perplexity", "test perplexity", run.summary),
@@ -119,7 +119,9 @@ def key_numbers(run: RunData) -> list[tuple[str, str]]:
         ("evaluation_perplexity", "validation perplexity so far", {} if run.summary else last),
     )
     found += [
-        (text, f"{value:.2f}") for name, text, where in perplexities if (value := _number(where, name)) is not None
+        (text, f"{value:.2f}")
+        for name, text, where in perplexities
+        if (value := finite_number(where, name)) is not None
     ]
     if run.has_own_network:
         found += _own_metrics(run)
@@ -140,15 +142,12 @@ def _own_metrics(run: RunData) -> list[tuple[str, str]]:
     for part, text in parts.items():
         numbers = run.summary.get(part)
         names = numbers if isinstance(numbers, Mapping) else {}
-        known = {name: value for name in names if name != "accuracy" and (value := _number(names, name)) is not None}
+        known = {
+            name: value for name in names if name != "accuracy" and (value := finite_number(names, name)) is not None
+        }
         for name, value in by_group(known).get("", {}).items():
             found.append((f"{text} {name}", value.strip()))
     return found
-
-
-def _number(where: Mapping[str, Any], name: str) -> float | None:
-    value = where.get(name)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _head(run: RunData, words: Advice) -> str:
@@ -240,7 +239,9 @@ def _time(run: RunData) -> str:
     if run.state != "finished" and total and 0 < ended < total and run.seconds:
         rows.append(("time left, at this pace", duration(run.seconds / ended * (total - ended))))
     rows += [
-        (text, format_bytes(size)) for name, text in _MEMORY.items() if (size := _number(run.memory, name)) is not None
+        (text, format_bytes(size))
+        for name, text in _MEMORY.items()
+        if (size := finite_number(run.memory, name)) is not None
     ]
     return markup.named_values(rows) if rows else markup.paragraph("Nothing is known yet.")
 
