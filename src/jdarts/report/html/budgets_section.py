@@ -1,17 +1,14 @@
 """The section of a pipeline's page that shows accuracy against size, from the pipeline's summary."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jdarts.files.json_data import Fields, parse_json
+from jdarts.files.json_data import Fields
 from jdarts.report.budgets_figure import ARMS
 from jdarts.report.drawing import budgets_svg
 from jdarts.report.html import markup
 from jdarts.report.html.comparison import mean_and_spread
 from jdarts.report.html.markup import Cell
-from jdarts.report.html.template import Section
-from jdarts.runs.folder import SUMMARY
 
 _HEADER = (
     "budget",
@@ -31,26 +28,20 @@ _NOTE = (
 )
 
 
-def budgets_sections(folder: Path) -> list[Section]:
-    """The section of a pipeline with budgets that has ended; none for any other folder."""
+def budgets_html(summary: Mapping[str, Any]) -> str:
+    """The section of a pipeline with budgets that has ended; empty for any other summary."""
     try:
-        results = _read(parse_json((folder / SUMMARY).read_text("utf-8")))
-    except (OSError, ValueError):
-        return []
+        results = _read(summary)
+    except ValueError:
+        return ""
     if not results:
-        return []
+        return ""
     picture = f'<div class="card">{budgets_svg(results)}</div>'
     rows = [_row(result, name) for result in results for name in ARMS]
-    return [
-        Section(
-            "budgets",
-            "Accuracy against size",
-            f"{picture}{markup.paragraph(_NOTE, 'note')}{markup.sorted_table(_HEADER, rows)}",
-        )
-    ]
+    return f"{picture}{markup.paragraph(_NOTE, 'note')}{markup.sorted_table(_HEADER, rows)}"
 
 
-def _read(summary: Any) -> Sequence[Mapping[str, Any]]:
+def _read(summary: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The results within budgets, checked; none for a pipeline without budgets.
 
     Raises:

@@ -61,11 +61,7 @@ def comparison_page(runs: Sequence[RunData], folder: Path) -> str:
 def problems_html(runs: Sequence[RunData]) -> str:
     """What could not be read of the runs."""
     names = comparison.labels([run.folder for run in runs])
-    return "".join(
-        f'<p class="problem">{escape(name)}: {escape(text)}</p>'
-        for run, name in zip(runs, names)
-        for text in run.problems
-    )
+    return markup.problems(f"{name}: {text}" for run, name in zip(runs, names) for text in run.problems)
 
 
 def compared(runs: Sequence[RunData], found: Sequence[Group], folder: Path) -> Parts:

@@ -33,6 +33,11 @@ def paragraph(text: str, kind: str = "") -> str:
     return f"<p{_class(kind)}>{escape(text)}</p>"
 
 
+def problems(texts: Iterable[str]) -> str:
+    """What could not be read, a paragraph for each plain text."""
+    return "".join(paragraph(text, "problem") for text in texts)
+
+
 def listed(texts: Iterable[str]) -> str:
     """A list of plain texts, in which commands stand between backticks; nothing for none."""
     items = "".join(f"<li>{_BACKTICKS.sub(_code, escape(text))}</li>" for text in texts)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from jdarts.report.html.budgets_section import budgets_sections
+from jdarts.report.html import markup
+from jdarts.report.html.budgets_section import budgets_html
 from jdarts.report.html.comparison_page import compared, problems_html
 from jdarts.report.html.pipeline import arms_of, candidates_html, groups_of, result_html
 from jdarts.report.html.run_data import RunData
@@ -19,10 +20,12 @@ def pipeline_page(run: RunData, runs: Sequence[RunData], place: Path, table: str
       run: the pipeline.
       runs: its runs so far.
       place: the folder of the page; links are relative to it.
-      table: the text of its table; empty while it is going on.
+      table: the text of its table; empty until it has ended.
     """
     sections = [Section("verdict", "Verdict", result_html(run, runs, table))]
-    sections += budgets_sections(run.folder)
+    budgets = budgets_html(run.summary)
+    if budgets:
+        sections.append(Section("budgets", "Accuracy against size", budgets))
     candidates = candidates_html(run, place)
     if candidates:
         sections.append(Section("candidates", "The candidates", candidates))
@@ -40,10 +43,6 @@ def pipeline_page(run: RunData, runs: Sequence[RunData], place: Path, table: str
     subject = f"pipeline on {run.settings.get('dataset', 'unknown data')}"
     head = (
         f'<header><h1>{escape(run.name)}</h1><p class="soft">{escape(subject)}</p><p><span class="badge {run.state}">{run.state}'
-        f"</span></p></header>{''.join(map(_problem, run.problems))}{problems_html(runs) if runs else ''}"
+        f"</span></p></header>{markup.problems(run.problems)}{problems_html(runs) if runs else ''}"
     )
     return document(title, head, sections, charts=charts, content={}, live=False)
-
-
-def _problem(text: str) -> str:
-    return f'<p class="problem">{escape(text)}</p>'

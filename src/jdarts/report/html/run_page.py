@@ -161,7 +161,7 @@ def _head(run: RunData, words: Advice) -> str:
         subject.append(f"seed {settings['seed']}")
     state = f'<span class="badge {run.state}">{run.state}</span>'
     verdict = f' <span class="badge {words.kind}">{words.kind}</span>' if words.kind else ""
-    problems = "".join(f'<p class="problem">{escape(text)}</p>' for text in run.problems)
+    problems = markup.problems(run.problems)
     return (
         f'<header><h1>{escape(run.name)}</h1><p class="soft">{escape(", ".join(map(str, subject)))}</p><p>{state}{verdict}</p>'
         f"</header>{problems}{markup.tiles(key_numbers(run))}"
