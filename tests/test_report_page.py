@@ -349,7 +349,13 @@ def test_a_pipeline_that_was_interrupted_says_what_has_ended(tmp_path):
 
 def test_a_pipeline_with_a_damaged_summary_has_a_page(tmp_path):
     folder = made_up_runs.pipeline(tmp_path / "run")
-    for content in ("{", '{"search": {"test_accuracies": [1, null], "genotype": 3, "candidates": 5}, "x": 1}'):
+    candidates = '"candidates": [{"size": 3, "valid_accuracy": NaN}, {"size": 3, "valid_accuracy": 1}]'
+    arm = f'{{"mean": 1, "std": null, "chosen": 0, "test_accuracies": [1, NaN], {candidates}}}'
+    for content in (
+        "{",
+        '{"search": {"test_accuracies": [1, null], "genotype": 3, "candidates": 5}, "x": 1}',
+        f'{{"budgets": [{{"max_weights": 5000, "search": {arm}, "random": {arm}}}]}}',
+    ):
         (folder / "summary.json").write_text(content)
         assert "again" in Page(page_of(folder)).ids
 

@@ -1,5 +1,6 @@
 """The section of a pipeline's page that shows accuracy against size, from the pipeline's summary."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,8 @@ def _read(summary: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
                 raise ValueError("test_accuracies is no list")
             for each in map(Fields, candidates):
                 each.count("size")
-                each.number("valid_accuracy")
+                if not math.isfinite(each.number("valid_accuracy")):
+                    raise ValueError("valid_accuracy is not finite")
     return results
 
 

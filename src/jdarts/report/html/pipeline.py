@@ -12,7 +12,7 @@ from jdarts.files.json_data import as_number
 from jdarts.genotype import AnyGenotype, genotype_from_json
 from jdarts.report.formatting import duration
 from jdarts.report.html import markup
-from jdarts.report.html.comparison import Group
+from jdarts.report.html.comparison import Group, mean_and_spread
 from jdarts.report.html.markup import Cell
 from jdarts.report.html.run_data import RunData
 
@@ -45,20 +45,23 @@ class Arm(NamedTuple):
     def accuracies(self) -> list[float]:
         """Test accuracies of the full trainings, 0 to 1."""
         listed = self.fields.get("test_accuracies")
-        return [value for each in listed if (value := as_number(each)) is not None] if isinstance(listed, list) else []
+        numbers = map(as_number, listed) if isinstance(listed, list) else ()
+        return [value for value in numbers if value is not None and math.isfinite(value)]
 
     @property
     def mean(self) -> float:
         """Their mean."""
-        return math.fsum(self.accuracies) / len(self.accuracies)
+        return mean_and_spread(self.accuracies)[0]
 
     @property
-    def variance(self) -> float:
-        """The squared standard error of the mean; 0 for a single training."""
-        values = self.accuracies
-        if len(values) < 2:
-            return 0.0
-        return math.fsum((value - self.mean) ** 2 for value in values) / (len(values) - 1) / len(values)
+    def spread(self) -> float | None:
+        """Their standard deviation; None for a single training."""
+        return mean_and_spread(self.accuracies)[1]
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean; 0 for a single training."""
+        return (self.spread or 0.0) / math.sqrt(len(self.accuracies))
 
     @property
     def candidates(self) -> list[Mapping[str, Any]]:
@@ -68,7 +71,7 @@ class Arm(NamedTuple):
 
 
 def arms_of(run: RunData) -> list[Arm]:
-    """The arms of a pipeline that has ended, those of all budgets; none while it is going on."""
+    """The arms of a pipeline that has ended, those of all budgets; none before."""
     return [arm for together in _compared_arms(run) for arm in together]
 
 
@@ -103,7 +106,7 @@ def result_html(run: RunData, runs: Sequence[RunData], table: str) -> str:
     Args:
       run: the pipeline.
       runs: its runs so far.
-      table: the text of its table; empty while it is going on.
+      table: the text of its table; empty until it has ended.
     """
     arms = _compared_arms(run)
     if arms:
@@ -126,7 +129,7 @@ def result_html(run: RunData, runs: Sequence[RunData], table: str) -> str:
 
 
 def candidates_html(run: RunData, place: Path) -> str:
-    """The table of all candidates, for a page in the folder `place`; empty while the pipeline is going on."""
+    """The table of all candidates, for a page in the folder `place`; empty until the pipeline has ended."""
     rows, links = [], []
     for arm in arms_of(run):
         for index, each in enumerate(arm.candidates):
@@ -175,13 +178,13 @@ def _genotype(content: Any) -> AnyGenotype | None:
 def _arm_line(arm: Arm) -> str:
     count = len(arm.accuracies)
     of = "one full training" if count == 1 else f"{count} full trainings"
-    spread = f" ± {100 * math.sqrt(arm.variance * count):.2f}" if count > 1 else ""
+    spread = "" if arm.spread is None else f" ± {100 * arm.spread:.2f}"
     return f"Cells from {arm.name}: test accuracy {100 * arm.mean:.2f}{spread} %, of {of}."
 
 
 def _compared(search: Arm, other: Arm) -> str:
     """Whether the searched cells are better than those of a baseline."""
-    difference, error = search.mean - other.mean, math.sqrt(search.variance + other.variance)
+    difference, error = search.mean - other.mean, math.hypot(search.error, other.error)
     how = "better" if difference >= 0 else "worse"
     text = f"The cells from {search.name} are {100 * abs(difference):.2f} points {how} than those from {other.name}"
     if not error:
@@ -192,7 +195,7 @@ def _compared(search: Arm, other: Arm) -> str:
 
 
 def _unfinished(run: RunData, runs: Sequence[RunData]) -> tuple[list[str], list[str]]:
-    """What has ended of a pipeline that is going on or was interrupted."""
+    """What has ended of a pipeline that is running or was interrupted."""
     done = [
         f"{sum(each.state == 'finished' for each in own)} {words}"
         for part, words in PARTS.items()
