@@ -1,6 +1,8 @@
 """A search in a network of one's own: its result, a death on the way, two devices, methods, and what it refuses."""
 
+import gc
 import io
+import weakref
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -104,6 +106,20 @@ def test_the_passes_of_a_step_are_left_to_xla_to_inline(tmp_path):
     config = SearchConfig(run_dir=tmp_path, **SETTINGS)
     task = network_task(config, NETWORK, load("digits"), Devices())
     assert "inlineable" not in task.programs["step"].lowered(task.devices).as_text()
+
+
+def test_shared_programs_keep_the_network_that_they_are_of(tmp_path):
+    """Another network may otherwise have its identity, and take its programs."""
+    network, programs = Network(), CompiledPrograms()
+    found = network_task(SearchConfig(run_dir=tmp_path, **SETTINGS), network, load("digits"), Devices())
+    again = network_task(SearchConfig(run_dir=tmp_path, **SETTINGS), network, load("digits"), Devices())
+    other = network_task(SearchConfig(run_dir=tmp_path, **SETTINGS), Network(), load("digits"), Devices())
+    assert found.key == again.key != other.key
+    programs.get(found.key, dict)
+    kept = weakref.ref(network)
+    del network, found, again
+    gc.collect()
+    assert kept() is not None
 
 
 def test_another_network_does_not_resume_a_run(undisturbed):

@@ -24,6 +24,19 @@ class CompiledPrograms:
         return self._kept[key]
 
 
+class ByIdentity:
+    """Stands for one object in a key, and keeps it: the `id` of an object that is gone may be that of another."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByIdentity) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
+
+
 class Traced(Protocol):
     """A program that waits for a compiler, such as `jax.stages.Lowered`."""
 

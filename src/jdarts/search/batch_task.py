@@ -26,6 +26,7 @@ from jdarts.network_tasks.task import NetworkTask
 from jdarts.runs.batched import at_once
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
+from jdarts.runs.programs import ByIdentity
 from jdarts.runs.task import SEED, Evaluation, Functions, Input, Program
 from jdarts.search.budgets import SearchBudget
 from jdarts.search.building import steps_from_config
@@ -138,7 +139,13 @@ class TaskSearch:
                 f"weights, {data.steps_per_epoch:,} batches of {data.train.size} in an epoch; loss {self._task.loss_name}, "
                 f"hypergradient {config.hypergradient}"
             ),
-            key=(id(self._network), id(self._task), without_seed, tuple(measured_every), devices.key),
+            key=(
+                ByIdentity(self._network),
+                ByIdentity(self._task),
+                without_seed,
+                tuple(measured_every),
+                devices.key,
+            ),
             programs=_programs(
                 program, data, template, moves_always=method.always_moves_alphas, measured=measured_every
             ),

@@ -26,6 +26,7 @@ from jdarts.rich_forms import text_html
 from jdarts.runs.bounds import option
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import RunFolder
+from jdarts.runs.programs import ByIdentity
 from jdarts.runs.summaries import Summary, read_summary
 from jdarts.runs.task import End
 from jdarts.search.building import search_task
@@ -289,7 +290,7 @@ def network_task(
     weights = count_weights(base.template.bilevel.weights)
     fields |= {
         "fingerprint": fingerprint_of(own, dataset),
-        "key": (base.key, id(network)),
+        "key": (base.key, ByIdentity(network)),
         "description": (
             f"searching in {type(network).__name__} on {config.data.dataset}: {len(own.choices)} choices, {weights:,} weights, "
             f"{len(base.images.train):,} images for the weights, {len(base.images.valid):,} for the alphas; hypergradient "

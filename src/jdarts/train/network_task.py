@@ -29,6 +29,7 @@ from jdarts.network_tasks.task import NetworkTask
 from jdarts.runs.calls import Call
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
+from jdarts.runs.programs import ByIdentity
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
 from jdarts.train.config import TrainConfig
 from jdarts.train.network_step import NetworkTrainProgram, network_train_program
@@ -132,7 +133,7 @@ class NetworkTraining:
                 f"training {class_name(self._network)} on {config.data.dataset}: {weights:,} weights, {data.steps_per_epoch:,} "
                 f"batches of {data.train.size} in an epoch; loss {self._task.loss_name}{parts and f'; {parts}'}"
             ),
-            key=(id(self._network), id(self._task), without_seed, devices.key),
+            key=(ByIdentity(self._network), ByIdentity(self._task), without_seed, devices.key),
             programs=_programs(program, data, self.template),
             devices=devices,
         )
