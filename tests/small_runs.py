@@ -282,6 +282,18 @@ class FileOperations:
 _CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
 
+def assert_death_at_a_step_changes_nothing(run, folder, reference, call):
+    """A run that dies while its n-th step is noted resumes after the one before, and ends with an undisturbed run's bits."""
+    from jdarts.report import Progress
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Died):
+        die_at(patch, Progress, "step", call)
+        run(folder, checkpoint_minutes=1e-9)
+    _, shown = run(folder)
+    assert f"resuming {folder} after step {call - 1}" in shown
+    assert_same_bits(folder, reference, ["curves.png"])
+
+
 def signal_after_step(monkeypatch, step, number):
     """Sends a signal to this process while the loop notes a step as done."""
     from jdarts.report import Progress

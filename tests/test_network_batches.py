@@ -4,9 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+from small_runs import user_settings
 
 from jdarts.errors import InputError
 from jdarts.network_tasks.batches import Source, as_arrays
+
+__all__ = ["user_settings"]
+pytestmark = pytest.mark.usefixtures("user_settings")
 
 
 def batch(first, size=4):
@@ -54,6 +58,7 @@ def test_a_batch_of_another_size_between_others_is_refused():
         list(source.whole(0, 0))
 
 
-def test_lists_are_tuples_and_types_those_of_jax():
-    inputs, targets = as_arrays([np.array([1, 2]), np.array([True, False])])
-    assert (inputs.shape, targets.dtype) == ((2,), np.dtype(bool))
+def test_lists_become_tuples_of_arrays_in_types_that_jax_computes_in():
+    batch = as_arrays([np.ones((2, 3)), np.array([3, 4], np.int64), np.array([True, False])])
+    assert isinstance(batch, tuple) and [each.dtype for each in batch] == [np.float32, np.int32, bool]
+    assert [each.shape for each in batch] == [(2, 3), (2,), (2,)]

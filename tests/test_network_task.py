@@ -1,4 +1,4 @@
-"""A search with a task of one's own: its numbers, a death on the way, devices, seeds, and what it refuses."""
+"""A search with the user's own task: its numbers, a death on the way, devices, seeds, and what it refuses."""
 
 import io
 import re
@@ -9,17 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_runs import Died, assert_same_bits, die_at, leave_undrawn, records, user_settings, with_stand_ins
+import small_runs
+from small_runs import assert_death_at_a_step_changes_nothing, leave_undrawn, records, user_settings, with_stand_ins
 
 import jdarts
 from jdarts.choice.tables import with_tables
-from jdarts.network_tasks.batches import as_arrays
-from jdarts.report import Progress, read_metrics
+from jdarts.report import read_metrics
 from jdarts.report.html.choices import choice_panels
 from jdarts.report.html.run_data import read_run
 from jdarts.report.html.series import panels
 from jdarts.resolve import find_genotype
-from jdarts.runs import CompiledPrograms
 from jdarts.search import SearchConfig, search, search_seeds
 
 __all__ = ["undrawn", "user_settings"]
@@ -56,20 +55,16 @@ def parts(batch_size=8, **kwargs):
 NETWORK, TASK = Network(), jdarts.NetworkTask(**parts())
 
 
-@pytest.fixture(scope="module")
-def programs():
-    return CompiledPrograms()
-
-
-def run(folder, programs=None, network=NETWORK, task=TASK, start=search, **changes):
+def run(folder, network=NETWORK, task=TASK, start=search, **changes):
     stream = io.StringIO()
     config = SearchConfig(run_dir=folder, **{**SETTINGS, **changes})
-    return start(config, network=network, task=task, programs=programs, stream=stream), stream.getvalue()
+    result = start(config, network=network, task=task, programs=small_runs.shared_programs, stream=stream)
+    return result, stream.getvalue()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, programs, undrawn, user_settings):
-    return run(tmp_path_factory.mktemp("undisturbed") / "run", programs)
+def undisturbed(tmp_path_factory, undrawn):
+    return run(tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def test_a_search_shows_and_logs_the_metrics_of_the_task(undisturbed):
@@ -115,14 +110,8 @@ def test_the_page_shows_choices_and_metrics(undisturbed):
 
 
 @pytest.mark.parametrize("call", [2, 5])
-def test_a_death_on_the_way_is_followed_by_the_same_bits(undisturbed, programs, call, tmp_path, monkeypatch):
-    die_at(monkeypatch, Progress, "step", call)
-    with pytest.raises(Died):
-        run(tmp_path / "run", programs, checkpoint_minutes=1e-9)
-    monkeypatch.undo()
-    _, shown = run(tmp_path / "run", programs)
-    assert f"resuming {tmp_path / 'run'} after step {call - 1}" in shown
-    assert_same_bits(tmp_path / "run", undisturbed[0].folder, ["curves.png"])
+def test_a_death_on_the_way_is_followed_by_the_same_bits(undisturbed, call, tmp_path):
+    assert_death_at_a_step_changes_nothing(run, tmp_path / "run", undisturbed[0].folder, call)
 
 
 def test_two_devices_give_the_numbers_of_one(undisturbed, tmp_path):
@@ -146,7 +135,7 @@ def test_seeds_at_once_are_the_searches_of_each_alone(undisturbed, tmp_path):
     assert "has finished" in shown and again[1].choices == results[1].choices
 
 
-def test_batches_are_any_pytrees_from_any_iterable(undisturbed, programs, tmp_path):
+def test_batches_are_any_pytrees_from_any_iterable(tmp_path):
     batches = [{"x": INPUTS[at : at + 8], "y": TARGETS[at : at + 8]} for at in (0, 8, 16)]
     task = jdarts.NetworkTask(
         train=lambda epoch: iter(batches if epoch else reversed(batches)),
@@ -184,12 +173,7 @@ def test_the_order_of_arrays_follows_from_the_seed_and_the_epoch():
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches.in_order()]), TARGETS)
 
 
-def test_a_batch_becomes_a_tuple_of_arrays_in_types_that_jax_computes_in():
-    batch = as_arrays([np.ones((2, 3)), np.array([3, 4], np.int64)])
-    assert isinstance(batch, tuple) and [each.dtype for each in batch] == [np.float32, np.int32]
-
-
-def test_an_epoch_with_fewer_batches_ends_the_run(programs, tmp_path):
+def test_an_epoch_with_fewer_batches_ends_the_run(tmp_path):
     batches = [(INPUTS[at : at + 8], TARGETS[at : at + 8]) for at in (0, 8, 16)]
     task = jdarts.NetworkTask(**parts(train=lambda epoch: iter(batches[epoch:])))
     with pytest.raises(

@@ -1,23 +1,22 @@
-"""The training of a network of one's own: from a search to predictions, a death on the way, devices, images, refusals."""
+"""The training of the user's own network: from a search to predictions, a death on the way, devices, images, refusals."""
 
+import functools
 import io
 import re
-import shutil
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_runs
 from flax import nnx
-from small_runs import Died, assert_same_bits, die_at, leave_undrawn, records, user_settings, with_stand_ins
+from small_runs import assert_death_at_a_step_changes_nothing, leave_undrawn, records, user_settings, with_stand_ins
 
 import jdarts
 from jdarts.nets.counts import count_weights
-from jdarts.report import Progress
 from jdarts.report.html.advice import advice
 from jdarts.report.html.run_data import read_run
-from jdarts.runs import CompiledPrograms
 from jdarts.search import SearchConfig, search
 from jdarts.train import TrainConfig, train
 
@@ -68,20 +67,16 @@ def small(user_settings):
     return decided(CHOICES)
 
 
-@pytest.fixture(scope="module")
-def programs():
-    return CompiledPrograms()
-
-
-def run(folder, network, programs=None, task=TASK, **changes):
+def run(folder, network, task=TASK, **changes):
     stream = io.StringIO()
     config = TrainConfig(run_dir=folder, **{**SETTINGS, **changes})
-    return train(config, network=network, task=task, programs=programs, stream=stream), stream.getvalue()
+    result = train(config, network=network, task=task, programs=small_runs.shared_programs, stream=stream)
+    return result, stream.getvalue()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, small, programs, undrawn):
-    return run(tmp_path_factory.mktemp("undisturbed") / "run", small, programs)
+def undisturbed(tmp_path_factory, small, undrawn):
+    return run(tmp_path_factory.mktemp("undisturbed") / "run", small)
 
 
 def test_a_training_shows_keeps_and_tests_the_best_weights(undisturbed, small):
@@ -127,14 +122,9 @@ def test_predictions_are_those_of_the_tested_weights(undisturbed, small):
 
 
 @pytest.mark.parametrize("call", [2, 6])
-def test_a_death_on_the_way_is_followed_by_the_same_bits(undisturbed, small, programs, call, tmp_path, monkeypatch):
-    die_at(monkeypatch, Progress, "step", call)
-    with pytest.raises(Died):
-        run(tmp_path / "run", small, programs, checkpoint_minutes=1e-9)
-    monkeypatch.undo()
-    _, shown = run(tmp_path / "run", small, programs)
-    assert f"resuming {tmp_path / 'run'} after step {call - 1}" in shown
-    assert_same_bits(tmp_path / "run", undisturbed[0].folder, ["curves.png"])
+def test_a_death_on_the_way_is_followed_by_the_same_bits(undisturbed, small, call, tmp_path):
+    of_small = functools.partial(run, network=small)
+    assert_death_at_a_step_changes_nothing(of_small, tmp_path / "run", undisturbed[0].folder, call)
 
 
 def test_two_devices_give_the_numbers_of_one(undisturbed, small, tmp_path):
@@ -184,7 +174,6 @@ def test_without_held_out_examples_the_last_weights_are_tested(small, tmp_path):
     task = jdarts.NetworkTask(**parts(valid=None, augment=lambda key, batch: (-batch[0], batch[1])))
     result, shown = run(tmp_path / "run", small, task=task, epochs=1, ema_decay=0.9)
     assert result.tested == "last" and not result.valid_metrics and "test loss" in shown
-    shutil.rmtree(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -201,9 +190,8 @@ def test_without_held_out_examples_the_last_weights_are_tested(small, tmp_path):
     ],
 )
 def test_settings_without_effect_are_refused(changes, message, small, tmp_path):
-    network = changes.pop("network", small)
     with pytest.raises(jdarts.InputError, match=message):
-        run(tmp_path / "run", network, **changes)
+        run(tmp_path / "run", **{"network": small, **changes})
     assert not (tmp_path / "run").exists()
 
 

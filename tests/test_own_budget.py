@@ -1,4 +1,4 @@
-"""A search in a network of one's own with a budget: its choices keep it, the penalty grows, and it resumes with the same bits."""
+"""A search in the user's own network with a budget: its choices keep it, the penalty grows, and it resumes with the same bits."""
 
 import io
 import json
@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+import small_runs
 from small_runs import Died, assert_same_bits, die_at, leave_undrawn, newest, user_settings, with_stand_ins
 from test_own_network import NETWORK, SETTINGS, Network
 
@@ -13,7 +14,6 @@ import jdarts
 from jdarts import checkpoint
 from jdarts.nets.counts import count_weights
 from jdarts.report import read_metrics
-from jdarts.runs import CompiledPrograms
 from jdarts.search import SearchConfig, search
 
 __all__ = ["undrawn", "user_settings"]
@@ -24,20 +24,15 @@ pytestmark = pytest.mark.usefixtures("undrawn", "user_settings")
 BUDGET = {"max_weights": "330", "budget_rate": 40.0, "alpha_learning_rate": 0.2}
 
 
-@pytest.fixture(scope="module")
-def programs():
-    return CompiledPrograms()
-
-
-def run(folder, programs, **changes):
+def run(folder, **changes):
     stream = io.StringIO()
     config = SearchConfig(run_dir=folder, **{**SETTINGS, **BUDGET, "epochs": 3, "seed": 2, **changes})
-    return search(config, network=NETWORK, programs=programs, stream=stream), stream.getvalue()
+    return search(config, network=NETWORK, programs=small_runs.shared_programs, stream=stream), stream.getvalue()
 
 
 @pytest.fixture(scope="module")
-def bounded(tmp_path_factory, programs, undrawn, user_settings):
-    return run(tmp_path_factory.mktemp("bounded") / "run", programs)
+def bounded(tmp_path_factory, undrawn):
+    return run(tmp_path_factory.mktemp("bounded") / "run")
 
 
 def test_the_choices_keep_the_bound(bounded):
@@ -51,7 +46,7 @@ def test_the_choices_keep_the_bound(bounded):
     assert f"{has} weights, within the bound of 330 weights" in shown and "(the decided Network)" in shown
     summary = json.loads((result.folder / "summary.json").read_text())
     assert summary["budget"]["weights"]["cost"] == has
-    again, _ = run(result.folder, None)
+    again, _ = run(result.folder)
     assert again.budget == result.budget and again.choices == result.choices
 
 
@@ -67,13 +62,13 @@ def test_the_penalty_grows_with_what_the_alphas_alone_would_choose(bounded):
     assert any("hypergradient/penalty_weights" in each for each in read_metrics(result.folder))
 
 
-def test_a_search_that_dies_has_the_bits_of_an_undisturbed_one(bounded, programs, tmp_path, monkeypatch):
+def test_a_search_that_dies_has_the_bits_of_an_undisturbed_one(bounded, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         die_at(patch, checkpoint, "save", 2)
         with pytest.raises(Died):
-            run(tmp_path / "run", programs)
+            run(tmp_path / "run")
     assert newest(tmp_path / "run").record["budget"]["limits"][0]["most"] == 330
     # The costs of the run hold, not those that would be counted now.
     monkeypatch.setattr("jdarts.search.own_budget.choice_costs", lambda *_, **__: pytest.fail("counted again"))
-    run(tmp_path / "run", programs, max_weights=330)
+    run(tmp_path / "run", max_weights=330)
     assert_same_bits(tmp_path / "run", bounded[0].folder, ["curves.png"])

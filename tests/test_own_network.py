@@ -8,11 +8,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_runs import Died, assert_same_bits, die_at, leave_undrawn, records, user_settings, with_stand_ins
+import small_runs
+from small_runs import assert_death_at_a_step_changes_nothing, leave_undrawn, records, user_settings, with_stand_ins
 
 import jdarts
 from jdarts.data import load
-from jdarts.report import Progress, read_metrics
+from jdarts.report import read_metrics
 from jdarts.runs import CompiledPrograms
 from jdarts.runs.devices import Devices
 from jdarts.search import SearchConfig, search
@@ -45,21 +46,15 @@ class Network(nn.Module):
 NETWORK = Network()
 
 
-@pytest.fixture(scope="module")
-def programs():
-    return CompiledPrograms()
-
-
-def run(folder, programs=None, network=NETWORK, **changes):
+def run(folder, network=NETWORK, **changes):
     stream = io.StringIO()
     config = SearchConfig(run_dir=folder, **{**SETTINGS, **changes})
-    return search(config, network=network, programs=programs, stream=stream), stream.getvalue()
+    return search(config, network=network, programs=small_runs.shared_programs, stream=stream), stream.getvalue()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, programs, undrawn, user_settings):
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    return run(folder, programs)
+def undisturbed(tmp_path_factory, undrawn):
+    return run(tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def test_a_search_ends_with_choices_and_shows_them_again(undisturbed):
@@ -76,14 +71,8 @@ def test_a_search_ends_with_choices_and_shows_them_again(undisturbed):
 
 
 @pytest.mark.parametrize("call", [2, 3])
-def test_a_death_on_the_way_is_followed_by_the_same_bits(undisturbed, programs, call, tmp_path, monkeypatch):
-    die_at(monkeypatch, Progress, "step", call)
-    with pytest.raises(Died):
-        run(tmp_path / "run", programs, checkpoint_minutes=1e-9)
-    monkeypatch.undo()
-    _, shown = run(tmp_path / "run", programs)
-    assert "resuming" in shown
-    assert_same_bits(tmp_path / "run", undisturbed[0].folder, ["curves.png"])
+def test_a_death_on_the_way_is_followed_by_the_same_bits(undisturbed, call, tmp_path):
+    assert_death_at_a_step_changes_nothing(run, tmp_path / "run", undisturbed[0].folder, call)
 
 
 def test_two_devices_give_the_numbers_of_one(undisturbed, tmp_path):
