@@ -1,4 +1,4 @@
-"""GDAS's two networks of its own in plain operations: that for the NASNet space, and that of NAS-Bench-201.
+"""The two networks of GDAS in plain operations: that for the NASNet space, and that of NAS-Bench-201.
 
 Names and layouts of weights are the authors' (PyTorch), such as `cells.0.edges.1<-0._ops.2.op_a.op.1.weight`; images are
 NHWC. Batch norms have the statistics of the batch. A network sees the mixture as the numbers that multiply the operations of an

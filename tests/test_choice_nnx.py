@@ -175,7 +175,7 @@ class Layers(nnx.Module):
 
 @pytest.mark.parametrize("scanned", [True, False])
 @pytest.mark.parametrize("chosen", ["tanh", "dense"])
-def test_layers_of_a_scan_or_a_vmap_have_alphas_of_their_own(scanned, chosen):
+def test_each_layer_of_a_scan_or_a_vmap_has_alphas(scanned, chosen):
     graph, weights, alphas, model_state = choices.split(Layers(nnx.Rngs(0), scanned=scanned), key=jax.random.key(1))
     assert {name: each.values.shape for name, each in alphas.items()} == {"layers/block": (3, 3)}
     row = 1e3 * jnp.array([candidate == chosen for candidate in alphas["layers/block"].spec.candidates])

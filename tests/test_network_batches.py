@@ -1,4 +1,4 @@
-"""Batches of the user's own, without a run: their order, their sizes, and what is refused."""
+"""The user's own batches, without a run: their order, their sizes, and what is refused."""
 
 import itertools
 

@@ -105,6 +105,6 @@ def test_no_run_of_a_pipeline_begins_after_the_limit(user_settings, tmp_path, mo
     assert ended == small_pipeline.RUNS[:1]
 
 
-def test_the_runs_of_a_pipeline_have_no_limit_of_their_own():
+def test_the_runs_of_a_pipeline_take_no_separate_limit():
     with pytest.raises(InputError, match=r"--search\.time-limit has no effect within a pipeline; give --time-limit"):
         PipelineConfig(search=SearchConfig(time_limit="1m")).check()
