@@ -38,19 +38,15 @@ def bounded_cells(tables: Tables, space: SearchSpace, edges_per_node: int, limit
     choices = _choices(space)
     program = _program(choices, space, edges_per_node, limits)
     strengths = np.array([tables[each.kind][each.edge, each.column] for each in choices])
-    while True:
-        # Every cell has as many operations, so that a number taken from all strengths changes nothing.
-        found = program.best(strengths - strengths.min())
-        if found is None:
-            bounds = " and ".join(amount_text(limit.cost.measure, limit.most) for limit in limits)
-            raise InputError(f"no cells keep {bounds} together, though some keep each of them; raise one of the bounds")
+    # Every cell has as many operations, so that a number taken from all strengths changes nothing.
+    for found in program.solutions(strengths - strengths.min()):
         kept = [each for each, is_kept in zip(choices, found) if is_kept]
         cells = {kind: _cell([each for each in kept if each.kind == kind], tables[kind], space) for kind in CELL_KINDS}
         genotype = Genotype(cells["normal"], space.concat, cells["reduce"], space.concat, edges_per_node)
         if keeps(genotype, space, limits):
             return genotype
-        # The solver's arithmetic is rounded; the bounds are checked in whole numbers.
-        program = program.without(found)
+    bounds = " and ".join(amount_text(limit.cost.measure, limit.most) for limit in limits)
+    raise InputError(f"no cells keep {bounds} together, though some keep each of them; raise one of the bounds")
 
 
 def check_bound(limit: Limit, space: SearchSpace, edges_per_node: int) -> None:

@@ -1,6 +1,7 @@
 """Integer programs: the values of variables, 0 or 1 each, with the largest sum of gains within linear bounds."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,12 +43,18 @@ class Program(NamedTuple):
         )
         return None if found.x is None else found.x > 0.5
 
-    def without(self, found: np.ndarray) -> "Program":
-        """The same program without one of its solutions.
+    def solutions(self, gains: np.ndarray) -> Iterator[np.ndarray]:
+        """All solutions, those with the largest sums of gains first; each is as `best` returns it.
 
-        Args:
-          found: as `best` returns it.
+        The arithmetic of the solver is rounded: where a bound must hold to the unit, the first solution that keeps it counts.
         """
+        program = self
+        while (found := program.best(gains)) is not None:
+            yield found
+            program = program._without(found)
+
+    def _without(self, found: np.ndarray) -> "Program":
+        """The same program without one of its solutions."""
         row = (found & self.whole).astype(float)
         return self._replace(
             rows=np.vstack([self.rows, row]),

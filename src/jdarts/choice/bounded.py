@@ -48,18 +48,12 @@ def bounded_choices(
     for axis, first in problem.places.items():
         row = strengths[axis.name][axis.row]
         gains[first : first + len(row)] = row - row.min()
-    while True:
-        found = program.best(gains)
-        if found is None:
-            bounds = " and ".join(amount_text(limit.cost.measure, limit.most) for limit in limits)
-            raise InputError(
-                f"no choices keep {bounds} together, though some keep each of them; raise one of the bounds"
-            )
+    for found in program.solutions(gains):
         choices = problem.choices(found)
         if keeps(choices, limits):
             return choices
-        # The solver's arithmetic is rounded; the bounds are checked in whole numbers.
-        program = program.without(found)
+    bounds = " and ".join(amount_text(limit.cost.measure, limit.most) for limit in limits)
+    raise InputError(f"no choices keep {bounds} together, though some keep each of them; raise one of the bounds")
 
 
 def check_costs(limits: Sequence[ChoiceLimit], alphas: NamedAlphas) -> None:
