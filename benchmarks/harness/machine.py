@@ -6,7 +6,7 @@ import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 
-from jdarts.doctor.machine import processor
+from jdarts.files.processor import processor_name
 from jdarts.native.build import BuildError, find_compiler
 
 from .limits import cores
@@ -24,7 +24,7 @@ def describe() -> str:
             continue
     versions.append(f"native kernels: {compiler()}")
     today = datetime.now(UTC).strftime("%Y-%m-%d")
-    return f"{today}, {processor()}, {cores()} cores; {', '.join(versions)}"
+    return f"{today}, {processor_name()}, {cores()} cores; {', '.join(versions)}"
 
 
 def compiler() -> str:

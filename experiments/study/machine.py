@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jdarts.doctor.machine import processor
+from jdarts.files.processor import processor_name
 
 _PACKAGES = ("jdarts", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -16,7 +16,7 @@ def machine() -> dict[str, Any]:
     """Processor, cores, devices, and versions of the packages."""
     devices = jax.devices()
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": len(os.sched_getaffinity(0)),
         "devices": f"{len(devices)} {devices[0].platform.upper()}",
         "python": platform.python_version(),

@@ -5,7 +5,6 @@ import datetime
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import jax
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
 from jdarts.files.json_data import parse_json
+from jdarts.files.processor import processor_name
 from jdarts.files.user_cache import cache_folder, is_private_file, private_folder
 from jdarts.native.libraries import is_disabled
 
@@ -62,7 +62,7 @@ def device_words() -> str:
     device = jax.devices()[0]
     words = [device.platform, device.device_kind]
     if device.platform == "cpu":
-        words = [device.platform, _processor(), f"{len(os.sched_getaffinity(0))} cores"]
+        words = [device.platform, processor_name(), f"{len(os.sched_getaffinity(0))} cores"]
         words += ["XLA's operations"] if is_disabled() else []
     return ", ".join([*words, f"jax {jax.__version__}"])
 
@@ -94,13 +94,3 @@ def _entries(text: str) -> dict[str, Measurement]:
         return {}
     whole = all(type(each.nanoseconds) is int and each.nanoseconds >= 0 for each in entries.values())
     return entries if whole and all(isinstance(each.date, str) for each in entries.values()) else {}
-
-
-def _processor() -> str:
-    """The name of the processor's model."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n")
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 from pathlib import Path
 
 import jax
@@ -12,6 +11,7 @@ from jdarts.data.catalogue import CATALOGUE
 from jdarts.data.prepared import data_directory, find_prepared
 from jdarts.doctor.findings import Finding
 from jdarts.errors import InputError
+from jdarts.files.processor import processor_name
 from jdarts.files.user_cache import cache_folder
 from jdarts.native import gpu
 from jdarts.native.build import BuildError
@@ -33,18 +33,8 @@ def devices() -> list[Finding]:
     if memory is not None:
         found.append(Finding("memory", f"{format_bytes(memory)} available"))
     if present[0].platform == "cpu":
-        found.append(Finding("processor", f"{processor()}, {len(os.sched_getaffinity(0))} cores for this process"))
+        found.append(Finding("processor", f"{processor_name()}, {len(os.sched_getaffinity(0))} cores for this process"))
     return found
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), platform.processor() or platform.machine())
 
 
 def native_kernels() -> list[Finding]:

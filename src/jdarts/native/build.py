@@ -5,7 +5,6 @@ import ctypes
 import hashlib
 import logging
 import os
-import platform
 import shlex
 import shutil
 import signal
@@ -19,6 +18,7 @@ from typing import NamedTuple, TypeVar
 import jax
 
 from jdarts.files.locked_folders import abandoned_folder, locked_folder
+from jdarts.files.processor import processor_features
 from jdarts.files.user_cache import cache_folder, is_private_file, private_folder, remove
 
 _FLAGS = ("-O3", "-std=c++17", "-fPIC", "-DNDEBUG")
@@ -210,20 +210,11 @@ def _load(path: Path) -> ctypes.CDLL:
 def _key(compiler: list[str], library: Library) -> str:
     """The start of the names of the library's files: its name, its type of numbers, and a digest of its inputs."""
     parts = [path.name.encode() + path.read_bytes() for path in sorted(library.source_folder.iterdir())]
-    parts += [repr(part).encode() for part in (compiler, _FLAGS, library, metadata.version("jaxlib"), _processor())]
+    jaxlib = metadata.version("jaxlib")
+    parts += [repr(part).encode() for part in (compiler, _FLAGS, library, jaxlib, processor_features())]
     parts.append(_run([*compiler, "--version"]).encode())
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     return f"{library.name}-{library.number}-{digest}"
-
-
-def _processor() -> str:
-    """The properties of the processor that `-march=native` depends on, as far as the system shows them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    features = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
-    return "\n".join([platform.machine(), platform.processor(), *sorted(features)])
 
 
 def _is_sound(path: Path, key: str) -> bool:
