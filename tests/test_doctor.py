@@ -1,6 +1,9 @@
 """The report on the installation and the machine."""
 
 import json
+import os
+import subprocess
+import sys
 from importlib import metadata
 
 import jax
@@ -103,6 +106,23 @@ def test_no_device_is_wrong(monkeypatch):
     monkeypatch.setattr(jax, "devices", fail)
     (found,) = doctor.devices()
     assert found == ("devices", "Unable to initialize backend 'cuda': no device", "wrong", found.mend)
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "nonsense"])
+def test_the_report_is_whole_without_a_device(platforms, tmp_path):
+    made = subprocess.run(
+        [sys.executable, "-m", "jdarts", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": platforms, "XDG_CACHE_HOME": str(tmp_path)},
+    )
+    assert made.returncode == 1, made.stderr
+    report = json.loads(made.stdout)
+    (found,) = report["devices"]
+    assert found["state"] == "wrong" and found["text"] and "JAX_PLATFORMS=cpu" in found["mend"]
+    assert "without a device" in report["native kernels"][0]["text"]
+    (latencies,) = (each["text"] for each in report["caches"] if each["name"] == "latencies")
+    assert "without a device" in latencies
 
 
 def test_caches_are_counted(monkeypatch, tmp_path):

@@ -22,11 +22,10 @@ from jdarts.xla.platform import target_platform
 
 def devices() -> list[Finding]:
     """The devices that JAX sees, and their memory."""
-    try:
-        present = jax.devices()
-    except RuntimeError as error:
+    if problem := _device_problem():
         mend = "JAX_PLATFORMS=cpu runs without an accelerator; https://docs.jax.dev/en/latest/installation.html installs for one"
-        return [Finding("devices", str(error).splitlines()[0], "wrong", mend)]
+        return [Finding("devices", problem, "wrong", mend)]
+    present = jax.devices()
     kinds = sorted({each.device_kind for each in present})
     found = [Finding("devices", f"{len(present)} {present[0].platform.upper()}: {', '.join(kinds)}")]
     memory = available_memory()
@@ -37,8 +36,20 @@ def devices() -> list[Finding]:
     return found
 
 
+def _device_problem() -> str | None:
+    """Why JAX has no device; None if it has one."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        # JAX asserts that it has a backend: it has none where JAX_PLATFORMS names a plug-in that is not installed.
+        return str(error).partition("\n")[0] or "JAX finds no device for the platforms that JAX_PLATFORMS names"
+    return None
+
+
 def native_kernels() -> list[Finding]:
     """Whether the native kernels of this device are built, or why they are not."""
+    if _device_problem():
+        return [Finding("native kernels", "unknown without a device")]
     platform = target_platform()
     if platform not in ("cpu", "gpu"):
         return [Finding("native kernels", "are for CPUs and NVIDIA GPUs; this device runs XLA's operations")]
@@ -84,6 +95,8 @@ def caches() -> list[Finding]:
 
 def _latencies() -> str:
     """What the table of latencies of this device holds."""
+    if _device_problem():
+        return "unknown without a device"
     try:
         table = read_table()
     except InputError as error:
