@@ -110,10 +110,10 @@ class _Pipeline:
 
     def check_images(self) -> None:
         """Refuses images that do not fit one of the runs, before the searches start."""
-        search_config = self.config.search_config(0)
         with options_of("search"):
-            search_images(search_config, self.images())
-        drawn = str(sample_genotype(search_config.search_space, 0, edges_per_node=search_config.edges_per_node))
+            search_images(self.config.search_config(0), self.images())
+        space, edges_per_node = self._space
+        drawn = str(sample_genotype(space, 0, edges_per_node=edges_per_node))
         trainings = [self.config.full_config(drawn, 0, Path())]
         if self.config.select_by == "brief":
             trainings.append(self.config.brief_config(drawn, Path()))
@@ -137,7 +137,7 @@ class _Pipeline:
     @functools.cached_property
     def _weights(self) -> Cost:
         """The weights of the network that is trained."""
-        config = dataclasses.replace(self.config, budgets=("1",)).search_config(0, 1)
+        config = self.config.search_config(0, 1)
         space, images = config.search_space, self.images()
         network = config.budget.target(space, images.image_shape, images.num_classes)
         return counted_costs(space, network)["weights"]
@@ -167,8 +167,7 @@ class _Pipeline:
                 edges_per_node=edges_per_node,
             )
             what = f"selection among {count} random cells of the searched cells' sizes, seed {seed}{_words(bound)}"
-            brief = self._brief(cells, self.config.folder / "selection" / f"{prefix}random{seed}", what)
-            random.append(Candidate(seed, cells, None, brief, 0.0))
+            random.append(self._unsearched(cells, f"{prefix}random", seed, what))
         arms = found, self._arm("random", random, prefix)
         return BudgetResult(bound, *(arm.with_sizes(lambda cells: self._weights.of(cells, space)) for arm in arms))
 
@@ -210,37 +209,42 @@ class _Pipeline:
             return Candidate(seed, result.genotype, result.valid_accuracy, None, ended.seconds, result.cells_accuracy)
         among = f"{self.config.searches} {'searches' if name == 'search' else name}"
         what = f"selection among {among}, seed {seed}{_words(config.budget.max_weights)}"
-        brief = self._brief(result.genotype, self.config.folder / "selection" / f"{prefix}{name}{seed}", what)
+        brief = self._brief(result.genotype, f"{prefix}{name}{seed}", what)
         return Candidate(seed, result.genotype, result.valid_accuracy, brief, ended.seconds)
 
     def _drawn(self) -> list[Candidate]:
-        count, search_config = self.config.num_random_cells, self.config.search_config(0)
-        space, candidates = search_config.search_space, []
-        for seed in range(self.config.run.seed, self.config.run.seed + count):
-            cells = sample_genotype(space, seed, edges_per_node=search_config.edges_per_node)
-            what = f"selection among {count} random cells, seed {seed}"
-            brief = self._brief(cells, self.config.folder / "selection" / f"random{seed}", what)
-            candidates.append(Candidate(seed, cells, None, brief, 0.0))
-        return candidates
+        count, first, (space, edges_per_node) = self.config.num_random_cells, self.config.run.seed, self._space
+        return [
+            self._unsearched(
+                sample_genotype(space, seed, edges_per_node=edges_per_node),
+                "random",
+                seed,
+                f"selection among {count} random cells, seed {seed}",
+            )
+            for seed in range(first, first + count)
+        ]
 
     def _proposed(self, name: str) -> list[Candidate]:
         """The cells of a baseline that learns from the brief trainings, all of which are in the folder after an interruption."""
-        count, search_config = self.config.num_random_cells, self.config.search_config(0)
-        space = search_config.search_space
-        architectures = darts_architectures(space, edges_per_node=search_config.edges_per_node)
+        count, (space, edges_per_node) = self.config.num_random_cells, self._space
+        architectures = darts_architectures(space, edges_per_node=edges_per_node)
         baseline, key = _baseline(name), jax.random.key(self.config.run.seed)
         state = baseline.init(jax.random.fold_in(key, 0), architectures)
         candidates = []
         for number in range(count):
             proposed, state = baseline.propose(architectures, state, jax.random.fold_in(key, 1 + number))
             cells, seed = genotype_of(architectures, proposed, space), self.config.run.seed + number
-            what = f"cell {number + 1} of {count} that {name} proposes"
-            brief = self._brief(cells, self.config.folder / "selection" / f"{name}{seed}", what)
-            candidates.append(Candidate(seed, cells, None, brief, 0.0))
+            candidates.append(self._unsearched(cells, name, seed, f"cell {number + 1} of {count} that {name} proposes"))
             state = baseline.update(architectures, state, proposed, 100 * candidates[-1].valid_accuracy)
         return candidates
 
-    def _brief(self, genotype: Genotype, folder: Path, what: str) -> TrainResult:
+    def _unsearched(self, cells: Genotype, name: str, seed: int, what: str) -> Candidate:
+        """Cells that no search has found, trained briefly."""
+        return Candidate(seed, cells, None, self._brief(cells, f"{name}{seed}", what), 0.0)
+
+    def _brief(self, genotype: Genotype, name: str, what: str) -> TrainResult:
+        """The brief training of cells, in a folder of this name."""
+        folder = self.config.folder / "selection" / name
         return self._trained(self.config.brief_config(str(genotype), folder), what, CompiledPrograms())
 
     def _arm(self, name: str, candidates: list[Candidate], prefix: str = "") -> Arm:
