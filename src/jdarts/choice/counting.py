@@ -157,12 +157,14 @@ class _Counter(NamedTuple):
             left += [dict(zip(names, each)) for each in itertools.product(*(widths[name] for name in names))]
         while left:
             together: dict[str, str] = {}
-            taken = []
+            taken, later = [], []
             for each in left:
                 if all(together.get(name, width) == width for name, width in each.items()):
                     together |= each
                     taken.append(each)
-            left = [each for each in left if each not in taken]
+                else:
+                    later.append(each)
+            left = later
             sizes = self.sizes(together)
             for each in taken:
                 found[tuple(each)][tuple(each.values())] = sizes
@@ -234,7 +236,7 @@ class _Counter(NamedTuple):
         for widths in (smallest, *drawn):
             sizes = self.sizes(widths)
             chosen = {
-                name: draw.choice([each for each in alphas.spec.candidates])
+                name: draw.choice(alphas.spec.candidates)
                 for name, alphas in self.choices.items()
                 if alphas.spec.kind == "candidates"
             }

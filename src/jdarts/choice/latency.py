@@ -14,7 +14,7 @@ from jdarts.budget.latency import call_latency, repeated_latency
 from jdarts.budget.latency_table import read_table
 from jdarts.choice.cost import Axis, ChoiceCost
 from jdarts.choice.decided import Call, choices_of, with_decisions
-from jdarts.choice.linen import Choice
+from jdarts.choice.linen import Choice, call_of
 from jdarts.choice.mixing import arguments_for
 from jdarts.choice.tables import NamedAlphas
 from jdarts.errors import InputError
@@ -95,8 +95,7 @@ class _Called(NamedTuple):
         candidate = self.candidates[name]
         if candidate is None:
             return "zeros", lambda: 0
-        target = candidate.__call__ if isinstance(candidate, nn.Module) else candidate
-        known = arguments_for(target, self.keywords)
+        known = arguments_for(call_of(candidate), self.keywords)
         keys: dict[str, jax.Array] = dict.fromkeys(("params", "dropout", "noise"), jax.random.key(0))
 
         def outputs(variables: Any, *inputs: Any) -> Any:

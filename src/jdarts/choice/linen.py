@@ -97,7 +97,7 @@ class Choice(_Chooser):
         names = checked_candidates(self.candidates, self._where)
         if taken := [name for name in names if hasattr(self, name)]:
             raise InputError(f"{self._where} has a candidate named {taken[0]}, a name of Flax's modules; give another")
-        calls = {name: _call_of(candidate) for name, candidate in self.candidates.items()}
+        calls = {name: call_of(candidate) for name, candidate in self.candidates.items()}
         check_keywords(calls, keywords, self._where)
 
         def output(name: str) -> Any:
@@ -119,7 +119,8 @@ class Choice(_Chooser):
         return mixed_candidates(slot, self.candidates, output, shape, self._where)
 
 
-def _call_of(candidate: Any) -> Any:
+def call_of(candidate: Any) -> Any:
+    """The function of a candidate, whose signature says which keywords it takes."""
     return candidate.__call__ if isinstance(candidate, nn.Module) else candidate
 
 
