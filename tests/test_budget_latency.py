@@ -217,3 +217,20 @@ def test_a_candidate_is_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(latency, "_SECONDS", 1e-4)
     cost = jdarts.choice_latency(Deep(), jax.ShapeDtypeStruct((1, 4), jnp.float32))
     assert 0 < cost.of({"inner": "dense"}) < 1_000_000_000
+
+
+class Words(nn.Module):
+    @nn.compact
+    def __call__(self, words):
+        return jdarts.Choice({"embedding": nn.Embed(10, 4), "one_hot": lambda x: jax.nn.one_hot(x, 4)}, name="inner")(
+            words
+        )
+
+
+@pytest.mark.parametrize(("network", "of_inputs"), [(Words(), jnp.int32), (Words(), jnp.uint8), (Deep(), jnp.bfloat16)])
+def test_inputs_have_any_type(network, of_inputs, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(latency, "_SECONDS", 1e-4)
+    cost = jdarts.choice_latency(network, jax.ShapeDtypeStruct((1, 4), of_inputs))
+    (first, *_) = cost.candidates["inner"]
+    assert 0 < cost.of({"inner": first}) < 1_000_000_000

@@ -119,7 +119,7 @@ def _repeated(operation: Callable[[Any, jax.Array], jax.Array]) -> Callable[...,
 
     def repeated(variables: Any, x: jax.Array) -> jax.Array:
         def once(_: Any, carried: jax.Array) -> jax.Array:
-            return jnp.mean(operation(variables, x + carried))
+            return jnp.mean(operation(variables, x + carried)).astype(x.dtype)
 
         return lax.fori_loop(0, _CALLS, once, jnp.zeros((), x.dtype))
 
