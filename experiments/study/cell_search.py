@@ -1,6 +1,5 @@
 """Searches in NAS-Bench-201's space through `jdarts.Choice`: from settings and a seed to the state after every epoch."""
 
-import dataclasses
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +17,6 @@ from jdarts.methods.presets import preset
 from jdarts.methods.questions import Asking, R, Score, answered_together
 from jdarts.relaxation import alphas_on_host, host_weights
 from jdarts.runs.guards import CURVATURE
-from jdarts.runs.stage_options import StageOptions
 from jdarts.search import SearchConfig
 from jdarts.search.building import program_from_config, search_images
 from jdarts.search.images import SearchImages
@@ -28,7 +26,7 @@ from jdarts.search.program import SearchState
 from jdarts.search.step import SearchProgram
 
 from .cell_guards import EpochRecord
-from .method_searches import scaled_epochs
+from .method_searches import short_search_config
 
 #: The preset whose weights random cells train, one for each batch; a baseline proposes cells afterwards.
 RANDOM_CELLS = "random_sharing"
@@ -43,38 +41,22 @@ _RUNS_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_llvm_dis
 Tables = Mapping[str, Any]
 
 
-def search_settings(
-    method: str, hypergradient: str, *, alpha_rate_factor: float, epochs: int, **others: Any
-) -> SearchConfig:
+def search_settings(method: str, hypergradient: str, **others: Any) -> SearchConfig:
     """The settings of a search: those of the method's preset, on a budget that all methods share.
-
-    Epochs at which something begins or ends are scaled to the search. The learning rate of the alphas is that of the preset times
-    one factor.
 
     Args:
       method: a preset that needs no cells, or `RANDOM_CELLS`.
       hypergradient: the estimator.
-      alpha_rate_factor: factor of the alphas' learning rate.
-      epochs: of the search.
-      **others: further settings of `SearchConfig`.
+      **others: further arguments of `short_search_config`.
 
     Raises:
       InputError: there is no such method or estimator.
     """
     usual = preset(method)
     changes: dict[str, Any] = {name: value for name, value in _OF_CELLS.items() if name in usual}
-    changes |= scaled_epochs(usual, epochs)
     if method == RANDOM_CELLS:
         changes["decision_statistics"] = "batch"
-    config = SearchConfig(
-        method=method,
-        hypergradient=hypergradient,
-        epochs=epochs,
-        staging=StageOptions(),
-        **others,
-        **changes,
-    )
-    return dataclasses.replace(config, alpha_learning_rate=config.alphas.alpha_learning_rate * alpha_rate_factor)
+    return short_search_config(f"{method}:{hypergradient}", **others, **changes)
 
 
 class AfterEpoch(NamedTuple):

@@ -18,7 +18,7 @@ from jdarts.methods.stopping import EIGENVALUE
 from jdarts.runs.bounds import SEED, Bounds
 from jdarts.runs.programs import CompiledPrograms
 from jdarts.runs.settings import Settings
-from jdarts.search import search
+from jdarts.search import SearchConfig, search
 from jdarts.search.seeds import search_seeds
 
 from . import images
@@ -79,7 +79,7 @@ class CollapseConfig(Settings):
         for cell in cells(self):
             self.search_config(cell, Path()).of_each_seed()[0].check()
 
-    def search_config(self, cell: Cell, folder: Path) -> Any:
+    def search_config(self, cell: Cell, folder: Path) -> SearchConfig:
         """The settings of the searches of a cell of the table, in a folder."""
         method, decay = cell["method"], cell["weight_decay"]
         changes: dict[str, Any] = {} if decay is None else {"weight_decay": decay}

@@ -40,10 +40,7 @@ class MethodSize(Settings):
     alpha_rate_factor: Annotated[float, POSITIVE] = 20.0
 
     def search_config(self, name: str, *, seeds: str, run_dir: Path, **changes: Any) -> SearchConfig:
-        """The settings of a method's searches: those of its preset, but for what does not fit a short search.
-
-        Epochs at which something begins or ends are scaled to the search's, there is one stage, and the learning rate of the
-        alphas is the preset's times the factor.
+        """The settings of a method's searches, as those of `short_search_config`.
 
         Args:
           name: METHOD or METHOD:HYPERGRADIENT.
@@ -54,43 +51,42 @@ class MethodSize(Settings):
         Raises:
           InputError: there is no such method or hypergradient.
         """
-        method, _, hypergradient = name.partition(":")
-        usual = preset(method)
-        if hypergradient:
-            changes["hypergradient"] = hypergradient
-        changes |= scaled_epochs(usual, self.epochs)
-        config = SearchConfig(
-            method=method,
+        return short_search_config(
+            name,
             dataset="cifar10",
             seeds=seeds,
             run_dir=run_dir,
-            channels=self.channels,
-            cells=self.cells,
-            nodes=self.nodes,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             log_every=1,
-            staging=StageOptions(),
+            **dataclasses.asdict(self),
             **changes,
         )
-        rate = config.alphas.alpha_learning_rate * self.alpha_rate_factor
-        return dataclasses.replace(config, alpha_learning_rate=rate)
 
 
-def scaled_epochs(usual: Mapping[str, Any], epochs: int) -> dict[str, int]:
-    """The epochs at which something begins or ends in a method, scaled to a search of so many epochs.
+def short_search_config(name: str, *, epochs: int, alpha_rate_factor: float, **others: Any) -> SearchConfig:
+    """The settings of a short search: those of the method's preset, but for what does not fit it.
+
+    Epochs at which something begins or ends are scaled to the search's, there is one stage, and the learning rate of the alphas
+    is the preset's times the factor.
 
     Args:
-      usual: the settings of its preset.
+      name: METHOD or METHOD:HYPERGRADIENT.
       epochs: of the search.
+      alpha_rate_factor: factor of the alphas' learning rate.
+      **others: further settings of `SearchConfig`.
+
+    Raises:
+      InputError: there is no such method or hypergradient.
     """
+    method, _, hypergradient = name.partition(":")
+    usual = preset(method)
     whole = usual.get("epochs", _PRESET_EPOCHS)
-    return {
-        name: max(1, round(usual[name] * epochs / whole))
-        for name in ("alphas_from", "temperature_epochs")
-        if name in usual
-    }
+    if hypergradient:
+        others["hypergradient"] = hypergradient
+    for setting in ("alphas_from", "temperature_epochs"):
+        if setting in usual:
+            others[setting] = max(1, round(usual[setting] * epochs / whole))
+    config = SearchConfig(method=method, epochs=epochs, staging=StageOptions(), **others)
+    return dataclasses.replace(config, alpha_learning_rate=config.alphas.alpha_learning_rate * alpha_rate_factor)
 
 
 def epochs_of(folder: Path) -> list[Mapping[str, Any]]:
