@@ -16,8 +16,8 @@ from typing import Annotated
 
 import tyro
 from study import images
-from study.results import Results, written
-from study.rows import Measured, Table
+from study.results import Results, cell_words, written
+from study.rows import Table
 from study.study import Measure, Study
 
 from jdarts.command import run_command
@@ -128,7 +128,7 @@ def run_study(config: StudiesConfig, name: str, dataset_name: str) -> Results:
             continue
         measure = measure or study.prepare(settings, dataset)
         found = table.measure(cell, measure)
-        print(_progress(name, number, len(cells), cell, found), flush=True)
+        print(f"{name} {number} of {len(cells)}: {cell_words(cell)}: {duration(found.seconds)}", flush=True)
         show(study, results(), config.out / config.version / "results")
     return results()
 
@@ -154,11 +154,6 @@ def _draw(study: Study, folder: Path, *, quiet: bool = False) -> None:
         print(f"\n{study.title}\n")
         print("\n\n".join([*tables.values(), results.words()]))
         print("wrote", *paths)
-
-
-def _progress(name: str, number: int, count: int, cell: object, found: Measured) -> str:
-    words = ", ".join(f"{key} {value}" for key, value in dict(cell).items()) if isinstance(cell, dict) else str(cell)
-    return f"{name} {number} of {count}: {words}: {duration(found.seconds)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Tables and figures of study 2, from its results alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,17 +9,14 @@ from jdarts.baselines import BASELINES
 from jdarts.report.formatting import markdown_table
 
 from .cell_table import CELLS
-from .results import Results
+from .results import COLOURS, Results
 from .statistics import Interval, bootstrap_interval, difference_interval, mean_and_spread, mean_interval
+from .study import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
-
 FIRST_ORDER = "first_order"
-#: Okabe and Ito's colours.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#E69F00", "#444444", "#56B4E9")
 #: Under every table: whose numbers these are.
 SOURCE = (
     "Accuracies: the package analog-nasbench 0.1.3, not the official NAS-Bench-201. Another recipe trained its networks (200 "
@@ -207,7 +204,7 @@ def _over_epochs(results: Results, what: str, label: str) -> "Figure":
                 continue
             values = np.array([row[what] for row in rows[method, name]], float)
             epochs = np.arange(1, values.shape[1] + 1)
-            colour = _COLOURS[place % len(_COLOURS)]
+            colour = COLOURS[place % len(COLOURS)]
             panel.plot(epochs, np.median(values, axis=0), color=colour, label=_words(method))
             panel.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.12, linewidth=0)
         if what == "ranks":

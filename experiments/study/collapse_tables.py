@@ -1,7 +1,7 @@
 """Tables and figures of study 3, from its results alone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,22 +9,18 @@ from jdarts.methods.stopping import EIGENVALUE, Epoch, eigenvalue
 from jdarts.report.formatting import markdown_table
 
 from .cell_guards import stopped_by
-from .results import Results
+from .results import COLOURS, Results
 from .statistics import bootstrap_interval, kendall_tau, mean_and_spread
+from .study import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Row = Mapping[str, Any]
 
 #: Skip connections of the normal cell, of eight operations, from which on the guard of skips stops a search. Where every edge has
 #: two operations, a random cell has four.
 SKIP_LIMIT = 6
 #: DARTS's weight decay, that of a row without one.
 PRESET_DECAY = 3e-4
-
-#: Okabe and Ito's colours.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#E69F00", "#444444", "#56B4E9", "#CC79A7")
 
 
 def tables(results: Results) -> dict[str, str]:
@@ -168,7 +164,7 @@ def _epochs_figure(results: Results) -> "Figure":
     for column, space in enumerate(spaces):
         searches = [(method, decay) for each, method, decay in kinds(results) if each == space]
         for number, (method, decay) in enumerate(searches):
-            colour, style = _COLOURS[number % len(_COLOURS)], "-" if decay is None else "--"
+            colour, style = COLOURS[number % len(COLOURS)], "-" if decay is None else "--"
             for place, name in enumerate(("skips", "eigenvalue")):
                 curves = [row[name] for row in _rows(results, space, method, decay)]
                 length = min(map(len, curves))

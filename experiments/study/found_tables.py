@@ -1,7 +1,7 @@
 """Tables and figures of study 4, from its results alone."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,11 +9,10 @@ from jdarts.report.formatting import markdown_table
 
 from .results import Results
 from .statistics import Interval, mean_and_spread, unpaired_interval
+from .study import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Row = Mapping[str, Any]
 
 FOUND, RANDOM, PUBLISHED = "found", "random", "DARTS_V2"
 _KINDS = {FOUND: "found, each by one search", RANDOM: "random, of a found cell's size", PUBLISHED: "DARTS_V2"}

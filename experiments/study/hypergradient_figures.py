@@ -1,24 +1,22 @@
 """Tables and figures of study 1, from its results alone."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jdarts.report.formatting import markdown_table
 
-from .results import Results
+from .results import COLOURS, Results
 from .statistics import Interval, correlation, mean_interval, relative_error, slope
+from .study import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 _NAMES = {"darts": "DARTS cells", "choice": "small network, ReLU", "choice_smooth": "small network, SiLU (smooth)"}
-#: Okabe and Ito's colours.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#E69F00", "#444444")
 #: The change on the batches that the estimators see.
 SAME = "same"
 
@@ -198,7 +196,7 @@ def _estimators_figure(results: Results) -> "Figure":
     figure = Figure(figsize=(8.4, 0.42 * len(names) + 1.6), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     height = 0.8 / len(changes)
-    for place, (change, colour) in enumerate(zip(changes, _COLOURS)):
+    for place, (change, colour) in enumerate(zip(changes, COLOURS)):
         found = [foresight(rows, name, change, correlation) for name in names]
         heights = np.arange(len(names)) + (place - (len(changes) - 1) / 2) * height
         given = {"xerr": _ends(found), "color": colour, "label": change_words(change), "markersize": 4, "elinewidth": 1}
@@ -220,7 +218,7 @@ def _lengths_figure(results: Results) -> "Figure":
     figure = Figure(figsize=(4.2 * len(moments), 3.4), facecolor="white", layout="constrained")
     for place, moment in enumerate(moments):
         axes = figure.add_subplot(1, len(moments), place + 1)
-        for (network, rows, lengths), colour in zip(_by_network(results), _COLOURS):
+        for (network, rows, lengths), colour in zip(_by_network(results), COLOURS):
             there = [row for row in rows if row["moment"] == moment]
             if not there:
                 continue

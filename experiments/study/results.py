@@ -12,6 +12,9 @@ from jdarts.files.atomic import replace_text
 from jdarts.files.json_data import Fields, parse_json
 from jdarts.report.formatting import duration
 
+#: Okabe and Ito's colours, for the figures.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#E69F00", "#444444", "#56B4E9", "#CC79A7")
+
 #: Cells without a measurement that are named under a table; the file of the results has all.
 _SHOWN = 6
 
@@ -86,12 +89,15 @@ class Results:
             f"{self.machine['cores']} cores{accelerators}; {versions}; {duration(self.processor_seconds)} of processor time."
         )
         if self.missing:
-            cells = "; ".join(
-                ", ".join(f"{name} {value}" for name, value in cell.items()) for cell in self.missing[:_SHOWN]
-            )
+            cells = "; ".join(map(cell_words, self.missing[:_SHOWN]))
             rest = f"; and {len(self.missing) - _SHOWN} more" if len(self.missing) > _SHOWN else ""
             text += f" Not measured: {cells}{rest}."
         return text
+
+
+def cell_words(cell: Mapping[str, Any]) -> str:
+    """A cell of a study for people, such as `method darts, seed 0`."""
+    return ", ".join(f"{name} {value}" for name, value in cell.items())
 
 
 def written(
