@@ -146,6 +146,8 @@ def test_fields_say_what_is_wrong():
         (fields.flag, "a", "not true or false"),
         (fields.text, "b", "not a text"),
         (fields.texts, "c", "not a list of texts"),
+        (fields.listed, "a", '^a is "x", not a list$'),
+        (fields.objects, "c", r"^\[1, 2\] is not a JSON object$"),
         (fields.number, "e", "e is missing"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -98,6 +98,17 @@ class Fields:
             raise self._wrong(name, "a list of texts")
         return tuple(value)
 
+    def listed(self, name: str) -> list[Any]:
+        """A list of anything."""
+        value = self.get(name)
+        if not isinstance(value, list):
+            raise self._wrong(name, "a list")
+        return value
+
+    def objects(self, name: str) -> list["Fields"]:
+        """A list of JSON objects."""
+        return list(map(Fields, self.listed(name)))
+
     def table(self, name: str) -> np.ndarray:
         """A list of lists of numbers, all of one length: float64 `[rows, columns]`."""
         value = self.get(name)

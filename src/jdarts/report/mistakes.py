@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jdarts.files.json_data import Fields, parse_json
@@ -83,20 +83,19 @@ def read_mistakes(content: bytes) -> MistakeRecord:
       ValueError: it is damaged.
     """
     fields = Fields(parse_json(content))
-    names = _listed(fields, "class_names")
-    totals, rights = (_counts(_listed(fields, name)) for name in ("totals", "rights"))
-    if not len(names) == len(totals) == len(rights) or not all(isinstance(name, str) for name in names):
+    names = fields.texts("class_names")
+    totals, rights = (_counts(fields.listed(name)) for name in ("totals", "rights"))
+    if not len(names) == len(totals) == len(rights):
         raise ValueError("the classes have no name or no count")
-    confusions = [Confusion(*_counts(each, 3)) for each in _listed(fields, "confusions")]
-    worst = [_mistake(each) for each in _listed(fields, "worst")]
+    confusions = [Confusion(*_counts(each, 3)) for each in fields.listed("confusions")]
+    worst = [_mistake(each) for each in fields.objects("worst")]
     pairs = [(each.label, each.guess) for each in (*confusions, *worst)]
     if not all(0 <= label < len(names) for pair in pairs for label in pair):
         raise ValueError("a label has no class")
     return MistakeRecord(fields.text("images"), names, totals, rights, confusions, worst)
 
 
-def _mistake(content: Mapping[str, Any]) -> Mistake:
-    fields = Fields(content)
+def _mistake(fields: Fields) -> Mistake:
     try:
         picture = base64.b64decode(fields.text("picture"), validate=True)
     except binascii.Error as error:
@@ -116,10 +115,3 @@ def _counts(values: Any, length: int | None = None) -> list[int]:
     if not isinstance(values, list) or length not in (None, len(values)):
         raise ValueError("a list of counts is missing, or has another length")
     return [Fields({"count": value}).count("count") for value in values]
-
-
-def _listed(fields: Fields, name: str) -> list[Any]:
-    value = fields.get(name)
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is no list")
-    return value

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jdarts.files.json_data import Fields, parse_json
 
@@ -72,20 +72,11 @@ def read_surprises(content: bytes) -> SurpriseRecord:
       ValueError: it is damaged.
     """
     fields = Fields(parse_json(content))
-    words = [
-        WordLoss(each.text("word"), each.count("count"), each.number("loss")) for each in _objects(fields, "words")
-    ]
+    words = [WordLoss(each.text("word"), each.count("count"), each.number("loss")) for each in fields.objects("words")]
     passages = [
         Passage(
             each.texts("before"), each.text("word"), each.number("loss"), each.text("guess"), each.number("confidence")
         )
-        for each in _objects(fields, "passages")
+        for each in fields.objects("passages")
     ]
     return SurpriseRecord(fields.text("text"), fields.count("total"), fields.count("right"), words, passages)
-
-
-def _objects(fields: Fields, name: str) -> list[Fields]:
-    value: Any = fields.get(name)
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is no list")
-    return list(map(Fields, value))

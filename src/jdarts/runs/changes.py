@@ -79,10 +79,7 @@ def read_changes(fields: Fields) -> tuple[Change, ...]:
     """The field `changes` of a summary or of a checkpoint's record; a `ValueError` if it is damaged."""
     if not fields.has("changes"):
         return ()
-    listed = fields.get("changes")
-    if not isinstance(listed, list):
-        raise ValueError("changes is no list")
-    return tuple(_change(Fields(each)) for each in listed)
+    return tuple(map(_change, fields.objects("changes")))
 
 
 def _change(fields: Fields) -> Change:

@@ -155,9 +155,7 @@ def _status(raw: Mapping[str, Any], step: int, task: Task[Any]) -> RunStatus:
     history: tuple[Epoch, ...] = ()
     if task.stopping is not None and ended:
         history = tuple(_epoch(Fields(each)) for each in _listed(record.get("history"), ended))
-    rollbacks = record.get("rollbacks") if record.has("rollbacks") else []
-    if not isinstance(rollbacks, list):
-        raise ValueError("rollbacks is no list")
+    rollbacks = record.listed("rollbacks") if record.has("rollbacks") else []
     return RunStatus(ended, record.seconds("seconds"), best, history, read_stop(record), tuple(rollbacks), changes)
 
 

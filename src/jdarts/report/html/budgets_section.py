@@ -51,25 +51,21 @@ def _read(summary: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     fields = Fields(summary)
     if not fields.has("budgets"):
         return []
-    results = fields.get("budgets")
-    if not isinstance(results, list):
-        raise ValueError("budgets is no list")
-    for result in map(Fields, results):
+    for result in fields.objects("budgets"):
         result.optional(result.count, "max_weights")
         for name in ARMS:
             arm = Fields(result.get(name))
             arm.number("mean")
             arm.optional(arm.number, "std")
-            candidates = arm.get("candidates")
-            if not isinstance(candidates, list) or arm.count("chosen") >= len(candidates):
-                raise ValueError("candidates is no list of cells with the chosen ones")
-            if not isinstance(arm.get("test_accuracies"), list):
-                raise ValueError("test_accuracies is no list")
-            for each in map(Fields, candidates):
+            arm.listed("test_accuracies")
+            candidates = arm.objects("candidates")
+            if arm.count("chosen") >= len(candidates):
+                raise ValueError("candidates has no chosen one")
+            for each in candidates:
                 each.count("size")
                 if not math.isfinite(each.number("valid_accuracy")):
                     raise ValueError("valid_accuracy is not finite")
-    return results
+    return fields.listed("budgets")
 
 
 def _row(result: Mapping[str, Any], name: str) -> list[Cell]:
