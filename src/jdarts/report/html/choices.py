@@ -1,8 +1,8 @@
 """The section of a page on the choices of a network of the user's own: what is chosen, and the weights of the candidates."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
+from jdarts.methods.mixture_record import MixtureRecord
 from jdarts.report.html import markup
 from jdarts.report.html.run_data import RunData
 from jdarts.report.html.series import Panel, Series
@@ -27,23 +27,24 @@ def choice_table(run: RunData) -> str:
 
 def choice_panels(run: RunData) -> list[Panel]:
     """The weights of each choice's candidates over the epochs, a panel for each choice."""
-    epochs = [each for each in run.epochs if each.mixture is not None]
-    if not epochs:
+    mixtures = [(each.number, each.mixture) for each in run.epochs if each.mixture is not None]
+    if not mixtures:
         return []
     panels = []
-    for name, row, candidates in _rows(epochs[0].mixture):
+    _, first = mixtures[0]
+    for name, row, candidates in _rows(first):
         points: dict[str, list[tuple[float, float]]] = {candidate: [] for candidate in candidates}
-        for each in epochs:
-            table = each.mixture.weights.get(name) if each.mixture is not None else None
+        for number, mixture in mixtures:
+            table = mixture.weights.get(name)
             if table is not None and table.shape[1:] == (len(candidates),) and row < len(table):
                 for candidate, weight in zip(candidates, table[row]):
-                    points[candidate].append((each.number, float(weight)))
+                    points[candidate].append((number, float(weight)))
         series = tuple(Series(candidate, listed) for candidate, listed in points.items())
         panels.append(Panel(name if row == 0 else f"{name}, layer {row}", "", series, "from zero"))
     return panels[:_MOST_CHARTS]
 
 
-def _rows(mixture: Any) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+def _rows(mixture: MixtureRecord) -> Iterator[tuple[str, int, Sequence[str]]]:
     for name, tables in sorted(mixture.operations.items()):
         for row, candidates in enumerate(tables):
             yield name, row, candidates
