@@ -1,14 +1,13 @@
 """Measure a step of a search alone against several in one call of a program, as `--steps-per-call` takes them, in turn.
 
 Both are compiled in one process, on random images that lie on the device. Beside the time stands the processors' time, which
-other work on the machine leaves alone.
+other work on the machine changes less.
 
 Command:  python benchmarks/calls.py                  (--help for the sizes; JDARTS_NATIVE=0 measures XLA's operations)
 """
 
 import dataclasses
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from harness import machine, tables
+from harness.clock import Seconds, seconds_of
 from harness.rounds import Times
 from harness.search_program import search_program
 from harness.setup import STEP_NAMES, Size
@@ -66,27 +66,7 @@ class CallsBenchmark:
             raise InputError(f"--rounds is {self.rounds}; give 1 or more")
 
 
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """Seconds of one step: of the clock and of the processors, round by round."""
-
-    clock: list[float] = dataclasses.field(default_factory=list)
-    processors: list[float] = dataclasses.field(default_factory=list)
-
-    @property
-    def times(self) -> tuple[Times, Times]:
-        """Both."""
-        return Times(tuple(self.clock)), Times(tuple(self.processors))
-
-    def add(self, work: Callable[[], None], steps: int) -> None:
-        """Measures work that takes so many steps."""
-        clock, processors = time.perf_counter(), time.process_time()
-        work()
-        self.clock.append((time.perf_counter() - clock) / steps)
-        self.processors.append((time.process_time() - processors) / steps)
-
-
-def measure(config: CallsBenchmark, hypergradient: Hypergradient) -> tuple[Measured, Measured]:
+def measure(config: CallsBenchmark, hypergradient: Hypergradient) -> tuple[list[Seconds], list[Seconds]]:
     """The times of a step alone, and of one of several in a call."""
     draw, count = np.random.default_rng(0), 4 * config.batch
     size = Size(config.channels, config.cells, config.nodes, config.batch, config.image_size)
@@ -99,7 +79,7 @@ def measure(config: CallsBenchmark, hypergradient: Hypergradient) -> tuple[Measu
         for function, rows in ((program.step, single[0]), (of_several(program.step, (None, 1)), several))
     ]
     return_freed_memory()
-    found = Measured(), Measured()
+    found: tuple[list[Seconds], list[Seconds]] = [], []
 
     def take(step: Callable[..., Any], inputs: Sequence[Rows]) -> Callable[[], None]:
         def work() -> None:
@@ -114,8 +94,8 @@ def measure(config: CallsBenchmark, hypergradient: Hypergradient) -> tuple[Measu
     for work in works:
         work()
     for _ in range(config.rounds):
-        for measured, work in zip(found, works):
-            measured.add(work, config.steps)
+        for seconds, work in zip(found, works):
+            seconds.append(seconds_of(work, config.steps))
     return found
 
 
@@ -131,10 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = []
     for name in config.hypergradients:
         print(f"compiling {name}", file=sys.stderr, flush=True)
-        alone, together = measure(config, name)
+        alone, together = ([Times(each) for each in zip(*seconds)] for seconds in measure(config, name))
         cells = [
             [tables.time_and_range(one), tables.time_and_range(other), f"{other.median / one.median:.2f}"]
-            for one, other in zip(alone.times, together.times)
+            for one, other in zip(alone, together)
         ]
         rows.append([STEP_NAMES[name], *cells[0], *cells[1]])
     head = [

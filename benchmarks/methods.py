@@ -7,16 +7,16 @@ Command:  python benchmarks/methods.py                (--help for the sizes; --w
 
 import dataclasses
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 from harness import machine, tables
+from harness.clock import Seconds, seconds_of
 from harness.compilation import timed_compilation
 from harness.rounds import Times
 from harness.search_program import search_program
@@ -72,18 +72,6 @@ class MethodsBenchmark:
         return Size(self.channels, self.cells, self.nodes, self.batch, self.image_size)
 
 
-class Seconds(NamedTuple):
-    """The time of a step.
-
-    Attributes:
-      passed: on the clock.
-      used: by all threads of the process together, which other work on the machine changes less.
-    """
-
-    passed: float
-    used: float
-
-
 class MethodStep:
     """The step of a method, compiled; each call takes one step and waits for its end."""
 
@@ -96,12 +84,10 @@ class MethodStep:
         step = parallel.jit_step(program.step, donate=True)
         self.compilation = timed_compilation(step, (self._state, self._images, self._rows), supernet_compiler_options())
 
-    def __call__(self) -> Seconds:
+    def __call__(self) -> None:
         """Takes a step."""
-        begin = Seconds(time.perf_counter(), time.process_time())
         self._state, _ = self.compilation.program(self._state, self._images, self._rows)
         jax.block_until_ready(self._state)
-        return Seconds(time.perf_counter() - begin.passed, time.process_time() - begin.used)
 
 
 def main() -> None:
@@ -126,7 +112,7 @@ def main() -> None:
         for name in names[first:] + names[:first]:
             # The first step pays for memory that the system has taken back while the others had their turn.
             steps[name]()
-            found[name].append(steps[name]())
+            found[name].append(seconds_of(steps[name]))
         print(f"round {number + 1} of {config.rounds}", file=sys.stderr, flush=True)
     title = f"**A first-order step of each method at {config.size}.** {machine.describe()}."
     report = f"{title}\n\n{methods_table(steps, found)}"
@@ -142,12 +128,13 @@ def methods_table(steps: Mapping[str, MethodStep], times: Mapping[str, Sequence[
         facts = step.compilation.facts()
         # Of each round by itself, so that a slow minute of the machine is in both.
         passed, used = np.median(np.divide(times[name], times[DARTS]), axis=0)
+        clock, processors = (Times(each) for each in zip(*times[name]))
         made, of_plain = (each["trace_s"] + each["compile_s"] for each in (facts, plain))
         row = [
             name,
-            tables.time_and_range(Times(tuple(each.passed for each in times[name]))),
+            tables.time_and_range(clock),
             f"{passed:.2f}",
-            formatting.step_time(float(np.median([each.used for each in times[name]]))),
+            formatting.step_time(processors.median),
             f"{used:.2f}",
             formatting.step_time(made),
             f"{made / of_plain:.2f}",

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import calls
 import pytest
+from harness import clock
+from harness.clock import Seconds
 
 from jdarts.errors import InputError
 
@@ -18,7 +20,8 @@ def test_wrong_options_are_refused(arguments, message):
 
 
 def test_times_are_those_of_a_step_and_their_ratio_is_of_medians(monkeypatch, capsys):
-    ways = calls.Measured([0.4, 0.2, 0.3], [0.5, 0.5, 0.5]), calls.Measured([0.15, 0.15, 0.9], [0.4, 0.4, 0.4])
+    alone = [Seconds(0.4, 0.5), Seconds(0.2, 0.5), Seconds(0.3, 0.5)]
+    ways = alone, [Seconds(0.15, 0.4), Seconds(0.15, 0.4), Seconds(0.9, 0.4)]
     monkeypatch.setattr(calls, "measure", lambda config, name: ways)
     calls.main(["--hypergradients", "exact", "--steps", "4"])
     *_, row = capsys.readouterr().out.splitlines()
@@ -29,13 +32,10 @@ def test_times_are_those_of_a_step_and_their_ratio_is_of_medians(monkeypatch, ca
 def test_work_of_several_steps_counts_by_the_step(monkeypatch):
     seconds = {"clock": 10.0, "processors": 3.0}
     clocks = SimpleNamespace(perf_counter=lambda: seconds["clock"], process_time=lambda: seconds["processors"])
-    monkeypatch.setattr(calls, "time", clocks)
+    monkeypatch.setattr(clock, "time", clocks)
 
     def work() -> None:
         seconds["clock"] += 8
         seconds["processors"] += 2
 
-    measured = calls.Measured()
-    measured.add(work, 4)
-    clock, processors = measured.times
-    assert (clock.median, processors.median) == (2, 0.5)
+    assert clock.seconds_of(work, 4) == (2, 0.5)
