@@ -102,7 +102,7 @@ def layers_table(config: Prediction) -> str:
     rows = []
     for _, equal in itertools.groupby(sorted(work.layers(config.size), key=_kind_and_size), key=_kind_and_size):
         rows += _rows(config, list(equal))
-    head = ["cell", "operation", "read and written", "operations", "launches", *(f"{name}" for name in work.FORMS)]
+    head = ["cell", "operation", "read and written", "operations", "launches", *work.FORMS]
     return tables.table(head, rows)
 
 
@@ -149,7 +149,7 @@ def steps_table(config: Prediction) -> str:
 
 
 def _amounts(works: Sequence[Work]) -> list[str]:
-    found = work.total(list(works))
+    found = work.total(works)
     return [
         f"{found.bytes / 1e9:.2f} GB" if found.bytes >= 1e9 else f"{found.bytes / 1e6:.1f} MB",
         f"{found.flops / 1e9:.1f} GFLOP",

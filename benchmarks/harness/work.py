@@ -4,7 +4,7 @@ Each result counts once where it is written and once for each function that read
 each other counts nothing. Caches, occupancy and the real speed of a kernel are not in it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from jdarts.genotype import INPUT_STATES
@@ -27,7 +27,7 @@ class Work(NamedTuple):
         return Work(*(count * each for each in self))
 
 
-def total(parts: Iterator[Work] | list[Work]) -> Work:
+def total(parts: Iterable[Work]) -> Work:
     """The sum of works."""
     return Work(*(sum(each) for each in zip(Work(), *parts)))
 
