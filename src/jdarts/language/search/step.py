@@ -286,7 +286,7 @@ def search_program(
         return new_state, metrics
 
     def measured(state: SearchState, *words_and_length: jax.Array, axis_name: str | None = None) -> Measured:
-        # After an epoch the controls are still its own.
+        # After an epoch its controls still hold.
         number = state.bilevel.step
         inputs = inputs_of(state, *words_and_length, epoch=(number - 1) // steps_per_epoch, axis_name=axis_name)
         key = device_key(jax.random.fold_in(state.bilevel.key, number), axis_name)
