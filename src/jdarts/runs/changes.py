@@ -50,11 +50,13 @@ def new_changes(
     Raises:
       InputError: a change that would make it another run.
     """
-    found: list[Change] = []
-    now_and_before = {name: (settings.get(name), setting_of(record, name)) for name in (EPOCHS, BATCH_SIZE)}
-    for name, (now, before) in {**now_and_before, DEVICES: (devices, record.get(DEVICES))}.items():
-        if isinstance(before, int) and isinstance(now, int) and before != now:
-            found.append(Change(name, before, now, step))
+    values = {name: (setting_of(record, name), settings.get(name)) for name in (EPOCHS, BATCH_SIZE)}
+    values[DEVICES] = record.get(DEVICES), devices
+    found = [
+        Change(name, before, now, step)
+        for name, (before, now) in values.items()
+        if isinstance(before, int) and isinstance(now, int) and before != now
+    ]
     for change in found:
         if change.setting == EPOCHS and "stopped" in record:
             raise InputError(

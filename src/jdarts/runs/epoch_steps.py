@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jdarts.runs.changes import BATCH_SIZE, Change
+from jdarts.runs.changes import Change
+from jdarts.runs.same_run import BATCH_SIZE
 
 
 class Span(NamedTuple):
