@@ -119,6 +119,20 @@ def _placed(each: Input, devices: Devices) -> Any:
     return each.shapes if each.split is None else devices.shapes(each.shapes, split=each.split)
 
 
+def programs_of_several(programs: Mapping[str, Program], steps: int, axes: Sequence[int | None]) -> dict[str, Program]:
+    """The programs that take several steps in one call, beside `step` and `weights_step`; none if a call takes one step.
+
+    Args:
+      programs: those of one step, and others.
+      steps: number of steps of a call.
+      axes: as for `Program.of_several`.
+    """
+    if steps == 1:
+        return {}
+    names = [name for name in programs if name in ("step", "weights_step")]
+    return {program_of_several(name): programs[name].of_several(steps, axes) for name in names}
+
+
 class Evaluation(NamedTuple):
     """A mean over examples, which the loop computes batch by batch.
 
@@ -257,7 +271,7 @@ class Task(abc.ABC, Generic[S]):
         return list(plan(names, first, self.steps_per_call))
 
     def needed_programs(self, first_step: int) -> dict[str, Program]:
-        """The programs that a run needs which resumes after a number of steps: not all of one step and of several."""
+        """The programs of a run that resumes after so many steps, without those of one step or of several that it never calls."""
         if self.steps_per_call == 1:
             return dict(self.programs)
         epoch = self.epoch_steps.epoch(first_step)

@@ -20,11 +20,10 @@ from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.counts import count_weights
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import Controls
-from jdarts.runs.calls import program_of_several
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.images import check_augmentation, check_steps_per_call
-from jdarts.runs.task import SEED, Input, Program
+from jdarts.runs.task import SEED, Input, Program, programs_of_several
 from jdarts.search.budgets import search_budget
 from jdarts.search.config import Hypergradient, SearchConfig
 from jdarts.search.images import Halves, SearchImages
@@ -293,9 +292,7 @@ def _programs(
     }
     if method.mixture.has_alphas and not method.always_moves_alphas:
         programs["weights_step"] = Program(program.weights_step, (state, *inputs), "batch", donate=True)
-    if steps_per_call > 1:
-        for name in [name for name in programs if name in ("step", "weights_step")]:
-            programs[program_of_several(name)] = programs[name].of_several(steps_per_call, (None, 1))
+    programs |= programs_of_several(programs, steps_per_call, (None, 1))
     if scores:
         tables = Input(_table_shapes(space), stacked=True)
         programs["score"] = Program(program.score, (state, tables, *batch), "batch", needed_for_first_step=False)

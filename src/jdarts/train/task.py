@@ -16,13 +16,13 @@ from jdarts.genotype import Genotype
 from jdarts.nets.auxiliary import WINDOW
 from jdarts.nets.counts import AUXILIARY, count_weights
 from jdarts.nets.discrete import AUXILIARY_STRIDE, DiscreteNetwork, auxiliary_windows
-from jdarts.runs.calls import Call, program_of_several
+from jdarts.runs.calls import Call
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.folder import MISTAKES
 from jdarts.runs.images import Batch, EvaluationBatches, check_augmentation, check_steps_per_call, evaluation_shapes
 from jdarts.runs.memory import smaller_shares
-from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
+from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task, programs_of_several
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import MemoryImages
 from jdarts.train.large_images import LargeImages
@@ -306,15 +306,12 @@ def _programs(
     def step(state: TrainState, images: Any, labels: Any, rows: Any, conditions: Conditions, **axis: Any) -> Any:
         return program.step(state, Batch(images, labels, rows), conditions, **axis)
 
-    single = Program(step, (Input(template), *of_step, Input(conditions)), "batch", donate=True)
     programs = {
         "init": Program(program.init, (Input(SEED, split=None),)),
-        "step": single,
+        "step": Program(step, (Input(template), *of_step, Input(conditions)), "batch", donate=True),
         "evaluate": Program(program.evaluate, (Input(template), *scored), "batch", needed_for_first_step=False),
     }
-    if steps_per_call > 1:
-        programs[program_of_several("step")] = single.of_several(steps_per_call, (None, None, 1, 0))
-    return programs
+    return programs | programs_of_several(programs, steps_per_call, (None, None, 1, 0))
 
 
 #: Smallest number of classes for which the accuracy of five guesses is reported.

@@ -26,13 +26,13 @@ from jdarts.methods.stopping import RANKING, stopping_rule
 from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
 from jdarts.relaxation import GIVEN, RECURRENT, alphas_on_host, alphas_to_json
-from jdarts.runs.calls import Call, program_of_several
+from jdarts.runs.calls import Call
 from jdarts.runs.controls import changed_controls, numbers_of_controls
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
 from jdarts.runs.guards import due
 from jdarts.runs.memory import cheaper_estimators
-from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task
+from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task, programs_of_several
 from jdarts.space import RecurrentSpace
 
 #: Temporary memory of a step in GB by estimator, from XLA's plan at 10,000 words, width 300, batch 64, segments of 35 words.
@@ -238,9 +238,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
     if not config.search_method().always_moves_alphas:
         programs["weights_step"] = Program(program.weights_step, of_step, "batch", donate=True)
     steps_per_call = min(config.calls.steps_per_call, steps)
-    if steps_per_call > 1:
-        for name in [name for name in programs if name in ("step", "weights_step")]:
-            programs[program_of_several(name)] = programs[name].of_several(steps_per_call, (None, None, 0))
+    programs |= programs_of_several(programs, steps_per_call, (None, None, 0))
     return LanguageSearchTask(
         corpus=corpus,
         streams=streams,
