@@ -21,9 +21,9 @@ from jdarts.nets.counts import count_weights
 from jdarts.nets.edge_options import PLAIN_EDGES
 from jdarts.network_tasks.loading import chosen_from_json
 from jdarts.network_tasks.metrics import metrics_from, metrics_of, metrics_text
+from jdarts.network_tasks.settings import check_unread
 from jdarts.relaxation import Alphas, alphas_from_json, alphas_on_host, alphas_to_json, host_weights
 from jdarts.rich_forms import text_html
-from jdarts.runs.bounds import option
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.programs import ByIdentity
@@ -240,23 +240,14 @@ def check_own(config: SearchConfig) -> None:
       InputError: such an option is given.
     """
     # A method's own cells and selection have no effect.
-    default = SearchConfig(dataset=config.data.dataset, method=config.method)
-    given = {**config.to_json(), "remat": config.remat}
-    usual = {**default.to_json(), "remat": default.remat}
-    for name in OF_CELLS:
-        if given.get(name) != usual.get(name):
-            raise InputError(
-                f"{option(name)} is {given.get(name)}, and a network of your own has no such cells; leave it out"
-            )
+    usual = SearchConfig(method=config.method)
+    check_unread(config, usual, OF_CELLS, "a network of your own has no such cells")
     if config.staging.is_whole or config.staging.stage:
         raise InputError(
             f"--stages {config.staging.stages} changes cells, and the network is your own; give --stages none"
         )
-    for name in ("budget_network", "budget_channels", "budget_cells"):
-        if given.get(name) != usual.get(name):
-            raise InputError(
-                f"{option(name)} is {given[name]}, and the bounds are those of the network that your own becomes; leave it out"
-            )
+    sizes = ("budget_network", "budget_channels", "budget_cells")
+    check_unread(config, usual, sizes, "the bounds are those of the network that your own becomes")
     if config.stop is not None and config.stop.partition(":")[0] != "eigenvalue":
         raise InputError(
             f"--stop {config.stop} reads cells, and the network is your own; give eigenvalue, or leave it out"
