@@ -15,6 +15,9 @@ from jdarts.network_tasks.task import NetworkTask
 from jdarts.runs.devices import Devices
 from jdarts.runs.task import Evaluation
 
+#: Shape and type of the number of examples of a batch, as a compiled evaluation takes it.
+COUNT = jax.ShapeDtypeStruct((), np.float32)
+
 
 class TaskData:
     """The data of a task.
@@ -129,7 +132,7 @@ class TaskBatches:
         """
 
         def sums(batch: Any, count: np.ndarray) -> Any:
-            number = self._devices.replicate(count.astype(np.float32))
+            number = self._devices.replicate(count.astype(COUNT.dtype))
             if shapes_of(batch) != shapes:
                 return scored(self._devices.replicate(batch), number)
             placed = self._devices.replicate(batch) if self._stacked else self._devices.split(self._shared(batch))

@@ -4,18 +4,12 @@ import dataclasses
 from collections.abc import Collection
 from typing import Any
 
-import jax
-import numpy as np
-
 from jdarts.errors import InputError, shown
 from jdarts.network_tasks.reading import TaskData
 from jdarts.network_tasks.task import NetworkTask
 from jdarts.runs.bounds import option
 from jdarts.runs.image_options import ImageAugmentation, ImageBatches, ImageData, LargePictures
 from jdarts.runs.settings import flat
-
-#: Shape and type of a number of examples.
-COUNT = jax.ShapeDtypeStruct((), np.float32)
 
 
 def image_settings() -> frozenset[str]:

@@ -13,9 +13,8 @@ from jdarts.errors import InputError
 from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.counts import count_weights
 from jdarts.network_tasks.batches import with_examples
-from jdarts.network_tasks.reading import TaskBatches, TaskData
+from jdarts.network_tasks.reading import COUNT, TaskBatches, TaskData
 from jdarts.network_tasks.settings import (
-    COUNT,
     check_single_steps,
     check_unread,
     image_settings,

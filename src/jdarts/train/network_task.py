@@ -16,9 +16,8 @@ from jdarts.nets.counts import count_weights
 from jdarts.network_tasks.batches import Source
 from jdarts.network_tasks.calling import check_network, class_name, identity_of
 from jdarts.network_tasks.metrics import metrics_of
-from jdarts.network_tasks.reading import TaskBatches, TaskData
+from jdarts.network_tasks.reading import COUNT, TaskBatches, TaskData
 from jdarts.network_tasks.settings import (
-    COUNT,
     check_single_steps,
     check_unread,
     image_settings,
