@@ -1,5 +1,6 @@
 """The training of the user's own network: from a search to predictions, a death on the way, devices, images, refusals."""
 
+import dataclasses
 import functools
 import io
 import re
@@ -14,6 +15,7 @@ from flax import nnx
 from small_runs import assert_death_at_a_step_changes_nothing, leave_undrawn, records, user_settings, with_stand_ins
 
 import jdarts
+from jdarts.data import load
 from jdarts.nets.counts import count_weights
 from jdarts.report.html.advice import advice
 from jdarts.report.html.run_data import read_run
@@ -168,6 +170,27 @@ def test_from_a_search_to_predictions_on_images(tmp_path, undrawn):
     assert set(result.test_metrics) == {"loss", "accuracy"} and result.test_metrics["accuracy"] > 0.15
     predict = jdarts.predictor(small, result.folder)
     assert predict(image).shape == (1, 10)
+
+
+def test_a_training_on_images_does_not_resume_with_others(tmp_path):
+    class Linear(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            return nn.Dense(10)(images.reshape(len(images), -1))
+
+    def run(dataset):
+        config = TrainConfig(run_dir=tmp_path / "run", dataset="digits", epochs=1, batch_size=240, cutout=0)
+        train(config, network=Linear(), dataset=dataset, stream=io.StringIO())
+
+    digits = load("digits")
+    run(digits)
+    run(digits)
+    with pytest.raises(jdarts.InputError, match=r"begun with other data: mean .* \(now 0\.5\)"):
+        run(dataclasses.replace(digits, mean=(0.5,)))
+    images = digits.train.images.copy()
+    images[np.random.default_rng((0, 0)).permutation(len(images))[-1]] = 0  # In no batch of the first epoch.
+    with pytest.raises(jdarts.InputError, match=r"begun with other data: sha256 \S+ \(now \S+\); give"):
+        run(dataclasses.replace(digits, train=dataclasses.replace(digits.train, images=images)))
 
 
 def test_without_held_out_examples_the_last_weights_are_tested(small, tmp_path):

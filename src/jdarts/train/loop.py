@@ -113,8 +113,8 @@ def _train_network(
 ) -> NetworkTrainResult:
     if task is None:
         config = named_after(config, dataset, data.ImageDataset)
-        of_images = image_task(config, config.data.images(dataset, stream))
-        training = NetworkTraining(config, network, of_images, on_images=True)
+        images = config.data.images(dataset, stream)
+        training = NetworkTraining(config, network, image_task(config, images), images=images)
     else:
         training = NetworkTraining(config, network, check_task(task))
     parallelism = training.config.parallelism

@@ -12,6 +12,7 @@ import optax
 
 from jdarts import optimizers
 from jdarts.choice.decided import DECIDED
+from jdarts.data import ImageDataset
 from jdarts.nets.counts import count_weights
 from jdarts.network_tasks.batches import Source
 from jdarts.network_tasks.calling import check_network, class_name, identity_of
@@ -48,7 +49,7 @@ class NetworkTraining:
       config: the settings.
       network: a Linen network.
       task: loss, metrics and batches.
-      on_images: whether the task is made of the settings of images; else those are refused.
+      images: those that the task is made of, with the settings of images; without them such settings are refused.
 
     Attributes:
       config: the settings, with the name of the task and the size of its batches.
@@ -57,15 +58,18 @@ class NetworkTraining:
       InputError: settings of cells or of images, or data that cannot be read.
     """
 
-    def __init__(self, config: TrainConfig, network: object, task: NetworkTask, *, on_images: bool = False) -> None:
+    def __init__(
+        self, config: TrainConfig, network: object, task: NetworkTask, *, images: ImageDataset | None = None
+    ) -> None:
         usual = TrainConfig()
         self._network, self._task, self._data = check_network(network, choices=False), task, TaskData(task)
-        of_images = frozenset() if on_images else image_settings() | {"validation_fraction"}
+        self._images = images
+        of_images = frozenset() if images is not None else image_settings() | {"validation_fraction"}
         self._unread = OF_CELLS | of_images
         check_single_steps(config)
         check_unread(config, usual, OF_CELLS, "the network is your own, without such cells")
         check_unread(config, usual, of_images, "the batches are those of the task")
-        if not on_images:
+        if images is None:
             config = with_task(config, usual, task, self._data)
         folder = config.run.folder("train", config.data.label, class_name(network))
         self.config = dataclasses.replace(config, run_dir=folder)
@@ -101,7 +105,9 @@ class NetworkTraining:
         """What identifies the data and the network of the run."""
         chosen = getattr(self._network, DECIDED, {})
         facts = [json.dumps(chosen, sort_keys=True)] if chosen else []
-        return {**self._data.fingerprint, "network": identity_of(self._network, self.template.weights, facts)}
+        of_images = {} if self._images is None else self._images.fingerprint
+        network = identity_of(self._network, self.template.weights, facts)
+        return {**of_images, **self._data.fingerprint, "network": network}
 
     def on(self, devices: Devices) -> "NetworkTrainTask":
         """The task of the run on devices."""
