@@ -16,7 +16,7 @@ from study.study import Study
 
 from jdarts.data import Augmentation, ImageDataset, ImageSplit
 from jdarts.errors import InputError
-from jdarts.runs.settings import Settings
+from jdarts.runs.settings import Settings, as_json
 
 command = command_line.fixture(run_studies.main, "run_studies")
 pytestmark = pytest.mark.usefixtures("user_settings")
@@ -190,6 +190,19 @@ def test_slope_correlation_and_error():
     assert np.isnan(statistics.slope(0 * real, real)) and np.isnan(statistics.correlation(0 * real, real))
     assert statistics.kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(4 / 6)
     assert statistics.mean_and_spread([1.0, 3.0], 1) == "2.0 ± 1.4" and statistics.mean_and_spread([1.0], 2) == "1.00"
+
+
+@pytest.mark.parametrize("name", run_studies.STUDIES)
+def test_rows_depend_on_every_setting_of_a_study(name):
+    def names(settings):
+        for field in dataclasses.fields(settings):
+            value = getattr(settings, field.name)
+            yield from names(value) if isinstance(value, Settings) else [field.name]
+
+    study = run_studies.study_of(name)
+    for settings in (study.config, study.quick):
+        # No two of them have one name, of which the files would have one value.
+        assert sorted(names(settings)) == sorted(as_json(settings))
 
 
 @pytest.mark.parametrize("path", sorted(run_studies.PUBLISHED.glob("*.json")), ids=lambda path: path.stem)

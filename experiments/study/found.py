@@ -53,8 +53,8 @@ class FoundConfig(Settings):
       train_epochs: of a full training.
       brief_epochs: of a training that selects.
       held_out: share of the training images by which the brief trainings select.
-      batch_size: of the trainings.
-      learning_rate: of the trainings.
+      train_batch_size: of the trainings.
+      train_learning_rate: of the trainings.
       drop_path: probability of a dropped path at the end of a full training.
     """
 
@@ -70,8 +70,8 @@ class FoundConfig(Settings):
     train_epochs: Annotated[int, EPOCHS] = 30
     brief_epochs: Annotated[int, EPOCHS] = 8
     held_out: Annotated[float, BELOW_ONE] = 0.25
-    batch_size: Annotated[int, Bounds(2, 1_000_000)] = 96
-    learning_rate: Annotated[float, POSITIVE] = 0.05
+    train_batch_size: Annotated[int, Bounds(2, 1_000_000)] = 96
+    train_learning_rate: Annotated[float, POSITIVE] = 0.05
     drop_path: Annotated[float, NOT_NEGATIVE] = 0.1
 
     def check(self) -> None:
@@ -105,8 +105,8 @@ class FoundConfig(Settings):
             auxiliary=False,
             drop_path=0.0 if brief else self.drop_path,
             cutout=0,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            batch_size=self.train_batch_size,
+            learning_rate=self.train_learning_rate,
             validation_fraction=self.held_out if brief else 0.0,
             test=not brief,
         )
@@ -123,7 +123,7 @@ QUICK = FoundConfig(
     train_cells=3,
     train_epochs=12,
     brief_epochs=3,
-    batch_size=32,
+    train_batch_size=32,
 )
 
 
