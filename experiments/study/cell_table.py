@@ -9,7 +9,6 @@ and no copy of it belongs into this repository.
 import hashlib
 import importlib.util
 import io
-import itertools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -125,8 +124,3 @@ def _accuracies(cells: Any) -> Accuracies:
     if missing:
         raise ValueError(f"{missing:,} of {CELLS:,} cells are missing")
     return found
-
-
-def all_cells() -> list[CellKey]:
-    """Every cell, in the order of `accuracies.ravel()`."""
-    return list(itertools.product(range(len(OPERATIONS)), repeat=len(EDGES)))
