@@ -78,7 +78,7 @@ def panels(run: RunData) -> list[Panel]:
     ]
 
 
-#: Quantities with a panel of their own in every run.
+#: Quantities with a panel in every run.
 _COMMON = ("loss", "accuracy", "perplexity")
 
 
@@ -163,12 +163,13 @@ class _Numbers:
         self._per_epoch = (
             ends[0][0] / ends[0][1] if ends else float(max((each["step"] for each in run.steps), default=1))
         )
-        # The ends of epochs of several lengths, and where one more like the last would end.
-        self._ends: list[tuple[float, float]] = []
+        # The steps and numbers of the ends of epochs of several lengths, and where one more like the last would end.
+        self._ends: tuple[Sequence[float], Sequence[float]] | None = None
         if any(step != number * self._per_epoch for step, number in ends):
             before = [(0, 0), *ends]
             length = (before[-1][0] - before[-2][0]) / max(1, before[-1][1] - before[-2][1])
-            self._ends = [*before, (before[-1][0] + length, before[-1][1] + 1)]
+            steps, numbers = zip(*before, (before[-1][0] + length, before[-1][1] + 1))
+            self._ends = steps, numbers
 
     def epochs(self, key: str, name: str) -> tuple[Series, ...]:
         """One number of every epoch."""
@@ -208,10 +209,9 @@ class _Numbers:
 
     def _place(self, record: Mapping[str, float]) -> float:
         """The place of a step's record on the axis of the epochs."""
-        if not self._ends:
+        if self._ends is None:
             return record["step"] / self._per_epoch
-        steps, numbers = zip(*self._ends)
-        return float(np.interp(record["step"], steps, numbers))
+        return float(np.interp(record["step"], *self._ends))
 
 
 def thinned(points: Points) -> Points:
