@@ -163,25 +163,27 @@ def _search_seeds(
     config: SearchConfig, kind: _Searches, stream: TextIO | None, programs: CompiledPrograms | None
 ) -> tuple[Any, ...]:
     allowed = allowed_changes(flat(config))
-    searches = [(each, RunFolder(each.folder, allowed=allowed)) for each in config.of_each_seed()]
-    for each, folder in searches:
-        folder.check(kind.settings(each))
+    configs = config.of_each_seed()
+    searches = [(each, RunFolder(each.folder, allowed=allowed), kind.settings(each)) for each in configs]
+    for _, folder, settings in searches:
+        folder.check(settings)
     summaries: dict[Path, Summary[Any]] = {}
     remarks: list[str] = []
-    for each, folder in searches:
-        if folder.is_finished(kind.settings(each)):
-            remarks += check_finished(folder, kind.settings(each), kind.fingerprint)
+    fingerprint = functools.cache(kind.fingerprint)
+    for _, folder, settings in searches:
+        if folder.is_finished(settings):
+            remarks += check_finished(folder, settings, fingerprint)
             summaries[folder.path] = kind.read(folder)
     show([*(f"{path} has finished" for path in summaries), *remarks], stream)
-    left = [(each, folder) for each, folder in searches if folder.path not in summaries]
+    left = [each for each in searches if each[1].path not in summaries]
     if left:
-        parts = [Part(folder, kind.settings(each), title(each), f"seed {each.run.seed}") for each, folder in left]
-        configs = [each for each, _ in left]
+        parts = [Part(folder, settings, title(each), f"seed {each.run.seed}") for each, folder, settings in left]
+        begun = [each for each, _, _ in left]
         for ended in begin(
-            lambda: kind.task(configs, _devices(config, len(configs))), parts, config.parallelism, stream, programs
+            lambda: kind.task(begun, _devices(config, len(begun))), parts, config.parallelism, stream, programs
         ):
             summaries[ended.result.folder] = ended
-    combined = kind.combined(tuple(summaries[folder.path] for _, folder in searches))
+    combined = kind.combined(tuple(summaries[folder.path] for _, folder, _ in searches))
     show(combined.lines(), stream)
     return combined.result
 
