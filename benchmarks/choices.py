@@ -1,7 +1,7 @@
 """Measure the search network of DARTS with a `jdarts.Choice` on every edge against the supernet, which stacks the edges.
 
-Both have the same weights, alphas and operations, and take the exact step. Each is compiled once and takes its steps in a process
-of its own. Numbers are seconds of the processor (`user`), so that other work on the machine counts little.
+Both have the same weights, alphas and operations, and take the exact step. Each is compiled once and takes its steps in a
+separate process. Numbers are seconds of the processor (`user`), so that other work on the machine counts little.
 
 Command:  python benchmarks/choices.py                (--help for the sizes; --write puts the table into benchmarks/README.md)
 """

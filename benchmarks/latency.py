@@ -1,7 +1,7 @@
-"""Latency of random cells' networks: that foretold by the table of this device against that measured, with the rank correlation.
+"""Predicted against measured latency of random cells' networks on this device, with the rank correlation.
 
-The table has the latency of each operation (`jdarts describe --latency` shows it). The networks are timed in turn, in several
-rounds, and the shortest time of each counts, so that a busy machine disturbs the comparison little.
+The prediction is the sum over the operations, which a table has (`jdarts describe --latency` shows it). The networks
+are timed in turn, in several rounds, and the shortest time of each counts, so that a busy machine disturbs the comparison little.
 
 Command:  python benchmarks/latency.py --channels 16 --cells 5
 """
@@ -28,7 +28,7 @@ from jdarts.space import darts_space
 
 @dataclasses.dataclass(frozen=True)
 class LatencyConfig(Settings):
-    """Foretells and measures the latency of networks of random cells of the paper's space.
+    """Predicts and measures the latency of networks of random cells of the paper's space.
 
     Attributes:
       count: number of random cells.

@@ -75,7 +75,7 @@ class BoundFlags:
       max_weights: the largest number of weights, such as 400k or 0.4M; none for no bound (default: the bound of the search).
       max_multiply_adds: the largest number of multiply-adds for one image, such as 80M; none for no bound (default: the bound of
         the search).
-      max_latency_ms: the most milliseconds for one image on this device, as its measured operations foretell them; none for no
+      max_latency_ms: the most milliseconds for one image on this device, as its measured operations predict them; none for no
         bound (default: the bound of the search).
     """
 

@@ -29,7 +29,7 @@ def latency_cost(space: SearchSpace, network: Target) -> Cost:
     """The latency of networks of a space's cells for one image, in nanoseconds, as a sum over their operations.
 
     Operations that are not in the table of this device are measured, and kept there. What a network takes besides is measured
-    on one of pools, whose own latency is taken off. The sum foretells which cells are faster, not the time itself: XLA fuses
+    on one of pools, whose own latency is taken off. The sum predicts which cells are faster, not the time itself: XLA fuses
     operations of a network, and reads from caches of the processor.
 
     Args:

@@ -23,7 +23,7 @@ def bounded_choices(
 ) -> dict[str, Chosen]:
     """The decisions with the largest sum of strengths whose networks keep all bounds, to the unit.
 
-    The strengths of all decisions count, those inside of candidates that are not chosen too.
+    The strengths of all decisions count, even of those inside candidates that are not chosen.
 
     Args:
       strengths: of the candidates of each choice, `[E, O]`.

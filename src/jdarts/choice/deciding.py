@@ -24,8 +24,8 @@ def decide(
       mixture: how they become weights.
       never: names of candidates that are not chosen, such as `none`, unless a choice has no other.
       limits: bounds on the decided network, which are kept to the unit: pairs of a cost, as `jdarts.choice_costs` returns them,
-        and the most of it, such as `(costs["weights"], "50k")`. The strengths of all choices count in the sum, those inside of
-        candidates that are not chosen too.
+        and the most of it, such as `(costs["weights"], "50k")`. The strengths of all choices count in the sum, even of those
+        inside candidates that are not chosen.
 
     Returns:
       By choice the name of its candidate, such as `{"block0": "conv5"}`; a tuple of names where it keeps several inputs; a tuple

@@ -24,7 +24,7 @@ def choice_latency(network: nn.Module, *inputs: Any, **call: Any) -> ChoiceCost:
     """The latency of all decided networks of a Linen network with choices, in nanoseconds, as a sum over their candidates.
 
     Candidates that are not in the table of this device are measured with the shapes that they have here, and kept there. What a
-    network takes besides is measured on one decided network, less its candidates. The sum foretells which networks are faster,
+    network takes besides is measured on one decided network, less its candidates. The sum predicts which networks are faster,
     not the time itself.
 
     Args:

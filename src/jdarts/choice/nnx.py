@@ -55,7 +55,7 @@ class Alphas(nnx.Variable):
 
 
 class Layers(nnx.Variable):
-    """Zeros for each layer of an `nnx.scan` whose choice is decided: the scan has something to go over, whatever was chosen."""
+    """Zeros for each layer of an `nnx.scan` whose choice is decided, so that the scan has an input to slice."""
 
 
 class _Chooser(nnx.Module):

@@ -47,7 +47,7 @@ def options_of(part: str) -> Iterator[None]:
 
 
 def within(bound: int | None) -> str:
-    """The first part of the names of the folders of a budget's runs."""
+    """The start of the folder names of a budget's runs."""
     return "" if bound is None else f"{bound}-"
 
 

@@ -26,7 +26,7 @@ class BudgetOptions(Settings):
     Attributes:
       max_weights: the largest number of weights of that network, such as 400k or 0.4M.
       max_multiply_adds: the largest number of its multiply-adds for one image, such as 80M.
-      max_latency_ms: the most milliseconds for one image on this device, as its measured operations foretell them.
+      max_latency_ms: the most milliseconds for one image on this device, as its measured operations predict them.
       budget_rate: how fast the penalty grows: in an epoch by this times the share by which the network without bounds would
         exceed them. 0: no penalty, the bounds hold in derivation alone.
       budget_network: the network for which the bounds hold; its images are those of the search, for imagenet those of ImageNet.
