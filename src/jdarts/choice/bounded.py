@@ -34,7 +34,7 @@ def bounded_choices(
     Raises:
       InputError: no decisions keep the bounds.
     """
-    problem = _Problem.of(alphas, limits, never)
+    problem = _Problem.of(alphas, [limit.cost for limit in limits], never)
     for limit in limits:
         least = problem.least(limit.cost)
         if least > limit.most:
@@ -78,7 +78,7 @@ def keeps(choices: Choices, limits: Sequence[ChoiceLimit]) -> bool:
 
 def least_cost(cost: ChoiceCost, alphas: NamedAlphas) -> int:
     """The smallest cost of a decided network."""
-    return _Problem.of(alphas, [ChoiceLimit(cost, 0)], ()).least(cost)
+    return _Problem.of(alphas, [cost], ()).least(cost)
 
 
 class _Problem(NamedTuple):
@@ -99,7 +99,7 @@ class _Problem(NamedTuple):
     rows: list[tuple[np.ndarray, float, float]]
 
     @classmethod
-    def of(cls, alphas: NamedAlphas, limits: Sequence[ChoiceLimit], never: Collection[str]) -> "_Problem":
+    def of(cls, alphas: NamedAlphas, costs: Sequence[ChoiceCost], never: Collection[str]) -> "_Problem":
         places: dict[Axis, int] = {}
         size = 0
         for name, each in alphas.items():
@@ -107,7 +107,7 @@ class _Problem(NamedTuple):
                 places[Axis(name, row)] = size
                 size += each.values.shape[-1]
         joint: dict[tuple[Axis, ...], int] = {}
-        for axes, table in itertools.chain.from_iterable(limit.cost.tables.items() for limit in limits):
+        for axes, table in itertools.chain.from_iterable(cost.tables.items() for cost in costs):
             if len(axes) > 1 and axes not in joint:
                 joint[axes] = size
                 size += table.size
