@@ -163,10 +163,8 @@ def with_spread(mean: float, std: float | None) -> str:
 def _summary_lines(name: str, arm: Arm) -> list[str]:
     runs = len(arm.trainings)
     count = "one full training" if runs == 1 else f"{runs} full trainings (mean ± standard deviation)"
-    error = 100 * (1 - arm.mean)
-    spread = "" if arm.std is None else f" ± {100 * arm.std:.2f}"
     return [
-        f"{name}: test accuracy {test_accuracy(arm)}, error {error:.2f}{spread} %, of {count}; "
+        f"{name}: test accuracy {test_accuracy(arm)}, error {with_spread(1 - arm.mean, arm.std)}, of {count}; "
         f"choosing took {duration(arm.choosing_seconds)}, training {duration(arm.training_seconds)}",
         f"{name}: {arm.genotype}",
     ]

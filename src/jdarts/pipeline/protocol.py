@@ -78,21 +78,22 @@ def pipeline(
         work.check_budgets()
     with limited(config.run.time_limit), folder.lock(settings, images().fingerprint):
         result = work.result()
+        table, numbers = result.table(), result.to_json()
         folder.write_genotype(result.genotype)
         draw_cells(result.genotype, folder.path)
-        folder.write(TABLE, f"{result.table()}\n")
-        folder.write(SUMMARY, json.dumps(result.to_json(), indent=1) + "\n")
+        folder.write(TABLE, f"{table}\n")
+        folder.write(SUMMARY, json.dumps(numbers, indent=1) + "\n")
         if result.budgets:
             with folder.writing():
                 for suffix in (".svg", ".png"):
-                    draw_budgets(result.to_json()[BUDGETS], folder.path / f"{BUDGETS}{suffix}")
+                    draw_budgets(numbers[BUDGETS], folder.path / f"{BUDGETS}{suffix}")
         # Imported here, since it takes a while.
         from jdarts.report.html.pages import page_of
 
         folder.write(PAGE, page_of(folder.path))
     picture = f"; picture: {folder.path / BUDGETS}.svg (and .png)" if result.budgets else ""
     where = f"network: {result.chosen.trainings[0].folder}; table: {folder.path / TABLE}{picture}"
-    work.show(f"\n{result.table()}\n\n{where}")
+    work.show(f"\n{table}\n\n{where}")
     return result
 
 
