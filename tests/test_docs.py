@@ -32,6 +32,14 @@ def test_command_lines_have_subcommands_and_options_that_exist(checks, page, mon
     assert list(checks.wrong_commands(page)) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_pictures_are_files(page):
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    # `make docs` writes the page of all commands.
+    places = [link for link in links if "://" not in link and link != "reference/commands.md"]
+    assert [link for link in places if not (page.parent / link).exists()] == []
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
