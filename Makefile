@@ -107,7 +107,7 @@ aot: $(READY)
 # The pages are built strictly; every block of Python in them and in README.md runs, and every command line is checked.
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
-	$(BIN)/python docs/tools/check_blocks.py README.md docs/*.md docs/how-to/*.md docs/concepts/*.md $(wildcard docs/studies/*.md)
+	$(BIN)/python docs/tools/check_blocks.py README.md docs/*.md docs/how-to/*.md docs/concepts/*.md docs/studies/*.md
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs site
 	@echo "wrote site/index.html"
 
