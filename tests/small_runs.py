@@ -226,6 +226,15 @@ def records(folder):
     return [{key: value for key, value in record.items() if key != "time"} for record in read_metrics(folder)]
 
 
+def assert_records_close(folder, reference):
+    """The metrics of a run are those of another, up to float32's rounding."""
+    found, expected = records(folder), records(reference)
+    assert [list(record) for record in found] == [list(record) for record in expected]
+    for one, other in zip(found, expected):
+        for name, value in other.items():
+            assert one[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+
+
 def assert_same_bits(folder, reference, names):
     """The run in a folder has come to the same, by the same way, as an undisturbed one; so have the named files."""
     found, expected = leaves(folder), leaves(reference)

@@ -45,12 +45,7 @@ def assert_close(folder, reference):
     assert found.keys() == expected.keys()
     for place, values in expected.items():
         np.testing.assert_allclose(found[place], values, rtol=2e-3, atol=2e-5, err_msg=place)
-    found, expected = records(folder), records(reference)
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected):
-        assert one.keys() == other.keys()
-        for name, value in other.items():
-            assert one[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+    small_runs.assert_records_close(folder, reference)
 
 
 @pytest.fixture(scope="module")

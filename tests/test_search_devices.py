@@ -15,12 +15,7 @@ def assert_close(folder, reference):
     found, expected = newest(folder).record["alphas"], newest(reference).record["alphas"]
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     np.testing.assert_allclose(jax.tree.leaves(found), jax.tree.leaves(expected), rtol=1e-4, atol=1e-6)
-    found, expected = small_runs.records(folder), small_runs.records(reference)
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected):
-        assert one.keys() == other.keys()
-        for name, value in other.items():
-            assert one[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+    small_runs.assert_records_close(folder, reference)
     assert (folder / "genotype.json").read_bytes() == (reference / "genotype.json").read_bytes()
 
 

@@ -6,7 +6,7 @@ import pytest
 import small_language
 import small_runs
 import small_train
-from small_runs import Died, die_at, records, signal_after_step, user_settings
+from small_runs import Died, assert_records_close, die_at, records, signal_after_step, user_settings
 from small_search import STEPS_PER_EPOCH, assert_same_bits, config, quick, run, undisturbed
 from test_search_devices import assert_close
 from test_search_seeds import alone, assert_each_close, run_seeds
@@ -114,13 +114,6 @@ def test_images_of_the_host_are_refused(quick, tmp_path):
     ):
         run(tmp_path / "run", steps_per_call=5, images_on="host")
     assert not (tmp_path / "run").exists()
-
-
-def assert_records_close(folder, reference):
-    found, expected = records(folder), records(reference)
-    assert [list(record) for record in found] == [list(record) for record in expected]
-    for one, other in zip(found, expected):
-        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
 
 
 def test_a_training_and_a_search_on_text_take_several_steps(user_settings, tmp_path):
