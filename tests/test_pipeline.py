@@ -29,6 +29,7 @@ from jdarts.resolve import find_genotype
 from jdarts.runs import CompiledPrograms, RunFolder
 from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig
+from jdarts.train import TrainConfig
 
 __all__ = ["quick", "undisturbed", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
@@ -279,6 +280,15 @@ def test_wrong_values_leave_nothing(changes, message, tmp_path, monkeypatch, cap
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_takes_another_data_set(tmp_path, monkeypatch):
+    """Its searches and trainings name digits as well; the option changes all of them."""
+    monkeypatch.setattr("jdarts.pipeline.command.pipeline", PipelineConfig.check)
+    parts = {"search": SearchConfig(dataset="digits"), "train": TrainConfig(dataset="digits")}
+    for dataset in ("digits", "cifar10"):
+        monkeypatch.setattr(sys, "argv", ["pipeline", "--dataset", dataset, "--run-dir", str(tmp_path / "run")])
+        main(PipelineConfig(dataset="digits", **parts))
 
 
 def test_images_too_small_for_the_network_are_refused_before_the_searches(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ def main(defaults: PipelineConfig | None = None, description: str | None = None)
     prog = run_name("jdarts.pipeline", defaults)
     return run_from_command_line(
         pipeline,
-        defaults or PipelineConfig(),
+        (defaults or PipelineConfig()).with_shared_once(),
         prog=prog,
         description=description,
         presets=PipelineConfig.with_method,

@@ -105,6 +105,21 @@ class PipelineConfig(Configuration):
         """
         return dataclasses.replace(self, search=self.search.with_method(name))
 
+    def with_shared_once(self) -> "PipelineConfig":
+        """These settings, where no part repeats what the pipeline sets for all its runs.
+
+        The parts of an experiment come from whole searches and trainings, which name the data set too. Without that repetition an
+        option such as --dataset changes it for all runs.
+        """
+        own = flat(self)
+
+        def once(part: str) -> Any:
+            given, usual = flat(getattr(self, part)), flat(type(getattr(self, part))())
+            repeated = [name for name in _PIPELINE_SETTINGS[part] if name in own and given[name] == own[name]]
+            return dataclasses.replace(getattr(self, part), **{name: usual[name] for name in repeated})
+
+        return dataclasses.replace(self, **{part: once(part) for part in _PIPELINE_SETTINGS})
+
     def check(self) -> None:
         """Checks every value that can be checked without the data.
 
