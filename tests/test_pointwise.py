@@ -10,8 +10,8 @@ from jdarts.errors import InputError
 from jdarts.ops.pointwise import pointwise, pointwise_gradient
 
 TYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-5)])
-#: Channels below, at, between and above the lanes of a vector, and more than the registers take at once.
-CHANNELS = [(1, 1), (3, 5), (16, 16), (17, 8), (36, 36), (48, 80), (64, 130)]
+#: Channels below, at, between and above the lanes of a vector, of which several pixels may fill one; more than registers take.
+CHANNELS = [(1, 1), (3, 5), (2, 2), (4, 4), (8, 8), (16, 16), (17, 8), (36, 36), (48, 80), (64, 130)]
 
 
 def arrays(*shapes, seed=0, dtype=np.float64):
@@ -39,6 +39,15 @@ def test_values_are_those_of_numpy(path, channels, dtype, tolerance):
         np.testing.assert_allclose(pointwise([x], [jnp.swapaxes(w, 1, 2)], transposed=True)[0], expected, **check)
         expected = np.einsum("ebhwc,ebhwd->ecd", *(np.asarray(a, np.float64) for a in (x, y)))
         np.testing.assert_allclose(pointwise_gradient([x], [y])[0], expected, **check)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 8])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_channels_have_the_bits_that_they_have_beside_others(channels, dtype):
+    """Several pixels of few channels share a vector, which changes no sum."""
+    x, w, more = arrays((2, 1, 5, 13, channels), (2, channels, channels), (2, channels, 1), dtype=dtype)
+    beside = pointwise([x], [jnp.concatenate([w, more], axis=-1)])[0]
+    np.testing.assert_array_equal(pointwise([x], [w])[0], beside[..., :-1])
 
 
 def test_several_stacks_are_each_by_itself(path):

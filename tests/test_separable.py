@@ -58,7 +58,7 @@ def test_equals_both_convolutions_to_second_order(image_path, stride, dilation, 
     assert_same(got, expected)
 
 
-@pytest.mark.parametrize("channels", [(1, 1), (16, 16), (17, 8), (8, 40)])
+@pytest.mark.parametrize("channels", [(1, 1), (4, 4), (8, 8), (16, 16), (17, 8), (8, 40)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-11), (np.float32, 1e-4)])
 def test_any_channels_and_sizes(channels, dtype, tolerance):
     for size, image, stride in ((1, (1, 1), 1), (5, (9, 7), 2), (7, (3, 20), 1), (9, (4, 4), 1)):

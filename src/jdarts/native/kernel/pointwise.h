@@ -34,6 +34,12 @@ struct Edge {
     for (const Factors<T>& product : products) total += product.in;
     return total;
   }
+  // Whether every product has so many columns.
+  bool all_have(Index columns) const {
+    for (const Factors<T>& product : products)
+      if (product.in != columns) return false;
+    return true;
+  }
 };
 
 constexpr int kMostVectors = kManyRegisters ? 4 : 2;  // of one pixel's results in registers
@@ -53,14 +59,57 @@ constexpr Index whole_vectors(Index values) {
   return (values + Simd<T>::lanes - 1) / Simd<T>::lanes * Simd<T>::lanes;
 }
 
-// A matrix with rows filled up to whole vectors by zeros.
+// Whether a vector holds several whole pixels of so many channels.
+template <typename T>
+constexpr bool is_narrow(Index channels) {
+  return channels > 0 && channels < Simd<T>::lanes && Simd<T>::lanes % channels == 0;
+}
+
+// A matrix with rows filled up to whole vectors: by zeros, or for `multiply_narrow` by the row again.
 template <typename T>
 void pack(const T* w, Index in, Index out, bool transposed, T* packed) {
-  const Index row = whole_vectors<T>(out);
+  const Index row = whole_vectors<T>(out), repeated = is_narrow<T>(out) ? row : out;
   for (Index k = 0; k < in; ++k, packed += row) {
     for (Index n = 0; n < out; ++n) packed[n] = transposed ? w[n * in + k] : w[k * out + n];
-    std::fill(packed + out, packed + row, T(0));
+    for (Index n = out; n < repeated; ++n) packed[n] = packed[n - out];
+    std::fill(packed + repeated, packed + row, T(0));
   }
+}
+
+// kVectors vectors of pixels from pixel `p` on, of few channels, times the packed matrices: each lane sums as in
+// `multiply_pixels`.
+template <typename T, int kChannels, int kVectors>
+JDARTS_INLINE void multiply_narrow_pixels(const Edge<T>& edge, Index p, const T* packed) {
+  constexpr Index lanes = Simd<T>::lanes;
+  Vector<T> sum[kVectors] = {};
+  for (const Factors<T>& product : edge.products) {
+    Vector<T> x[kVectors];
+#pragma GCC unroll 8
+    for (int n = 0; n < kVectors; ++n) x[n] = in_register(load(product.x + p * kChannels + n * lanes));
+    auto add = [&](auto k) {
+      const Vector<T> column = in_register(load(packed + k() * lanes));
+#pragma GCC unroll 8
+      for (int n = 0; n < kVectors; ++n)
+        sum[n] += spread<T, kChannels, k()>(x[n], std::make_index_sequence<lanes>()) * column;
+    };
+    for_numbers(add, std::make_integer_sequence<int, kChannels>());
+    packed += kChannels * lanes;
+  }
+#pragma GCC unroll 8
+  for (int n = 0; n < kVectors; ++n) store(edge.y + p * kChannels + n * lanes, sum[n]);
+}
+
+// Whole vectors of the pixels from `begin` to `end`; returns the first pixel that is left.
+template <typename T, int kChannels>
+Index multiply_narrow(const Edge<T>& edge, Index begin, Index end, const T* packed) {
+  Index p = begin;
+  if constexpr (is_narrow<T>(kChannels)) {
+    constexpr Index pixels = Simd<T>::lanes / kChannels;
+    constexpr int kMany = kManyRegisters ? 8 : 4;
+    for (; p + kMany * pixels <= end; p += kMany * pixels) multiply_narrow_pixels<T, kChannels, kMany>(edge, p, packed);
+    for (; p + pixels <= end; p += pixels) multiply_narrow_pixels<T, kChannels, 1>(edge, p, packed);
+  }
+  return p;
 }
 
 // kPixels pixels from pixel `p` on times kVectors vectors of columns, from column `first` on, of the packed matrices.
@@ -130,6 +179,11 @@ void for_vectors(Index columns, const Run& run) {
 // caches; `stores_are_done` must follow.
 template <typename T>
 void multiply(const Edge<T>& edge, Index begin, Index end, const T* packed, bool past) {
+  if (edge.all_have(edge.out)) switch (edge.out) {
+      case 2: begin = multiply_narrow<T, 2>(edge, begin, end, packed); break;
+      case 4: begin = multiply_narrow<T, 4>(edge, begin, end, packed); break;
+      case 8: begin = multiply_narrow<T, 8>(edge, begin, end, packed); break;
+    }
   for_vectors<T>(edge.out, [&](auto vectors, Index first) {
     constexpr bool kWholeLines = vectors() * kVectorBytes % kLineBytes == 0;
     if (kWholeLines && past)
@@ -211,19 +265,33 @@ const T* fill_up(const T* y, Index pixels, Index out, T* filled) {
   return filled;
 }
 
-// xᵀ·y over `pixels` pixels, added to sums [in, whole vectors of out]; rows of y are whole vectors too.
+// Rows of sums from `k` on, kRowCount at a time; returns the first row that is left.
+template <typename T, int kRowCount, int kVectors>
+Index sum_rows(const T* x, Index k, Index in, const T* y, Index y_row, Index pixels, T* sums, Index row) {
+  for (; k + kRowCount <= in; k += kRowCount)
+    sum_outer<T, kRowCount, kVectors>(x + k, in, y, y_row, pixels, sums + k * row, row);
+  return k;
+}
+
+// xᵀ·y over `pixels` pixels, added to sums [in, whole vectors of out]. What the sums have beyond `out` columns has no meaning.
 template <typename T>
 void add_outer(const T* x, Index in, const T* y, Index out, Index pixels, T* sums) {
+  struct Filled {};
   const Index row = whole_vectors<T>(out);
-  for_vectors<T>(out, [&](auto vectors, Index first) {
-    constexpr int kMany = rows_at_once(vectors()), kSome = 2;
-    Index k = 0;
-    for (; k + kMany <= in; k += kMany)
-      sum_outer<T, kMany, vectors()>(x + k, in, y + first, row, pixels, sums + k * row + first, row);
-    for (; k + kSome <= in; k += kSome)
-      sum_outer<T, kSome, vectors()>(x + k, in, y + first, row, pixels, sums + k * row + first, row);
-    for (; k < in; ++k) sum_outer<T, 1, vectors()>(x + k, in, y + first, row, pixels, sums + k * row + first, row);
-  });
+  auto add = [&](const T* x, const T* y, Index y_row, Index pixels) {
+    for_vectors<T>(out, [&](auto vectors, Index first) {
+      constexpr int kMany = rows_at_once(vectors());
+      Index k = sum_rows<T, kMany, vectors()>(x, 0, in, y + first, y_row, pixels, sums + first, row);
+      if constexpr (kMany > 8) k = sum_rows<T, 8, vectors()>(x, k, in, y + first, y_row, pixels, sums + first, row);
+      if constexpr (kMany > 4) k = sum_rows<T, 4, vectors()>(x, k, in, y + first, y_row, pixels, sums + first, row);
+      k = sum_rows<T, 2, vectors()>(x, k, in, y + first, y_row, pixels, sums + first, row);
+      sum_rows<T, 1, vectors()>(x, k, in, y + first, y_row, pixels, sums + first, row);
+    });
+  };
+  // The last pixels have too few others behind them for whole vectors.
+  const Index last = row == out ? 0 : std::min(pixels, (row - 1) / out), others = pixels - last;
+  add(x, y, out, others);
+  if (last) add(x + others * in, fill_up(y + others * out, last, out, thread_buffer<T, Filled>(last * row)), row, last);
 }
 
 // One edge of the sum of outer products: w [in, out] = Σ_pixels x ⊗ y.
@@ -239,7 +307,6 @@ struct Outer {
 template <typename T, typename Pool>
 void pointwise_gradient(const std::vector<Outer<T>>& edges, Pool& pool) {
   struct Sums {};
-  struct Filled {};
   constexpr Index kBlock = 128;
   const Index wanted = std::max<Index>(1, 64 / std::max<Index>(1, edges.size()));
   std::vector<Piece> pieces;
@@ -262,13 +329,9 @@ void pointwise_gradient(const std::vector<Outer<T>>& edges, Pool& pool) {
     const Index row = whole_vectors<T>(edge.out);
     T* sums = all + starts[unit];
     std::fill_n(sums, edge.in * row, T(0));
-    T* filled = row == edge.out ? nullptr : thread_buffer<T, Filled>(kBlock * row);
     for (Index begin = piece.begin; begin < piece.end; begin += kBlock) {
       const Index pixels = std::min(kBlock, piece.end - begin);
-      const T* x = edge.x + begin * edge.in;
-      const T* y = edge.y + begin * edge.out;
-      if (filled) y = fill_up(y, pixels, edge.out, filled);
-      add_outer(x, edge.in, y, edge.out, pixels, sums);
+      add_outer(edge.x + begin * edge.in, edge.in, edge.y + begin * edge.out, edge.out, pixels, sums);
     }
   });
   for (Index unit = 0, end = 0; unit < Index(pieces.size()); unit = end) {

@@ -343,13 +343,12 @@ class Back {
   void add_to_sums(Index target, Index count, Index source, Index b, Index begin, Index rows, const T* in, Index padded,
                    const T* x, T* sums_of_edges) const {
     struct Sums {};
-    T* gathered = thread_buffer<T, Sums>(gathering.room() + g.out_width() * matrix_row);
-    T* filled = gathered + gathering.room();
+    T* gathered = thread_buffer<T, Sums>(gathering.room());
     for (Index n = 0; n < count; ++n)
       gathering.add(x, in + n * padded + left * padding.row + left * g.channels, padding.row, rows, gathered,
                     sums_of_edges + n * of_edge());
     T* values = thread_buffer<T, MiddleBuffer>(kTargetsAtOnce * middle.target);
-    const bool joined = middle.row == g.out_width() * g.channels && matrix_row == f.out;
+    const bool joined = middle.row == g.out_width() * g.channels;
     for (Index r = 0; r < rows; r += middle.rows) {
       const Index valid = std::min(middle.rows, rows - r), at_once = joined ? valid : 1;
       middle.add_up(f.terms, source, target, count, x + r * g.stride * x_padding.row, 0, valid, values);
@@ -357,7 +356,6 @@ class Back {
         for (Index h = 0; h < valid; h += at_once) {
           const Index e = source * g.targets + target + n;
           const T* y = f.images[0] + ((e * g.batch + b) * g.out_height() + begin + r + h) * g.out_width() * f.out;
-          if (matrix_row != f.out) y = fill_up(y, g.out_width(), f.out, filled);
           add_outer(values + n * middle.target + h * middle.row, g.channels, y, f.out, at_once * g.out_width(),
                     sums_of_edges + n * of_edge() + g.kernel());
         }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 #include <numeric>
+#include <type_traits>
+#include <utility>
 
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -116,6 +118,22 @@ JDARTS_INLINE void store_some(T* to, Vector<T> v, Index count) {
   T values[Simd<T>::lanes];
   store(values, v);
   std::copy_n(values, count, to);
+}
+
+// Calls run(number) for every number of a list known when it is compiled.
+template <typename Run, int... kNumber>
+JDARTS_INLINE void for_numbers(const Run& run, std::integer_sequence<int, kNumber...>) {
+  (run(std::integral_constant<int, kNumber>()), ...);
+}
+
+// Value k of every group of kGroup lanes, in all lanes of its group.
+template <typename T, int kGroup, int k, std::size_t... kLane>
+JDARTS_INLINE Vector<T> spread(Vector<T> v, std::index_sequence<kLane...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(v, v, (int(kLane) / kGroup * kGroup + k)...);
+#else
+  return __builtin_shuffle(v, decltype(v <= v){(int(kLane) / kGroup * kGroup + k)...});
+#endif
 }
 
 // Vectors that start at values `first`, `first + step`, … of pixels × channels begin at one channel. There are
