@@ -2,8 +2,9 @@
 
 Each method has the settings of its preset, but for those that do not fit a short search: all have the same batches, learning
 rate of the weights and epochs, and one stage; epochs at which something begins or ends are scaled to them; the learning rate of
-the alphas is that of the preset times one factor. A method is NAME or NAME:HYPERGRADIENT. The seeds of a method run at once. The
-rows of a method are kept as soon as they are there, as those of a study are, and the same command does not repeat them.
+the alphas is that of the preset times one factor. A method is NAME or NAME:HYPERGRADIENT. The seeds of a method run at once; a
+step is one of all of them, and its processor time (*processors*) leaves out what other work on the machine takes. The rows of a
+method are kept as soon as they are there, as those of a study are, and the same command does not repeat them.
 
 Data:     python -m jdarts.data prepare cifar10
 Command:  python experiments/compare_methods.py           (--help for the size; --space S2 for skips and separable convolutions)
@@ -18,6 +19,7 @@ import numpy as np
 import tyro
 from study import images
 from study.method_searches import MethodSize
+from study.processor_clock import ProcessorClock
 from study.rows import Table
 from study.statistics import mean_and_spread
 from study.study import Cell, Row
@@ -114,27 +116,30 @@ class CompareConfig(Configuration):
 
 def results_of(config: SearchConfig, dataset: ImageDataset) -> list[dict[str, Any]]:
     """Runs the searches of a method: the numbers of each seed."""
-    results = search_seeds(config, dataset=dataset)
+    with ProcessorClock() as clock:
+        results = search_seeds(config, dataset=dataset)
     steps = search_images(config, dataset).steps_per_epoch
     seeds = [each.run.seed for each in config.of_each_seed()]
     return [
-        {"seed": seed, "hypergradient": config.hypergradient, **_numbers(result, steps)}
+        {"seed": seed, "hypergradient": config.hypergradient, **_numbers(result, steps, clock)}
         for seed, result in zip(seeds, results, strict=True)
     ]
 
 
-def _numbers(result: SearchResult, steps: int) -> dict[str, Any]:
-    """The numbers of a search whose epochs have so many steps."""
+def _numbers(result: SearchResult, steps: int, clock: ProcessorClock) -> dict[str, Any]:
+    """The numbers of a search whose epochs have so many steps, and that ran while a clock did."""
     rows, cells = read_metrics(result.folder), result.verdict["cells"]
-    times = [row["time"] for row in rows if "train/loss" in row]
+    # In the last epoch every method moves its alphas.
+    times = [row["time"] for row in rows if "train/loss" in row][-steps:]
+    used, between = clock.used(times[0], times[-1]), len(times) - 1
     return {
         "accuracy": result.valid_accuracy,
         "skips": cells["normal"]["skips"],
         "lead": float(np.median(cells["normal"]["leads"])),
         "decided": float(np.mean(np.concatenate([cell["decided"] for cell in cells.values()]))),
         "eigenvalue": [row[_EIGENVALUE] for row in rows if _EIGENVALUE in row][-1],
-        # In the last epoch every method moves its alphas.
-        "seconds": float(np.median(np.diff(times[-steps:]))),
+        "seconds": float(np.median(np.diff(times))) if between else None,
+        "processor_seconds": used / between if between and used is not None else None,
         "genotype": str(result.genotype),
     }
 
@@ -143,14 +148,12 @@ def table(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The table of the results, by method."""
     plain = rows.get(PLAIN)
     head = ["method", "hypergradient", "accuracy, %", "skips in the normal cell", "median lead, %", "decided edges, %"]
-    head += ["eigenvalue", "step, s", "× plain"]
+    head += ["eigenvalue", "step, s", "× plain", "processors, s", "× plain"]
     lines = []
     for name, found in rows.items():
         values = {
             key: np.array([row[key] for row in found], float) for key in ("accuracy", "lead", "decided", "eigenvalue")
         }
-        seconds = np.median([row["seconds"] for row in found])
-        ratio = f"{seconds / np.median([row['seconds'] for row in plain]):.2f}" if plain else ""
         lines.append(
             [
                 name.partition(":")[0],
@@ -160,11 +163,22 @@ def table(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
                 mean_and_spread(100 * values["lead"], 0),
                 f"{100 * values['decided'].mean():.0f}",
                 mean_and_spread(values["eigenvalue"], 3),
-                f"{seconds:.2f}",
-                ratio,
+                *_time_and_multiple(found, plain, "seconds"),
+                *_time_and_multiple(found, plain, "processor_seconds"),
             ]
         )
     return markdown_table(head, lines)
+
+
+def _time_and_multiple(
+    found: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]] | None, name: str
+) -> tuple[str, str]:
+    """A time of a method's step, and its multiple of plain DARTS's, where they are known."""
+    seconds, of_plain = ([row[name] for row in rows if row.get(name) is not None] for rows in (found, plain or ()))
+    if not seconds:
+        return "", ""
+    median = np.median(seconds)
+    return f"{median:.3g}", f"{median / np.median(of_plain):.2f}" if of_plain else ""
 
 
 CONFIG = CompareConfig()

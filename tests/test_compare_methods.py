@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 
 import command_line
@@ -18,6 +19,9 @@ SPEC = importlib.util.spec_from_file_location("compare_methods", FILE)
 assert SPEC is not None and SPEC.loader is not None
 MODULE = sys.modules["compare_methods"] = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(MODULE)
+
+#: Of every row.
+NUMBERS = ("accuracy", "lead", "eigenvalue", "seconds", "processor_seconds")
 
 command = command_line.fixture(MODULE.main, "compare_methods")
 
@@ -59,6 +63,37 @@ def test_settings_of_presets_fit_a_short_search():
         assert (found.batches.batch_size, found.rate.learning_rate, found.loop.epochs) == (64, 0.1, 10)
 
 
+def test_a_processor_clock_counts_work_and_not_waiting():
+    with MODULE.ProcessorClock() as clock:
+        start, before = time.time(), time.process_time()
+        while time.process_time() - before < 0.2:
+            pass
+        middle = time.time()
+        time.sleep(0.2)
+        end = time.time()
+    assert clock.used(start, middle) == pytest.approx(0.2, abs=0.1)
+    assert clock.used(middle, end) < 0.1
+    assert clock.used(start - 60, end) is None and clock.used(start, end + 60) is None
+
+
+def test_times_that_are_not_known_stay_empty():
+    """Rows of a run that another process has begun, or that an earlier version has kept."""
+    row = {"hypergradient": "exact", "accuracy": 0.5, "skips": 1, "lead": 0.1, "decided": 0.5, "eigenvalue": 0.1}
+    plain = {**row, "seconds": 0.2, "processor_seconds": 0.1}
+    text = MODULE.table(
+        {
+            "darts:first_order": [plain],
+            "gdas": [{**plain, "processor_seconds": None}],
+            "snas": [{**row, "seconds": 0.4}],
+        }
+    )
+    assert [line.split("|")[-5:-1] for line in text.splitlines()[2:]] == [
+        [" 0.2 ", " 1.00 ", " 0.1 ", " 1.00 "],
+        [" 0.2 ", " 1.00 ", "  ", "  "],
+        [" 0.4 ", " 2.00 ", "  ", "  "],
+    ]
+
+
 @pytest.fixture
 def images(monkeypatch):
     """Random images in place of CIFAR-10."""
@@ -82,7 +117,7 @@ def test_a_finished_method_is_not_repeated(tmp_path, images, command):
     (path,) = tmp_path.glob("*.json")
     rows, kept = json.loads(path.read_text())["rows"], path.read_bytes()
     assert [row["seed"] for row in rows] == [0, 1]
-    assert all(np.isfinite(row[name]) for row in rows for name in ("accuracy", "lead", "eigenvalue", "seconds"))
+    assert all(np.isfinite(row[name]) for row in rows for name in NUMBERS)
     assert all(0 <= row["skips"] <= 2 for row in rows)
     code, second, _ = command(*words)
     assert code == 0 and "epoch" not in second
