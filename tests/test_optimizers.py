@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import jdarts
+from jdarts.bilevel import check_slopes
 from jdarts.bilevel.updates import reads_value
 from jdarts.errors import InputError
 
@@ -188,6 +189,11 @@ def test_a_slope_that_is_infinite_is_named(estimator):
     _, metrics = step(state, jnp.asarray([1.0, 0.0]))
     assert not metrics["hypergradient/optimizer_slope_finite"]
     assert not metrics["hypergradient/finite"]
+    check = functools.partial(check_slopes, loss_fn=loss, weight_optimizer=optimizers["weight_optimizer"])
+    check(state, jnp.asarray([1.0, 1.0]))
+    message = r"infinite for weights\['a'\] \(1 of 2 entries, 1 with a gradient of 0\); give .* eps_root=1e-8"
+    with pytest.raises(InputError, match=message):
+        check(state, jnp.asarray([1.0, 0.0]))
     # Where nothing of the loss goes through that weight, its slope counts for nothing.
     moved = state.replace(weights=weights | {"a": jnp.asarray([0.5, 0.0])})
     new, metrics = step(moved, jnp.asarray([1.0, 1.0]))

@@ -58,8 +58,7 @@ def solved(config: Config, blocks: int = 2) -> Found:
     found: Any = load_digits()
     images, targets = found.data, found.target
     data = split_data((images / 16).astype("float32").reshape(-1, 8, 8, 1), targets.astype("int32"))
-    # Adam's step has no derivative at a gradient of 0, which the weights of units have that relu silences.
-    return solve(Transformer(blocks), data, "cross_entropy", config, optimizer={"learning_rate": 0.05})
+    return solve(Transformer(blocks), data, "cross_entropy", config)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from jdarts.bilevel.estimators import exact, finite_difference, first_order, unr
 from jdarts.bilevel.foresight import Foresight, foresight
 from jdarts.bilevel.neumann import neumann
 from jdarts.bilevel.problem import Estimate, HypergradientFn, LossFn, Metrics, Problem, PyTree
+from jdarts.bilevel.slope_check import check_slopes
 from jdarts.bilevel.step import BilevelState, Order, WeightChange, WeightGradients, WeightRule, bilevel_step, init_state
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "WeightRule",
     "alpha_hessian",
     "bilevel_step",
+    "check_slopes",
     "exact",
     "finite_difference",
     "first_order",

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jdarts.bilevel.problem import Estimate, HypergradientFn, Problem, PyTree
-from jdarts.bilevel.updates import Signal, make_update, no_cotangents, pulled_back, stays_finite
+from jdarts.bilevel.slopes import no_cotangents, pulled_back, stays_finite
+from jdarts.bilevel.updates import Signal, make_update
 from jdarts.bilevel.virtual_step import (
     added,
     optimizer_reads_value,

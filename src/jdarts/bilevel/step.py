@@ -203,7 +203,9 @@ def bilevel_step(
       `weights/gradient_norm`, `hypergradient/norm`, `hypergradient/finite` (False where an entry of the hypergradient is NaN or
       infinite), the estimator's own under `hypergradient/…`, and those of `loss_fn` under `train/…` and `valid/…`. With several
       weight steps, those of the weight steps are means over them. Estimators that make a virtual step give
-      `hypergradient/optimizer_slope_finite`: False if the derivative of the weight optimiser's update is not finite.
+      `hypergradient/optimizer_slope_finite`: False if the derivative of the weight optimiser's update is not finite;
+      `jdarts.bilevel.check_slopes` then names the weights. Where the update has a kink, its derivative is the mean of both sides;
+      where it jumps, as that of `optax.lion` does at a gradient of 0, its derivative is 0.
 
     Raises:
       InputError: `loss_fn` returns something else, the batches do not fit the weight steps, a virtual optimiser's state does not

@@ -1,4 +1,4 @@
-"""Updates of any optax optimiser, and the derivative of an update."""
+"""Updates of any optax optimiser."""
 
 import inspect
 from collections.abc import Callable
@@ -6,12 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jdarts.errors import InputError
 from jdarts.xla.jaxprs import reads
-from jdarts.xla.trees import all_finite, map_entries
 
 PyTree = Any
 
@@ -62,7 +60,7 @@ def make_update(
     except (TypeError, ValueError) as error:
         raise InputError(
             f"the {whose} optimiser cannot make an update here from gradient, state, parameters, {', '.join(sorted(extras))}: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from error
 
 
@@ -78,69 +76,6 @@ def reads_value(optimizer: optax.GradientTransformation, opt_state: optax.OptSta
     return reads(update, value, params)
 
 
-def pulled_back(pull: Callable[..., Any], cotangents: PyTree) -> Any:
-    """Cotangents through an update, in which 0 times a slope that is not finite is 0.
-
-    In the reverse mode of JAX 0 · ∞ is NaN. It occurs in the branch of a `where` that an optimiser does not take (the first steps
-    of `optax.radam`) and at the square root of 0 (`optax.adam` at a gradient of 0). `pull` holds the slopes. Those that are not
-    finite are replaced by 0, and in a second computation by a huge number: if both results agree, these slopes do not matter.
-
-    Args:
-      pull: the second result of `jax.vjp`.
-      cotangents: of the results of the function.
-
-    Returns:
-      The cotangents of the arguments, NaN where a slope that is not finite matters.
-
-    Raises:
-      InputError: the function has no reverse mode.
-    """
-    leaves, structure = jax.tree.flatten(pull)
-    ordinary = all_finite([leaf for leaf in leaves if _is_float(leaf)])
-
-    def with_slopes(filling: Callable[[int, float], float]) -> Any:
-        filled = [
-            jnp.where(jnp.isfinite(leaf), leaf, jnp.full_like(leaf, filling(place, float(jnp.finfo(leaf.dtype).max))))
-            if _is_float(leaf)
-            else leaf
-            for place, leaf in enumerate(leaves)
-        ]
-        return jax.tree.unflatten(structure, filled)(cotangents)
-
-    def agreed(a: jax.Array, b: jax.Array) -> jax.Array:
-        # Two programs of one sum may round it differently.
-        same = ordinary | (jnp.abs(a - b) <= 1e-3 * jnp.abs(a))
-        return jnp.where(same, a, jnp.full_like(a, jnp.nan))
-
-    try:
-        # A different number for each leaf, so that no two cancel.
-        first, second = with_slopes(lambda *_: 0.0), with_slopes(lambda place, largest: largest**0.5 / (1 + place))
-    except ValueError as error:
-        raise InputError(
-            f"the weight optimiser's update has no derivative ({_first_line(error)}); use first_order(), or a virtual_optimizer "
-            "with the same state"
-        ) from error
-    leaves, structure = jax.tree.flatten(first)
-    floats = [place for place, leaf in enumerate(leaves) if _is_float(leaf)]
-    others = jax.tree.leaves(second)
-    for place, leaf in zip(floats, map_entries(agreed, *([each[n] for n in floats] for each in (leaves, others)))):
-        leaves[place] = leaf
-    return jax.tree.unflatten(structure, leaves)
-
-
-def stays_finite(given: PyTree, pulled: PyTree) -> jax.Array:
-    """Whether the cotangents that were pulled back are finite, if the given ones are; bool `[]`."""
-    before, after = ([leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)] for tree in (given, pulled))
-    return all_finite(after) | ~all_finite(before)
-
-
-def no_cotangents(tree: PyTree) -> PyTree:
-    """Cotangents of 0 for a pytree of any arrays."""
-    return jax.tree.map(
-        lambda leaf: jnp.zeros_like(leaf) if _is_float(leaf) else np.zeros(jnp.shape(leaf), jax.dtypes.float0), tree
-    )
-
-
 def _accepted(update: Callable[..., Any], extras: dict[str, Any]) -> dict[str, Any]:
     """The extra arguments that a function has parameters for."""
     parameters = inspect.signature(update).parameters.values()
@@ -149,9 +84,6 @@ def _accepted(update: Callable[..., Any], extras: dict[str, Any]) -> dict[str, A
     return {parameter.name: extras[parameter.name] for parameter in parameters if parameter.name in extras}
 
 
-def _is_float(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from jdarts.bilevel.problem import Estimate, Metrics, Problem, PyTree
-from jdarts.bilevel.updates import Signal, make_update, pulled_back, reads_value, stays_finite
+from jdarts.bilevel.slopes import pulled_back, stays_finite
+from jdarts.bilevel.updates import Signal, make_update, reads_value
 from jdarts.errors import InputError
 from jdarts.xla.jaxprs import has_forward_mode
 from jdarts.xla.outlined import outlined

@@ -69,6 +69,7 @@ __all__ = [
     "program_size",
     "register_lowering",
     "reset_compilation_cache",
+    "results_of",
     "set_xla_metadata",
     "silence_loading_of_programs",
     "sync_global_devices",
@@ -142,6 +143,14 @@ def silence_loading_of_programs() -> None:
 def reset_compilation_cache() -> None:
     """Makes JAX open its store of compiled programs again."""
     compilation_cache.reset_cache()
+
+
+def results_of(equation: JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+    """The results of one equation of a traced function at other operands."""
+    primitive = equation.primitive
+    with equation.ctx.manager:
+        results = primitive.bind(*operands, **primitive.get_bind_params(equation.params))
+    return results if primitive.multiple_results else [results]
 
 
 def platform_of(context: LoweringRuleContext) -> str | None:

@@ -1,11 +1,11 @@
-"""Questions about traced functions."""
+"""Questions about traced functions, and their evaluation by other rules."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from jdarts.xla.jax_compat import Jaxpr, JaxprEqn, jaxprs_in_params
+from jdarts.xla.jax_compat import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params, results_of
 
 
 def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
@@ -43,3 +43,35 @@ def reads(function: Callable, first: Any, *others: Any) -> bool:
     given = {id(variable) for variable in traced.invars[: len(jax.tree.leaves(first))]}
     used = [*(variable for equation in traced.eqns for variable in equation.invars), *traced.outvars]
     return any(id(variable) in given for variable in used)
+
+
+def evaluated(traced: ClosedJaxpr, arguments: Sequence[Any], rules: Mapping[str, Callable[..., Any]]) -> list[Any]:
+    """Evaluates a traced function with other rules for some of its primitives, in the functions that it calls too.
+
+    Primitives inside loops and conditionals keep their own rules.
+
+    Args:
+      traced: the function.
+      arguments: arrays, its flat arguments.
+      rules: by name of a primitive with one result, a function of its operands.
+
+    Returns:
+      The flat results.
+    """
+    jaxpr = traced.jaxpr
+    values: dict[Any, Any] = dict(zip(jaxpr.constvars, traced.consts)) | dict(zip(jaxpr.invars, arguments))
+
+    def read(variable: Any) -> Any:
+        return variable.val if isinstance(variable, Literal) else values[variable]
+
+    for equation in jaxpr.eqns:
+        operands, name = [read(each) for each in equation.invars], equation.primitive.name
+        inner = equation.params.get("jaxpr") if name in ("jit", "pjit", "closed_call") else None
+        if name in rules:
+            results = [rules[name](*operands)]
+        elif inner is not None:
+            results = evaluated(inner, operands, rules)
+        else:
+            results = results_of(equation, operands)
+        values |= zip(equation.outvars, results)
+    return [read(each) for each in jaxpr.outvars]
