@@ -43,6 +43,12 @@ def test_digits_are_the_known_set():
     assert np.round(images.astype(np.float64) * 16 / 255).sum() == 561_718
 
 
+def test_digits_are_the_same_where_scikit_learn_keeps_its_file_elsewhere(monkeypatch):
+    expected = load("digits").fingerprint
+    monkeypatch.setattr("jdarts.data.digits.importlib.util.find_spec", lambda name: None)
+    assert load("digits").fingerprint == expected
+
+
 def test_digits_are_shuffled_the_same_way_each_time():
     first, second = load("digits"), load("digits")
     np.testing.assert_array_equal(first.train.images, second.train.images)
@@ -148,7 +154,9 @@ def test_an_unprepared_set_names_the_path_and_the_command(name, folder, tmp_path
 
 def test_importing_is_light():
     heavy = ("tensorflow_datasets", "sklearn", "scipy", "PIL", "tyro")
-    code = f"import sys, jdarts.data; print([name for name in {heavy} if name in sys.modules])"
+    code = (
+        f"import sys, jdarts.data; jdarts.data.load('digits'); print([name for name in {heavy} if name in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

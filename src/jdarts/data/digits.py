@@ -1,5 +1,9 @@
 """The handwritten digits inside scikit-learn: real images that need no download."""
 
+import gzip
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 
 from jdarts.data.augmentation import Augmentation
@@ -18,9 +22,7 @@ def load_digits() -> ImageDataset:
     The values 0..16 of the file become 0..255. The file is sorted by writer, so the digits are shuffled, always in the
     same way.
     """
-    import sklearn.datasets
-
-    pixels, labels = map(np.asarray, sklearn.datasets.load_digits(return_X_y=True))
+    pixels, labels = _pixels_and_labels()
     images = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     labels = labels.astype(np.int32)
     order = stable_permutation(len(labels), SHUFFLE_SEED)
@@ -35,3 +37,18 @@ def load_digits() -> ImageDataset:
         augmentation=AUGMENTATION,
         shuffled=True,
     )
+
+
+def _pixels_and_labels() -> tuple[np.ndarray, np.ndarray]:
+    """The rows of scikit-learn's file, read without the second that its import takes where the file is in its place."""
+    spec = importlib.util.find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            with gzip.open(file, "rt") as lines:
+                rows = np.loadtxt(lines, delimiter=",")
+            return rows[:, :-1], rows[:, -1]
+    from sklearn.datasets import load_digits as rows_by_import
+
+    pixels, labels = map(np.asarray, rows_by_import(return_X_y=True))
+    return pixels, labels
