@@ -84,13 +84,22 @@ def step(network, hypergradient, *, synchronised=True):
     return bilevel_step
 
 
+@functools.cache
+def start_of(network):
+    """The program of the state before the first step, from a key."""
+
+    def begin(key):
+        keys = jax.random.split(key, 3)
+        alphas = init_alphas(keys[0], SPACE, jnp.float64)
+        variables = network(None).init(keys[1], jnp.zeros((1, 8, 8, 1)), alphas, train=True)
+        return jdarts.init_state(keys[2], variables["params"], alphas, variables["batch_stats"], **optimizers())
+
+    return jax.jit(begin)
+
+
 def start(network, seed=0):
     """The state before the first step."""
-    keys = jax.random.split(jax.random.key(seed), 3)
-    alphas = init_alphas(keys[0], SPACE, jnp.float64)
-    images = jnp.zeros((1, 8, 8, 1))
-    variables = jax.jit(functools.partial(network(None).init, train=True))(keys[1], images, alphas)
-    return jdarts.init_state(keys[2], variables["params"], alphas, variables["batch_stats"], **optimizers())
+    return start_of(network)(jax.random.key(seed))
 
 
 def batches(steps=STEPS, seed=0):
@@ -296,20 +305,38 @@ def cell_problem():
     return (begun, hidden, hidden), words, {name: pure(each) for name, each in ESTIMATORS.items()}
 
 
+def side_by_side(pure, names):
+    """One program of the steps of several estimators, each with its own state."""
+
+    def steps(states, *inputs, axis_name):
+        taken = {name: pure[name](states[name], *inputs, axis_name=axis_name) for name in names}
+        return {name: new for name, (new, _) in taken.items()}, {name: metrics for name, (_, metrics) in taken.items()}
+
+    return steps
+
+
+def by_estimator(wrapped, state, names, inputs):
+    """State after the steps of each estimator, and the last one's metrics."""
+    states, metrics = taken(wrapped, dict.fromkeys(names, state), inputs)
+    return {name: (states[name], metrics[name]) for name in names}
+
+
 def differences():
     """Differences of the steps of all `CASES` from those on one device, and how far these have moved, by case."""
     found = {}
     problems = {"plain": (plain_problem, True), "layer": (layer_problem, True), "cell": (cell_problem, False)}
     for kind, (problem, split) in problems.items():
         state, inputs, pure = problem()
-        for name, each in pure.items():
-            if (kind, name) not in {case[:2] for case in CASES}:
-                continue
-            expected = taken(parallel.jit_step(each), state, inputs)
-            found[f"{kind} {name} moved"] = least_moved(expected[0], without_keys(state))
-            for wrapper, devices in [case[2:] for case in CASES if case[:2] == (kind, name)]:
-                wrapped = WRAPPERS[wrapper](each, devices, split=(split, split))
-                found[f"{kind} {name} {wrapper} {devices}"] = difference(taken(wrapped, state, inputs), expected)
+        cases = [case[1:] for case in CASES if case[0] == kind]
+        names = [name for name in pure if name in {case[0] for case in cases}]
+        expected = by_estimator(parallel.jit_step(side_by_side(pure, names)), state, names, inputs)
+        for name in names:
+            found[f"{kind} {name} moved"] = least_moved(expected[name][0], without_keys(state))
+        for wrapper, devices in dict.fromkeys(case[1:] for case in cases):
+            shared = [name for name in names if (name, wrapper, devices) in cases]
+            wrapped = WRAPPERS[wrapper](side_by_side(pure, shared), devices, split=(split, split))
+            for name, each in by_estimator(wrapped, state, shared, inputs).items():
+                found[f"{kind} {name} {wrapper} {devices}"] = difference(each, expected[name])
     return found
 
 
@@ -338,19 +365,20 @@ def text_differences():
     for name, (after, _) in expected.items():
         found[f"text {name} moved"] = least_moved(carried(after), carried(state))
     for name, wrapper, devices in TEXT_CASES:
-        wrapped = WRAPPERS[wrapper](programs[name].step, devices, split=split)
-        found[f"text {name} {wrapper} {devices}"] = difference(taken(wrapped, state, inputs), expected[name])
+        wrapped: Any = WRAPPERS[wrapper](programs[name].step, devices, split=split)
         if (name, wrapper) == ("exact", "shard"):
-            found["text collectives"] = collectives(wrapped.lower(state, *inputs[0]).compile().as_text())
+            wrapped = wrapped.lower(state, *inputs[0]).compile()
+            found["text collectives"] = collectives(wrapped.as_text())
+        found[f"text {name} {wrapper} {devices}"] = difference(taken(wrapped, state, inputs), expected[name])
 
     program = text_training()
     step = functools.partial(program.step, size=TEXT["bptt"])
     state = started(program)
     inputs = [(texts()[0], jnp.int32(length), jnp.bool(False)) for length in (3, 1, 3)]
     result = taken(parallel.jit_step(step), state, inputs)
-    wrapped = parallel.shard_step(step, 2, split=split)
+    wrapped = parallel.shard_step(step, 2, split=split).lower(state, *inputs[0]).compile()
     found["text training"] = difference(taken(wrapped, state, inputs), result)
-    found["text training collectives"] = collectives(wrapped.lower(state, *inputs[0]).compile().as_text())
+    found["text training collectives"] = collectives(wrapped.as_text())
     return found
 
 
@@ -363,14 +391,14 @@ def main():
 
     state = start(supernet)
     expected = taken(alone[supernet], state)
-    sharded = parallel.shard_step(step(supernet, None), 8)
+    sharded = parallel.shard_step(step(supernet, None), 8).lower(state, *batches(1)[0]).compile()
     found["supernet shard 8"] = difference(taken(sharded, state), expected)
-    found["collectives"] = collectives(sharded.lower(state, *batches(1)[0]).compile().as_text())
+    found["collectives"] = collectives(sharded.as_text())
 
     for network, seeds, devices in ((MixedLayer, 4, 2), (supernet, 2, 1)):
         pure = step(network, None)
         states = [start(network, seed) for seed in range(seeds)]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        stacked = jax.jit(lambda *states: jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))(*states)
         together = taken(parallel.vmap_step(pure, devices, stacked=(False, False)), stacked)
         lanes = [jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(seeds)]
         far = [difference(lane, taken(alone[network], state)) for lane, state in zip(lanes, states)]
