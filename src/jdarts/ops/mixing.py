@@ -359,18 +359,27 @@ define_batching(moments_p, _moments_batched)
 # Evaluation and lowering.
 
 
-native.define_lowering(combine_p, mixing_forms.combine, ("tables", "routes", "sizes"), native_name="combine")
+native.define_lowering(
+    combine_p,
+    mixing_forms.combine,
+    ("tables", "routes", "sizes"),
+    native_name="combine",
+    on={"tpu": functools.partial(mixing_forms.combine, in_order=True)},
+)
 native.define_lowering(
     products_p,
     mixing_forms.products,
     ("num_x", "routes"),
     native_name="products",
-    on=dict.fromkeys(("cpu", "tpu"), functools.partial(mixing_forms.products, one_sum=False)),
+    on={
+        "cpu": functools.partial(mixing_forms.products, one_sum=False),
+        "tpu": functools.partial(mixing_forms.products, one_sum=False, flat=False),
+    },
 )
 native.define_lowering(
     moments_p,
     mixing_forms.moments,
     (),
     native_name="moments",
-    on=dict.fromkeys(("cpu", "tpu"), mixing_forms.moments_in_two_passes),
+    on={"cpu": mixing_forms.moments_in_two_passes, "tpu": mixing_forms.moments_in_joined_passes},
 )

@@ -17,6 +17,7 @@ from jax import lax
 
 from jdarts.ops.precision import wide_type
 from jdarts.ops.route_grids import ONES, Grid, Routes, grids, rows
+from jdarts.xla.jax_compat import Layout, with_layout_constraint
 
 
 class _Term(NamedTuple):
@@ -30,30 +31,81 @@ class _Term(NamedTuple):
         return self.start + self.maps.shape[0]
 
 
-def combine(*operands: jax.Array, tables: int, routes: Routes, sizes: tuple[int, ...]) -> list[jax.Array]:
-    """Adds up rows of stacks along routes; see `mixing.combine`."""
+def combine(
+    *operands: jax.Array, tables: int, routes: Routes, sizes: tuple[int, ...], in_order: bool = False
+) -> list[jax.Array]:
+    """Adds up rows of stacks along routes; see `mixing.combine`.
+
+    Args:
+      *operands: tables of weights, then stacks.
+      tables: the number of tables.
+      routes: the routes.
+      sizes: number of rows of each result.
+      in_order: whether a product of matrices puts the weights into the order in which they are read. On TPUs, slices of rows
+        that follow on one another are fewer kernels.
+    """
     xs = operands[tables:]
     weights = operands[0] if tables == 1 else jnp.concatenate(operands[:tables])
-    weights = weights.reshape(weights.shape[0], *(1,) * (xs[0].ndim - 2), weights.shape[1])
+    found = grids(routes, tuple(x.shape[0] for x in xs), sizes)
+    middle = (1,) * (xs[0].ndim - 2)
+    if in_order:
+        order = [number for grid in found for run in grid.runs() for number in grid.of_run(run).numbers()]
+        weights = row_major(weights if order == list(range(len(order))) else _picked(order, weights))
+    else:
+        weights = weights.reshape(weights.shape[0], *middle, weights.shape[1])
     terms: list[list[_Term]] = [[] for _ in sizes]
-    for grid in grids(routes, tuple(x.shape[0] for x in xs), sizes):
+    start = 0
+    for grid in found:
         k, q = grid.stacks
-        terms[q] += _terms(grid, weights, None if k == ONES else xs[k])
+        x = None if k == ONES else xs[k]
+        if in_order:
+            parts = _parts_in_order(grid, lax.slice_in_dim(weights, start, start + grid.size), x, middle)
+            start += grid.size
+        else:
+            parts = _parts(grid, weights, x)
+        terms[q] += _terms(grid, _sum(parts))
     return [_stack(of_stack, (size, *xs[0].shape[1:]), xs[0].dtype) for of_stack, size in zip(terms, sizes)]
 
 
-def _terms(grid: Grid, weights: jax.Array, x: jax.Array | None) -> list[_Term]:
-    """The grid's terms, one for each set of rows that follow on one another."""
-    summed = [n for n, loop in enumerate(grid.loops) if loop.target == 0]
-    kept = [n for n, loop in enumerate(grid.loops) if loop.target != 0]
+def _parts(grid: Grid, weights: jax.Array, x: jax.Array | None) -> list[jax.Array]:
+    """The products of weights `[R, 1, …, C]` and maps for each run of the loops that a grid sums over."""
     factors = rows(weights, grid.route, [(loop.count, loop.route) for loop in grid.loops])
     maps = None if x is None else rows(x, grid.source, [(loop.count, loop.source) for loop in grid.loops])
 
     def part(run: Sequence[int]) -> jax.Array:
-        factor = _at(factors, summed, run)
-        return factor if maps is None else factor * _at(maps, summed, run).astype(factor.dtype)
+        factor = _at(factors, grid.summed, run)
+        return factor if maps is None else factor * _at(maps, grid.summed, run).astype(factor.dtype)
 
-    total = _sum([part(run) for run in _runs(grid.counts[n] for n in summed)])
+    return [part(run) for run in grid.runs()]
+
+
+def _parts_in_order(grid: Grid, weights: jax.Array, x: jax.Array | None, middle: tuple[int, ...]) -> list[jax.Array]:
+    """`_parts` with the weights `[routes, C]` of the grid alone, in the order of its runs."""
+
+    def part(number: int, one: Grid) -> jax.Array:
+        own = lax.slice_in_dim(weights, number * one.size, (number + 1) * one.size)
+        factor = own.reshape(*one.counts, *middle, own.shape[-1])
+        if x is None:
+            return factor
+        return factor * rows(x, one.source, [(loop.count, loop.source) for loop in one.loops]).astype(factor.dtype)
+
+    return [part(number, grid.of_run(run)) for number, run in enumerate(grid.runs())]
+
+
+def _picked(numbers: Sequence[int], table: jax.Array) -> jax.Array:
+    """Rows of a table, by a product with zeros and ones."""
+    picks = np.eye(table.shape[0])[list(numbers)]
+    return jnp.matmul(jnp.asarray(picks, table.dtype), table, precision="highest")
+
+
+def row_major(table: jax.Array) -> jax.Array:
+    """A small table `[rows, C]` that keeps its order in memory: XLA would turn it around and back for single operations."""
+    return with_layout_constraint(table, Layout((0, 1)))
+
+
+def _terms(grid: Grid, total: jax.Array) -> list[_Term]:
+    """A grid's terms, one for each set of rows that follow on one another, of its sums `[counts of the other loops, …, C]`."""
+    kept = [n for n in range(len(grid.loops)) if n not in grid.summed]
     # Loops whose rows follow on one another become one axis; each run of the others is a term.
     split, length = len(kept), 1
     while split and grid.loops[kept[split - 1]].target == length:
@@ -100,28 +152,38 @@ def _stack(terms: Sequence[_Term], shape: tuple[int, ...], dtype: Any) -> jax.Ar
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
-def products(*operands: jax.Array, num_x: int, routes: Routes, one_sum: bool = True) -> jax.Array:
+def products(*operands: jax.Array, num_x: int, routes: Routes, one_sum: bool = True, flat: bool = True) -> jax.Array:
     """Sums the products of rows of stacks along routes; see `mixing.products`.
 
-    One sum for all routes is one kernel; on CPUs, it takes longer to compile than a sum for each grid.
+    Args:
+      *operands: stacks x, then stacks y.
+      num_x: the number of stacks x.
+      routes: the routes.
+      one_sum: whether one sum adds up all routes: it is one kernel, and on CPUs takes longer to compile than a sum for each grid.
+      flat: whether pixels are joined to one axis first. On TPUs, that is a copy.
     """
     wide = wide_type(operands[-1].dtype)
-    pixels, channels = math.prod(operands[-1].shape[1:-1]), operands[-1].shape[-1]
-    flat = [a.reshape(a.shape[0], pixels, channels).astype(wide) for a in operands]
-    xs, ys = flat[:num_x], flat[num_x:]
+    images, channels = operands[-1].shape[1:-1], operands[-1].shape[-1]
+    pixels = (math.prod(images),) if flat else images
+    axes = tuple(range(1, 1 + len(pixels)))
+    stacks = [a.reshape(a.shape[0], *pixels, channels).astype(wide) for a in operands]
+    xs, ys = stacks[:num_x], stacks[num_x:]
     parts, numbers = [], []
     for grid in grids(routes, tuple(x.shape[0] for x in xs), tuple(y.shape[0] for y in ys)):
         k, q = grid.stacks
         maps = rows(ys[q], grid.target, [(loop.count, loop.target) for loop in grid.loops])
         if k != ONES:
             maps = maps * rows(xs[k], grid.source, [(loop.count, loop.source) for loop in grid.loops])
-        whole = jnp.broadcast_to(maps, (*grid.counts, pixels, channels))
-        parts.append(whole.reshape(grid.size, pixels, channels))
+        whole = jnp.broadcast_to(maps, (*grid.counts, *pixels, channels))
+        parts.append(whole.reshape(grid.size, *pixels, channels))
         numbers += grid.numbers()
     if not parts:
         return jnp.zeros((0, channels), wide)
-    sums = jnp.sum(_joined(parts), axis=1) if one_sum else _joined([jnp.sum(part, axis=1) for part in parts])
-    return sums if numbers == list(range(len(routes))) else sums[np.argsort(numbers)]
+    sums = jnp.sum(_joined(parts), axis=axes) if one_sum else _joined([jnp.sum(part, axis=axes) for part in parts])
+    in_order = numbers == list(range(len(routes)))
+    if not flat:
+        return row_major(sums if in_order else _picked(np.argsort(numbers).tolist(), sums))
+    return sums if in_order else sums[np.argsort(numbers)]
 
 
 def _joined(stacks: Sequence[jax.Array]) -> jax.Array:
@@ -153,3 +215,17 @@ def moments_in_two_passes(*xs: jax.Array) -> list[jax.Array]:
     axes = tuple(range(1, xs[0].ndim - 1))
     wide = [x.astype(wide_type(x.dtype)) for x in xs]
     return [jnp.concatenate([function(x, axis=axes) for x in wide]) for function in (jnp.mean, jnp.var)]
+
+
+def moments_in_joined_passes(*xs: jax.Array) -> list[jax.Array]:
+    """`moments_in_two_passes` for TPUs, with the sums of all stacks as one table.
+
+    XLA makes the first sums where it makes the stacks. Every operation on the sums of a single stack is a kernel more.
+    """
+    axes, count = tuple(range(1, xs[0].ndim - 1)), math.prod(xs[0].shape[1:-1])
+    wide = [x.astype(wide_type(x.dtype)) for x in xs]
+    mean = row_major(_joined([jnp.sum(x, axis=axes) for x in wide])) / count
+    shape = (1,) * len(axes)
+    means = [each.reshape(-1, *shape, each.shape[-1]) for each in lax.split(mean, [x.shape[0] for x in wide])]
+    squares = _joined([jnp.sum(jnp.square(x - each), axis=axes) for x, each in zip(wide, means)])
+    return [mean, row_major(squares) / count]

@@ -182,9 +182,9 @@ def _normalised_routes(plan: Plan) -> list[int]:
 
 def _matmul(constant: np.ndarray, x: jax.Array) -> jax.Array:
     matrix = jnp.asarray(constant, x.dtype)
-    if target_platform() == "cpu":
+    if target_platform() != "gpu":
         return jnp.matmul(matrix, x, precision="highest")
-    # XLA fuses a sum with its neighbours. It computes a product of matrices in a separate kernel.
+    # On GPUs, XLA fuses a sum with its neighbours, and computes a product of matrices in a separate kernel.
     return jnp.sum(matrix[:, :, None] * x[None], axis=1)
 
 

@@ -247,5 +247,32 @@ def _flat(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
 
 
-native.define_lowering(pointwise_p, _pointwise_in_jnp, ("sums", "transposed"), native_name="pointwise")
-native.define_lowering(pointwise_gradient_p, _pointwise_gradient_in_jnp, (), native_name="pointwise_gradient")
+# For TPUs, on which images are the inner axis of maps in memory: pixels joined to one axis would be a copy of every map.
+
+
+def _pointwise_of_maps(*operands: jax.Array, sums: tuple[int, ...], transposed: bool) -> list[jax.Array]:
+    outs: dict[int, jax.Array] = {}
+    for x, w, sum_ in zip(*_halves(operands), sums):
+        product = jnp.einsum("e...c,edc->e...d" if transposed else "e...c,ecd->e...d", x, w)
+        outs[sum_] = outs[sum_] + product if sum_ in outs else product
+    return list(outs.values())
+
+
+def _pointwise_gradient_of_maps(*operands: jax.Array) -> list[jax.Array]:
+    return [jnp.einsum("e...c,e...d->ecd", x, y) for x, y in zip(*_halves(operands))]
+
+
+native.define_lowering(
+    pointwise_p,
+    _pointwise_in_jnp,
+    ("sums", "transposed"),
+    native_name="pointwise",
+    on={"tpu": _pointwise_of_maps},
+)
+native.define_lowering(
+    pointwise_gradient_p,
+    _pointwise_gradient_in_jnp,
+    (),
+    native_name="pointwise_gradient",
+    on={"tpu": _pointwise_gradient_of_maps},
+)

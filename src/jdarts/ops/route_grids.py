@@ -5,6 +5,7 @@ route and to both rows, so that slices, reshapes and broadcasts of the stacks ta
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -53,6 +54,24 @@ class Grid(NamedTuple):
     def size(self) -> int:
         """The number of routes."""
         return math.prod(self.counts)
+
+    @property
+    def summed(self) -> list[int]:
+        """Its loops over routes that lead to the same row."""
+        return [n for n, loop in enumerate(self.loops) if loop.target == 0]
+
+    def runs(self) -> list[tuple[int, ...]]:
+        """The runs of the loops that it sums over, the outermost loop slowest."""
+        return list(itertools.product(*(range(self.loops[n].count) for n in self.summed)))
+
+    def of_run(self, run: Sequence[int]) -> "Grid":
+        """Its routes in one run of the loops that it sums over."""
+        fixed = [(self.loops[n], place) for n, place in zip(self.summed, run)]
+        return self._replace(
+            route=self.route + sum(loop.route * place for loop, place in fixed),
+            source=self.source + sum(loop.source * place for loop, place in fixed),
+            loops=tuple(loop for n, loop in enumerate(self.loops) if n not in self.summed),
+        )
 
     def numbers(self) -> list[int]:
         """The numbers of its routes, the innermost loop first."""

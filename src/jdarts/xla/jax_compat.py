@@ -17,6 +17,7 @@ from jax._src import compilation_cache
 from jax._src.compilation_cache_interface import CacheInterface
 from jax._src.lib import utils  # pyright: ignore[reportPrivateImportUsage]
 from jax.core import Tracer
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.experimental.multihost_utils import process_allgather, sync_global_devices
 from jax.experimental.topologies import get_topology_desc
 from jax.experimental.xla_metadata import set_xla_metadata
@@ -43,6 +44,7 @@ __all__ = [
     "ClosedJaxpr",
     "Jaxpr",
     "JaxprEqn",
+    "Layout",
     "Literal",
     "LoweringRule",
     "LoweringRuleContext",
@@ -73,6 +75,7 @@ __all__ = [
     "set_xla_metadata",
     "silence_loading_of_programs",
     "sync_global_devices",
+    "with_layout_constraint",
     "wrap_compilation_cache",
 ]
 

@@ -1,8 +1,9 @@
 """The joint depthwise functions as grouped `lax` convolutions, one for each kind of kernel.
 
-Sources S and channels C are the groups; the T targets are the outputs (or inputs) of a group. For TPUs, and for kernel
-gradients on CPUs. A TPU's program of `shifted_products` has twice as many operations and takes several times as long to compile.
-No TPU has confirmed the choice.
+For TPUs, and for kernel gradients on CPUs. On TPUs every source, target and channel is a group with one input and one output:
+as several outputs of a group, targets would lie between the channels in memory, and XLA would copy every result. The images are
+written once for each target. A TPU's program of `shifted_products` has more operations and takes longer to compile. No TPU has
+confirmed the choice.
 """
 
 from functools import partial
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdarts.ops.depthwise.kinds import Kind, Kinds, Pairs, each_kind, images_of
+from jdarts.ops.precision import wide_type
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -80,38 +82,44 @@ def _forward(x: jax.Array, taps: jax.Array, *, kind: Kind, stride: int) -> jax.A
     """x `[S, B, H, W, C]` and taps `[k², S, T, C]` → `[S, T, B, H', W', C]`."""
     sources, batch, height, width, channels = x.shape
     targets, pad = taps.shape[2], kind.padding
+    images, features = (batch, height, width), sources * targets * channels
+    of_targets = jnp.broadcast_to(
+        jnp.transpose(x, (1, 2, 3, 0, 4))[:, :, :, :, None], (*images, sources, targets, channels)
+    )
     y = lax.conv_general_dilated(
-        jnp.transpose(x, (1, 2, 3, 0, 4)).reshape(batch, height, width, sources * channels),
-        jnp.transpose(taps, (0, 1, 3, 2)).reshape(kind.size, kind.size, 1, sources * channels * targets),
+        of_targets.reshape(*images, features),
+        taps.reshape(kind.size, kind.size, 1, features),
         window_strides=(stride, stride),
         padding=((pad, pad), (pad, pad)),
         rhs_dilation=(kind.dilation, kind.dilation),
         dimension_numbers=_NHWC,
-        feature_group_count=sources * channels,
+        feature_group_count=features,
     )
-    y = y.reshape(batch, y.shape[1], y.shape[2], sources, channels, targets)
-    return jnp.transpose(y, (3, 5, 0, 1, 2, 4))
+    y = y.reshape(batch, *y.shape[1:3], sources, targets, channels)
+    return jnp.transpose(y, (3, 4, 0, 1, 2, 5))
 
 
 def _input_gradient(y: jax.Array, taps: jax.Array, *, kind: Kind, stride: int, height: int, width: int) -> jax.Array:
     """y `[S, T, B, H', W', C]` and taps `[k², S, T, C]` → `[S, B, H, W, C]`."""
     sources, targets, batch, height_y, width_y, channels = y.shape
-    pad = kind.padding
+    features, pad = sources * targets * channels, kind.padding
 
     def padding(extent: int, extent_y: int) -> tuple[int, int]:
         return pad, pad + extent - 1 - (extent_y - 1) * stride
 
     x = lax.conv_general_dilated(
-        jnp.transpose(y, (2, 3, 4, 0, 5, 1)).reshape(batch, height_y, width_y, sources * channels * targets),
-        jnp.transpose(taps[::-1], (0, 2, 1, 3)).reshape(kind.size, kind.size, targets, sources * channels),
+        jnp.transpose(y, (2, 3, 4, 0, 1, 5)).reshape(batch, height_y, width_y, features),
+        lax.rev(taps.reshape(kind.size, kind.size, 1, features), (0, 1)),
         window_strides=(1, 1),
         padding=(padding(height, height_y), padding(width, width_y)),
         lhs_dilation=(stride, stride),
         rhs_dilation=(kind.dilation, kind.dilation),
         dimension_numbers=_NHWC,
-        feature_group_count=sources * channels,
+        feature_group_count=features,
+        preferred_element_type=wide_type(y.dtype),
     )
-    return jnp.transpose(x.reshape(batch, height, width, sources, channels), (3, 0, 1, 2, 4))
+    x = jnp.sum(x.reshape(batch, height, width, sources, targets, channels), axis=4).astype(y.dtype)
+    return jnp.transpose(x, (3, 0, 1, 2, 4))
 
 
 def _kernel_gradient_on_cpu(x: jax.Array, y: jax.Array, *, kind: Kind, stride: int) -> jax.Array:
