@@ -94,6 +94,13 @@ def test_times_that_are_not_known_stay_empty():
     ]
 
 
+def test_one_epoch_is_enough_for_every_method():
+    config = MODULE.CompareConfig(epochs=1)
+    config.check()
+    assert config.search_config("pc_darts").methods.alphas_from == 0
+    assert config.search_config("snas").methods.temperature_epochs == 1
+
+
 @pytest.fixture
 def images(monkeypatch):
     """Random images in place of CIFAR-10."""

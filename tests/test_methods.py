@@ -26,6 +26,7 @@ from jdarts.methods.mixtures import MIXTURES, TEMPERATURE, edge_weights, mixture
 from jdarts.methods.penalties import PENALTIES, divergence, penalised, zero_one
 from jdarts.methods.perturbations import STEPS, adversarial, projected
 from jdarts.methods.presets import PRESETS, TEXT_PRESETS
+from jdarts.methods.stopping import RULES
 from jdarts.relaxation import (
     GIVEN,
     NO_CONTROLS,
@@ -574,6 +575,8 @@ def test_every_preset_for_text_is_a_search(name):
         ({"penalty": "divergence"}, "for --mixture dirichlet; with softmax give another"),
         ({"penalty_weight": 1.0}, "without a --penalty"),
         ({"temperature": 2.0}, "leave it out, or give another --mixture"),
+        ({"temperature_epochs": 2}, "leave it out, or give another --mixture"),
+        ({"perturbation_radius": 0.5}, "--perturbation-radius is 0.5 without a --perturbation"),
         (
             {"mixture": "gumbel", "temperature": 1.0, "temperature_end": 2.0},
             "above --temperature 1.0; give that or less",
@@ -591,11 +594,17 @@ def test_every_preset_for_text_is_a_search(name):
         ({"method": "pc_darts", "epochs": 15}, "--alphas-from is 15, and with --epochs 15 the last epoch is 14"),
         ({"weight_steps": 0}, "--weight-steps is 0; give 1 or more"),
         ({"freeze_below": 2.0}, "--freeze-below is 2"),
+        ({"freeze_compared": "sum"}, "--freeze-compared is sum without --freeze-below"),
     ],
 )
 def test_settings_that_do_not_combine_are_refused(settings, message):
     with pytest.raises(InputError, match=re.escape(message)):
         SearchConfig(**settings).check()
+
+
+@pytest.mark.parametrize("config", [SearchConfig, LanguageSearchConfig])
+def test_the_help_names_every_stopping_rule(config):
+    assert [name for name in RULES if name not in config.__doc__] == []
 
 
 def test_alphas_of_text_move_and_those_of_decisions_on_the_supernet_need_not():

@@ -82,9 +82,10 @@ def short_search_config(name: str, *, epochs: int, alpha_rate_factor: float, **o
     whole = usual.get("epochs", _PRESET_EPOCHS)
     if hypergradient:
         others["hypergradient"] = hypergradient
-    for setting in ("alphas_from", "temperature_epochs"):
+    # In the last epoch the alphas move, and the temperature has reached its end.
+    for setting, last in (("alphas_from", epochs - 1), ("temperature_epochs", epochs)):
         if setting in usual:
-            others[setting] = max(1, round(usual[setting] * epochs / whole))
+            others[setting] = min(max(1, round(usual[setting] * epochs / whole)), last)
     config = SearchConfig(method=method, epochs=epochs, staging=StageOptions(), **others)
     return dataclasses.replace(config, alpha_learning_rate=config.alphas.alpha_learning_rate * alpha_rate_factor)
 

@@ -21,6 +21,9 @@ from jdarts.nets.edge_options import AuxiliarySkip, EdgeOptions
 from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, Bounds, option
 from jdarts.runs.settings import Configuration, Settings, Whole, entries
 
+#: SDARTS's, where a perturbation is given.
+PERTURBATION_RADIUS = 0.3
+
 _Perturbation = Literal["none", "random", "adversarial"]
 _Off = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: off)")
 _Temperature = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: as in the first)")
@@ -61,7 +64,7 @@ class MethodOptions(Settings):
     penalty: Annotated[str, _Penalty] = "none"
     penalty_weight: Annotated[float | None, NOT_NEGATIVE, _None] = None
     perturbation: _Perturbation = "none"
-    perturbation_radius: Annotated[float, POSITIVE] = 0.3
+    perturbation_radius: Annotated[float, POSITIVE] = PERTURBATION_RADIUS
     alphas_from: Annotated[int, Bounds(0, EPOCHS.maximum)] = 0
     weight_steps: Annotated[int, Bounds(1, 1_000_000)] = 1
     step_order: Order = "alphas_first"
@@ -87,10 +90,16 @@ class MethodOptions(Settings):
             raise InputError(
                 f"--temperature-end is {self.temperature_end}, above --temperature {self.temperature}; give that or less"
             )
-        if not mixture.has_temperature and (self.temperature != 1.0 or self.temperature_end is not None):
+        ends = (self.temperature_end, self.temperature_epochs)
+        if not mixture.has_temperature and (self.temperature != 1.0 or ends != (None, None)):
             raise InputError(
                 f"--temperature is for the Gumbel mixtures and reinmax, not for {self.mixture}; leave it out, or give another "
                 "--mixture"
+            )
+        if self.perturbation == "none" and self.perturbation_radius != PERTURBATION_RADIUS:
+            raise InputError(
+                f"--perturbation-radius is {self.perturbation_radius} without a --perturbation; give --perturbation random or "
+                "adversarial, or leave it out"
             )
         if self.perturbation != "none" and mixture.random:
             raise InputError(
@@ -243,6 +252,10 @@ class SupernetOptions(Settings):
             raise InputError(
                 f"--auxiliary-decay is {self.auxiliary_decay} without --auxiliary-skip; give --auxiliary-skip skip, or leave it "
                 "out"
+            )
+        if self.freeze_below is None and self.freeze_compared != "validation":
+            raise InputError(
+                f"--freeze-compared is {self.freeze_compared} without --freeze-below; give --freeze-below 0.4, or leave it out"
             )
 
     def added_to(self, method: Method, *, channels: int, clip: float) -> Method:

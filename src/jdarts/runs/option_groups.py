@@ -51,7 +51,11 @@ GROUPS = (
     Group("alpha", ("methods",), "How alphas act and move: switches that --method sets, and that combine."),
     Group("supernet", ("supernet",), "What the supernet does beside DARTS's: more such switches."),
     Group("stage", ("staging",), "A search in several networks, one after the other."),
-    Group("guard and selection", ("guards", "stop", "select", "edges_per_node", "decision")),
+    Group(
+        "guard and selection",
+        ("guards", "stop", "select", "edges_per_node", "decision"),
+        "What a search measures about itself, when it ends, and how cells are derived from it.",
+    ),
     Group(
         "budget",
         ("budget",),

@@ -92,8 +92,8 @@ class SearchConfig(MethodConfiguration):
       seeds: seeds of several searches that run at once, such as 0-3 or 0,2,5. Each has its own folder and the result of a
         single search; --run-dir is then the parent of their folders. The --devices of all processes share the searches, not
         the batches.
-      stop: rule that may end the search early, by its name in `jdarts.methods.stopping.RULES`, with settings as in
-        `skip_connections:limit=3` (default: none).
+      stop: rule that may end the search early: eigenvalue or adaptive_decay (RobustDARTS), skip_connections or stable_ranking
+        (DARTS+), with settings as in `skip_connections:limit=3` (default: none).
       precision: type of the feature maps. With bfloat16, weights, batch statistics and losses stay float32.
       remat: compute the feature maps of a cell again in the backward pass instead of keeping them: less memory, more
         time.

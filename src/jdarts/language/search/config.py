@@ -45,8 +45,8 @@ class LanguageSearchConfig(MethodConfiguration, LanguageConfig):
         nodes and positions, which fits none of them well; batch: those of the parallel columns.
       alphas: the alphas' optimiser.
       norm: how activations are normalised.
-      stop: rule that may end the search early, by its name in `jdarts.methods.stopping.RULES`, with settings as in
-        `skip_connections:kind=recurrent,limit=3` (default: none).
+      stop: rule that may end the search early: eigenvalue or adaptive_decay (RobustDARTS), skip_connections or stable_ranking
+        (DARTS+), with settings as in `skip_connections:kind=recurrent,limit=3` (default: none).
       calls: how many steps a call of the compiled program takes.
       method: search method, a name for settings that other options overrule.
       methods: how alphas act and move.
