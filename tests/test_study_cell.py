@@ -211,16 +211,16 @@ def test_what_a_guard_reads_of_an_epoch():
     ],
 )
 def test_where_guards_stop(name, history, expected):
-    assert guards(10, 0)[name](history) == expected
+    assert guards(10, eigenvalues=False)[name](history) == expected
 
 
 def test_the_eigenvalue_stops_a_search_before_it_grew():
     values = [1.0] * 7 + [3.0] * 8
     history = [record(eigenvalue=value) for value in values]
-    found = guards(len(values), 1)["eigenvalue"](history)
+    found = guards(len(values), eigenvalues=True)["eigenvalue"](history)
     assert found is not None and values[found - 1] == 1.0
-    assert guards(15, 1)["eigenvalue"]([record(eigenvalue=1.0)] * 15) is None
-    assert "eigenvalue" not in guards(15, 0)
+    assert guards(15, eigenvalues=True)["eigenvalue"]([record(eigenvalue=1.0)] * 15) is None
+    assert "eigenvalue" not in guards(15, eigenvalues=False)
 
 
 def test_the_searches_of_both_versions_are_allowed():

@@ -45,6 +45,7 @@ _SAMPLE_SEED = 201
 _PROPOSALS = 0xBA5E
 
 _ESTIMATORS = ("first_order", "finite_difference", "exact")
+_DARTS = tuple(f"darts:{name}" for name in _ESTIMATORS)
 _METHODS = ("fair_darts", "drnas", "gdas", "sdarts_rs")
 
 
@@ -64,17 +65,19 @@ class CellConfig(Settings):
       batch_size: images of a batch.
       learning_rate: of the weights.
       alpha_rate_factor: factor of the alphas' learning rate, as in `experiments/compare_methods.py`.
-      eigenvalue_every: epochs from one measurement of the eigenvalue to the next; 0 for none.
+      eigenvalues: those of `searches` whose largest eigenvalue is measured after every epoch, which takes about as long as an
+        epoch of them.
       sample: cells that the shared weights score at the end.
       score_images: images that score one.
       finalists: proposals of a baseline that the whole half scores.
     """
 
     searches: tuple[str, ...] = (
-        *(f"darts:{name}" for name in _ESTIMATORS),
+        *_DARTS,
         f"{RANDOM_CELLS}:first_order",
-        *(f"{method}:{name}" for method in _METHODS for name in _ESTIMATORS),
+        *(f"{method}:{name}" for name in ("first_order", "exact") for method in _METHODS),
         "idarts:neumann",
+        *(f"{method}:finite_difference" for method in _METHODS),
     )
     seeds: Annotated[int, Bounds(2, 1000)] = 4
     images: Annotated[int, Bounds(4, 1_000_000)] = 2560
@@ -85,7 +88,7 @@ class CellConfig(Settings):
     batch_size: Annotated[int, Bounds(2, 100_000)] = 64
     learning_rate: Annotated[float, POSITIVE] = 0.1
     alpha_rate_factor: Annotated[float, POSITIVE] = 20.0
-    eigenvalue_every: Annotated[int, Bounds(0, 100_000)] = 0
+    eigenvalues: tuple[str, ...] = _DARTS
     sample: Annotated[int, Bounds(2, 15_625)] = 100
     score_images: Annotated[int, Bounds(2, 1_000_000)] = 256
     finalists: Annotated[int, Bounds(1, 15_625)] = 5
@@ -102,6 +105,13 @@ class CellConfig(Settings):
             if not hypergradient:
                 raise InputError(f"--searches names {name}; give METHOD:HYPERGRADIENT, such as darts:exact")
             self.settings(method, hypergradient).check()
+        for name in self.eigenvalues:
+            if name not in self.searches or name.startswith(f"{RANDOM_CELLS}:"):
+                raise InputError(f"--eigenvalues names {name}; give searches by alphas that --searches names")
+
+    def measures_eigenvalues(self, method: str, hypergradient: str) -> bool:
+        """Whether the largest eigenvalue is measured in the searches with a method and an estimator."""
+        return f"{method}:{hypergradient}" in self.eigenvalues
 
     def settings(self, method: str, hypergradient: str) -> SearchConfig:
         """The settings of the searches with a method and an estimator.
@@ -123,7 +133,8 @@ CONFIG = CellConfig()
 
 #: The share of `make study`.
 QUICK = CellConfig(
-    searches=(*(f"darts:{name}" for name in _ESTIMATORS), f"{RANDOM_CELLS}:first_order"),
+    searches=(*_DARTS, f"{RANDOM_CELLS}:first_order"),
+    eigenvalues=(),
     images=1024,
     image_size=8,
     epochs=12,
@@ -161,7 +172,7 @@ def prepare(config: CellConfig, dataset: ImageDataset) -> Measure:
                 small,
                 channels=config.channels,
                 cells=config.cells,
-                eigenvalue_every=config.eigenvalue_every if pair[0] != RANDOM_CELLS else 0,
+                eigenvalues=config.measures_eigenvalues(*pair),
                 score_images=config.score_images,
             )
         search = searches[pair]
@@ -177,6 +188,7 @@ def _searched(
 ) -> Row:
     """A search by alphas: its cell after every epoch, and the scores of its alphas and weights."""
     records, taus, seconds = [], [], []
+    rules = guards(config.epochs, eigenvalues=search.eigenvalues)
     last: AfterEpoch | None = None
     for last in search.run(seed):
         records.append(search.record(last))
@@ -195,7 +207,7 @@ def _searched(
         "margins": [record.margin for record in records],
         "decided": [record.decided for record in records],
         "eigenvalues": [record.eigenvalue for record in records],
-        "stops": {name: rule(records) for name, rule in guards(config.epochs, config.eigenvalue_every).items()},
+        "stops": {name: rule(records) for name, rule in rules.items()},
         "without_none": {"rank": ranking.rank(without_none), "regret": ranking.regret(without_none)},
         "tau_one_hot": ranking.tau_of_scores(sample, scores),
         "processor_seconds_per_step": float(np.median(seconds[1:] or seconds)) / search.steps_per_epoch,

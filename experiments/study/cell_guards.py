@@ -75,12 +75,12 @@ def decided_rule(history: Sequence[EpochRecord]) -> int | None:
     return None
 
 
-def guards(epochs: int, eigenvalue_every: int) -> dict[str, Callable[[Sequence[EpochRecord]], int | None]]:
+def guards(epochs: int, *, eigenvalues: bool) -> dict[str, Callable[[Sequence[EpochRecord]], int | None]]:
     """The guards by name: from the epochs of a whole search to the epoch whose cell it would have taken, None for the last.
 
     Args:
       epochs: of the search; the rules' numbers of epochs are scaled from 50 to it.
-      eigenvalue_every: epochs from one measurement of the eigenvalue to the next; 0 for none.
+      eigenvalues: whether the largest eigenvalue was measured after every epoch.
     """
     scaled = max(1, round(10 * epochs / _USUAL_EPOCHS))
     found = {
@@ -88,8 +88,8 @@ def guards(epochs: int, eigenvalue_every: int) -> dict[str, Callable[[Sequence[E
         "stable ranking": _stopping(stable_ranking(scaled)),
         "decided": decided_rule,
     }
-    if eigenvalue_every:
-        found["eigenvalue"] = _stopping(eigenvalue_rule(eigenvalue_every, first=scaled))
+    if eigenvalues:
+        found["eigenvalue"] = _stopping(eigenvalue_rule(1, first=scaled))
     return found
 
 

@@ -83,12 +83,13 @@ class CellSearch:
       dataset: the images.
       channels: of the first stage of the network.
       cells: of each of its stages.
-      eigenvalue_every: epochs from one measurement of the eigenvalue to the next; 0 for none.
+      eigenvalues: whether the largest eigenvalue is measured after every epoch.
       score_images: images of the alphas' half that score a cell.
 
     Attributes:
       method: the search method.
       own: the network.
+      eigenvalues: whether the largest eigenvalue is measured after every epoch.
       epochs: of a search.
       steps_per_epoch: of its weights.
 
@@ -103,7 +104,7 @@ class CellSearch:
         *,
         channels: int,
         cells: int,
-        eigenvalue_every: int,
+        eigenvalues: bool,
         score_images: int,
     ) -> None:
         images = search_images(config, dataset)
@@ -112,7 +113,7 @@ class CellSearch:
         self.method: Method = config.search_method()
         self.own: OwnNetwork = network_on(config, SearchNetwork(channels, cells, dataset.num_classes), dataset)
         self.epochs, self.steps_per_epoch = config.loop.epochs, images.steps_per_epoch
-        self._eigenvalue_every = eigenvalue_every
+        self.eigenvalues = eigenvalues
         program: SearchProgram = program_from_config(
             config,
             image_shape=dataset.image_shape,
@@ -164,16 +165,14 @@ class CellSearch:
                 state, _ = self._steps[self._program(index, epoch)](state, *inputs)
             jax.block_until_ready(state)
             seconds = time.process_time() - start
-            yield AfterEpoch(epoch + 1, state, self._eigenvalue(state, inputs, epoch), seconds)
+            yield AfterEpoch(epoch + 1, state, self._eigenvalue(state, inputs), seconds)
 
     def _program(self, index: int, epoch: int) -> str:
         """The program of a step: a search without alphas never moves any."""
         return self.method.program(index, epoch) if self.method.mixture.has_alphas else "weights_step"
 
-    def _eigenvalue(self, state: SearchState, inputs: Any, epoch: int) -> float | None:
-        if not self._eigenvalue_every or epoch % self._eigenvalue_every:
-            return None
-        return float(self._curvature(state, *inputs)["guards/eigenvalue"])
+    def _eigenvalue(self, state: SearchState, inputs: Any) -> float | None:
+        return float(self._curvature(state, *inputs)["guards/eigenvalue"]) if self.eigenvalues else None
 
     def choices(self, state: SearchState, never: Collection[str] = ()) -> dict[str, Any]:
         """The operation of each edge that the alphas choose; arguments as for `jdarts.decide`."""

@@ -40,11 +40,12 @@ def figures(results: Results) -> dict[str, Callable[[], "Figure"]]:
 
 
 def searches(results: Results) -> dict[tuple[str, str], list[Row]]:
-    """The rows of each method and estimator, in the order of the settings; the baselines last."""
+    """The rows of each method and estimator: methods in the order of the settings, the baselines last."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in results.rows:
         found.setdefault((row["method"], row["hypergradient"]), []).append(row)
-    return dict(sorted(found.items(), key=lambda item: item[0][0] in BASELINES))
+    methods = list(dict.fromkeys(method for method, _ in found))
+    return dict(sorted(found.items(), key=lambda item: (item[0][0] in BASELINES, methods.index(item[0][0]))))
 
 
 def _of_alphas(results: Results) -> dict[tuple[str, str], list[Row]]:
@@ -154,9 +155,10 @@ def _guards_table(results: Results) -> str:
         return ""
     seeds = sorted({row["seed"] for row in rows})
     lines = []
-    for name in rows[0]["stops"]:
-        stopped = [row for row in rows if row["stops"][name] is not None]
-        line = [name, f"{len(stopped)} of {len(rows)}"]
+    for name in dict.fromkeys(name for row in rows for name in row["stops"]):
+        judged = [row for row in rows if name in row["stops"]]
+        stopped = [row for row in judged if row["stops"][name] is not None]
+        line = [name, f"{len(stopped)} of {len(judged)}"]
         if not stopped:
             lines.append([*line, *[""] * 4])
             continue
