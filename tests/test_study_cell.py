@@ -235,6 +235,11 @@ def test_the_searches_of_both_versions_are_allowed():
         dataclasses.replace(cell.QUICK, searches=("darts",)).check()
     with pytest.raises(InputError, match="--hypergradient is 'best'; give exact"):
         dataclasses.replace(cell.QUICK, searches=("darts:best",)).check()
+    for name in ("random_sharing:first_order", "gdas:exact"):
+        with pytest.raises(
+            InputError, match=f"--eigenvalues names {name}; give searches by alphas that --searches names"
+        ):
+            dataclasses.replace(cell.QUICK, eigenvalues=(name,)).check()
 
 
 class TinyNetwork(nn.Module):
@@ -256,6 +261,7 @@ class TinyNetwork(nn.Module):
 
 CONFIG = cell.CellConfig(
     searches=("darts:first_order", "random_sharing:first_order"),
+    eigenvalues=("darts:first_order",),
     seeds=2,
     images=512,
     epochs=2,
@@ -282,7 +288,8 @@ def rows(ranking, accuracies):
 def test_a_search_is_measured_after_every_epoch(rows, ranking):
     ((row,), _, (again,)) = rows
     assert all(len(row[name]) == 2 for name in ("ranks", "regrets", "taus", "skips", "margins", "decided"))
-    assert -1 <= row["tau_one_hot"] <= 1 and set(row["stops"]) == {"skips", "stable ranking", "decided"}
+    assert -1 <= row["tau_one_hot"] <= 1 and set(row["stops"]) == {"skips", "stable ranking", "decided", "eigenvalue"}
+    assert all(value > 0 for value in row["eigenvalues"])
     assert row["without_none"]["regret"] >= 0 and row["of_random"]["regret"] == pytest.approx(
         ranking.best - ranking.mean
     )
@@ -338,9 +345,29 @@ def test_the_tables_say_whose_numbers_they_are_and_what_lies_within_the_spread()
     darts, gdas = found["estimators"].splitlines()[2:4]
     assert darts.split(" | ")[4] == "**1.0 [1.0, 1.0]**" and not gdas.split(" | ")[4].startswith("**")
     guard = found["guards"].splitlines()
-    assert guard[2].startswith("| skips | 16 of 16 | 5.00 [5.00, 5.00] |") and guard[3].startswith(
-        "| decided | 0 of 16 |"
-    )
+    assert guard[2].startswith("| skips | 16 of 16 | 5.00 [5.00, 5.00] |") and guard[2].endswith("| 0 of 16 |")
+    assert guard[3].startswith("| decided | 0 of 16 |")
+    assert guard[4].startswith("| always the first epoch |  | 5.00 [5.00, 5.00] |")
+    best = found["best"].splitlines()
+    assert best[2] == "| darts | first order | 2, 2, 2, 2 | 1, 1, 1, 1 | –, –, –, – |"
+
+
+def test_a_guard_is_judged_by_the_searches_that_measure_what_it_reads():
+    seen = {"stops": {"skips": None, "eigenvalue": 2}, "eigenvalues": [0.1, 0.3]}
+    measured = [made_up("darts", "exact", seed, 2.0, **seen) for seed in range(2)]
+    others = [made_up("gdas", "exact", seed, 4.0) for seed in range(2)]
+    found = cell_tables.tables(results([*measured, *others]))
+    guard = found["guards"].splitlines()
+    rows = {
+        line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in guard[2:] if line.startswith("|")
+    }
+    assert rows["eigenvalue"][:2] == ["2 of 2", "2.00 [2.00, 2.00]"] and rows["eigenvalue"][-1].startswith("2 of 2")
+    assert rows["skips"][0] == "2 of 4"
+    assert rows["always the first epoch"][2] == "3.00 [3.00, 3.00]"
+    assert rows["always the first epoch, where the eigenvalue is measured"][2] == "2.00 [2.00, 2.00]"
+    assert "| gdas | exact | 2, 2 | 1, 1 | not measured | –, – |" in found["best"]
+    figure = cell_tables.figures(results([*measured, *others]))["eigenvalues"]()
+    assert [panel.get_title() for panel in figure.axes] == ["darts, exact"]
 
 
 def test_figures_are_drawn_from_the_rows_alone():

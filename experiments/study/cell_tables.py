@@ -1,6 +1,7 @@
 """Tables and figures of study 2, from its results alone."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIRST_ORDER = "first_order"
+#: The guard that needs measurements of its own.
+EIGENVALUE = "eigenvalue"
 #: Under every table: whose numbers these are.
 SOURCE = (
     "Accuracies: the package analog-nasbench 0.1.3, not the official NAS-Bench-201. Another recipe trained its networks (200 "
@@ -27,16 +30,22 @@ SOURCE = (
 
 def tables(results: Results) -> dict[str, str]:
     """The tables, by name."""
-    found = {"ranks": _ranks_table(results), "estimators": _estimators_table(results), "guards": _guards_table(results)}
+    found = {
+        "ranks": _ranks_table(results),
+        "estimators": _estimators_table(results),
+        "guards": _guards_table(results),
+        "best": _best_table(results),
+    }
     return {name: f"{table}\n\n{SOURCE}" for name, table in found.items() if table}
 
 
 def figures(results: Results) -> dict[str, Callable[[], "Figure"]]:
     """The figures, by name."""
-    return {
+    found = {
         "epochs": lambda: _over_epochs(results, "ranks", "rank of the cell"),
         "taus": lambda: _over_epochs(results, "taus", "Kendall's τ of the alphas"),
     }
+    return {**found, "eigenvalues": lambda: _eigenvalues_figure(results)} if _with_eigenvalues(results) else found
 
 
 def searches(results: Results) -> dict[tuple[str, str], list[Row]]:
@@ -149,46 +158,111 @@ def verdict(difference: Interval, digits: int = 2) -> str:
     return f"**{text}**" if difference.low > 0 or difference.high < 0 else text
 
 
+#: Rules that read nothing: what guards have to beat.
+_WITHOUT_READING: Mapping[str, Callable[[Row], float]] = {
+    "always the first epoch": lambda row: row["regrets"][0],
+    "an epoch at random": lambda row: float(np.mean(row["regrets"])),
+}
+
+
 def _guards_table(results: Results) -> str:
     rows = [row for found in _of_alphas(results).values() for row in found]
     if not rows:
         return ""
-    seeds = sorted({row["seed"] for row in rows})
     lines = []
     for name in dict.fromkeys(name for row in rows for name in row["stops"]):
         judged = [row for row in rows if name in row["stops"]]
         stopped = [row for row in judged if row["stops"][name] is not None]
+        at_best = [row for row in stopped if _at_stop(row, name) == min(row["regrets"])]
         line = [name, f"{len(stopped)} of {len(judged)}"]
-        if not stopped:
-            lines.append([*line, *[""] * 4])
-            continue
-        groups = [[row for row in stopped if row["seed"] == seed] for seed in seeds]
-        means = [
-            bootstrap_interval([group for group in groups if group], _mean_of(of_row, name))
-            for of_row in (_at_stop, lambda row, _: row["regrets"][-1], _gain, lambda row, _: min(row["regrets"]))
-        ]
-        lines.append(
-            [
-                *line,
-                *(each.text() for each in means[:2]),
-                verdict(means[2]) if len(seeds) > 1 else means[2].text(),
-                means[3].text(),
-            ]
-        )
+        line += _regrets(stopped, functools.partial(_at_stop, name=name)) if stopped else [""] * 4
+        lines.append([*line, f"{len(at_best)} of {len(stopped)}" if stopped else ""])
+    measured = [row for row in rows if EIGENVALUE in row["stops"]]
+    parts = {"": rows, ", where the eigenvalue is measured": measured if len(measured) < len(rows) else []}
+    for where, part in parts.items():
+        lines += [[f"{name}{where}", "", *_regrets(part, at), ""] for name, at in _WITHOUT_READING.items() if part]
     head = ["guard", "stops", "regret where it stops", "regret at the end", "gain", "regret of the best epoch"]
-    return markdown_table(head, lines)
+    return markdown_table([*head, "stops at the best"], lines)
+
+
+def _regrets(rows: Sequence[Row], where: Callable[[Row], float]) -> list[str]:
+    """The mean regret where a rule stops, at the end, their difference and that of the best epoch, over seeds as a whole."""
+    seeds = sorted({row["seed"] for row in rows})
+    groups = [[row for row in rows if row["seed"] == seed] for seed in seeds]
+
+    def mean(of_row: Callable[[Row], float]) -> Interval:
+        return bootstrap_interval(
+            groups, lambda found: float(np.mean([of_row(row) for group in found for row in group]))
+        )
+
+    gain = mean(lambda row: row["regrets"][-1] - where(row))
+    return [
+        mean(where).text(),
+        mean(lambda row: row["regrets"][-1]).text(),
+        verdict(gain) if len(seeds) > 1 else gain.text(),
+        mean(lambda row: min(row["regrets"])).text(),
+    ]
 
 
 def _at_stop(row: Row, name: str) -> float:
     return row["regrets"][row["stops"][name] - 1]
 
 
-def _gain(row: Row, name: str) -> float:
-    return row["regrets"][-1] - _at_stop(row, name)
+def best_epoch(row: Row) -> int:
+    """The first of the epochs with the smallest regret, from 1."""
+    return 1 + row["regrets"].index(min(row["regrets"]))
 
 
-def _mean_of(of_row: Callable[[Row, str], float], name: str) -> Callable[[list[Any]], float]:
-    return lambda groups: float(np.mean([of_row(row, name) for group in groups for row in group]))
+def _best_table(results: Results) -> str:
+    """Where each search was at its best, and where the guards would have stopped it."""
+    found = _of_alphas(results)
+    if not found:
+        return ""
+    names = list(dict.fromkeys(name for rows in found.values() for row in rows for name in row["stops"]))
+    lines = []
+    for (method, hypergradient), rows in found.items():
+        lines.append([_words(method), _words(hypergradient), _epochs(map(best_epoch, rows))])
+        for name in names:
+            lines[-1].append(
+                _epochs(row["stops"].get(name) for row in rows) if name in rows[0]["stops"] else "not measured"
+            )
+    return markdown_table(["method", "hypergradient", "best epoch", *(f"stop by {name}" for name in names)], lines)
+
+
+def _epochs(numbers: Iterable[int | None]) -> str:
+    """Epochs of searches in the order of their seeds; – for a search that a guard lets run to its end."""
+    return ", ".join("–" if number is None else str(number) for number in numbers)
+
+
+def _eigenvalues_figure(results: Results) -> "Figure":
+    """The largest eigenvalue over the epochs: a panel for each method and estimator, a line for each search."""
+    from matplotlib.figure import Figure
+
+    found = _with_eigenvalues(results)
+    figure = Figure(figsize=(2.8 * len(found) + 0.8, 3.4), facecolor="white", layout="constrained")
+    axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for panel, ((method, name), rows) in zip(axes, found.items()):
+        for place, row in enumerate(rows):
+            values, best, stop = row["eigenvalues"], best_epoch(row), row["stops"][EIGENVALUE]
+            colour = COLOURS[place % len(COLOURS)]
+            panel.plot(range(1, len(values) + 1), values, color=colour, linewidth=1.2, label=f"seed {row['seed']}")
+            panel.plot(best, values[best - 1], "o", color=colour, markersize=6, linestyle="none")
+            if stop is not None:
+                panel.plot(stop, values[stop - 1], "x", color=colour, markersize=8, markeredgewidth=2, linestyle="none")
+        panel.plot([], [], "o", color="#444444", linestyle="none", label="its best epoch")
+        panel.plot([], [], "x", color="#444444", linestyle="none", label="the guard's epoch")
+        panel.set_yscale("log")
+        panel.set_title(f"{_words(method)}, {_words(name)}", fontsize=10)
+        panel.set_xlabel("epoch")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylabel("largest eigenvalue of ∇²α L_val")
+    _legend(figure, axes)
+    return figure
+
+
+def _with_eigenvalues(results: Results) -> dict[tuple[str, str], list[Row]]:
+    """The searches in which the largest eigenvalue was measured."""
+    return {pair: rows for pair, rows in _of_alphas(results).items() if EIGENVALUE in rows[0]["stops"]}
 
 
 def _over_epochs(results: Results, what: str, label: str) -> "Figure":
@@ -215,13 +289,19 @@ def _over_epochs(results: Results, what: str, label: str) -> "Figure":
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_ylabel(label)
-    handles = {line.get_label(): line for panel in axes for line in panel.get_lines()}
+    _legend(figure, axes)
+    return figure
+
+
+def _legend(figure: "Figure", axes: Iterable[Any]) -> None:
+    """One legend below all panels, with the labels that do not begin with an underscore."""
+    lines = {str(line.get_label()): line for panel in axes for line in panel.get_lines()}
+    handles = {label: line for label, line in lines.items() if not label.startswith("_")}
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(4, len(handles)),
+        ncols=min(6, len(handles)),
         frameon=False,
         fontsize=9,
     )
-    return figure
