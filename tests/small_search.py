@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import small_runs
 
 from jdarts.search import SearchConfig, search
-from jdarts.space import CELL_KINDS
+from jdarts.space import CELL_KINDS, CellKind, cell_kinds
 
 SETTINGS = {
     "dataset": "digits",
@@ -43,6 +43,12 @@ class SupernetAttributes(nn.Module):
     skip_dropout: bool = False
     drop_path: bool = False
     skips_unused: bool = False
+
+    @property
+    def kinds(self) -> tuple[CellKind, ...]:
+        """The kind of every cell."""
+        return cell_kinds(self.cells)
+
     stem: str = "cifar"
 
 

@@ -14,7 +14,7 @@ from jdarts.nets.layers import check_image_size
 from jdarts.nets.stem import Stem
 from jdarts.nets.supernet import Supernet
 from jdarts.relaxation import init_alphas, softmax_weights
-from jdarts.space import CELL_KINDS
+from jdarts.space import CELL_KINDS, cell_kinds
 from jdarts.xla.platform import compiling_for
 
 SEPARABLE, DILATED, SKIP, MAX, AVG = "sep_conv_3x3", "dil_conv_5x5", "skip_connect", "max_pool_3x3", "avg_pool_3x3"
@@ -217,4 +217,4 @@ def test_wrong_inputs_are_explained():
         model.init(jax.random.key(0), jnp.zeros((1, 10, 10, 3), jnp.float32), alphas, train=True)
     with pytest.raises(InputError, match=r"shape \(2, 2\); this space needs \(5, 2\)"):
         softmax_weights(alphas, jdarts.uniform_space((SKIP, MAX), nodes=2))
-    check_image_size(32, 32, 20)
+    check_image_size(32, 32, cell_kinds(20))

@@ -8,7 +8,7 @@ import numpy as np
 from jdarts.budget.bounded import bounded_cells
 from jdarts.budget.cost import Limit, limits_of
 from jdarts.errors import InputError, NoCellsError, shortened, shown
-from jdarts.genotype import AnyGenotype, Cell, Genotype, RecurrentGenotype
+from jdarts.genotype import AnyGenotype, Cell, Genotype, RecurrentGenotype, genotype_of_cells
 from jdarts.methods.mixtures import mixture_of
 from jdarts.methods.perturbation_selection import Decisions, mixture_of_decisions
 from jdarts.methods.selection import ARGMAX, reads_decisions, selection_by_name, strongest
@@ -137,13 +137,8 @@ def sample_genotype(space: SearchSpace, seed: int, *, edges_per_node: int = 2) -
         raise InputError(f"seed is {seed}; give a number from 0 to below 2^32")
     # NumPy guarantees the numbers of RandomState in all versions, but not those of default_rng.
     draws = np.random.RandomState(seed)
-    return Genotype(
-        normal=_drawn(draws, space, "normal", edges_per_node),
-        normal_concat=space.concat,
-        reduce=_drawn(draws, space, "reduce", edges_per_node),
-        reduce_concat=space.concat,
-        edges_per_node=edges_per_node,
-    )
+    cells: dict[CellKind, Cell] = {kind: _drawn(draws, space, kind, edges_per_node) for kind in space.kinds}
+    return genotype_of_cells(cells, space.concat, edges_per_node)
 
 
 def genotype_of(

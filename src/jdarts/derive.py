@@ -86,7 +86,7 @@ def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
         ) from None
     for message in skipped:
         print(f"skipped: {message}", file=sys.stderr)
-    if _cells_of(search.record) in (1, 2):
+    if _cells_of(search.record) in (1, 2) and _has_normal_cell(search.record):
         print(
             "warning: this search had no normal cell, since its network had only 1 or 2 cells; the normal cell below is "
             "random: search with --cells 3 or more",
@@ -125,6 +125,12 @@ def _cells_of(record: Any) -> Any:
     """Number of cells of the network in a record; None if it has none."""
     config = record.get("config") if isinstance(record, dict) else None
     return config.get("cells") if isinstance(config, dict) else None
+
+
+def _has_normal_cell(record: Any) -> bool:
+    """Whether the space of a search has a normal cell."""
+    space = record.get("space")
+    return isinstance(space, dict) and bool(space.get("normal"))
 
 
 if __name__ == "__main__":

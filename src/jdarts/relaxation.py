@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.errors import InputError
-from jdarts.space import CELL_KINDS, ChoiceSpace, RecurrentSpace, SearchSpace
+from jdarts.space import ChoiceSpace, RecurrentSpace, SearchSpace
 
 Space = SearchSpace | RecurrentSpace | ChoiceSpace
 Alphas = Any
@@ -99,7 +99,7 @@ def operations_of(space: Space) -> Mapping[str, tuple[tuple[str, ...], ...]]:
         return {RECURRENT: space.recurrent}
     if isinstance(space, ChoiceSpace):
         return dict(space.tables)
-    return {kind: space.operations(kind) for kind in CELL_KINDS}
+    return {kind: space.operations(kind) for kind in space.kinds}
 
 
 def edges_of(space: Space) -> tuple[tuple[int, int], ...]:
@@ -127,8 +127,8 @@ def init_alphas(key: jax.Array, space: Space, dtype: Any = jnp.float32) -> Alpha
     """Alphas at the start: `1e-3 · N(0, 1)`, as in the reference implementation.
 
     Returns:
-      `{'normal': [E, O], 'reduce': [E, O]}`, a table for each choice of a `ChoiceSpace`, or `[E, O]` for a recurrent space. Where
-      an edge's list is shorter than `O`, its last columns are not used.
+      `{'normal': [E, O], 'reduce': [E, O]}`, or the one of the two that the space has; a table for each choice of a
+      `ChoiceSpace`; or `[E, O]` for a recurrent space. Where an edge's list is shorter than `O`, its last columns are not used.
     """
 
     def table(key: jax.Array, operations: tuple[tuple[str, ...], ...]) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral
 from typing import Literal
 
@@ -37,6 +37,9 @@ RECURRENT_PRIMITIVES = (NONE, *(row.name for row in ACTIVATIONS.values() if row.
 class SearchSpace:
     """A convolutional search space: the candidate operations of every edge of both cells (paper section 2.1).
 
+    A space of networks without reduction cells has none in `reduce`, and one of networks of 1 or 2 cells, which are all reduction
+    cells, none in `normal`.
+
     Edges are ordered by target node, then by source: node 0 from states 0, 1; node 1 from states 0, 1, 2; and so on.
     Sequences of any kind are accepted and stored as tuples.
 
@@ -46,8 +49,8 @@ class SearchSpace:
       concat: states concatenated into a cell's output; all nodes if it is empty.
 
     Raises:
-      InputError: a number of edges that is not 2 + 3 + …, an unknown or repeated operation, an edge that has nothing
-        but `none`, or a concatenation of states that are not nodes.
+      InputError: a number of edges that is not 2 + 3 + …, cells of two such numbers, an unknown or repeated operation, an edge
+        that has nothing but `none`, or a concatenation of states that are not nodes.
     """
 
     normal: tuple[tuple[str, ...], ...]
@@ -60,10 +63,10 @@ class SearchSpace:
             for index, edge in enumerate(operations):
                 _check_edge(f"the {kind} cell", index, edge, searchable_operations())
             object.__setattr__(self, kind, operations)
-        if len(self.normal) != len(self.reduce):
+        if self.normal and self.reduce and len(self.normal) != len(self.reduce):
             raise InputError(
                 f"search space: {len(self.normal)} edges in the normal cell, {len(self.reduce)} in the reduction cell; "
-                "give both the same number"
+                "give both the same number, or none to one of them"
             )
         states = range(INPUT_STATES, INPUT_STATES + self.nodes)
         object.__setattr__(self, "concat", _checked_concat(self.concat, states))
@@ -72,9 +75,14 @@ class SearchSpace:
         return html_of(self)
 
     @property
+    def kinds(self) -> tuple[CellKind, ...]:
+        """The kinds of cells that the space has."""
+        return tuple(kind for kind in CELL_KINDS if self.operations(kind))
+
+    @property
     def num_edges(self) -> int:
         """Number of edges `E` of a cell."""
-        return len(self.normal)
+        return len(self.normal or self.reduce)
 
     @property
     def nodes(self) -> int:
@@ -103,14 +111,19 @@ class SearchSpace:
 
 
 def uniform_space(
-    primitives: Iterable[str] = DARTS_PRIMITIVES, *, nodes: int = 4, concat: Iterable[int] = ()
+    primitives: Iterable[str] = DARTS_PRIMITIVES,
+    *,
+    nodes: int = 4,
+    concat: Iterable[int] = (),
+    kinds: Collection[CellKind] = CELL_KINDS,
 ) -> SearchSpace:
-    """A space in which every edge of both cells has the same candidates.
+    """A space in which every edge of every cell has the same candidates.
 
     Args:
       primitives: candidate operations; the default is the paper's eight.
       nodes: number of nodes `N` of a cell.
       concat: states concatenated into a cell's output; all nodes if it is empty.
+      kinds: of the cells that the space has.
 
     Raises:
       InputError: no node, or what `SearchSpace` refuses.
@@ -119,7 +132,7 @@ def uniform_space(
         raise InputError(f"search space: {nodes} nodes; give 1 or more")
     edge = tuple(primitives)
     edges = (edge,) * sum(INPUT_STATES + node for node in range(nodes))
-    return SearchSpace(normal=edges, reduce=edges, concat=tuple(concat))
+    return SearchSpace(**{kind: edges if kind in kinds else () for kind in CELL_KINDS}, concat=tuple(concat))
 
 
 def darts_space() -> SearchSpace:
@@ -252,10 +265,26 @@ def reduction_cells(num_cells: int) -> tuple[int, ...]:
     return tuple(sorted({num_cells // 3, 2 * num_cells // 3}))
 
 
-def cell_kinds(num_cells: int) -> tuple[CellKind, ...]:
-    """The kind of every cell of a network, in order."""
+def cell_kinds(num_cells: int, kinds: Collection[CellKind] = CELL_KINDS) -> tuple[CellKind, ...]:
+    """The kind of every cell of a network, in order.
+
+    Args:
+      num_cells: number of cells.
+      kinds: of the cells that there are. A network of cells without a reduction cell has none; one without a normal cell has
+        only the reduction cells of `num_cells` cells.
+
+    Raises:
+      InputError: fewer than one cell, or normal cells in the network where there are none.
+    """
     reductions = reduction_cells(num_cells)
-    return tuple("reduce" if index in reductions else "normal" for index in range(num_cells))
+    if "reduce" not in kinds:
+        reductions = ()
+    found: tuple[CellKind, ...] = tuple("reduce" if index in reductions else "normal" for index in range(num_cells))
+    if "normal" in found and "normal" not in kinds:
+        raise InputError(
+            f"{num_cells} cells, and there is no normal cell for the network; give 1 or 2 cells, which are reduction cells"
+        )
+    return found
 
 
 def _num_nodes(edges: int, first: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from jdarts.errors import InputError
 from jdarts.genotype import INPUT_STATES, Edge, Genotype, genotype_of_nodes
 from jdarts.operations import NONE
-from jdarts.space import CELL_KINDS, CellKind, ChoiceSpace, SearchSpace
+from jdarts.space import CellKind, ChoiceSpace, SearchSpace
 
 #: int32 `[cells, E]`: for each kind of cell and edge the column of its operation, or `UNUSED`.
 Architecture = np.ndarray
@@ -72,9 +72,9 @@ def darts_architectures(space: SearchSpace, *, edges_per_node: int = 2, none: bo
     """
     if edges_per_node < 1:
         raise InputError(f"{edges_per_node} edges per node; give 1 or more (the paper keeps 2)")
-    operations = tuple(space.operations(kind) for kind in CELL_KINDS)
+    operations = tuple(space.operations(kind) for kind in space.kinds)
     targets = tuple(target - INPUT_STATES for _, target in space.edges)
-    tables = tuple((kind, len(targets)) for kind in CELL_KINDS)
+    tables = tuple((kind, len(targets)) for kind in space.kinds)
     return Architectures(operations, targets, edges_per_node, none, tables)
 
 
@@ -180,7 +180,7 @@ def genotype_of(architectures: Architectures, architecture: Architecture, space:
             [(operations[edge][row[edge]], space.edges[edge][0]) for edge in node if row[edge] != UNUSED]
             for node in architectures.nodes
         ]
-        for kind, row, operations in zip(CELL_KINDS, architecture, architectures.operations, strict=True)
+        for kind, row, operations in zip(space.kinds, architecture, architectures.operations, strict=True)
     }
     without_none: dict[CellKind, list[list[Edge]]] = {
         kind: [[edge for edge in node if edge[0] != NONE] for node in cell] for kind, cell in nodes.items()

@@ -9,10 +9,10 @@ from jdarts.budget.amounts import amount_text
 from jdarts.budget.cost import Cost, Limit
 from jdarts.budget.integer_program import Program, at_most
 from jdarts.errors import InputError
-from jdarts.genotype import Cell, Genotype
+from jdarts.genotype import Cell, Genotype, genotype_of_cells
 from jdarts.methods.selection import Tables, argmax
 from jdarts.operations import NONE
-from jdarts.space import CELL_KINDS, CellKind, SearchSpace
+from jdarts.space import CellKind, SearchSpace
 
 
 def bounded_cells(tables: Tables, space: SearchSpace, edges_per_node: int, limits: Sequence[Limit]) -> Genotype:
@@ -41,8 +41,10 @@ def bounded_cells(tables: Tables, space: SearchSpace, edges_per_node: int, limit
     # Every cell has as many operations, so that a number taken from all strengths changes nothing.
     for found in program.solutions(strengths - strengths.min()):
         kept = [each for each, is_kept in zip(choices, found) if is_kept]
-        cells = {kind: _cell([each for each in kept if each.kind == kind], tables[kind], space) for kind in CELL_KINDS}
-        genotype = Genotype(cells["normal"], space.concat, cells["reduce"], space.concat, edges_per_node)
+        cells: dict[CellKind, Cell] = {
+            kind: _cell([each for each in kept if each.kind == kind], tables[kind], space) for kind in space.kinds
+        }
+        genotype = genotype_of_cells(cells, space.concat, edges_per_node)
         if keeps(genotype, space, limits):
             return genotype
     bounds = " and ".join(amount_text(limit.cost.measure, limit.most) for limit in limits)
@@ -70,12 +72,12 @@ def keeps(genotype: Genotype, space: SearchSpace, limits: Sequence[Limit]) -> bo
 
 def least_cost(cost: Cost, space: SearchSpace, edges_per_node: int) -> int:
     """The smallest cost of cells of a space."""
-    return cost.base + sum(_extreme(cost.tables[kind], space, kind, edges_per_node, 1) for kind in CELL_KINDS)
+    return cost.base + sum(_extreme(cost.tables[kind], space, kind, edges_per_node, 1) for kind in space.kinds)
 
 
 def largest_cost(cost: Cost, space: SearchSpace, edges_per_node: int) -> int:
     """The largest cost of cells of a space."""
-    return cost.base - sum(_extreme(cost.tables[kind], space, kind, edges_per_node, -1) for kind in CELL_KINDS)
+    return cost.base - sum(_extreme(cost.tables[kind], space, kind, edges_per_node, -1) for kind in space.kinds)
 
 
 def _extreme(table: np.ndarray, space: SearchSpace, kind: CellKind, edges_per_node: int, sign: int) -> int:
@@ -98,7 +100,7 @@ class _Choice(NamedTuple):
 def _choices(space: SearchSpace) -> tuple[_Choice, ...]:
     return tuple(
         _Choice(kind, edge, column)
-        for kind in CELL_KINDS
+        for kind in space.kinds
         for edge in range(space.num_edges)
         for column in _columns(space, kind, edge)
     )
@@ -107,7 +109,7 @@ def _choices(space: SearchSpace) -> tuple[_Choice, ...]:
 def _program(choices: Sequence[_Choice], space: SearchSpace, edges_per_node: int, limits: Sequence[Limit]) -> Program:
     """Each edge keeps one operation at most, each node its number of edges, and the cells keep the bounds."""
     rows: list[tuple[np.ndarray, float, float]] = []
-    for kind in CELL_KINDS:
+    for kind in space.kinds:
         for edge in range(space.num_edges):
             rows.append((np.array([each[:2] == (kind, edge) for each in choices], float), 0, 1))
         for edges in space.incoming:
@@ -127,5 +129,5 @@ def _columns(space: SearchSpace, kind: CellKind, edge: int) -> list[int]:
 def _cell(chosen: Sequence[_Choice], table: np.ndarray, space: SearchSpace) -> Cell:
     """The edges of each node in descending order of strength, the earlier one among equals."""
     ordered = sorted(chosen, key=lambda each: (space.edges[each.edge][1], -table[each.edge, each.column], each.edge))
-    operations: Mapping[CellKind, Any] = {kind: space.operations(kind) for kind in CELL_KINDS}
+    operations: Mapping[CellKind, Any] = {kind: space.operations(kind) for kind in space.kinds}
     return tuple((operations[each.kind][each.edge][each.column], space.edges[each.edge][0]) for each in ordered)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jdarts.errors import InputError, shown
 from jdarts.genotype import Genotype
-from jdarts.space import CELL_KINDS, CellKind, SearchSpace
+from jdarts.space import CellKind, SearchSpace
 
 #: `weights` and `multiply_adds` are counts, `latency` is in nanoseconds of one device.
 Measure = Literal["weights", "multiply_adds", "latency"]
@@ -39,7 +39,7 @@ class Cost:
           InputError: an edge or an operation that the space does not have.
         """
         return self.base + sum(
-            int(self.tables[kind][place]) for kind in CELL_KINDS for place in places(genotype, space, kind)
+            int(self.tables[kind][place]) for kind in space.kinds for place in places(genotype, space, kind)
         )
 
 
@@ -68,7 +68,7 @@ class Limit(NamedTuple):
         """
         try:
             measure, most, base = (content[name] for name in ("measure", "most", "base"))
-            tables: dict[CellKind, np.ndarray] = {kind: np.array(content["tables"][kind]) for kind in CELL_KINDS}
+            tables: dict[CellKind, np.ndarray] = {kind: np.array(content["tables"][kind]) for kind in space.kinds}
         except (TypeError, KeyError, ValueError):
             raise InputError(f"the budget of the search is damaged: {shown(content)}; use another checkpoint") from None
         whole = type(most) is int and type(base) is int

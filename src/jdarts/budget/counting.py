@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ import numpy as np
 
 from jdarts.budget.cost import Cost, Measure
 from jdarts.describe.convolutional import check_sizes, describe, discrete_network, network_words
-from jdarts.genotype import INPUT_STATES, Genotype
+from jdarts.genotype import INPUT_STATES, Genotype, genotype_of_cells
 from jdarts.nets.counts import Size, network_sizes, total
 from jdarts.nets.discrete_cell import DiscreteStage
 from jdarts.nets.stages import EdgeGroup
@@ -111,18 +111,22 @@ def counted_costs(space: SearchSpace, network: Target) -> dict[Measure, Cost]:
 
 def operation_names(space: SearchSpace) -> tuple[str, ...]:
     """All operations of a space but `none`, in the order of their first edge."""
-    names = (name for kind in CELL_KINDS for edge in space.operations(kind) for name in edge)
+    names = (name for kind in space.kinds for edge in space.operations(kind) for name in edge)
     return tuple(dict.fromkeys(name for name in names if name != NONE))
 
 
 def plain_cells(space: SearchSpace) -> Genotype:
     """Cells with a space's nodes and output whose operations have no weights and no multiply-adds."""
     cell = ((_PLAIN, 0),) * space.nodes
-    return Genotype(cell, space.concat, cell, space.concat, 1)
+    return genotype_of_cells(dict.fromkeys(space.kinds, cell), space.concat, 1)
 
 
-def operation_places(network: Target) -> dict[tuple[CellKind, bool], Counter[Place]]:
+def operation_places(network: Target, kinds: Sequence[CellKind]) -> dict[tuple[CellKind, bool], Counter[Place]]:
     """Where the operations of each kind of cell stand in a network, and how often.
+
+    Args:
+      network: the network.
+      kinds: of the cells that there are.
 
     Returns:
       By kind of cell, and whether an edge starts at an input of the cell, the number of cells at each place.
@@ -131,7 +135,7 @@ def operation_places(network: Target) -> dict[tuple[CellKind, bool], Counter[Pla
         (kind, at_input): Counter() for kind in CELL_KINDS for at_input in (True, False)
     }
     channels, size = network.channels, network.image_size // STEM_STRIDE[network.network]
-    for kind in cell_kinds(network.cells):
+    for kind in cell_kinds(network.cells, kinds):
         stride = 2 if kind == "reduce" else 1
         channels *= stride
         found[kind, True][Place(channels, size, stride)] += 1
@@ -150,9 +154,9 @@ def summed(
       network: everything but the cells.
       of_operation: the cost of an operation at a place.
     """
-    where = operation_places(network)
+    where = operation_places(network, space.kinds)
     tables: dict[CellKind, np.ndarray] = {}
-    for kind in CELL_KINDS:
+    for kind in space.kinds:
         table = np.zeros((space.num_edges, space.width(kind)), np.int64)
         for edge, ((source, _), names) in enumerate(zip(space.edges, space.operations(kind))):
             cells = where[kind, source < INPUT_STATES]

@@ -6,7 +6,7 @@ import numpy as np
 
 from jdarts.budget.cost import Cost
 from jdarts.relaxation import MixtureWeights, same_node
-from jdarts.space import CELL_KINDS, SearchSpace
+from jdarts.space import SearchSpace
 
 
 def expected_cost(cost: Cost, weights: MixtureWeights, space: SearchSpace, edges_per_node: int = 2) -> jax.Array:
@@ -27,7 +27,7 @@ def expected_cost(cost: Cost, weights: MixtureWeights, space: SearchSpace, edges
     incoming = same_node(space).sum(axis=-1)
     kept = np.minimum(edges_per_node, incoming)
     of_cells = []
-    for kind in CELL_KINDS:
+    for kind in space.kinds:
         operations = _mean(weights.operations[kind], 2)
         share = jnp.asarray(kept / incoming, operations.dtype)
         if weights.edges is not None:

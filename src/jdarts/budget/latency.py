@@ -1,5 +1,6 @@
 """Latency of operations and networks on this device: measured once, kept in the user's cache."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -50,7 +51,8 @@ def latency_cost(space: SearchSpace, network: Target) -> Cost:
     whole = table.known(
         f"{network}: {space.nodes} nodes, output of {len(space.concat)}", lambda: network_latency(plain, network)
     )
-    pools = SearchSpace(*((((plain.normal[0][0],),) * space.num_edges,) * 2), concat=space.concat)
+    pool = getattr(plain, space.kinds[0])[0][0]
+    pools = dataclasses.replace(space, **{kind: ((pool,),) * space.num_edges for kind in space.kinds})
     of_pools = Cost("latency", 0, summed(pools, network, of_operation)).of(plain, pools)
     return Cost("latency", max(whole - of_pools, 0), tables)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jdarts.budget.cost import Cost
 from jdarts.errors import InputError
-from jdarts.genotype import Cell, Genotype
+from jdarts.genotype import Cell, Genotype, genotype_of_cells
 from jdarts.operations import NONE
 from jdarts.space import CELL_KINDS, CellKind, SearchSpace
 
@@ -35,8 +35,11 @@ def sample_of_size(
     Raises:
       InputError: no cells have such a cost.
     """
-    counts = {kind: _CellCounts.of(cost, space, kind, edges_per_node) for kind in CELL_KINDS}
-    normal, reduce = (counts[kind].by_cost for kind in CELL_KINDS)
+    counts: dict[CellKind, _CellCounts] = {
+        kind: _CellCounts.of(cost, space, kind, edges_per_node) for kind in space.kinds
+    }
+    # A kind that the space does not have costs nothing, in one way.
+    normal, reduce = (counts[kind].by_cost if kind in counts else Counter({0: 1}) for kind in CELL_KINDS)
     costs = sorted(reduce)
     # Number of reduction cells with the first so many of the costs.
     up_to = [0, *itertools.accumulate(reduce[each] for each in costs)]
@@ -56,10 +59,10 @@ def sample_of_size(
     of_normal = _drawn(draw, pairs)
     first, last = places_for(of_normal)
     of_reduce = _drawn(draw, {each: reduce[each] for each in costs[first:last]})
-    cells = {
-        kind: counts[kind].draw(draw, of_kind) for kind, of_kind in zip(CELL_KINDS, (of_normal, of_reduce), strict=True)
-    }
-    return Genotype(cells["normal"], space.concat, cells["reduce"], space.concat, edges_per_node)
+    drawn: dict[CellKind, int] = {"normal": of_normal, "reduce": of_reduce}
+    return genotype_of_cells(
+        {kind: of_kind.draw(draw, drawn[kind]) for kind, of_kind in counts.items()}, space.concat, edges_per_node
+    )
 
 
 def _drawn(draw: random.Random, counts: Mapping[int, int]) -> int:

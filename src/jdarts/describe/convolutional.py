@@ -18,7 +18,7 @@ from jdarts.nets.supernet import Supernet
 from jdarts.report.cell_text import cells_text, table_text
 from jdarts.rich_forms import text_html
 from jdarts.runs.bounds import CELLS, CHANNELS, Bounds
-from jdarts.space import CELL_KINDS, SearchSpace, cell_kinds, uniform_space
+from jdarts.space import SearchSpace, cell_kinds, uniform_space
 
 Kind = Literal["cifar", "imagenet", "search", "search-imagenet"]
 #: The search networks, with their stems.
@@ -81,7 +81,7 @@ class Description:
         weights = f"weights        {size.weights:,}"
         if self.has_auxiliary:
             weights += f" ({total(self.parts, auxiliary=True).weights:,} with the auxiliary head)"
-        kinds = dict(zip((f"cell{index}" for index in range(self.cells)), cell_kinds(self.cells)))
+        kinds = dict(zip((f"cell{index}" for index in range(self.cells)), cell_kinds(self.cells, self.genotype.kinds)))
         rows = [
             [
                 part.replace("cell", "cell ") if part in kinds else part,
@@ -138,7 +138,7 @@ def describe(
         space = space or _space_around(genotype)
         model: Any = Supernet(space, **settings, stem=stem)
         size = image_size or NATIVE_SIZE[stem]
-        shapes = {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in CELL_KINDS}
+        shapes = {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in space.kinds}
         inputs = (shapes,)
     else:
         model, size = discrete_network(genotype, network, **optional)
@@ -191,8 +191,8 @@ _BOUNDS = {
 
 def _space_around(genotype: Genotype) -> SearchSpace:
     """The paper's operations on as many nodes as the genotype has."""
-    nodes = {len(genotype.nodes(kind)) for kind in CELL_KINDS}
+    nodes = {len(genotype.nodes(kind)) for kind in genotype.kinds}
     if len(nodes) > 1:
         raise InputError(f"the cells have {' and '.join(map(str, sorted(nodes)))} nodes; no search network has both")
     (count,) = nodes
-    return uniform_space(nodes=count)
+    return uniform_space(nodes=count, kinds=genotype.kinds)

@@ -108,9 +108,9 @@ def describe_latency(description: Description) -> LatencyDescription:
     space = _space_of(cells)
     cost = latency_cost(space, network)
     table = read_table()
-    where = operation_places(network)
+    where = operation_places(network, cells.kinds)
     times: Counter[tuple[str, Place]] = Counter()
-    for kind in CELL_KINDS:
+    for kind in cells.kinds:
         for node in cells.nodes(kind):
             for name, source in node:
                 for place, count in where[kind, source < INPUT_STATES].items():
@@ -126,11 +126,13 @@ def describe_latency(description: Description) -> LatencyDescription:
 
 def _space_of(cells: Genotype) -> SearchSpace:
     """The smallest space that holds cells: the operations of each kind on all of its edges."""
-    nodes = {len(cells.nodes(kind)) for kind in CELL_KINDS}
-    if len(nodes) > 1 or cells.normal_concat != cells.reduce_concat:
+    nodes = {len(cells.nodes(kind)) for kind in cells.kinds}
+    outputs = {getattr(cells, f"{kind}_concat") for kind in cells.kinds}
+    if len(nodes) > 1 or len(outputs) > 1:
         raise InputError(
             "the cells have different nodes or outputs, and latencies are of cells of one search space; give other cells"
         )
     edges = sum(INPUT_STATES + node for node in range(nodes.pop()))
-    names = {kind: tuple(sorted({name for node in cells.nodes(kind) for name, _ in node})) for kind in CELL_KINDS}
-    return SearchSpace((names["normal"],) * edges, (names["reduce"],) * edges, tuple(cells.normal_concat))
+    names = {kind: tuple(sorted({name for node in cells.nodes(kind) for name, _ in node})) for kind in cells.kinds}
+    operations = {kind: (names[kind],) * edges if kind in names else () for kind in CELL_KINDS}
+    return SearchSpace(**operations, concat=outputs.pop())

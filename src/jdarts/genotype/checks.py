@@ -162,8 +162,8 @@ def is_index(value: object) -> bool:
 
 def concat_text(concat: tuple[int, ...]) -> str:
     """States as the reference implementation prints them: consecutive ones as a range."""
-    states = range(concat[0], concat[-1] + 1)
-    return repr(states) if tuple(states) == concat else repr(list(concat))
+    states = range(concat[0], concat[-1] + 1) if concat else range(0)
+    return repr(states) if concat and tuple(states) == concat else repr(list(concat))
 
 
 def _canonical_name(name: str) -> str:

@@ -34,6 +34,9 @@ class _NotGiven(int):
 class Genotype:
     """A pair of discrete convolutional cells, as in the reference implementation (paper section 2.4).
 
+    One of the two may be absent, without edges and without states in its concatenation: networks of cells without a reduction
+    cell have none, and networks of 1 or 2 cells have only reduction cells.
+
     States are numbered as in the paper's code: 0 is the output of the cell before the last one, 1 that of the last
     cell, 2 and up are the nodes. Node `i` has `min(edges_per_node, i + 2)` consecutive entries, each an operation and
     the state that it reads. Sequences of any kind are accepted and stored as tuples. A
@@ -52,8 +55,8 @@ class Genotype:
         the normal cell and of the reduction cell.
 
     Raises:
-      InputError: an unknown operation, a source that is not an earlier state, an edge count that does not fill the
-        nodes, a concatenation of states that do not exist, or a node without edges that is read.
+      InputError: no edges at all, an unknown operation, a source that is not an earlier state, an edge count that does not fill
+        the nodes, a concatenation of states that do not exist, or a node without edges that is read.
     """
 
     normal: Cell
@@ -70,6 +73,10 @@ class Genotype:
         object.__setattr__(self, "edges_per_node", _checked_edges_per_node(self.edges_per_node, sizes))
         for kind, given in edges_by_kind.items():
             edges = getattr(self, kind) if given is None else [edge for node in given for edge in node]
+            if _is_absent(edges, getattr(self, f"{kind}_concat")):
+                object.__setattr__(self, kind, ())
+                object.__setattr__(self, f"{kind}_concat", ())
+                continue
             cell = checked_cell(kind, edges, self._counts(kind), OPERATIONS)
             nodes = nodes_of(cell, self._counts(kind))
             concat = checked_concat(f"{kind}_concat", getattr(self, f"{kind}_concat"), INPUT_STATES + len(nodes))
@@ -77,6 +84,13 @@ class Genotype:
                 check_has_inputs(kind, f"{kind}_concat", state, nodes)
             object.__setattr__(self, kind, cell)
             object.__setattr__(self, f"{kind}_concat", concat)
+        if not self.kinds:
+            raise InputError("genotype: neither normal nor reduce has an edge; give the edges of one of them at least")
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of cells that the genotype has."""
+        return tuple(kind for kind in KINDS if getattr(self, kind))
 
     def nodes(self, kind: Kind) -> tuple[Cell, ...]:
         """The edges of each node of a cell, in order."""
@@ -107,6 +121,30 @@ class Genotype:
         if self.edges_per_node == 2:
             del fields["edges_per_node"]
         return json.dumps(fields)
+
+
+def genotype_of_cells(
+    cells: Mapping[Kind, Cell], concat: tuple[int, ...], edges_per_node: int | tuple[tuple[int, ...], tuple[int, ...]]
+) -> Genotype:
+    """The genotype of some kinds of cells with one output; the other kind is absent.
+
+    Args:
+      cells: the edges of each kind of cell that there is.
+      concat: states whose channels are concatenated into a cell's output.
+      edges_per_node: as for `Genotype`.
+
+    Raises:
+      InputError: as for `Genotype`.
+    """
+    fields: dict[str, Any] = {}
+    for kind in KINDS:
+        fields |= {kind: cells.get(kind, ()), f"{kind}_concat": concat if kind in cells else ()}
+    return Genotype(**fields, edges_per_node=edges_per_node)
+
+
+def _is_absent(edges: object, concat: object) -> bool:
+    """Whether neither a cell nor its output has anything."""
+    return all(isinstance(each, (list, tuple, range)) and not each for each in (edges, concat))
 
 
 def _checked_edges_per_node(

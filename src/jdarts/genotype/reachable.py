@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from jdarts.errors import NoCellsError
 from jdarts.genotype.checks import INPUT_STATES, Cell, Edge
-from jdarts.genotype.convolutional import Genotype, Kind
+from jdarts.genotype.convolutional import KINDS, Genotype, Kind
 
 
 def genotype_of_nodes(
@@ -15,8 +15,8 @@ def genotype_of_nodes(
     A node without edges does not join the output, and edges that read it are left out.
 
     Args:
-      nodes: for each kind of cell the edges of each node.
-      concat: the states that join the output if they have edges: nodes of both cells.
+      nodes: for each kind of cell that there is the edges of each node.
+      concat: the states that join the output if they have edges: nodes of every cell.
       none_left: why a cell may have no edge left, for the message.
 
     Raises:
@@ -31,6 +31,6 @@ def genotype_of_nodes(
         cells[kind], joined[kind] = kept, tuple(state for state in concat if kept[state - INPUT_STATES])
         if not joined[kind]:
             raise NoCellsError(f"the {kind} cell has no edge to its output: {none_left}")
-    normal, reduce = (tuple(edge for node in cells[kind] for edge in node) for kind in ("normal", "reduce"))
-    counts = tuple(map(len, cells["normal"])), tuple(map(len, cells["reduce"]))
-    return Genotype(normal, joined["normal"], reduce, joined["reduce"], counts)
+    normal, reduce = (tuple(edge for node in cells.get(kind, ()) for edge in node) for kind in KINDS)
+    counts = tuple(map(len, cells.get("normal", ()))), tuple(map(len, cells.get("reduce", ())))
+    return Genotype(normal, joined.get("normal", ()), reduce, joined.get("reduce", ()), counts)

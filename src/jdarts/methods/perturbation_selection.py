@@ -70,8 +70,8 @@ class Decisions:
           InputError: they do not fit the space.
         """
         try:
-            operations, deleted = ({kind: tuple(fields[name][kind]) for kind in CELL_KINDS} for name in _FIELDS)
-            for kind in CELL_KINDS:
+            operations, deleted = ({kind: tuple(fields[name][kind]) for kind in space.kinds} for name in _FIELDS)
+            for kind in space.kinds:
                 widths = [len(names) for names in space.operations(kind)]
                 fitting = all(
                     _UNDECIDED <= column < width for column, width in zip(operations[kind], widths, strict=True)
@@ -93,7 +93,9 @@ _FIELDS = ("operations", "deleted")
 
 def undecided(space: SearchSpace) -> Decisions:
     """No decision yet."""
-    return Decisions({kind: (_UNDECIDED,) * space.num_edges for kind in CELL_KINDS}, {kind: () for kind in CELL_KINDS})
+    return Decisions(
+        {kind: (_UNDECIDED,) * space.num_edges for kind in space.kinds}, {kind: () for kind in space.kinds}
+    )
 
 
 def check_space(space: SearchSpace) -> None:
@@ -102,7 +104,7 @@ def check_space(space: SearchSpace) -> None:
     Raises:
       InputError: it has `none`, which such a selection cannot leave out of the cells.
     """
-    if any(NONE in names for kind in CELL_KINDS for names in space.operations(kind)):
+    if any(NONE in names for kind in space.kinds for names in space.operations(kind)):
         raise InputError("the selection by perturbation needs a space without none; leave it out of --operations")
 
 
@@ -118,10 +120,10 @@ def plan(space: SearchSpace, key: jax.Array, *, inputs: int = INPUTS) -> tuple[t
     rounds: list[tuple[Step, ...]] = []
     decided: Mapping[Action, Sequence[int]] = {"operation": range(space.num_edges), "inputs": nodes}
     for number, (action, places) in enumerate(decided.items()):
-        keys = jax.random.split(jax.random.fold_in(key, number), len(CELL_KINDS))
+        keys = jax.random.split(jax.random.fold_in(key, number), len(space.kinds))
         orders = [np.array(places, int)[np.asarray(jax.random.permutation(k, len(places)))] for k in keys]
         for chosen in zip(*orders):
-            rounds.append(tuple(Step(action, kind, int(place)) for kind, place in zip(CELL_KINDS, chosen)))
+            rounds.append(tuple(Step(action, kind, int(place)) for kind, place in zip(space.kinds, chosen)))
     return tuple(rounds)
 
 
@@ -132,7 +134,7 @@ def mixture_of_decisions(weights: Tables, decisions: Decisions) -> dict[str, np.
       weights: `{kind: [E, O]}`.
       decisions: what is decided.
     """
-    mixture = {kind: np.array(weights[kind]) for kind in CELL_KINDS}
+    mixture = {kind: np.array(table) for kind, table in weights.items()}
     for kind, table in mixture.items():
         for edge, column in enumerate(decisions.operations[kind]):
             if column != _UNDECIDED:
@@ -146,7 +148,7 @@ def columns_of(decisions: Decisions) -> dict[str, np.ndarray]:
     """The decisions as arrays for a program: for each kind of cell the column of each edge, int32 `[E]`, -1 where it is not
     decided and below -1 where the edge is deleted."""
     columns = {}
-    for kind in CELL_KINDS:
+    for kind in decisions.operations:
         columns[kind] = np.array(decisions.operations[kind], np.int32)
         deleted = list(decisions.deleted[kind])
         columns[kind][deleted] = -3 - columns[kind][deleted]
@@ -155,7 +157,7 @@ def columns_of(decisions: Decisions) -> dict[str, np.ndarray]:
 
 def decisions_of(columns: Mapping[str, Any]) -> Decisions:
     """The decisions of the arrays that `columns_of` makes."""
-    arrays = {kind: np.asarray(columns[kind]) for kind in CELL_KINDS}
+    arrays: dict[CellKind, np.ndarray] = {kind: np.asarray(columns[kind]) for kind in CELL_KINDS if kind in columns}
     return Decisions(
         {kind: tuple(np.where(array < _UNDECIDED, -3 - array, array).tolist()) for kind, array in arrays.items()},
         {kind: tuple(np.flatnonzero(array < _UNDECIDED).tolist()) for kind, array in arrays.items()},
@@ -274,7 +276,7 @@ def decide_inputs(
 def described(decisions: Decisions, before: Decisions, space: SearchSpace) -> list[str]:
     """What has been decided since, in plain words, one line for each kind of cell with a new decision."""
     lines = []
-    for kind in CELL_KINDS:
+    for kind in space.kinds:
         parts = []
         for edge, (source, target) in enumerate(space.edges):
             column = decisions.operations[kind][edge]

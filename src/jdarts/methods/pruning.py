@@ -20,7 +20,7 @@ from jdarts.relaxation import (
     operations_of,
     softmax_strengths,
 )
-from jdarts.space import CELL_KINDS, SearchSpace
+from jdarts.space import SearchSpace
 
 #: `{kind: [E, O]}`, True for operations that are still on.
 Masks = Mapping[str, Sequence[Sequence[bool]]]
@@ -48,9 +48,9 @@ def without_weakest(tables: Mapping[str, np.ndarray], space: SearchSpace, count:
 
     kept = {
         kind: tuple(remaining(row, names) for row, names in zip(tables[kind], space.operations(kind)))
-        for kind in CELL_KINDS
+        for kind in space.kinds
     }
-    if any(not set(names) - {NONE} for kind in CELL_KINDS for names in kept[kind]):
+    if any(not set(names) - {NONE} for cell in kept.values() for names in cell):
         raise InputError(f"{count} operations fewer leave an edge without any but none; give a smaller number")
     return dataclasses.replace(space, **kept)
 

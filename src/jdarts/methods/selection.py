@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from jdarts.errors import InputError, NoCellsError, shown
-from jdarts.genotype import Cell, Edge, Genotype, genotype_of_nodes
+from jdarts.genotype import Cell, Edge, Genotype, genotype_of_cells, genotype_of_nodes
 from jdarts.operations import NONE, OPERATIONS
 from jdarts.relaxation import Space, candidate_mask, edges_of, operations_of
-from jdarts.space import CELL_KINDS, CellKind, SearchSpace
+from jdarts.space import CellKind, SearchSpace
 
 #: `{kind: [E, O]}`, a number for each operation of each edge, the larger the stronger.
 Tables = Mapping[str, np.ndarray]
@@ -77,8 +77,8 @@ def selection_by_name(text: object) -> tuple[Select, bool]:
 
 def argmax(tables: Tables, space: SearchSpace, edges_per_node: int) -> Genotype:
     """DARTS: the strongest edges of each node, each with its strongest operation other than `none`."""
-    cells = {kind: strongest(tables[kind], space, kind, edges_per_node) for kind in CELL_KINDS}
-    return Genotype(cells["normal"], space.concat, cells["reduce"], space.concat, edges_per_node)
+    cells: dict[CellKind, Cell] = {kind: strongest(tables[kind], space, kind, edges_per_node) for kind in space.kinds}
+    return genotype_of_cells(cells, space.concat, edges_per_node)
 
 
 def strongest(table: np.ndarray, space: Space, kind: str, edges_per_node: int) -> Cell:
@@ -121,19 +121,25 @@ def skip_limited_versions(tables: Tables, space: SearchSpace, edges_per_node: in
 
     The last one has none, or only those whose edge has no other operation.
     """
-    _check(tables["normal"], space, "normal")
-    _check(tables["reduce"], space, "reduce")
-    normal, reduce = np.array(tables["normal"], np.float64), tables["reduce"]
-    fixed = _by_source(reduce, space, "reduce", edges_per_node)
+    strengths: dict[CellKind, np.ndarray] = {}
+    for kind in space.kinds:
+        _check(tables[kind], space, kind)
+        strengths[kind] = np.array(tables[kind], np.float64)
     while True:
-        chosen = _by_source(normal, space, "normal", edges_per_node)
-        cells = [tuple((name, source) for _, name, source, _ in edges) for edges in (chosen, fixed)]
-        yield Genotype(cells[0], space.concat, cells[1], space.concat, edges_per_node)
-        skips = [(strength, place) for strength, name, _, place in chosen if _is_skip(name) and np.isfinite(strength)]
+        chosen = {kind: _by_source(table, space, kind, edges_per_node) for kind, table in strengths.items()}
+        cells: dict[CellKind, Cell] = {
+            kind: tuple((name, source) for _, name, source, _ in chosen[kind]) for kind in space.kinds
+        }
+        yield genotype_of_cells(cells, space.concat, edges_per_node)
+        skips = [
+            (strength, place)
+            for strength, name, _, place in chosen.get("normal", ())
+            if _is_skip(name) and np.isfinite(strength)
+        ]
         if not skips:
             return
         _, (edge, column) = min(skips)
-        normal[edge, column] = -np.inf
+        strengths["normal"][edge, column] = -np.inf
 
 
 def threshold(least: float) -> Select:
@@ -267,6 +273,6 @@ def _unequal(
 ) -> Genotype:
     nodes: dict[CellKind, list[list[Edge]]] = {
         kind: [[(name, source) for _, name, source in choose(node)] for node in _incoming(space, kind, tables[kind])]
-        for kind in CELL_KINDS
+        for kind in space.kinds
     }
     return genotype_of_nodes(nodes, space.concat, f"{why_none}; choose another selection")

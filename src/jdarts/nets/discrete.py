@@ -1,6 +1,6 @@
 """Networks of a genotype's cells, for CIFAR-like images and for ImageNet (paper section 3.1.2, appendix A)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jdarts.errors import InputError
-from jdarts.genotype import INPUT_STATES, Genotype
+from jdarts.genotype import INPUT_STATES, Genotype, Kind
 from jdarts.nets.auxiliary import AuxiliaryHead, head_reads, windows
 from jdarts.nets.discrete_cell import DiscreteCell
 from jdarts.nets.drop_path import drop_path_factors
@@ -25,7 +25,8 @@ AUXILIARY_STRIDE: Mapping[Stem, int] = MappingProxyType({"cifar": 3, "imagenet":
 class DiscreteNetwork(nn.Module):
     """A network for images, built of a genotype's cells.
 
-    Reduction cells are at one third and two thirds of the depth, and double the channels. `init` draws each weight
+    Reduction cells are at one third and two thirds of the depth, and double the channels; a genotype without such a cell has a
+    network without them. `init` draws each weight
     separately, which compiles slowly; `jdarts.nets.initial.from_one_draw` draws all weights at once.
 
     Attributes:
@@ -82,7 +83,7 @@ class DiscreteNetwork(nn.Module):
         s0, s1, reduction_before = stem_states(self.stem, images, self.channels, axis_name=self.axis_name, train=train)
         channels, auxiliary = self.channels, None
         edges = 0
-        for index, kind in enumerate(cell_kinds(self.cells)):
+        for index, kind in enumerate(self.kinds):
             channels *= 2 if kind == "reduce" else 1
             cell = DiscreteCell(self.genotype, kind, channels, reduction_before, self.axis_name, name=f"cell{index}")
             count = len(getattr(self.genotype, kind))
@@ -94,6 +95,11 @@ class DiscreteNetwork(nn.Module):
         features = global_mean(s1)
         logits = classifier(self.classes, features, name="classifier")(features)
         return logits, auxiliary if train else None
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kind of every cell, in order."""
+        return cell_kinds(self.cells, self.genotype.kinds)
 
     def _auxiliary_head(self, images: jax.Array) -> AuxiliaryHead:
         return AuxiliaryHead(
@@ -109,7 +115,7 @@ class DiscreteNetwork(nn.Module):
         """A factor for every edge of every cell and every image; None where no path is dropped."""
         if isinstance(drop_path, (int, float)) and drop_path == 0:
             return None
-        edges = sum(len(getattr(self.genotype, kind)) for kind in cell_kinds(self.cells))
+        edges = sum(len(getattr(self.genotype, kind)) for kind in self.kinds)
         key = self.make_rng("drop_path")
         return drop_path_factors(key, drop_path, (edges, batch), self.dtype, axis_name=self.batch_axis)
 
@@ -183,25 +189,25 @@ def init_shapes(network: DiscreteNetwork, image_channels: int = 3) -> dict[str, 
 def native_image_size(network: DiscreteNetwork) -> int:
     """The size of images for which the auxiliary head's input is 8×8 or 7×7, as in the paper.
 
-    32 for the CIFAR network and 224 for the ImageNet network, if they have three cells or more.
+    32 for the CIFAR network and 224 for the ImageNet network, if they have two reduction cells.
     """
-    return (8 if network.stem == "cifar" else 7) * _shrinkage(network.stem, network.cells)
+    return (8 if network.stem == "cifar" else 7) * _shrinkage(network.stem, network.kinds)
 
 
 def auxiliary_head_reads(network: DiscreteNetwork, image_size: int) -> bool:
     """Whether an auxiliary head can read the states at two thirds of the depth, for images of this size."""
-    size, rest = divmod(image_size, _shrinkage(network.stem, network.cells))
+    size, rest = divmod(image_size, _shrinkage(network.stem, network.kinds))
     return rest == 0 and head_reads(size)
 
 
-def auxiliary_windows(stem: Stem, cells: int, image_size: int) -> tuple[int, int]:
-    """Size and stride of the auxiliary head's windows, for images of this size."""
-    return windows(image_size // _shrinkage(stem, cells), AUXILIARY_STRIDE[stem])
+def auxiliary_windows(stem: Stem, kinds: Sequence[Kind], image_size: int) -> tuple[int, int]:
+    """Size and stride of the auxiliary head's windows in a network of cells of these kinds, for images of this size."""
+    return windows(image_size // _shrinkage(stem, kinds), AUXILIARY_STRIDE[stem])
 
 
-def _shrinkage(stem: Stem, cells: int) -> int:
+def _shrinkage(stem: Stem, kinds: Sequence[Kind]) -> int:
     """The size of the images over that of the last cells' states."""
-    return STEM_STRIDE[stem] * 2 ** cell_kinds(cells).count("reduce")
+    return STEM_STRIDE[stem] * 2 ** kinds.count("reduce")
 
 
 def auxiliary_cell(cells: int) -> int:
@@ -213,7 +219,7 @@ def check_network(network: DiscreteNetwork) -> None:
     """Checks the settings of a network.
 
     Raises:
-      InputError: an invalid setting, or a reduction cell that concatenates states of two sizes.
+      InputError: an invalid setting, a reduction cell that concatenates states of two sizes, or no normal cell for the network.
     """
     for name in ("channels", "cells", "classes"):
         if getattr(network, name) < 1:
@@ -221,8 +227,9 @@ def check_network(network: DiscreteNetwork) -> None:
     if network.cells > MAX_CELLS:
         raise InputError(f"cells is {network.cells}; a network has at most {MAX_CELLS}")
     check_stem(network.stem, network.channels)
+    network.kinds  # noqa: B018  (a cell that the genotype does not have is refused here)
     joined = network.genotype.reduce_concat
-    if min(joined) < INPUT_STATES:
+    if joined and min(joined) < INPUT_STATES:
         raise InputError(
             f"genotype: reduce_concat is {list(joined)}; a reduction cell's inputs are twice as large as its nodes: "
             f"give only nodes, {INPUT_STATES} and up"
@@ -235,4 +242,4 @@ def check_images_of(network: DiscreteNetwork, height: int, width: int) -> None:
     Raises:
       InputError: an odd size at some reduction.
     """
-    check_size_after(network.stem, height, width, network.cells)
+    check_size_after(network.stem, height, width, network.kinds)

@@ -25,7 +25,7 @@ from jdarts.ops.norm import (
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.precision import wide_type
 from jdarts.parallel import device_count, device_key
-from jdarts.space import cell_kinds
+from jdarts.space import CellKind
 
 
 def checked_images(images: jax.Array, dtype: Any) -> jax.Array:
@@ -44,21 +44,20 @@ def checked_images(images: jax.Array, dtype: Any) -> jax.Array:
     return images.astype(dtype)
 
 
-def check_image_size(height: int, width: int, cells: int, *, stem_stride: int = 1) -> None:
+def check_image_size(height: int, width: int, kinds: Sequence[CellKind], *, stem_stride: int = 1) -> None:
     """Checks that every reduction finds an even image, as the factorised reduction needs.
 
     Args:
       height: of the images, in pixels.
       width: of the images, in pixels.
-      cells: number of cells.
+      kinds: of the cells of the network, in order.
       stem_stride: what the stem divides the size by before its last halving; that is a reduction too, where the stem has
         such a halving (`stem_stride` above 1).
 
     Raises:
       InputError: an odd size at some reduction.
     """
-    kinds = cell_kinds(cells)
-    reductions = [(f"the reduction in cell {index} of {cells}", kind) for index, kind in enumerate(kinds)]
+    reductions = [(f"the reduction in cell {index} of {len(kinds)}", kind) for index, kind in enumerate(kinds)]
     size = (-(-height // stem_stride), -(-width // stem_stride))
     if stem_stride > 1:
         reductions.insert(0, ("the last halving of the stem", "reduce"))

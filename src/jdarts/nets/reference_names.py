@@ -11,7 +11,7 @@ from jdarts.nets.discrete import DiscreteNetwork
 from jdarts.nets.stages import EdgeGroup, discrete_stages
 from jdarts.operations import OPERATIONS, implementation
 from jdarts.ops.reference_layouts import CONVOLUTION, LINEAR, POINTWISE, VECTOR, Layout
-from jdarts.space import CellKind, cell_kinds
+from jdarts.space import CellKind
 
 
 class Entry(NamedTuple):
@@ -43,7 +43,7 @@ def discrete_entries(network: DiscreteNetwork) -> Iterator[Entry]:
         yield from _convolution("stem1", "stem0.3", "stem0.4")
         yield from _convolution("stem2", "stem1.1", "stem1.2")
     reduction_before = network.stem == "imagenet"
-    for index, kind in enumerate(cell_kinds(network.cells)):
+    for index, kind in enumerate(network.kinds):
         yield from _preprocess(index, reduction_before)
         for number, groups in enumerate(discrete_stages(network.genotype, kind)):
             yield from _stage(index, number, groups, kind)

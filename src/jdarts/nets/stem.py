@@ -1,6 +1,6 @@
 """The stems of networks for images, the same for search networks and discrete ones (paper section 3.1.2, appendix A)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -8,6 +8,7 @@ import jax
 
 from jdarts.errors import InputError
 from jdarts.nets.layers import Convolution, check_image_size
+from jdarts.space import CellKind
 
 Stem = Literal["cifar", "imagenet"]
 STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
@@ -75,10 +76,16 @@ def check_stem(stem: Stem, channels: int) -> None:
         raise InputError(f"channels is {channels}; the ImageNet network halves it, so give an even number")
 
 
-def check_size_after(stem: Stem, height: int, width: int, cells: int) -> None:
+def check_size_after(stem: Stem, height: int, width: int, kinds: Sequence[CellKind]) -> None:
     """Checks that the reductions behind a stem find even sizes.
+
+    Args:
+      stem: the stem.
+      height: of the images, in pixels.
+      width: likewise.
+      kinds: of the cells of the network, in order.
 
     Raises:
       InputError: an odd size at some reduction.
     """
-    check_image_size(height, width, cells, stem_stride=4 if stem == "imagenet" else 1)
+    check_image_size(height, width, kinds, stem_stride=4 if stem == "imagenet" else 1)

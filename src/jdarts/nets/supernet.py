@@ -45,10 +45,10 @@ class Supernet(nn.Module):
     """The DARTS search network for images.
 
     Attributes:
-      space: the search space.
+      space: the search space. In one without a reduction cell, the network has none either.
       channels: channels `C` of the first cells; each reduction doubles them. The paper's 16.
-      cells: number of cells. The paper's 8. With 1 or 2, all are reduction cells: no gradient reaches the alphas of the normal
-        cell, whose genotype is then chance. Give 3 or more for a search.
+      cells: number of cells. The paper's 8. With 1 or 2, all are reduction cells: no gradient reaches the alphas of a normal
+        cell, whose genotype is then chance. Give 3 or more for a search, or a space without a normal cell.
       classes: number of classes.
       stem_multiplier: the stem `cifar` has this times `C` channels.
       axis_name: a mapped axis for synchronised batch statistics; None for those of each device.
@@ -85,6 +85,11 @@ class Supernet(nn.Module):
     skips_unused: bool = False
     stem: Stem = "cifar"
 
+    @property
+    def kinds(self) -> tuple[CellKind, ...]:
+        """The kind of every cell, in order."""
+        return cell_kinds(self.cells, self.space.kinds)
+
     @nn.compact
     def __call__(
         self, images: jax.Array, alphas: Alphas, *, train: bool, controls: Controls = NO_CONTROLS
@@ -115,7 +120,7 @@ class Supernet(nn.Module):
         numbers = options.numbers(controls, wide_type(self.dtype), train=train, initialising=self.is_initializing())
         images = checked_images(images, self.dtype)
         check_stem(self.stem, self.channels)
-        check_size_after(self.stem, images.shape[1], images.shape[2], self.cells)
+        check_size_after(self.stem, images.shape[1], images.shape[2], self.kinds)
         draws = self.mixture.random if train else self.mixture.random_in_evaluation
         key = self.make_rng(NOISE_STREAM) if draws else None
         weights = self.mixture.weights(alphas, self.space, key, controls)
@@ -129,7 +134,7 @@ class Supernet(nn.Module):
         )
         cell_class = nn.remat(Cell, static_argnums=(4,)) if self.remat else Cell
         channels = self.channels
-        kinds = cell_kinds(self.cells)
+        kinds = self.kinds
         for index, kind in enumerate(kinds):
             channels *= 2 if kind == "reduce" else 1
             cell = cell_class(

@@ -39,8 +39,8 @@ CONCATENATION = "#A8A8A8"
 
 
 def cell_kinds_of(genotype: AnyGenotype) -> tuple[str, ...]:
-    """Which cells a genotype holds: `normal` and `reduce`, or `recurrent`."""
-    return ("normal", "reduce") if isinstance(genotype, Genotype) else ("recurrent",)
+    """Which cells a genotype holds: `normal` and `reduce` or one of them, or `recurrent`."""
+    return genotype.kinds if isinstance(genotype, Genotype) else ("recurrent",)
 
 
 def drawn_nodes(genotype: AnyGenotype, kind: str) -> tuple[tuple[Cell, ...], tuple[int, ...]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jdarts.genotype import INPUT_STATES, AnyGenotype, RecurrentGenotype
-from jdarts.space import CELL_KINDS, CELL_NAMES
+from jdarts.space import CELL_NAMES
 
 INPUTS = ("c_{k-2}", "c_{k-1}")
 
@@ -20,7 +20,7 @@ def cells_text(genotype: AnyGenotype) -> str:
         mean = ", ".join(f"node {state}" for state in genotype.concat)
         return "\n".join(["Recurrent cell", "  node 0 = tanh(x_t, h_{t-1})", *nodes, f"  h_t = mean({mean})"])
     lines = []
-    for kind in CELL_KINDS:
+    for kind in genotype.kinds:
         lines.append(CELL_NAMES[kind].capitalize())
         for number, incoming in enumerate(genotype.nodes(kind)):
             terms = " + ".join(f"{name}({state_name(source)})" for name, source in incoming)

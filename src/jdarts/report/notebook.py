@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype, Genotype, RecurrentGenotype
 from jdarts.report.drawing import cells_svg
-from jdarts.space import CELL_KINDS, CELL_NAMES, RecurrentSpace, SearchSpace
+from jdarts.space import CELL_NAMES, RecurrentSpace, SearchSpace
 
 
 class Shown(NamedTuple):
@@ -65,7 +65,7 @@ def space_html(space: SearchSpace | RecurrentSpace) -> str:
     """Tables of a space: one for each kind of cell, one row for each edge, with its candidates."""
     if isinstance(space, RecurrentSpace):
         return _edges("recurrent cell", space.edges, space.recurrent)
-    return "".join(_edges(CELL_NAMES[kind], space.edges, space.operations(kind)) for kind in CELL_KINDS)
+    return "".join(_edges(CELL_NAMES[kind], space.edges, space.operations(kind)) for kind in space.kinds)
 
 
 def text_html(text: str, genotype: AnyGenotype | None) -> str:

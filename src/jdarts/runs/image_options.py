@@ -233,7 +233,8 @@ class NetworkSize(Settings):
 
     Attributes:
       channels: channels of the first cells; each reduction doubles them.
-      cells: number of cells; those at 1/3 and 2/3 of the depth are reduction cells. A search takes 3 or more.
+      cells: number of cells; those at 1/3 and 2/3 of the depth are reduction cells. A search of both kinds takes 3 or
+        more.
     """
 
     channels: Annotated[int, CHANNELS] = 16

@@ -72,6 +72,8 @@ GROUPS = (
             "width",
             "space",
             "nodes",
+            "output_nodes",
+            "cell_kinds",
             "operations",
             "network",
             "auxiliary",

@@ -150,6 +150,7 @@ class StageOptions(Settings):
         return {
             kind: np.array([[name in kept for name in names] for names, kept in zip(space.operations(kind), edges)])
             for kind, edges in zip(CELL_KINDS, self.edge_operations)
+            if edges
         }
 
     def added_to(self, method: Method, space: SearchSpace) -> Method:

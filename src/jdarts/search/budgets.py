@@ -17,7 +17,7 @@ from jdarts.derivation import derive_genotype
 from jdarts.relaxation import Alphas, Mixture
 from jdarts.runs.folder import RunFolder
 from jdarts.search.config import SearchConfig
-from jdarts.space import CELL_KINDS, SearchSpace
+from jdarts.space import SearchSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,7 @@ def search_budget(
         found = Budget(network, earlier)
     else:
         found = budget(space, network, bounds)
-        even = {kind: np.zeros((space.num_edges, space.width(kind))) for kind in CELL_KINDS}
+        even = {kind: np.zeros((space.num_edges, space.width(kind))) for kind in space.kinds}
         bounded_cells(even, space, edges_per_node, found.limits)
     return SearchBudget(
         tuple(_bound(each, space) for each in found.limits),

@@ -34,7 +34,7 @@ from jdarts.search.own_network import OwnNetwork
 from jdarts.search.program import Optimizers, SearchState, Steps
 from jdarts.search.step import SearchProgram, search_program
 from jdarts.search.task import SearchedImages, SearchTask
-from jdarts.space import CELL_KINDS, SearchSpace
+from jdarts.space import SearchSpace
 
 
 def search_task(
@@ -251,7 +251,7 @@ def search_images(
         alpha_fraction=config.alpha_fraction,
         split_seed=config.batches.split_seed,
         stem=config.network,
-        cells=config.size.cells,
+        kinds=config.kinds,
     )
     if isinstance(dataset, LargeDataset):
         deciding = config.deciding()
@@ -306,7 +306,7 @@ def _programs(
 
 def _table_shapes(space: SearchSpace) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a mixture's weights of the operations."""
-    return {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in CELL_KINDS}
+    return {kind: jax.ShapeDtypeStruct((space.num_edges, space.width(kind)), jnp.float32) for kind in space.kinds}
 
 
 def hypergradient_by_name(name: Hypergradient, virtual_optimizer: Any, **series: Any) -> bilevel.HypergradientFn:

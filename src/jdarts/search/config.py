@@ -11,6 +11,7 @@ import tyro
 from jdarts.baselines.weight_sharing import BATCHES
 from jdarts.budget.flags import BOUND_OPTIONS
 from jdarts.errors import InputError
+from jdarts.genotype import INPUT_STATES
 from jdarts.methods.method import Method
 from jdarts.methods.perturbation_selection import check_space
 from jdarts.methods.presets import DARTS, PRESETS, preset
@@ -49,7 +50,9 @@ from jdarts.search.deciding import Deciding, Perturbation, SharedWeights
 from jdarts.search.deciding_options import DecidingOptions
 from jdarts.space import (
     CELL_KINDS,
+    CELL_NAMES,
     DARTS_PRIMITIVES,
+    CellKind,
     SearchSpace,
     cell_kinds,
     check_mixture,
@@ -59,6 +62,7 @@ from jdarts.space import (
 
 Hypergradient = Literal["exact", "finite_difference", "first_order", "neumann"]
 Precision = Literal["float32", "bfloat16"]
+CellKinds = Literal["both", "normal", "reduce"]
 
 _SELECT = tyro.conf.arg(metavar="{" + ",".join(SELECTIONS) + "}")
 _PRESET = tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")
@@ -80,6 +84,9 @@ class SearchConfig(MethodConfiguration):
       space: the search space: darts, with --operations on every edge of --nodes; s1, s2, s3 or s4 (RobustDARTS); or a JSON
         file with the operations of each edge, {"normal": [["skip_connect", "sep_conv_3x3"], ...], "reduce": [...]}.
       nodes: number of nodes of a cell.
+      output_nodes: the last so many nodes are joined to the output of a cell (default: all).
+      cell_kinds: kinds of cells that the network has and the search finds. normal: no cell is a reduction cell, so that the
+        channels and the size of the maps stay as they are. reduce: for networks of 1 or 2 --cells, which are reduction cells.
       operations: candidate operations of every edge.
       edges_per_node: number of edges that derivation keeps for each node.
       select: rule by which cells are derived, as for `python -m jdarts.derive`. perturbation: what the supernet loses without
@@ -127,6 +134,8 @@ class SearchConfig(MethodConfiguration):
     neumann_at: SeriesAt = "virtual"
     space: Annotated[str, tyro.conf.arg(metavar="SPACE"), Recorded(recorded_space)] = DARTS_SPACE
     nodes: Annotated[int, NODES] = 4
+    output_nodes: Annotated[int | None, NODES, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    cell_kinds: CellKinds = "both"
     operations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPERATION ...")] = DARTS_PRIMITIVES
     edges_per_node: Annotated[int, Bounds(1, 1 + NODES.maximum)] = 2
     select: Annotated[str, _SELECT] = ARGMAX
@@ -218,7 +227,7 @@ class SearchConfig(MethodConfiguration):
         self._check_parts()
         check_stem(self.network, self.size.channels)
         self.pictures.check_use(self.data, self.network)
-        check_stopping_rule(self.stop, CELL_KINDS)
+        check_stopping_rule(self.stop, self.searched_kinds)
         if self.seeds is not None and self.data.streams(self.network):
             raise InputError(
                 f"--seeds is {self.seeds}, and the searches would share images in memory, but {self.data.dataset} is read "
@@ -397,15 +406,21 @@ class SearchConfig(MethodConfiguration):
 
     def _check_choice(self) -> None:
         """Refuses settings that leave some alphas untrained, since that part of the genotype would be random."""
-        if "normal" not in cell_kinds(self.size.cells):
+        if self.cell_kinds == "both" and "normal" not in self.kinds:
             raise InputError(
                 f"--cells is {self.size.cells}, and networks of 1 or 2 cells have only reduction cells: nothing would train the "
-                "alphas of the normal cell; give 3 or more"
+                "alphas of the normal cell; give 3 or more, or --cell-kinds reduce to search the reduction cell alone"
             )
-        if self.supernet.correlation and cell_kinds(self.size.cells).count("normal") < 2:
+        if self.cell_kinds == "reduce" and self.size.cells > 2:
             raise InputError(
-                f"--correlation is {self.supernet.correlation}, which makes normal cells agree, and --cells "
-                f"{self.size.cells} has one; give 4 or more"
+                f"--cell-kinds is reduce, and networks of {self.size.cells} cells have normal cells too; give --cells 1 or "
+                "2, or leave --cell-kinds out"
+            )
+        if self.supernet.correlation and self.kinds.count("normal") < 2:
+            mend = {"both": "give 4 or more", "normal": "give 2 or more", "reduce": "leave it out"}[self.cell_kinds]
+            raise InputError(
+                f"--correlation is {self.supernet.correlation}, which makes normal cells agree, and a network of --cells "
+                f"{self.size.cells} has {'one' if 'normal' in self.kinds else 'none'}; {mend}"
             )
         if self.space == DARTS_SPACE:
             check_mixture(self.operations)
@@ -417,19 +432,31 @@ class SearchConfig(MethodConfiguration):
             )
 
     def _check_space(self) -> None:
-        """Refuses operations and nodes beside a space that has its own, and a space without a choice."""
+        """Refuses nodes that do not fit, what stands beside a space that has its own, and a space without a choice."""
         if self.space == DARTS_SPACE:
+            if self.output_nodes is not None and self.output_nodes > self.nodes:
+                raise InputError(
+                    f"--output-nodes is {self.output_nodes}, and --nodes {self.nodes}; give {self.nodes} or less"
+                )
             return
         usual = {
             "nodes": (SearchConfig.nodes,),
+            "output_nodes": (SearchConfig.output_nodes,),
             "operations": (DARTS_PRIMITIVES, preset(self.method).get("operations")),
         }
         for name, values in usual.items():
             if (given := getattr(self, name)) not in values:
                 shown = " ".join(given) if isinstance(given, tuple) else given
-                raise InputError(f"--{name} is {shown}, and --space {self.space} has its own; leave one of the two out")
+                raise InputError(
+                    f"{option(name)} is {shown}, and --space {self.space} has its own; leave one of the two out"
+                )
         space = find_space(self.space)
-        for kind in CELL_KINDS:
+        for kind in self.searched_kinds:
+            if kind not in space.kinds:
+                raise InputError(
+                    f"--space {self.space} has no {CELL_NAMES[kind]}, and the network has such cells; give --cell-kinds "
+                    f"{' or '.join(space.kinds)}"
+                )
             if space.width(kind) < 2:
                 raise InputError(
                     f"--space {self.space} has one operation on each edge of the {kind} cell, so that its alphas have nothing to "
@@ -484,12 +511,25 @@ class SearchConfig(MethodConfiguration):
         )
 
     @property
+    def searched_kinds(self) -> tuple[CellKind, ...]:
+        """The kinds of cells that the search finds."""
+        return CELL_KINDS if self.cell_kinds == "both" else (self.cell_kinds,)
+
+    @property
+    def kinds(self) -> tuple[CellKind, ...]:
+        """The kind of every cell of the network, in order."""
+        return cell_kinds(self.size.cells, CELL_KINDS if "reduce" in self.searched_kinds else ("normal",))
+
+    @property
     def search_space(self) -> SearchSpace:
         """The search space that the settings describe."""
-        uniform = self.space == DARTS_SPACE
-        return self.staging.space(
-            uniform_space(self.operations, nodes=self.nodes) if uniform else find_space(self.space)
-        )
+        kinds = self.searched_kinds
+        if self.space != DARTS_SPACE:
+            absent: dict[str, Any] = {kind: () for kind in CELL_KINDS if kind not in kinds}
+            return self.staging.space(dataclasses.replace(find_space(self.space), **absent))
+        last = INPUT_STATES + self.nodes
+        joined = range(last - (self.output_nodes or self.nodes), last)
+        return self.staging.space(uniform_space(self.operations, nodes=self.nodes, concat=joined, kinds=kinds))
 
     @property
     def folder(self) -> Path:

@@ -21,7 +21,7 @@ from jdarts.methods.perturbation_selection import (
     plan,
 )
 from jdarts.methods.questions import Asking, Question, Score, Tables, answered_together
-from jdarts.space import CELL_KINDS, SearchSpace
+from jdarts.space import SearchSpace
 
 #: Folded into the seed of a search for the order of its decisions.
 _ORDER = 0x5E1EC7
@@ -197,7 +197,7 @@ class SharedWeights:
             candidates=self.candidates,
             finalists=self.finalists,
         )
-        rows = dict(zip(CELL_KINDS, best.architecture))
+        rows = dict(zip(self.space.kinds, best.architecture, strict=True))
         return Decisions(
             {kind: tuple(np.where(row == UNUSED, 0, row).tolist()) for kind, row in rows.items()},
             {kind: tuple(np.flatnonzero(row == UNUSED).tolist()) for kind, row in rows.items()},

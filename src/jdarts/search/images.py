@@ -21,6 +21,7 @@ from jdarts.runs.images import (
     rows_of,
 )
 from jdarts.search.step import Images, Rows
+from jdarts.space import CellKind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Halves:
       alpha_fraction: share of them that trains the alphas; None for all others.
       split_seed: seed of the split; None for the default of the set.
       stem: stem of the network.
-      cells: cells of the network, whose reductions the images must fit.
+      kinds: of the cells of the network in order, whose reductions the images must fit.
     """
 
     batch_size: int
@@ -41,7 +42,7 @@ class Halves:
     alpha_fraction: float | None
     split_seed: int | None
     stem: Stem
-    cells: int
+    kinds: tuple[CellKind, ...]
 
     def check(self, name: str, weights: Sized, alphas: Sized, height: int, width: int) -> None:
         """Checks that each half of an image set has a batch, and that the network reads the images.
@@ -62,7 +63,7 @@ class Halves:
                     f"--batch-size is {self.batch_size}, but the part of {name} that trains the {what} has {len(part)} images; "
                     f"give {len(part)} or less"
                 )
-        check_size_after(self.stem, height, width, self.cells)
+        check_size_after(self.stem, height, width, self.kinds)
 
 
 class SearchImages:

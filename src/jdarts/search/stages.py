@@ -57,7 +57,10 @@ def operations_after(stage: SearchConfig, alphas: Alphas) -> EdgeOperations:
         return [[list(names) for names in kept.operations(kind)] for kind in CELL_KINDS]
     _, masks = prune_alphas(alphas, staging.masks(space), staging.kept_operations[place])
     return [
-        [[name for name, on in zip(names, row) if on] for names, row in zip(space.operations(kind), masks[kind])]
+        [
+            [name for name, on in zip(names, row) if on]
+            for names, row in zip(space.operations(kind), masks.get(kind, ()))
+        ]
         for kind in CELL_KINDS
     ]
 

@@ -19,7 +19,6 @@ from jdarts.runs.images import shuffled_rows
 from jdarts.runs.step_metrics import right_answers, scores
 from jdarts.search.own_network import OwnNetwork
 from jdarts.search.program import Part, Searched, SearchState, Steps, core_program
-from jdarts.space import cell_kinds
 
 AVERAGED = ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy")
 
@@ -171,7 +170,7 @@ def search_program(
 
     searched = Searched(
         model.space,
-        model.kinds if isinstance(model, OwnNetwork) else cell_kinds(model.cells),
+        model.kinds,
         new_variables,
         batch,
         loss,

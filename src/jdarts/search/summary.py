@@ -14,7 +14,6 @@ from jdarts.relaxation import Alphas, alphas_from_json, alphas_to_json
 from jdarts.rich_forms import text_html
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.summaries import Summary, read_summary, read_verdict
-from jdarts.space import CELL_KINDS
 
 
 class SearchResult(NamedTuple):
@@ -44,12 +43,13 @@ class SearchResult(NamedTuple):
     def lines(self) -> list[str]:
         """The result as text, one line each."""
         path, alone = self.folder, self.cells_accuracy
+        drawings = ", ".join(f"{path}/{kind}.svg" for kind in self.genotype.kinds)
         return [
             f"validation accuracy of the supernet: {100 * self.valid_accuracy:.2f} %",
             *([] if alone is None else [f"with the operations of its cells alone: {100 * alone:.2f} %"]),
             *self.verdict.get("text", ()),
             f"genotype: {self.genotype}",
-            f"drawings: {path}/normal.svg, {path}/reduce.svg (and .png); curves: {path}/curves.png",
+            f"drawings: {drawings} (and .png); curves: {path}/curves.png",
             f"derive again at any time: python -m jdarts.derive {path}",
         ]
 
@@ -91,7 +91,8 @@ class SeedsSummary(NamedTuple):
             f"{np.mean(accuracies):.2f} %, standard deviation {np.std(accuracies):.2f}"
         )
         lines.append(f"different genotypes: {len({result.genotype for result in results})} of {len(results)}")
-        lines += [f"{kind} cells: {_spread([getattr(r.genotype, kind) for r in results])}" for kind in CELL_KINDS]
+        kinds = results[0].genotype.kinds
+        lines += [f"{kind} cells: {_spread([getattr(r.genotype, kind) for r in results])}" for kind in kinds]
         folders = " ".join(str(result.folder) for result in results)
         return [*lines, f"highest accuracy: {best.folder}", f"side by side: jdarts report {folders}"]
 

@@ -33,7 +33,7 @@ from jdarts.search.large_images import LargeSearchImages
 from jdarts.search.program import SearchState
 from jdarts.search.step import AVERAGED, Images, Rows
 from jdarts.search.summary import SearchResult
-from jdarts.space import CELL_KINDS, SearchSpace
+from jdarts.space import SearchSpace
 
 SearchedImages = SearchImages | LargeSearchImages
 
@@ -334,7 +334,7 @@ def one_hot(genotype: Genotype, space: SearchSpace) -> dict[str, np.ndarray]:
       space: the search space.
     """
     tables: dict[str, np.ndarray] = {}
-    for kind in CELL_KINDS:
+    for kind in space.kinds:
         tables[kind] = table = np.zeros((space.num_edges, space.width(kind)), np.float32)
         for place in places(genotype, space, kind):
             table[place] = 1.0

@@ -23,6 +23,7 @@ from jdarts.runs.folder import MISTAKES
 from jdarts.runs.images import Batch, EvaluationBatches, check_augmentation, check_steps_per_call, evaluation_shapes
 from jdarts.runs.memory import smaller_shares
 from jdarts.runs.task import SEED, End, Evaluation, Functions, Input, Program, Task, programs_of_several
+from jdarts.space import cell_kinds
 from jdarts.train.config import TrainConfig
 from jdarts.train.images import MemoryImages
 from jdarts.train.large_images import LargeImages
@@ -275,8 +276,8 @@ def _description(config: TrainConfig, images: TrainingImages, weights: int) -> s
 
 def _head_note(config: TrainConfig, images: TrainingImages) -> str:
     """The windows of the auxiliary head, if the image size makes them different from the paper's."""
-    stem, cells = config.network, config.size.cells
-    sides = [auxiliary_windows(stem, cells, side) for side in images.image_shape[:2]]
+    stem, kinds = config.network, cell_kinds(config.size.cells, config.cell.kinds)
+    sides = [auxiliary_windows(stem, kinds, side) for side in images.image_shape[:2]]
     if all(side == (WINDOW, AUXILIARY_STRIDE[stem]) for side in sides):
         return ""
     sizes, strides = ("×".join(map(str, each)) for each in zip(*sides))

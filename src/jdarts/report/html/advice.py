@@ -97,7 +97,9 @@ def _of_search(run: RunData) -> Advice:
         )
     else:
         command = "jdarts language train" if run.is_text else "jdarts train"
-        steps.append(f"Train the found cell: `{command} --genotype {run.folder}`")
+        # All cells of its networks are reduction cells, which only those of 1 or 2 cells have.
+        cells = f" --cells {run.settings.get('cells')}" if run.settings.get("cell_kinds") == "reduce" else ""
+        steps.append(f"Train the found cell: `{command} --genotype {run.folder}{cells}`")
     # The lines after the first begin with the names of choices in a network of the user's.
     sentences = [_sentence(lines[0]), *lines[1:]] if run.has_own_network else map(_sentence, lines)
     return Advice(kind, tuple(sentences), tuple(dict.fromkeys(steps)))
