@@ -9,7 +9,9 @@ import command_line
 import pytest
 import run_benchmark
 
+from jdarts.derivation import sample_genotype
 from jdarts.methods.presets import PRESETS
+from jdarts.nets.discrete import init_shapes
 from jdarts.zoo import DARTS_V2
 
 command = command_line.fixture(run_benchmark.main, "run_benchmark")
@@ -37,6 +39,20 @@ def test_settings_of_a_search_and_a_training():
     training.check()
     assert (training.size.channels, training.size.cells, training.batches.batch_size) == (7, 18, 512)
     assert (training.rate.learning_rate, training.weights.weight_decay, training.loop.epochs) == (0.01, 1e-3, 300)
+
+
+def test_the_single_cell_is_a_reduction_cell_of_eight_nodes_with_four_as_its_output():
+    config = run_benchmark.BenchmarkConfig(name="bench:single_cell-no_skip")
+    config.check()
+    space = config.search_configs()[0].search_space
+    assert (space.kinds, space.nodes, space.concat) == (("reduce",), 8, (6, 7, 8, 9))
+    genotype = sample_genotype(space, 0)
+    training = config.train_config(str(genotype), 0.1, 3e-4, config.folder)
+    training.check()
+    network = training.model(10)
+    # confopt: 26 channels, doubled by the reduction, of four nodes.
+    assert network.kinds == ("reduce",)
+    assert init_shapes(network)["params"]["classifier"]["kernel"].shape == (4 * 2 * 26, 10)
 
 
 @pytest.mark.parametrize(
