@@ -341,7 +341,8 @@ def test_the_tables_say_whose_numbers_they_are_and_what_lies_within_the_spread()
         " 1.0 |"
     )
     assert ranks[3].endswith(" 3.0 |")
-    assert ranks[6].startswith("| random search |  | 4 |") and ranks[7].startswith("| a cell at random |")
+    assert ranks[6].startswith("| random search |  | 4 |") and ranks[8].startswith("| a cell at random |")
+    assert ranks[7].startswith("| all by alphas |  | 16 | 102 (100 to 103) |")
     darts, gdas = found["estimators"].splitlines()[2:4]
     assert darts.split(" | ")[4] == "**1.0 [1.0, 1.0]**" and not gdas.split(" | ")[4].startswith("**")
     guard = found["guards"].splitlines()

@@ -81,27 +81,32 @@ def _ranks_table(results: Results) -> str:
     plain = searches(results).get(("darts", FIRST_ORDER))
     lines = []
     for (method, hypergradient), rows in searches(results).items():
-        ranks = [row["ranks"][-1] for row in rows]
-        line = [
-            _words(method),
-            _words(hypergradient),
-            f"{len(rows)}",
-            f"{np.median(ranks):,.0f} ({min(ranks):,} to {max(ranks):,})",
-            mean_and_spread([row["regrets"][-1] for row in rows], 2),
-        ]
-        if method in BASELINES:
-            line += ["", "", ""]
-        else:
-            line += [
-                mean_and_spread([min(row["regrets"]) for row in rows], 2),
-                mean_and_spread([row["without_none"]["regret"] for row in rows], 2),
-                mean_and_spread([row["taus"][-1] for row in rows], 2),
-            ]
-        line += [mean_and_spread([row["tau_one_hot"] for row in rows], 2)]
-        lines.append([*line, "" if method in BASELINES or not plain else f"{_step_time(rows) / _step_time(plain):.1f}"])
+        timed = method not in BASELINES and plain is not None
+        time = f"{_step_time(rows) / _step_time(plain):.1f}" if timed else ""
+        lines.append([_words(method), _words(hypergradient), *_ranks_cells(rows), time])
+    if len(of_alphas := _of_alphas(results)) > 1:
+        lines.append(["all by alphas", "", *_ranks_cells([row for rows in of_alphas.values() for row in rows]), ""])
     regret = results.rows[0]["of_random"]["regret"]
     lines.append(["a cell at random", "", "", f"{(CELLS + 1) // 2:,} (1 to {CELLS:,})", f"{regret:.2f}", *[""] * 5])
     return markdown_table(head, lines)
+
+
+def _ranks_cells(rows: Sequence[Row]) -> list[str]:
+    """What the table of ranks says of some searches; baselines have one cell and no alphas."""
+    ranks = [row["ranks"][-1] for row in rows]
+    found = [
+        f"{len(rows)}",
+        f"{np.median(ranks):,.0f} ({min(ranks):,} to {max(ranks):,})",
+        mean_and_spread([row["regrets"][-1] for row in rows], 2),
+    ]
+    numbers: list[Callable[[Row], float]] = [
+        lambda row: min(row["regrets"]),
+        lambda row: row["without_none"]["regret"],
+        lambda row: row["taus"][-1],
+    ]
+    has_alphas = "taus" in rows[0]
+    found += [mean_and_spread([number(row) for row in rows], 2) if has_alphas else "" for number in numbers]
+    return [*found, mean_and_spread([row["tau_one_hot"] for row in rows], 2)]
 
 
 def _step_time(rows: Sequence[Row]) -> float:
