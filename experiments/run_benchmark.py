@@ -5,7 +5,8 @@ cells, of the supernet's size, from scratch under nine settings. Its result is t
 killed command continues where it stopped. It is made for GPUs: nobody has run a benchmark to its end with this code.
 
 The network of `single_cell` is one cell of eight nodes, the last four of which are its output. By its place it is a reduction
-cell, in confopt's code (`layers // 3` is 0 for one layer) as here, and the genotype has no normal cell.
+cell, in confopt's code (`layers // 3` is 0 for one layer) as here, and the genotype has no normal cell. Methods that
+read normal cells (`lambda_darts`, `darts_plus`) are refused there.
 
 Data:     jdarts data prepare cifar10
 Command:  python experiments/run_benchmark.py bench:wide-regular --method pc_darts

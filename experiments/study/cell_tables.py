@@ -290,6 +290,8 @@ def _over_epochs(results: Results, what: str, label: str) -> "Figure":
             panel.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.12, linewidth=0)
         if what == "ranks":
             panel.axhline((CELLS + 1) / 2, color="#444444", linestyle=":", label="a cell at random")
+        else:
+            panel.axhline(0, color="#444444", linestyle=":", label="scores at random")
         panel.set_title(_words(name), fontsize=10)
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
