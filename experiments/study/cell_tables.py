@@ -81,8 +81,7 @@ def _ranks_table(results: Results) -> str:
     plain = searches(results).get(("darts", FIRST_ORDER))
     lines = []
     for (method, hypergradient), rows in searches(results).items():
-        timed = method not in BASELINES and plain is not None
-        time = f"{_step_time(rows) / _step_time(plain):.1f}" if timed else ""
+        time = "" if method in BASELINES or not plain else f"{_step_time(rows) / _step_time(plain):.1f}"
         lines.append([_words(method), _words(hypergradient), *_ranks_cells(rows), time])
     if len(of_alphas := _of_alphas(results)) > 1:
         lines.append(["all by alphas", "", *_ranks_cells([row for rows in of_alphas.values() for row in rows]), ""])
