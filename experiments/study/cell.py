@@ -10,6 +10,7 @@ Command:  make study ARGS="--only cell"                   (make study-full for t
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -161,22 +162,23 @@ def prepare(config: CellConfig, dataset: ImageDataset) -> Measure:
     ranking = Ranking(read_table(find_table()))
     small = images.smaller(dataset, images=config.images, size=config.image_size)
     sample = drawn_cells(config.sample, _SAMPLE_SEED)
-    searches: dict[tuple[str, str], CellSearch] = {}
+
+    # The seeds of a pair follow one another; the programs of the pairs before them would fill the memory.
+    @functools.lru_cache(maxsize=1)
+    def search_with(method: str, hypergradient: str) -> CellSearch:
+        return CellSearch(
+            config.settings(method, hypergradient),
+            small,
+            channels=config.channels,
+            cells=config.cells,
+            eigenvalues=config.measures_eigenvalues(method, hypergradient),
+            score_images=config.score_images,
+        )
 
     def measure(cell: Cell, folder: Path) -> list[Row]:
         del folder
-        pair = cell["method"], cell["hypergradient"]
-        if pair not in searches:
-            searches[pair] = CellSearch(
-                config.settings(*pair),
-                small,
-                channels=config.channels,
-                cells=config.cells,
-                eigenvalues=config.measures_eigenvalues(*pair),
-                score_images=config.score_images,
-            )
-        search = searches[pair]
-        if pair[0] == RANDOM_CELLS:
+        search = search_with(cell["method"], cell["hypergradient"])
+        if cell["method"] == RANDOM_CELLS:
             return _proposed(config, search, ranking, sample, cell["seed"])
         return [_searched(config, search, ranking, sample, cell["seed"])]
 
