@@ -182,6 +182,14 @@ def test_bootstrap_intervals_hold_the_statistic():
     assert found.mean == pytest.approx(2.5) and 0.5 <= found.low < 2.5 < found.high <= 4.0
 
 
+def test_the_chance_of_a_mean_is_that_of_uniform_numbers():
+    assert statistics.chance_of_mean([0.3]) == pytest.approx(0.3)
+    assert statistics.chance_of_mean([1.0, 1.0, 1.0]) == 1.0
+    drawn = np.random.RandomState(0).uniform(size=(200_000, 4)).mean(axis=1)
+    found = statistics.chance_of_mean([0.1, 0.5, 0.2, 0.6])
+    assert found == pytest.approx(np.mean(drawn <= 0.35), abs=0.004)
+
+
 def test_slope_correlation_and_error():
     predicted, real = np.array([1.0, 2.0, -1.0]), np.array([2.0, 4.0, -2.0])
     assert statistics.slope(predicted, real) == pytest.approx(2)

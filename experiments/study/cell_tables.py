@@ -11,7 +11,14 @@ from jdarts.report.formatting import markdown_table
 
 from .cell_table import CELLS
 from .results import COLOURS, Results
-from .statistics import Interval, bootstrap_interval, difference_interval, mean_and_spread, mean_interval
+from .statistics import (
+    Interval,
+    bootstrap_interval,
+    chance_of_mean,
+    difference_interval,
+    mean_and_spread,
+    mean_interval,
+)
 from .study import Row
 
 if TYPE_CHECKING:
@@ -71,6 +78,7 @@ def _ranks_table(results: Results) -> str:
         "hypergradient",
         "searches",
         "rank: median (range)",
+        "chance of such a mean rank",
         "regret",
         "regret of its best epoch",
         "regret without `none`",
@@ -82,20 +90,22 @@ def _ranks_table(results: Results) -> str:
     lines = []
     for (method, hypergradient), rows in searches(results).items():
         time = "" if method in BASELINES or not plain else f"{_step_time(rows) / _step_time(plain):.1f}"
-        lines.append([_words(method), _words(hypergradient), *_ranks_cells(rows), time])
+        chance = f"{chance_of_mean([row['ranks'][-1] / CELLS for row in rows]):.2g}"
+        lines.append([_words(method), _words(hypergradient), *_ranks_cells(rows, chance), time])
     if len(of_alphas := _of_alphas(results)) > 1:
-        lines.append(["all by alphas", "", *_ranks_cells([row for rows in of_alphas.values() for row in rows]), ""])
+        lines.append(["all by alphas", "", *_ranks_cells([row for rows in of_alphas.values() for row in rows], ""), ""])
     regret = results.rows[0]["of_random"]["regret"]
-    lines.append(["a cell at random", "", "", f"{(CELLS + 1) // 2:,} (1 to {CELLS:,})", f"{regret:.2f}", *[""] * 5])
+    lines.append(["a cell at random", "", "", f"{(CELLS + 1) // 2:,} (1 to {CELLS:,})", "", f"{regret:.2f}", *[""] * 5])
     return markdown_table(head, lines)
 
 
-def _ranks_cells(rows: Sequence[Row]) -> list[str]:
+def _ranks_cells(rows: Sequence[Row], chance: str) -> list[str]:
     """What the table of ranks says of some searches; baselines have one cell and no alphas."""
     ranks = [row["ranks"][-1] for row in rows]
     found = [
         f"{len(rows)}",
         f"{np.median(ranks):,.0f} ({min(ranks):,} to {max(ranks):,})",
+        chance,
         mean_and_spread([row["regrets"][-1] for row in rows], 2),
     ]
     numbers: list[Callable[[Row], float]] = [
@@ -299,7 +309,7 @@ def _over_epochs(results: Results, what: str, label: str) -> "Figure":
     return figure
 
 
-def _legend(figure: "Figure", axes: Iterable[Any]) -> None:
+def _legend(figure: "Figure", axes: Sequence[Any]) -> None:
     """One legend below all panels, with the labels that do not begin with an underscore."""
     lines = {str(line.get_label()): line for panel in axes for line in panel.get_lines()}
     handles = {label: line for label, line in lines.items() if not label.startswith("_")}
@@ -307,7 +317,7 @@ def _legend(figure: "Figure", axes: Iterable[Any]) -> None:
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(6, len(handles)),
+        ncols=min(2 * len(axes), len(handles)),
         frameon=False,
         fontsize=9,
     )

@@ -1,6 +1,8 @@
 """Means, spreads and intervals of measured numbers, and how they are written."""
 
+import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,3 +110,19 @@ def kendall_tau(values: Sequence[float], others: Sequence[float]) -> float:
     """Kendall's τ-b of two rankings: 1 where they agree, −1 where one is the reverse of the other."""
     found: Any = scipy.stats.kendalltau(values, others)
     return float(found.statistic)
+
+
+def chance_of_mean(shares: Sequence[float]) -> float:
+    """The chance that the mean of as many numbers, drawn uniformly from 0 to 1, is not above that of these (Irwin and Hall).
+
+    Args:
+      shares: numbers from 0 to 1, such as the ranks of cells divided by the number of all cells.
+    """
+    count = len(shares)
+    total = sum(map(Fraction, shares), Fraction(0))
+    terms = (
+        (-1) ** place * math.comb(count, place) * (total - place) ** count
+        for place in range(count + 1)
+        if total > place
+    )
+    return float(sum(terms, Fraction(0)) / math.factorial(count))
