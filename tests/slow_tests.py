@@ -44,6 +44,7 @@ SECONDS = {
     "test_search_guards.py": 15,
     "test_network_task.py": 15,
     "test_network_train.py": 15,
+    "test_nnx_runs.py": 20,
     "test_export.py": 25,
     "test_discrete.py": 25,
     "test_devices_of_commands.py": 25,

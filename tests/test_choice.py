@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from choice_networks import INPUTS, LABELS, Blocks, Everything, dense, one_hot_outputs
+from flax import nnx
 
 import jdarts
 from jdarts.choice.tables import space_of, weights_of
@@ -388,6 +389,8 @@ def _two(first, second):
 
 
 A_NUMBER: Any = 3
+A_LIST: Any = [jnp.tanh, nn.relu]
+A_LAYER: Any = nn.Dense(4)
 MAX: Any = "max"
 WRONG = {
     "none of the candidates": (
@@ -399,6 +402,24 @@ WRONG = {
         r"candidates of the choice b have outputs of different shapes \(two \(8, 2\), three \(8, 3\)\)",
     ),
     "no candidates": (lambda x: jdarts.Choice({}, name="b")(x), "has no candidates; give one or more"),
+    "a list": (
+        lambda x: jdarts.Choice(A_LIST, name="b")(x),
+        "the candidates of a choice are 'tuple'; give a dictionary from their names",
+    ),
+    "a class": (
+        lambda x: jdarts.Choice({"a": nn.Dense}, name="b")(x),
+        "b has a = the class Dense; give a module of it",
+    ),
+    "a model of NNX": (
+        lambda x: jdarts.Choice({"a": nnx.Linear(5, 5, rngs=nnx.Rngs(0))}, name="b")(x),
+        "b has a = a model of NNX, and stands in a Linen network; give a Linen module",
+    ),
+    "one array": (lambda x: jdarts.InputChoice(name="b")(x), r"one array of shape \(8, 5\); give a list of arrays"),
+    "a width": (lambda x: jdarts.WidthChoice(dense, A_NUMBER, name="b")(x), "has the widths 3; give a tuple of whole"),
+    "a layer": (
+        lambda x: jdarts.WidthChoice(A_LAYER, (2, 4), name="b")(x),
+        r"b has the layer Dense\(…\); give what makes it of a width, such as lambda width: Dense\(…\)",
+    ),
     "only zeros": (
         lambda x: jdarts.Choice({"none": None}, name="b")(x),
         "no candidate but zeros; give one that is not None",
@@ -421,7 +442,7 @@ WRONG = {
     ),
     "widths": (
         lambda x: jdarts.WidthChoice(dense, (2, 0), name="b")(x),
-        r"widths \(2, 0\); give whole numbers above 0",
+        r"widths \(2, 0\); give a tuple of whole numbers above 0",
     ),
     "a width twice": (lambda x: jdarts.WidthChoice(dense, (2, 2), name="b")(x), "widths .*one name twice"),
     "other width": (

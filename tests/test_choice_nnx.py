@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from choice_networks import INPUTS, LABELS, Blocks
+from flax import linen as nn
 from flax import nnx
 
 import jdarts
@@ -193,15 +194,36 @@ def test_a_choice_with_one_candidate_is_that_candidate():
     assert choices.decided(only, {"choice": "only"}).names == ("only",)
 
 
+def test_a_decided_choice_takes_the_keywords_of_all_candidates():
+    choice = choices.Choice({"scaled": lambda x, scale: x * scale, "skip": lambda x: x})
+    np.testing.assert_array_equal(choices.decided(choice, {"choice": "skip"})(INPUTS, scale=2.0), INPUTS)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (
             lambda rngs: choices.Choice({"two": linear(5, 2, rngs), "three": linear(5, 3, rngs)})(INPUTS),
-            r"candidates of a choice have outputs of different shapes \(two \(8, 2\), three \(8, 3\)\)",
+            r"candidates of the choice of two, three have outputs of different shapes \(two \(8, 2\), three \(8, 3\)\)",
         ),
         (lambda rngs: choices.InputChoice(["a", "a"]), "has the inputs 'a, a', with one name twice"),
         (lambda rngs: choices.Choice({}), "has no candidates; give one or more"),
+        (
+            lambda rngs: choices.Choice([linear(5, 5, rngs)]),  # pyright: ignore[reportArgumentType]
+            "candidates of a choice are 'list'; give a dictionary",
+        ),
+        (lambda rngs: choices.Choice({"a": nnx.Linear}), "a = the class Linear; give a module of it, or a function"),
+        (lambda rngs: choices.Choice({"a": nn.Dense(5)}), "has a = a Linen module; give a model of NNX, or nnx.bridge"),
+        (
+            lambda rngs: nnx.split_rngs(splits=2)(nnx.vmap(lambda rngs: choices.Choice({"a": linear(5, 5, rngs)})))(
+                rngs
+            )(INPUTS),
+            "the choice of a has alphas for 2 layers, and is called as one; call it in the scan or vmap",
+        ),
+        (
+            lambda rngs: choices.WidthChoice(linear(5, 4, rngs), (2, 4)),  # pyright: ignore[reportArgumentType]
+            r"the choice of 2, 4 has the layer Linear\(…\); give what makes it of a width",
+        ),
         (
             lambda rngs: choices.WidthChoice(lambda width: linear(5, 3, rngs), (2, 4))(INPUTS),
             r"layer of width 4, and its output has shape \(8, 3\)",

@@ -119,8 +119,8 @@ def test_predictions_are_those_of_the_tested_weights(undisturbed, small):
         jdarts.load_search(result.folder)
     with pytest.raises(jdarts.InputError, match=r"network is 'int'; give a flax\.linen module"):
         jdarts.predictor(3, result.folder)
-    with pytest.raises(jdarts.InputError, match=r"a model of NNX takes its steps by jdarts\.bilevel_step"):
-        jdarts.predictor(nnx.Linear(3, 1, rngs=nnx.Rngs(0)), result.folder)
+    with pytest.raises(jdarts.InputError, match=r"the variables have no kernel of the model; give those of this model"):
+        jdarts.predictor(nnx.Linear(3, 1, rngs=nnx.Rngs(0)), result.folder)(INPUTS)
 
 
 @pytest.mark.parametrize("call", [2, 6])
@@ -208,7 +208,7 @@ def test_without_held_out_examples_the_last_weights_are_tested(small, tmp_path):
         ({"validation_fraction": 0.1}, "--validation-fraction is 0.1, and the batches are those of the task"),
         ({"batch_size": 4}, "--batch-size is 4, and that of the task is 8; leave it out"),
         ({"devices": 3}, "--batch-size of 8 does not divide into equal shares for 3 devices"),
-        ({"network": len}, "network is 'builtin_function_or_method'; give a flax.linen module"),
+        ({"network": 3}, "network is 'int'; give a flax.linen module"),
         ({"task": "digits"}, "task is 'str'; give a jdarts.NetworkTask"),
     ],
 )

@@ -134,8 +134,8 @@ def test_another_network_does_not_resume_a_run(undisturbed):
         ({"stop": "skip_connections"}, "--stop skip_connections reads cells"),
         ({"network": nn.Dense(10)}, "the network has no choices; put a jdarts.Choice into it"),
         (
-            {"network": len},
-            "network is 'builtin_function_or_method'; give a flax.linen module with jdarts.Choice in it",
+            {"network": 3},
+            "network is 'int'; give a flax.linen module with jdarts.Choice in it",
         ),
         (
             {"network": Network(classes=3)},

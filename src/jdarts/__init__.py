@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from jdarts.choice.losses import network_loss
     from jdarts.choice.variables import join_variables, split_variables
     from jdarts.network_tasks.arrays import ArrayBatches
-    from jdarts.network_tasks.loading import load_search, load_variables, predictor
+    from jdarts.network_tasks.loading import load_model, load_search, load_variables, predictor
     from jdarts.network_tasks.task import NetworkTask
     from jdarts.plugins import load_plugin
     from jdarts.report.notebook import show
@@ -84,6 +84,7 @@ __all__ = [
     "join_variables",
     "keep_freed_memory",
     "load",
+    "load_model",
     "load_plugin",
     "load_search",
     "load_variables",
@@ -122,6 +123,7 @@ _LATER = {
     "describe_choices": "choice.description",
     "join_variables": "choice.variables",
     "load": "trained",
+    "load_model": "network_tasks.loading",
     "load_plugin": "plugins",
     "load_search": "network_tasks.loading",
     "load_variables": "network_tasks.loading",

@@ -202,9 +202,9 @@ class _Counter(NamedTuple):
         """The candidates inside of which a weight is, by their choice; the choice is not kept for any other."""
         found: dict[str, set[str]] = {}
         for name, each in self.choices.items():
-            for place in each.places:
-                before, rest = path[: len(place.path)], path[len(place.path) :]
-                if each.spec.kind == "candidates" and before == tuple(map(str, place.path)) and rest:
+            for around in each.candidate_paths:
+                before, rest = path[: len(around)], path[len(around) :]
+                if each.spec.kind == "candidates" and before == around and rest:
                     own = {rest[0]}
                     found[name] = found[name] & own if name in found else own
         return found

@@ -108,7 +108,9 @@ def _own_weights(
     if alphas.spec.kind == "widths":
         sizes = {each: size_at(name, each) for each in names}
         return {each: size - min(sizes.values()) for each, size in sizes.items()}
-    return {each: sum(count_weights(_below(params, (*place.path, each))) for place in alphas.places) for each in names}
+    return {
+        each: sum(count_weights(_below(params, (*around, each))) for around in alphas.candidate_paths) for each in names
+    }
 
 
 def _below(tree: Any, path: Sequence[str | int]) -> Any:

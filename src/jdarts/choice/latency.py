@@ -12,6 +12,7 @@ import numpy as np
 
 from jdarts.budget.latency import call_latency, repeated_latency
 from jdarts.budget.latency_table import read_table
+from jdarts.choice.bridged import Bridged
 from jdarts.choice.cost import Axis, ChoiceCost
 from jdarts.choice.decided import Call, choices_of, with_decisions
 from jdarts.choice.linen import Choice, call_of
@@ -33,9 +34,14 @@ def choice_latency(network: nn.Module, *inputs: Any, **call: Any) -> ChoiceCost:
       **call: further arguments of the network, such as `train=False`.
 
     Raises:
-      InputError: the network has no choices, it has widths or choices inside of each other or of an `nn.scan`, or the user's
-        cache cannot be written.
+      InputError: the network has no choices, it is a model of NNX, it has widths or choices inside of each other or of an
+        `nn.scan`, or the user's cache cannot be written.
     """
+    if isinstance(network, Bridged):
+        raise InputError(
+            f"{type(network).__name__} is a model of NNX, whose candidates cannot be measured one by one; bound the "
+            "multiply-adds, with --max-multiply-adds"
+        )
     arguments = Call(inputs, call)
     choices = choices_of(network, arguments)
     _check(choices)

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-from flax import errors
+from flax import errors, nnx
 
 from jdarts.choice.mixing import (
     arguments_for,
     check_keywords,
+    check_makes,
     check_width,
     mixed_candidates,
     mixed_inputs,
@@ -95,6 +96,10 @@ class Choice(_Chooser):
           InputError: candidates that do not fit each other, or no alphas.
         """
         names = checked_candidates(self.candidates, self._where)
+        if of_nnx := [name for name, each in self.candidates.items() if isinstance(each, nnx.Module)]:
+            raise InputError(
+                f"{self._where} has {of_nnx[0]} = a model of NNX, and stands in a Linen network; give a Linen module"
+            )
         if taken := [name for name in names if hasattr(self, name)]:
             raise InputError(f"{self._where} has a candidate named {taken[0]}, a name of Flax's modules; give another")
         calls = {name: call_of(candidate) for name, candidate in self.candidates.items()}
@@ -185,6 +190,7 @@ class WidthChoice(_Chooser):
           InputError: widths that are no numbers of channels, a layer of another width, or no alphas.
         """
         slot = self._slot(widths_spec(self.widths, self.shared, self._where))
+        check_makes(self.layer, nn.Module, self._where)
         width = max(self.widths)
         if isinstance(slot, Decision):
             width = int(slot.chosen[0])

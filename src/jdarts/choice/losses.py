@@ -202,9 +202,9 @@ def without_unused(state: Any, before: Any, alphas: NamedAlphas, candidate_weigh
     if not state:
         return state
     used: dict[tuple[str, ...], jax.Array] = {
-        (*map(str, place.path), candidate): weight > 0
+        (*around, candidate): weight > 0
         for name, each in alphas.items()
-        for place in each.places
+        for place, around in zip(each.places, each.candidate_paths)
         if not place.rows and candidate_weights[name].ndim == 1
         for candidate, weight in zip(each.spec.candidates, candidate_weights[name])
     }

@@ -60,6 +60,7 @@ def mixed_candidates(
     Raises:
       InputError: outputs of different shapes, candidates that are all zero, or a decision for none of the candidates.
     """
+    check_layer(slot, where)
     names = [name for name, candidate in candidates.items() if candidate is not None]
     if not names:
         raise InputError(f"{where} has no candidate but zeros; give one that is not None, whose shape they take")
@@ -81,6 +82,19 @@ def mixed_candidates(
     return jax.tree.map(total, *outputs.values())
 
 
+def check_layer(slot: Slot, where: str) -> None:
+    """Checks that a choice stands for one layer.
+
+    Raises:
+      InputError: it has alphas for several.
+    """
+    if not isinstance(slot, Decision) and slot.values.ndim > 1:
+        raise InputError(
+            f"{where} has alphas for {slot.values.shape[0]} layers, and is called as one; call it in the scan or vmap that gives "
+            "each layer its own"
+        )
+
+
 def _check_shapes(outputs: Mapping[str, Any], where: str) -> None:
     shapes = {name: jax.tree.map(jnp.shape, output) for name, output in outputs.items()}
     if len({str(each) for each in shapes.values()}) > 1:
@@ -91,7 +105,15 @@ def _check_shapes(outputs: Mapping[str, Any], where: str) -> None:
 
 
 def named_inputs(inputs: Mapping[str, jax.Array] | Sequence[jax.Array]) -> dict[str, jax.Array]:
-    """Inputs by name; those of a sequence have the names `0`, `1`, …."""
+    """Inputs by name; those of a sequence have the names `0`, `1`, ….
+
+    Raises:
+      InputError: one array, which is no sequence of them.
+    """
+    if not isinstance(inputs, Mapping | Sequence):
+        raise InputError(
+            f"an InputChoice has one array of shape {jnp.shape(inputs)}; give a list of arrays, or a dictionary"
+        )
     return dict(inputs) if isinstance(inputs, Mapping) else {str(i): each for i, each in enumerate(inputs)}
 
 
@@ -108,6 +130,7 @@ def mixed_inputs(slot: Slot, inputs: Mapping[str, jax.Array], *, keep: int, mean
     Raises:
       InputError: inputs of different shapes, or a decision for something else.
     """
+    check_layer(slot, where)
     _check_shapes(inputs, where)
     factor = 1 if mean else keep
     if isinstance(slot, Decision):
@@ -120,6 +143,19 @@ def mixed_inputs(slot: Slot, inputs: Mapping[str, jax.Array], *, keep: int, mean
         (factor * weight).astype(each.dtype) * each for weight, each in zip(candidate_weights(slot), inputs.values())
     ]
     return functools.reduce(jnp.add, terms)
+
+
+def check_makes(layer: Any, module: type, where: str) -> None:
+    """Checks that the layer of a width is what makes one.
+
+    Raises:
+      InputError: it is a layer.
+    """
+    if isinstance(layer, module) or not callable(layer):
+        name = type(layer).__name__
+        raise InputError(
+            f"{where} has the layer {name}(…); give what makes it of a width, such as lambda width: {name}(…)"
+        )
 
 
 def check_width(output: jax.Array, width: int, where: str) -> None:

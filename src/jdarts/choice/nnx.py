@@ -14,6 +14,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -24,6 +25,7 @@ from jdarts.choice.losses import OutputLoss, batch_parts, output_loss
 from jdarts.choice.mixing import (
     arguments_for,
     check_keywords,
+    check_makes,
     check_width,
     mixed_candidates,
     mixed_inputs,
@@ -58,7 +60,7 @@ class Layers(nnx.Variable):
     """Zeros for each layer of an `nnx.scan` whose choice is decided, so that the scan has an input to slice."""
 
 
-class _Chooser(nnx.Module):
+class Chooser(nnx.Module):
     """What all choices share.
 
     Attributes:
@@ -79,6 +81,11 @@ class _Chooser(nnx.Module):
         self.layers: Layers | None = nnx.data(None)
 
     @property
+    def _where(self) -> str:
+        names = self.chosen if self.alphas is None else self.alphas.get_value().spec.candidates
+        return f"the choice of {', '.join(names)}"
+
+    @property
     def _slot(self) -> Slot:
         return Decision(self.chosen) if self.alphas is None else self.alphas.get_value()
 
@@ -89,7 +96,7 @@ class _Chooser(nnx.Module):
         self.alphas, self.chosen = None, chosen
 
 
-class Choice(_Chooser):
+class Choice(Chooser):
     """A choice between candidates, as `jdarts.Choice`.
 
     Args:
@@ -102,6 +109,10 @@ class Choice(_Chooser):
 
     def __init__(self, candidates: Mapping[str, Callable[..., Any] | None], *, alphas: Alphas | None = None) -> None:
         self.names = checked_candidates(candidates, "a choice")
+        if linen := [name for name, each in candidates.items() if isinstance(each, nn.Module)]:
+            raise InputError(
+                f"a choice of NNX has {linen[0]} = a Linen module; give a model of NNX, or nnx.bridge.ToNNX of the module"
+            )
         super().__init__(ChoiceSpec("candidates", self.names), alphas)
         self.candidates = nnx.Dict(candidates)
 
@@ -109,7 +120,8 @@ class Choice(_Chooser):
         """The mixture of the candidates' outputs, or the output of the chosen candidate."""
         # A dictionary of NNX does not keep the order.
         candidates: dict[str, Any] = {name: self.candidates[name] for name in self.names}
-        check_keywords(candidates, keywords, "a choice")
+        if not self.chosen:
+            check_keywords(candidates, keywords, self._where)
 
         def output(name: str) -> Any:
             return candidates[name](*args, **arguments_for(candidates[name], keywords))
@@ -117,7 +129,7 @@ class Choice(_Chooser):
         def shape(name: str) -> Any:
             return _shapes_of(candidates[name])(*args, **keywords)
 
-        return mixed_candidates(self._slot, candidates, output, shape, "a choice")
+        return mixed_candidates(self._slot, candidates, output, shape, self._where)
 
     def keep(self, chosen: tuple[str, ...]) -> None:
         """Keeps the chosen candidate alone; for None a function that knows the shape of another one's output."""
@@ -158,7 +170,7 @@ def _zeros_as(candidate: Any) -> Callable[..., Any]:
     return zeros
 
 
-class InputChoice(_Chooser):
+class InputChoice(Chooser):
     """A choice of `k` from several inputs, as `jdarts.InputChoice`.
 
     Args:
@@ -194,10 +206,10 @@ class InputChoice(_Chooser):
         if set(named) != set(self.names):
             raise InputError(f"a choice of the inputs {', '.join(self.names)} has {', '.join(named)}; give the same")
         in_order = {name: named[name] for name in self.names}
-        return mixed_inputs(self._slot, in_order, keep=self.k, mean=self.mean, where="a choice")
+        return mixed_inputs(self._slot, in_order, keep=self.k, mean=self.mean, where=self._where)
 
 
-class WidthChoice(_Chooser):
+class WidthChoice(Chooser):
     """A choice of a layer's number of channels, as `jdarts.WidthChoice`.
 
     A decided network keeps the widest layer, and sets the other channels to 0: the layers after it were made for that width.
@@ -215,6 +227,7 @@ class WidthChoice(_Chooser):
         self, layer: Callable[[int], nnx.Module], widths: Sequence[int], *, alphas: Alphas | None = None
     ) -> None:
         super().__init__(widths_spec(widths, None, "a choice"), alphas)
+        check_makes(layer, nnx.Module, self._where)
         self.widths = tuple(widths)
         self.layer = layer(max(widths))
 
@@ -222,7 +235,7 @@ class WidthChoice(_Chooser):
         """The layer's output with a factor for each channel."""
         function: Any = self.layer
         output = function(*args, **keywords)
-        check_width(output, max(self.widths), "a choice")
+        check_width(output, max(self.widths), self._where)
         slot = self._slot
         if isinstance(slot, Decision):
             slot = ChoiceWeights(jnp.array([float(str(width) == slot.chosen[0]) for width in self.widths]))
@@ -245,17 +258,17 @@ def split(
     Raises:
       InputError: the model has no choices.
     """
-    graph, weights, slots, model_state = nnx.split(model, nnx.Param, Alphas, ...)
-    alphas = named_alphas(_slots(slots))
+    graph, weights, _, model_state = nnx.split(model, nnx.Param, Alphas, ...)
+    alphas = alphas_of(model)
     if not alphas:
         raise InputError("the network has no choices; put a jdarts.choice.nnx.Choice into it")
     return graph, weights, alphas if key is None else drawn_alphas(key, alphas, mixture), model_state
 
 
-def _slots(state: nnx.State) -> dict[tuple[str | int, ...], ChoiceAlphas]:
-    """The alphas by the path of the choice that holds them."""
-    flat: Any = nnx.to_flat_state(state)
-    return {tuple(path[:-1]): variable.get_value() for path, variable in flat}
+def alphas_of(model: nnx.Module) -> dict[str, ChoiceAlphas]:
+    """The alphas of a model by the path of the choice that holds them."""
+    flat: Any = nnx.to_flat_state(nnx.state(model, Alphas))
+    return named_alphas({tuple(path[:-1]): variable.get_value() for path, variable in flat})
 
 
 def _placed(alphas: NamedAlphas, slot: Callable[[str], Slot]) -> nnx.State:
@@ -320,11 +333,10 @@ def decided(model: N, choices: Choices) -> N:
       InputError: choices that do not fit the model.
     """
     small = nnx.clone(model)
-    _, slots, _ = nnx.split(small, Alphas, ...)
-    alphas = named_alphas(_slots(slots))
+    alphas = alphas_of(small)
     decisions = decisions_of(choices, alphas)
     by_variable = {id(_at(small, each.places[0].path).alphas): decisions[name] for name, each in alphas.items()}
-    choosers = [node for _, node in nnx.iter_graph(small) if isinstance(node, _Chooser)]
+    choosers = [node for _, node in nnx.iter_graph(small) if isinstance(node, Chooser)]
     for each, decision in [(each, by_variable[id(each.alphas)]) for each in choosers]:
         each.keep(decision.chosen)
     return small

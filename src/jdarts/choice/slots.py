@@ -24,12 +24,15 @@ class ChoiceSpec:
       candidates: their names in order.
       keep: how many of them a decision keeps.
       shared: the name of the alphas that several choices share; None where no other choice shares them.
+      inside: the names between the path of the choice and those of its candidates.
     """
 
     kind: Literal["candidates", "inputs", "widths"]
     candidates: tuple[str, ...]
     keep: int = 1
     shared: str | None = None
+    # What identifies a network is the text of its choices.
+    inside: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
 
 class Place(NamedTuple):
@@ -56,6 +59,11 @@ class ChoiceAlphas(flax.struct.PyTreeNode):
     values: jax.Array
     spec: ChoiceSpec = flax.struct.field(pytree_node=False)
     places: tuple[Place, ...] = flax.struct.field(pytree_node=False, default=())
+
+    @property
+    def candidate_paths(self) -> tuple[tuple[str, ...], ...]:
+        """The paths below which the candidates' variables are, by their names; one for each place."""
+        return tuple((*map(str, place.path), *self.spec.inside) for place in self.places)
 
 
 class ChoiceWeights(flax.struct.PyTreeNode):
@@ -112,10 +120,16 @@ def checked_candidates(candidates: Mapping[str, Any], where: str) -> tuple[str, 
     """The names of candidates that are modules, functions or None.
 
     Raises:
-      InputError: names as for `checked_names`, or a candidate that is something else.
+      InputError: no candidates by name, names as for `checked_names`, or a candidate that is something else.
     """
+    if not isinstance(candidates, Mapping):
+        raise InputError(
+            f"the candidates of a choice are {shown(type(candidates).__name__)}; give a dictionary from their names to them"
+        )
     names = checked_names(tuple(candidates), "candidates")
     for name, candidate in candidates.items():
+        if isinstance(candidate, type):
+            raise InputError(f"{where} has {name} = the class {candidate.__name__}; give a module of it, or a function")
         if candidate is not None and not callable(candidate):
             raise InputError(f"{where} has {name} = {shown(candidate)}; give a module, a function or None")
     return names
@@ -141,6 +155,8 @@ def widths_spec(widths: Sequence[int], shared: str | None, where: str) -> Choice
     Raises:
       InputError: something else than numbers of channels, or one of them twice.
     """
-    if not all(isinstance(width, int) and width > 0 for width in widths):
-        raise InputError(f"{where} has the widths {shown(tuple(widths))}; give whole numbers above 0")
+    listed = isinstance(widths, tuple | list)
+    if not listed or not all(isinstance(width, int) and width > 0 for width in widths):
+        widths = tuple(widths) if listed else widths
+        raise InputError(f"{where} has the widths {shown(widths)}; give a tuple of whole numbers above 0")
     return ChoiceSpec("widths", checked_names(tuple(map(str, widths)), "widths"), shared=shared)

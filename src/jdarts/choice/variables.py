@@ -37,7 +37,8 @@ def split_variables(
     slots = _slots(variables.get(COLLECTION, {}))
     if not slots:
         raise InputError(
-            "the network has no choices; put a jdarts.Choice into it, and give all variables that network.init returns"
+            "the network has no choices; put a jdarts.Choice into it (a jdarts.choice.nnx.Choice into a model of NNX), and give "
+            "all variables that network.init returns"
         )
     alphas = named_alphas(slots)
     if key is not None:

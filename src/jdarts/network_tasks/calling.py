@@ -1,32 +1,52 @@
-"""How a run calls a Linen network that somebody else wrote."""
+"""How a run calls a network that somebody else wrote. Inside of a run a model of NNX is a Linen module."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
 import jax
 from flax import nnx
 
+from jdarts.choice.bridged import Bridged, bridged
 from jdarts.choice.mixing import arguments_for
 from jdarts.errors import InputError, shown
+from jdarts.nets.initial import from_one_draw
+
+#: A Linen network, a model of NNX, or what makes one.
+Network = nn.Module | nnx.Module | Callable[[nnx.Rngs], nnx.Module]
 
 
 def check_network(network: object, *, choices: bool) -> nn.Module:
-    """The network, if it is a Linen module.
+    """The network as a Linen module.
 
     Args:
       network: what was given.
       choices: whether it needs choices.
 
     Raises:
-      InputError: it is none.
+      InputError: it is none, nor a model of NNX.
     """
-    if not isinstance(network, nn.Module):
-        what = " with jdarts.Choice in it" if choices else ""
-        steps = "; a model of NNX takes its steps by jdarts.bilevel_step" if isinstance(network, nnx.Module) else ""
-        raise InputError(f"network is {shown(type(network).__name__)}; give a flax.linen module{what}{steps}")
-    return network
+    if isinstance(network, nn.Module):
+        return network
+    if isinstance(network, type) and issubclass(network, nn.Module):
+        raise InputError(f"network is the class {network.__name__}; give a module of it, such as {network.__name__}()")
+    if isinstance(network, nnx.Module) or callable(network):
+        return bridged(network)
+    what = " with jdarts.Choice in it" if choices else ""
+    raise InputError(
+        f"network is {shown(type(network).__name__)}; give a flax.linen module{what}, or a model of flax.nnx or its class"
+    )
+
+
+def drawn(network: Any, init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
+    """New variables of a network, from one draw of random numbers unless its weights are fixed.
+
+    Args:
+      network: a Linen module.
+      init: from a key to its variables.
+    """
+    return init if isinstance(network, Bridged) and network.model.is_fixed else from_one_draw(init)
 
 
 def mode(network: Any, *, train: bool) -> dict[str, Any]:

@@ -3,17 +3,20 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from flax import errors
+from flax import errors, nnx
 
 from jdarts import checkpoint
+from jdarts.choice.bridged import with_values
 from jdarts.choice.deciding import Chosen
 from jdarts.errors import InputError, one_line
 from jdarts.network_tasks.calling import check_network, mode
 from jdarts.runs.store import BEST
+
+M = TypeVar("M", bound=nnx.Module)
 
 
 class FoundNetwork(NamedTuple):
@@ -68,6 +71,25 @@ def load_variables(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     state = jax.device_get(checkpoint.load_all(saved))
     return state["average"] or {"params": state["weights"], **_collections(state["model_state"])}
+
+
+def load_model(model: M, path: str | os.PathLike[str]) -> M:
+    """Loads a model of NNX as a run leaves it.
+
+    Args:
+      model: the model that the search or the training had, or one with the same variables.
+      path: as for `load_search`, or as for `load_variables`.
+
+    Returns:
+      A copy with the weights and all other variables of the run; after a search also with its alphas, so that
+      `jdarts.choice.nnx.decided(model, result.choices)` keeps the searched weights.
+
+    Raises:
+      InputError: the path is no such thing, or the run is of another model.
+    """
+    is_search = not (Path(path) / BEST).is_dir() and "choices" in checkpoint.find(Path(path), []).record
+    found = load_search(path) if is_search else FoundNetwork({}, {}, load_variables(path))
+    return with_values(model, found.variables, found.alphas)
 
 
 def predictor(network: object, path: str | os.PathLike[str]) -> Callable[..., np.ndarray]:

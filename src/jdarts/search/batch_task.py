@@ -13,6 +13,7 @@ from jdarts.errors import InputError
 from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.counts import count_weights
 from jdarts.network_tasks.batches import with_examples
+from jdarts.network_tasks.calling import class_name
 from jdarts.network_tasks.reading import COUNT, TaskBatches, TaskData
 from jdarts.network_tasks.settings import (
     check_single_steps,
@@ -44,7 +45,7 @@ class TaskSearch:
 
     Args:
       config: the settings.
-      network: a Linen network with choices.
+      network: a network with choices.
       task: loss, metrics and batches.
 
     Attributes:
@@ -134,7 +135,7 @@ class TaskSearch:
             units_per_step=data.train.size,
             template=template,
             description=(
-                f"searching in {type(self._network).__name__} on {config.data.dataset}: {len(own.choices)} choices, {weights:,} "
+                f"searching in {class_name(own.network)} on {config.data.dataset}: {len(own.choices)} choices, {weights:,} "
                 f"weights, {data.steps_per_epoch:,} batches of {data.train.size} in an epoch; loss {self._task.loss_name}, "
                 f"hypergradient {config.hypergradient}"
             ),

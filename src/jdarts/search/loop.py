@@ -4,11 +4,10 @@ import functools
 from collections.abc import Callable
 from typing import TextIO, overload
 
-import flax.linen as nn
-
 from jdarts import data, native
 from jdarts.data.streamed.dataset import LargeDataset
 from jdarts.errors import InputError
+from jdarts.network_tasks.calling import Network
 from jdarts.network_tasks.settings import check_data_given
 from jdarts.network_tasks.task import NetworkTask, check_task
 from jdarts.runs import CompiledPrograms, run
@@ -46,7 +45,7 @@ def search(
 def search(
     config: SearchConfig,
     *,
-    network: nn.Module,
+    network: Network,
     dataset: data.ImageDataset | None = None,
     task: NetworkTask | None = None,
     stream: TextIO | None = None,
@@ -57,7 +56,7 @@ def search(
 def search(
     config: SearchConfig,
     *,
-    network: nn.Module | None = None,
+    network: Network | None = None,
     dataset: data.ImageDataset | None = None,
     task: NetworkTask | None = None,
     stream: TextIO | None = None,
@@ -72,7 +71,8 @@ def search(
       config: the settings.
       network: a Linen network with `jdarts.Choice`, which takes the place of the supernet: from images `[B, H, W, C]` to
         logits, or from what a `task` gives it. Its call may take `train`, and its field `axis_name` names the axis of devices for
-        its batch norms.
+        its batch norms. Or a model of NNX with `jdarts.choice.nnx.Choice`, whose weights are those at the start; or its class
+        (any function from `nnx.Rngs` to a model), which makes new weights from the seed.
       dataset: images that are not one of `jdarts.data.NAMES`; their name then replaces `config.data.dataset`.
       task: loss, metrics and batches for a `network`, in the place of images.
       stream: where progress is shown; standard output by default.
@@ -111,7 +111,7 @@ def search(
 
 def _search_network(
     config: SearchConfig,
-    network: nn.Module,
+    network: Network,
     images: Callable[[], data.ImageDataset],
     stream: TextIO | None,
     programs: CompiledPrograms | None,
@@ -136,7 +136,7 @@ def _search_network(
 
 def _search_with_task(
     config: SearchConfig,
-    network: nn.Module | None,
+    network: Network | None,
     task: NetworkTask,
     stream: TextIO | None,
     programs: CompiledPrograms | None,

@@ -19,6 +19,7 @@ from jdarts.methods.method import method_fields
 from jdarts.methods.verdict import DECIDED_LEAD
 from jdarts.nets.counts import count_weights
 from jdarts.nets.edge_options import PLAIN_EDGES
+from jdarts.network_tasks.calling import class_name
 from jdarts.network_tasks.loading import chosen_from_json
 from jdarts.network_tasks.metrics import metrics_from, metrics_of, metrics_text
 from jdarts.network_tasks.settings import check_unread
@@ -268,7 +269,7 @@ def network_task(
 
     Args:
       config: the settings.
-      network: a Linen network with choices: images `[B, H, W, C]` to logits.
+      network: a network with choices: images `[B, H, W, C]` to logits.
       dataset: the images.
       devices: those that share a batch.
 
@@ -283,7 +284,7 @@ def network_task(
         "fingerprint": fingerprint_of(own, dataset),
         "key": (base.key, ByIdentity(network)),
         "description": (
-            f"searching in {type(network).__name__} on {config.data.dataset}: {len(own.choices)} choices, {weights:,} weights, "
+            f"searching in {class_name(own.network)} on {config.data.dataset}: {len(own.choices)} choices, {weights:,} weights, "
             f"{len(base.images.train):,} images for the weights, {len(base.images.valid):,} for the alphas; hypergradient "
             f"{config.hypergradient}"
         ),

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, overload
 
-import flax.linen as nn
-
 from jdarts import data, native
 from jdarts.errors import InputError
+from jdarts.network_tasks.calling import Network
 from jdarts.network_tasks.settings import check_data_given
 from jdarts.network_tasks.task import NetworkTask, check_task
 from jdarts.runs import CompiledPrograms, RunFolder, processes
@@ -57,7 +56,7 @@ def search_seeds(
 def search_seeds(
     config: SearchConfig,
     *,
-    network: nn.Module,
+    network: Network,
     dataset: data.ImageDataset | None = None,
     task: NetworkTask | None = None,
     stream: TextIO | None = None,
@@ -68,7 +67,7 @@ def search_seeds(
 def search_seeds(
     config: SearchConfig,
     *,
-    network: nn.Module | None = None,
+    network: Network | None = None,
     dataset: data.ImageDataset | None = None,
     task: NetworkTask | None = None,
     stream: TextIO | None = None,
@@ -136,7 +135,7 @@ class _Searches(NamedTuple):
     combined: Callable[[tuple[Summary[Any], ...]], Any]
 
 
-def _on_images(config: SearchConfig, network: nn.Module | None, images: Callable[[], data.ImageDataset]) -> _Searches:
+def _on_images(config: SearchConfig, network: Network | None, images: Callable[[], data.ImageDataset]) -> _Searches:
     """The searches on images, in cells or in the user's own network."""
 
     def task(left: list[SearchConfig], devices: Devices) -> SearchTask:

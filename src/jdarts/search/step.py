@@ -13,6 +13,7 @@ from jdarts.methods.perturbation_selection import without_empty_edges
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
+from jdarts.network_tasks.calling import drawn
 from jdarts.parallel import device_key, share_offset, sum_over
 from jdarts.relaxation import GIVEN, NO_CONTROLS, Controls
 from jdarts.runs.images import shuffled_rows
@@ -140,14 +141,16 @@ def search_program(
     def training_network(axis_name: str | None) -> Supernet | OwnNetwork:
         return network.clone(axis_name=axis_name if synchronised else None)
 
-    @from_one_draw
     def variables_of(key: jax.Array) -> Any:
         images = jnp.zeros((1, *image_shape), jnp.float32)
         weights, controls = GIVEN.init(key, model.space, jnp.float32), method.controls(0, steps.epochs)
         return network.init({"params": key, "noise": key}, images, weights, train=True, controls=controls)
 
+    is_own = isinstance(model, OwnNetwork)
+    drawn_variables = drawn(model.network, variables_of) if is_own else from_one_draw(variables_of)
+
     def new_variables(key: jax.Array) -> tuple[Any, Any]:
-        variables = variables_of(key)
+        variables = drawn_variables(key)
         return variables["params"], variables["batch_stats"]
 
     def rows(data_key: jax.Array, epoch: jax.Array) -> Rows:

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jdarts.bilevel import LossFn
 from jdarts.budget.penalty import CostPenalty
 from jdarts.microbatches import in_microbatches
-from jdarts.nets.initial import from_one_draw
 from jdarts.network_tasks.batches import one_example
-from jdarts.network_tasks.calling import streams
+from jdarts.network_tasks.calling import drawn, streams
 from jdarts.network_tasks.task import LOSS, NetworkTask, listed_scores
 from jdarts.parallel import device_key, mean_over
 from jdarts.relaxation import Controls
@@ -65,7 +64,6 @@ def task_program(
     def on(axis_name: str | None) -> OwnNetwork:
         return own.clone(axis_name=axis_name if synchronised else None)
 
-    @from_one_draw
     def new_variables(key: jax.Array) -> Any:
         return own.new_variables({"params": key, "dropout": key}, task.parts(one_example(shapes))[0])
 
@@ -80,8 +78,9 @@ def task_program(
     names = scored_names(own, task, shapes)
     averaged = [f"{part}/{name}" for part in ("train", "valid") for name in names]
     kinds, space = own.kinds, own.space
+    variables = drawn(own.network, new_variables)
     core = core_program(
-        Searched(space, kinds, new_variables, batch, loss, averaged, shares_noise=False), steps, penalties=penalties
+        Searched(space, kinds, variables, batch, loss, averaged, shares_noise=False), steps, penalties=penalties
     )
 
     def evaluate(state: SearchState, batch: Any, count: jax.Array, *, axis_name: str | None = None) -> jax.Array:

@@ -4,9 +4,8 @@ import dataclasses
 import functools
 from typing import TextIO, overload
 
-import flax.linen as nn
-
 from jdarts import data, native
+from jdarts.network_tasks.calling import Network
 from jdarts.network_tasks.settings import check_data_given
 from jdarts.network_tasks.task import NetworkTask, check_task
 from jdarts.runs import CompiledPrograms, run
@@ -36,7 +35,7 @@ def train(
 def train(
     config: TrainConfig,
     *,
-    network: nn.Module,
+    network: Network,
     dataset: data.ImageDataset | None = None,
     task: NetworkTask | None = None,
     stream: TextIO | None = None,
@@ -47,7 +46,7 @@ def train(
 def train(
     config: TrainConfig,
     *,
-    network: nn.Module | None = None,
+    network: Network | None = None,
     dataset: data.ImageDataset | None = None,
     task: NetworkTask | None = None,
     stream: TextIO | None = None,
@@ -62,8 +61,8 @@ def train(
 
     Args:
       config: the settings.
-      network: a Linen network, such as the one that `jdarts.decided` returns, in the place of the genotype's: from images
-        `[B, H, W, C]` to logits, or from what a `task` gives it; otherwise as for `jdarts.search.search`.
+      network: a network of Linen or NNX, such as the one that `jdarts.decided` returns, in the place of the genotype's: from
+        images `[B, H, W, C]` to logits, or from what a `task` gives it; otherwise as for `jdarts.search.search`.
       dataset: images that are not one of `jdarts.data.NAMES`; their name then replaces `config.data.dataset`.
       task: loss, metrics and batches for a `network`, in the place of images.
       stream: where progress is shown; standard output by default.
@@ -105,7 +104,7 @@ def train(
 
 def _train_network(
     config: TrainConfig,
-    network: nn.Module,
+    network: Network,
     dataset: data.ImageDataset | None,
     task: NetworkTask | None,
     stream: TextIO | None,

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from jdarts.choice.variables import PARAMS
-from jdarts.nets.initial import from_one_draw
 from jdarts.network_tasks.batches import one_example
-from jdarts.network_tasks.calling import mode, on_axis, streams
+from jdarts.network_tasks.calling import drawn, mode, on_axis, streams
 from jdarts.network_tasks.task import LOSS, NetworkTask, listed_scores
 from jdarts.parallel import device_key, mean_over
 from jdarts.runs.step_metrics import epoch_sums, first_not_finite
@@ -60,9 +59,7 @@ def network_train_program(
         inputs, _ = task.parts(batch)
         return {PARAMS: {}} | dict(network.init({"params": key, "dropout": key}, *inputs, **mode(network, train=False)))
 
-    @from_one_draw
-    def drawn_variables(key: jax.Array) -> dict[str, Any]:
-        return new_variables(key, one_example(shapes))
+    drawn_variables = drawn(network, lambda key: new_variables(key, one_example(shapes)))
 
     def scored(
         variables: dict[str, Any], batch: Any, key: jax.Array, *, train: bool, axis_name: str | None

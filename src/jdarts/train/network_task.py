@@ -47,7 +47,7 @@ class NetworkTraining:
 
     Args:
       config: the settings.
-      network: a Linen network.
+      network: a network of Linen or NNX.
       task: loss, metrics and batches.
       images: those that the task is made of, with the settings of images; without them such settings are refused.
 
@@ -63,6 +63,7 @@ class NetworkTraining:
     ) -> None:
         usual = TrainConfig()
         self._network, self._task, self._data = check_network(network, choices=False), task, TaskData(task)
+        self._given = network
         self._images = images
         of_images = frozenset() if images is not None else image_settings() | {"validation_fraction"}
         self._unread = OF_CELLS | of_images
@@ -138,7 +139,7 @@ class NetworkTraining:
                 f"training {class_name(self._network)} on {config.data.dataset}: {weights:,} weights, {data.steps_per_epoch:,} "
                 f"batches of {data.train.size} in an epoch; loss {self._task.loss_name}{parts and f'; {parts}'}"
             ),
-            key=(ByIdentity(self._network), ByIdentity(self._task), without_seed, devices.key),
+            key=(ByIdentity(self._given), ByIdentity(self._task), without_seed, devices.key),
             programs=_programs(program, data, self.template),
             devices=devices,
         )
