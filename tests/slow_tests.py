@@ -44,6 +44,7 @@ SECONDS = {
     "test_search_guards.py": 15,
     "test_network_task.py": 15,
     "test_network_train.py": 15,
+    "test_choice_methods.py": 30,
     "test_nnx_runs.py": 20,
     "test_export.py": 25,
     "test_discrete.py": 25,
@@ -204,7 +205,6 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_native_room.py": ("test_without_a_working_compiler_one_line_says_so",),
     "test_network_task.py": (
         "test_a_search_shows_and_logs_the_metrics_of_the_task",
-        "test_methods_and_guards",
         "test_seeds_at_once_are_the_searches_of_each_alone",
     ),
     "test_network_train.py": ("test_from_a_search_to_predictions_on_images",),

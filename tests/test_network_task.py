@@ -148,14 +148,6 @@ def test_batches_are_any_pytrees_from_any_iterable(tmp_path):
     assert result.metrics["size"] == 8
 
 
-@pytest.mark.parametrize("changes", [{"method": "gdas"}, {"eigenvalue_every": 1, "hypergradient": "exact"}])
-def test_methods_and_guards(changes, tmp_path):
-    result, _ = run(tmp_path / "run", epochs=1, **changes)
-    assert set(result.choices) == {"block0", "block1"}
-    last = read_metrics(tmp_path / "run")[-1]
-    assert ("epoch/guards_eigenvalue" in last) == ("eigenvalue_every" in changes)
-
-
 def test_another_task_does_not_resume_a_run(undisturbed):
     other = jdarts.NetworkTask(**parts(valid=jdarts.ArrayBatches((INPUTS, TARGETS), 8)))
     with pytest.raises(jdarts.InputError, match="begun with other data: batches sha256"):

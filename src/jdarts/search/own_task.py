@@ -16,18 +16,23 @@ from jdarts.errors import InputError
 from jdarts.files.json_data import Fields
 from jdarts.genotype import AnyGenotype
 from jdarts.methods.method import method_fields
+from jdarts.methods.presets import DARTS, preset
+from jdarts.methods.selection import ARGMAX, PERTURBATION, SHARING
+from jdarts.methods.stopping import NO_RULE, RANKING
 from jdarts.methods.verdict import DECIDED_LEAD
 from jdarts.nets.counts import count_weights
-from jdarts.nets.edge_options import PLAIN_EDGES
 from jdarts.network_tasks.calling import class_name
 from jdarts.network_tasks.loading import chosen_from_json
 from jdarts.network_tasks.metrics import metrics_from, metrics_of, metrics_text
 from jdarts.network_tasks.settings import check_unread
 from jdarts.relaxation import Alphas, alphas_from_json, alphas_on_host, alphas_to_json, host_weights
 from jdarts.rich_forms import text_html
+from jdarts.runs.bounds import option
+from jdarts.runs.controls import numbers_of_controls
 from jdarts.runs.devices import Devices
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.programs import ByIdentity
+from jdarts.runs.settings import flat
 from jdarts.runs.summaries import Summary, read_summary
 from jdarts.runs.task import End
 from jdarts.search.building import search_task
@@ -185,15 +190,15 @@ class NetworkSearchTask(SearchTask):
     def judged(self, state: SearchState, genotype: None, before: AnyGenotype | None) -> Mapping[str, float]:
         """The median margin of the choices, and the share of those that are decided."""
         del genotype, before
-        costs = {}
+        numbers = dict(numbers_of_controls(state.controls))
         if self.budget is not None:
-            costs = self.budget.numbers(self.choices(state), alphas_on_host(state.bilevel.alphas), state.multipliers)
+            numbers |= self.budget.numbers(self.choices(state), alphas_on_host(state.bilevel.alphas), state.multipliers)
         leads = list(self._leads(state).values())
         if not leads:
-            return costs
+            return numbers
         decided = np.mean([lead >= DECIDED_LEAD for _, lead in leads])
         margins = {"guards/margin": float(np.median([margin for margin, _ in leads])), "guards/decided": float(decided)}
-        return {**margins, **costs}
+        return {**margins, **numbers}
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """The record of a checkpoint: choices, alphas and method."""
@@ -205,9 +210,14 @@ class NetworkSearchTask(SearchTask):
         }
 
     def facts(self, state: SearchState, genotype: None) -> dict[str, Any]:
-        """The alphas."""
+        """Alphas, and the ranking of the candidates of each choice."""
         del genotype
-        return {"alphas": alphas_to_json(alphas_on_host(state.bilevel.alphas))}
+        alphas = alphas_on_host(state.bilevel.alphas)
+        strengths = self.method.mixture.strengths(alphas, self.own.space)
+        ranking = {
+            name: np.argsort(-np.asarray(rows), axis=-1, kind="stable").tolist() for name, rows in strengths.items()
+        }
+        return {"alphas": alphas_to_json(alphas), RANKING: ranking}
 
     def result(self, state: SearchState, numbers: Mapping[str, Any], end: End) -> Any:
         """Choices and alphas at the end."""
@@ -234,6 +244,23 @@ def _margin_words(lead: tuple[float, float] | None) -> str:
     return "" if lead is None else f" (margin {lead[0]:.3f})"
 
 
+#: Options of methods that act on cells or on a supernet of them, with what each does there.
+_OF_METHODS: Mapping[str, str] = {
+    "stages": "searches in stages, which change cells",
+    "partial_channels": "splits the channels of edges",
+    "edge_weights": "weighs edges of cells",
+    "auxiliary_skip": "adds a skip connection to edges of cells",
+    "auxiliary_decay": "takes it away again",
+    "skip_dropout": "drops features of the skip connections of cells",
+    "search_drop_path": "drops edges of cells",
+    "correlation": "makes the cells of a supernet agree",
+    "freeze_below": "stops operations of a supernet",
+}
+
+#: The stopping rules that read no cells.
+_STOPPING = ("adaptive_decay", "eigenvalue", "stable_ranking")
+
+
 def check_own(config: SearchConfig) -> None:
     """Refuses what is for cells alone.
 
@@ -243,22 +270,24 @@ def check_own(config: SearchConfig) -> None:
     # A method's own cells and selection have no effect.
     usual = SearchConfig(method=config.method)
     check_unread(config, usual, OF_CELLS, "a network of your own has no such cells")
-    if config.staging.is_whole or config.staging.stage:
+    if (deciding := preset(config.method).get("select", ARGMAX)) in (PERTURBATION, *SHARING):
         raise InputError(
-            f"--stages {config.staging.stages} changes cells, and the network is your own; give --stages none"
+            f"--method {config.method} decides by --select {deciding}, which scores cells of a supernet, and the network is "
+            "your own; give another method"
         )
+    given, plain = flat(config), flat(SearchConfig())
+    changed = [name for name in _OF_METHODS if given[name] != plain[name]]
+    if changed:
+        reasons = ", and ".join(f"{option(name)} {_OF_METHODS[name]}" for name in changed)
+        neutral = ", ".join(f"{name}={plain[name]!r}" for name in changed)
+        left_out = f"--method {config.method}: " if config.method != DARTS else ""
+        raise InputError(f"{left_out}{reasons}, and the network is your own; give {neutral}")
     sizes = ("budget_network", "budget_channels", "budget_cells")
     check_unread(config, usual, sizes, "the bounds are those of the network that your own becomes")
-    if config.stop is not None and config.stop.partition(":")[0] != "eigenvalue":
+    rule = (config.stop or NO_RULE).partition(":")[0]
+    if rule not in (NO_RULE, *_STOPPING):
         raise InputError(
-            f"--stop {config.stop} reads cells, and the network is your own; give eigenvalue, or leave it out"
-        )
-    method = config.search_method()
-    if method.edge_weights or dataclasses.replace(method.edges, skips_unused=False) != PLAIN_EDGES:
-        raise InputError(f"--method {config.method} or its options change edges of cells, and the network is your own")
-    if config.supernet.correlation or method.freezing is not None or config.deciding() is not None:
-        raise InputError(
-            "--correlation, --freeze-below and a --select that scores the supernet are for cells, and the network is your own"
+            f"--stop {config.stop} counts operations of cells, and the network is your own; give {', '.join(_STOPPING)}, or none"
         )
 
 
