@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import os
 import shutil
-import subprocess
 import sys
 import threading
 import warnings
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import warm_processes
 
 from jdarts import checkpoint
 from jdarts.files.atomic import replace_text
@@ -139,13 +139,7 @@ def environment():
 
 def start(program, settings) -> Any:
     """Starts a program with these options in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, *program, *arguments(settings)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    return warm_processes.start([*program, *arguments(settings)], environment())
 
 
 def read_until(process: Any, text, seconds=300):

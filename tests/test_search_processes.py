@@ -3,11 +3,10 @@
 import io
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
+import warm_processes
 from small_runs import environment, finish, newest, read_until, user_settings
 from small_search import config, quick, run, start, undisturbed
 from test_search_devices import assert_close
@@ -135,7 +134,7 @@ def test_processes_that_do_not_fit_are_refused(changes, message):
 
 
 def test_no_cluster_where_there_is_none(tmp_path):
-    command = [sys.executable, "-m", "jdarts.search", "--cluster", "--run-dir", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
-    assert done.returncode == 2
-    assert "error: --cluster: JAX finds no SLURM" in done.stderr
+    command = ["-m", "jdarts.search", "--cluster", "--run-dir", str(tmp_path / "run")]
+    code, _, errors = finish(warm_processes.start(command, environment()))
+    assert code == 2
+    assert "error: --cluster: JAX finds no SLURM" in errors
