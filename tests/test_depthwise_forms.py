@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
+from derivative_checks import check_derivatives
 
 from jdarts.ops.depthwise import joint
 from jdarts.ops.depthwise.choice import FORMS
@@ -90,7 +90,7 @@ def test_derivatives_of_both_modes_to_second_order():
     for kinds, shared, stride in CASES[:6]:
         x, taps, _ = operands(kinds, shared, stride)
         run = functools.partial(joint.forward, kinds=kinds, stride=stride)
-        check_grads(run, (x, taps), order=2, rtol=1e-6)
+        check_derivatives(run, (x, taps), order=2, rtol=1e-6)
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 1)])

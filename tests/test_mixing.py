@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
+from derivative_checks import check_derivatives
 
 from jdarts.errors import InputError
 from jdarts.ops.mixing import ONES, combine, moments, products
@@ -57,15 +57,15 @@ def test_values_are_those_of_plain_loops(image_path, dtype, tolerance):
 
 def test_derivatives_of_both_modes_to_second_order(image_path):
     weights, xs, ys = operands()
-    check_grads(functools.partial(combine, routes=ROUTES, sizes=SIZES), (weights, xs), order=2, rtol=1e-6)
-    check_grads(functools.partial(products, routes=ROUTES), (xs, ys), order=2, rtol=1e-6)
-    check_grads(moments, (tuple(xs),), order=2, rtol=1e-5)
+    check_derivatives(functools.partial(combine, routes=ROUTES, sizes=SIZES), (weights, xs), order=2, rtol=1e-6)
+    check_derivatives(functools.partial(products, routes=ROUTES), (xs, ys), order=2, rtol=1e-6)
+    check_derivatives(moments, (tuple(xs),), order=2, rtol=1e-5)
 
 
 def test_sums_alone_have_derivatives():
     (y,) = arrays((2, 1, 2, 2, 3))
     sums = functools.partial(products, [], routes=((ONES, 0, 0, 1), (ONES, 0, 0, 1)))
-    check_grads(lambda y: sums([y]), (y,), order=2, rtol=1e-6)
+    check_derivatives(lambda y: sums([y]), (y,), order=2, rtol=1e-6)
 
 
 def test_a_part_of_the_operands_may_be_constant():
@@ -76,7 +76,7 @@ def test_a_part_of_the_operands_may_be_constant():
             stacks = [x if k == index else other for k, other in enumerate(xs)]
             return combine(weights, stacks, routes=ROUTES, sizes=SIZES), products(stacks, ys, routes=ROUTES)
 
-        check_grads(only, (xs[index],), order=1, rtol=1e-6)
+        check_derivatives(only, (xs[index],), order=1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("mapped", [(True, True), (True, False), (False, True)])
@@ -187,7 +187,7 @@ def test_derivatives_in_both_modes_to_second_order():
     for plan in (PLAN, turned, identity_plan((2, 1, 1))):
         routes = len(plan.routes)
         its_affine = affine if plan.normalised == 2 else None
-        check_grads(
+        check_derivatives(
             lambda w, a, s, plan=plan: normalised_sum(w, s, plan, affine=a),
             (weights[:routes], its_affine, stacks),
             order=2,
@@ -202,7 +202,7 @@ def test_only_some_stacks_may_change():
         def only(x, index=index):
             return normalised_sum(weights, [x if k == index else s for k, s in enumerate(stacks)], PLAN)
 
-        check_grads(only, (stacks[index],), order=2, rtol=1e-5)
+        check_derivatives(only, (stacks[index],), order=2, rtol=1e-5)
 
 
 def test_vmap_of_derivatives_is_a_loop(image_path):
@@ -216,12 +216,12 @@ def test_vmap_of_derivatives_is_a_loop(image_path):
         return jax.jvp(lambda s: normalised_sum(weights, s, PLAN), (stacks,), (jax.tree.map(jnp.cos, stacks),))[1]
 
     for derivative in (gradient, change):
-        together = jax.vmap(derivative, in_axes=(0, None))(many, stacks)
+        together, alone = jax.jit(jax.vmap(derivative, in_axes=(0, None)))(many, stacks), jax.jit(derivative)
         for lane in range(3):
             jax.tree.map(
                 lambda a, b, i=lane: np.testing.assert_allclose(a[i], b, rtol=1e-10, atol=1e-12),
                 together,
-                derivative(many[lane], stacks),
+                alone(many[lane], stacks),
             )
 
 
@@ -236,10 +236,9 @@ def test_narrow_maps_have_wide_statistics_and_derivatives_close_to_the_wide_ones
         outs, used = normalised_sum(weights, stacks, plan)
         return sum(jnp.sum(jnp.sin(out.astype(jnp.float32))) for out in outs), (outs, used)
 
-    (_, (outs, used)), grads = jax.value_and_grad(value, (0, 1), has_aux=True)(weights.astype(jnp.float32), narrow)
-    (_, (expected, moments)), wide_grads = jax.value_and_grad(value, (0, 1), has_aux=True)(
-        weights.astype(jnp.float32), wide
-    )
+    everything = jax.jit(jax.value_and_grad(value, (0, 1), has_aux=True))
+    (_, (outs, used)), grads = everything(weights.astype(jnp.float32), narrow)
+    (_, (expected, moments)), wide_grads = everything(weights.astype(jnp.float32), wide)
     assert all(out.dtype == jnp.bfloat16 for out in (*outs, *grads[1]))
     assert grads[0].dtype == jnp.float32 and all(part.dtype == jnp.float32 for part in used)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), used, moments)
@@ -268,9 +267,8 @@ def test_synchronised_statistics_are_those_of_the_whole_batch():
     used, of_weights, of_stacks = jax.pmap(device, axis_name="devices", in_axes=(None, 0), out_axes=(None, None, 0))(
         weights, shards
     )
-    (_, expected), grads = jax.value_and_grad(functools.partial(value, PLAN), argnums=(0, 1), has_aux=True)(
-        weights, stacks
-    )
+    alone = jax.jit(jax.value_and_grad(functools.partial(value, PLAN), argnums=(0, 1), has_aux=True))
+    (_, expected), grads = alone(weights, stacks)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), used, expected)
     np.testing.assert_allclose(of_weights, grads[0], rtol=1e-9, atol=1e-12)
     for shard, whole in zip(of_stacks, grads[1]):

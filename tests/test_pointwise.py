@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
+from derivative_checks import check_derivatives
 
 from jdarts.errors import InputError
 from jdarts.ops.pointwise import pointwise, pointwise_gradient
@@ -60,17 +60,17 @@ def test_several_stacks_are_each_by_itself(path):
 
 def test_derivatives_of_both_modes_to_second_order():
     xs, weights, ys = operands()
-    check_grads(lambda x, w: pointwise(x, w), (xs, weights), order=2, rtol=1e-6)
+    check_derivatives(lambda x, w: pointwise(x, w), (xs, weights), order=2, rtol=1e-6)
     transposed = [jnp.swapaxes(w, 1, 2) for w in weights]
-    check_grads(lambda x, w: pointwise(x, w, transposed=True), (xs, transposed), order=2, rtol=1e-6)
-    check_grads(lambda x, y: pointwise_gradient(x, y), (xs, ys), order=2, rtol=1e-6)
+    check_derivatives(lambda x, w: pointwise(x, w, transposed=True), (xs, transposed), order=2, rtol=1e-6)
+    check_derivatives(lambda x, y: pointwise_gradient(x, y), (xs, ys), order=2, rtol=1e-6)
 
 
 def test_a_part_of_the_operands_may_be_constant():
     xs, weights, ys = operands()
-    check_grads(lambda w: pointwise(xs, [weights[0], w]), (weights[1],), order=1, rtol=1e-6)
-    check_grads(lambda x: pointwise([xs[0], x], weights), (xs[1],), order=1, rtol=1e-6)
-    check_grads(lambda x, y: pointwise_gradient([x, xs[1]], [ys[0], y]), (xs[0], ys[1]), order=1, rtol=1e-6)
+    check_derivatives(lambda w: pointwise(xs, [weights[0], w]), (weights[1],), order=1, rtol=1e-6)
+    check_derivatives(lambda x: pointwise([xs[0], x], weights), (xs[1],), order=1, rtol=1e-6)
+    check_derivatives(lambda x, y: pointwise_gradient([x, xs[1]], [ys[0], y]), (xs[0], ys[1]), order=1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("mapped", [(True, True), (True, False), (False, True)])

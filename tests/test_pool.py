@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
+from derivative_checks import check_derivatives
 
 from jdarts.errors import InputError
 from jdarts.ops import pool
@@ -63,19 +63,24 @@ def awkward(x):
     return x
 
 
+@functools.partial(jax.jit, static_argnames="stride")
+def maxima(x, tangent, cotangent, *, stride):
+    """The maxima, their places, and what moves along them in both directions."""
+    three = functools.partial(max_pool_3x3, stride=stride)
+    (y, index), (_, of_y) = pool.max_pool_p.bind(x, stride=stride), jax.jvp(three, (x,), (tangent,))
+    return y, index, of_y, jax.vjp(three, x)[1](cotangent)[0]
+
+
 def assert_maxima(x, stride):
     """Values, places, and what moves along the maxima in both directions are those of plain loops."""
     expected, position, where = plain_max(x, stride)
-    y, index = pool.max_pool_p.bind(jnp.asarray(x), stride=stride)
+    draw = np.random.default_rng(1)
+    tangent, cotangent = (jnp.asarray(draw.normal(size=shape), x.dtype) for shape in (x.shape, expected.shape))
+    y, index, of_y, of_x = maxima(jnp.asarray(x), tangent, cotangent, stride=stride)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(index, position)
     assert y.dtype == x.dtype
-
-    draw = np.random.default_rng(1)
-    tangent, cotangent = (jnp.asarray(draw.normal(size=shape), x.dtype) for shape in (x.shape, y.shape))
-    _, of_y = jax.jvp(functools.partial(max_pool_3x3, stride=stride), (jnp.asarray(x),), (tangent,))
     np.testing.assert_array_equal(of_y, np.asarray(tangent)[where])
-    (of_x,) = jax.vjp(functools.partial(max_pool_3x3, stride=stride), jnp.asarray(x))[1](cotangent)
     scattered = np.zeros(x.shape)
     np.add.at(scattered, where, np.asarray(cotangent, np.float64))
     digits = float(jnp.finfo(x.dtype).eps)
@@ -118,7 +123,7 @@ def test_means_are_those_of_plain_loops(stride):
 def test_derivatives_of_both_modes_to_second_order(function, stride):
     x = jnp.asarray(images(4, 5, 2)[:, :1])
     # Maxima are linear near x: their square has second derivatives. The step stays below the gaps between values.
-    check_grads(lambda x: function(x, stride=stride) ** 2, (x,), order=2, eps=1e-5, rtol=1e-5, atol=1e-5)
+    check_derivatives(lambda x: function(x, stride=stride) ** 2, (x,), order=2, step=1e-5, rtol=1e-5, atol=1e-5)
 
 
 @POOLS
