@@ -24,6 +24,9 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 check_kept_programs()
+# An array of NumPy becomes one of JAX by a transfer, not by a program for each shape; seen in 0.10.1.
+if hasattr(jax.lax, "stage_p"):
+    jax.lax.stage_p.def_impl(lambda x: x if isinstance(x, jax.Array) else jax.device_put(x))
 # Traces are many objects that live long: looking for dead cycles as often as Python does takes a tenth of the time.
 gc.set_threshold(100_000, 50, 50)
 

@@ -27,7 +27,7 @@ def operands(kinds, shared, stride, dtype: type = np.float64):
         (sum(kind.taps for kind in kinds), SOURCES, TARGETS, CHANNELS),
         (len(kinds), SOURCES, TARGETS, BATCH, -(-HEIGHT // stride), -(-WIDTH // stride), CHANNELS),
     )
-    return [jnp.asarray(draw.normal(size=shape), dtype) for shape in shapes]
+    return [jnp.asarray(draw.normal(size=shape).astype(dtype)) for shape in shapes]
 
 
 def plain(x, taps, y, kinds, stride):

@@ -26,7 +26,7 @@ def operands(channels=(3, 5), size=3, image=(5, 6), lanes=(), seed=0, dtype=np.f
     narrow, wide = channels
     shapes = [(2, 2, *image, narrow), (2, 3, size, size, narrow), (6, narrow, wide)]
     draw = np.random.default_rng(seed)
-    return tuple(jnp.asarray(draw.standard_normal((*lanes, *shape)), dtype) for shape in shapes)
+    return tuple(jnp.asarray(draw.standard_normal((*lanes, *shape)).astype(dtype)) for shape in shapes)
 
 
 def of_all_orders(convolve, given, directions):
