@@ -18,7 +18,7 @@ ROUTES = ((0, 0, 0, 0), (1, 2, 0, 0), (0, 1, 1, 0), (0, 1, 0, 1), (1, 0, 2, 0), 
 
 def arrays(*shapes, seed=0, dtype=np.float64):
     draw = np.random.default_rng(seed)
-    return [jnp.asarray(draw.normal(size=shape), dtype) for shape in shapes]
+    return [jnp.asarray(draw.normal(size=shape).astype(dtype)) for shape in shapes]
 
 
 def operands(seed=0, lanes=(), dtype=np.float64):

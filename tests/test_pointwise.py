@@ -16,7 +16,7 @@ CHANNELS = [(1, 1), (3, 5), (2, 2), (4, 4), (8, 8), (16, 16), (17, 8), (36, 36),
 
 def arrays(*shapes, seed=0, dtype=np.float64):
     draw = np.random.default_rng(seed)
-    return [jnp.asarray(draw.normal(size=shape), dtype) for shape in shapes]
+    return [jnp.asarray(draw.normal(size=shape).astype(dtype)) for shape in shapes]
 
 
 def operands(lanes=(), seed=0):
@@ -26,19 +26,26 @@ def operands(lanes=(), seed=0):
     return drawn[:2], drawn[2:4], drawn[4:]
 
 
+@jax.jit
+def products(x, w, y):
+    """The convolution, the same by the transposed matrices, and its gradient."""
+    transposed = pointwise([x], [jnp.swapaxes(w, 1, 2)], transposed=True)
+    return pointwise([x], [w])[0], transposed[0], pointwise_gradient([x], [y])[0]
+
+
 @pytest.mark.parametrize("channels", CHANNELS)
 @TYPES
 def test_values_are_those_of_numpy(path, channels, dtype, tolerance):
     for pixels in ((1, 1, 1), (2, 5, 3), (3, 17, 9)):
         shapes = [(3, *pixels, channels[0]), (3, *channels), (3, *pixels, channels[1])]
         x, w, y = arrays(*shapes, dtype=dtype)
-        names = "ebhwc,ecd->ebhwd"
         check = dict(rtol=tolerance, atol=30 * tolerance)
-        expected = np.einsum(names, *(np.asarray(a, np.float64) for a in (x, w)))
-        np.testing.assert_allclose(pointwise([x], [w])[0], expected, **check)
-        np.testing.assert_allclose(pointwise([x], [jnp.swapaxes(w, 1, 2)], transposed=True)[0], expected, **check)
-        expected = np.einsum("ebhwc,ebhwd->ecd", *(np.asarray(a, np.float64) for a in (x, y)))
-        np.testing.assert_allclose(pointwise_gradient([x], [y])[0], expected, **check)
+        plain, transposed, gradient = products(x, w, y)
+        x, w, y = (np.asarray(a, np.float64) for a in (x, w, y))
+        expected = np.einsum("ebhwc,ecd->ebhwd", x, w)
+        np.testing.assert_allclose(plain, expected, **check)
+        np.testing.assert_allclose(transposed, expected, **check)
+        np.testing.assert_allclose(gradient, np.einsum("ebhwc,ebhwd->ecd", x, y), **check)
 
 
 @pytest.mark.parametrize("channels", [2, 4, 8])

@@ -1,5 +1,6 @@
 """The native search cell over time: against the same cell in operations of JAX, with its derivatives."""
 
+import functools
 import re
 from functools import partial
 
@@ -65,15 +66,22 @@ def curved(function, mask, length):
     return loss
 
 
-@pytest.mark.parametrize("length", [0, 3])
-def test_results_and_gradients(path, length):
+@functools.cache
+def plain(program, *lengths):
+    """What a program makes of the cell in operations of JAX, which are the same on every path, for each length."""
+    compiled = jax.jit(partial(program, in_jnp))
+    return [jax.device_get(compiled(length)) for length in lengths]
+
+
+def results_and_gradients(function, length):
     moving, mask = arguments()
+    return function(moving, mask, length), jax.grad(scalar(function, mask, length), argnums=EVERY)(*moving)
 
-    def numbers(function):
-        return function(moving, mask, length), jax.grad(scalar(function, mask, length), argnums=EVERY)(*moving)
 
-    found, expected = (jax.jit(lambda f=function: numbers(f))() for function in (natively, in_jnp))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), found, expected)
+def test_results_and_gradients(path):
+    found = jax.jit(partial(results_and_gradients, natively))
+    for length, expected in zip((0, 3), plain(results_and_gradients, 0, 3)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), found(length), expected)
 
 
 def test_lengths_of_any_integer_type(path):
@@ -85,45 +93,46 @@ def test_lengths_of_any_integer_type(path):
         jax.tree.map(np.testing.assert_array_equal, run(length), expected)
 
 
-def test_derivatives_of_gradients(path):
+def derivatives_of_gradients(function, length):
     moving, mask = arguments(steps=2, nodes=1)
 
-    def second(function):
-        def along(*moving):
-            gradients = jax.grad(scalar(function, mask, 1), argnums=EVERY)(*moving)
-            return sum(jnp.sum(jnp.sin(one)) for one in gradients)
+    def along(*moving):
+        gradients = jax.grad(scalar(function, mask, length), argnums=EVERY)(*moving)
+        return sum(jnp.sum(jnp.sin(one)) for one in gradients)
 
-        return jax.grad(along, argnums=EVERY)(*moving)
+    return jax.grad(along, argnums=EVERY)(*moving)
 
-    found, expected = (jax.jit(lambda f=function: second(f))() for function in (natively, in_jnp))
+
+def test_derivatives_of_gradients(path):
+    found = jax.jit(partial(derivatives_of_gradients, natively))(1)
+    (expected,) = plain(derivatives_of_gradients, 1)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), found, expected)
+
+
+def pushed(function, moving, tangents):
+    """The plain cell has derivatives in reverse mode alone: a pull-back is linear, and its own pull-back its transpose."""
+    results, pull = jax.vjp(function, *moving)
+    return jax.vjp(pull, jax.tree.map(jnp.zeros_like, results))[1](tangents)[0]
+
+
+def tangents_in_reverse_mode(function, length):
+    (moving, mask), (tangents, _) = arguments(), arguments(seed=1)
+    gradients = jax.grad(curved(function, mask, length), argnums=EVERY)
+    return pushed(lambda *moving: function(moving, mask, length), moving, tangents), pushed(gradients, moving, tangents)
 
 
 def test_tangents_of_results_and_gradients(path):
     """All tangents at once, those of the statistics and of the matrices among them."""
-    moving, mask = arguments()
-    tangents, _ = arguments(seed=1)
+    (moving, mask), (tangents, _) = arguments(), arguments(seed=1)
 
-    def along(length):
-        function = partial(natively, mask=mask, length=length)
-        results = jax.jvp(lambda *moving: function(moving), moving, tangents)[1]
+    @jax.jit
+    def found(length):
+        results = jax.jvp(lambda *moving: natively(moving, mask, length), moving, tangents)[1]
         gradients = jax.grad(curved(natively, mask, length), argnums=EVERY)
         return results, jax.jvp(gradients, moving, tangents)[1]
 
-    # The plain cell has derivatives in reverse mode alone: a pull-back is linear, and its own pull-back its transpose.
-    def plainly_along(length):
-        def pushed(function):
-            results, pull = jax.vjp(function, *moving)
-            return jax.vjp(pull, jax.tree.map(jnp.zeros_like, results))[1](tangents)[0]
-
-        gradients = jax.grad(curved(in_jnp, mask, length), argnums=EVERY)
-        return pushed(lambda *moving: in_jnp(moving, mask, length)), pushed(gradients)
-
-    found, expected = map(jax.jit, (along, plainly_along))
-    for length in (0, 3):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found(length), expected(length)
-        )
+    for length, expected in zip((0, 3), plain(tangents_in_reverse_mode, 0, 3)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found(length), expected)
 
 
 @pytest.mark.parametrize("argument, results", [(0, 3), (2, 5)])
@@ -147,7 +156,7 @@ def test_the_loss_of_a_search_has_a_forward_mode():
         pytest.skip("no native library can be built here")
     model = LanguageModel(recurrent_space(nodes=1), 5, 3)
     words, hidden, alphas = jnp.zeros((2, 2), jnp.int32), jnp.zeros((2, 3), jnp.float32), jnp.zeros((1, 5), jnp.float32)
-    variables = model.init(jax.random.key(0), words, hidden, alphas, train=True)
+    variables = jax.jit(partial(model.init, train=True))(jax.random.key(0), words, hidden, alphas)
 
     def loss(weights, alphas):
         segment = Segment(words, words, hidden)
@@ -163,12 +172,12 @@ def test_lanes_of_vmap(path):
     def gradient(mixture):
         return jax.grad(scalar(natively, mask, 3), argnums=(0, 2))(mixture, *moving[1:])
 
-    found = jax.vmap(gradient)(lanes)
+    found, alone = jax.jit(jax.vmap(gradient))(lanes), jax.jit(gradient)
     for lane in range(2):
         jax.tree.map(
             lambda a, b, lane=lane: np.testing.assert_allclose(a[lane], b, rtol=1e-10, atol=1e-12),
             found,
-            gradient(lanes[lane]),
+            alone(lanes[lane]),
         )
 
 

@@ -80,21 +80,35 @@ def close(found, expected):
     jax.tree.map(check, found, expected)
 
 
-def test_training_mode_is_the_plain_network(pair):
+@pytest.fixture(scope="module")
+def both_networks(pair):
+    """Gradients, results and statistics in training, and results and statistics in evaluation, of either network."""
+
     def stacked(params, alphas):
         logits, changed = pair.stacked(params, alphas, train=True)
         return jnp.sum(jnp.sin(logits) * pair.cotangent), (logits, changed["batch_stats"])
 
-    def plain(flat, alphas):
-        logits, statistics = pair.plain(flat | frozen, alphas, train=True)
+    def plain(moving, alphas):
+        logits, statistics = pair.plain(moving | frozen, alphas, train=True)
         return jnp.sum(jnp.sin(logits) * pair.cotangent), (logits, statistics)
+
+    def evaluated(params, alphas):
+        logits, changed = pair.stacked(params, alphas, train=False)
+        return logits, changed["batch_stats"]
+
+    def of_both_modes(training, evaluation):
+        return jax.jit(lambda *at: (jax.grad(training, argnums=(0, 1), has_aux=True)(*at), evaluation(*at)))
 
     frozen = {name: value for name, value in pair.flat.items() if plain_supernet.is_running_statistic(name)}
     moving = {name: jnp.asarray(value) for name, value in pair.flat.items() if name not in frozen}
-    grads, (logits, statistics) = jax.jit(jax.grad(stacked, argnums=(0, 1), has_aux=True))(pair.params, pair.alphas)
-    expected, (plain_logits, plain_statistics) = jax.jit(jax.grad(plain, argnums=(0, 1), has_aux=True))(
-        moving, pair.alphas
+    return (
+        of_both_modes(stacked, evaluated)(pair.params, pair.alphas),
+        of_both_modes(plain, lambda flat, alphas: pair.plain(flat | frozen, alphas, train=False))(moving, pair.alphas),
     )
+
+
+def test_training_mode_is_the_plain_network(pair, both_networks):
+    ((grads, (logits, statistics)), _), ((expected, (plain_logits, plain_statistics)), _) = both_networks
     close(logits, plain_logits)
     plain_statistics = {name: np.asarray(value) for name, value in plain_statistics.items()}
     close(statistics, stacked_statistics(pair.flat | plain_statistics, pair.space, pair.cells))
@@ -103,10 +117,10 @@ def test_training_mode_is_the_plain_network(pair):
     close(grads[1], expected[1])
 
 
-def test_evaluation_mode_is_the_plain_network(pair):
-    logits, changed = jax.jit(lambda p, a: pair.stacked(p, a, train=False))(pair.params, pair.alphas)
-    close(logits, pair.plain(pair.flat, pair.alphas, train=False)[0])
-    close(changed["batch_stats"], pair.statistics)
+def test_evaluation_mode_is_the_plain_network(pair, both_networks):
+    (_, (logits, statistics)), (_, (expected, _)) = both_networks
+    close(logits, expected)
+    close(statistics, pair.statistics)
 
 
 def test_parameters_have_the_shapes_of_the_plain_network(pair):
