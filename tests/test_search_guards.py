@@ -59,6 +59,13 @@ def test_numbers_of_the_epochs(measured):
         assert record["epoch/guards_eigenvalue_residual"] < 1e-3
         assert 0 <= record["epoch/guards_decided_normal"] <= 1
         assert record["epoch/guards_margin_reduce"] >= 0
+    lines = [line for line in shown.splitlines() if line.startswith("epoch ") and "evaluation" in line]
+    assert ["hypergradient slope" in line and "hypergradient correlation" in line for line in lines] == [
+        True,
+        False,
+        True,
+    ]
+    assert ["guards eigenvalue" in line and "margin" not in line for line in lines] == [True] * 3
     assert ["epoch/guards_hypergradient_slope" in record for record in found] == [True, False, True]
     assert ["epoch/guards_changed_normal" in record for record in found] == [False, True, True]
     summary = json.loads((folder / "summary.json").read_text())

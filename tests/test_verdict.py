@@ -91,8 +91,8 @@ def test_changes_since_the_epoch_before():
 def test_the_words():
     assert verdict(WEIGHTS, CELLS, SPACE, before=CELLS).lines() == [
         "undecided: the chosen operation leads by less than 10 % on 1 of 2 edges of the normal cell (median lead 100 %)",
-        "the normal cell: 0 of 2 operations are skip connections, 1 have no weights, 0 changed in the last epoch",
-        "the reduction cell: 0 of 2 operations are skip connections, 1 have no weights, 0 changed in the last epoch",
+        "the normal cell: 0 of 2 operations are skip connections, 1 without weights, 0 changed in the last epoch",
+        "the reduction cell: 0 of 2 operations are skip connections, 1 without weights, 0 changed in the last epoch",
     ]
     decided = verdict(WEIGHTS, CELLS, SPACE, share=0.7).lines()[0]
     assert decided == "decided: the chosen operation leads by 10 % or more on 3 of 4 edges"

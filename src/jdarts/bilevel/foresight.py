@@ -14,6 +14,9 @@ from jdarts.errors import InputError
 from jdarts.xla.outlined import outlined
 from jdarts.xla.trees import apply_updates
 
+#: The numbers of an epoch that hold them.
+SLOPE, CORRELATION = "guards/hypergradient_slope", "guards/hypergradient_correlation"
+
 
 class Foresight(NamedTuple):
     """Predicted and real changes of L_val(w′(α), α), where w′ is one virtual step of the weights at the changed alphas.
@@ -34,7 +37,7 @@ class Foresight(NamedTuple):
 
     def numbers(self) -> dict[str, jax.Array]:
         """The numbers of an epoch, by name."""
-        return {"guards/hypergradient_slope": self.slope, "guards/hypergradient_correlation": self.correlation}
+        return {SLOPE: self.slope, CORRELATION: self.correlation}
 
 
 def foresight(

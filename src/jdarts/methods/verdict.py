@@ -258,7 +258,7 @@ def _cell_line(kind: str, cell: CellVerdict) -> str:
     if kind == RECURRENT:
         parts = [f"{cell.skips} of {cell.operations} nodes have the activation identity"]
     else:
-        parts.append(f"{cell.weightless} have no weights")
+        parts.append(f"{cell.weightless} without weights")
     if cell.changed is not None:
         parts.append(f"{cell.changed} changed in the last epoch")
     return f"the {CELL_NAMES[kind]}: {', '.join(parts)}"

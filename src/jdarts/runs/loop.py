@@ -10,9 +10,10 @@ from typing import Any, Generic
 import numpy as np
 
 from jdarts import checkpoint
+from jdarts.bilevel.foresight import CORRELATION, SLOPE
 from jdarts.errors import InputError
 from jdarts.genotype import AnyGenotype
-from jdarts.methods.stopping import Epoch, RollBack, Stop
+from jdarts.methods.stopping import EIGENVALUE, Epoch, RollBack, Stop
 from jdarts.report import Progress
 from jdarts.report.drawing import cells_picture
 from jdarts.runs import processes
@@ -298,7 +299,7 @@ class Loop(Generic[S]):
         if task.options.live:
             for part in self._store.parts:
                 self._write_page(part, live=True)
-        shown = {name: value for name, value in numbers.items() if not name.startswith(_NOT_SHOWN)}
+        shown = {name: value for name, value in numbers.items() if name in _SHOWN or not name.startswith(_NOT_SHOWN)}
         self._display.epoch_end(epoch, _display_values(shown))
         if stopped is not None:
             self._display.message(f"the {task.noun} stops after epoch {epoch}: {stop_text(stopped, epoch)}")
@@ -444,8 +445,9 @@ class Loop(Generic[S]):
             yield index, part, state if self._task.runs is None else self._functions["one"](state, np.int32(index))
 
 
-#: Numbers of an epoch that are only in the log.
+#: Numbers of an epoch that are only in the log, but for those that cost further passes.
 _NOT_SHOWN = ("guards/", "controls/", "budget/")
+_SHOWN = (EIGENVALUE, SLOPE, CORRELATION)
 
 
 def _before(part: Part, epoch: int, genotype: AnyGenotype | None) -> AnyGenotype | None:
