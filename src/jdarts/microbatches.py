@@ -17,7 +17,8 @@ def in_microbatches(loss_fn: LossFn, count: int) -> LossFn:
     does mix them: each part is normalised by its own statistics, and starts from the running statistics before the batch; the
     new running statistics are the mean over the parts.
 
-    On CPUs, convolutions of XLA, such as that of the stem, are slow in the loop over the parts.
+    On CPUs, the derivatives of XLA's convolutions are slow in the loop over the parts. Those of a supernet's stem stay so; in
+    other networks a bilevel step mends them (`jdarts.xla.convolutions`).
 
     Args:
       loss_fn: the loss. The examples are the first axis of the leaves of its batch.

@@ -18,6 +18,7 @@ from jdarts.bilevel.virtual_step import (
     virtual_optimizer_of,
 )
 from jdarts.errors import InputError
+from jdarts.xla.convolutions import for_derivatives_of
 from jdarts.xla.jax_compat import Tracer
 from jdarts.xla.outlined import outlined
 from jdarts.xla.trees import apply_updates, global_norm
@@ -134,10 +135,12 @@ def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation 
         optimizer = virtual_optimizer_of(problem, virtual_optimizer)
         reads = optimizer_reads_value(problem, optimizer)
 
+        prepared = for_derivatives_of(jax.make_jaxpr(problem.train_loss)(problem.weights, problem.alphas))
         losses = (problem.train_loss, *problem.later_train_losses)
+        signals = [prepared(partial(signal_of, loss, reads)) for loss in losses]
 
         def training(place: int, weights: PyTree, alphas: PyTree) -> Signal:
-            return problem.average(signal_of(losses[place % len(losses)], reads, weights, alphas))
+            return problem.average(signals[place % len(losses)](weights, alphas))
 
         def step(signal: Signal, opt_state: optax.OptState, weights: PyTree) -> tuple[PyTree, optax.OptState]:
             updates, opt_state = make_update(optimizer, signal, opt_state, weights, whose="weight")
@@ -147,8 +150,8 @@ def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation 
         for place in range(steps):
             signal, pull_signal = jax.vjp(partial(training, place), weights, problem.alphas)
             (weights, opt_state), pull_step = jax.vjp(step, signal, opt_state, weights)
-            pulls.append((pull_signal, pull_step))
-        validation = jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True)
+            pulls.append((prepared(pull_signal), pull_step))
+        validation = prepared(jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True))
         (loss, metrics), (of_weights, gradient) = validation(weights, problem.alphas)
         of_state, finite = no_cotangents(opt_state), jnp.array(True)
         for place, (pull_signal, pull_step) in reversed(list(enumerate(pulls))):

@@ -15,6 +15,7 @@ from jdarts.bilevel.problem import HypergradientFn, LossFn, Metrics, Problem, Py
 from jdarts.bilevel.updates import Signal, make_update
 from jdarts.errors import InputError
 from jdarts.parallel import device_key, mean_over
+from jdarts.xla.convolutions import with_canonical_convolutions
 from jdarts.xla.jax_compat import Tracer
 from jdarts.xla.outlined import outlined
 from jdarts.xla.trees import all_finite, apply_updates, global_norm
@@ -256,7 +257,8 @@ def bilevel_step(
         training = outlined(jax.value_and_grad(weight_loss, has_aux=True), state)
         (loss, (model_state, scalars)), gradient = training(state.weights, state.alphas)
         gradient = average(gradient)
-        gradients = WeightGradients(gradient, lambda: average(jax.grad(valid_loss, has_aux=True)(*before)[0]))
+        of_valid = with_canonical_convolutions(jax.grad(valid_loss, has_aux=True))
+        gradients = WeightGradients(gradient, lambda: average(of_valid(*before)[0]))
         change = WeightChange(gradient, None, state.method_state)
         if weight_rule is not None:
             change = weight_rule(gradients, state.method_state)

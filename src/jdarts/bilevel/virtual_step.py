@@ -13,7 +13,8 @@ from jdarts.bilevel.problem import Estimate, Metrics, Problem, PyTree
 from jdarts.bilevel.slopes import pulled_back, stays_finite
 from jdarts.bilevel.updates import Signal, make_update, reads_value
 from jdarts.errors import InputError
-from jdarts.xla.jaxprs import has_forward_mode
+from jdarts.xla.convolutions import for_derivatives_of
+from jdarts.xla.jaxprs import is_differentiable_forward
 from jdarts.xla.outlined import outlined
 from jdarts.xla.trees import apply_updates, global_norm
 
@@ -50,20 +51,23 @@ def training_products(problem: Problem, with_value: bool) -> Training:
         s times the gradient of the loss.
     """
     loss = problem.train_loss
-    if not has_forward_mode(loss, problem.weights, problem.alphas):
-        signal, pull_by_alphas = jax.vjp(partial(signal_of, loss, with_value, problem.weights), problem.alphas)
+    traced = jax.make_jaxpr(loss)(problem.weights, problem.alphas)
+    prepared = for_derivatives_of(traced)
+    if not is_differentiable_forward(traced):
+        of_signal = prepared(partial(signal_of, loss, with_value))
+        signal, pull_by_alphas = jax.vjp(partial(of_signal, problem.weights), problem.alphas)
 
         @functools.cache
         def pull_by_weights() -> Callable[[Signal], tuple[PyTree]]:
-            return jax.vjp(lambda weights: signal_of(loss, with_value, weights, problem.alphas), problem.weights)[1]
+            return jax.vjp(lambda weights: of_signal(weights, problem.alphas), problem.weights)[1]
 
-        return Training(signal, lambda u: pull_by_alphas(u)[0], lambda u: pull_by_weights()(u)[0])
+        return Training(signal, prepared(lambda u: pull_by_alphas(u)[0]), prepared(lambda u: pull_by_weights()(u)[0]))
 
     def passes(weights: PyTree) -> tuple[Signal, PyTree]:
         value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(weights, problem.alphas)
         return Signal(gradients[0], value if with_value else None), gradients[1]
 
-    (signal, of_alphas), push = jax.linearize(passes, problem.weights)
+    (signal, of_alphas), push = jax.linearize(prepared(passes), problem.weights)
 
     def by_alphas(direction: Signal) -> PyTree:
         mixed = push(direction.gradient)[1]

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jdarts.xla.convolutions import evaluate_canonical
+
 
 class Call(NamedTuple):
     """A call of one of a run's programs, which takes one step or several.
@@ -71,7 +73,7 @@ def of_several(step: Callable[..., Any], axes: Sequence[int | None]) -> Callable
             given = (each if axis is None else next(left) for each, axis in zip(inputs, axes))
             return step(state, *given, **settings)
 
-        return jax.lax.scan(one, state, changing)
+        return evaluate_canonical(lambda *start: jax.lax.scan(one, *start), state, changing)
 
     return steps
 

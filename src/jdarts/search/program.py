@@ -249,7 +249,7 @@ def core_program(
         weight_optimizer, hypergradient, _ = optimizers(state.controls)
         estimator = penalised(hypergradient, method.penalties, mixture, space, read.controls)
         estimator = cost_penalised(estimator, penalties, state.multipliers, mixture, space, read.controls)
-        # The user's own network has XLA's convolutions.
+        # XLA fuses the passes of the user's own network.
         with inlining(isinstance(space, ChoiceSpace)):
             new, metrics = bilevel.bilevel_step(
                 state.bilevel,

@@ -23,7 +23,7 @@ from jax.experimental.topologies import get_topology_desc
 from jax.experimental.xla_metadata import set_xla_metadata
 
 # In 0.12.0.1 `ClosedJaxpr` is another name of `Jaxpr`, which holds its constants itself.
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, jaxpr_as_fun, jaxprs_in_params
 from jax.extend.random import define_prng_impl
 from jax.interpreters.ad import (
     Zero,
@@ -61,6 +61,7 @@ __all__ = [
     "is_for_export",
     "is_for_gpus_alone",
     "is_undefined_primal",
+    "jaxpr_as_fun",
     "jaxprs_in_params",
     "lower_fun",
     "platform_of",

@@ -8,7 +8,7 @@ import jax
 from jdarts.xla.jax_compat import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params, results_of
 
 
-def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+def equations(jaxpr: Jaxpr | ClosedJaxpr) -> Iterator[JaxprEqn]:
     """The equations of a traced function, and those of all functions that it calls, in loops and conditionals too."""
     for equation in jaxpr.eqns:
         yield equation
@@ -25,8 +25,12 @@ def has_forward_mode(function: Callable, *args: Any) -> bool:
       function: a function of pytrees of arrays.
       *args: its arguments.
     """
-    traced = jax.make_jaxpr(function)(*args).jaxpr
-    return not any("custom_vjp" in equation.primitive.name for equation in equations(traced))
+    return is_differentiable_forward(jax.make_jaxpr(function)(*args))
+
+
+def is_differentiable_forward(program: Jaxpr | ClosedJaxpr) -> bool:
+    """`has_forward_mode` of a traced function."""
+    return not any("custom_vjp" in equation.primitive.name for equation in equations(program))
 
 
 def reads(function: Callable, first: Any, *others: Any) -> bool:

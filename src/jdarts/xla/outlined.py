@@ -2,9 +2,6 @@
 
 A program for CPUs is a list of kernels, and loading it takes time that grows with the square of the list's length, since XLA
 compares every kernel with every earlier one in the list. A call that XLA does not inline has a separate list.
-
-XLA for CPUs has its fast convolutions outside of such calls alone: within one, the derivatives of `lax.conv_general_dilated` take
-10 to 30 times as long. jdarts's own operations do not depend on it; networks with layers of Flax do, hence `inlining`.
 """
 
 import contextlib
@@ -14,7 +11,8 @@ from typing import Any
 
 import jax
 
-from jdarts.xla.jax_compat import Tracer, set_xla_metadata
+from jdarts.xla.convolutions import evaluate_canonical, is_traced
+from jdarts.xla.jax_compat import set_xla_metadata
 from jdarts.xla.platform import target_platform
 
 _inlines = contextvars.ContextVar("inlines", default=False)
@@ -43,10 +41,7 @@ def as_call(function: Callable[..., Any], statics: Sequence[str] = ()) -> Callab
     compiled = jax.jit(function, static_argnames=tuple(statics))
 
     def call(*operands: Any, **parameters: Any) -> Any:
-        leaves, structure = jax.tree.flatten(compiled(*operands, **parameters))
-        # XLA takes the attribute of one result as an attribute of the call.
-        marked = [set_xla_metadata(leaf, inlineable="false") for leaf in leaves[:1]]
-        return jax.tree.unflatten(structure, [*marked, *leaves[1:]])
+        return _not_inlined(compiled(*operands, **parameters))
 
     return call
 
@@ -54,12 +49,24 @@ def as_call(function: Callable[..., Any], statics: Sequence[str] = ()) -> Callab
 def outlined(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     """The function as one call that XLA does not inline, if any of `args` is traced; in eager code the function itself.
 
-    Within `inlining(True)` XLA inlines it.
+    Within `inlining(True)` XLA inlines it. XLA's convolutions in it are `canonical`.
 
     Args:
       function: a function of pytrees of arrays.
       *args: pytrees that show whether a program is being traced.
     """
-    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
+    if not is_traced(args):
         return function
-    return as_call(function) if target_platform() == "cpu" and not _inlines.get() else jax.jit(function)
+    compiled = jax.jit(function)
+    if target_platform() != "cpu":
+        return compiled
+    finish = (lambda results: results) if _inlines.get() else _not_inlined
+    return lambda *operands: finish(evaluate_canonical(compiled, *operands))
+
+
+def _not_inlined(results: Any) -> Any:
+    """The results of a call, which XLA does not inline then."""
+    leaves, structure = jax.tree.flatten(results)
+    # XLA takes the attribute of one result as an attribute of the call.
+    marked = [set_xla_metadata(leaf, inlineable="false") for leaf in leaves[:1]]
+    return jax.tree.unflatten(structure, [*marked, *leaves[1:]])

@@ -28,6 +28,11 @@ def define_plain(primitive: Primitive, function: Callable, on: Mapping[str, Call
     _functions[primitive] = _Forms(function, on or {})
 
 
+def has_plain_form(primitive: Primitive) -> bool:
+    """Whether a primitive has a `define_plain`, as those of jdarts have."""
+    return primitive in _functions
+
+
 def in_operations_of_jax(
     function: Callable, *, platform: str = "", replaced: Mapping[Primitive, Callable] = _NONE
 ) -> Callable:
