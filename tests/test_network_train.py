@@ -119,7 +119,7 @@ def test_predictions_are_those_of_the_tested_weights(undisturbed, small):
         jdarts.load_search(result.folder)
     with pytest.raises(jdarts.InputError, match=r"network is 'int'; give a flax\.linen module"):
         jdarts.predictor(3, result.folder)
-    with pytest.raises(jdarts.InputError, match=r"the variables have no kernel of the model; give those of this model"):
+    with pytest.raises(jdarts.InputError, match=r"the variables have no bias of the model; give those of this model"):
         jdarts.predictor(nnx.Linear(3, 1, rngs=nnx.Rngs(0)), result.folder)(INPUTS)
 
 

@@ -241,6 +241,15 @@ def test_what_is_no_model_is_refused(network, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_for_linen_names_what_is_for_nnx():
+    message = (
+        r"network is 'Plain'; give a flax.linen module; jdarts.choice.nnx.decided decides a model of NNX, and .*bridged"
+    )
+    for function in (jdarts.choice_costs, lambda model, x: jdarts.decided(model, {}, {}, x)):
+        with pytest.raises(jdarts.InputError, match=message):
+            function(Plain(nnx.Rngs(0)), INPUTS)  # pyright: ignore[reportArgumentType]
+
+
 def test_latencies_are_refused(tmp_path):
     with pytest.raises(
         jdarts.InputError, match="Model is a model of NNX, whose candidates cannot be measured one by one"

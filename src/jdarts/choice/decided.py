@@ -5,13 +5,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
-from flax import traverse_util
+from flax import nnx, traverse_util
 
 from jdarts.choice.decisions import Choices, decisions_of
 from jdarts.choice.slots import COLLECTION, ChoiceAlphas, Place, Slot
 from jdarts.choice.tables import NamedAlphas
 from jdarts.choice.variables import PARAMS, placed, split_variables
-from jdarts.errors import InputError
+from jdarts.errors import InputError, shown
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -43,8 +43,13 @@ def choices_of(network: nn.Module, call: Call) -> dict[str, ChoiceAlphas]:
     """The choices of a network: their alphas by name, in shapes alone.
 
     Raises:
-      InputError: it has none.
+      InputError: it has none, or is no Linen network.
     """
+    if not isinstance(network, nn.Module):
+        other = ""
+        if isinstance(network, nnx.Module):
+            other = "; jdarts.choice.nnx.decided decides a model of NNX, and jdarts.choice.bridged.bridged makes a Linen module of it"
+        raise InputError(f"network is {shown(type(network).__name__)}; give a flax.linen module{other}")
     return call.shapes(network, lambda variables: split_variables(variables)[1])
 
 

@@ -65,6 +65,7 @@ class Chooser(nnx.Module):
 
     Attributes:
       alphas: the variable; None in a decided network.
+      listed: the names of what can be chosen.
       chosen: the names of what was chosen; empty before.
       layers: None, or in a decided network those of an `nnx.scan`.
     """
@@ -77,13 +78,12 @@ class Chooser(nnx.Module):
                 "of the same candidates"
             )
         self.alphas = Alphas(new_alphas(spec)) if alphas is None else alphas
-        self.chosen: tuple[str, ...] = ()
+        self.listed, self.chosen = spec.candidates, ()
         self.layers: Layers | None = nnx.data(None)
 
     @property
     def _where(self) -> str:
-        names = self.chosen if self.alphas is None else self.alphas.get_value().spec.candidates
-        return f"the choice of {', '.join(names)}"
+        return f"the choice of {', '.join(self.listed)}"
 
     @property
     def _slot(self) -> Slot:
