@@ -574,8 +574,15 @@ def test_every_preset_for_text_is_a_search(name):
         ({"penalty": "l1"}, "--penalty is 'l1'; give none or zero_one"),
         ({"penalty": "divergence"}, "for --mixture dirichlet; with softmax give another"),
         ({"penalty_weight": 1.0}, "without a --penalty"),
-        ({"temperature": 2.0}, "leave it out, or give another --mixture"),
-        ({"temperature_epochs": 2}, "leave it out, or give another --mixture"),
+        (
+            {"temperature": 2.0},
+            "--temperature is 2.0, and --mixture softmax has no temperature; leave it out, or give another",
+        ),
+        ({"temperature_epochs": 2}, "--temperature-epochs is 2, and --mixture softmax has no temperature"),
+        (
+            {"method": "snas", "mixture": "softmax"},
+            "--temperature-end is 0.03, and --mixture softmax has no temperature",
+        ),
         ({"perturbation_radius": 0.5}, "--perturbation-radius is 0.5 without a --perturbation"),
         (
             {"mixture": "gumbel", "temperature": 1.0, "temperature_end": 2.0},
@@ -584,7 +591,7 @@ def test_every_preset_for_text_is_a_search(name):
         ({"mixture": "gumbel", "perturbation": "random"}, "are drawn; give softmax or sigmoid"),
         ({"mixture": "sigmoid", "perturbation": "adversarial"}, "a sum of 1"),
         ({"perturbation": "random", "correlation": 0.1}, "leave one out"),
-        ({"correlation": 0.1, "cells": 3}, "and --cells 3 has one; give 4 or more"),
+        ({"correlation": 0.1, "cells": 3}, "and a network of --cells 3 has one; give 4 or more"),
         ({"auxiliary_decay": "linear"}, "without --auxiliary-skip"),
         ({"alphas_from": -1}, "--alphas-from is -1; give 0 or more"),
         (

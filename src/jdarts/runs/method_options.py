@@ -21,6 +21,9 @@ from jdarts.nets.edge_options import AuxiliarySkip, EdgeOptions
 from jdarts.runs.bounds import BELOW_ONE, EPOCHS, NOT_NEGATIVE, POSITIVE, Bounds, option
 from jdarts.runs.settings import Configuration, Settings, Whole, entries
 
+#: The settings of mixtures that have a temperature, as they are where none is given.
+_TEMPERATURES = {"temperature": 1.0, "temperature_end": None, "temperature_epochs": None}
+
 #: SDARTS's, where a perturbation is given.
 PERTURBATION_RADIUS = 0.3
 
@@ -80,7 +83,7 @@ class MethodOptions(Settings):
         wanted = PENALTIES[self.penalty].mixture if self.penalty != "none" else None
         if wanted is not None and wanted != self.mixture:
             raise InputError(
-                f"--penalty {self.penalty} is for --mixture {wanted}; with {self.mixture} give another penalty"
+                f"--penalty {self.penalty} is for --mixture {wanted}; with {self.mixture} give another penalty, or --penalty none"
             )
         if self.penalty == "none" and self.penalty_weight is not None:
             raise InputError(
@@ -90,11 +93,11 @@ class MethodOptions(Settings):
             raise InputError(
                 f"--temperature-end is {self.temperature_end}, above --temperature {self.temperature}; give that or less"
             )
-        ends = (self.temperature_end, self.temperature_epochs)
-        if not mixture.has_temperature and (self.temperature != 1.0 or ends != (None, None)):
+        given = [name for name, usual in _TEMPERATURES.items() if getattr(self, name) != usual]
+        if given and not mixture.has_temperature:
             raise InputError(
-                f"--temperature is for the Gumbel mixtures and reinmax, not for {self.mixture}; leave it out, or give another "
-                "--mixture"
+                f"{option(given[0])} is {getattr(self, given[0])}, and --mixture {self.mixture} has no temperature; leave it "
+                "out, or give another --mixture, or another --method if that sets it"
             )
         if self.perturbation == "none" and self.perturbation_radius != PERTURBATION_RADIUS:
             raise InputError(
