@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from device.parts import Native, chosen_parts
+from device.parts import DEPTHWISE, Native, chosen_parts
 from device.report import report
 from device.runner import Runner, read_records
 from harness import tables
@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = parser().parse_args(arguments)
     check(config)
     fixtures = config.fixtures is not None
-    parts = chosen_parts(config.only, config.native, quick=config.quick, fixtures=fixtures, patience=config.patience)
+    parts = chosen_parts(
+        config.only, config.native, config.depthwise, quick=config.quick, fixtures=fixtures, patience=config.patience
+    )
     if config.list:
         print("\n".join(part.name for part in parts))
         return
@@ -79,6 +81,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--patience", type=float, default=1.0, help="multiplies the time limits of the parts")
     made.add_argument("--native", nargs="+", default=[], choices=get_args(Native), help="native functions of jdarts")
+    made.add_argument(
+        "--depthwise", nargs="+", default=[], choices=DEPTHWISE, help="forms of the depthwise convolutions of jdarts"
+    )
     made.add_argument("--fixtures", type=Path, help="folder of the reference implementation's numbers, to compare with")
     made.add_argument("--quick", action="store_true", help="a tiny network in place of all sizes")
     made.add_argument(

@@ -8,6 +8,7 @@ import accelerator
 import jax
 import jax.numpy as jnp
 import pytest
+from device import runner
 from device.parts import Part, all_parts, chosen_parts
 from device.profile import by_kind, longest_kernels
 from device.report import report, step_floor
@@ -51,6 +52,19 @@ def test_native_functions_on_and_off_are_parts_of_jdarts_alone():
         "step/exact/float32/64/native-off",
         "torch/weight/eager/tf32/64",
     ]
+
+
+def test_forms_of_depthwise_convolutions_are_parts_and_reach_the_process(tmp_path):
+    chosen = chosen_parts(["ceilings", "step/exact/float32/64", "recurrent/exact"], [], ["usual", "pallas"])
+    assert [part.name for part in chosen] == [
+        "ceilings",
+        "step/exact/float32/64/depthwise-usual",
+        "step/exact/float32/64/depthwise-pallas",
+        "recurrent/exact",
+    ]
+    named = [runner._environment(part, tmp_path).get("JDARTS_DEPTHWISE") for part in chosen[1:3]]
+    assert named == ["", "pallas"]
+    assert all(Part.from_json(part.to_json()) == part for part in chosen)
 
 
 def test_patience_multiplies_both_time_limits():

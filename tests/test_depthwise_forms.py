@@ -8,14 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from derivative_checks import check_derivatives
+from jax.sharding import Mesh, PartitionSpec
 
-from jdarts.ops.depthwise import joint
-from jdarts.ops.depthwise.choice import FORMS
+from jdarts.errors import InputError
+from jdarts.ops.depthwise import depthwise_conv, joint, pallas_tpu
+from jdarts.ops.depthwise.choice import FORMS, pallas_form
 from jdarts.ops.depthwise.kinds import Kind, runs, table_of_taps
 
 MIXED = (Kind(3, 1), Kind(3, 2), Kind(5, 2))
 #: Kinds, whether they share their images, and the stride.
 CASES = list(itertools.product((MIXED, (Kind(5, 1), Kind(3, 1)), (Kind(1, 2),)), (True, False), (1, 2)))
+#: Pallas kernels are interpreted, which takes long to compile: these cases have all there is in few kernels.
+PALLAS_CASES = [((Kind(3, 2), Kind(1, 1)), False, 2), ((Kind(3, 1),), True, 1)]
 SOURCES, TARGETS, BATCH, HEIGHT, WIDTH, CHANNELS = 2, 3, 2, 5, 4, 3
 
 
@@ -63,6 +67,91 @@ def test_every_form_is_the_definition(form):
         )
         for a, b in zip(found, plain(x, taps, y, kinds, stride), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_pallas_kernels_are_the_definition(platform):
+    functions = pallas_form(platform, interpret=True)
+
+    @functools.partial(jax.jit, static_argnames=("kinds", "shared", "stride"))
+    def computed(x, taps, y, *, kinds, shared, stride):
+        geometry = {"kinds": kinds, "stride": stride}
+        of_images = {"height": HEIGHT, "width": WIDTH, "shared": shared}
+        return (
+            functions.forward([(x, taps)], **geometry),
+            functions.input_gradient([(y, taps)], **geometry, **of_images),
+            functions.kernel_gradient([(x, y)], **geometry),
+        )
+
+    for kinds, shared, stride in PALLAS_CASES:
+        x, taps, y = operands(kinds, shared, stride)
+        found = computed(x, taps, y, kinds=kinds, shared=shared, stride=stride)
+        for a, b in zip(found, plain(x, taps, y, kinds, stride), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_second_derivatives_of_both_modes_are_those_of_the_usual_form(monkeypatch):
+    """Of Pallas kernels for bfloat16, which add up two terms each; `JDARTS_DEPTHWISE` chooses them."""
+    draw = np.random.default_rng(0)
+    shapes = ((1, 2, 3, 2, 1), (1, 1, 1, 1, 1))
+    point, direction = ([jnp.asarray(draw.normal(size=shape), jnp.bfloat16) for shape in shapes] for _ in range(2))
+
+    def derivatives(x, kernels):
+        def gradient(x, kernels):
+            return jax.grad(lambda x, k: jnp.sum(depthwise_conv(x, k, rectified=True) ** 2), argnums=(0, 1))(x, kernels)
+
+        forward_over_reverse = jax.jvp(gradient, (x, kernels), tuple(direction))[1]
+        reverse_over_reverse = jax.grad(
+            lambda *at: sum(jnp.sum(a * b) for a, b in zip(gradient(*at), direction)), argnums=(0, 1)
+        )(x, kernels)
+        return forward_over_reverse, reverse_over_reverse
+
+    usual = jax.jit(derivatives)(*point)
+    monkeypatch.setenv("JDARTS_DEPTHWISE", "pallas")
+    program = jax.jit(lambda *at: derivatives(*at))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), rtol=0.05, atol=0.05),
+        program(*point),
+        usual,
+    )
+
+
+def test_the_environment_chooses_a_form_for_each_platform(monkeypatch):
+    x, taps, _ = operands(MIXED, True, 1, np.float32)
+
+    def text(name, platform, *, spread=False):
+        monkeypatch.setenv("JDARTS_DEPTHWISE", name)
+        mesh, of_images = Mesh(np.array(jax.devices()[:1]), ("devices",)), PartitionSpec(None, None, "devices")
+        convolved = functools.partial(joint.forward, kinds=MIXED, stride=1)
+        over_images = jax.shard_map(
+            convolved,
+            mesh=mesh,
+            in_specs=(of_images, PartitionSpec()),
+            out_specs=PartitionSpec(None, None, None, "devices"),
+        )
+        run = jax.jit(over_images if spread else lambda x, taps: convolved(x, taps))
+        return run.trace(x, taps).lower(lowering_platforms=(platform,)).as_text()
+
+    assert "stablehlo.convolution" in text("grouped_convolutions", "cpu")
+    assert "stablehlo.gather" in text("window_gathers", "tpu")
+    assert "tpu_custom_call" in text("pallas", "tpu")
+    assert "tpu_custom_call" in text("pallas", "tpu", spread=True)
+    with pytest.raises(InputError, match="JDARTS_DEPTHWISE is pallas2; give shifted_products"):
+        text("pallas2", "cpu")
+
+
+def test_images_that_no_core_of_a_tpu_holds_are_convolved_in_groups(monkeypatch):
+    monkeypatch.setattr(pallas_tpu, "_MOST", 1000)
+    x, taps, y = operands(MIXED, True, 2)
+    functions = pallas_form("tpu", interpret=True)
+    of_images = {"height": HEIGHT, "width": WIDTH, "shared": True}
+    found = (
+        functions.forward([(x, taps)], kinds=MIXED, stride=2),
+        functions.input_gradient([(y, taps)], kinds=MIXED, stride=2, **of_images),
+        functions.kernel_gradient([(x, y)], kinds=MIXED, stride=2),
+    )
+    for a, b in zip(found, plain(x, taps, y, MIXED, 2), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("form", FORMS)

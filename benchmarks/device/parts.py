@@ -9,11 +9,15 @@ from harness.recurrent_steps import RecurrentSize
 from harness.setup import Size, Step
 
 from jdarts.errors import InputError
+from jdarts.xla.environment import DEPTHWISE_FORMS
 
 Kind = Literal["ceilings", "step", "again", "fixtures", "seeds", "search", "recurrent", "torch", "torch_recurrent"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Variant = Literal["eager", "graph", "compile"]
 Native = Literal["on", "off"]
+#: Forms of depthwise convolutions; `usual` is the platform's.
+USUAL = "usual"
+DEPTHWISE = (USUAL, *DEPTHWISE_FORMS)
 
 PAPER = Size(batch=64)
 DIGITS = Size(channels=8, cells=3, nodes=3, batch=64, image_size=8)
@@ -37,6 +41,7 @@ class Part:
       seeds: how many searches one step advances.
       variant: how PyTorch runs.
       native: whether jdarts has native functions; None leaves it to the environment.
+      depthwise: form of the depthwise convolutions, one of `DEPTHWISE`; None leaves it to the environment.
       wave: parts of one wave are prepared side by side, then measured one after the other, with nothing beside them.
       prepare_s: seconds for tracing and compilation.
       measure_s: seconds for what follows.
@@ -50,6 +55,7 @@ class Part:
     seeds: int = 1
     variant: Variant = "eager"
     native: Native | None = None
+    depthwise: str | None = None
     wave: int = 0
     prepare_s: float = 240
     measure_s: float = 40
@@ -67,12 +73,18 @@ class Part:
             "torch_recurrent": (self.step,),
         }
         native = () if self.native is None else (f"native-{self.native}",)
-        return "/".join(str(word) for word in (self.kind, *words.get(self.kind, ()), *native))
+        depthwise = () if self.depthwise is None else (f"depthwise-{self.depthwise}",)
+        return "/".join(str(word) for word in (self.kind, *words.get(self.kind, ()), *native, *depthwise))
 
     @property
     def is_torch(self) -> bool:
         """Whether PyTorch is measured."""
         return self.kind.startswith("torch")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether jdarts is measured."""
+        return self.kind != "ceilings" and not self.is_torch
 
     def to_json(self) -> str:
         """The part as text, for another process."""
@@ -122,6 +134,7 @@ def all_parts(*, fixtures: bool) -> list[Part]:
 def chosen_parts(
     only: Sequence[str],
     native: Sequence[Native] = (),
+    depthwise: Sequence[str] = (),
     *,
     quick: bool = False,
     fixtures: bool = False,
@@ -132,6 +145,7 @@ def chosen_parts(
     Args:
       only: beginnings of names, such as `step/exact` or `torch`; all parts where it is empty.
       native: whether to measure jdarts with native functions, without, or both; as the environment says where it is empty.
+      depthwise: forms of depthwise convolutions to measure jdarts with; as the environment says where it is empty.
       quick: a tiny network in place of all sizes.
       fixtures: whether there are reference numbers.
       patience: what the time limits are multiplied with.
@@ -153,9 +167,10 @@ def chosen_parts(
         kept = [_small(part) for part in kept if part in unlike.values()]
     limits = [{"prepare_s": patience * part.prepare_s, "measure_s": patience * part.measure_s} for part in kept]
     return [
-        dataclasses.replace(part, native=choice, **limit)
+        dataclasses.replace(part, native=choice, depthwise=form, **limit)
         for part, limit in zip(kept, limits)
-        for choice in (native if native and part.kind != "ceilings" and not part.is_torch else (None,))
+        for choice in (native if native and part.is_ours else (None,))
+        for form in (depthwise if depthwise and part.is_ours and "recurrent" not in part.kind else (None,))
     ]
 
 

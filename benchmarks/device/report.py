@@ -139,14 +139,14 @@ def seeds_table(records: Records) -> str:
 
 def _one_search(record: Record, records: Records) -> float | None:
     """Seconds of a step of one search that is like this one of several."""
-    keys = ("step", "precision", "size", "native")
+    keys = ("step", "precision", "size", "native", "depthwise")
     alike = (
         each["median_s"]
         for each in records.values()
         if each["kind"] in ("seeds", "step")
         and each["seeds"] == 1
         and "median_s" in each
-        and all(each[key] == record[key] for key in keys)
+        and all(each.get(key) == record.get(key) for key in keys)
     )
     return next(alike, None)
 
@@ -188,7 +188,7 @@ def search_line(record: Record) -> str:
     """The projection of a whole search."""
     return (
         f"**The paper's second-order search, {SEARCH_STEPS:,} steps and {SEARCH_EPOCHS} evaluations, projected from "
-        f"{record['steps_taken']} measured steps with augmentation ({_PRECISIONS[record['precision']]}{_native(record)}): "
+        f"{record['steps_taken']} measured steps with augmentation ({_PRECISIONS[record['precision']]}{_forms(record)}): "
         f"{formatting.duration(record['search_s'])}**, at {formatting.step_time(record['median_s'])} a step and "
         f"{formatting.step_time(record['evaluation_s'])} an evaluation."
     )
@@ -215,11 +215,12 @@ def _of_kind(records: Records, kind: str) -> Sequence[Record]:
 
 
 def _step_name(record: Record) -> str:
-    return STEP_NAMES[record["step"]] + _native(record)
+    return STEP_NAMES[record["step"]] + _forms(record)
 
 
-def _native(record: Record) -> str:
-    return f", native functions {record['native']}" if record.get("native") else ""
+def _forms(record: Record) -> str:
+    native = f", native functions {record['native']}" if record.get("native") else ""
+    return native + (f", depthwise {record['depthwise']}" if record.get("depthwise") else "")
 
 
 def _time(record: Record) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .parts import Part
+from .parts import USUAL, Part
 from .subject import FACTS, READY, REFUSED
 
 _BENCHMARKS = Path(__file__).resolve().parents[1]
@@ -201,4 +201,6 @@ def _environment(part: Part, cache: Path) -> dict[str, str]:
         environment["JAX_PLATFORMS"] = f"{platforms},cpu"
     if part.native is not None:
         environment["JDARTS_NATIVE"] = {"on": "1", "off": "0"}[part.native]
+    if part.depthwise is not None:
+        environment["JDARTS_DEPTHWISE"] = "" if part.depthwise == USUAL else part.depthwise
     return environment

@@ -198,6 +198,12 @@ def _products(kernel: Kernel, stage: StageSize) -> list[Work]:
     return [forward, images, Work(read + 2 * windows + written, _flops(kernel, stage), 2)]
 
 
+def _pallas(kernel: Kernel, stage: StageSize) -> list[Work]:
+    """One kernel each. That of the kernels' gradient reads both maps once for each row of taps, and parts are added up."""
+    forward, images, kernels = _single(kernel, stage)
+    return [forward, images, kernels._replace(bytes=kernel.size * kernels.bytes)]
+
+
 #: Ways to compute a depthwise convolution and its two gradients: each as one function, as the native ones are and
 #: `window_gathers`; in operations of XLA; and with a matrix product.
 FORMS: Mapping[str, Callable[[Kernel, StageSize], list[Work]]] = {
@@ -205,6 +211,7 @@ FORMS: Mapping[str, Callable[[Kernel, StageSize], list[Work]]] = {
     "shifted products": _shifted,
     "grouped convolutions": _grouped,
     "product over pixels": _products,
+    "Pallas": _pallas,
 }
 
 

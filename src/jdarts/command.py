@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from jdarts.command_examples import help_examples
 from jdarts.errors import InputError
+from jdarts.xla.environment import depthwise_form
 
 EXIT_WRONG_INPUT = 2
 
@@ -22,6 +23,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     """
     _show_every_text()
     try:
+        depthwise_form()
         code = _with_examples(main) or 0
         if sys.stdout is not None:
             sys.stdout.flush()

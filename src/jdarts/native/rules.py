@@ -53,6 +53,7 @@ def define_lowering(
     *,
     native_name: str,
     on: Mapping[str, Callable] | None = None,
+    named: Callable[[str | None], Callable | None] = lambda platform: None,
 ) -> None:
     """Evaluates and lowers a primitive: by the native function on a CPU or GPU if possible, else by a function of arrays.
 
@@ -64,6 +65,7 @@ def define_lowering(
       statics: names of the parameters.
       native_name: the native function that computes the same.
       on: functions that take the place of `function` in programs for one platform alone: cpu, gpu or tpu.
+      named: gives the function that the environment names for a platform, in place of all others; None where it names none.
     """
 
     def bind(*operands: Any, **params: Any) -> Any:
@@ -79,6 +81,8 @@ def define_lowering(
         platform, chosen = platform_of(ctx), None
         # An exported program may run where there is no native library.
         if not is_for_export(ctx):
+            if (form := named(platform)) is not None:
+                return lower_fun(form, multiple_results=many)(ctx, *operands, **params)
             if is_for_gpus_alone(ctx) or (platform == "cpu" and is_emulated()):
                 chosen = gpu_rule(native_name, ctx, params)
             elif platform == "cpu":

@@ -6,6 +6,7 @@ below is in 0.10.1 and in 0.12.0.1; a comment says what differs.
 """
 
 import functools
+import importlib
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -64,6 +65,9 @@ __all__ = [
     "jaxpr_as_fun",
     "jaxprs_in_params",
     "lower_fun",
+    "pallas",
+    "pallas_tpu",
+    "pallas_triton",
     "platform_of",
     "primitive_batchers",
     "primitive_jvps",
@@ -74,6 +78,7 @@ __all__ = [
     "reset_compilation_cache",
     "results_of",
     "set_xla_metadata",
+    "shape_beside",
     "silence_loading_of_programs",
     "sync_global_devices",
     "with_layout_constraint",
@@ -87,6 +92,26 @@ _ZSTANDARD = (getattr(compilation_cache, name, None) for name in ("zstd", "zstan
 _FATAL = 3
 #: What reading a damaged program raises.
 UNREADABLE_PROGRAM = (zlib.error, EOFError, ValueError, *(package.ZstdError for package in _ZSTANDARD if package))
+
+
+def pallas() -> Any:
+    """`jax.experimental.pallas`, which takes a second to import."""
+    return importlib.import_module("jax.experimental.pallas")
+
+
+def pallas_tpu() -> Any:
+    """Pallas's names for TPUs."""
+    return importlib.import_module("jax.experimental.pallas.tpu")
+
+
+def pallas_triton() -> Any:
+    """Pallas's names for NVIDIA's GPUs by Triton."""
+    return importlib.import_module("jax.experimental.pallas.triton")
+
+
+def shape_beside(operand: Any, shape: Sequence[int], dtype: Any) -> jax.ShapeDtypeStruct:
+    """The shape of a kernel's result, which varies over the same mesh axes as an operand inside `shard_map`."""
+    return jax.ShapeDtypeStruct(tuple(shape), dtype, manual_axis_type=jax.typeof(operand).mat)
 
 
 def program_size(content: bytes) -> int:

@@ -24,7 +24,8 @@ def depthwise_conv(
     A native function computes it on CPUs, for float32 and float64, and on NVIDIA's GPUs, for bfloat16 too. The machine's C++
     compiler (`$CXX`, or c++, g++, clang++) builds it on first use, for GPUs with CUDA's run-time compiler, and
     `$XDG_CACHE_HOME/jdarts` (`~/.cache/jdarts`) keeps it. Without a compiler, for other types, on other devices, or with
-    `JDARTS_NATIVE=0` in the environment when a function is lowered, operations of XLA compute it (`choice`).
+    `JDARTS_NATIVE=0` in the environment when a function is lowered, operations of XLA compute it (`choice`). `JDARTS_DEPTHWISE`
+    names another form.
 
     Args:
         x: Images [S, B, H, W, C].

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from jdarts.ops.depthwise.choice import DEFAULT_FORM, FORMS
+from jdarts.ops.depthwise.choice import FORMS, form_of
 from jdarts.ops.depthwise.kinds import Kind, Kinds
 from jdarts.ops.depthwise.primitives import cotangents, equally_varying, out_avals, tangent_pairs
 from jdarts.xla.batching import axis_size, define_batching, merge_axis, split_axis
@@ -131,12 +131,13 @@ def _define(primitive: Primitive, function: str, statics: tuple[str, ...]) -> No
 
     def computed(*operands: Any, platform: str | None, **geometry: Any) -> jax.Array:
         pairs = list(zip(*_halves(operands)))
-        return getattr(FORMS.get(str(platform), DEFAULT_FORM), function)(pairs, **geometry)
+        return getattr(form_of(platform), function)(pairs, **geometry)
 
-    for_avals = partial(computed, platform="gpu")
+    def of_gpus(*operands: Any, **geometry: Any) -> jax.Array:
+        return getattr(FORMS["gpu"], function)(list(zip(*_halves(operands))), **geometry)
 
     def aval(*operands: Any, **geometry: Any) -> Any:
-        return out_avals(for_avals, operands, tuple(geometry.items()))[0]
+        return out_avals(of_gpus, operands, tuple(geometry.items()))[0]
 
     def bind(*operands: Any, **geometry: Any) -> Any:
         return primitive.bind(*operands, **geometry)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops.depthwise.choice import DEFAULT_FORM, FORMS, Form
+from jdarts.ops.depthwise.choice import DEFAULT_FORM, FORMS, Form, named_form
 from jdarts.ops.depthwise.kinds import Kind, Kinds, table_of_taps
 from jdarts.xla.batching import axis_size, define_batching, merge_axis, split_axis
 from jdarts.xla.jax_compat import Primitive, Zero, is_undefined_primal, primitive_jvps, primitive_transposes
@@ -327,6 +327,11 @@ _define_batching(kernel_gradient_p, "x", "y", "k")
 # Evaluation and lowering.
 
 
+def _named(in_form: Callable[..., jax.Array], platform: str | None) -> Callable[..., jax.Array] | None:
+    form = named_form(str(platform))
+    return form and partial(in_form, form)
+
+
 for _primitive, _name, _in_form, _statics in (
     (forward_p, "forward", _forward_in, ()),
     (input_gradient_p, "input_gradient", _input_gradient_in, ("height", "width")),
@@ -338,4 +343,5 @@ for _primitive, _name, _in_form, _statics in (
         ("gated", "stride", "dilation", *_statics),
         native_name=f"depthwise_{_name}",
         on={platform: partial(_in_form, form) for platform, form in FORMS.items()},
+        named=partial(_named, _in_form),
     )
