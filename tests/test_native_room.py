@@ -4,6 +4,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from functools import partial
@@ -257,6 +258,21 @@ def test_builds_that_were_killed_leave_nothing_and_running_ones_stay(compiler):
         assert running.is_dir()
         assert sorted(path.name[:6] for path in folder.iterdir()) == ["build-", "leaves"]
     assert runs(compiler) == 1
+
+
+def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    """Another process takes it as abandoned, since nobody has locked it yet."""
+    real, made = tempfile.mkdtemp, []
+
+    def mkdtemp(**options):
+        made.append(real(**options))
+        if len(made) == 1:
+            os.rmdir(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    with locked_folder(tmp_path, "build-") as folder:
+        assert [str(folder)] == made[1:] == [str(path) for path in tmp_path.iterdir()]
 
 
 def test_unwritable_cache_folder(compiler, monkeypatch, tmp_path, caplog):

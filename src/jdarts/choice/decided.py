@@ -48,7 +48,10 @@ def choices_of(network: nn.Module, call: Call) -> dict[str, ChoiceAlphas]:
     if not isinstance(network, nn.Module):
         other = ""
         if isinstance(network, nnx.Module):
-            other = "; jdarts.choice.nnx.decided decides a model of NNX, and jdarts.choice.bridged.bridged makes a Linen module of it"
+            other = (
+                "; jdarts.choice.nnx.decided decides a model of NNX, and jdarts.choice.bridged.bridged makes a Linen module "
+                "of it"
+            )
         raise InputError(f"network is {shown(type(network).__name__)}; give a flax.linen module{other}")
     return call.shapes(network, lambda variables: split_variables(variables)[1])
 

@@ -47,11 +47,14 @@ def abandoned_folder(folder: Path) -> Iterator[None]:
 def _create(parent: Path, prefix: str) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        # Until it is locked, another process may remove it as abandoned.
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
         try:
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            # Another process may have removed it as abandoned before it was locked.
             if folder.exists():
                 return folder, lock
         except BaseException:
