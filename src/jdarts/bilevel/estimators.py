@@ -135,7 +135,8 @@ def unrolled(steps: int = 1, *, virtual_optimizer: optax.GradientTransformation 
         optimizer = virtual_optimizer_of(problem, virtual_optimizer)
         reads = optimizer_reads_value(problem, optimizer)
 
-        prepared = for_derivatives_of(jax.make_jaxpr(problem.train_loss)(problem.weights, problem.alphas))
+        traced = jax.make_jaxpr(problem.train_loss)(problem.weights, problem.alphas)
+        prepared = for_derivatives_of(traced, problem)
         losses = (problem.train_loss, *problem.later_train_losses)
         signals = [prepared(partial(signal_of, loss, reads)) for loss in losses]
 

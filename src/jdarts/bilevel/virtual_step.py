@@ -52,7 +52,7 @@ def training_products(problem: Problem, with_value: bool) -> Training:
     """
     loss = problem.train_loss
     traced = jax.make_jaxpr(loss)(problem.weights, problem.alphas)
-    prepared = for_derivatives_of(traced)
+    prepared = for_derivatives_of(traced, problem)
     if not is_differentiable_forward(traced):
         of_signal = prepared(partial(signal_of, loss, with_value))
         signal, pull_by_alphas = jax.vjp(partial(of_signal, problem.weights), problem.alphas)

@@ -64,9 +64,16 @@ def with_canonical_convolutions(function: Callable[..., Any]) -> Callable[..., A
     return lambda *operands: evaluate_canonical(function, *operands) if is_traced(operands) else function(*operands)
 
 
-def for_derivatives_of(program: ClosedJaxpr) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """What to put around derivatives of a traced function: `with_canonical_convolutions`, if it has any; else nothing."""
-    return with_canonical_convolutions if has_convolutions(program) else lambda function: function
+def for_derivatives_of(program: ClosedJaxpr, *args: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What to put around derivatives of a traced function: `with_canonical_convolutions` if it has any, else nothing.
+
+    Nothing in eager code, where XLA compiles every operation alone.
+
+    Args:
+      program: the traced function.
+      *args: pytrees that show whether a larger program is being traced.
+    """
+    return with_canonical_convolutions if is_traced(args) and has_convolutions(program) else lambda function: function
 
 
 def is_traced(operands: Any) -> bool:
