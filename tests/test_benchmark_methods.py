@@ -1,12 +1,13 @@
 """The benchmark of the methods' steps."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import methods
 from harness.clock import Seconds
 
 
-def step(used, size):
+def step(used, size) -> Any:
     """A step of which the compilation took so much processor time, and that asks for so many MiB."""
     facts = {"trace_s": 1.0, "compile_s": 1.0, "temporary_bytes": size * 2**20}
     return SimpleNamespace(compilation=SimpleNamespace(facts=lambda: facts), compilation_used=used)

@@ -35,8 +35,8 @@ KINDS = ("normal", "reduce")
 
 
 def one_kind(kind, cell=CELL):
-    empty = {f"{each}{field}": () for each in KINDS for field in ("", "_concat")}
-    return Genotype(**empty | {kind: cell, f"{kind}_concat": (2, 3)})
+    of_kind = {each: (cell, (2, 3)) if each == kind else ((), ()) for each in KINDS}
+    return Genotype(*of_kind["normal"], *of_kind["reduce"])
 
 
 def space_of(kind, **settings):
