@@ -62,8 +62,9 @@ class Summary(NamedTuple, Generic[R]):
     def lines(self) -> list[str]:
         """The result as text, one line each."""
         early = [] if self.stopped is None else [f"stopped early: {stop_text(self.stopped, self.epochs)}"]
+        epochs = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
         return [
-            f"finished: {self.epochs} epochs, {self.steps:,} steps in {duration(self.seconds)}",
+            f"finished: {epochs}, {self.steps:,} step{'' if self.steps == 1 else 's'} in {duration(self.seconds)}",
             *map(str, self.changes),
             *early,
             *self.result.lines(),

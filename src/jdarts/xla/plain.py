@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jdarts.xla.jax_compat import ClosedJaxpr, Jaxpr, Literal, Primitive
+from jdarts.xla.jax_compat import ClosedJaxpr, Jaxpr, Literal, Primitive, results_of
 
 _NONE: Mapping[Primitive, Callable] = {}
 #: Primitives that call a program with their operands.
@@ -66,13 +66,12 @@ def _evaluate(
         if primitive in functions:
             # The function may bind such primitives itself.
             traced = jax.make_jaxpr(functools.partial(functions[primitive], **equation.params))(*inputs)
-            results = _evaluate(traced.jaxpr, traced.consts, inputs, functions)
+            results: Sequence[Any] = _evaluate(traced.jaxpr, traced.consts, inputs, functions)
         elif primitive.name in _CALLS:
             called: Any = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
             closed = isinstance(called, ClosedJaxpr)
             results = _evaluate(called.jaxpr if closed else called, called.consts if closed else [], inputs, functions)
         else:
-            bound = primitive.bind(*inputs, **equation.params)
-            results = bound if primitive.multiple_results else [bound]
+            results = results_of(equation, inputs)
         values |= zip(equation.outvars, results)
     return [value(each) for each in program.outvars]
