@@ -13,6 +13,7 @@ from jdarts import checkpoint
 from jdarts.derive import genotype_of, main
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
+from jdarts.space import CELL_KINDS
 
 __all__ = ["quick", "undisturbed", "user_settings"]
 
@@ -77,11 +78,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(undisturbed, d
     )
 
 
-@pytest.mark.parametrize(("cells", "warned"), [(1, True), (2, True), (3, False)])
-def test_a_search_that_had_no_normal_cell(cells, warned, undisturbed, derive, monkeypatch):
+@pytest.mark.parametrize(
+    ("cells", "kinds", "warned"),
+    [(1, CELL_KINDS, True), (2, CELL_KINDS, True), (3, CELL_KINDS, False), (2, ("normal",), False)],
+)
+def test_a_search_that_had_no_normal_cell(cells, kinds, warned, undisturbed, derive, monkeypatch):
     """Searches of 1 or 2 cells could once be begun; what is shown of their normal cell is chance."""
     found = checkpoint.find(undisturbed, [])
-    record = {**found.record, "config": {**found.record["config"], "cells": cells}}
+    space = {**found.record["space"], **{kind: [] for kind in CELL_KINDS if kind not in kinds}}
+    alphas = {kind: found.record["alphas"][kind] for kind in kinds}
+    record = {**found.record, "config": {**found.record["config"], "cells": cells}, "space": space, "alphas": alphas}
     monkeypatch.setattr(checkpoint, "find", lambda *_: found._replace(record=record))
     code, _, err = derive(undisturbed)
     assert (code, "warning: this search had no normal cell" in err) == (0, warned)

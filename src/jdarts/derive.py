@@ -18,7 +18,7 @@ from jdarts.plugins import PluginOption, load_plugins
 from jdarts.report import draw_genotype
 from jdarts.resolve import find_any_genotype, is_genotype, is_place
 from jdarts.runs.bounds import option
-from jdarts.space import SearchSpace
+from jdarts.space import CELL_KINDS, SearchSpace
 
 #: Characters of an argument that a message shows.
 _MAX_QUOTED = 80
@@ -86,7 +86,7 @@ def _derived(config: DeriveConfig) -> tuple[AnyGenotype, str | None]:
         ) from None
     for message in skipped:
         print(f"skipped: {message}", file=sys.stderr)
-    if _cells_of(search.record) in (1, 2) and _has_normal_cell(search.record):
+    if _cells_of(search.record) in (1, 2) and _has_both_kinds(search.record):
         print(
             "warning: this search had no normal cell, since its network had only 1 or 2 cells; the normal cell below is "
             "random: search with --cells 3 or more",
@@ -127,10 +127,10 @@ def _cells_of(record: Any) -> Any:
     return config.get("cells") if isinstance(config, dict) else None
 
 
-def _has_normal_cell(record: Any) -> bool:
-    """Whether the space of a search has a normal cell."""
+def _has_both_kinds(record: Any) -> bool:
+    """Whether the space of a search has a normal and a reduction cell."""
     space = record.get("space")
-    return isinstance(space, dict) and bool(space.get("normal"))
+    return isinstance(space, dict) and all(space.get(kind) for kind in CELL_KINDS)
 
 
 if __name__ == "__main__":
