@@ -228,7 +228,7 @@ class Words(nn.Module):
 
 
 @pytest.mark.parametrize(("network", "of_inputs"), [(Words(), jnp.int32), (Words(), jnp.uint8), (Deep(), jnp.bfloat16)])
-def test_inputs_have_any_type(network, of_inputs, monkeypatch, tmp_path):
+def test_inputs_have_any_type(network, of_inputs, standard_promotion, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(latency, "_SECONDS", 1e-4)
     cost = jdarts.choice_latency(network, jax.ShapeDtypeStruct((1, 4), of_inputs))
