@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import jax
 
-from jdarts.ops.depthwise import grouped_convolutions, pallas_gpu, pallas_tpu, shifted_products, window_gathers
+from jdarts.ops.depthwise import by_kind, grouped_convolutions, pallas_gpu, pallas_tpu, shifted_products, window_gathers
 from jdarts.xla.environment import depthwise_form
 from jdarts.xla.outlined import as_call
 
@@ -53,7 +53,9 @@ def pallas_form(platform: str, *, interpret: bool = False) -> Form:
     """The kernels for `gpu` or `tpu`; to interpret them takes no such device, and is slow."""
     room = pallas_gpu if platform == "gpu" else pallas_tpu
     return Form(
-        *(partial(each, interpret=interpret) for each in (room.forward, room.input_gradient, room.kernel_gradient))
+        partial(by_kind.forward, room.forward, interpret=interpret),
+        partial(by_kind.input_gradient, room.input_gradient, interpret=interpret),
+        partial(by_kind.kernel_gradient, room.kernel_gradient, interpret=interpret),
     )
 
 

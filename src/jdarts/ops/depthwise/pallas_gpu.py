@@ -14,43 +14,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdarts.ops.depthwise.kinds import Kind, Kinds, Pairs, each_kind, images_of
+from jdarts.ops.depthwise.kinds import Kind, Pairs
 from jdarts.ops.precision import wide_type
 from jdarts.xla.jax_compat import pallas, pallas_triton, shape_beside
 
 #: Numbers of a block, and the most channels of one. Blocks of a kernel gradient: four for each of an H100's processors.
 _NUMBERS, _CHANNELS, _BLOCKS = 512, 64, 528
-
-
-def forward(pairs: Pairs, *, kinds: Kinds, stride: int, interpret: bool = False) -> jax.Array:
-    """Σ over pairs of x `[1 or M, S, B, H, W, C]` and taps `[τ, S, T, C]` → `[M, S, T, B, H', W', C]`."""
-    return jnp.stack(
-        [
-            _forward([(images_of(x, number), taps[rows]) for x, taps in pairs], kind, stride, interpret)
-            for number, kind, rows in each_kind(kinds)
-        ]
-    )
-
-
-def input_gradient(
-    pairs: Pairs, *, kinds: Kinds, stride: int, height: int, width: int, shared: bool, interpret: bool = False
-) -> jax.Array:
-    """Σ over pairs of y `[M, S, T, B, H', W', C]` and taps `[τ, S, T, C]` → x `[1 or M, S, B, H, W, C]`."""
-    found = [
-        _input_gradient([(y[number], taps[rows]) for y, taps in pairs], kind, stride, (height, width), interpret)
-        for number, kind, rows in each_kind(kinds)
-    ]
-    return sum(found[1:], found[0])[None] if shared else jnp.stack(found)
-
-
-def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, interpret: bool = False) -> jax.Array:
-    """Σ over pairs of x `[1 or M, S, B, H, W, C]` and y `[M, S, T, B, H', W', C]` → taps `[τ, S, T, C]`."""
-    return jnp.concatenate(
-        [
-            _kernel_gradient([(images_of(x, number), y[number]) for x, y in pairs], kind, stride, interpret)
-            for number, kind in enumerate(kinds)
-        ]
-    )
 
 
 class _Maps(NamedTuple):
@@ -122,7 +91,7 @@ def _load(array: Any, places: Any, mask: Any) -> Any:
     return found.astype(wide_type(found.dtype))
 
 
-def _forward(pairs: Pairs, kind: Kind, stride: int, interpret: bool) -> jax.Array:
+def forward(pairs: Pairs, kind: Kind, stride: int, interpret: bool) -> jax.Array:
     """x `[S, B, H, W, C]` and taps `[k², S, T, C]` → `[S, T, B, H', W', C]`."""
     x, taps = pairs[0]
     sources, targets, dtype = x.shape[0], taps.shape[2], x.dtype
@@ -150,7 +119,7 @@ def _tap(kernel: Any, row: Any, own: _Pixels, maps: _Maps) -> Any:
     return _load(kernel, row * maps.channels + own.channel, own.real_channel)[None]
 
 
-def _input_gradient(pairs: Pairs, kind: Kind, stride: int, size: tuple[int, int], interpret: bool) -> jax.Array:
+def input_gradient(pairs: Pairs, kind: Kind, stride: int, size: tuple[int, int], interpret: bool) -> jax.Array:
     """y `[S, T, B, H', W', C]` and taps `[k², S, T, C]` → `[S, B, H, W, C]`."""
     y = pairs[0][0]
     sources, targets, dtype = *y.shape[:2], y.dtype
@@ -183,7 +152,7 @@ def _input_gradient(pairs: Pairs, kind: Kind, stride: int, size: tuple[int, int]
     return _call(kernel, pairs, (sources, *made), dtype, (blocks[0], sources, blocks[1]), interpret)
 
 
-def _kernel_gradient(pairs: Pairs, kind: Kind, stride: int, interpret: bool) -> jax.Array:
+def kernel_gradient(pairs: Pairs, kind: Kind, stride: int, interpret: bool) -> jax.Array:
     """x `[S, B, H, W, C]` and y `[S, T, B, H', W', C]` → taps `[k², S, T, C]`. A program has a row of taps."""
     x, y = pairs[0]
     sources, targets, dtype, wide = *y.shape[:2], x.dtype, wide_type(x.dtype)

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from jdarts.ops.depthwise import grouped_convolutions
-from jdarts.ops.depthwise.kinds import Kind, Kinds, Pairs, each_kind, images_of
+from jdarts.ops.depthwise.kinds import Kind, Pairs
 from jdarts.ops.precision import wide_type
 from jdarts.xla.jax_compat import pallas, pallas_tpu, shape_beside
 
@@ -26,38 +26,7 @@ _LANES = 128
 _USUAL, _MOST = 16 << 20, 96 << 20
 
 
-def forward(pairs: Pairs, *, kinds: Kinds, stride: int, interpret: bool = False) -> jax.Array:
-    """Σ over pairs of x `[1 or M, S, B, H, W, C]` and taps `[τ, S, T, C]` → `[M, S, T, B, H', W', C]`."""
-    return jnp.stack(
-        [
-            _forward([(images_of(x, number), taps[rows]) for x, taps in pairs], kind, stride, interpret)
-            for number, kind, rows in each_kind(kinds)
-        ]
-    )
-
-
-def input_gradient(
-    pairs: Pairs, *, kinds: Kinds, stride: int, height: int, width: int, shared: bool, interpret: bool = False
-) -> jax.Array:
-    """Σ over pairs of y `[M, S, T, B, H', W', C]` and taps `[τ, S, T, C]` → x `[1 or M, S, B, H, W, C]`."""
-    found = [
-        _input_gradient([(y[number], taps[rows]) for y, taps in pairs], kind, stride, (height, width), interpret)
-        for number, kind, rows in each_kind(kinds)
-    ]
-    return sum(found[1:], found[0])[None] if shared else jnp.stack(found)
-
-
-def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, interpret: bool = False) -> jax.Array:
-    """Σ over pairs of x `[1 or M, S, B, H, W, C]` and y `[M, S, T, B, H', W', C]` → taps `[τ, S, T, C]`."""
-    return jnp.concatenate(
-        [
-            _kernel_gradient([(images_of(x, number), y[number]) for x, y in pairs], kind, stride, interpret)
-            for number, kind in enumerate(kinds)
-        ]
-    )
-
-
-def _forward(pairs: Pairs, kind: Kind, stride: int, interpret: bool) -> jax.Array:
+def forward(pairs: Pairs, kind: Kind, stride: int, interpret: bool) -> jax.Array:
     """x `[S, B, H, W, C]` and taps `[k², S, T, C]` → `[S, T, B, H', W', C]`."""
     (sources, batch, height, width, channels), targets = pairs[0][0].shape, pairs[0][1].shape[2]
     rows, columns = -(-height // stride), -(-width // stride)
@@ -94,7 +63,7 @@ def _forward(pairs: Pairs, kind: Kind, stride: int, interpret: bool) -> jax.Arra
     return jnp.transpose(out, (0, 1, 5, 2, 3, 4))
 
 
-def _input_gradient(pairs: Pairs, kind: Kind, stride: int, size: tuple[int, int], interpret: bool) -> jax.Array:
+def input_gradient(pairs: Pairs, kind: Kind, stride: int, size: tuple[int, int], interpret: bool) -> jax.Array:
     """y `[S, T, B, H', W', C]` and taps `[k², S, T, C]` → `[S, B, H, W, C]`.
 
     Of x, the pixels whose rows and columns leave the same rest when divided by the stride read the same taps.
@@ -144,7 +113,7 @@ def _input_gradient(pairs: Pairs, kind: Kind, stride: int, size: tuple[int, int]
     return joined[:, :, : size[0], : size[1]]
 
 
-def _kernel_gradient(pairs: Pairs, kind: Kind, stride: int, interpret: bool) -> jax.Array:
+def kernel_gradient(pairs: Pairs, kind: Kind, stride: int, interpret: bool) -> jax.Array:
     """x `[S, B, H, W, C]` and y `[S, T, B, H', W', C]` → taps `[k², S, T, C]`."""
     sources, targets, batch, rows, columns, channels = pairs[0][1].shape
     dtype, wide, places = pairs[0][0].dtype, wide_type(pairs[0][0].dtype), _places(kind)
