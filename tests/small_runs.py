@@ -1,6 +1,7 @@
 """Runs in tests: their processes, their deaths, and their states compared bit by bit."""
 
 import contextlib
+import io
 import itertools
 import os
 import shutil
@@ -121,6 +122,12 @@ def undisturbed_run(run):
         return folder
 
     return undisturbed
+
+
+def result_and_text(run, config, **given):
+    """The result of `search`, `search_seeds` or `train`, with the programs that tests share, and what it shows."""
+    stream = io.StringIO()
+    return run(config, programs=shared_programs, stream=stream, **given), stream.getvalue()
 
 
 def arguments(settings):

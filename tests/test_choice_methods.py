@@ -1,6 +1,5 @@
 """Every method, guard and stopping rule on a network of choices: it works there, or is refused with the reason."""
 
-import io
 from typing import Any
 
 import flax.linen as nn
@@ -63,11 +62,9 @@ SMALLER: dict[str, dict[str, Any]] = {"drnas": {"alphas_from": 1}, "idarts": {"w
 
 
 def run(folder, *, network=NETWORK, **changes):
-    stream = io.StringIO()
     settings: Any = {"epochs": 2, "log_every": 1, **changes}
     config = SearchConfig(run_dir=folder, **settings)
-    result = search(config, network=network, task=TASK, programs=small_runs.shared_programs, stream=stream)
-    return result, stream.getvalue()
+    return small_runs.result_and_text(search, config, network=network, task=TASK)
 
 
 @pytest.mark.parametrize("method", sorted(set(PRESETS) - set(REFUSED) - PLAIN - {"darts_es", "darts_ada"}))

@@ -1,6 +1,5 @@
 """A search with the user's own task: its numbers, a death on the way, devices, seeds, and what it refuses."""
 
-import io
 import re
 from typing import Any
 
@@ -56,10 +55,8 @@ NETWORK, TASK = Network(), jdarts.NetworkTask(**parts())
 
 
 def run(folder, network=NETWORK, task=TASK, start=search, **changes):
-    stream = io.StringIO()
     config = SearchConfig(run_dir=folder, **{**SETTINGS, **changes})
-    result = start(config, network=network, task=task, programs=small_runs.shared_programs, stream=stream)
-    return result, stream.getvalue()
+    return small_runs.result_and_text(start, config, network=network, task=task)
 
 
 @pytest.fixture(scope="module")

@@ -70,10 +70,8 @@ def small(user_settings):
 
 
 def run(folder, network, task=TASK, **changes):
-    stream = io.StringIO()
     config = TrainConfig(run_dir=folder, **{**SETTINGS, **changes})
-    result = train(config, network=network, task=task, programs=small_runs.shared_programs, stream=stream)
-    return result, stream.getvalue()
+    return small_runs.result_and_text(train, config, network=network, task=task)
 
 
 @pytest.fixture(scope="module")

@@ -68,10 +68,8 @@ TASK = jdarts.NetworkTask(
 
 
 def run(folder, start=search, network: Any = Model, task: Any = TASK, **changes):
-    stream = io.StringIO()
     config = SearchConfig(run_dir=folder, **{**SETTINGS, **changes})
-    result = start(config, network=network, task=task, programs=small_runs.shared_programs, stream=stream)
-    return result, stream.getvalue()
+    return small_runs.result_and_text(start, config, network=network, task=task)
 
 
 @pytest.fixture(scope="module")

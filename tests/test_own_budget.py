@@ -1,6 +1,5 @@
 """A search in the user's own network with a budget: its choices keep it, the penalty grows, and it resumes with the same bits."""
 
-import io
 import json
 
 import jax
@@ -25,9 +24,8 @@ BUDGET = {"max_weights": "330", "budget_rate": 40.0, "alpha_learning_rate": 0.2}
 
 
 def run(folder, **changes):
-    stream = io.StringIO()
     config = SearchConfig(run_dir=folder, **{**SETTINGS, **BUDGET, "epochs": 3, "seed": 2, **changes})
-    return search(config, network=NETWORK, programs=small_runs.shared_programs, stream=stream), stream.getvalue()
+    return small_runs.result_and_text(search, config, network=NETWORK)
 
 
 @pytest.fixture(scope="module")

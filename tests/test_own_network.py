@@ -1,7 +1,6 @@
 """A search in a network of one's own: its result, a death on the way, two devices, methods, and what it refuses."""
 
 import gc
-import io
 import weakref
 
 import flax.linen as nn
@@ -47,9 +46,8 @@ NETWORK = Network()
 
 
 def run(folder, network=NETWORK, **changes):
-    stream = io.StringIO()
     config = SearchConfig(run_dir=folder, **{**SETTINGS, **changes})
-    return search(config, network=network, programs=small_runs.shared_programs, stream=stream), stream.getvalue()
+    return small_runs.result_and_text(search, config, network=network)
 
 
 @pytest.fixture(scope="module")
