@@ -31,8 +31,10 @@ _USED = (
     "jdarts.language.search.command",
     "jdarts.language.train.command",
     "jdarts.pipeline.command",
+    "jdarts.report.html.pages",
     "jdarts.search.command",
     "jdarts.train.command",
+    "orbax.checkpoint.experimental.v1",
 )
 
 
