@@ -1,7 +1,7 @@
 """The benchmark's counts against the network itself, its processes, and its places in a file."""
 
 import functools
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -208,11 +208,12 @@ def test_only_leaves_the_named_subjects():
         ),
     ],
 )
-def test_wrong_options_end_with_one_line(script, options, complaint):
-    command = [sys.executable, str(BENCHMARKS / script), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert complaint in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stdout == ""
+def test_wrong_options_end_with_one_line(script, options, complaint, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [script, *options])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+    shown, errors = capsys.readouterr()
+    assert (ended.value.code, shown) == (2, "")
+    assert errors.startswith("error: ")
+    assert complaint in errors
+    assert len(errors.splitlines()) == 1

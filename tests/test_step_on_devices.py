@@ -30,7 +30,7 @@ SWITCHES: Any = {
 def test_two_devices_step_as_one_with_every_switch_of_the_supernet(monkeypatch):
     """In float64: the attack takes signs, which rounding may turn. In float32 the alphas move by up to 2e-3 in two epochs."""
     monkeypatch.setattr(supernet, "checked_images", lambda images, dtype: images.astype(dtype))
-    space = {"channels": 4, "cells": 1, "nodes": 2, "operations": ("skip_connect", "dil_conv_3x3")}
+    space = {"channels": 4, "cells": 1, "nodes": 1, "operations": ("skip_connect", "dil_conv_3x3")}
     size = {"image_shape": (8, 8, 1), "classes": 3, "counts": (48, 48), "mean": (0.4,), "std": (0.3,)}
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         config = SearchConfig(
