@@ -40,7 +40,9 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Marks the slow tests, and puts the files that take longest first, so that no worker is left with one at the end."""
     for item in items:
-        if slow_tests.is_slow(item.path.name, getattr(item, "originalname", item.name)):
+        # The functions for GPUs take many seconds to build for a CPU.
+        of_gpus = hasattr(item, "callspec") and item.callspec.params.get("image_path") == "GPU"
+        if of_gpus or slow_tests.is_slow(item.path.name, getattr(item, "originalname", item.name)):
             item.add_marker("slow")
     items.sort(key=lambda item: -slow_tests.SECONDS.get(item.path.name, 0))
 

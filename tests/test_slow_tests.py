@@ -1,6 +1,7 @@
 """What `make test-fast` leaves out is there, and what it leaves covers every room of the source."""
 
 import ast
+import functools
 
 import pytest
 from slow_tests import SECONDS, SLOW, TESTS, functions, is_slow
@@ -22,6 +23,7 @@ def test_weights_are_of_files_that_are_there():
     assert [file for file in SECONDS if not (TESTS / file).is_file()] == []
 
 
+@functools.cache
 def imported(path):
     """The modules of jdarts that a test file imports, and what it takes from them, as dotted names without `jdarts`."""
     names = set()
