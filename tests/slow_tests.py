@@ -1,7 +1,7 @@
 """Tests that take long: `make test` runs them first, `make test-fast` leaves them out.
 
-A new test is a fast one until it is listed here. A file whose tests are all slow stands for itself. Tests of the functions for GPUs
-are slow besides, by their parameter.
+A new test is a fast one until it is listed here. A file whose tests are all slow stands for itself. Tests of the
+functions for GPUs are slow besides, by their parameter.
 """
 
 import ast
