@@ -25,6 +25,7 @@ from harness import tables
 from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
+from jdarts.xla.environment import SEPARABLE_FORMS
 
 README = Path(__file__).resolve().parent / "README.md"
 SECTION = "accelerator"
@@ -40,7 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check(config)
     fixtures = config.fixtures is not None
     parts = chosen_parts(
-        config.only, config.native, config.depthwise, quick=config.quick, fixtures=fixtures, patience=config.patience
+        config.only,
+        config.native,
+        config.depthwise,
+        config.separable,
+        quick=config.quick,
+        fixtures=fixtures,
+        patience=config.patience,
     )
     if config.list:
         print("\n".join(part.name for part in parts))
@@ -83,6 +90,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--native", nargs="+", default=[], choices=get_args(Native), help="native functions of jdarts")
     made.add_argument(
         "--depthwise", nargs="+", default=[], choices=DEPTHWISE, help="forms of the depthwise convolutions of jdarts"
+    )
+    made.add_argument(
+        "--separable",
+        nargs="+",
+        default=[],
+        choices=SEPARABLE_FORMS,
+        help="forms of the separable convolutions of jdarts",
     )
     made.add_argument("--fixtures", type=Path, help="folder of the reference implementation's numbers, to compare with")
     made.add_argument("--quick", action="store_true", help="a tiny network in place of all sizes")

@@ -74,9 +74,13 @@ def programs_written_to(folder):
             jax.config.update(name, value)
 
 
+#: Of calls by which programs for CPUs run the functions for GPUs.
+MARKS = {"GPU": "@jdarts_emulated_", "fused": "@jdarts_emulated_separable"}
+
+
 @contextlib.contextmanager
 def computing_by(way, monkeypatch, folder):
-    """One way to compute: by the native library, by the functions for GPUs, or in operations of XLA.
+    """One way to compute: by the native library, by the functions for GPUs, by those with fused ones, or in operations of XLA.
 
     JAX lowers a function once and keeps the program, whatever the environment says later. So each case begins without
     programs, and ends with a look at those that it compiled: some hold such calls, none does on the path of XLA.
@@ -85,15 +89,16 @@ def computing_by(way, monkeypatch, folder):
         monkeypatch.setenv("JDARTS_NATIVE", "0")
     else:
         monkeypatch.delenv("JDARTS_NATIVE", raising=False)
+        monkeypatch.setenv("JDARTS_SEPARABLE", "fused" if way == "fused" else "parts")
         if native.lowering("pointwise", np.dtype(np.float32)) is None:
             pytest.skip("no native library can be built here")
     jax.clear_caches()
-    with programs_written_to(folder), gpu.emulated() if way == "GPU" else contextlib.nullcontext():
+    with programs_written_to(folder), gpu.emulated() if way in MARKS else contextlib.nullcontext():
         yield way
     jax.clear_caches()
     programs = [program.read_text() for program in folder.glob("*.mlir")]
     assert programs, "the case has compiled nothing"
-    mark = "@jdarts_emulated_" if way == "GPU" else "@jdarts_"
+    mark = MARKS.get(way, "@jdarts_")
     calls = [mark in program for program in programs]
     assert any(calls) if way != "XLA" else not any(calls)
 
@@ -109,4 +114,18 @@ def path(request, monkeypatch, tmp_path):
 def image_path(request, monkeypatch, tmp_path):
     """Those, and the functions for GPUs, whose threads run in turn."""
     with computing_by(request.param, monkeypatch, tmp_path / "programs") as way:
+        yield way
+
+
+@pytest.fixture(params=["native", "XLA", "GPU", "fused"])
+def separable_path(request, monkeypatch, tmp_path):
+    """Those, and the functions for GPUs of which one computes a depthwise and a 1×1 convolution."""
+    with computing_by(request.param, monkeypatch, tmp_path / "programs") as way:
+        yield way
+
+
+@pytest.fixture
+def fused(monkeypatch, tmp_path):
+    """The last of those."""
+    with computing_by("fused", monkeypatch, tmp_path / "programs") as way:
         yield way

@@ -67,6 +67,14 @@ def test_forms_of_depthwise_convolutions_are_parts_and_reach_the_process(tmp_pat
     assert all(Part.from_json(part.to_json()) == part for part in chosen)
 
 
+def test_forms_of_separable_convolutions_are_parts_and_reach_the_process(tmp_path):
+    chosen = chosen_parts(["ceilings", "step/exact/float32/64", "recurrent/exact"], [], [], ["parts", "fused"])
+    names = ["step/exact/float32/64/separable-parts", "step/exact/float32/64/separable-fused"]
+    assert [part.name for part in chosen] == ["ceilings", *names, "recurrent/exact"]
+    assert [runner._environment(part, tmp_path)["JDARTS_SEPARABLE"] for part in chosen[1:3]] == ["parts", "fused"]
+    assert all(Part.from_json(part.to_json()) == part for part in chosen)
+
+
 def test_patience_multiplies_both_time_limits():
     (part,) = chosen_parts(["ceilings"], patience=3)
     assert (part.prepare_s, part.measure_s) == (180, 120)

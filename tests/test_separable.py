@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 from functools import partial
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from jdarts.errors import InputError
+from jdarts.native import gpu_rules
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.separable import separable_conv
@@ -50,9 +52,11 @@ def assert_same(got, expected, tolerance=1e-11):
 
 @pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize(("stride", "dilation"), STRIDES_AND_DILATIONS)
-def test_equals_both_convolutions_to_second_order(image_path, stride, dilation, rectified):
+def test_equals_both_convolutions_to_second_order(separable_path, stride, dilation, rectified):
     options = {"stride": stride, "dilation": dilation, "rectified": rectified}
-    given, directions = operands(), operands(seed=1)
+    # The fused functions for GPUs are for multiples of four.
+    channels = (4, 8) if separable_path == "fused" else (3, 5)
+    given, directions = operands(channels), operands(channels, seed=1)
     given = (given[0].at[0, 0, 0].set(0), *given[1:])  # the kink of a ReLU
     got = jax.jit(partial(of_all_orders, partial(separable_conv, **options)))(given, directions)
     expected = jax.jit(partial(of_all_orders, partial(apart, **options)))(given, directions)
@@ -66,9 +70,10 @@ def with_gradients(convolve, stride, cotangent, given):
 
 
 @functools.cache
-def apart_with_gradients(channels, size, image, stride):
+def apart_with_gradients(channels, size, image, stride, dilation=1):
     given = operands(channels, size, image)
-    return jax.device_get(jax.jit(partial(with_gradients, apart, stride, None))(given))
+    convolve = partial(apart, dilation=dilation)
+    return jax.device_get(jax.jit(partial(with_gradients, convolve, stride, None))(given))
 
 
 @pytest.mark.parametrize("channels", [(1, 1), (4, 4), (8, 8), (16, 16), (17, 8), (8, 40)])
@@ -81,6 +86,26 @@ def test_any_channels_and_sizes(channels, dtype, tolerance):
         found = jax.jit(partial(with_gradients, separable_conv, stride))(cotangent, given)
         assert found[0].dtype == dtype
         assert_same(found, expected, tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-11), (np.float32, 1e-4), (jnp.bfloat16, 2.0**-5)])
+@pytest.mark.parametrize("blocks", [gpu_rules._SEPARABLE_BLOCKS, 6])
+def test_fused_functions_of_any_channels_and_sizes(fused, monkeypatch, dtype, tolerance, blocks):
+    """Several tiles of an image, several tiles of a block, and more numbers of a matrix than a block has threads."""
+    monkeypatch.setattr(gpu_rules, "_SEPARABLE_BLOCKS", blocks)
+    for channels, size, image, stride, dilation in (
+        ((4, 4), 3, (1, 1), 1, 1),
+        ((8, 40), 5, (5, 19), 2, 2),
+        ((16, 16), 5, (18, 33), 1, 2),
+        ((64, 64), 3, (9, 12), 1, 1),
+        ((72, 60), 3, (6, 3), 2, 1),
+    ):
+        expected = apart_with_gradients(channels, size, image, stride, dilation)
+        cotangent = np.sin(expected[0]).astype(dtype)
+        given = operands(channels, size, image, dtype=dtype)
+        found = jax.jit(partial(with_gradients, partial(separable_conv, dilation=dilation), stride))(cotangent, given)
+        assert found[0].dtype == dtype
+        assert_same(jax.tree.map(lambda a: np.asarray(a, np.float64), found), expected, tolerance)
 
 
 @pytest.mark.parametrize("moving", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
@@ -167,6 +192,50 @@ def test_other_backends_get_xla_operations():
     # The first convolution has a native function for GPUs, the second is a product of matrices.
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert "@jdarts_gpu_depthwise_forward" in text and "stablehlo.dot_general" in text
+
+
+def test_fused_functions_are_for_gpus_and_sizes_that_they_have(monkeypatch):
+    def calls(*sizes, platform="cuda", dtype=np.float64):
+        x, *weights = operands(*sizes, dtype=dtype)
+
+        def with_all(x, *weights):
+            of_x = jax.vjp(lambda x: separable_conv(x, *weights), x)[1]
+            return with_gradients(separable_conv, 1, None, (x, *weights)), of_x(separable_conv(x, *weights))
+
+        text = jax.jit(with_all).trace(x, *weights).lower(lowering_platforms=(platform,)).as_text()
+        return set(re.findall(r"@jdarts_gpu_(separable_back|separable_pull|separable|depthwise)_", text))
+
+    fitting = ((4, 8), 3)
+    monkeypatch.setenv("JDARTS_SEPARABLE", "fused")
+    assert calls(*fitting) == calls(*fitting, dtype=jnp.bfloat16) == gpu_rules.SEPARABLE
+    assert calls(*fitting, platform="tpu") == set()
+    for sizes in ((6, 8), 3), ((4, 6), 3), ((4, 8), 7), ((1024, 4), 3):
+        assert calls(*sizes) == {"depthwise"}
+    monkeypatch.setenv("JDARTS_SEPARABLE", "")
+    assert calls(*fitting) == {"depthwise"}
+    monkeypatch.setenv("JDARTS_SEPARABLE", "whole")
+    with pytest.raises(InputError, match="JDARTS_SEPARABLE is whole; give parts or fused"):
+        calls(*fitting)
+
+
+@pytest.mark.parametrize("itemsize", [np.float32, np.float64])
+def test_tiles_of_the_fused_gradient_fit_into_a_block(itemsize):
+    values = 3 * gpu_rules._VALUES_BYTES // np.dtype(itemsize).itemsize
+    for height, width, channels, reach, stride in itertools.product(
+        (1, 7, 32, 224), (1, 8, 33), (4, 64, 144), (2, 8), (1, 2)
+    ):
+        tile = gpu_rules._tile(height, width, channels, reach, stride, itemsize)
+        if tile is None:
+            least = [min(-(-whole // stride), (n - 1 + reach) // stride + 1) for n, whole in ((4, height), (1, width))]
+            assert least[0] * least[1] * channels > values
+            continue
+        rows, columns = tile
+        assert rows % 4 == 0 and rows <= height + 3 and columns <= width
+        assert rows // 4 * columns * channels // 4 <= 512
+        reached = [
+            min(-(-whole // stride), (n - 1 + reach) // stride + 1) for n, whole in ((rows, height), (columns, width))
+        ]
+        assert reached[0] * reached[1] * channels <= values
 
 
 def test_no_images(path):

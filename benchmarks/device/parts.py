@@ -42,6 +42,7 @@ class Part:
       variant: how PyTorch runs.
       native: whether jdarts has native functions; None leaves it to the environment.
       depthwise: form of the depthwise convolutions, one of `DEPTHWISE`; None leaves it to the environment.
+      separable: form of the separable convolutions, one of `SEPARABLE_FORMS`; None leaves it to the environment.
       wave: parts of one wave are prepared side by side, then measured one after the other, with nothing beside them.
       prepare_s: seconds for tracing and compilation.
       measure_s: seconds for what follows.
@@ -56,6 +57,7 @@ class Part:
     variant: Variant = "eager"
     native: Native | None = None
     depthwise: str | None = None
+    separable: str | None = None
     wave: int = 0
     prepare_s: float = 240
     measure_s: float = 40
@@ -74,7 +76,9 @@ class Part:
         }
         native = () if self.native is None else (f"native-{self.native}",)
         depthwise = () if self.depthwise is None else (f"depthwise-{self.depthwise}",)
-        return "/".join(str(word) for word in (self.kind, *words.get(self.kind, ()), *native, *depthwise))
+        separable = () if self.separable is None else (f"separable-{self.separable}",)
+        forms = (*native, *depthwise, *separable)
+        return "/".join(str(word) for word in (self.kind, *words.get(self.kind, ()), *forms))
 
     @property
     def is_torch(self) -> bool:
@@ -85,6 +89,11 @@ class Part:
     def is_ours(self) -> bool:
         """Whether jdarts is measured."""
         return self.kind != "ceilings" and not self.is_torch
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether jdarts's convolutions are measured."""
+        return self.is_ours and self.kind != "recurrent"
 
     def to_json(self) -> str:
         """The part as text, for another process."""
@@ -135,6 +144,7 @@ def chosen_parts(
     only: Sequence[str],
     native: Sequence[Native] = (),
     depthwise: Sequence[str] = (),
+    separable: Sequence[str] = (),
     *,
     quick: bool = False,
     fixtures: bool = False,
@@ -146,6 +156,7 @@ def chosen_parts(
       only: beginnings of names, such as `step/exact` or `torch`; all parts where it is empty.
       native: whether to measure jdarts with native functions, without, or both; as the environment says where it is empty.
       depthwise: forms of depthwise convolutions to measure jdarts with; as the environment says where it is empty.
+      separable: forms of separable convolutions, in the same way.
       quick: a tiny network in place of all sizes.
       fixtures: whether there are reference numbers.
       patience: what the time limits are multiplied with.
@@ -167,10 +178,11 @@ def chosen_parts(
         kept = [_small(part) for part in kept if part in unlike.values()]
     limits = [{"prepare_s": patience * part.prepare_s, "measure_s": patience * part.measure_s} for part in kept]
     return [
-        dataclasses.replace(part, native=choice, depthwise=form, **limit)
+        dataclasses.replace(part, native=choice, depthwise=form, separable=fusion, **limit)
         for part, limit in zip(kept, limits)
         for choice in (native if native and part.is_ours else (None,))
-        for form in (depthwise if depthwise and part.is_ours and "recurrent" not in part.kind else (None,))
+        for form in (depthwise if depthwise and part.is_convolutional else (None,))
+        for fusion in (separable if separable and part.is_convolutional else (None,))
     ]
 
 

@@ -139,7 +139,7 @@ def seeds_table(records: Records) -> str:
 
 def _one_search(record: Record, records: Records) -> float | None:
     """Seconds of a step of one search that is like this one of several."""
-    keys = ("step", "precision", "size", "native", "depthwise")
+    keys = ("step", "precision", "size", "native", "depthwise", "separable")
     alike = (
         each["median_s"]
         for each in records.values()
@@ -220,7 +220,8 @@ def _step_name(record: Record) -> str:
 
 def _forms(record: Record) -> str:
     native = f", native functions {record['native']}" if record.get("native") else ""
-    return native + (f", depthwise {record['depthwise']}" if record.get("depthwise") else "")
+    forms = (f", {name} {record[name]}" for name in ("depthwise", "separable") if record.get(name))
+    return native + "".join(forms)
 
 
 def _time(record: Record) -> str:

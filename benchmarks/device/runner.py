@@ -203,4 +203,6 @@ def _environment(part: Part, cache: Path) -> dict[str, str]:
         environment["JDARTS_NATIVE"] = {"on": "1", "off": "0"}[part.native]
     if part.depthwise is not None:
         environment["JDARTS_DEPTHWISE"] = "" if part.depthwise == USUAL else part.depthwise
+    if part.separable is not None:
+        environment["JDARTS_SEPARABLE"] = part.separable
     return environment

@@ -226,7 +226,8 @@ def pointwise(stage: StageSize, *, fused: bool) -> Work:
     Args:
       stage: the stage.
       fused: whether a function computes both convolutions: it does not write the results of the first one, and computes them
-        again for both gradients. The depthwise part of this work is then in it.
+        again for both gradients. The depthwise part of this work is then in it. On the way back one launch is for the images,
+        one for kernels and matrices, which reads both maps again, and one adds up the parts of its sums.
     """
     flops = 2 * stage.channels * stage.outputs
     if not fused:
@@ -235,7 +236,7 @@ def pointwise(stage: StageSize, *, fused: bool) -> Work:
     for kernel in KERNELS:
         read, written = kernel.sizes(stage)
         both = _flops(kernel, stage) + flops
-        works += [Work(read + written, both, 1), Work(2 * read + written, 3 * both, 2)]
+        works += [Work(read + written, both, 1), Work(2 * (read + written), 3 * both, 3)]
     return total(works)
 
 

@@ -30,6 +30,12 @@ MAPS: Mapping[Any, str] = {
     np.dtype(jnp.bfloat16): "jdarts_cuda::bfloat16",
 }
 
+#: The sources of device functions: those of every library, and those that some functions of it launch besides.
+_DEVICE_FUNCTIONS = "device.cu"
+_OTHER_DEVICE_FUNCTIONS: Mapping[str, str] = dict.fromkeys(
+    ("separable", "separable_back", "separable_pull"), "separable.cu"
+)
+
 _EMULATED = "-DJDARTS_EMULATED"
 _emulated: contextvars.ContextVar[bool] = contextvars.ContextVar("emulated", default=False)
 _lock = threading.Lock()
@@ -66,7 +72,7 @@ def register_function(function: str, dtype: Any) -> str | None:
     if dtype not in MAPS or is_disabled():
         return None
     library = _library(dtype, emulated)
-    if library is None:
+    if library is None or not (emulated or _has_device_functions_of(function, dtype, library)):
         return None
     name = f"jdarts_{'emulated' if emulated else 'gpu'}_{function}_{dtype.name}"
     with _lock:
@@ -113,7 +119,7 @@ def _built(dtype: np.dtype, emulated: bool) -> ctypes.CDLL | None:
     try:
         library = load_library(_sources(number, emulated=emulated))
         if not emulated:
-            _load_device_functions(library, number)
+            _load_device_functions(library, _DEVICE_FUNCTIONS, number)
     except BuildError as error:
         _warn_without_library(str(error))
         return None
@@ -125,7 +131,24 @@ def _sources(number: str, *, emulated: bool) -> Library:
     return Library("emulated" if emulated else "gpu", ("calls.cc",), number, "cuda", options)
 
 
-def _load_device_functions(library: ctypes.CDLL, number: str) -> None:
+def _has_device_functions_of(function: str, dtype: np.dtype, library: ctypes.CDLL) -> bool:
+    """Whether a library has the device functions of one of its functions, after they are compiled and loaded."""
+    with _building:
+        main = _OTHER_DEVICE_FUNCTIONS.get(function)
+        return main is None or _has_others(main, MAPS[dtype], library)
+
+
+@functools.cache
+def _has_others(main: str, number: str, library: ctypes.CDLL) -> bool:
+    try:
+        _load_device_functions(library, main, number)
+    except BuildError as error:
+        _warn_without_library(str(error))
+        return False
+    return True
+
+
+def _load_device_functions(library: ctypes.CDLL, main: str, number: str) -> None:
     try:
         devices = jax.local_devices(backend="cuda")
     except RuntimeError:
@@ -134,7 +157,7 @@ def _load_device_functions(library: ctypes.CDLL, number: str) -> None:
     if len(capabilities) > 1:
         raise BuildError(f"the GPUs differ in compute capability ({', '.join(sorted(capabilities))})")
     library.jdarts_load.restype = ctypes.c_char_p
-    failure = library.jdarts_load(device_functions(number, capabilities.pop()))
+    failure = library.jdarts_load(device_functions(main, number, capabilities.pop()))
     if failure is not None:
         raise BuildError(failure.decode())
 

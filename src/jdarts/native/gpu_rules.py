@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdarts.native.gpu import register_function
+from jdarts.xla.environment import separable_form
 from jdarts.xla.jax_compat import LoweringRule, LoweringRuleContext, lower_fun
 
 # As in the sources.
@@ -17,10 +18,15 @@ _THREADS = 256
 _MOST_TERMS = 8
 _MOST_STACKS = 32
 _MOST_ROWS = 65535
+_ROWS = 4
+_STRIPS = 2
+_VALUES_BYTES = 16384
 
 #: Blocks of a sum over pixels: enough to fill the largest GPUs, which hold four of them and more at a time in each of their 132
 #: processors. Blocks of kernel gradients, which need most registers, fit twice.
 _BLOCKS, _KERNEL_BLOCKS = 1200, 528
+#: Blocks of a separable convolution: two for each processor, which have as many at a time.
+_SEPARABLE_BLOCKS = 264
 
 Function = Callable[..., Any]
 
@@ -36,6 +42,8 @@ def gpu_rule(function: str, ctx: LoweringRuleContext, params: Mapping[str, Any])
       params: the primitive's parameters.
     """
     make = _FUNCTIONS.get(function)
+    if function in SEPARABLE and separable_form() == "parts":
+        return None
     operands: Sequence[Any] = ctx.avals_in
     avals = [*operands, *ctx.avals_out]
     maps = [aval.dtype for aval in operands if jnp.issubdtype(aval.dtype, jnp.floating)][-1:]
@@ -67,9 +75,14 @@ def _results(avals: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
 
 
-def _plain(outs: Sequence[Any], **attributes: int) -> Function:
-    shapes, numbers = _results(outs), {name: np.int64(value) for name, value in attributes.items()}
+def _plain(outs: Sequence[Any], **attributes: Any) -> Function:
+    shapes, numbers = _results(outs), _integers(attributes)
     return lambda name, *arrays: jax.ffi.ffi_call(name, shapes)(*arrays, **numbers)
+
+
+def _integers(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a call: numbers, and arrays of such."""
+    return {name: value if isinstance(value, np.ndarray) else np.int64(value) for name, value in attributes.items()}
 
 
 def _convolution(
@@ -89,7 +102,7 @@ def _kernel_gradient(
     if blocks > _MOST_ROWS:
         return None
     chunks = _chunks(blocks, repetitions, channels, most=_KERNEL_BLOCKS)
-    return _with_partials(outs, chunks, (), stride=stride, dilation=dilation)
+    return _with_partials(outs, (chunks, *outs[0].shape), stride=stride, dilation=dilation)
 
 
 def _chunks(blocks: int, repetitions: int, channels: int, most: int = _BLOCKS) -> int:
@@ -107,12 +120,11 @@ def _chunks(blocks: int, repetitions: int, channels: int, most: int = _BLOCKS) -
 
 
 def _with_partials(
-    outs: Sequence[Any], chunks: int, trailing: tuple[int, ...], table: np.ndarray | None = None, **attributes: int
+    outs: Sequence[Any], shape: tuple[int, ...], table: np.ndarray | None = None, **attributes: int
 ) -> Function:
     """A function whose last result, which nobody else reads, holds partial sums in the type of sums."""
-    wide = jnp.float64 if outs[0].dtype == jnp.float64 else jnp.float32
-    partials = jax.ShapeDtypeStruct((chunks, *outs[0].shape, *trailing), wide)
-    shapes, numbers = [*_results(outs), partials], {name: np.int64(value) for name, value in attributes.items()}
+    partials = jax.ShapeDtypeStruct(shape, _wide(outs[0].dtype))
+    shapes, numbers = [*_results(outs), partials], _integers(attributes)
 
     def call(name: str, *arrays: jax.Array) -> Sequence[jax.Array]:
         tables = () if table is None else (jnp.asarray(table),)
@@ -121,9 +133,119 @@ def _with_partials(
     return call
 
 
+def _wide(dtype: Any) -> np.dtype:
+    """The type of sums of a type of maps."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
 def _vectors(channels: int) -> int:
     """Threads that read a pixel's channels."""
     return channels // 4 if channels % 4 == 0 else channels
+
+
+def _separable(
+    avals: Sequence[Any], outs: Sequence[Any], *, terms: Sequence[Any], gated: bool, stride: int, dilation: int
+) -> Function | None:
+    kernels, y = avals[1 + max(term[0] for term in terms)], outs[0]
+    sources, targets, size, _, channels = kernels.shape
+    _, batch, height, width, out_channels = y.shape
+    if len(terms) > _MOST_TERMS or not _are_separable(size, channels, out_channels, sources):
+        return None
+    strips = _strips(channels, batch * -(-height // _ROWS) * width, sources * -(-targets // 2), y.dtype)
+    if strips == 0:
+        return None
+    table = np.array(sorted(terms, key=lambda term: term[2]), np.int64).reshape(-1)
+    return _plain(outs, terms=table, strips=strips, stride=stride, dilation=dilation)
+
+
+def _separable_back(
+    avals: Sequence[Any],
+    outs: Sequence[Any],
+    *,
+    terms: Sequence[Any],
+    gated: bool,
+    stride: int,
+    dilation: int,
+    height: int,
+    width: int,
+) -> Function | None:
+    kernels, out_channels = avals[1 + max(term[0] for term in terms)], avals[0].shape[-1]
+    sources, _, size, _, channels = kernels.shape
+    if len(terms) > _MOST_TERMS or not _are_separable(size, channels, out_channels, sources):
+        return None
+    tile = _tile(height, width, channels, dilation * (size - 1), stride, kernels.dtype)
+    if tile is None:
+        return None
+    table = np.array(sorted(terms, key=lambda term: term[1]), np.int64).reshape(-1)
+    return _plain(outs, terms=table, stride=stride, dilation=dilation, tile_height=tile[0], tile_width=tile[1])
+
+
+def _separable_pull(avals: Sequence[Any], outs: Sequence[Any], *, stride: int, dilation: int) -> Function | None:
+    x, kernels, _, y, *_ = avals
+    _, _, size, _, channels = kernels.shape
+    edges, batch, out_height, out_width, out_channels = y.shape
+    if not _are_separable(size, channels, out_channels, edges) or size * (channels // 4) > _THREADS:
+        return None
+    tile = _tile(x.shape[2], x.shape[3], channels, dilation * (size - 1), stride, x.dtype)
+    all_strips = batch * -(-out_height // _ROWS) * out_width
+    strips = _strips(channels, all_strips, edges, x.dtype)
+    if tile is None or strips == 0:
+        return None
+    chunks = max(1, min(-(-all_strips // strips), _SEPARABLE_BLOCKS // edges))
+    numbers = {"stride": stride, "dilation": dilation, "strips": strips, "tile_height": tile[0], "tile_width": tile[1]}
+    return _with_partials(outs, (chunks, edges * channels * (size * size + out_channels)), None, **numbers)
+
+
+def _are_separable(size: int, channels: int, out_channels: int, rows: int) -> bool:
+    """Whether there are functions of separable convolutions for a kernel's size and numbers of channels."""
+    return size in (3, 5) and channels % 4 == 0 and out_channels % 4 == 0 and rows <= _MOST_ROWS
+
+
+def _strips(channels: int, count: int, rows: int, dtype: Any) -> int:
+    """Strips of a block of a separable convolution: as many as its memory holds, fewer where there would be few blocks.
+
+    Args:
+      channels: of the images.
+      count: strips of all images of a source.
+      rows: blocks for the same strips.
+      dtype: of the maps.
+    """
+    strips = min(64, _VALUES_BYTES // _wide(dtype).itemsize // (_ROWS * channels))
+    while strips > 8 and -(-count // strips) * rows < _SEPARABLE_BLOCKS:
+        strips //= 2
+    return strips
+
+
+def _tile(height: int, width: int, channels: int, reach: int, stride: int, dtype: Any) -> tuple[int, int] | None:
+    """Height and width of the images that a block of a separable convolution's gradient computes; None where no tile fits.
+
+    Args:
+      height: of the images.
+      width: of the images.
+      channels: of the images.
+      reach: pixels between the first and the last that a kernel reads in a row.
+      stride: of the convolution.
+      dtype: of the maps.
+    """
+    rows, columns = _ROWS * -(-height // _ROWS), width
+    values = 3 * _VALUES_BYTES // _wide(dtype).itemsize
+
+    def reached(count: int, all_of_them: int) -> int:
+        return min(-(-all_of_them // stride), (count - 1 + reach) // stride + 1)
+
+    def fits() -> bool:
+        strips = rows // _ROWS * columns * (channels // 4)
+        return strips <= _STRIPS * _THREADS and reached(rows, height) * reached(columns, width) * channels <= values
+
+    while not fits():
+        if rows > 2 * _ROWS or (columns <= 8 and rows > _ROWS):
+            rows -= _ROWS
+        elif columns > 1:
+            columns = -(-columns // 2)
+        else:
+            return None
+    equal = -(-height // -(-height // rows))
+    return _ROWS * -(-equal // _ROWS), columns
 
 
 def _products(avals: Sequence[Any], outs: Sequence[Any], *, num_x: int, routes: Sequence[Any]) -> Function | None:
@@ -131,7 +253,7 @@ def _products(avals: Sequence[Any], outs: Sequence[Any], *, num_x: int, routes: 
         return None
     pixels, channels = math.prod(avals[0].shape[1:-1]), avals[0].shape[-1]
     chunks = _chunks(len(routes), pixels // 8, _vectors(channels))
-    return _with_partials(outs, chunks, (), np.array(routes, np.int32), num_x=num_x)
+    return _with_partials(outs, (chunks, *outs[0].shape), np.array(routes, np.int32), num_x=num_x)
 
 
 def _moments(avals: Sequence[Any], outs: Sequence[Any]) -> Function | None:
@@ -139,7 +261,8 @@ def _moments(avals: Sequence[Any], outs: Sequence[Any]) -> Function | None:
     if len(avals) > _MOST_STACKS or len(rows) > _MOST_ROWS:
         return None
     pixels, channels = math.prod(avals[0].shape[1:-1]), avals[0].shape[-1]
-    return _with_partials(outs, _chunks(len(rows), pixels // 8, _vectors(channels)), (2,), np.array(rows, np.int32))
+    chunks = _chunks(len(rows), pixels // 8, _vectors(channels))
+    return _with_partials(outs, (chunks, *outs[0].shape, 2), np.array(rows, np.int32))
 
 
 def _combine(
@@ -190,6 +313,9 @@ _FUNCTIONS: Mapping[str, Callable[..., Function | None]] = MappingProxyType(
         "depthwise_forward": _convolution,
         "depthwise_input_gradient": _convolution,
         "depthwise_kernel_gradient": _kernel_gradient,
+        "separable": _separable,
+        "separable_back": _separable_back,
+        "separable_pull": _separable_pull,
         "combine": _combine,
         "products": _products,
         "moments": _moments,
@@ -200,6 +326,8 @@ _FUNCTIONS: Mapping[str, Callable[..., Function | None]] = MappingProxyType(
         "part": _leaves,
     }
 )
+#: Functions that programs call where the environment asks for them.
+SEPARABLE = frozenset({"separable", "separable_back", "separable_pull"})
 #: Functions whose arrays may be empty.
 _OF_LEAVES = frozenset({"join", "part"})
 #: Functions of primitives with a list of results, which may have one element.

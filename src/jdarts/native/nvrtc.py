@@ -16,14 +16,14 @@ from jdarts.native.build import BuildError, kept_file
 _log = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).parent / "cuda"
-_MAIN = "device.cu"
 _OPTIONS = ("-std=c++17",)
 
 
-def device_functions(number: str, capability: str) -> bytes:
+def device_functions(main: str, number: str, capability: str) -> bytes:
     """The compiled device functions for a type of maps.
 
     Args:
+      main: the source that has them.
       number: the type, as the sources name it.
       capability: the GPU's compute capability, as 9.0.
 
@@ -33,14 +33,14 @@ def device_functions(number: str, capability: str) -> bytes:
     found = compiler()
     architecture = f"sm_{capability.replace('.', '')}"
     options = (*_OPTIONS, f"--gpu-architecture={architecture}", f"-DJDARTS_TYPE={number}")
-    parts = [repr((found.version, options)).encode()]
+    parts = [repr((found.version, main, options)).encode()]
     parts += [name.encode() + content for name, content in _sources().items()]
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
     def make(folder: Path) -> Path:
-        _log.info("compiling the device functions for %s and %s (once)", number, architecture)
+        _log.info("compiling the device functions of %s for %s and %s (once)", main, number, architecture)
         path = folder / "device.cubin"
-        path.write_bytes(found.compile(_sources(), options))
+        path.write_bytes(found.compile(main, _sources(), options))
         return path
 
     return kept_file(f"device-{number}-{architecture}-{digest}", make, Path.read_bytes)
@@ -60,16 +60,16 @@ class _Compiler:
         self._check(library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
         self.version = (major.value, minor.value)
 
-    def compile(self, sources: dict[str, bytes], options: tuple[str, ...]) -> bytes:
-        """The machine code of the main source."""
+    def compile(self, main: str, sources: dict[str, bytes], options: tuple[str, ...]) -> bytes:
+        """The machine code of a source, which may include the others."""
         library, program = self._library, ctypes.c_void_p()
-        headers = {name: content for name, content in sources.items() if name != _MAIN}
+        headers = {name: content for name, content in sources.items() if name != main}
         count = len(headers)
         self._check(
             library.nvrtcCreateProgram(
                 ctypes.byref(program),
-                sources[_MAIN],
-                _MAIN.encode(),
+                sources[main],
+                main.encode(),
                 count,
                 (ctypes.c_char_p * count)(*headers.values()),
                 (ctypes.c_char_p * count)(*(name.encode() for name in headers)),

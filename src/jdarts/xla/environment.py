@@ -6,6 +6,8 @@ from jdarts.errors import InputError
 
 #: Forms of depthwise convolutions, as `JDARTS_DEPTHWISE` names them.
 DEPTHWISE_FORMS = ("shifted_products", "window_gathers", "grouped_convolutions", "pallas")
+#: Forms of separable convolutions on GPUs, as `JDARTS_SEPARABLE` names them; the first is the usual one.
+SEPARABLE_FORMS = ("parts", "fused")
 
 
 def depthwise_form() -> str | None:
@@ -17,4 +19,16 @@ def depthwise_form() -> str | None:
     name = os.environ.get("JDARTS_DEPTHWISE") or None
     if name is not None and name not in DEPTHWISE_FORMS:
         raise InputError(f"JDARTS_DEPTHWISE is {name}; give {', '.join(DEPTHWISE_FORMS)}, or unset it")
+    return name
+
+
+def separable_form() -> str:
+    """The form of separable convolutions on GPUs: in `parts`, or `fused`, each one native function.
+
+    Raises:
+      InputError: the environment names another one.
+    """
+    name = os.environ.get("JDARTS_SEPARABLE") or SEPARABLE_FORMS[0]
+    if name not in SEPARABLE_FORMS:
+        raise InputError(f"JDARTS_SEPARABLE is {name}; give {' or '.join(SEPARABLE_FORMS)}, or unset it")
     return name

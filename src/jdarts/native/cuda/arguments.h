@@ -39,13 +39,43 @@ struct KernelGradientArguments {
   int chunks;
 };
 
-// out = Σ of the chunks of `partials` [chunks, length].
+// Two results from the sums over the chunks of `partials` [chunks, length], of which the first `first` numbers are those of `out`.
 struct SumArguments {
   const void* partials;
   void* out;
+  void* rest;
   int chunks;
   int length;
-  int narrow;  // whether the result has the type of maps
+  int first;
+  int narrow;  // whether the results have the type of maps
+};
+
+// Maps of D channels y [S, T, B, H', W', D], matrices [S, T, C, D]; result = Σ over terms. `images` are x for the convolution and
+// y for the gradient of images. Terms that share a matrix follow each other for the convolution; for the gradient, those that
+// share kernels.
+struct SeparableArguments {
+  Geometry geometry;
+  int out;  // D
+  int terms;
+  const void* images[kMostTerms];
+  const void* kernels[kMostTerms];
+  const void* matrices[kMostTerms];
+  const void* gate;
+  void* result;
+  int strips, fours;      // of the convolution: strips of a block, and fours of outputs
+  int tile_height, tile_width;  // of the gradient: pixels of x of a block
+};
+
+struct SeparableWeightsArguments {
+  Geometry geometry;
+  int out;
+  const void* x;
+  const void* kernels;
+  const void* matrices;
+  const void* y;
+  const void* gate;
+  void* partials;  // [chunks, S·T·k·k·C + S·T·C·D] of the wide type
+  int strips, chunks;
 };
 
 // Stacks [rows, length] with C channels.

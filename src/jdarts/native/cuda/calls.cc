@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "arguments.h"
 #include "xla/ffi/api/ffi.h"
 
 #ifdef JDARTS_EMULATED
 #include "device.cu"
+#include "separable.cu"
 #else
 #include "driver.h"
 #endif
@@ -43,6 +45,7 @@ struct Call {
   void* data_if_given(int n) const { return n < num_operands() ? data(n) : nullptr; }
   void* result_data(int n) const { return result(n).untyped_data(); }
   int64_t integer(std::string_view name) const { return *attributes.get<int64_t>(name); }
+  ffi::Span<const int64_t> integers(std::string_view name) const { return *attributes.get<ffi::Span<const int64_t>>(name); }
 };
 
 struct Grid {
@@ -151,10 +154,14 @@ void depthwise_input_gradient(Call& call) {
   JDARTS_LAUNCH_BY_CHANNELS(call, back_pixel, g.channels, grid, a, false);
 }
 
-// Sums the chunks of the partial sums, which are a result of the call.
-void add_up(Call& call, void* partials, void* out, int chunks, int64_t length, bool narrow) {
-  const SumArguments a{partials, out, chunks, int(length), narrow};
+// Sums the chunks of the partial sums, which are a result of the call; what follows the first `first` of them is `rest`.
+void add_up(Call& call, void* partials, void* out, void* rest, int chunks, int64_t length, int64_t first, bool narrow) {
+  const SumArguments a{partials, out, rest, chunks, int(length), int(first), narrow};
   JDARTS_LAUNCH(call, sum_partials, (Grid{blocks_of_shares(length), 1, 1}), a, true);
+}
+
+void add_up(Call& call, void* partials, void* out, int chunks, int64_t length, bool narrow) {
+  add_up(call, partials, out, nullptr, chunks, length, length, narrow);
 }
 
 // The second result holds partial sums.
@@ -176,6 +183,99 @@ void depthwise_kernel_gradient(Call& call) {
   }
 #undef JDARTS_CASE
   add_up(call, call.result_data(1), call.result_data(0), chunks, int64_t(edges) * g.size * g.size * g.channels, true);
+}
+
+// y is [S·T, B, H', W', D].
+Geometry separable_geometry(Shape x, Shape kernels, Shape y, const Call& call) {
+  const int size = kernels[2], stride = call.integer("stride"), dilation = call.integer("dilation");
+  return {int(x[0]), int(kernels[1]), int(x[1]), int(x[2]), int(x[3]), int(x[4]),
+          int(y[2]), int(y[3]),       size,      stride,    dilation,  dilation * (size - 1) / 2};
+}
+
+// Operands and terms of a call: the images, the kernels, the matrices, and the gate if there is one. A term has the number of
+// each of its factors.
+struct Factors {
+  const Call& call;
+  ffi::Span<const int64_t> terms;
+  int counts[3] = {};
+
+  explicit Factors(const Call& call) : call(call), terms(call.integers("terms")) {
+    for (size_t n = 0; n < terms.size(); ++n) counts[n % 3] = std::max(counts[n % 3], 1 + int(terms[n]));
+  }
+
+  SeparableArguments arguments(const Geometry& geometry, Shape y) const {
+    SeparableArguments a{geometry, int(y[4]), int(terms.size() / 3)};
+    for (int n = 0; n < a.terms; ++n) {
+      a.images[n] = call.data(terms[3 * n]);
+      a.kernels[n] = call.data(counts[0] + terms[3 * n + 1]);
+      a.matrices[n] = call.data(counts[0] + counts[1] + terms[3 * n + 2]);
+    }
+    a.gate = call.data_if_given(counts[0] + counts[1] + counts[2]);
+    a.result = call.result_data(0);
+    return a;
+  }
+};
+
+int64_t parts(int64_t all, int64_t size) { return (all + size - 1) / size; }
+
+void separable(Call& call) {
+  const Factors factors(call);
+  const Geometry g = separable_geometry(call.shape(0), call.shape(factors.counts[0]), call.result_shape(0), call);
+  SeparableArguments a = factors.arguments(g, call.result_shape(0));
+  a.strips = call.integer("strips");
+  a.fours = std::min(a.out / 4, kThreads / a.strips);
+  const bool two = g.targets > 1;
+  const int64_t rounds = two ? parts(g.targets, 2) : 1, strips = g.batch * parts(g.out_height, kRows) * g.out_width;
+  const Grid grid{unsigned(parts(strips, a.strips) * rounds), unsigned(g.sources), unsigned(parts(a.out / 4, a.fours))};
+#define JDARTS_CASE(size, stride, dilation)                                             \
+  case kind(size, stride, dilation):                                                    \
+    if (two)                                                                            \
+      JDARTS_LAUNCH(call, separable_##size##_##stride##_##dilation##_2, grid, a, true); \
+    else                                                                                \
+      JDARTS_LAUNCH(call, separable_##size##_##stride##_##dilation##_1, grid, a, true); \
+    return;
+  switch (kind(g.size, g.stride, g.dilation)) { JDARTS_KINDS(JDARTS_CASE) }
+#undef JDARTS_CASE
+}
+
+void launch_separable_back(Call& call, SeparableArguments a) {
+  const Geometry& g = a.geometry;
+  a.tile_height = call.integer("tile_height");
+  a.tile_width = call.integer("tile_width");
+  const Grid grid{unsigned(g.batch * parts(g.height, a.tile_height) * parts(g.width, a.tile_width)), unsigned(g.sources), 1};
+#define JDARTS_CASE(size, stride, dilation)                                              \
+  case kind(size, stride, dilation):                                                     \
+    JDARTS_LAUNCH(call, separable_back_##size##_##stride##_##dilation, grid, a, true);   \
+    return;
+  switch (kind(g.size, g.stride, g.dilation)) { JDARTS_KINDS(JDARTS_CASE) }
+#undef JDARTS_CASE
+}
+
+void separable_back(Call& call) {
+  const Factors factors(call);
+  const Geometry g = separable_geometry(call.result_shape(0), call.shape(factors.counts[0]), call.shape(0), call);
+  launch_separable_back(call, factors.arguments(g, call.shape(0)));
+}
+
+// The operands are x, kernels, matrices, y and the gate if there is one; the fourth result holds partial sums.
+void separable_pull(Call& call) {
+  const Geometry g = separable_geometry(call.shape(0), call.shape(1), call.shape(3), call);
+  const int out = call.shape(3)[4], chunks = call.result_shape(3)[0], edges = g.sources * g.targets;
+  void *x = call.data(0), *kernels = call.data(1), *matrices = call.data(2), *y = call.data(3), *partials = call.result_data(3);
+  const void* gate = call.data_if_given(4);
+  launch_separable_back(call, {g, out, 1, {y}, {kernels}, {matrices}, gate, call.result_data(0)});
+
+  const SeparableWeightsArguments a{g, out, x, kernels, matrices, y, gate, partials, int(call.integer("strips")), chunks};
+  const Grid grid{unsigned(chunks), unsigned(edges), unsigned(parts(g.channels / 4 * (out / 4), kThreads))};
+#define JDARTS_CASE(size, stride, dilation)                                                     \
+  case kind(size, stride, dilation):                                                            \
+    JDARTS_LAUNCH(call, separable_weights_##size##_##stride##_##dilation, grid, a, true);       \
+    break;
+  switch (kind(g.size, g.stride, g.dilation)) { JDARTS_KINDS(JDARTS_CASE) }
+#undef JDARTS_CASE
+  const int64_t of_kernels = int64_t(edges) * g.size * g.size * g.channels;
+  add_up(call, partials, call.result_data(1), call.result_data(2), chunks, of_kernels + int64_t(edges) * g.channels * out,
+         of_kernels, true);
 }
 
 Stacks stacks_of(const Call& call, int first, int count) {
@@ -342,6 +442,9 @@ extern "C" const char* jdarts_load(const void* image) {
 JDARTS_EXPORT(depthwise_forward);
 JDARTS_EXPORT(depthwise_input_gradient);
 JDARTS_EXPORT(depthwise_kernel_gradient);
+JDARTS_EXPORT(separable);
+JDARTS_EXPORT(separable_back);
+JDARTS_EXPORT(separable_pull);
 JDARTS_EXPORT(combine);
 JDARTS_EXPORT(products);
 JDARTS_EXPORT(moments);

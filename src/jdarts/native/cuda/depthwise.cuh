@@ -24,8 +24,8 @@ __device__ inline void read_taps(const T* kernel, int step, int step_of_targets,
 }
 
 // sums[r][t] += Σ over the taps of one column of the pixels below them. `rows` images rows begin at `first`.
-template <int kSize, int kStride, int kDilation, int kTargets>
-__device__ inline void add_column(const T* x, const Gate& gate, int column, int row_step, int first, int height,
+template <int kSize, int kStride, int kDilation, int kTargets, typename N>
+__device__ inline void add_column(const N* x, const Gate& gate, int column, int row_step, int first, int height,
                                   const A (&taps)[kTargets][kSize][4], A (&sums)[kRows][kTargets][4]) {
   constexpr int kRead = (kRows - 1) * kStride + (kSize - 1) * kDilation + 1;
 #pragma unroll
@@ -52,6 +52,33 @@ __device__ inline void add_column(const T* x, const Gate& gate, int column, int 
   }
 }
 
+// Where the images' maps, kernels and results of a strip are: four channels from c on, and targets from t on.
+struct Place {
+  int s, t, targets, b, h, w, c;
+};
+
+// sums[r][t] += Σ over some terms of the convolutions of a strip.
+template <int kSize, int kStride, int kDilation, int kTargets>
+__device__ inline void add_strip(const Geometry& g, const void* const* maps, const void* const* kernels, const void* closing,
+                                 int terms, const Place& place, A (&sums)[kRows][kTargets][4]) {
+  const int row = g.width * g.channels, kernel = kSize * kSize * g.channels;
+  const long long at = (long long)(place.s * g.batch + place.b) * g.height * row + place.c;
+  for (int term = 0; term < terms; ++term) {
+    const T* x = static_cast<const T*>(maps[term]) + at;
+    const Gate gate(closing, maps[term], at);
+    const T* k = static_cast<const T*>(kernels[term]) + (long long)(place.s * g.targets + place.t) * kernel + place.c;
+#pragma unroll 1  // registers for one column at a time
+    for (int j = 0; j < kSize; ++j) {
+      const int column = place.w * kStride + j * kDilation - g.pad;
+      if (column < 0 || column >= g.width) continue;
+      A taps[kTargets][kSize][4];
+      read_taps<kSize, kTargets>(k + j * g.channels, kSize * g.channels, kernel, taps, place.targets);
+      add_column<kSize, kStride, kDilation, kTargets>(x, gate, column * g.channels, row, place.h * kStride - g.pad, g.height,
+                                                      taps, sums);
+    }
+  }
+}
+
 template <int kSize, int kStride, int kDilation, int kTargets>
 __device__ inline void forward_strip(const ConvolutionArguments& a) {
   const Geometry& g = a.geometry;
@@ -61,24 +88,9 @@ __device__ inline void forward_strip(const ConvolutionArguments& a) {
   const int c = 4 * split_off(number, groups), w = split_off(number, g.out_width), h = kRows * split_off(number, strips);
   const int b = split_off(number, g.batch), t = kTargets * split_off(number, rounds), s = number;
   if (s >= g.sources) return;
-  const int image = g.height * g.width * g.channels, row = g.width * g.channels, kernel = kSize * kSize * g.channels;
-  const long long at = (long long)(s * g.batch + b) * image + c;
   const int targets = g.targets - t < kTargets ? g.targets - t : kTargets;
   A sums[kRows][kTargets][4] = {};
-  for (int term = 0; term < a.terms; ++term) {
-    const T* x = static_cast<const T*>(a.maps[term]) + at;
-    const Gate gate(a.gate, a.maps[term], at);
-    const T* k = static_cast<const T*>(a.kernels[term]) + (long long)(s * g.targets + t) * kernel + c;
-#pragma unroll 1  // registers for one column at a time
-    for (int j = 0; j < kSize; ++j) {
-      const int column = w * kStride + j * kDilation - g.pad;
-      if (column < 0 || column >= g.width) continue;
-      A taps[kTargets][kSize][4];
-      read_taps<kSize, kTargets>(k + j * g.channels, kSize * g.channels, kernel, taps, targets);
-      add_column<kSize, kStride, kDilation, kTargets>(x, gate, column * g.channels, row, h * kStride - g.pad, g.height,
-                                                      taps, sums);
-    }
-  }
+  add_strip<kSize, kStride, kDilation, kTargets>(g, a.maps, a.kernels, a.gate, a.terms, {s, t, targets, b, h, w, c}, sums);
   T* y = static_cast<T*>(a.result);
   const long long out_image = (long long)g.out_height * g.out_width * g.channels;
 #pragma unroll
@@ -367,27 +379,3 @@ __device__ inline void tap_sums(const KernelGradientArguments& a) {
 
 }  // namespace
 }  // namespace jdarts_cuda
-
-#define JDARTS_FORWARD(size, stride, dilation)                                                    \
-  JDARTS_KERNEL(forward_##size##_##stride##_##dilation##_1, jdarts_cuda::ConvolutionArguments) { \
-    jdarts_cuda::forward_strip<size, stride, dilation, 1>(a);                                     \
-  }                                                                                               \
-  JDARTS_KERNEL(forward_##size##_##stride##_##dilation##_2, jdarts_cuda::ConvolutionArguments) { \
-    jdarts_cuda::forward_strip<size, stride, dilation, 2>(a);                                     \
-  }
-JDARTS_KINDS(JDARTS_FORWARD)
-JDARTS_KERNEL(back_3_1, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_strip<3, 1>(a); }
-JDARTS_KERNEL(back_5_1, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_strip<5, 1>(a); }
-JDARTS_KERNEL(back_3_2, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_strip<3, 2>(a); }
-JDARTS_KERNEL(back_5_2, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_strip<5, 2>(a); }
-JDARTS_KERNEL(forward_pixel_4, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::forward_pixel<4>(a); }
-JDARTS_KERNEL(forward_pixel_1, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::forward_pixel<1>(a); }
-JDARTS_KERNEL(back_pixel_4, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_pixel<4>(a); }
-JDARTS_KERNEL(back_pixel_1, jdarts_cuda::ConvolutionArguments) { jdarts_cuda::back_pixel<1>(a); }
-// Two targets for the smaller kernels: of the larger ones, the sums of one take all registers.
-#define JDARTS_KERNEL_SUMS(size, stride, dilation)                                                    \
-  JDARTS_KERNEL(kernel_sums_##size##_##stride##_##dilation, jdarts_cuda::KernelGradientArguments) {  \
-    jdarts_cuda::kernel_sums<size, stride, dilation, size == 3 ? 2 : 1>(a);                           \
-  }
-JDARTS_KINDS(JDARTS_KERNEL_SUMS)
-JDARTS_KERNEL(tap_sums, jdarts_cuda::KernelGradientArguments) { jdarts_cuda::tap_sums(a); }

@@ -22,31 +22,33 @@ class Driver {
     return driver;
   }
 
-  // Loads the compiled device functions for all GPUs. Empty, or what went wrong.
+  // Loads compiled device functions for all GPUs. Empty, or what went wrong.
   std::string load(const void* image) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (library_) return "";
     if (!launch_) return "libcuda.so.1 lacks a function of CUDA 12";
     if (const int code = init_(0)) return failure("cuInit", code);
-    if (const int code = load_(&library_, image, nullptr, nullptr, 0, nullptr, nullptr, 0)) {
-      library_ = nullptr;
+    void* library = nullptr;
+    if (const int code = load_(&library, image, nullptr, nullptr, 0, nullptr, nullptr, 0))
       return failure("cuLibraryLoadData", code);
-    }
+    libraries_.push_back(library);
     return "";
   }
 
   // Makes all device functions ready on the current GPU: CUDA would load a function at its first launch, which must not happen
   // while a graph is being recorded.
   std::string prepare() {
-    unsigned count = 0;
-    if (!library_) return "the device functions are not loaded";
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (libraries_.empty()) return "the device functions are not loaded";
     if (!count_ || !list_) return "";
-    if (const int code = count_(&count, library_)) return failure("cuLibraryGetKernelCount", code);
-    std::vector<void*> kernels(count);
-    if (const int code = list_(kernels.data(), count, library_)) return failure("cuLibraryEnumerateKernels", code);
-    void* function = nullptr;
-    for (void* kernel : kernels)
-      if (const int code = function_(&function, kernel)) return failure("cuKernelGetFunction", code);
+    for (void* library : libraries_) {
+      unsigned count = 0;
+      if (const int code = count_(&count, library)) return failure("cuLibraryGetKernelCount", code);
+      std::vector<void*> kernels(count);
+      if (const int code = list_(kernels.data(), count, library)) return failure("cuLibraryEnumerateKernels", code);
+      void* function = nullptr;
+      for (void* kernel : kernels)
+        if (const int code = function_(&function, kernel)) return failure("cuKernelGetFunction", code);
+    }
     return "";
   }
 
@@ -81,7 +83,8 @@ class Driver {
   void* kernel_of(const char* name) {
     const std::lock_guard<std::mutex> lock(mutex_);
     void*& kernel = kernels_[name];
-    if (!kernel && library_ && kernel_(&kernel, library_, name)) kernel = nullptr;
+    for (size_t n = 0; !kernel && n < libraries_.size(); ++n)
+      if (kernel_(&kernel, libraries_[n], name)) kernel = nullptr;
     return kernel;
   }
 
@@ -92,7 +95,7 @@ class Driver {
   }
 
   std::mutex mutex_;
-  void* library_ = nullptr;
+  std::vector<void*> libraries_;
   std::map<std::string, void*> kernels_;
   int (*init_)(unsigned) = nullptr;
   int (*load_)(void**, const void*, int*, void**, unsigned, int*, void**, unsigned) = nullptr;

@@ -161,10 +161,12 @@ __device__ inline void summed(const SumArguments& a) {
       sum += double(static_cast<const A*>(a.partials)[(long long)k * a.length + share.n]);
   sum = sum_of_shares(sum, shared);
   if (share.n >= a.length || share.lane) return;
+  void* out = share.n < a.first ? a.out : a.rest;
+  const int n = share.n < a.first ? share.n : share.n - a.first;
   if (a.narrow)
-    static_cast<T*>(a.out)[share.n] = Narrowed<T>::of(A(sum));
+    static_cast<T*>(out)[n] = Narrowed<T>::of(A(sum));
   else
-    static_cast<A*>(a.out)[share.n] = A(sum);
+    static_cast<A*>(out)[n] = A(sum);
 }
 
 }  // namespace
