@@ -5,7 +5,7 @@ import pytest
 
 from jdarts import zoo
 from jdarts.nets.discrete import cifar_network
-from jdarts.nets.initial import from_one_draw
+from jdarts.nets.initial import from_one_draw, shapes_of
 from jdarts.nets.language import LanguageModel
 from jdarts.nets.supernet import Supernet
 from jdarts.relaxation import init_alphas
@@ -64,6 +64,25 @@ def test_no_number_is_drawn_twice_and_neighbours_are_independent(init):
     assert np.unique(np.concatenate(leaves)).size > 0.99 * standard.size
     for shift in (1, leaves[0].size):
         assert abs(np.corrcoef(standard[:-shift], standard[shift:])[0, 1]) < 5 / standard.size**0.5
+
+
+def test_shapes_take_one_trace_and_no_compilation():
+    traced = []
+
+    @from_one_draw
+    def draw(key):
+        traced.append(key)
+        return of_a_discrete_network(key)
+
+    key = jax.random.key(0)
+    shapes = shapes_of(draw, key)
+    assert len(traced) == 1
+    # What was evaluated for its shapes draws numbers afterwards.
+    drawn = jax.jit(draw)(key)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), drawn) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), shapes
+    )
+    assert np.unique(drawn["params"]["stem"]["kernel"]).size > 10
 
 
 def test_the_key_decides_in_programs_of_any_kind():

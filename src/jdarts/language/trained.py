@@ -13,6 +13,7 @@ from jdarts.files.json_data import Fields
 from jdarts.genotype import RecurrentGenotype
 from jdarts.language.train.config import LanguageTrainConfig
 from jdarts.language.train.step import train_program
+from jdarts.nets.initial import shapes_of
 from jdarts.nets.language import LanguageModel
 
 
@@ -56,7 +57,7 @@ def load_language_model(path: str | Path) -> TrainedLanguageModel:
             f"{saved.path} is not of a training on text; give a folder of jdarts.language.train ({error})"
         ) from None
     program = train_program(config, vocabulary=vocabulary, rows=2)
-    template = jax.eval_shape(program.init, jax.ShapeDtypeStruct((), np.uint32))
+    template = shapes_of(program.init, jax.ShapeDtypeStruct((), np.uint32))
     state = checkpoint.load(saved, template)
     cell: RecurrentGenotype = config.cell
     model = LanguageModel(cell, vocabulary, width)

@@ -3,6 +3,7 @@
 A program that draws hundreds of arrays one by one, as a network's own `init` does, takes the compiler half a minute.
 """
 
+import contextvars
 import functools
 import math
 from collections.abc import Callable
@@ -14,6 +15,26 @@ import numpy as np
 
 from jdarts.xla.jax_compat import define_prng_impl
 from jdarts.xla.leaves import split_leaves
+
+#: Whether `shapes_of` evaluates a function, whose initial variables then need no numbers.
+_SHAPES_ALONE = contextvars.ContextVar("shapes_alone", default=False)
+
+
+def shapes_of(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The shapes and types of a function's results, as `jax.eval_shape` tells them.
+
+    Functions of `from_one_draw` within it do not look at the distributions of their variables, which takes a compilation.
+    """
+
+    # JAX keeps traces by the function, and this one is good for nothing but shapes.
+    def of_shapes(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    token = _SHAPES_ALONE.set(True)
+    try:
+        return jax.eval_shape(of_shapes, *arguments)
+    finally:
+        _SHAPES_ALONE.reset(token)
 
 
 class _Leaf(NamedTuple):
@@ -45,6 +66,10 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
     """
 
     @functools.cache
+    def shapes() -> Any:
+        return jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+
+    @functools.cache
     def described() -> tuple[list[_Leaf], Any]:
         def leaves_of(bits: jax.Array) -> list[jax.Array]:
             return jax.tree.leaves(init(jax.random.wrap_key_data(bits, impl=_EXTREMES)))
@@ -56,8 +81,8 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
             return [jax.device_get(compiled(np.full(1, bits, np.uint32))) for bits in (0, 1, 2)]
 
         lowest, highest, quarter = evaluated(lambda bits: [leaf.reshape(-1)[:2] for leaf in leaves_of(bits)])
-        shapes, structure = jax.tree.flatten(jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))))
-        leaves = [_Leaf(leaf.shape, leaf.dtype, low[0], high[0]) for leaf, low, high in zip(shapes, lowest, highest)]
+        flat, structure = jax.tree.flatten(shapes())
+        leaves = [_Leaf(leaf.shape, leaf.dtype, low[0], high[0]) for leaf, low, high in zip(flat, lowest, highest)]
         for n, ends in enumerate(zip(lowest, highest, quarter)):
             if not _is_uniform(*(np.asarray(each, np.float64) for each in ends)):
                 leaves[n] = leaves[n]._replace(by_init=True)
@@ -69,6 +94,8 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
         return leaves, structure
 
     def draw(key: jax.Array) -> Any:
+        if _SHAPES_ALONE.get():
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes())
         leaves, structure = described()
         drawn = [leaf for leaf in leaves if leaf.is_drawn]
         numbers = jax.random.uniform(

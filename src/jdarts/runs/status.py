@@ -1,6 +1,7 @@
 """The progress of a run, in the record of each checkpoint."""
 
 import dataclasses
+import functools
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -93,7 +94,13 @@ class RunStatus:
             record["changes"] = [change._asdict() for change in self.changes]
         if self.stopped is not None:
             record["stopped"] = self.stopped._asdict()
-        return record | {"versions": {name: importlib.metadata.version(name) for name in _PACKAGES}}
+        return record | {"versions": _versions()}
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """The versions of the packages that decide a run's numbers. Each is read from a file."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def epochs_of(task: Task[Any], batch_size: Any, changes: Sequence[Change]) -> EpochSteps:

@@ -12,6 +12,7 @@ import numpy as np
 from jdarts.errors import InputError
 from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.counts import count_weights
+from jdarts.nets.initial import shapes_of
 from jdarts.network_tasks.batches import with_examples
 from jdarts.network_tasks.calling import class_name
 from jdarts.network_tasks.reading import COUNT, TaskBatches, TaskData
@@ -106,7 +107,7 @@ class TaskSearch:
             synchronised=config.norm.batch_statistics == "synchronised",
             microbatches=config.microbatches,
         )
-        template = jax.eval_shape(program.init, SEED)
+        template = shapes_of(program.init, SEED)
         rule, method = stopping_rule(config.stop), config.search_method()
         measured_every = config.guards.every(rule)
         without_seed = json.dumps({**self.settings, "seed": None}, sort_keys=True)

@@ -18,6 +18,7 @@ from jdarts.methods.estimators import clipped
 from jdarts.methods.method import Method
 from jdarts.methods.stopping import stopping_rule
 from jdarts.nets.counts import count_weights
+from jdarts.nets.initial import shapes_of
 from jdarts.nets.supernet import Supernet, supernet_compiler_options
 from jdarts.relaxation import Controls
 from jdarts.runs.devices import Devices
@@ -79,7 +80,7 @@ def search_task(
     )
     epoch_steps = EpochSteps.of_one_length(images.steps_per_epoch)
     program = program_with(epoch_steps=epoch_steps)
-    template = jax.eval_shape(program.init, SEED)
+    template = shapes_of(program.init, SEED)
     measured_every = config.guards.every(rule)
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None, "remat": config.remat}, sort_keys=True)
     image_settings = (dataset.mean, dataset.std, len(dataset.class_names), augmentation)

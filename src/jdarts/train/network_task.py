@@ -14,6 +14,7 @@ from jdarts import optimizers
 from jdarts.choice.decided import DECIDED
 from jdarts.data import ImageDataset
 from jdarts.nets.counts import count_weights
+from jdarts.nets.initial import shapes_of
 from jdarts.network_tasks.batches import Source
 from jdarts.network_tasks.calling import check_network, class_name, identity_of
 from jdarts.network_tasks.metrics import metrics_of
@@ -100,7 +101,7 @@ class NetworkTraining:
     @functools.cached_property
     def template(self) -> TrainState:
         """Shapes and types of the state."""
-        return jax.eval_shape(self.program.init, SEED)
+        return shapes_of(self.program.init, SEED)
 
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the data and the network of the run."""

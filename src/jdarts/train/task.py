@@ -16,6 +16,7 @@ from jdarts.genotype import Genotype
 from jdarts.nets.auxiliary import WINDOW
 from jdarts.nets.counts import AUXILIARY, count_weights
 from jdarts.nets.discrete import AUXILIARY_STRIDE, DiscreteNetwork, auxiliary_windows
+from jdarts.nets.initial import shapes_of
 from jdarts.runs.calls import Call
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
@@ -225,7 +226,7 @@ def _fitted(
     """Images, program, and shapes of the state; raises an `InputError` for images that do not fit the settings."""
     images = train_images(config, dataset, devices)
     program = _program(config, images)
-    template = jax.eval_shape(program.init, SEED)
+    template = shapes_of(program.init, SEED)
     check_augmentation(images.augmentation, images.image_shape)
     return images, program, template
 

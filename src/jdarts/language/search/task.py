@@ -25,6 +25,7 @@ from jdarts.methods.mixture_record import MixtureRecord, mixture_record
 from jdarts.methods.stopping import RANKING, stopping_rule
 from jdarts.methods.verdict import Verdict, learnable_ranking, verdict_of_alphas
 from jdarts.nets.counts import count_weights
+from jdarts.nets.initial import shapes_of
 from jdarts.relaxation import GIVEN, RECURRENT, alphas_on_host, alphas_to_json
 from jdarts.runs.calls import Call
 from jdarts.runs.controls import changed_controls, numbers_of_controls
@@ -211,7 +212,7 @@ def language_search_task(config: LanguageSearchConfig, corpus: TextCorpus, devic
     rows = streams[0].rows, streams[1].rows
     steps = steps_per_pass(rows[0], bptt=config.batches.bptt)
     program = search_program(config, vocabulary=vocabulary, rows=rows, steps_per_epoch=steps)
-    template = jax.eval_shape(program.init, SEED)
+    template = shapes_of(program.init, SEED)
     rule = stopping_rule(config.stop)
     measured_every = config.guards.every(rule)
     settings = json.dumps({**config.to_json(), "seed": None, "stop": None}, sort_keys=True)

@@ -27,6 +27,7 @@ from jdarts.language.train.step import AVERAGED, TrainProgram, TrainState, evalu
 from jdarts.language.train.summary import LanguageTrainResult
 from jdarts.language.train.surprises import SurpriseCounter
 from jdarts.nets.counts import count_weights
+from jdarts.nets.initial import shapes_of
 from jdarts.runs.calls import Call
 from jdarts.runs.devices import Devices
 from jdarts.runs.epoch_steps import EpochSteps
@@ -185,7 +186,7 @@ def language_train_task(config: LanguageTrainConfig, corpus: TextCorpus, devices
         for split in ("valid", "test"):
             check_can_be_evaluated(config, corpus, split, "test_batch_size")
     program = train_program(config, vocabulary=vocabulary, rows=words.rows)
-    template = jax.eval_shape(program.init, SEED)
+    template = shapes_of(program.init, SEED)
     settings = config.to_json()
     for name in ("seed", "epochs"):
         del settings[name]
