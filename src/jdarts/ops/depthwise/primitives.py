@@ -144,16 +144,28 @@ def out_avals(function: Callable, operands: tuple[Any, ...], params: tuple[tuple
 
 
 def _define_aval(primitive: Primitive, check: Callable, function: Callable) -> None:
-    """Shape, type, sharding and varying mesh axes of the result are those of a form in operations of JAX."""
+    """Shape, type, sharding and varying mesh axes of the result are those of a form in operations of JAX.
+
+    They are those of kernels of one tap, which take the fewest operations.
+    """
 
     def rule(*operands: Any, gated: bool, **geometry: int) -> Any:
         _check_types(primitive.name, operands)
         firsts, seconds, gate = _parts(operands, gated)
         for pair in zip(firsts, seconds, strict=True):
             check(*pair, gate, **geometry)
-        return out_avals(function, operands, (("gated", gated), *geometry.items()))[0]
+        params = {**geometry, "dilation": 1, "gated": gated}
+        if "size" in geometry:
+            return _with_size(out_avals(function, operands, tuple((params | {"size": 1}).items()))[0], geometry["size"])
+        of_one_tap = (*firsts, *(_with_size(kernels, 1) for kernels in seconds), *operands[2 * len(firsts) :])
+        return out_avals(function, of_one_tap, tuple(params.items()))[0]
 
     primitive.def_abstract_eval(rule)
+
+
+def _with_size(kernels: Any, size: int) -> Any:
+    """The type of kernels [S, T, k, k, C] of another size k."""
+    return kernels.update(shape=(*kernels.shape[:2], size, size, kernels.shape[4]))
 
 
 # In operations of JAX.
