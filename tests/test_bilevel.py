@@ -52,6 +52,11 @@ def problem(seed=0, rows=8):
     return weights, alphas, batch(), batch()
 
 
+@jax.jit
+def slopes(weights, alphas, batch):
+    return jax.grad(lambda w, a: smooth_loss(w, a, 0, batch, None)[0], argnums=(0, 1))(weights, alphas)
+
+
 def warm_state(optimizer, alpha_optimizer, seed=0):
     """A state whose optimiser has taken steps, so that momenta and schedules are not at their start."""
     weights, alphas, train, valid = problem(seed)
@@ -63,9 +68,16 @@ def warm_state(optimizer, alpha_optimizer, seed=0):
         weight_optimizer=optimizer,
         alpha_optimizer=alpha_optimizer,
     )
-    step = stepper(optimizer, alpha_optimizer, jdarts.first_order())
     for _ in range(3):
-        state, _ = step(state, train, valid)
+        of_weights, of_alphas = slopes(state.weights, state.alphas, train)
+        updates, weight_opt_state = optimizer.update(of_weights, state.weight_opt_state, state.weights)
+        moves, alpha_opt_state = alpha_optimizer.update(of_alphas, state.alpha_opt_state, state.alphas)
+        state = state.replace(
+            weights=optax.apply_updates(state.weights, updates),
+            alphas=optax.apply_updates(state.alphas, moves),
+            weight_opt_state=weight_opt_state,
+            alpha_opt_state=alpha_opt_state,
+        )
     return state, train, valid
 
 
@@ -99,14 +111,30 @@ def by_definition(state, train, valid, optimizer):
     return jax.grad(validation)(state.alphas)
 
 
-@each_optimizer
-def test_exact_is_the_gradient_through_the_virtual_step(make):
+@functools.cache
+def estimates(make):
+    """A function of the length of a finite difference to all estimates of one step, as one program."""
     optimizer = make()
     state, train, valid = warm_state(optimizer, optax.sgd(0.1))
-    expected = by_definition(state, train, valid, optimizer)
-    for estimator in (jdarts.exact(), jdarts.unrolled(steps=1)):
-        found = hypergradient_of(state, train, valid, optimizer, estimator)
-        chex.assert_trees_all_close(found, expected, rtol=1e-9, atol=1e-12)
+
+    def all_of(state, epsilon):
+        estimators = {
+            "first_order": jdarts.first_order(),
+            "exact": jdarts.exact(),
+            "unrolled": jdarts.unrolled(steps=1),
+            "finite_difference": jdarts.finite_difference(epsilon),
+        }
+        found = {name: hypergradient_of(state, train, valid, optimizer, each) for name, each in estimators.items()}
+        return {"definition": by_definition(state, train, valid, optimizer), **found}
+
+    return functools.partial(jax.jit(all_of), state)
+
+
+@each_optimizer
+def test_exact_is_the_gradient_through_the_virtual_step(make):
+    found = estimates(make)(0.1)
+    for name in ("exact", "unrolled"):
+        chex.assert_trees_all_close(found[name], found["definition"], rtol=1e-9, atol=1e-12)
 
 
 @jax.custom_vjp
@@ -139,19 +167,14 @@ def test_exact_serves_losses_without_a_forward_mode():
 
 @each_optimizer
 def test_finite_difference_tends_to_exact(make):
-    optimizer = make()
-    state, train, valid = warm_state(optimizer, optax.sgd(0.1))
-    expected = by_definition(state, train, valid, optimizer)
-    first = hypergradient_of(state, train, valid, optimizer, jdarts.first_order())
+    found = [estimates(make)(epsilon) for epsilon in (0.1, 0.01, 0.001)]
+    expected = found[0]["definition"]
 
     def distance(estimate):
         return float(optax.tree.norm(jax.tree.map(jnp.subtract, estimate, expected)))
 
-    errors = [
-        distance(hypergradient_of(state, train, valid, optimizer, jdarts.finite_difference(epsilon)))
-        for epsilon in (0.1, 0.01, 0.001)
-    ]
-    assert errors[0] < 0.1 * distance(first)
+    errors = [distance(each["finite_difference"]) for each in found]
+    assert errors[0] < 0.1 * distance(found[0]["first_order"])
     # A central difference: the error falls with the square of epsilon.
     assert errors[1] == pytest.approx(errors[0] / 100, rel=0.1)
     assert errors[2] == pytest.approx(errors[1] / 100, rel=0.1)
@@ -238,19 +261,22 @@ def test_pure_under_jit_vmap_and_scan(hypergradient):
     step = stepper(optimizer, alpha_optimizer, hypergradient)
     runs = [warm_state(optimizer, alpha_optimizer, seed) for seed in range(2)]
     plain = [step(*run) for run in runs]
+    later = step(plain[0][0], *runs[0][1:])
 
-    chex.assert_trees_all_close(_numbers(jax.jit(step)(*runs[0])), _numbers(plain[0]), rtol=1e-9)
+    @jax.jit
+    def two_steps(runs):
+        states, train, valid = runs
 
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
-    together = jax.jit(jax.vmap(step))(*stacked)
-    for index, result in enumerate(plain):
-        lane = jax.tree.map(lambda leaf, i=index: leaf[i], together)
-        chex.assert_trees_all_close(_numbers(lane), _numbers(result), rtol=1e-9, atol=1e-12)
+        def both_runs(states, _):
+            results = jax.vmap(step)(states, train, valid)
+            return results[0], _numbers(results)
 
-    state, train, valid = runs[0]
-    last, _ = jax.lax.scan(lambda carry, _: step(carry, train, valid), state, length=2)
-    twice = step(plain[0][0], train, valid)[0]
-    chex.assert_trees_all_close(last.replace(key=()), twice.replace(key=()), rtol=1e-9)
+        return jax.lax.scan(both_runs, states, length=2)[1]
+
+    found = two_steps(jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs))
+    for lane, place, expected in ((0, 0, plain[0]), (1, 0, plain[1]), (0, 1, later)):
+        result = jax.tree.map(lambda leaf, lane=lane, place=place: leaf[place, lane], found)
+        chex.assert_trees_all_close(result, _numbers(expected), rtol=1e-9, atol=1e-12)
 
 
 @each_estimator
