@@ -127,7 +127,8 @@ def _built(dtype: np.dtype, emulated: bool) -> ctypes.CDLL | None:
 
 
 def _sources(number: str, *, emulated: bool) -> Library:
-    options = (_EMULATED, "-Wno-unknown-pragmas") if emulated else ()
+    # Optimising takes longer than what tests compute.
+    options = (_EMULATED, "-O0", "-Wno-unknown-pragmas") if emulated else ()
     return Library("emulated" if emulated else "gpu", ("calls.cc",), number, "cuda", options)
 
 
