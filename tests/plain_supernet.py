@@ -6,8 +6,8 @@ Weights are a flat dict from PyTorch ``state_dict`` names to arrays in PyTorch l
 them. Activations are NHWC. A function that normalises returns its output and the new running statistics,
 under names relative to the weights it was given.
 
-Made to be run eagerly: only batch normalisation and the pools are compiled, since the whole network takes
-minutes to compile and these few small functions seconds.
+Made to be run eagerly: a mixed operation is one program for all edges of the same operations and shapes, while the whole
+network takes minutes to compile.
 """
 
 import dataclasses
@@ -144,12 +144,14 @@ def named(prefix: str, statistics: Statistics) -> Statistics:
 # ---- operations
 
 
+@partial(jax.jit, static_argnames="train")
 def relu_conv_bn(x: Array, weights: Weights, *, train: bool) -> tuple[Array, Statistics]:
     """ReLU, 1×1 convolution, BN."""
     y, new = batch_norm(conv(jax.nn.relu(x), weights["op.1.weight"]), below(weights, "op.2."), train=train)
     return y, named("op.2.", new)
 
 
+@partial(jax.jit, static_argnames="train")
 def factorized_reduce(x: Array, weights: Weights, *, train: bool) -> tuple[Array, Statistics]:
     """ReLU, two 1×1 convolutions of stride 2 that read the even and the odd places of the diagonal, BN."""
     x = jax.nn.relu(x)
@@ -181,6 +183,7 @@ def dil_conv(x: Array, weights: Weights, *, stride: int, train: bool) -> tuple[A
     return x, named("op.3.", new)
 
 
+@partial(jax.jit, static_argnames=("name", "stride", "train"))
 def operation(name: str, x: Array, weights: Weights, *, stride: int, train: bool) -> tuple[Array, Statistics]:
     """One candidate operation in its search form (BN not affine; BN after the pools).
 
@@ -248,6 +251,30 @@ def mixed_operation(
 
     Options change it as they say; ``share`` multiplies the whole edge.
     """
+    seen = (*x.shape[:-1], x.shape[-1] // options.partial_channels)
+    skips = options.skip_factors(place, seen) if options.skip_factors and train and stride == 1 else None
+    paths = options.path_factors(place, x.shape[0]) if options.path_factors and train else None
+    # Whether a share is 0 is known where the operations run one by one.
+    mixed = _mixed if options.skips_unused else _mixed_as_one_program
+    options = dataclasses.replace(options, skip_factors=None, path_factors=None)
+    settings: dict[str, Any] = {"names": tuple(names), "stride": stride, "train": train, "options": options}
+    return mixed(x, weights, alphas, share, skips, paths, **settings)
+
+
+def _mixed(
+    x: Array,
+    weights: Weights,
+    alphas: Array,
+    share: Any,
+    skips: Array | None,
+    paths: Array | None,
+    *,
+    names: tuple[str, ...],
+    stride: int,
+    train: bool,
+    options: Options,
+) -> tuple[Array, Statistics]:
+    """The mixed operation with its factors of skip connections [B, H, W, C] and of the edge [B]."""
     shares = alphas[: len(names)] if options.given_shares else jax.nn.softmax(alphas[: len(names)])
     seen = x.shape[-1] // options.partial_channels
     x, rest = x[..., :seen], x[..., seen:]
@@ -259,8 +286,8 @@ def mixed_operation(
             statistics |= {f"_ops.{k}.{n}": value for n, value in own.items() if is_running_statistic(n)}
             continue
         y, new = operation(name, x, own, stride=stride, train=train)
-        if name == "skip_connect" and stride == 1 and options.skip_factors and train:
-            y = y * options.skip_factors(place, y.shape)
+        if name == "skip_connect" and skips is not None:
+            y = y * skips
         total = total + shares[k] * y
         statistics |= named(f"_ops.{k}.", new)
     if options.auxiliary_skip != "none":
@@ -271,9 +298,13 @@ def mixed_operation(
     if options.partial_channels > 1:
         rest = max_pool_2x2(rest) if stride == 2 else rest
         total = channel_shuffle(jnp.concatenate([total, rest], axis=-1), options.partial_channels)
-    if options.path_factors and train:
-        total = total * options.path_factors(place, total.shape[0])[:, None, None, None]
+    if paths is not None:
+        total = total * paths[:, None, None, None]
     return share * total, statistics
+
+
+#: Compiled once for all edges of equal operations and shapes.
+_mixed_as_one_program = partial(jax.jit, static_argnames=("names", "stride", "train", "options"))(_mixed)
 
 
 # ---- cells and network

@@ -1,16 +1,15 @@
-"""The cell of DARTS with a `Choice` on every edge: the numbers of the reference implementation, and of NAS-Bench-201."""
+"""The cell of DARTS with a `Choice` on every edge has the numbers of the plain network."""
 
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import plain_supernet as plain
-import pytest
-from fixtures_folder import fixture_files
 from flax import traverse_util
-from test_plain_supernet import assert_agree, read
+from test_plain_supernet import assert_agree, small_network, uniform_space
 
 import jdarts
 from jdarts.choice.slots import ChoiceAlphas, ChoiceSpec, Place
@@ -107,20 +106,30 @@ def edge_alphas(tables, space, layers):
     }
 
 
-@pytest.mark.parametrize("path", fixture_files("search_*.npz"))
-def test_the_cell_of_darts_edge_by_edge_has_the_reference_numbers(path):
-    reference = read(path)
-    layers = reference.sizes["layers"]
-    network = EdgeByEdge(reference.space, layers)
-    statistics = {"batch_stats": as_tree(reference.running, reference.space, layers)}
+def test_the_cell_of_darts_edge_by_edge_is_that_of_the_plain_network():
+    """Cells of both kinds; the plain network has the reference implementation's numbers."""
+    space = uniform_space(("none", "skip_connect", "max_pool_3x3", "dil_conv_3x3"), nodes=2)
+    layers = 3
+    weights, alphas, images = small_network(space, layers=layers)
+    labels = jnp.asarray([0, 2, 1])
+    running = {name: array for name, array in weights.items() if plain.is_running_statistic(name)}
+    trained = {name: array for name, array in weights.items() if name not in running}
+    network = EdgeByEdge(space, layers)
+    statistics = {"batch_stats": as_tree(running, space, layers)}
     loss_fn = jdarts.network_loss(network)
 
     def loss(trained, tables):
-        weights = as_tree(trained, reference.space, layers)
-        alphas = edge_alphas(tables, reference.space, layers)
-        return loss_fn(weights, alphas, statistics, reference.batch("train"), jax.random.key(0))[0]
+        weights, alphas = as_tree(trained, space, layers), edge_alphas(tables, space, layers)
+        value, (after, _) = loss_fn(weights, alphas, statistics, (images, labels), jax.random.key(0))
+        return value, after["batch_stats"]
 
-    value, (of_weights, of_alphas) = jax.value_and_grad(loss, argnums=(0, 1))(reference.trained, reference.alphas)
-    np.testing.assert_allclose(value, reference.numbers["train/loss"], rtol=1e-8)
-    assert_agree(of_weights, reference.below("train/grad_weights/"), 1e-8)
-    assert_agree(of_alphas, reference.below("train/grad_alphas/"), 1e-8)
+    def expected(trained, tables):
+        logits, after = plain.forward(trained | running, tables, images, space=space, train=True)
+        return plain.cross_entropy(logits, labels), as_tree(after, space, layers)
+
+    (value, after), (of_weights, of_alphas) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(trained, alphas)
+    (plain_value, plain_after), by_plain = jax.value_and_grad(expected, argnums=(0, 1), has_aux=True)(trained, alphas)
+    np.testing.assert_allclose(value, plain_value, rtol=1e-8)
+    chex.assert_trees_all_close(after, plain_after, rtol=1e-8)
+    assert_agree(of_weights, by_plain[0], 1e-8)
+    assert_agree(of_alphas, by_plain[1], 1e-8)
