@@ -254,11 +254,9 @@ def mixed_operation(
     seen = (*x.shape[:-1], x.shape[-1] // options.partial_channels)
     skips = options.skip_factors(place, seen) if options.skip_factors and train and stride == 1 else None
     paths = options.path_factors(place, x.shape[0]) if options.path_factors and train else None
-    # Whether a share is 0 is known where the operations run one by one.
-    mixed = _mixed if options.skips_unused else _mixed_as_one_program
-    options = dataclasses.replace(options, skip_factors=None, path_factors=None)
-    settings: dict[str, Any] = {"names": tuple(names), "stride": stride, "train": train, "options": options}
-    return mixed(x, weights, alphas, share, skips, paths, **settings)
+    # With options its operations are programs alone, which many options share.
+    mixed = _mixed_as_one_program if options == Options() else _mixed
+    return mixed(x, weights, alphas, share, skips, paths, tuple(names), stride=stride, train=train, options=options)
 
 
 def _mixed(
@@ -268,8 +266,8 @@ def _mixed(
     share: Any,
     skips: Array | None,
     paths: Array | None,
-    *,
     names: tuple[str, ...],
+    *,
     stride: int,
     train: bool,
     options: Options,

@@ -15,7 +15,7 @@ SECONDS = {
     "test_search_processes.py": 50,
     "test_fixture_search.py": 55,
     "test_pipeline.py": 50,
-    "test_edge_options.py": 45,
+    "test_edge_options.py": 35,
     "test_optimizers.py": 40,
     "test_bilevel.py": 40,
     "test_mixing.py": 40,

@@ -69,9 +69,9 @@ def options_of(name):
         case "unused":
             given: Any = {"skips_unused": True, "given_shares": True}
             return {"skips_unused": True, "mixture": GIVEN}, {}, plain(**given, **off)
-    settings = {"partial_channels": 2, "auxiliary_skip": "conv", "skip_dropout": True, "drop_path": True}
+    settings = {"partial_channels": 4, "auxiliary_skip": "conv", "skip_dropout": True, "drop_path": True}
     controls = {"auxiliary_weight": 0.7, "skip_dropout": 0.5, "drop_path": 0.5}
-    return settings, controls, plain(partial_channels=2, auxiliary_skip="conv", auxiliary_weight=0.7)
+    return settings, controls, plain(partial_channels=4, auxiliary_skip="conv", auxiliary_weight=0.7)
 
 
 NAMES = ("partial_channels", "auxiliary_skip", "auxiliary_convolution", "skip_dropout", "drop_path", "all_at_once")
@@ -212,7 +212,7 @@ def test_operations_of_factor_0_keep_their_statistics():
 
 def test_options_that_change_nothing_are_darts():
     """Bit for bit: one part of the channels, no weight of the auxiliary skip connection, probabilities of 0."""
-    pair, with_auxiliary = Pair("skip_dropout"), Pair("auxiliary_skip", cells=1)
+    pair, with_auxiliary = Pair("skip_dropout", cells=1), Pair("auxiliary_skip", cells=1)
     plain = pair.model.clone(skip_dropout=False)
 
     def logits(model, pair=pair, **controls):
@@ -249,9 +249,9 @@ def test_derivatives_of_both_modes_to_second_order_natively_and_in_operations_of
         return jax.grad(lambda *inputs: pair.value(*inputs)[0], argnums=(0, 1))(params, alphas)
 
     def products(params, alphas):
-        forward = jax.jvp(gradient, (params, alphas), direction)[1]
+        found, forward = jax.jvp(gradient, (params, alphas), direction)
         slope = jax.grad(lambda *inputs: _inner(gradient(*inputs), direction), argnums=(0, 1))
-        return forward, slope(params, alphas), gradient(params, alphas)
+        return forward, slope(params, alphas), found
 
     step = 1e-6
     inputs = (pair.params, pair.alphas)
@@ -337,9 +337,12 @@ def test_networks_start_with_identities_and_without_controls():
         matrices = params[cell][stage]["auxiliary_skip"]["pointwise"]
         np.testing.assert_array_equal(matrices, np.broadcast_to(np.eye(channels), (edges, channels, channels)))
     assert params["cell1"]["stage0"]["auxiliary_skip"].keys() == {"even", "odd"}
+    controls = {"auxiliary_weight": 1.0}
     with pytest.raises(InputError, match="the controls lack 'skip_dropout', which the network reads; give a number"):
-        model.apply(drawn, images, alphas, train=True, controls={"auxiliary_weight": 1.0}, rngs={"noise": key})
-    model.apply(drawn, images, alphas, train=False, controls={"auxiliary_weight": 1.0})
+        jax.eval_shape(
+            lambda v: model.apply(v, images, alphas, train=True, controls=controls, rngs={"noise": key}), drawn
+        )
+    jax.eval_shape(lambda v: model.apply(v, images, alphas, train=False, controls=controls), drawn)
 
 
 WRONG = {
@@ -377,13 +380,14 @@ def test_wrong_options_are_refused(channels, settings, message):
 
 def test_dropout_drops_single_numbers_and_keeps_the_mean():
     x = jnp.ones((4, 10, 32, 32, 8), jnp.float32)
-    y = np.asarray(jax.jit(dropout)(jax.random.key(0), x, 0.3))
+    drop = jax.jit(dropout)
+    y = np.asarray(drop(jax.random.key(0), x, 0.3))
     assert set(np.unique(y)) == {0, np.float32(1) / np.float32(0.7)}
     kept = (y > 0).astype(float)
     error = 4 * np.sqrt(0.3 * 0.7 / y.size)
     assert abs(kept.mean() - 0.7) < error
     # Neighbours along every axis, and the same places under another key, are independent.
-    other = np.asarray(dropout(jax.random.key(1), x, 0.3)) > 0
+    other = np.asarray(drop(jax.random.key(1), x, 0.3)) > 0
     pairs = [np.moveaxis(kept, axis, 0) for axis in range(kept.ndim)]
     for one, two in [(pair[:-1], pair[1:]) for pair in pairs] + [(kept, other)]:
         correlation = np.corrcoef(np.ravel(one), np.ravel(two))[0, 1]
@@ -393,15 +397,18 @@ def test_dropout_drops_single_numbers_and_keeps_the_mean():
     for bit in range(18):
         ones = flat[(np.arange(flat.size) >> bit) % 2 == 1].mean()
         assert abs(ones - 0.7) < 2 * error
-    np.testing.assert_array_equal(dropout(jax.random.key(0), x, 0.0), x)
+    np.testing.assert_array_equal(drop(jax.random.key(0), x, 0.0), x)
 
 
 def test_what_is_dropped_of_an_image_does_not_depend_on_the_number_of_devices():
-    key, x = jax.random.key(3), jnp.ones((3, 4, 2, 2, 5))
-    alone = dropout(key, x, 0.3, axis=1)
-    parts = jnp.stack(jnp.split(x, 2, axis=1))
-    shared = jax.vmap(lambda part: dropout(key, part, 0.3, axis=1, axis_name="devices"), axis_name="devices")(parts)
-    np.testing.assert_array_equal(jnp.concatenate(list(shared), axis=1), alone)
+    key, x = jax.random.key(3), np.ones((3, 4, 2, 2, 5))
+
+    def dropped(part, axis_name=None):
+        return dropout(key, part, 0.3, axis=1, axis_name=axis_name)
+
+    parts = np.stack(np.split(x, 2, axis=1))
+    shared = jax.jit(jax.vmap(functools.partial(dropped, axis_name="devices"), axis_name="devices"))(parts)
+    np.testing.assert_array_equal(np.concatenate(list(shared), axis=1), jax.jit(dropped)(x))
 
 
 def test_dropped_skips_and_edges_differ_between_edges_images_and_keys(monkeypatch):
