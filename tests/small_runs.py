@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import itertools
 import os
 import shutil
 import sys
@@ -192,34 +191,48 @@ def leaves(folder):
     }
 
 
-def die_at_every_ninth_change(folder, run, check):
-    """Runs in a folder and dies before every ninth change below it, runs to the end and checks, until a run gets through.
+def resume_before_every_ninth_change(folder, run, check):
+    """Runs once, and then runs to the end and checks from what lay in the folder before every ninth change below it.
+
+    A process that is killed leaves just that.
 
     Args:
-      folder: the run's folder, removed after each death.
+      folder: the run's folder, which does not exist yet.
       run: runs to the end, after what is in the folder.
       check: is given what the run after a death has returned.
 
     Returns:
-      The change at which the last run would have died.
+      The number of changes that the undisturbed run made.
     """
+    kept = []
 
-    def die():
-        raise Died
+    def keep():
+        kept.append(folder.parent / f"left_{len(kept)}")
+        _copied(folder, kept[-1])
+        operations.fatal += 9
 
-    operations = FileOperations(die)
-    for fatal in itertools.count(1, 9):
-        operations.watch(folder, fatal)
-        try:
-            run()
-            return fatal
-        except Died:
-            pass
-        finally:
-            operations.watch("")
-        check(run())
+    operations = FileOperations(keep)
+    operations.watch(folder, 1)
+    try:
+        run()
+    finally:
+        changes = operations.count
+        operations.watch("")
+    for left in kept:
         shutil.rmtree(folder)
-    raise AssertionError
+        if left.exists():
+            left.rename(folder)
+        check(run())
+    return changes
+
+
+def _copied(folder, target):
+    """Copies a folder in which Orbax's threads may be writing a checkpoint that has no name yet."""
+    try:
+        if folder.exists():
+            shutil.copytree(folder, target, symlinks=True)
+    except shutil.Error as error:
+        assert all("/.incomplete-" in str(source) for source, *_ in error.args[0]), error
 
 
 def records(folder):
@@ -264,19 +277,19 @@ class FileOperations:
     """Counts what a process changes in a folder, and ends its work before the n-th change; Python cannot forget it.
 
     Args:
-      die: what ends the work.
+      die: what ends the work, or does something else then.
       every_thread: count the changes of every thread, such as those that Orbax writes from; else the main thread's alone.
     """
 
     def __init__(self, die, *, every_thread=False):
         self._die = die
         self._every_thread = every_thread
-        self._folder, self._fatal, self.count = "", 0, 0
+        self._folder, self.fatal, self.count = "", 0, 0
         sys.addaudithook(self._note)
 
     def watch(self, folder, fatal=0):
         """Counts from here on, up to the fatal change; none is fatal where it is 0. An empty folder's name ends it."""
-        self._folder, self._fatal, self.count = str(folder), fatal, 0
+        self._folder, self.fatal, self.count = str(folder), fatal, 0
 
     def _note(self, event, arguments):
         if self._folder and event in _CHANGES and str(arguments[0]).startswith(self._folder):
@@ -285,7 +298,7 @@ class FileOperations:
             if not self._every_thread and threading.current_thread() is not threading.main_thread():
                 return
             self.count += 1
-            if self.count == self._fatal:
+            if self.count == self.fatal:
                 self._die()
 
 

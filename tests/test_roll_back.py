@@ -75,4 +75,4 @@ def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(rolled_back
         del ended
         assert_same_bits(folder, reference)
 
-    assert small_runs.die_at_every_ninth_change(folder, lambda: run_with(folder, programs), check) > 40
+    assert small_runs.resume_before_every_ninth_change(folder, lambda: run_with(folder, programs), check) > 40

@@ -96,7 +96,7 @@ def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(together, t
     """Before every ninth change that is made below the folder, until the searches get through; `make torture` takes all."""
 
     folder = tmp_path / "run"
-    changes = small_runs.die_at_every_ninth_change(
+    changes = small_runs.resume_before_every_ninth_change(
         folder,
         lambda: run_seeds(folder, **FEW),
         lambda _: assert_each_same(folder, together),

@@ -109,7 +109,7 @@ def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(stopped, pr
         assert "stopped early: three epochs are enough" in ended[1]
         assert_same_bits(folder, reference)
 
-    changes = small_runs.die_at_every_ninth_change(folder, lambda: run_with(folder, programs, rule), check)
+    changes = small_runs.resume_before_every_ninth_change(folder, lambda: run_with(folder, programs, rule), check)
     assert changes > 40
 
 
