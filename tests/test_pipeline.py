@@ -12,7 +12,7 @@ import jax
 import pytest
 import small_pipeline
 import small_runs
-from small_pipeline import RUNS, assert_same_end, config, options, quick, run, undisturbed
+from small_pipeline import RUNS, assert_same_end, config, options, quick, run
 from small_runs import Died, die_at, finish, read_until, signal_after_step, user_settings
 
 from jdarts import checkpoint, search, train
@@ -31,8 +31,23 @@ from jdarts.runs.loop import Loop
 from jdarts.search import SearchConfig
 from jdarts.train import TrainConfig
 
-__all__ = ["quick", "undisturbed", "user_settings"]
+__all__ = ["quick", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
+
+
+@pytest.fixture(scope="module")
+def first(quick, tmp_path_factory):
+    """The folder of a pipeline from its start to its end, and what it showed."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        # Not the programs that the tests of this module share.
+        patch.setattr("jdarts.pipeline.protocol.CompiledPrograms", CompiledPrograms)
+        return folder, run(folder)[1]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(first):
+    return first[0]
 
 
 def test_the_best_by_validation_is_trained_and_tested(undisturbed, monkeypatch):
@@ -79,11 +94,8 @@ def test_the_table_says_it(undisturbed):
     assert "of 2 full trainings (mean ± standard deviation)" in lines[4]
 
 
-def test_runs_of_one_kind_are_compiled_once(tmp_path, monkeypatch):
-    # Not those that the tests of this module share.
-    monkeypatch.setattr("jdarts.pipeline.protocol.CompiledPrograms", CompiledPrograms)
-    _, shown = run(tmp_path / "run")
-    parts = shown.split("\n\n")
+def test_runs_of_one_kind_are_compiled_once(first):
+    parts = first[1].split("\n\n")
     compiled = {part.strip().splitlines()[0]: "compiling" in part for part in parts if "run folder" in part}
     assert len(compiled) == len(RUNS)
     assert [text for text, once in compiled.items() if not once] == [
@@ -100,29 +112,29 @@ def test_its_parts_are_those_runs_alone(undisturbed, tmp_path):
     small_runs.assert_same_bits(tmp_path / "alone", undisturbed / RUNS[-1], ["genotype.json"])
 
 
-@pytest.mark.parametrize(
-    "owner, name, call",
-    [
-        (checkpoint, "save", 1),  # within the first search
-        (checkpoint, "save", 4),  # at the end of the second
-        (checkpoint, "save", 6),  # between a brief training's best and its last checkpoint
-        (checkpoint, "save", 11),  # within a full training
-        (RunFolder, "write", 1),  # before the pipeline's configuration
-        (RunFolder, "write_genotype", 11),  # the last one, of the pipeline itself
-    ],
-)
-def test_a_death_anywhere_changes_nothing(owner, name, call, undisturbed, tmp_path, monkeypatch):
-    die_at(monkeypatch, owner, name, call)
-    with pytest.raises(Died):
-        run(tmp_path / "run")
-    monkeypatch.undo()
-    run(tmp_path / "run")
-    assert_same_end(tmp_path / "run", undisturbed)
+def test_deaths_anywhere_change_nothing(undisturbed, tmp_path, monkeypatch):
+    """One pipeline dies again and again, each time deeper in it; calls are counted from the death before."""
+    folder = tmp_path / "run"
+    for owner, name, call, reached in [
+        (RunFolder, "write", 1, None),  # before the pipeline's configuration
+        (checkpoint, "save", 1, RUNS[0]),  # within the first search
+        (checkpoint, "save", 4, RUNS[1]),  # at the end of the second
+        (checkpoint, "save", 3, RUNS[2]),  # between a brief training's best and its last checkpoint
+        (checkpoint, "save", 6, RUNS[4]),  # within a full training
+        (RunFolder, "write_genotype", 3, RUNS[5]),  # the last one, of the pipeline itself
+    ]:
+        with monkeypatch.context() as patch, pytest.raises(Died):
+            die_at(patch, owner, name, call)
+            run(folder)
+        assert [each for each in RUNS if (folder / each).exists()] == RUNS[: RUNS.index(reached) + 1 if reached else 0]
+    assert (folder / RUNS[5] / "summary.json").exists() and not (folder / "genotype.txt").exists()
+    run(folder)
+    assert_same_end(folder, undisturbed)
 
 
 def test_a_killed_pipeline_resumes_to_the_same_end(undisturbed, tmp_path):
     folder = tmp_path / "run"
-    for shown in ("search 2 of 2", "selection among 2 searches, seed 4", "full training 2 of 2"):
+    for shown in ("selection among 2 searches, seed 4", "full training 2 of 2"):
         process = small_runs.start((small_pipeline.__file__,), options(folder))
         read_until(process, shown)
         os.kill(process.pid, signal.SIGKILL)
@@ -176,10 +188,10 @@ def test_a_baseline_learns_from_the_brief_trainings_and_resumes(name, undisturbe
     monkeypatch.setattr("jdarts.pipeline.protocol.POPULATION", 2)
     folder = tmp_path / "run"
     shutil.copytree(undisturbed, folder)
-    result, shown = run(folder, baseline=name, random_cells=4, repeats=2)
-    assert "search 1 of 2" not in shown and f"cell 4 of 4 that {name} proposes" in shown
+    result, shown = run(folder, baseline=name, random_cells=3, repeats=2)
+    assert "search 1 of 2" not in shown and f"cell 3 of 3 that {name} proposes" in shown
     found, learnt = result.arms
-    assert (learnt.name, len(learnt.candidates), len(learnt.trainings)) == (name, 4, 2)
+    assert (learnt.name, len(learnt.candidates), len(learnt.trainings)) == (name, 3, 2)
     assert found.genotype == result.genotype and result.table().count(f"{name}: ") == 2
     space = config(folder).search.search_space
     architectures = darts_architectures(space)
@@ -190,10 +202,10 @@ def test_a_baseline_learns_from_the_brief_trainings_and_resumes(name, undisturbe
         proposed, state = baseline.propose(architectures, state, jax.random.fold_in(key, number + 1))
         assert genotype_of(architectures, proposed, space) == candidate.genotype
         state = baseline.update(architectures, state, proposed, 100 * candidate.valid_accuracy)
-    shutil.rmtree(folder / "selection" / f"{name}6")
+    shutil.rmtree(folder / "selection" / f"{name}5")
     (folder / "summary.json").unlink()
-    again, shown = run(folder, baseline=name, random_cells=4, repeats=2)
-    assert f"cell 3 of 4 that {name} proposes" not in shown and f"cell 4 of 4 that {name} proposes" in shown
+    again, shown = run(folder, baseline=name, random_cells=3, repeats=2)
+    assert f"cell 2 of 3 that {name} proposes" not in shown and f"cell 3 of 3 that {name} proposes" in shown
     assert [each.genotype for each in again.arms[1].candidates] == [each.genotype for each in learnt.candidates]
     assert [each.valid_accuracy for each in again.arms[1].candidates] == [
         each.valid_accuracy for each in learnt.candidates
