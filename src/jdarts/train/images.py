@@ -79,10 +79,6 @@ class MemoryImages:
         self.augmentation = augmentation
         self.on_device = fit_on_device(images_on, whole)
         self._images = StepImages(whole, batch_size, on_device=self.on_device, devices=devices)
-        rows = functools.partial(
-            shuffled_rows, count=self.train_count, steps=self.steps_per_epoch, batch_size=batch_size
-        )
-        self._rows = jax.jit(lambda key, epoch: rows(epoch_key(key, epoch)))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -101,7 +97,8 @@ class MemoryImages:
           epoch: the epoch, counted from 0.
           calls: indices of the steps of each call. Several steps, whose images are on the device, are the last axis of the rows.
         """
-        rows = self._rows(key, np.int32(epoch))
+        size = {"steps": self.steps_per_epoch, "batch_size": self._batch}
+        rows = _rows_of_epoch(key, np.int32(epoch), self.train_count, **size)
         if not self.on_device:
             rows = jax.device_get(rows)
         for steps in calls:
@@ -124,6 +121,12 @@ class MemoryImages:
     def test_name(self, place: int) -> str:
         """What the set calls a test image; empty for a set without names."""
         return self._test_names[place] if self._test_names else ""
+
+
+@functools.partial(jax.jit, static_argnames=("count", "steps", "batch_size"))
+def _rows_of_epoch(key: jax.Array, epoch: jax.Array, count: int, *, steps: int, batch_size: int) -> jax.Array:
+    """Rows of all steps of an epoch: one program for all trainings of these sizes."""
+    return shuffled_rows(epoch_key(key, epoch), count, steps=steps, batch_size=batch_size)
 
 
 def check_trains_batch(name: str, count: int, batch_size: int) -> None:
