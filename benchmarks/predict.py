@@ -129,6 +129,7 @@ def _rows(config: Prediction, cells: Sequence[Layer]) -> Iterator[list[str]]:
         cell = ""
     for name, works in (
         ("1×1 convolutions after them", [work.pointwise(stage, fused=False) for stage in layer.stages]),
+        ("both as one function", [work.pointwise(stage, fused=True) for stage in layer.stages]),
         ("pools, skips, norms, sums", [work.others(stage) for stage in layer.stages]),
         ("1×1 convolutions of the inputs", [work.preprocessing(each).times(1 / len(cells)) for each in cells]),
     ):

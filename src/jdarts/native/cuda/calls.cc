@@ -224,8 +224,8 @@ void separable(Call& call) {
   SeparableArguments a = factors.arguments(g, call.result_shape(0));
   a.strips = call.integer("strips");
   a.fours = std::min(a.out / 4, kThreads / a.strips);
-  const bool two = g.targets > 1;
-  const int64_t rounds = two ? parts(g.targets, 2) : 1, strips = g.batch * parts(g.out_height, kRows) * g.out_width;
+  const bool two = g.targets > 1 && factors.counts[2] == 1;
+  const int64_t rounds = two ? parts(g.targets, 2) : g.targets, strips = g.batch * parts(g.out_height, kRows) * g.out_width;
   const Grid grid{unsigned(parts(strips, a.strips) * rounds), unsigned(g.sources), unsigned(parts(a.out / 4, a.fours))};
 #define JDARTS_CASE(size, stride, dilation)                                             \
   case kind(size, stride, dilation):                                                    \

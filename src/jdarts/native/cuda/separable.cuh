@@ -70,7 +70,8 @@ __device__ inline void add_transposed(const T* const (&pixels)[kRows], const T* 
   }
 }
 
-// A block has some strips of y, kTargets targets and some fours of outputs.
+// A block has some strips of y, kTargets targets and some fours of outputs. Two targets read an image once; they are for terms that
+// share a matrix, so that no sums of products take registers while the first convolution is computed.
 template <int kSize, int kStride, int kDilation, int kTargets>
 __device__ inline void separable_strips(const SeparableArguments& a) {
   const Geometry& g = a.geometry;
@@ -81,9 +82,7 @@ __device__ inline void separable_strips(const SeparableArguments& a) {
   const int targets = g.targets - t < kTargets ? g.targets - t : kTargets;
   const int own = threadIdx.x / a.fours, d = 4 * (blockIdx.z * a.fours + threadIdx.x % a.fours);
   const bool used = own < a.strips && d < a.out;
-  A sums[kTargets][kRows][4] = {};
-  for (int begin = 0, end; begin < a.terms; begin = end) {
-    for (end = begin + 1; end < a.terms && a.matrices[end] == a.matrices[begin];) ++end;
+  const auto convolve = [&](int begin, int end) {
     __syncthreads();
     for (int item = threadIdx.x; item < a.strips * groups; item += kThreads) {
       const int n = item / groups, c = 4 * (item % groups);
@@ -99,13 +98,25 @@ __device__ inline void separable_strips(const SeparableArguments& a) {
           write<4>(values[r][m], middle + m * kValues + (r * a.strips + n) * g.channels + c);
     }
     __syncthreads();
-    if (!used) continue;
+  };
+  A sums[kTargets][kRows][4] = {};
+  const auto multiply = [&](int begin) {
     const T* matrix = static_cast<const T*>(a.matrices[begin]) + (long long)(s * g.targets + t) * g.channels * a.out + d;
 #pragma unroll
     for (int m = 0; m < kTargets; ++m)
-      if (m < targets)
+      if (used && m < targets)
         add_products(middle + m * kValues + own * g.channels, a.strips * g.channels, matrix + m * g.channels * a.out,
                      g.channels, a.out, sums[m]);
+  };
+  if constexpr (kTargets == 1) {
+    for (int begin = 0, end; begin < a.terms; begin = end) {
+      for (end = begin + 1; end < a.terms && a.matrices[end] == a.matrices[begin];) ++end;
+      convolve(begin, end);
+      multiply(begin);
+    }
+  } else {
+    convolve(0, a.terms);
+    multiply(0);
   }
   const Strip strip = Strip::of(first + own, g);
   if (!used) return;
