@@ -18,8 +18,15 @@ from jdarts.ops.depthwise.kinds import Kind, runs, table_of_taps
 MIXED = (Kind(3, 1), Kind(3, 2), Kind(5, 2))
 #: Kinds, whether they share their images, and the stride.
 CASES = list(itertools.product((MIXED, (Kind(5, 1), Kind(3, 1)), (Kind(1, 2),)), (True, False), (1, 2)))
+#: Two sizes and two dilations in few taps.
+FEW = (Kind(3, 2), Kind(1, 1))
 #: Pallas kernels are interpreted, which takes long to compile: these cases have all there is in few kernels.
-PALLAS_CASES = [((Kind(3, 2), Kind(1, 1)), False, 2), ((Kind(3, 1),), True, 1)]
+PALLAS_CASES = [(FEW, False, 2), ((Kind(3, 1),), True, 1)]
+#: What derivatives depend on; that a form is right for any taps is what its values show.
+DERIVED_CASES = [
+    *itertools.product((FEW,), (True, False), (1, 2)),
+    *(((Kind(3, 1), Kind(1, 1)), True, s) for s in (1, 2)),
+]
 SOURCES, TARGETS, BATCH, HEIGHT, WIDTH, CHANNELS = 2, 3, 2, 5, 4, 3
 
 
@@ -53,41 +60,42 @@ def plain(x, taps, y, kinds, stride):
     return out, of_x, of_taps
 
 
+def three_functions(functions, x, taps, y, *, kinds, shared, stride):
+    """F(x, taps), X(y, taps) and K(x, y) of a form."""
+    geometry = {"kinds": kinds, "stride": stride}
+    of_images = {"height": HEIGHT, "width": WIDTH, "shared": shared or len(kinds) == 1}
+    return (
+        functions.forward([(x, taps)], **geometry),
+        functions.input_gradient([(y, taps)], **geometry, **of_images),
+        functions.kernel_gradient([(x, y)], **geometry),
+    )
+
+
+def assert_defined(functions, cases):
+    """The three functions of a form are the definition in all cases, which are one program."""
+    given = [operands(*case) for case in cases]
+
+    @jax.jit
+    def all_cases(given):
+        return [
+            three_functions(functions, x, taps, y, kinds=kinds, shared=shared, stride=stride)
+            for (x, taps, y), (kinds, shared, stride) in zip(given, cases)
+        ]
+
+    for found, (x, taps, y), (kinds, shared, stride) in zip(all_cases(given), given, cases, strict=True):
+        for name, a, b in zip("FXK", found, plain(x, taps, y, kinds, stride), strict=True):
+            message = f"{name} of {kinds}, {shared=}, {stride=}"
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12, err_msg=message)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_the_definition(form):
-    functions = FORMS[form]
-    for kinds, shared, stride in CASES:
-        x, taps, y = operands(kinds, shared, stride)
-        geometry = {"kinds": kinds, "stride": stride}
-        of_images = {"height": HEIGHT, "width": WIDTH, "shared": shared or len(kinds) == 1}
-        found = (
-            functions.forward([(x, taps)], **geometry),
-            functions.input_gradient([(y, taps)], **geometry, **of_images),
-            functions.kernel_gradient([(x, y)], **geometry),
-        )
-        for a, b in zip(found, plain(x, taps, y, kinds, stride), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    assert_defined(FORMS[form], CASES)
 
 
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 def test_pallas_kernels_are_the_definition(platform):
-    functions = pallas_form(platform, interpret=True)
-
-    @functools.partial(jax.jit, static_argnames=("kinds", "shared", "stride"))
-    def computed(x, taps, y, *, kinds, shared, stride):
-        geometry = {"kinds": kinds, "stride": stride}
-        of_images = {"height": HEIGHT, "width": WIDTH, "shared": shared}
-        return (
-            functions.forward([(x, taps)], **geometry),
-            functions.input_gradient([(y, taps)], **geometry, **of_images),
-            functions.kernel_gradient([(x, y)], **geometry),
-        )
-
-    for kinds, shared, stride in PALLAS_CASES:
-        x, taps, y = operands(kinds, shared, stride)
-        found = computed(x, taps, y, kinds=kinds, shared=shared, stride=stride)
-        for a, b in zip(found, plain(x, taps, y, kinds, stride), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    assert_defined(pallas_form(platform, interpret=True), PALLAS_CASES)
 
 
 def test_second_derivatives_of_both_modes_are_those_of_the_usual_form(monkeypatch):
@@ -142,16 +150,7 @@ def test_the_environment_chooses_a_form_for_each_platform(monkeypatch):
 
 def test_images_that_no_core_of_a_tpu_holds_are_convolved_in_groups(monkeypatch):
     monkeypatch.setattr(pallas_tpu, "_MOST", 1000)
-    x, taps, y = operands(MIXED, True, 2)
-    functions = pallas_form("tpu", interpret=True)
-    of_images = {"height": HEIGHT, "width": WIDTH, "shared": True}
-    found = (
-        functions.forward([(x, taps)], kinds=MIXED, stride=2),
-        functions.input_gradient([(y, taps)], kinds=MIXED, stride=2, **of_images),
-        functions.kernel_gradient([(x, y)], kinds=MIXED, stride=2),
-    )
-    for a, b in zip(found, plain(x, taps, y, MIXED, 2), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    assert_defined(pallas_form("tpu", interpret=True), [(MIXED, True, 2)])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -160,23 +159,31 @@ def test_every_form_adds_up_terms_and_sums_narrow_numbers_in_wide_ones(form):
     geometry = {"kinds": MIXED, "stride": 1}
     of_images = {"height": HEIGHT, "width": WIDTH, "shared": True}
     x, taps, y = operands(MIXED, True, 1, np.float32)
+
+    def sums(function, a, b, narrow):
+        pairs = {
+            "both": [(a, b), (2 * a, b + 1)],
+            "one": [(a, b)],
+            "other": [(2 * a, b + 1)],
+            "narrow": [narrow],
+            "rounded": [tuple(each.astype(jnp.float32) for each in narrow)],
+        }
+        return {name: function(each) for name, each in pairs.items()}
+
     for function, a, b, more in (
         (functions.forward, x, taps, {}),
         (functions.input_gradient, y, taps, of_images),
         (functions.kernel_gradient, x, y, {}),
     ):
-        both = function([(a, b), (2 * a, b + 1)], **geometry, **more)
-        one, other = (function([pair], **geometry, **more) for pair in ((a, b), (2 * a, b + 1)))
-        np.testing.assert_allclose(both, one + other, rtol=1e-4, atol=1e-4)
-        narrow = function([(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16))], **geometry, **more)
-        rounded = [each.astype(jnp.bfloat16).astype(jnp.float32) for each in (a, b)]
-        expected = function([tuple(rounded)], **geometry, **more)
-        assert narrow.dtype == jnp.bfloat16
-        np.testing.assert_allclose(narrow.astype(jnp.float32), expected, rtol=0.03, atol=0.03)
+        run = jax.jit(functools.partial(sums, functools.partial(function, **geometry, **more)))
+        found = run(a, b, (a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)))
+        np.testing.assert_allclose(found["both"], found["one"] + found["other"], rtol=1e-4, atol=1e-4)
+        assert found["narrow"].dtype == jnp.bfloat16
+        np.testing.assert_allclose(found["narrow"].astype(jnp.float32), found["rounded"], rtol=0.03, atol=0.03)
 
 
 def test_derivatives_of_both_modes_to_second_order():
-    for kinds, shared, stride in CASES[:6]:
+    for kinds, shared, stride in DERIVED_CASES:
         x, taps, _ = operands(kinds, shared, stride)
         run = functools.partial(joint.forward, kinds=kinds, stride=stride)
         check_derivatives(run, (x, taps), order=2, rtol=1e-6)
@@ -192,10 +199,10 @@ def test_vmap_of_values_and_gradients_is_a_loop(axes):
         out, pull = jax.vjp(functools.partial(joint.forward, kinds=MIXED, stride=2), x, taps)
         return out, pull(y)
 
-    together = jax.vmap(run, axes)(xs, all_taps)
+    together, alone = jax.jit(jax.vmap(run, axes))(xs, all_taps), jax.jit(run)
     for n in range(2):
-        alone = run(x if axes[0] is None else xs[n], taps if axes[1] is None else jnp.take(all_taps, n, axes[1]))
-        jax.tree.map(lambda a, b, n=n: np.testing.assert_allclose(a[n], b, rtol=1e-12, atol=1e-12), together, alone)
+        one = alone(x if axes[0] is None else xs[n], taps if axes[1] is None else jnp.take(all_taps, n, axes[1]))
+        jax.tree.map(lambda a, b, n=n: np.testing.assert_allclose(a[n], b, rtol=1e-12, atol=1e-12), together, one)
 
 
 def test_gpus_get_gathers_and_tpus_grouped_convolutions():
