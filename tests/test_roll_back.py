@@ -15,19 +15,19 @@ from jdarts.search import search
 
 __all__ = ["quick", "user_settings"]
 
-EPOCHS = 4
+EPOCHS = 3
 
 
 def once(history):
-    """After the third epoch back to the first with ten times the weight decay."""
+    """After the second epoch back to the first with ten times the weight decay."""
     decay = history[-1].numbers[WEIGHT_DECAY]
-    return RollBack("a test", 1, {WEIGHT_DECAY: 10 * decay}) if len(history) == 3 and decay < 1e-3 else None
+    return RollBack("a test", 1, {WEIGHT_DECAY: 10 * decay}) if len(history) == 2 and decay < 1e-3 else None
 
 
 @pytest.fixture(scope="module")
 def programs(quick):
     with pytest.MonkeyPatch.context() as patch:
-        rule = StoppingRule(once, reach=2, changes=(WEIGHT_DECAY,))
+        rule = StoppingRule(once, reach=1, changes=(WEIGHT_DECAY,))
         patch.setattr(stopping, "RULES", {**stopping.RULES, "once": lambda: rule})
         yield CompiledPrograms()
 
@@ -51,10 +51,10 @@ def epochs(folder):
 def test_a_search_starts_again_with_other_controls(rolled_back, programs, tmp_path):
     folder, shown = rolled_back
     assert "the search starts again from epoch 1 with weight_decay 0.003: a test" in shown
-    assert [each["epoch/number"] for each in epochs(folder)] == [1, 2, 3, 4]
+    assert [each["epoch/number"] for each in epochs(folder)] == [1, 2, 3]
     decays = [each["epoch/controls_weight_decay"] for each in epochs(folder)]
-    np.testing.assert_allclose(decays, [3e-4, 3e-3, 3e-3, 3e-3], rtol=1e-12)
-    expected = {"reason": "a test", "after": 3, "epoch": 1, WEIGHT_DECAY: pytest.approx(3e-3)}
+    np.testing.assert_allclose(decays, [3e-4, 3e-3, 3e-3], rtol=1e-12)
+    expected = {"reason": "a test", "after": 2, "epoch": 1, WEIGHT_DECAY: pytest.approx(3e-3)}
     assert newest(folder).record["rollbacks"] == [expected]
     assert len(newest(folder).record["history"]) == EPOCHS
     # The first epoch is that of a search without the rule, and the rest is not.
