@@ -64,7 +64,8 @@ class QuickNetwork(SupernetAttributes):
         mixed = sum(_mixed(weights.operations[kind], images.dtype) for kind in CELL_KINDS)
         norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
         flat = norm(images.reshape(len(images), -1))
-        return nn.Dense(self.classes)(jnp.tanh(flat * jnp.sum(mixed)))
+        # Uniform weights come from the run's one draw; others have a program of their own.
+        return nn.Dense(self.classes, kernel_init=nn.initializers.lecun_uniform())(jnp.tanh(flat * jnp.sum(mixed)))
 
 
 def quicken(replace=setattr):

@@ -1,5 +1,6 @@
 """A search with the user's own task: its numbers, a death on the way, devices, seeds, and what it refuses."""
 
+import functools
 import re
 from typing import Any
 
@@ -85,9 +86,11 @@ def test_an_evaluation_has_the_mean_over_all_examples(undisturbed):
         jdarts.InputError, match=r"a network of your own, without cells; give its folder to jdarts\.load_"
     ):
         find_genotype(str(result.folder))
-    _, shapes, _ = jdarts.split_variables(NETWORK.init(jax.random.key(0), INPUTS, train=False))
+    init = jax.jit(functools.partial(NETWORK.init, train=False))
+    _, shapes, _ = jdarts.split_variables(init(jax.random.key(0), INPUTS))
     alphas = jdarts.join_variables({}, with_tables(shapes, jax.tree.map(jnp.asarray, found.alphas)))["alphas"]
-    outputs: Any = NETWORK.apply({**found.variables, "alphas": alphas}, INPUTS[26:], train=False)
+    apply: Any = jax.jit(functools.partial(NETWORK.apply, train=False))
+    outputs = apply({**found.variables, "alphas": alphas}, INPUTS[26:])
     assert result.metrics["loss"] == pytest.approx(float(np.mean((outputs - TARGETS[26:]) ** 2)), rel=1e-4)
 
 

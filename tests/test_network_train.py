@@ -60,7 +60,7 @@ TASK = jdarts.NetworkTask(**parts())
 
 def decided(choices):
     network = Network()
-    variables = network.init(jax.random.key(0), INPUTS, train=False)
+    variables = jax.jit(functools.partial(network.init, train=False))(jax.random.key(0), INPUTS)
     return jdarts.decided(network, choices, variables, INPUTS, train=False)[0]
 
 
@@ -108,7 +108,8 @@ def test_predictions_are_those_of_the_tested_weights(undisturbed, small):
     right = (predict(INPUTS[47:]) > 0) == TARGETS[47:]
     assert np.mean(right) == pytest.approx(result.test_metrics["accuracy"])
     variables = jdarts.load_variables(result.folder)
-    np.testing.assert_allclose(predict(INPUTS), small.apply(variables, INPUTS, train=False), atol=1e-6)
+    expected = jax.jit(functools.partial(small.apply, train=False))(variables, INPUTS)
+    np.testing.assert_allclose(predict(INPUTS), expected, atol=1e-6)
     with pytest.raises(jdarts.InputError, match=r"holds the weights of another network or for other inputs"):
         predict(INPUTS[:, :2])
     with pytest.raises(jdarts.InputError, match=r"network of your own, whose .*; apply it with jdarts\.predictor"):

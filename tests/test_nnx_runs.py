@@ -55,6 +55,17 @@ class Model(nnx.Module):
         return x[:, 0] if x.shape[1] == 1 else x
 
 
+def made(seed=0, **settings) -> Any:
+    """A model, of one program."""
+    return nnx.jit(lambda: Model(nnx.Rngs(seed), **settings))()
+
+
+@nnx.jit
+def called(model, x):
+    """The outputs of a model, by one program."""
+    return model(x)
+
+
 CHOICES = {"activations/0": "relu", "block": "block", "block/candidates/block/inner": "linear"}
 
 
@@ -81,7 +92,7 @@ def undisturbed(tmp_path_factory, undrawn):
 def module():
     """The module of a model with dropout, its variables, and the model as its own room joins it."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        model = Model(nnx.Rngs(0), dropout=0.5)
+        model = made(dropout=0.5)
         network = bridged(model)
         variables = jax.jit(lambda key: network.init(key, INPUTS, train=False))(jax.random.key(1))
         return model, network, variables
@@ -98,7 +109,7 @@ def test_it_is_the_model_of_nnx(module):
     ours = {name: each.replace(values=alphas[name].values) for name, each in ours.items()}
     given = jdarts.join_variables(variables["params"], ours, model_state)
     found = jax.jit(lambda given: network.apply(given, INPUTS, train=False))(given)
-    np.testing.assert_allclose(found, joined(INPUTS), rtol=1e-5)
+    np.testing.assert_allclose(found, called(joined, INPUTS), rtol=1e-5)
 
 
 def test_noise_and_running_statistics_are_those_of_the_mode(module):
@@ -128,20 +139,20 @@ def test_costs_are_those_of_the_decided_model(module):
     theirs, kept = jdarts.decided(network, CHOICES, variables, INPUTS, train=False)
     assert cost.of(CHOICES) == count == sum(leaf.size for leaf in jax.tree.leaves(kept["params"]))
     small.eval()
-    np.testing.assert_allclose(theirs.apply(kept, INPUTS, train=False), small(INPUTS), rtol=1e-5)
+    np.testing.assert_allclose(theirs.apply(kept, INPUTS, train=False), called(small, INPUTS), rtol=1e-5)
 
 
 def test_a_search_in_its_class_ends_with_choices_that_the_model_takes(undisturbed):
     result, shown = undisturbed
     assert "searching in Model on toy: 3 choices, 69 weights" in shown
     assert set(result.choices) == set(CHOICES)
-    whole: Any = jdarts.load_model(Model(nnx.Rngs(1)), result.folder)
+    whole: Any = jdarts.load_model(made(1), result.folder)
     assert whole.block.alphas.get_value().values.tolist() == result.alphas["block"][0].tolist()
     whole.eval()
-    loss, _ = TASK.scores(whole(INPUTS[24:40]), TARGETS[24:40])
+    loss, _ = TASK.scores(called(whole, INPUTS[24:40]), TARGETS[24:40])
     assert float(loss) == pytest.approx(result.metrics["loss"], rel=1e-4)
     with pytest.raises(jdarts.InputError, match="the run is of a model with other params than Model; give the model"):
-        jdarts.load_model(Model(nnx.Rngs(0), inputs=4), result.folder)
+        jdarts.load_model(made(inputs=4), result.folder)
 
 
 @pytest.mark.parametrize("call", [2, 5])
@@ -166,7 +177,7 @@ def test_seeds_at_once_begin_with_weights_of_their_own(undisturbed, tmp_path):
 
 def test_a_model_begins_with_its_own_weights(tmp_path):
     """The decided model is trained from the weights that it has, on images too."""
-    model: Any = Model(nnx.Rngs(0), inputs=64, outputs=10)
+    model = made(inputs=64, outputs=10)
     model.last.bias[...] = jnp.asarray([0.0, 0.0, *range(8)])
     config: Any = {"dataset": "digits", "batch_size": 240, "epochs": 1, "max_weights": 340}
     result, shown = run(tmp_path / "run", network=model, task=None, **config)
@@ -178,7 +189,8 @@ def test_a_model_begins_with_its_own_weights(tmp_path):
 
 
 def test_a_decided_model_is_trained_and_predicts(tmp_path):
-    small = choices.decided(Model(nnx.Rngs(0)), CHOICES)
+    model = made()
+    small = choices.decided(model, CHOICES)
 
     def train_run(folder, network=small, **changes):
         stream = io.StringIO()
@@ -198,9 +210,9 @@ def test_a_decided_model_is_trained_and_predicts(tmp_path):
     assert re.search(r"training Model on toy: 49 weights", shown) and set(result.test_metrics) == {"loss", "accuracy"}
     trained = jdarts.load_model(small, tmp_path / "run")
     trained.eval()
-    np.testing.assert_allclose(jdarts.predictor(small, tmp_path / "run")(INPUTS), trained(INPUTS), rtol=1e-4)
+    np.testing.assert_allclose(jdarts.predictor(small, tmp_path / "run")(INPUTS), called(trained, INPUTS), rtol=1e-4)
     assert_death_at_a_step_changes_nothing(train_run, tmp_path / "again", tmp_path / "run", 3)
-    other = choices.decided(Model(nnx.Rngs(0)), {**CHOICES, "activations/0": "tanh"})
+    other = choices.decided(model, {**CHOICES, "activations/0": "tanh"})
     with pytest.raises(jdarts.InputError, match="begun with other data: network Model"):
         train_run(tmp_path / "run", network=other)
 
@@ -214,7 +226,7 @@ class Plain(nnx.Module):
 
 
 def without_rngs():
-    return Model(nnx.Rngs(0))
+    return made()
 
 
 @pytest.mark.parametrize(
