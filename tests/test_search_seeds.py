@@ -83,7 +83,7 @@ def together(quick, tmp_path_factory):
 
 
 #: One epoch of one step, after which is the one checkpoint.
-FEW: Any = {"epochs": 1, "batch_size": 600}
+FEW: Any = {"hypergradient": "first_order", "epochs": 1, "batch_size": 600}
 
 
 def assert_each_same(folder, reference):
