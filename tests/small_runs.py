@@ -273,6 +273,24 @@ def die_at(monkeypatch, owner, name, call):
     monkeypatch.setattr(owner, name, counted)
 
 
+def die_in_turn(folder, run, deaths):
+    """Runs again and again, each time to the next of these deaths.
+
+    Args:
+      folder: the run's folder.
+      run: runs to the end, after what is in the folder, with changes of its settings.
+      deaths: owner and name of a function, its call that is fatal, counted from the death before, changes of the settings
+        until then, and the step of the newest checkpoint that is then left, 0 for none.
+    """
+    for owner, name, call, changes, left in deaths:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Died):
+            die_at(patch, owner, name, call)
+            run(folder, **changes)
+        found = checkpoint.newest(folder / checkpoint.FOLDER, [])
+        step = found.step if found else 0
+        assert step == left, f"{name} died at its call {call} after step {step}"
+
+
 class FileOperations:
     """Counts what a process changes in a folder, and ends its work before the n-th change; Python cannot forget it.
 

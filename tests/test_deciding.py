@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 import small_runs
-from small_runs import Died, die_at, leaves, records, user_settings, with_stand_ins
+from small_runs import leaves, records, user_settings, with_stand_ins
 from small_search import SupernetAttributes, searches
 from test_search_devices import assert_close
 
@@ -139,15 +139,16 @@ def test_the_optimiser_starts_again_and_its_schedule_continues():
     assert isinstance(momentum[1], optax.ScaleByScheduleState)
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "call"),
-    [(MetricsLog, "write", 3), (MetricsLog, "write", 9), (Evaluation, "means", 20), (Evaluation, "means", 40)],
-)
-def test_a_search_that_dies_anywhere_ends_with_the_same_bits(owner, name, call, undisturbed, tmp_path, monkeypatch):
-    """In the search, between two rounds, in the midst of a round."""
-    with monkeypatch.context() as patch, pytest.raises(Died):
-        die_at(patch, owner, name, call)
-        run(tmp_path / "run", checkpoint_minutes=1e-9)
+def test_a_search_that_dies_anywhere_ends_with_the_same_bits(undisturbed, tmp_path):
+    """In the search, between two rounds, in the midst of a round, in that of another: one search dies again and again."""
+    every_step = {"checkpoint_minutes": 1e-9}
+    deaths = [
+        (MetricsLog, "write", 3, every_step, 1),
+        (MetricsLog, "write", 8, every_step, 5),
+        (Evaluation, "means", 12, every_step, 7),
+        (Evaluation, "means", 25, every_step, 13),
+    ]
+    small_runs.die_in_turn(tmp_path / "run", run, deaths)
     _, shown = run(tmp_path / "run")
     assert "resuming" in shown
     small_runs.assert_same_bits(tmp_path / "run", undisturbed, ["genotype.json", "genotype.txt"])
@@ -169,13 +170,12 @@ def test_a_signal_amid_decisions_saves_what_was_before_them(undisturbed, tmp_pat
     assert leaves(tmp_path / "run") == leaves(undisturbed)
 
 
-def test_each_seed_decides_what_it_decides_alone(quick, tmp_path):
-    for seed in (0, 2):
-        run(tmp_path / "alone" / f"seed{seed}", seed=seed)
+def test_each_seed_decides_what_it_decides_alone(undisturbed, tmp_path):
+    run(tmp_path / "alone", seed=2)
     stream = io.StringIO()
     search_seeds(config(tmp_path / "seeds", seeds="0,2"), stream=stream)
-    for seed in (0, 2):
-        assert_close(tmp_path / "seeds" / f"seed{seed}", tmp_path / "alone" / f"seed{seed}")
+    for seed, alone in ((0, undisturbed), (2, tmp_path / "alone")):
+        assert_close(tmp_path / "seeds" / f"seed{seed}", alone)
         assert f"seed {seed}: decided in the normal cell" in stream.getvalue()
 
 

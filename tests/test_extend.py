@@ -6,10 +6,11 @@ import json
 import shutil
 
 import pytest
+import small_runs
 import small_search
 import small_train
-from small_runs import Died, die_at, leaves, newest, records, user_settings
-from small_search import quick, run, undisturbed
+from small_runs import Died, die_at, die_in_turn, leaves, newest, records, user_settings
+from small_search import quick
 from small_train import quick as quick_train
 
 from jdarts import checkpoint
@@ -20,17 +21,20 @@ from jdarts.search import SearchConfig
 from jdarts.search.seeds import search_seeds
 from jdarts.search.summary import read
 
-__all__ = ["quick", "quick_train", "undisturbed", "user_settings"]
+__all__ = ["quick", "quick_train", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
 MORE = {"epochs": 3, "extend": True}
+#: More epochs are the same with every hypergradient, and this one compiles soonest.
+config, run = small_search.searches({**small_search.SETTINGS, "hypergradient": "first_order"})
+undisturbed = small_runs.undisturbed_run(run)
 EXTENDED = "extended from 2 to 3 epochs at step 10"
 
 
 @pytest.fixture(scope="module")
-def extended(quick, tmp_path_factory):
+def extended(undisturbed, tmp_path_factory):
     """The folder of a search of two epochs that has got a third, and what the second command has shown."""
     folder = tmp_path_factory.mktemp("extended") / "run"
-    run(folder)
+    shutil.copytree(undisturbed, folder)
     _, shown = run(folder, **MORE)
     return folder, shown
 
@@ -59,24 +63,16 @@ def test_a_finished_search_gets_more_epochs_and_says_so(extended, undisturbed, t
     assert rates(folder)[2] == rates(undisturbed)[2] != rates(whole)[2]
 
 
-@pytest.mark.parametrize(
-    "owner, name, call",
-    [
-        (RunFolder, "write", 1),  # the summary is gone, and config.json has the old number
-        (MetricsLog, "write", 2),  # within the new epoch
-        (checkpoint, "save", 1),  # before its checkpoint
-        (RunFolder, "write", 5),  # all but the new summary
-    ],
-)
-def test_an_extension_that_dies_resumes_with_the_bits_of_an_undisturbed_one(
-    owner, name, call, extended, undisturbed, tmp_path, monkeypatch
-):
-    folder = tmp_path / "run"
+def test_an_extension_that_dies_resumes_with_the_bits_of_an_undisturbed_one(extended, undisturbed, tmp_path):
+    folder, step = tmp_path / "run", small_search.STEPS
     shutil.copytree(undisturbed, folder)
-    die_at(monkeypatch, owner, name, call)
-    with pytest.raises(Died):
-        run(folder, **MORE)
-    monkeypatch.undo()
+    deaths = [
+        (RunFolder, "write", 1, MORE, step),  # the summary is gone, and config.json has the old number
+        (MetricsLog, "write", 2, MORE, step),  # within the new epoch
+        (checkpoint, "save", 1, MORE, step),  # before its checkpoint
+        (RunFolder, "write", 5, MORE, step + small_search.STEPS_PER_EPOCH),  # all but the new summary
+    ]
+    die_in_turn(folder, run, deaths)
     assert not (folder / "summary.json").exists()
     _, shown = run(folder, **MORE)
     assert EXTENDED in shown
@@ -117,10 +113,10 @@ def test_the_extended_search_is_found_with_its_new_number_alone(extended):
     ],
 )
 def test_other_numbers_are_refused_with_the_mend(changes, message, undisturbed):
-    config = (undisturbed / "config.json").read_bytes()
+    before = (undisturbed / "config.json").read_bytes()
     with pytest.raises(InputError, match=message):
         run(undisturbed, **changes)
-    assert (undisturbed / "config.json").read_bytes() == config
+    assert (undisturbed / "config.json").read_bytes() == before
     assert (undisturbed / "summary.json").exists()
 
 
@@ -161,9 +157,9 @@ def test_searches_that_act_after_their_last_epoch_are_not_extended(changes):
 
 
 def test_searches_of_several_seeds_get_more_epochs_together(tmp_path):
-    config = small_search.config(tmp_path / "runs", seeds="0,1")
-    search_seeds(config, stream=io.StringIO())
-    results = search_seeds(dataclasses.replace(config, **MORE), stream=io.StringIO())
+    several = config(tmp_path / "runs", seeds="0,1")
+    search_seeds(several, stream=io.StringIO())
+    results = search_seeds(dataclasses.replace(several, **MORE), stream=io.StringIO())
     for result in results:
         assert read(RunFolder(result.folder)).epochs == 3
         assert str(read(RunFolder(result.folder)).changes[0]) == EXTENDED

@@ -9,7 +9,18 @@ import textwrap
 
 import pytest
 from recorded_logs import recorded
-from small_runs import Died, die_at, finish, leaves, newest, read_until, records, signal_after_step, user_settings
+from small_runs import (
+    Died,
+    die_at,
+    die_in_turn,
+    finish,
+    leaves,
+    newest,
+    read_until,
+    records,
+    signal_after_step,
+    user_settings,
+)
 from small_search import STEPS, STEPS_PER_EPOCH, assert_same_bits, quick, run, start, undisturbed
 from test_search_devices import assert_close
 
@@ -91,23 +102,17 @@ def test_every_hypergradient_resumes_to_the_same_bits(hypergradient, tmp_path, m
     assert_same_bits(tmp_path / "broken", tmp_path / "straight")
 
 
-@pytest.mark.parametrize(
-    "owner, name, call, changes",
-    [
-        (MetricsLog, "write", 1, {}),  # before the first record
-        (MetricsLog, "write", STEPS_PER_EPOCH, EVERY_STEP),  # before the record of the first epoch
-        (RunFolder, "write_genotype", 1, {}),  # after that record, before the checkpoint
-        (RunFolder, "write_genotype", 3, {}),  # all epochs done, nothing of the end written
-        (RunFolder, "write", 6, {}),  # all written but the summary
-    ],
-)
-def test_a_death_between_two_files_loses_and_doubles_nothing(
-    owner, name, call, changes, undisturbed, tmp_path, monkeypatch
-):
-    die_at(monkeypatch, owner, name, call)
-    with pytest.raises(Died):
-        run(tmp_path / "run", **changes)
-    monkeypatch.undo()
+def test_deaths_between_two_files_lose_and_double_nothing(undisturbed, tmp_path):
+    """One search dies again and again, each time further."""
+    deaths = [
+        (MetricsLog, "write", 1, {}, 0),  # before the first record
+        (MetricsLog, "write", STEPS_PER_EPOCH, EVERY_STEP, STEPS_PER_EPOCH - 1),  # before the record of the first epoch
+        (RunFolder, "write_genotype", 1, {}, STEPS_PER_EPOCH - 1),  # after that record, before the checkpoint
+        (RunFolder, "write_genotype", 3, {}, STEPS),  # all epochs done, nothing of the end written
+        (RunFolder, "write", 3, {}, STEPS),  # all written but the summary
+    ]
+    die_in_turn(tmp_path / "run", run, deaths)
+    assert not (tmp_path / "run/summary.json").exists()
     run(tmp_path / "run")
     assert_same_bits(tmp_path / "run", undisturbed)
 
@@ -122,19 +127,20 @@ def test_a_death_before_the_configuration_leaves_a_folder_that_can_be_used(undis
     assert_same_bits(tmp_path / "run", undisturbed)
 
 
-@pytest.mark.parametrize(
-    "after, number", [(1, signal.SIGINT), (2, signal.SIGTERM), (STEPS_PER_EPOCH, signal.SIGINT), (STEPS, signal.SIGINT)]
-)
-def test_a_signal_saves_after_the_present_step(after, number, undisturbed, tmp_path, monkeypatch):
-    signal_after_step(monkeypatch, after, number)
-    with pytest.raises(Interrupted) as stopped:
-        run(tmp_path / "run")
-    monkeypatch.undo()
-    assert stopped.value.exit_code == 128 + number
-    found = newest(tmp_path / "run")
-    assert found.step == after
+def test_a_signal_saves_after_the_present_step(undisturbed, tmp_path, monkeypatch):
+    for after, number in [
+        (1, signal.SIGINT),
+        (2, signal.SIGTERM),
+        (STEPS_PER_EPOCH, signal.SIGINT),
+        (STEPS, signal.SIGINT),
+    ]:
+        with monkeypatch.context() as patch, pytest.raises(Interrupted) as stopped:
+            signal_after_step(patch, after, number)
+            run(tmp_path / "run")
+        assert stopped.value.exit_code == 128 + number
+        assert newest(tmp_path / "run").step == after
     _, shown = run(tmp_path / "run")
-    assert f"after step {after}" in shown.splitlines()[0]
+    assert f"after step {STEPS}" in shown.splitlines()[0]
     assert_same_bits(tmp_path / "run", undisturbed)
 
 

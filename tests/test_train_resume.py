@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_runs import (
-    Died,
-    die_at,
+    die_in_turn,
     finish,
     leaves,
     newest,
@@ -33,25 +32,19 @@ pytestmark = pytest.mark.usefixtures("quick")
 EVERY_STEP = {"checkpoint_minutes": 1e-9}
 
 
-@pytest.mark.parametrize(
-    "owner, name, call, changes",
-    [
-        (MetricsLog, "write", 1, {}),  # before the first record
-        (checkpoint, "save", 3, EVERY_STEP),  # within the first epoch
-        (checkpoint, "save", 1, {}),  # before the best of the first epoch
-        (checkpoint, "save", 2, {}),  # after it, before the checkpoint of that epoch
-        (checkpoint, "save", 6, {}),  # before the last checkpoint
-        (RunFolder, "write_genotype", 1, {}),  # all epochs done, nothing of the end written
-        (RunFolder, "write", 5, {}),  # all written but the summary
-    ],
-)
-def test_a_death_between_two_files_loses_and_doubles_nothing(
-    owner, name, call, changes, undisturbed, tmp_path, monkeypatch
-):
-    die_at(monkeypatch, owner, name, call)
-    with pytest.raises(Died):
-        run(tmp_path / "run", **changes)
-    monkeypatch.undo()
+def test_deaths_between_two_files_lose_and_double_nothing(undisturbed, tmp_path):
+    """One training dies again and again, each time further."""
+    deaths = [
+        (MetricsLog, "write", 1, {}, 0),  # before the first record
+        (checkpoint, "save", 3, EVERY_STEP, 2),  # within the first epoch
+        (checkpoint, "save", 1, {}, 2),  # before the best of the first epoch
+        (checkpoint, "save", 2, {}, 2),  # after it, before the checkpoint of that epoch
+        (checkpoint, "save", 6, {}, 2 * STEPS_PER_EPOCH),  # before the last checkpoint
+        (RunFolder, "write_genotype", 1, {}, STEPS),  # all epochs done, nothing of the end written
+        (RunFolder, "write", 4, {}, STEPS),  # all written but the summary
+    ]
+    die_in_turn(tmp_path / "run", run, deaths)
+    assert not (tmp_path / "run/summary.json").exists()
     result, _ = run(tmp_path / "run")
     assert_same_bits(tmp_path / "run", undisturbed)
     expected = json.loads((undisturbed / "summary.json").read_text())
@@ -71,16 +64,13 @@ def test_a_killed_training_resumes_to_the_same_bits(undisturbed, tmp_path):
     assert_same_bits(folder, undisturbed)
 
 
-@pytest.mark.parametrize(
-    "after, number", [(1, signal.SIGINT), (STEPS_PER_EPOCH, signal.SIGTERM), (STEPS, signal.SIGINT)]
-)
-def test_a_signal_saves_after_the_present_step(after, number, undisturbed, tmp_path, monkeypatch):
-    signal_after_step(monkeypatch, after, number)
-    with pytest.raises(Interrupted) as stopped:
-        run(tmp_path / "run")
-    monkeypatch.undo()
-    assert stopped.value.exit_code == 128 + number
-    assert newest(tmp_path / "run").step == after
+def test_a_signal_saves_after_the_present_step(undisturbed, tmp_path, monkeypatch):
+    for after, number in [(1, signal.SIGINT), (STEPS_PER_EPOCH, signal.SIGTERM), (STEPS, signal.SIGINT)]:
+        with monkeypatch.context() as patch, pytest.raises(Interrupted) as stopped:
+            signal_after_step(patch, after, number)
+            run(tmp_path / "run")
+        assert stopped.value.exit_code == 128 + number
+        assert newest(tmp_path / "run").step == after
     run(tmp_path / "run")
     assert_same_bits(tmp_path / "run", undisturbed)
 
