@@ -1,3 +1,4 @@
+import functools
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ import pytest
 from jdarts import native
 from jdarts.files.locked_folders import locked_folder
 from jdarts.files.user_cache import is_private_file
-from jdarts.native import build, gpu_rules, libraries, rules
+from jdarts.native import build, gpu, gpu_rules, libraries, rules
 from jdarts.nets.language import output_losses
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.highway import mixed_highway
@@ -155,6 +156,21 @@ def test_programs_for_gpus_call_the_functions_for_gpus(library, monkeypatch):
     monkeypatch.delenv("JDARTS_SEPARABLE", raising=False)
     calls = native_calls(jitted().trace(X, KERNELS).lower(lowering_platforms=("cuda",)).as_text())
     assert calls == {f"gpu_{function}" for function in gpu_rules._FUNCTIONS if function not in gpu_rules.SEPARABLE}
+
+
+@pytest.mark.parametrize(("form", "sources"), [("parts", ["device.cu"]), ("fused", ["device.cu", "separable.cu"])])
+def test_device_functions_are_compiled_where_programs_may_call_them(monkeypatch, form, sources):
+    loaded = []
+    monkeypatch.setattr(gpu, "load_library", lambda library: library.name)
+    monkeypatch.setattr(gpu, "_load_device_functions", lambda *arguments: loaded.append(arguments))
+    for cached in (gpu._built, gpu._has_others):
+        monkeypatch.setattr(gpu, cached.__name__, functools.cache(cached.__wrapped__))
+    monkeypatch.setenv("JDARTS_SEPARABLE", form)
+    gpu.begin_building(np.dtype(np.float32))
+    for thread in threading.enumerate():
+        if thread.name == "building for float32":
+            thread.join(60)
+    assert loaded == [("gpu", source, "float") for source in sources]
 
 
 @pytest.mark.parametrize("variable", ["CXX", "PATH"])

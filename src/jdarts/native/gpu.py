@@ -20,6 +20,7 @@ import numpy as np
 from jdarts.native.build import BuildError, Library, is_kept, load_library
 from jdarts.native.libraries import is_disabled
 from jdarts.native.nvrtc import compiler, device_functions
+from jdarts.xla.environment import separable_form
 
 _log = logging.getLogger(__name__)
 
@@ -90,10 +91,22 @@ def _capsule(library: ctypes.CDLL, function: str) -> Any:
 
 
 def begin_building(*dtypes: np.dtype) -> None:
-    """Starts building libraries in the background, one for each type of maps, and compiling their device functions."""
+    """Starts building libraries in the background, one for each type of maps, and compiling their device functions.
+
+    Raises:
+      InputError: the environment names an unknown form of separable convolutions.
+    """
+    function = "separable" if separable_form() == "fused" else "combine"
     for dtype in dtypes:
         if dtype in MAPS:
-            threading.Thread(target=_library, args=(dtype, False), daemon=True, name=f"building for {dtype}").start()
+            arguments = (function, dtype)
+            threading.Thread(target=_build_for, args=arguments, daemon=True, name=f"building for {dtype}").start()
+
+
+def _build_for(function: str, dtype: np.dtype) -> None:
+    library = _library(dtype, False)
+    if library is not None:
+        _has_device_functions_of(function, dtype, library)
 
 
 def kept_libraries() -> dict[str, bool]:
