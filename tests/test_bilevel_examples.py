@@ -13,16 +13,18 @@ FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "bilevel"
 EXAMPLES = {
     "weight_decay": (300, lambda found: found["error"] < 0.7 * found["single"]),
     "label_noise": (
-        600,
+        400,
         lambda found: found["learned"] > found["equal"] + 0.03 and found["wrong"] < 0.3 < 0.4 < found["right"],
     ),
     "learned_loss": (600, lambda found: found["error"] < 0.2 * found["squares"] and found["shape"] < 1),
     "augmentation": (
-        250,
+        200,
         lambda found: found["learned"] > found["plain"] + 0.05 and found["shift"] > 0.5 > found["noise"],
     ),
     "initialisation": (400, lambda found: found["error"] < 0.5 * found["before"]),
 }
+#: Sizes below the examples' own.
+SIZES = {"augmentation": {"TRAIN": 200}}
 
 
 @pytest.fixture
@@ -35,8 +37,10 @@ def example(monkeypatch):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.usefixtures("standard_promotion")
-def test_an_example_solves_its_problem(example, name, tmp_path):
+def test_an_example_solves_its_problem(example, name, tmp_path, monkeypatch):
     module = example(name)
+    for size, value in SIZES.get(name, {}).items():
+        monkeypatch.setattr(module, size, value)
     steps, solved = EXAMPLES[name]
     with jax.numpy_rank_promotion("allow"):
         outcome = module.solve(dataclasses.replace(module.CONFIG, steps=steps))

@@ -59,9 +59,9 @@ def solve(config: Config) -> Outcome:
 
     state, errors = jax.jit(lambda *start: jax.lax.scan(step, *start))(start, jax.random.split(of_curves, config.steps))
     adapted, (points, _) = nothing, curves(of_start)
+    slopes_at = jax.jit(jax.grad(lambda added: loss_fn(added, state.alphas, (), points, of_start)[0]))
     for _ in range(INNER):
-        slopes = jax.grad(lambda added: loss_fn(added, state.alphas, (), points, of_start)[0])(adapted)
-        adapted = optax.apply_updates(adapted, WEIGHTS.update(slopes, WEIGHTS.init(adapted))[0])
+        adapted = optax.apply_updates(adapted, WEIGHTS.update(slopes_at(adapted), WEIGHTS.init(adapted))[0])
 
     def draw(left: Axes, right: Axes) -> None:
         line, own = jnp.linspace(-5, 5, 200), jax.tree.map(lambda leaf, added: leaf + added[0], state.alphas, adapted)
