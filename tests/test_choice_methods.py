@@ -1,5 +1,6 @@
 """Every method, guard and stopping rule on a network of choices: it works there, or is refused with the reason."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -30,15 +31,19 @@ TASK = jdarts.NetworkTask(
 )
 
 
+#: Uniform weights come from the one draw of a run; others have a program of their own.
+Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.lecun_uniform())
+
+
 class Network(nn.Module):
     @nn.compact
     def __call__(self, x):
         candidates = {
-            "dense": nn.Dense(3),
-            "wide": nn.Sequential([nn.Dense(4), jnp.tanh, nn.Dense(3)]),
+            "dense": Dense(3),
+            "wide": nn.Sequential([Dense(4), jnp.tanh, Dense(3)]),
             "skip": lambda x: x,
         }
-        return nn.Dense(1)(jnp.tanh(jdarts.Choice(candidates, name="block")(x)))[:, 0]
+        return Dense(1)(jnp.tanh(jdarts.Choice(candidates, name="block")(x)))[:, 0]
 
 
 NETWORK = Network()

@@ -28,7 +28,7 @@ RUN = {
 #: Two epochs each; two devices share the texts' evaluation in 2 columns, and each reads all of that in 3.
 BRIEF = {
     "train": {"epochs": 2},
-    "language search": {"epochs": 2, "hypergradient": "first_order", "eigenvalue_every": 1},
+    "language search": {"epochs": 2, "nodes": 1, "hypergradient": "first_order", "eigenvalue_every": 1},
     "language train": {"epochs": 2, "test_batch_size": 2},
 }
 
