@@ -79,7 +79,8 @@ class Case(NamedTuple):
             value = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
             return value, (changed["batch_stats"], {"logits": logits})
 
-        return loss
+        # Under jit all passes share one trace.
+        return jax.jit(loss)
 
 
 def case_of(path):
@@ -96,8 +97,9 @@ def case_of(path):
 
 def close(found, expected, tolerance=1e-9):
     """Each array to a share of its largest value; arrays that are tiny beside the others to that of the largest."""
-    largest = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(expected))
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    found, expected = (list(map(np.asarray, jax.tree.leaves(tree))) for tree in (found, expected))
+    largest = max(float(np.max(np.abs(leaf))) for leaf in expected)
+    for ours, theirs in zip(found, expected, strict=True):
         scale = max(float(np.max(np.abs(theirs))), 1e-6 * largest)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale)
 
@@ -290,7 +292,7 @@ def test_correlated_gradients_of_cells(path):
     loss = case.loss()
     tables = each_cell(softmax, counts)
     at = gradients(case, lambda tables: tables)
-    value, _, by_cells, _, by_weights = at(tables)
+    value, _, by_cells, _, by_weights = jax.device_get(at(tables))
     close(value, case.file["loss"])
     flat = {kind: by_cells[kind].reshape(counts[kind], -1) for kind in KINDS}
     close(flat, case.by_kind("cell_gradients"))
@@ -298,43 +300,78 @@ def test_correlated_gradients_of_cells(path):
     close(by_weights, case.params("plain_grad_weights/"))
     strength, smallest = case.file["hyper/lambda"], case.file["hyper/epsilon0"]
     for name, signs in (("corr", False), ("signcorr", True)):
-        direction, _ = correlation_direction(by_cells["normal"], signs=signs)
-        epsilon = smallest / jnp.linalg.norm(direction)
+        direct = jax.jit(functools.partial(correlation_direction, signs=signs))
+        direction = np.asarray(direct(by_cells["normal"])[0])
+        epsilon = smallest / np.linalg.norm(direction)
         close(epsilon, case.file[f"{name}/epsilon"])
         # The authors' perturbation has the cells in their order, with zeros for the reduction cells.
         theirs = case.file[f"{name}/perturbation"]
         normal = np.array([index for index, kind in enumerate(kinds) if kind == "normal"])
         close(epsilon * direction, theirs[normal])
         plus, minus = (
-            at({**tables, "normal": tables["normal"] + sign * epsilon * direction}).weights for sign in (1, -1)
+            jax.device_get(at({**tables, "normal": tables["normal"] + sign * epsilon * direction}).weights)
+            for sign in (1, -1)
         )
         factor = strength / (2 * epsilon)
-        difference = jax.tree.map(lambda p, m, factor=factor: factor * (m - p), plus, minus)
-        ours = jax.tree.map(jnp.add, by_weights, difference)
+        ours = jax.tree.map(lambda w, p, m, factor=factor: w + factor * (m - p), by_weights, plus, minus)
         close(ours, case.params(f"{name}/grad_weights/"), 1e-8)
+    # The product's own loss has the same correlation.
+    step = weight_pass(loss, MixtureWeights(softmax), counts, case.space, strength)
+    _, (_, metrics) = jax.jit(lambda weights: correlated_gradients(step._replace(weights=weights)))(case.weights)
+    close(metrics["correlation"], case.file["mean_correlation"])
+
+
+def weight_pass(loss, mixture, counts, space, strength):
+    """What `correlated_gradients` sees, but for the weights."""
+    return WeightPass(
+        loss=loss,
+        evaluation_loss=lambda weights, mixture: loss(weights, mixture)[0],
+        weights=None,
+        mixture=mixture,
+        cells=counts,
+        space=space,
+        controls={"correlation": strength},
+        key=jax.random.key(0),
+        average=lambda tree: tree,
+    )
+
+
+def test_the_gradient_of_correlated_cells_is_that_of_the_definition():
+    """On a network with two normal cells."""
+    space = jdarts.uniform_space(("skip_connect", "avg_pool_3x3", "dil_conv_3x3"), nodes=1)
+    model = Supernet(space, channels=2, cells=4, classes=3, dtype=jnp.float64, mixture=GIVEN)
+    draw = np.random.default_rng(0)
+    images, strength = draw.normal(size=(3, 8, 8, 3)), 0.3
+    counts: dict[str, int] = {kind: cell_kinds(4).count(kind) for kind in KINDS}
+    one = {kind: draw.uniform(size=(space.num_edges, 3)) for kind in KINDS}
+    tables = {kind: np.stack([one[kind]] * counts[kind]) for kind in KINDS}
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, one, train=True))
+    params, statistics = (
+        jax.tree.map(lambda leaf: draw.normal(size=leaf.shape), shapes[name]) for name in ("params", "batch_stats")
+    )
+
+    @jax.jit
+    def loss(weights, mixture):
+        variables = {"params": weights, "batch_stats": statistics}
+        logits, changed = model.apply(variables, images, mixture, train=True, mutable=["batch_stats"])
+        return jnp.mean(jnp.sin(logits)), (changed["batch_stats"], {})
 
     def exact(weights):
-        step = WeightPass(
-            loss=loss,
-            evaluation_loss=lambda weights, mixture: loss(weights, mixture)[0],
-            weights=weights,
-            mixture=MixtureWeights(softmax),
-            cells=counts,
-            space=case.space,
-            controls={"correlation": strength},
-            key=jax.random.key(0),
-            average=lambda tree: tree,
-        )
-        return correlated_gradients(step)
-
-    (_, (_, metrics)), found = jax.jit(jax.value_and_grad(exact, has_aux=True))(case.weights)
-    close(metrics["correlation"], case.file["mean_correlation"])
+        step = weight_pass(loss, MixtureWeights(one), counts, space, strength)
+        return correlated_gradients(step._replace(weights=weights))
 
     def by_definition(weights):
         normal = jax.grad(lambda tables: loss(weights, tables)[0])(tables)["normal"]
-        return loss(weights, tables)[0] - strength * mean_correlation(normal)
+        correlation = mean_correlation(normal)
+        return loss(weights, tables)[0] - strength * correlation, correlation
 
-    close(found, jax.jit(jax.grad(by_definition))(case.weights))
+    @jax.jit
+    def both(weights):
+        return [jax.value_and_grad(function, has_aux=True)(weights) for function in (exact, by_definition)]
+
+    ((value, (_, metrics)), found), ((defined, correlation), expected) = both(params)
+    close(found, expected)
+    close((value, metrics["correlation"]), (defined, correlation))
 
 
 @each("oles*.npz")
@@ -349,9 +386,11 @@ def test_scores_and_frozen_operations(path):
     kept = dict(operation_weights(case.params("kept_train_gradient/")))
     places = _places(case, names)
     rule = Freezing(float(case.file["hyper/threshold"]), every=int(case.file["hyper/every"]))
-    for name, gradient in (("score_with_pure_gradient", valid), ("score", jax.tree.map(jnp.add, valid, kept))):
-        scores = {place: operation_scores(gradient[place], kept[place]) for place in kept}
-        close(jnp.stack([scores[place][edge] for place, edge in places]), case.file[name])
+    valid, kept = jax.device_get((valid, kept))
+    scored = jax.jit(lambda gradient: {place: operation_scores(gradient[place], kept[place]) for place in kept})
+    for name, gradient in (("score_with_pure_gradient", valid), ("score", jax.tree.map(np.add, valid, kept))):
+        scores = jax.device_get(scored(gradient))
+        close(np.stack([scores[place][edge] for place, edge in places]), case.file[name])
     state = rule.init(case.weights)
     judged = jax.jit(rule.judged)
     frozen = np.full(len(names), -1)
