@@ -111,13 +111,17 @@ def test_a_network_is_the_plain_one(monkeypatch, genotype, stem, channels, cells
     def plain_evaluation(flat):
         return plain_network.forward(flat, images, genotype=genotype, stem=stem, cells=cells, train=False)[0]
 
-    gradient, (logits, changed) = jax.jit(jax.grad(ours, has_aux=True))(variables["params"])
-    expected, (plain_logits, statistics) = jax.jit(jax.grad(plain, has_aux=True))(flat)
+    @jax.jit
+    def both_modes(variables):
+        return jax.grad(ours, has_aux=True)(variables["params"]), evaluation(variables)
+
+    (gradient, (logits, changed)), (evaluated, auxiliary) = both_modes(variables)
+    plain_both = jax.jit(lambda flat: (jax.grad(plain, has_aux=True)(flat), plain_evaluation(flat)))
+    (expected, (plain_logits, statistics)), plain_evaluated = plain_both(flat)
     close(logits, plain_logits)
     close(changed, import_weights(network, flat | statistics)["batch_stats"])
     close(gradient, import_weights(network, expected)["params"])
-    evaluated, auxiliary = jax.jit(evaluation)(variables)
-    close(evaluated, jax.jit(plain_evaluation)(flat))
+    close(evaluated, plain_evaluated)
     assert auxiliary is None
 
 
@@ -143,14 +147,14 @@ def test_randomness_is_used_where_paths_are_dropped_and_nowhere_else():
     images = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 8, 3)))
     variables = import_weights(network, random_arrays(network))
 
+    def trained(**settings):
+        return network.apply(variables, images, train=True, mutable=["batch_stats"], **settings)[0][0]
+
     @jax.jit
     def dropped(probability, key):
-        rngs = {"drop_path": key}
-        return network.apply(variables, images, train=True, drop_path=probability, rngs=rngs, mutable=["batch_stats"])[
-            0
-        ][0]
+        return trained(drop_path=probability, rngs={"drop_path": key})
 
-    whole = network.apply(variables, images, train=True, mutable=["batch_stats"])[0][0]
+    whole = jax.jit(trained)()
     close(dropped(0.0, jax.random.key(0)), whole)
     one, other = (dropped(0.3, jax.random.key(seed)) for seed in (0, 1))
     assert jnp.all(jnp.any(one != other, axis=1))
@@ -255,9 +259,7 @@ def test_noise_takes_the_place_of_an_output():
     network = cifar_network(genotype, channels=2, cells=1, classes=2, auxiliary=False)
     images = jnp.ones((2, 4, 4, 3), jnp.float32)
     variables = jax.jit(lambda key: network.init(key, images, train=False))(jax.random.key(0))
-
-    def logits(seed):
-        return network.apply(variables, images, train=False, rngs={"noise": jax.random.key(seed)})[0]
-
-    assert jnp.all(logits(0) == logits(0))
-    assert jnp.any(logits(0) != logits(1))
+    logits = jax.jit(lambda key: network.apply(variables, images, train=False, rngs={"noise": key})[0])
+    one, again, other = (np.asarray(logits(jax.random.key(seed))) for seed in (0, 0, 1))
+    assert np.all(one == again)
+    assert np.any(one != other)
