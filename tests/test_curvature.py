@@ -22,35 +22,48 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 KEY = jax.random.key(5)
 
 
-def smooth_case(seed=0):
-    """A loss of a pytree of alphas, the alphas, and its Hessian by JAX."""
-    weights, alphas, _, valid = problem(seed)
-    loss = lambda alphas: smooth_loss(weights, alphas, 0, valid, None)[0]  # noqa: E731
-    return loss, alphas, whole_hessian(loss, alphas)
-
-
 def whole_hessian(loss, alphas):
     vector, tree_of = ravel_pytree(alphas)
     return jax.hessian(lambda vector: loss(tree_of(vector)))(vector)
 
 
 def of_spectrum(spectrum, seed=0):
-    """A quadratic loss of these second derivatives along random axes."""
+    """A matrix of these eigenvalues along random axes."""
     size = len(spectrum)
     rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))[0]
-    matrix = jnp.asarray(rotation * np.asarray(spectrum) @ rotation.T)
-    return (lambda alphas: 0.5 * alphas @ matrix @ alphas), jnp.ones(size)
+    return rotation * np.asarray(spectrum) @ rotation.T
+
+
+def quadratic(matrix):
+    """The loss of these second derivatives."""
+    return lambda alphas: 0.5 * alphas @ matrix @ alphas
+
+
+@functools.partial(jax.jit, static_argnames=("iterations", "weight_decay"))
+def _largest_of(matrix, key, iterations, weight_decay):
+    alphas = jnp.ones(len(matrix))
+    return largest_eigenvalue(quadratic(matrix), alphas, key, iterations=iterations, weight_decay=weight_decay)
+
+
+def largest_of(matrix, key=KEY, *, iterations=32, weight_decay=0.0):
+    """What is found for the quadratic loss of a matrix; matrices of one size share their program."""
+    return jax.device_get(_largest_of(matrix, key, min(iterations, len(matrix)), weight_decay))
+
+
+@jax.jit
+def of_smooth_loss(weights, alphas, valid, key):
+    """The loss's Hessian by the alphas by JAX, by `alpha_hessian`, and the largest eigenvalue."""
+    loss = lambda alphas: smooth_loss(weights, alphas, 0, valid, None)[0]  # noqa: E731
+    return whole_hessian(loss, alphas), alpha_hessian(loss, alphas), largest_eigenvalue(loss, alphas, key)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_eigenvalue_is_that_of_the_whole_hessian(seed):
-    loss, alphas, hessian = smooth_case(seed)
-    found = jax.jit(lambda alphas, key: largest_eigenvalue(loss, alphas, key))(alphas, KEY)
-    np.testing.assert_allclose(found.eigenvalue, jnp.linalg.eigvalsh(hessian)[-1], rtol=1e-6)
+    weights, alphas, _, valid = problem(seed)
+    hessian, found_hessian, found = jax.device_get(of_smooth_loss(weights, alphas, valid, KEY))
+    np.testing.assert_allclose(found.eigenvalue, np.linalg.eigvalsh(hessian)[-1], rtol=1e-6)
     assert found.residual < 1e-9
-    np.testing.assert_allclose(
-        jax.jit(lambda alphas: alpha_hessian(loss, alphas))(alphas), hessian, rtol=1e-9, atol=1e-12
-    )
+    np.testing.assert_allclose(found_hessian, hessian, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +93,7 @@ def test_the_eigenvalue_is_that_of_the_whole_hessian(seed):
 )
 def test_any_spectrum(spectrum):
     """Where a random vector lies in an invariant space of few dimensions too."""
-    loss, alphas = of_spectrum(spectrum)
-    found = largest_eigenvalue(loss, alphas, KEY, iterations=50)
+    found = largest_of(of_spectrum(spectrum), iterations=50)
     np.testing.assert_allclose(found.eigenvalue, max(spectrum), rtol=1e-6, atol=1e-14)
 
 
@@ -90,8 +102,7 @@ def test_any_spectrum(spectrum):
 )
 def test_the_residual_is_that_of_rounding_where_the_space_is_exhausted(spectrum):
     """Not 0, which no computation in floating point knows."""
-    loss, alphas = of_spectrum(spectrum)
-    found = largest_eigenvalue(loss, alphas, KEY)
+    found = largest_of(of_spectrum(spectrum))
     assert 0 < found.residual < 1e-13 * max(spectrum)
 
 
@@ -99,35 +110,34 @@ def test_a_gradient_that_only_few_alphas_have():
     """The vector's image is in the invariant space from the first step on."""
     loss = lambda alphas: -(alphas["a"][0] ** 2) + 0 * jnp.sum(alphas["b"])  # noqa: E731
     alphas = {"a": jnp.ones(2), "b": jnp.ones((2, 3))}
-    found = largest_eigenvalue(loss, alphas, KEY)
+    found = jax.jit(lambda: largest_eigenvalue(loss, alphas, KEY))()
     np.testing.assert_allclose(found.eigenvalue, 0, atol=1e-14)
 
 
 def test_few_iterations_give_a_bound_whose_error_is_known():
     spectrum = np.linspace(0, 1, 60)
-    loss, alphas = of_spectrum(spectrum)
+    matrix = of_spectrum(spectrum)
     before = -np.inf
     for iterations in (1, 2, 8, 16, 32):
-        found = largest_eigenvalue(loss, alphas, KEY, iterations=iterations)
+        found = largest_of(matrix, iterations=iterations)
         assert before < found.eigenvalue <= 1 + 1e-12
         assert np.min(np.abs(spectrum - float(found.eigenvalue))) <= found.residual + 1e-12
         before = found.eigenvalue
     # One that stands out is found soon.
-    loss, alphas = of_spectrum([*spectrum, 5.0])
-    found = largest_eigenvalue(loss, alphas, KEY, iterations=12)
+    found = largest_of(of_spectrum([*spectrum, 5.0]), iterations=12)
     np.testing.assert_allclose(found.eigenvalue, 5, rtol=1e-6)
 
 
 def test_the_key_decides_and_the_decay_is_added():
-    loss, alphas = of_spectrum(np.linspace(0, 1, 60))
-    find = functools.partial(largest_eigenvalue, loss, alphas, iterations=5)
+    matrix = of_spectrum(np.linspace(0, 1, 60))
+    find = functools.partial(largest_of, matrix, iterations=5)
     assert find(KEY) == find(KEY)
     assert find(KEY).eigenvalue != find(jax.random.key(6)).eigenvalue
     shifted = find(KEY, weight_decay=ROBUST_DARTS_DECAY)
     np.testing.assert_allclose(shifted.eigenvalue, find(KEY).eigenvalue + 1e-3, rtol=1e-12)
-    np.testing.assert_allclose(
-        alpha_hessian(loss, alphas, weight_decay=0.5) - alpha_hessian(loss, alphas), 0.5 * np.eye(60), atol=1e-12
-    )
+    loss, alphas = quadratic(matrix), jnp.ones(60)
+    decayed, plain = jax.jit(lambda: tuple(alpha_hessian(loss, alphas, weight_decay=decay) for decay in (0.5, 0.0)))()
+    np.testing.assert_allclose(decayed - plain, 0.5 * np.eye(60), atol=1e-12)
     with pytest.raises(InputError, match="0 iterations for the largest eigenvalue; give 1 or more"):
         find(KEY, iterations=0)
 
@@ -141,7 +151,8 @@ def test_several_at_once_and_on_several_devices():
 
     cases = [(weights, alphas, valid) for weights, alphas, _, valid in (problem(seed) for seed in range(2))]
     keys = jax.random.split(KEY, 2)
-    expected = [eigenvalue(case, key) for case, key in zip(cases, keys)]
+    alone = jax.jit(lambda case, key: eigenvalue(case, key))
+    expected = [alone(case, key) for case, key in zip(cases, keys)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
     np.testing.assert_allclose(jax.jit(jax.vmap(eigenvalue))(stacked, keys), expected, rtol=1e-10)
     if jax.device_count() < 2:
@@ -160,13 +171,14 @@ def test_a_loss_without_a_forward_mode():
         return lambda alphas: jnp.sum(tanh(alphas * jnp.arange(1.0, 4.0)) ** 2)
 
     alphas = jnp.array([0.1, -0.2, 0.3])
-    found, expected = (largest_eigenvalue(loss(tanh), alphas, KEY) for tanh in (tanh_of_reverse_mode, jnp.tanh))
+    both = jax.jit(lambda: [largest_eigenvalue(loss(tanh), alphas, KEY) for tanh in (tanh_of_reverse_mode, jnp.tanh)])
+    found, expected = both()
     np.testing.assert_allclose(found.eigenvalue, expected.eigenvalue, rtol=1e-9)
 
 
 def test_float32():
-    loss, alphas = of_spectrum([*np.linspace(0, 1, 30), 3.0])
-    found = largest_eigenvalue(lambda x: loss(x.astype(jnp.float64)), alphas.astype(jnp.float32), KEY)
+    loss, alphas = quadratic(of_spectrum([*np.linspace(0, 1, 30), 3.0])), jnp.ones(31, jnp.float32)
+    found = jax.jit(lambda alphas: largest_eigenvalue(lambda x: loss(x.astype(jnp.float64)), alphas, KEY))(alphas)
     assert found.eigenvalue.dtype == jnp.float32
     np.testing.assert_allclose(found.eigenvalue, 3, rtol=1e-5)
 
