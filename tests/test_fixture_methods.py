@@ -343,7 +343,7 @@ def test_the_gradient_of_correlated_cells_is_that_of_the_definition():
     draw = np.random.default_rng(0)
     images, strength = draw.normal(size=(3, 8, 8, 3)), 0.3
     counts: dict[str, int] = {kind: cell_kinds(4).count(kind) for kind in KINDS}
-    one = {kind: draw.uniform(size=(space.num_edges, 3)) for kind in KINDS}
+    one: dict[str, Any] = {kind: draw.uniform(size=(space.num_edges, 3)) for kind in KINDS}
     tables = {kind: np.stack([one[kind]] * counts[kind]) for kind in KINDS}
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, one, train=True))
     params, statistics = (
