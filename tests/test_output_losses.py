@@ -1,5 +1,7 @@
 """Products of thinned-out activations and losses of words: against operations of JAX, with their derivatives."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +38,7 @@ def test_losses_and_their_derivatives(sizes, path):
     outputs, mask, embedding, bias, targets = operands(sizes)
     weights = jnp.asarray(np.random.RandomState(1).randn(*targets.shape))
 
-    def everything(function):
+    def everything(function, *moving):
         def loss(*moving):
             return jnp.sum(weights * function(moving[0], mask, *moving[1:], targets))
 
@@ -44,12 +46,11 @@ def test_losses_and_their_derivatives(sizes, path):
             gradient = jax.grad(loss, argnums=(0, 1, 2))(*moving)
             return sum(jnp.sum(jnp.sin(one)) for one in gradient)
 
-        moving = (outputs, embedding, bias)
         return loss(*moving), jax.grad(loss, argnums=(0, 1, 2))(*moving), jax.grad(along, argnums=(0, 1, 2))(*moving)
 
     with jax.numpy_rank_promotion("allow"):
-        expected = jax.jit(lambda: everything(plain))()
-        found = jax.jit(lambda: everything(output_losses))()
+        moving = (outputs, embedding, bias)
+        expected, found = (jax.jit(functools.partial(everything, each))(*moving) for each in (plain, output_losses))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
 
 
@@ -83,22 +84,23 @@ def test_targets_of_any_integer_type(path):
     expected = np.log(np.sum(np.exp(biased), axis=-1)) - np.take_along_axis(biased, targets[..., None], axis=-1)[..., 0]
 
     @jax.jit
-    def losses(given):
-        return word_losses(jnp.asarray(logits), jnp.asarray(bias), given), token_losses(jnp.asarray(biased), given)
+    def losses(logits, bias, biased, of_types):
+        return [(word_losses(logits, bias, given), token_losses(biased, given)) for given in of_types]
 
-    for dtype in (np.int8, np.uint8, np.int16, np.uint32, np.int64):
-        for found in losses(jnp.asarray(targets.astype(dtype))):
-            np.testing.assert_allclose(found, expected, rtol=1e-12)
+    types = (np.int8, np.uint8, np.int16, np.uint32, np.int64)
+    of_types = [jnp.asarray(targets.astype(dtype)) for dtype in types]
+    for dtype, found in zip(types, losses(jnp.asarray(logits), jnp.asarray(bias), jnp.asarray(biased), of_types)):
+        for each in found:
+            np.testing.assert_allclose(each, expected, rtol=1e-12, err_msg=str(np.dtype(dtype)))
 
 
 def test_lanes_of_vmap():
     outputs, mask, embedding, bias, targets = operands((3, 2, 5, 7))
-    outputs = jnp.stack([outputs, -outputs])
-    found = jax.vmap(output_losses, in_axes=(0, None, None, None, None))(outputs, mask, embedding, bias, targets)
+    lanes = jnp.stack([outputs, -outputs])
+    found = jax.jit(jax.vmap(output_losses, in_axes=(0, *[None] * 4)))(lanes, mask, embedding, bias, targets)
+    alone = jax.jit(output_losses)
     for lane in range(2):
-        np.testing.assert_allclose(
-            found[lane], output_losses(outputs[lane], mask, embedding, bias, targets), rtol=1e-12
-        )
+        np.testing.assert_allclose(found[lane], alone(lanes[lane], mask, embedding, bias, targets), rtol=1e-12)
 
 
 def test_logits_beyond_what_exponentials_hold(path):
@@ -115,14 +117,20 @@ def test_infinite_logits_are_words_that_are_impossible_or_certain(path, dtype):
     inf = np.inf
     rows = np.asarray([[-inf, 0, 1], [-inf, 0, 1], [inf, 0, 1], [inf, 0, 1], [-inf, -inf, -inf]], dtype)
     targets = jnp.asarray([1, 0, 1, 0, 2])
-    losses, pull = jax.vjp(lambda x: word_losses(x, jnp.zeros(3, dtype), targets[None]), jnp.asarray(rows[None]))
+
+    @jax.jit
+    def losses_and_slopes(rows):
+        losses, pull = jax.vjp(lambda x: word_losses(x, jnp.zeros(3, dtype), targets[None]), rows)
+        return losses, pull(jnp.ones_like(losses))[0]
+
+    losses, slopes = losses_and_slopes(jnp.asarray(rows[None]))
     np.testing.assert_allclose(losses[0], [np.log1p(np.e), inf, inf, np.nan, np.nan], rtol=1e-5)
-    slopes = pull(jnp.ones_like(losses))[0][0]
     share = np.e / (1 + np.e)
-    np.testing.assert_allclose(slopes[:2], [[0, -share, share], [-1, 1 - share, share]], rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(slopes[0, :2], [[0, -share, share], [-1, 1 - share, share]], rtol=1e-5, atol=1e-30)
 
 
 def test_a_mask_of_ones_where_there_is_none():
     outputs, mask, embedding, bias, targets = operands((3, 2, 5, 7))
-    found = output_losses(outputs, None, embedding, bias, targets)
-    np.testing.assert_allclose(found, output_losses(outputs, jnp.ones_like(mask), embedding, bias, targets), rtol=1e-12)
+    losses = jax.jit(output_losses)
+    found = losses(outputs, None, embedding, bias, targets)
+    np.testing.assert_allclose(found, losses(outputs, jnp.ones_like(mask), embedding, bias, targets), rtol=1e-12)
