@@ -47,7 +47,7 @@ SECONDS = {
     "test_network_train.py": 15,
     "test_choice_methods.py": 30,
     "test_nnx_runs.py": 20,
-    "test_export.py": 25,
+    "test_export.py": 12,
     "test_discrete.py": 25,
     "test_devices_of_commands.py": 25,
     "test_deciding.py": 15,

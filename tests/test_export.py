@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -63,7 +64,8 @@ def plain_logits(arrays, genotype, images, stem="cifar", cells=2, mean=FORMAT.me
     """What the edge-by-edge network makes of raw images."""
     normal = jnp.asarray((images / 255 - np.array(mean)) / np.array(std), jnp.float32)
     flat = {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
-    return plain_network.forward(flat, normal, genotype=genotype, stem=stem, cells=cells, train=False)[0]
+    network = functools.partial(plain_network.forward, genotype=genotype, stem=stem, cells=cells, train=False)
+    return jax.jit(lambda flat, images: network(flat, images)[0])(flat, normal)
 
 
 def close(found, expected):
@@ -165,6 +167,13 @@ def test_descriptions_of_other_networks_are_refused(place, value, arrays, tmp_pa
         load_network(tmp_path / "network.npz")
 
 
+@pytest.fixture(scope="module")
+def program(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("program") / "network.stablehlo"
+    save_program(trained, path)
+    return path.read_bytes()
+
+
 #: A process that has jax and no jdarts.
 ELSEWHERE = """
 import sys
@@ -177,8 +186,8 @@ assert program.platforms == ("cpu", "cuda", "tpu")
 """
 
 
-def test_a_program_runs_without_jdarts(trained, expected, tmp_path):
-    save_program(trained, tmp_path / "network.stablehlo")
+def test_a_program_runs_without_jdarts(program, expected, tmp_path):
+    (tmp_path / "network.stablehlo").write_bytes(program)
     close(jdarts.load(tmp_path / "network.stablehlo")(raw(4)), expected)
     np.save(tmp_path / "images.npy", raw(4))
     paths = [tmp_path / name for name in ("network.stablehlo", "images.npy", "logits.npz")]
@@ -189,13 +198,6 @@ def test_a_program_runs_without_jdarts(trained, expected, tmp_path):
     with np.load(tmp_path / "logits.npz") as logits:
         close(logits["four"], expected)
         close(logits["one"], expected[:1])
-
-
-@pytest.fixture(scope="module")
-def program(trained, tmp_path_factory):
-    path = tmp_path_factory.mktemp("program") / "network.stablehlo"
-    save_program(trained, path)
-    return path.read_bytes()
 
 
 def test_a_program_knows_its_class_names(program, tmp_path):
@@ -245,7 +247,7 @@ def finished(user_settings, tmp_path_factory):
     cells = Genotype((("skip_connect", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("skip_connect", 1)), (2,))
     changes = {"genotype": str(cells), "auxiliary": False, "epochs": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jdarts.runs.ending.draw_curves", lambda records, path: None)
+        small_runs.leave_undrawn(patch.setattr)
         return small_train.run(folder, **changes)[0]
 
 
@@ -315,8 +317,15 @@ def state_dict():
     return {name: np.asarray(array, np.float32) for name, array in random_arrays(network).items()}
 
 
+@pytest.fixture(scope="module")
+def expected_of_checkpoint(state_dict):
+    """The logits of two images of CIFAR-10's size by that checkpoint."""
+    cifar10 = CATALOGUE["cifar10"]
+    return plain_logits(state_dict, CELLS, raw(2, (32, 32, 3)), cells=3, mean=cifar10.mean, std=cifar10.std)
+
+
 @pytest.mark.parametrize("save", FORMATS.values(), ids=FORMATS)
-def test_a_checkpoint_of_pytorch(save, state_dict, command, tmp_path):
+def test_a_checkpoint_of_pytorch(save, state_dict, expected_of_checkpoint, command, tmp_path):
     path = tmp_path / "weights.pt"
     counter = {"module.stem.1.num_batches_tracked": Stored(np.array(3))}
     path.write_bytes(save({f"module.{name}": Stored(array) for name, array in state_dict.items()} | counter))
@@ -326,9 +335,7 @@ def test_a_checkpoint_of_pytorch(save, state_dict, command, tmp_path):
     found = load_network(tmp_path / "network.npz")
     cifar10 = CATALOGUE["cifar10"]
     assert (found.images.mean, found.images.std) == (cifar10.mean, cifar10.std)
-    images = raw(2, (32, 32, 3))
-    expected = plain_logits(state_dict, CELLS, images, cells=3, mean=cifar10.mean, std=cifar10.std)
-    close(jax.jit(found.logits)(images), expected)
+    close(jax.jit(found.logits)(raw(2, (32, 32, 3))), expected_of_checkpoint)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "a.b.c."])

@@ -1,5 +1,6 @@
 """Networks of a genotype's cells, for CIFAR-like images and for ImageNet (paper section 3.1.2, appendix A)."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +16,7 @@ from jdarts.nets.discrete_cell import DiscreteCell
 from jdarts.nets.drop_path import drop_path_factors
 from jdarts.nets.layers import checked_images, classifier, global_mean
 from jdarts.nets.stem import STEM_STRIDE, Stem, check_size_after, check_stem, stem_states
+from jdarts.operations import OPERATIONS
 from jdarts.ops.precision import wide_type
 from jdarts.space import MAX_CELLS, cell_kinds
 
@@ -182,8 +184,21 @@ def init_shapes(network: DiscreteNetwork, image_channels: int = 3) -> dict[str, 
     """
     size = native_image_size(network)
     images = jax.ShapeDtypeStruct((1, size, size, image_channels), wide_type(network.dtype))
-    shapes = jax.eval_shape(lambda key, x: network.init(key, x, train=False), jax.random.key(0), images)
-    return {"params": {}, "batch_stats": {}} | shapes
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return {"params": {}, "batch_stats": {}} | _variables.eval_shape(network, _operations(network), key, images)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _variables(network: DiscreteNetwork, operations: tuple[Any, ...], key: jax.Array, images: jax.Array) -> Any:
+    """New variables of a network, traced once for each network and the operations that its cells' names stand for."""
+    del operations
+    return network.init(key, images, train=False)
+
+
+def _operations(network: DiscreteNetwork) -> tuple[Any, ...]:
+    """The operations of a network's cells; others may be registered under their names later."""
+    cells = network.genotype
+    return tuple(OPERATIONS[name].implement for name, _ in (*cells.normal, *cells.reduce))
 
 
 def native_image_size(network: DiscreteNetwork) -> int:
