@@ -1,4 +1,5 @@
-// Runs device functions on a CPU, for tests: the threads of a block in turn, each until its end or the next barrier.
+// Runs device functions on a CPU, for tests: the threads of a block in turn, each until its end or the next barrier. The last one
+// is first in every other turn, and in every other block, so that a barrier that is missing shows.
 #pragma once
 
 #include <ucontext.h>
@@ -26,6 +27,7 @@ struct Block {
   std::vector<std::unique_ptr<char[]>> stacks;
   std::vector<char> ended;
   unsigned running = 0;
+  unsigned count = 0;  // of blocks so far
 };
 
 thread_local Block* block = nullptr;
@@ -82,9 +84,11 @@ inline void run_with_barriers(unsigned count) {
     own.threads[n].uc_link = nullptr;
     makecontext(&own.threads[n], run_thread, 0);
   }
-  for (bool some = true; some;) {
+  bool backwards = ++own.count % 2, some = true;
+  for (; some; backwards = !backwards) {
     some = false;
-    for (unsigned n = 0; n < count; ++n) {
+    for (unsigned turn = 0; turn < count; ++turn) {
+      const unsigned n = backwards ? count - 1 - turn : turn;
       if (own.ended[n]) continue;
       some = true;
       own.running = n;
