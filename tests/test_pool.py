@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from derivative_checks import check_derivatives
+from jax.sharding import Mesh, PartitionSpec
 
 from jdarts.errors import InputError
 from jdarts.ops import pool
@@ -177,3 +178,19 @@ def test_maxima_of_squares_and_their_first_places_get_the_gradient():
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(pull(jnp.asarray(cotangent))[0], gradient)
     assert jnp.isnan(max_pool_2x2(jnp.asarray(x).at[0, 0, 1, 1, 0].set(jnp.nan))[0, 0, 0, 0, 0])
+
+
+def test_derivatives_on_several_devices(path):
+    """Each device has images of its own."""
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices; jax was started with one")
+    x, of_batch = images(4, 3, 2), PartitionSpec(None, "devices")
+
+    def derivatives(x):
+        gradient = jax.grad(lambda x: jnp.sum(jnp.sin(max_pool_3x3(x, stride=2))))
+        return jax.jvp(gradient, (x,), (jnp.cos(x),))
+
+    mesh = Mesh(np.array(jax.devices()[:2]), ("devices",))
+    on_each = jax.shard_map(derivatives, mesh=mesh, in_specs=of_batch, out_specs=of_batch)
+    found, expected = jax.jit(lambda x: (on_each(x), derivatives(x)))(x)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), found, expected)

@@ -10,7 +10,6 @@ linear in their image and each other's transposes, use that place:
 The mean is a depthwise convolution.
 """
 
-import functools
 from functools import partial
 from typing import Any
 
@@ -158,7 +157,8 @@ def _gather_in_jnp(x: jax.Array, places: jax.Array, *, stride: int) -> jax.Array
 
 
 def _scatter_in_jnp(y: jax.Array, places: jax.Array, *, stride: int, height: int, width: int) -> jax.Array:
-    x = jax.ShapeDtypeStruct((*y.shape[:2], height, width, y.shape[-1]), y.dtype)
+    # Of its own images on each device: the transpose sums over the devices otherwise.
+    x = _type_of(jax.typeof(y), height, width, y.dtype)
     return jax.linear_transpose(partial(_gather_in_jnp, places=places, stride=stride), x)(y)[0]
 
 
@@ -182,30 +182,32 @@ def _check_places(name: str, x: tuple[int, ...], y: Any, places: Any, stride: in
         raise InputError(f"{name}: y and places (uint8) must be {list(expected)}; got {list(y)}, {list(places.shape)}")
 
 
-@functools.lru_cache(maxsize=1024)
-def _avals_in_jnp(function: Any, *operands: Any, **params: int) -> list[Any]:
-    """Shape, type, sharding and varying mesh axes of the results are those of the function in jnp."""
-    return jax.make_jaxpr(partial(function, **params))(*operands).out_avals
+def _type_of(images: Any, height: int, width: int, dtype: Any) -> Any:
+    """The type of images of another size and another type of numbers, equally sharded."""
+    return images.update(
+        shape=(*images.shape[:2], height, width, images.shape[4]), dtype=np.dtype(dtype), weak_type=False
+    )
 
 
 @max_pool_p.def_abstract_eval
 def _max_pool_aval(x: Any, *, stride: int) -> list[Any]:
     _check("max_pool", x, stride)
-    return _avals_in_jnp(_max_pool_in_jnp, x, stride=stride)
+    height, width = (-(-size // stride) for size in x.shape[2:4])
+    return [_type_of(x, height, width, dtype) for dtype in (x.dtype, np.uint8)]
 
 
 @pool_gather_p.def_abstract_eval
 def _gather_aval(x: Any, places: Any, *, stride: int) -> Any:
     _check("pool_gather", x, stride)
     _check_places("pool_gather", x.shape, places.shape, places, stride)
-    return _avals_in_jnp(_gather_in_jnp, x, places, stride=stride)[0]
+    return _type_of(x, places.shape[2], places.shape[3], x.dtype)
 
 
 @pool_scatter_p.def_abstract_eval
 def _scatter_aval(y: Any, places: Any, *, stride: int, height: int, width: int) -> Any:
     _check("pool_scatter", y, stride)
     _check_places("pool_scatter", (*y.shape[:2], height, width, y.shape[4]), y.shape, places, stride)
-    return _avals_in_jnp(_scatter_in_jnp, y, places, stride=stride, height=height, width=width)[0]
+    return _type_of(y, height, width, y.dtype)
 
 
 # Derivatives.
