@@ -202,7 +202,7 @@ def _are_separable(size: int, channels: int, out_channels: int, rows: int) -> bo
 
 
 def _strips(channels: int, count: int, rows: int, dtype: Any) -> int:
-    """Strips of a block of a separable convolution: as many as its memory holds, fewer where there would be few blocks.
+    """Strips of a block of a separable convolution: as many as its memory holds, fewer where half of a GPU would have none.
 
     Args:
       channels: of the images.
@@ -211,7 +211,7 @@ def _strips(channels: int, count: int, rows: int, dtype: Any) -> int:
       dtype: of the maps.
     """
     strips = min(64, _VALUES_BYTES // _wide(dtype).itemsize // (_ROWS * channels))
-    while strips > 8 and -(-count // strips) * rows < _SEPARABLE_BLOCKS:
+    while strips > 8 and -(-count // strips) * rows <= _SEPARABLE_BLOCKS // 4:
         strips //= 2
     return strips
 
