@@ -94,18 +94,19 @@ def _write_cells(genotype, folder, **_):
         replace_text(folder / f"{kind}.svg", str(genotype))
 
 
-def with_stand_ins(quicken):
+def with_stand_ins(quicken, programs=CompiledPrograms):
     """A fixture that puts stand-ins in place for the tests of a module, whose runs share their compiled programs.
 
     Args:
       quicken: puts the stand-ins in place; it is given what replaces an attribute.
+      programs: makes what keeps the programs.
     """
 
     @pytest.fixture(scope="module")
     def quick(user_settings):
         with pytest.MonkeyPatch.context() as patch:
             quicken(patch.setattr)
-            patch.setattr(sys.modules[__name__], "shared_programs", CompiledPrograms())
+            patch.setattr(sys.modules[__name__], "shared_programs", programs())
             yield
 
     return quick
