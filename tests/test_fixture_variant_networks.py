@@ -93,37 +93,32 @@ class Case(NamedTuple):
 
         return passed(self.params(f"{self.prefix}weights/"), self.statistics())
 
-    def results(self, alphas, controls, images="", **settings):
-        """Logits in both modes, and in training the loss, its gradients and the new statistics."""
+    def program(self, images="", *, evaluates=True, **settings):
+        """A function of alphas and controls to the loss in training, its gradients, logits and new statistics.
+
+        `evaluates`: whether to logits in evaluation too.
+        """
         model = self.model(**settings)
         x = jnp.asarray(self.file[f"{images}x"].transpose(0, 2, 3, 1))
         labels = jnp.asarray(self.file[f"{images}y"], jnp.int32)
-        statistics = self.statistics()
 
-        def evaluated(params, alphas, controls):
-            variables = {"params": params, "batch_stats": statistics}
-            return model.apply(variables, x, alphas, train=False, controls=controls)
-
-        def loss(params, alphas, controls):
+        def loss(params, alphas, statistics, controls):
             variables = {"params": params, "batch_stats": statistics}
             logits, changed = model.apply(variables, x, alphas, train=True, controls=controls, mutable=["batch_stats"])
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), (logits, changed)
 
         @jax.jit
-        def everything(params, alphas, controls):
-            trained = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, alphas, controls)
-            return evaluated(params, alphas, controls), trained
+        def everything(params, alphas, statistics, controls):
+            trained = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, alphas, statistics, controls)
+            (value, (logits, changed)), grads = trained
+            found = {"loss": value, "logits": logits, "grads": grads, "statistics": changed["batch_stats"]}
+            if evaluates:
+                variables = {"params": params, "batch_stats": statistics}
+                found["eval"] = model.apply(variables, x, alphas, train=False, controls=controls)
+            return found
 
-        of_evaluation, ((value, (logits, changed)), grads) = everything(
-            self.params(f"{self.prefix}weights/"), alphas, controls
-        )
-        return {
-            "eval": of_evaluation,
-            "logits": logits,
-            "loss": value,
-            "grads": grads,
-            "statistics": changed["batch_stats"],
-        }
+        params, statistics = self.params(f"{self.prefix}weights/"), self.statistics()
+        return lambda alphas, controls: jax.device_get(everything(params, alphas, statistics, controls))
 
 
 def read(path, prefix="", images="", primitives="primitives", columns=None):
@@ -161,7 +156,7 @@ def test_fixture_partial_channels_and_edge_weights(path):
     case = read(path)
     alphas = {"alphas": case.by_kind("alphas"), "betas": case.by_kind("betas")}
     k = int(case.file["hyper/k"])
-    found = case.results(alphas, {}, mixture=with_betas(case.space), partial_channels=k)
+    found = case.program(mixture=with_betas(case.space), partial_channels=k)(alphas, {})
     weights = with_betas(case.space).weights(alphas, case.space, None, {})
     check(weights.operations, case.by_kind("mixture"))
     check(weights.edges, case.by_kind("edge_weights"))
@@ -220,11 +215,11 @@ def test_fixture_channel_shuffle(path):
 @each_dartsminus
 def test_fixture_auxiliary_skip_connections(path):
     case = read(path)
-    first = True
+    results, first = case.program(auxiliary_skip="skip"), True
     for epoch in case.file["epochs"]:
         prefix = f"epoch{epoch}"
         controls = {"auxiliary_weight": float(case.file[f"{prefix}/beta"])}
-        found = case.results(case.by_kind("alphas"), controls, auxiliary_skip="skip")
+        found = results(case.by_kind("alphas"), controls)
         check(found["eval"], case.file[f"{prefix}/eval/logits"])
         check(found["logits"], case.file[f"{prefix}/train/logits"])
         check(found["loss"], case.file[f"{prefix}/train/loss"])
@@ -237,7 +232,7 @@ def test_fixture_auxiliary_skip_connections(path):
 @each_pdarts
 def test_fixture_network_with_lists_of_its_own_on_every_edge(path):
     case = read(path, "network/", columns="stage1/on_before")
-    found = case.results(case.by_kind("stage1/alphas"), {}, "network/")
+    found = case.program("network/", evaluates=False)(case.by_kind("stage1/alphas"), {})
     check(found["logits"], case.file["network/logits"])
     check(found["loss"], case.file["network/loss"])
     check(found["grads"][1], case.by_kind("network/grad_alphas"))
@@ -248,7 +243,7 @@ def test_fixture_operations_without_a_share_keep_their_statistics(path):
     """GDAS evaluates the chosen operation of each edge alone."""
     case = read(path, "darts/", "darts/", "darts/primitives")
     hard = case.by_kind("darts/hard")
-    found = case.results(hard, {}, mixture=GIVEN)
+    found = case.program(evaluates=False, mixture=GIVEN)(hard, {})
     for part in ("chosen", "all"):
         check(found["logits"], case.file[f"darts/{part}/logits"])
         check(found["loss"], case.file[f"darts/{part}/loss"])
