@@ -20,7 +20,7 @@ SECONDS = {
     "test_bilevel.py": 40,
     "test_mixing.py": 40,
     "test_search_cell.py": 40,
-    "test_supernet.py": 35,
+    "test_supernet.py": 30,
     "test_neumann.py": 35,
     "test_plain_supernet.py": 15,
     "test_search_resume.py": 20,
