@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import small_runs
 import small_search
@@ -31,7 +32,7 @@ RUNS = [
 class ProgramsOfAnyCells(CompiledPrograms):
     """The compiled programs of quick networks, to which the cells of a training make no difference."""
 
-    def get(self, key, compiled):
+    def get(self, key: Any, compiled):
         (noun, settings, *rest), *needed = key
         without_cells = {name: value for name, value in json.loads(settings).items() if name != "genotype"}
         return super().get((noun, json.dumps(without_cells), *rest, *needed), compiled)

@@ -14,9 +14,8 @@ from small_language import (
     start,
 )
 from small_runs import (
-    Died,
     assert_same_bits,
-    die_at,
+    die_in_turn,
     finish,
     newest,
     read_until,
@@ -34,6 +33,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 FILES = ["genotype.json", "genotype.txt", "recurrent.svg", "curves.png"]
 RUN = {"search": run_search, "train": run_train}
 STEPS = {"search": SEARCH_STEPS, "train": TRAIN_STEPS}
+STEPS_PER_EPOCH = 3
 EVERY_STEP = {"checkpoint_minutes": 1e-9}
 
 
@@ -49,28 +49,20 @@ def undisturbed(quick, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", RUN)
-@pytest.mark.parametrize(
-    "owner, name, call, changes",
-    [
-        (MetricsLog, "write", 1, {}),  # before the first record
-        (checkpoint, "save", 2, EVERY_STEP),  # within the first epoch, hidden states under way
-        (checkpoint, "save", 2, {}),  # before the checkpoint of the second epoch
-        (RunFolder, "write", 4, {}),  # at the end
-    ],
-)
-def test_a_death_between_two_files_loses_and_doubles_nothing(
-    kind, owner, name, call, changes, undisturbed, tmp_path, monkeypatch
-):
-    run = RUN[kind]
-    die_at(monkeypatch, owner, name, call)
-    with pytest.raises(Died):
-        run(tmp_path / "run", **changes)
-    monkeypatch.undo()
-    run(tmp_path / "run")
-    assert_same_bits(tmp_path / "run", undisturbed[kind], FILES)
-    kept, expected = (
-        json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "run", undisturbed[kind])
-    )
+def test_deaths_between_two_files_lose_and_double_nothing(kind, undisturbed, tmp_path):
+    """One run dies again and again, each time further."""
+    folder = tmp_path / "run"
+    deaths = [
+        (MetricsLog, "write", 1, {}, 0),  # before the first record
+        (checkpoint, "save", 2, EVERY_STEP, 1),  # within the first epoch, hidden states under way
+        (checkpoint, "save", 2, {}, STEPS_PER_EPOCH),  # before the checkpoint of the second epoch
+        (RunFolder, "write", {"search": 3, "train": 2}[kind], {}, STEPS[kind]),  # at the end
+    ]
+    die_in_turn(folder, RUN[kind], deaths)
+    assert not (folder / "summary.json").exists()
+    RUN[kind](folder)
+    assert_same_bits(folder, undisturbed[kind], FILES)
+    kept, expected = (json.loads((each / "summary.json").read_text()) for each in (folder, undisturbed[kind]))
     assert {**kept, "seconds": 0} == {**expected, "seconds": 0}
 
 
@@ -88,14 +80,13 @@ def test_a_killed_run_resumes_to_the_same_bits(kind, undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("kind", RUN)
-@pytest.mark.parametrize("after, number", [(1, signal.SIGINT), (3, signal.SIGTERM)])
-def test_a_signal_saves_after_the_present_step(kind, after, number, undisturbed, tmp_path, monkeypatch):
-    signal_after_step(monkeypatch, after, number)
-    with pytest.raises(Interrupted) as stopped:
-        RUN[kind](tmp_path / "run")
-    monkeypatch.undo()
-    assert stopped.value.exit_code == 128 + number
-    assert newest(tmp_path / "run").step == after
+def test_a_signal_saves_after_the_present_step(kind, undisturbed, tmp_path, monkeypatch):
+    for after, number in [(1, signal.SIGINT), (3, signal.SIGTERM)]:
+        with monkeypatch.context() as patch, pytest.raises(Interrupted) as stopped:
+            signal_after_step(patch, after, number)
+            RUN[kind](tmp_path / "run")
+        assert stopped.value.exit_code == 128 + number
+        assert newest(tmp_path / "run").step == after
     RUN[kind](tmp_path / "run")
     assert_same_bits(tmp_path / "run", undisturbed[kind], FILES)
 
