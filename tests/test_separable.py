@@ -12,9 +12,12 @@ import pytest
 
 from jdarts.errors import InputError
 from jdarts.native import gpu_rules
+from jdarts.native.build import has_compiler
+from jdarts.ops.candidates import separable
 from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.separable import separable_conv
+from jdarts.xla.jaxprs import equations
 
 STRIDES_AND_DILATIONS = list(itertools.product((1, 2), (1, 2)))
 
@@ -263,3 +266,28 @@ def test_refuses_what_does_not_fit():
         separable_conv(x, kernels, matrices.astype(np.float32))
     with pytest.raises(InputError, match="stride=3"):
         separable_conv(x, kernels, matrices, stride=3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "dtype", "convolutions"),
+    [
+        (None, np.float32, (0, 1)),
+        (("JDARTS_NATIVE", "0"), np.float32, (1, 0)),
+        (("CXX", "no-such-compiler"), np.float32, (1, 0)),
+        (None, np.float16, (1, 0)),
+    ],
+)
+def test_without_native_functions_an_operation_has_two_convolutions_and_computes_the_first_once(
+    monkeypatch, setting, dtype, convolutions
+):
+    """As one function, the backward pass would compute it again."""
+    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
+    if setting is not None:
+        monkeypatch.setenv(*setting)
+    elif dtype == np.float32 and not has_compiler():
+        pytest.skip("there is no compiler here")
+    x, kernels, matrices = operands(dtype=dtype)
+    given = x, kernels.reshape(6, *kernels.shape[2:]), matrices
+    gradients = jax.grad(lambda *o: jnp.sum(separable(*o)), (0, 1, 2))
+    names = [equation.primitive.name for equation in equations(jax.make_jaxpr(gradients)(*given))]
+    assert (names.count("depthwise_conv"), names.count("separable")) == convolutions

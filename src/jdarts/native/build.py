@@ -132,6 +132,14 @@ def find_compiler() -> list[str]:
     raise BuildError(f"no C++ compiler ({' '.join(configured) or 'c++, g++, clang++'}) found; set CXX to name one")
 
 
+def has_compiler() -> bool:
+    """Whether `find_compiler` finds one."""
+    try:
+        return bool(find_compiler())
+    except BuildError:
+        return False
+
+
 def _run(command: list[str]) -> str:
     (output,) = _run_together([command])
     return output

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdarts.native.build import has_compiler
 from jdarts.native.gpu import is_emulated
 from jdarts.native.gpu_rules import gpu_rule, has_gpu_function
 from jdarts.native.libraries import IMAGES, LEAVES, NUMBERS, RECURRENT, is_disabled, register_function, target
@@ -46,6 +47,14 @@ def is_native_here(function: str, dtype: Any) -> bool:
     return target_platform() == "cpu" and lowering(function, dtype) is not None
 
 
+def is_absent_here(dtype: Any) -> bool:
+    """Whether it is known that programs for the target platform, a CPU, have no native functions for a type of numbers.
+
+    The answer does not wait for a library. One that fails to build is not foreseen.
+    """
+    return target_platform() == "cpu" and (is_disabled() or np.dtype(dtype) not in NUMBERS or not has_compiler())
+
+
 def define_lowering(
     primitive: Primitive,
     function: Callable,
@@ -54,10 +63,11 @@ def define_lowering(
     native_name: str,
     on: Mapping[str, Callable] | None = None,
     named: Callable[[str | None], Callable | None] = lambda platform: None,
+    one_call: bool = True,
 ) -> None:
     """Evaluates and lowers a primitive: by the native function on a CPU or GPU if possible, else by a function of arrays.
 
-    Programs that `jax.export` exports hold only operations of JAX. On CPUs those are a call (`as_call`).
+    Programs that `jax.export` exports hold only operations of JAX.
 
     Args:
       primitive: the primitive; its operands and parameters are those of the function.
@@ -66,6 +76,7 @@ def define_lowering(
       native_name: the native function that computes the same.
       on: functions that take the place of `function` in programs for one platform alone: cpu, gpu or tpu.
       named: gives the function that the environment names for a platform, in place of all others; None where it names none.
+      one_call: whether the operations on a CPU are one call (`as_call`); else the function for CPUs makes calls.
     """
 
     def bind(*operands: Any, **params: Any) -> Any:
@@ -74,7 +85,8 @@ def define_lowering(
     many = primitive.multiple_results
     elsewhere = lower_fun(function, multiple_results=many)
     forms = {"cpu": function, **(on or {})}
-    forms["cpu"] = as_call(forms["cpu"], statics)
+    if one_call:
+        forms["cpu"] = as_call(forms["cpu"], statics)
     without_native = {name: lower_fun(form, multiple_results=many) for name, form in forms.items()}
 
     def rule(ctx: LoweringRuleContext, *operands: Any, **params: Any) -> Any:

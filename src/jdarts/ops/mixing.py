@@ -364,7 +364,10 @@ native.define_lowering(
     mixing_forms.combine,
     ("tables", "routes", "sizes"),
     native_name="combine",
-    on={"tpu": functools.partial(mixing_forms.combine, in_order=True)},
+    on={
+        "cpu": mixing_forms.combine_in_few_operations,
+        "tpu": functools.partial(mixing_forms.combine, in_order=True),
+    },
 )
 native.define_lowering(
     products_p,
@@ -372,7 +375,7 @@ native.define_lowering(
     ("num_x", "routes"),
     native_name="products",
     on={
-        "cpu": functools.partial(mixing_forms.products, one_sum=False),
+        "cpu": mixing_forms.products_in_few_operations,
         "tpu": functools.partial(mixing_forms.products, one_sum=False, flat=False),
     },
 )

@@ -67,6 +67,50 @@ def combine(
     return [_stack(of_stack, (size, *xs[0].shape[1:]), xs[0].dtype) for of_stack, size in zip(terms, sizes)]
 
 
+def combine_in_few_operations(
+    *operands: jax.Array, tables: int, routes: Routes, sizes: tuple[int, ...]
+) -> list[jax.Array]:
+    """`combine` for CPUs, where each operation of a call is compiled anew for every call.
+
+    A product of matrices adds up the weights of the routes from ones.
+    """
+    xs = operands[tables:]
+    weights = operands[0] if tables == 1 else jnp.concatenate(operands[:tables])
+    middle = (1,) * (xs[0].ndim - 2)
+    terms: list[list[_Term]] = [[] for _ in sizes]
+    for grid in grids(routes, tuple(x.shape[0] for x in xs), sizes):
+        k, q = grid.stacks
+        if k != ONES:
+            terms[q] += _terms(grid, _sum([_product(grid.of_run(run), weights, xs[k]) for run in grid.runs()]))
+    for q, size in enumerate(sizes):
+        incidence = np.zeros((size, len(routes)))
+        for r, (k, _, result, j) in enumerate(routes):
+            if k == ONES and result == q:
+                incidence[j, r] = 1
+        if incidence.any():
+            constants = jnp.matmul(jnp.asarray(incidence, weights.dtype), weights, precision="highest")
+            terms[q].append(_Term(0, constants.reshape(size, *middle, weights.shape[1])))
+    return [_stack(of_stack, (size, *xs[0].shape[1:]), xs[0].dtype) for of_stack, size in zip(terms, sizes)]
+
+
+def _product(grid: Grid, weights: jax.Array, x: jax.Array) -> jax.Array:
+    """The products of weights `[R, C]` and maps of a grid whose routes lead to different rows."""
+    factors = _few_rows(weights, grid.route, [(loop.count, loop.route) for loop in grid.loops])
+    maps = _few_rows(x, grid.source, [(loop.count, loop.source) for loop in grid.loops]).astype(factors.dtype)
+    shape = (*grid.counts, *x.shape[1:])
+    if factors.shape[:-1] != grid.counts:
+        factors = jnp.broadcast_to(factors, (*grid.counts, factors.shape[-1]))
+    return lax.broadcast_in_dim(factors, shape, (*range(len(grid.counts)), len(shape) - 1)) * maps
+
+
+def _few_rows(array: jax.Array, start: int, steps: Sequence[tuple[int, int]]) -> jax.Array:
+    """`rows` as a single slice where that is possible."""
+    if len(steps) == 1 and steps[0][1] in (0, 1):
+        count = steps[0][0] if steps[0][1] else 1
+        return lax.slice_in_dim(array, start, start + count)
+    return rows(array, start, steps)
+
+
 def _parts(grid: Grid, weights: jax.Array, x: jax.Array | None) -> list[jax.Array]:
     """The products of weights `[R, 1, …, C]` and maps for each run of the loops that a grid sums over."""
     factors = rows(weights, grid.route, [(loop.count, loop.route) for loop in grid.loops])
@@ -159,7 +203,7 @@ def products(*operands: jax.Array, num_x: int, routes: Routes, one_sum: bool = T
       *operands: stacks x, then stacks y.
       num_x: the number of stacks x.
       routes: the routes.
-      one_sum: whether one sum adds up all routes: it is one kernel, and on CPUs takes longer to compile than a sum for each grid.
+      one_sum: whether one sum adds up all routes, in one kernel; else there is a sum for each grid.
       flat: whether pixels are joined to one axis first. On TPUs, that is a copy.
     """
     wide = wide_type(operands[-1].dtype)
@@ -184,6 +228,33 @@ def products(*operands: jax.Array, num_x: int, routes: Routes, one_sum: bool = T
     if not flat:
         return row_major(sums if in_order else _picked(np.argsort(numbers).tolist(), sums))
     return sums if in_order else sums[np.argsort(numbers)]
+
+
+def products_in_few_operations(*operands: jax.Array, num_x: int, routes: Routes) -> jax.Array:
+    """`products` for CPUs: one sum for all products of maps, and sums of the rows of y where they are."""
+    wide = wide_type(operands[-1].dtype)
+    channels, axes = operands[-1].shape[-1], tuple(range(1, operands[-1].ndim - 1))
+    stacks = [a.astype(wide) for a in operands]
+    xs, ys = stacks[:num_x], stacks[num_x:]
+    maps, of_maps, sums, of_sums = [], [], [], []
+    for grid in grids(routes, tuple(x.shape[0] for x in xs), tuple(y.shape[0] for y in ys)):
+        k, q = grid.stacks
+        of_grid = _few_rows(ys[q], grid.target, [(loop.count, loop.target) for loop in grid.loops])
+        if k != ONES:
+            of_grid = of_grid * _few_rows(xs[k], grid.source, [(loop.count, loop.source) for loop in grid.loops])
+        whole = jnp.broadcast_to(of_grid, (*grid.counts, *ys[q].shape[1:])).reshape(grid.size, *ys[q].shape[1:])
+        if k == ONES:
+            sums.append(jnp.sum(whole, axis=axes))
+            of_sums += grid.numbers()
+        else:
+            maps.append(whole)
+            of_maps += grid.numbers()
+    if maps:
+        sums.append(jnp.sum(_joined(maps).reshape(len(of_maps), -1, channels), axis=1))
+    if not sums:
+        return jnp.zeros((0, channels), wide)
+    numbers = [*of_sums, *of_maps]
+    return _joined(sums) if numbers == list(range(len(routes))) else _joined(sums)[np.argsort(numbers)]
 
 
 def _joined(stacks: Sequence[jax.Array]) -> jax.Array:
@@ -212,9 +283,14 @@ def moments(*xs: jax.Array) -> list[jax.Array]:
 
 def moments_in_two_passes(*xs: jax.Array) -> list[jax.Array]:
     """`moments` for CPUs, where XLA does not vectorise a reduction with two results."""
-    axes = tuple(range(1, xs[0].ndim - 1))
-    wide = [x.astype(wide_type(x.dtype)) for x in xs]
-    return [jnp.concatenate([function(x, axis=axes) for x in wide]) for function in (jnp.mean, jnp.var)]
+    axes, count = tuple(range(1, xs[0].ndim - 1)), math.prod(xs[0].shape[1:-1])
+    means, variances = [], []
+    for x in (x.astype(wide_type(x.dtype)) for x in xs):
+        mean = jnp.sum(x, axis=axes) / count
+        difference = x - lax.broadcast_in_dim(mean, x.shape, (0, x.ndim - 1))
+        means.append(mean)
+        variances.append(jnp.sum(difference * difference, axis=axes) / count)
+    return [jnp.concatenate(means), jnp.concatenate(variances)]
 
 
 def moments_in_joined_passes(*xs: jax.Array) -> list[jax.Array]:

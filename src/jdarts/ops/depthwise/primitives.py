@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jdarts import native
 from jdarts.errors import InputError
@@ -25,6 +26,7 @@ from jdarts.ops.depthwise.choice import DEFAULT_FORM, FORMS, Form, named_form
 from jdarts.ops.depthwise.kinds import Kind, Kinds, table_of_taps
 from jdarts.xla.batching import axis_size, define_batching, merge_axis, split_axis
 from jdarts.xla.jax_compat import Primitive, Zero, is_undefined_primal, primitive_jvps, primitive_transposes
+from jdarts.xla.outlined import as_call
 from jdarts.xla.tangents import zero_tangent
 
 forward_p = Primitive("depthwise_conv")
@@ -173,7 +175,7 @@ def _with_size(kernels: Any, size: int) -> Any:
 
 def _open(gate: Any, x: jax.Array) -> jax.Array:
     """x where the gate is open, else 0. A gate of NaN is open."""
-    return x if gate is None else jnp.where(gate <= 0, jnp.zeros_like(x), x)
+    return x if gate is None else lax.select(gate <= 0, jnp.zeros_like(x), x)
 
 
 def _forward_in(form: Form, *operands: Any, gated: bool, stride: int, dilation: int) -> jax.Array:
@@ -193,6 +195,19 @@ def _kernel_gradient_in(form: Form, *operands: Any, gated: bool, stride: int, di
     (x,), (y,), gate = _parts(operands, gated)
     taps = form.kernel_gradient([(_open(gate, x)[None], y[None])], kinds=_kinds(size, dilation), stride=stride)
     return jnp.moveaxis(taps, 0, 2).reshape(*taps.shape[1:3], size, size, taps.shape[3])
+
+
+def _term_by_term(in_form: Callable[..., jax.Array], statics: Sequence[str]) -> Callable[..., jax.Array]:
+    """The sum with a call for each term, for CPUs: sums of one, two and three terms share their kernels."""
+    one = as_call(partial(in_form, DEFAULT_FORM), statics)
+
+    def summed(*operands: Any, gated: bool, **geometry: int) -> jax.Array:
+        firsts, seconds, gate = _parts(operands, gated)
+        gates = (gate,) if gated else ()
+        terms: list[jax.Array] = [one(*pair, *gates, gated=gated, **geometry) for pair in zip(firsts, seconds)]
+        return sum(terms[1:], terms[0])
+
+    return summed
 
 
 def _kinds(size: int, dilation: int) -> Kinds:
@@ -349,11 +364,14 @@ for _primitive, _name, _in_form, _statics in (
     (input_gradient_p, "input_gradient", _input_gradient_in, ("height", "width")),
     (kernel_gradient_p, "kernel_gradient", _kernel_gradient_in, ("size",)),
 ):
+    _parameters = ("gated", "stride", "dilation", *_statics)
     native.define_lowering(
         _primitive,
         partial(_in_form, DEFAULT_FORM),
-        ("gated", "stride", "dilation", *_statics),
+        _parameters,
         native_name=f"depthwise_{_name}",
-        on={platform: partial(_in_form, form) for platform, form in FORMS.items()},
+        on={platform: partial(_in_form, form) for platform, form in FORMS.items()}
+        | {"cpu": _term_by_term(_in_form, _parameters)},
         named=partial(_named, _in_form),
+        one_call=False,
     )

@@ -21,10 +21,16 @@ def forward(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
         for x, taps in pairs:
             images = images_of(x, number)
             size = tuple(-(-n // stride) for n in images.shape[2:4])
-            padded = _padded(images, 2, kind.padding)
+            shape = (images.shape[0], taps.shape[2], images.shape[1], *size, images.shape[4])
+            # One target needs no broadcast. Each operation of a tap counts: a program has thousands of taps.
+            alone = shape[1] == 1
+            axis = 3 if alone else 2
+            padded = _padded(images[:, None] if alone else images, axis, kind.padding)
             for n, (down, right) in enumerate(kind.offsets()):
                 start = (down + kind.padding, right + kind.padding)
-                terms.append(_shifted(padded, 2, start, size, stride)[:, None] * _factor(taps[rows.start + n]))
+                shifted = _shifted(padded, axis, start, size, stride)
+                of_targets = shifted if alone else lax.broadcast_in_dim(shifted, shape, (0, 2, 3, 4, 5))
+                terms.append(of_targets * _factor(taps, rows.start + n, shape))
         outs.append(_sum(terms))
     return jnp.stack(outs).astype(pairs[0][0].dtype)
 
@@ -38,8 +44,10 @@ def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, widt
             padded = _padded(y[number], 3, kind.padding, stride, (height, width))
             for n, (down, right) in enumerate(kind.offsets()):
                 start = (kind.padding - down, kind.padding - right)
-                terms.append(_shifted(padded, 3, start, (height, width), 1) * _factor(taps[rows.start + n]))
-        outs.append(jnp.sum(_sum(terms), axis=1))
+                shifted = _shifted(padded, 3, start, (height, width), 1)
+                terms.append(shifted * _factor(taps, rows.start + n, shifted.shape))
+        total = _sum(terms)
+        outs.append(jnp.squeeze(total, 1) if total.shape[1] == 1 else jnp.sum(total, axis=1))
     return (_sum(outs)[None] if shared else jnp.stack(outs)).astype(pairs[0][0].dtype)
 
 
@@ -70,14 +78,17 @@ def _padded(
 
 
 def _shifted(images: jax.Array, axis: int, start: tuple[int, int], size: tuple[int, ...], stride: int) -> jax.Array:
+    starts, limits, strides = [0] * images.ndim, list(images.shape), [1] * images.ndim
     for n, first in enumerate(start):
-        images = lax.slice_in_dim(images, first, first + (size[n] - 1) * stride + 1, stride, axis + n)
-    return images
+        starts[axis + n], limits[axis + n] = first, first + (size[n] - 1) * stride + 1
+        strides[axis + n] = stride
+    return lax.slice(images, starts, limits, strides)
 
 
-def _factor(tap: jax.Array) -> jax.Array:
-    """A tap `[S, T, C]` as `[S, T, 1, 1, 1, C]`, in the wide type."""
-    return tap.reshape(*tap.shape[:2], 1, 1, 1, tap.shape[2]).astype(wide_type(tap.dtype))
+def _factor(taps: jax.Array, number: int, shape: tuple[int, ...]) -> jax.Array:
+    """A tap of the table `[τ, S, T, C]` for every pixel, `[S, T, B, H, W, C]`, in the wide type."""
+    tap = lax.index_in_dim(taps, number, keepdims=False).astype(wide_type(taps.dtype))
+    return lax.broadcast_in_dim(tap, shape, (0, 1, 5))
 
 
 def _sum(terms: Sequence[jax.Array]) -> jax.Array:
