@@ -34,8 +34,10 @@ class ProgramsOfAnyCells(CompiledPrograms):
 
     def get(self, key: Any, compiled):
         (noun, settings, *rest), *needed = key
-        without_cells = {name: value for name, value in json.loads(settings).items() if name != "genotype"}
-        return super().get((noun, json.dumps(without_cells), *rest, *needed), compiled)
+        if noun == "training":
+            without_cells = {name: value for name, value in json.loads(settings).items() if name != "genotype"}
+            key = (noun, json.dumps(without_cells), *rest, *needed)
+        return super().get(key, compiled)
 
 
 def quicken(replace=setattr):
