@@ -86,6 +86,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_memory_is_kept_before_jax_chooses_its_devices",
         "test_steps_take_no_new_memory_from_the_system",
     ),
+    "test_baselines.py": ("test_random_architectures_are_valid_and_uniform",),
     "test_benchmark_accelerator.py": ("test_one_part_from_its_process_to_the_tables",),
     "test_benchmark_harness.py": (
         "test_a_process_that_fails_is_reported_with_its_reason",
@@ -93,9 +94,12 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_the_network_of_choices_has_the_weights_and_the_choices_of_the_supernet",
         "test_wrong_options_end_with_one_line",
     ),
+    "test_benchmark_launches.py": ("test_a_step_is_traced_from_shapes_alone_and_for_other_platforms",),
     "test_benchmark_pytorch.py": (),
     "test_benchmark_recurrent.py": (),
     "test_bilevel.py": (
+        "test_a_hypergradient_that_is_not_finite_is_reported",
+        "test_a_state_of_shared_arrays_may_be_donated",
         "test_exact_is_the_gradient_through_the_virtual_step",
         "test_exact_serves_losses_without_a_forward_mode",
         "test_finite_difference_tends_to_exact",
@@ -106,7 +110,10 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_an_example_is_a_command",
         "test_an_example_solves_its_problem",
     ),
-    "test_budget_derive.py": ("test_the_bounds_of_a_search_hold_unless_others_are_given",),
+    "test_budget_derive.py": (
+        "test_a_damaged_budget",
+        "test_the_bounds_of_a_search_hold_unless_others_are_given",
+    ),
     "test_budget_latency.py": ("test_a_search_that_resumes_keeps_its_latencies",),
     "test_budget_search.py": (
         "test_a_search_that_dies_has_the_bits_of_an_undisturbed_one",
@@ -127,6 +134,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_checkpoint.py": ("test_a_death_at_any_file_operation_leaves_a_complete_checkpoint",),
     "test_choice.py": (
         "test_every_mixture_gives_the_weights_of_its_tables",
+        "test_layers_of_a_scan_have_alphas_of_their_own_or_share_them",
         "test_running_statistics_of_candidates_without_weight_stay",
         "test_seeds_are_vmapped_and_devices_share_a_batch",
         "test_the_exact_hypergradient_is_the_gradient_through_the_unrolled_step",
@@ -147,11 +155,18 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_adaptive_decay_rolls_back_with_more_weight_decay",
         "test_rules_that_read_no_cells_stop_a_search",
     ),
-    "test_choice_nnx.py": ("test_the_exact_hypergradient_is_the_gradient_through_the_unrolled_step",),
+    "test_choice_nnx.py": (
+        "test_steps_move_statistics_and_shared_alphas",
+        "test_the_exact_hypergradient_is_the_gradient_through_the_unrolled_step",
+    ),
     "test_compare_methods.py": ("test_a_finished_method_is_not_repeated",),
     "test_compilation_cache.py": (
         "test_a_damaged_program_is_replaced_and_then_read",
         "test_loading_a_program_writes_nothing_and_other_messages_stay",
+    ),
+    "test_convolutions.py": (
+        "test_a_step_in_a_loop_has_fast_convolutions_alone",
+        "test_other_steps_have_fast_convolutions_alone",
     ),
     "test_core_imports.py": (
         "test_no_module_touches_a_device_when_it_is_imported",
@@ -186,6 +201,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_data_prepared_damage.py": ("test_damage_is_refused_or_does_no_harm",),
     "test_data_sets.py": ("test_importing_is_light",),
     "test_data_staging.py": ("test_what_a_killed_preparation_left_goes_at_the_next_start",),
+    "test_data_text.py": ("test_the_speeches_make_a_corpus_of_the_penn_treebanks_size",),
     "test_deciding.py": (
         "test_a_search_that_dies_anywhere_ends_with_the_same_bits",
         "test_a_signal_amid_decisions_saves_what_was_before_them",
@@ -196,6 +212,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "test_depthwise.py": (
         "test_agrees_with_plain_loops",
+        "test_float32",
         "test_rectified_is_the_convolution_of_the_relu",
         "test_rectified_lets_what_is_no_number_pass",
         "test_second_derivatives",
@@ -228,7 +245,9 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_doctor.py": ("test_the_report_is_whole_without_a_device",),
     "test_drawing.py": (
         "test_drawing_never_touches_pyplot",
+        "test_lines_join_what_the_genotype_joins",
         "test_neither_labels_nor_nodes_overlap_and_all_is_inside_the_picture",
+        "test_no_line_passes_behind_a_label_or_a_node",
         "test_the_same_genotype_gives_the_same_bytes_whatever_the_users_settings",
     ),
     "test_edge_options.py": (
@@ -263,6 +282,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_fixture_networks.py": (),
     "test_fixture_recurrent.py": (
         "test_architecture_step",
+        "test_discrete_cell",
         "test_masks",
     ),
     "test_fixture_search.py": (),
@@ -338,6 +358,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_module_operations.py": (
         "test_a_module_is_an_operation_of_a_network_and_starts_with_its_own_values",
         "test_a_module_keeps_the_contract_of_operations",
+        "test_full_convolutions_and_excitation_are_those_of_plain_ones",
         "test_inverted_bottlenecks_beside_separable_convolutions_are_those_of_plain_convolutions",
     ),
     "test_named_spaces.py": ("test_published_spaces_have_their_published_weights",),
@@ -358,6 +379,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_damaged_library_is_built_again",
         "test_other_types_and_backends_get_none",
         "test_processes_that_build_at_once",
+        "test_programs_for_gpus_call_the_functions_for_gpus",
         "test_without_a_working_compiler_one_line_says_so",
     ),
     "test_network_task.py": (
@@ -390,12 +412,15 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_seeds_at_once_begin_with_weights_of_their_own",
         "test_two_devices_give_the_numbers_of_one",
     ),
+    "test_notebook.py": ("test_every_result_has_a_rich_form",),
+    "test_nothing.py": ("test_a_vmap_over_nothing_is_empty",),
     "test_onnx_export.py": (
         "test_a_network_in_operations_of_jax_gives_the_same_logits",
         "test_the_form_for_onnx_takes_any_number_of_images",
     ),
     "test_operations.py": (
         "test_contract_of_every_operation",
+        "test_every_operation_has_its_place_in_spaces_genotypes_networks_and_drawings",
         "test_every_operation_is_the_same_natively_and_in_operations_of_xla",
     ),
     "test_optim.py": ("test_the_exact_hypergradient_goes_through_every_optimizer",),
@@ -415,12 +440,15 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_a_worker_that_the_system_ends_is_explained",
         "test_an_interruption_ends_the_reading_at_once",
     ),
+    "test_own_streaming.py": ("test_a_folder_that_no_memory_holds_is_read_picture_by_picture",),
     "test_parallel.py": (
         "test_five_steps_on_many_devices_are_those_on_one",
         "test_so_are_those_of_the_search_network",
     ),
     "test_pasted_genotypes.py": (
         "test_commands_take_what_people_paste",
+        "test_more_than_are_read_are_refused",
+        "test_one_that_is_cut_off_is_not_passed_over",
         "test_texts_of_a_megabyte_are_refused_at_once",
     ),
     "test_perturbation_selection.py": (
@@ -446,18 +474,23 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_maxima_and_what_moves_along_them_are_those_of_plain_loops",
         "test_vmap_is_a_loop",
     ),
-    "test_programs.py": ("test_the_interpreter_ends_after_its_compiler",),
+    "test_programs.py": (
+        "test_an_error_before_the_first_program_ends_the_process",
+        "test_the_interpreter_ends_after_its_compiler",
+    ),
     "test_recurrent_genotype.py": ("test_drawings_show_every_edge",),
     "test_report_browser.py": (
         "test_a_comparison_draws_every_chart_and_its_table_sorts",
         "test_a_page_draws_every_chart_and_its_slider_moves_both",
         "test_a_page_fits_a_phone",
     ),
+    "test_report_page.py": ("test_a_damaged_file_is_named_and_the_rest_is_shown",),
     "test_roll_back.py": (),
     "test_route_grids.py": ("test_regular_sums_and_products_are_those_of_numpy",),
     "test_run_folder.py": (
         "test_a_renamed_run_resumes_under_either_name",
         "test_a_run_stops_at_the_first_write_when_its_folder_is_changed",
+        "test_what_may_not_be_read_stops_the_run_and_changes_nothing",
     ),
     "test_run_json.py": (
         "test_a_sealed_record_that_is_no_object_is_passed_over_and_named",
@@ -497,12 +530,19 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_search_resume.py": (),
     "test_search_seeds.py": (),
     "test_search_step.py": ("test_the_means_of_an_epoch_are_those_of_all_its_steps",),
+    "test_selection.py": ("test_the_command_takes_a_rule",),
     "test_separable.py": (),
     "test_shared_weights.py": (
         "test_a_death_amid_the_proposals_changes_nothing",
+        "test_a_random_cell_has_two_inputs_of_each_node_and_an_operation_of_each_input",
         "test_a_search_says_how_its_cells_alone_do",
         "test_every_baseline_proposes_the_cells_that_it_ends_with",
         "test_shared_weights_choose_the_cells",
+    ),
+    "test_slopes.py": (
+        "test_a_loss_without_forward_mode_and_two_steps",
+        "test_other_steps_at_a_gradient_of_zero",
+        "test_the_slope_of_a_step_at_a_gradient_of_zero",
     ),
     "test_stages.py": (
         "test_a_search_that_dies_between_stages_ends_with_the_same_bits",
@@ -520,6 +560,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_a_search_resumes_between_two_calls_to_the_same_bits",
         "test_a_training_and_a_search_on_text_take_several_steps",
         "test_methods_with_two_kinds_of_steps",
+        "test_programs_that_no_step_needs_are_not_compiled",
         "test_several_seeds_take_several_steps",
         "test_two_devices_take_several_steps_together",
     ),
@@ -546,6 +587,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_initial_values_are_those_of_pytorch",
         "test_noise_is_drawn_from_its_own_key",
         "test_operations_that_are_computed_at_once_are_those_computed_one_by_one",
+        "test_reduced_spaces_have_their_published_counts",
         "test_the_search_network_of_the_paper_has_1930618_weights",
         "test_training_mode_is_the_plain_network",
     ),
@@ -554,7 +596,9 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_a_training_and_a_search_on_text_end_at_the_limit_too",
         "test_the_pieces_of_a_search_are_an_undisturbed_one",
     ),
+    "test_torch_export.py": ("test_a_written_network_is_read_back_bit_for_bit",),
     "test_torch_file.py": ("test_costly_pickles_are_refused_at_once",),
+    "test_toy.py": ("test_the_hypergradient_is_that_of_the_paper",),
     "test_train_input.py": (
         "test_a_full_disk_at_the_best_checkpoint",
         "test_a_loss_that_is_not_finite",
