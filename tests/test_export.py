@@ -546,7 +546,7 @@ def test_damaged_programs_under_a_new_seal_are_refused_or_read(program, tmp_path
         ("/dev/null", "/dev/null is neither a file nor a folder"),
         ("/dev/zero", "/dev/zero is neither a file nor a folder"),
         ("x" * 300, "cannot read x+…: File name too long; give"),
-        ("a\0b", "cannot read .*embedded null (byte|character)[^;]*; give"),
+        ("a\0b", "cannot read .*embedded null (byte|character in path); give"),
         ("/dev/null/a", "not exist|Not a directory"),
     ],
 )

@@ -70,7 +70,7 @@ def combine(
 def combine_in_few_operations(
     *operands: jax.Array, tables: int, routes: Routes, sizes: tuple[int, ...]
 ) -> list[jax.Array]:
-    """`combine` for CPUs, where each operation of a call is compiled anew for every call.
+    """`combine` in few operations, for CPUs: XLA compiles every call there for itself, operation by operation.
 
     A product of matrices adds up the weights of the routes from ones.
     """
