@@ -25,7 +25,7 @@ from jdarts.ops.depthwise import depthwise_conv
 from jdarts.ops.highway import mixed_highway
 from jdarts.ops.mixing import combine, moments, products
 from jdarts.ops.pointwise import pointwise
-from jdarts.ops.pool import max_pool_3x3
+from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 from jdarts.ops.search_cell import search_cell
 from jdarts.ops.separable import separable_conv
 from jdarts.xla.leaves import join_leaves, split_leaves
@@ -73,6 +73,7 @@ def every_primitive(x, kernels):
     (sums,) = combine(x[0, 0, 0, 0][None], [x], routes=((0, 0, 0, 0),), sizes=(1,))
     pooled, pull_back = jax.vjp(max_pool_3x3, sums)
     _, change = jax.jvp(max_pool_3x3, (x,), (pooled,))
+    means, spread = jax.vjp(avg_pool_3x3, x)
     y, gradients = jax.vjp(depthwise_conv, x, kernels)
     z, of_separable = jax.vjp(separable_conv, x, kernels, kernels[0, :, 0, :2])
     back = jax.vjp(lambda x: separable_conv(x, kernels, kernels[0, :, 0, :2]), x)[1](z)
@@ -100,7 +101,7 @@ def every_primitive(x, kernels):
         ),
     )
     return (
-        *(gradients(y), pull_back(change), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))),
+        *(gradients(y), pull_back(change), spread(means), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))),
         *(
             split_leaves(join_leaves([x, kernels]), [x.shape, kernels.shape]),
             of_separable(z),

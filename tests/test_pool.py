@@ -109,14 +109,45 @@ def test_numbers_of_16_bits(stride):
         assert_maxima(images(*size).astype(jnp.bfloat16), stride)
 
 
+@functools.partial(jax.jit, static_argnames="stride")
+def means(x, cotangent, *, stride):
+    """The means of x and the transpose's values for a cotangent, each of them in all the ways that lead to them."""
+    three = functools.partial(avg_pool_3x3, stride=stride)
+    y, transposed = jax.vjp(three, x)
+    (back,), twice_transposed = jax.vjp(transposed, cotangent)
+    of_y = jax.jvp(three, (x,), (x,))[1]
+    ((of_back,),) = jax.jvp(transposed, (cotangent,), (cotangent,))[1:]
+    return [y, of_y, twice_transposed((x,))[0]], [back, of_back]
+
+
+def assert_means(x, stride, tolerance):
+    """The means and their transpose are those of plain loops."""
+    y, back = np.empty(pooled_shape(x, stride)), np.zeros(x.shape)
+    cotangent = jnp.asarray(np.random.default_rng(1).normal(size=y.shape), x.dtype)
+    wide, of_windows = np.asarray(x, np.float64), np.asarray(cotangent, np.float64)
+    for (r, c), pixels in windows(x, stride):
+        y[:, :, r, c] = np.mean([wide[:, :, h, w] for _, h, w in pixels], axis=0)
+        for _, h, w in pixels:
+            back[:, :, h, w] += of_windows[:, :, r, c] / len(pixels)
+    for found, expected in zip(means(jnp.asarray(x), cotangent, stride=stride), (y, back)):
+        for values in found:
+            assert values.dtype == x.dtype
+            np.testing.assert_allclose(np.asarray(values, np.float64), expected, rtol=tolerance, atol=tolerance)
+
+
 @STRIDES
-def test_means_are_those_of_plain_loops(stride):
+def test_means_and_what_moves_along_them_are_those_of_plain_loops(image_path, stride):
     for size in SIZES:
-        x = images(*size)
-        expected = np.empty(pooled_shape(x, stride))
-        for (r, c), pixels in windows(x, stride):
-            expected[:, :, r, c] = np.mean([x[:, :, h, w] for _, h, w in pixels], axis=0)
-        np.testing.assert_allclose(avg_pool_3x3(jnp.asarray(x), stride=stride), expected, rtol=1e-12, atol=1e-13)
+        assert_means(images(*size), stride, 1e-13)
+        # Functions for GPUs have numbers of 16 bits, those for CPUs have not.
+        if image_path == "GPU":
+            assert_means(images(*size).astype(jnp.bfloat16), stride, 2.0**-8)
+
+
+@STRIDES
+def test_means_of_numbers_of_16_bits(stride):
+    """They have no native functions."""
+    assert_means(images(5, 4, 3).astype(jnp.bfloat16), stride, 2.0**-5)
 
 
 @POOLS

@@ -322,6 +322,8 @@ _FUNCTIONS: Mapping[str, Callable[..., Function | None]] = MappingProxyType(
         "max_pool": _pool,
         "pool_gather": _pool,
         "pool_scatter": _pool,
+        "avg_pool": _pool,
+        "avg_pool_back": _pool,
         "join": _leaves,
         "part": _leaves,
     }

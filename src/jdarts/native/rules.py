@@ -29,15 +29,15 @@ from jdarts.xla.platform import target_platform
 def lowering(function: str, dtype: Any) -> LoweringRule | None:
     """The native lowering rule of a primitive, called with its operands and parameters.
 
-    None if XLA's own operations take its place: for other types than float32 and float64, with `JDARTS_NATIVE=0` in the
-    environment, and if the function's library cannot be built (which is logged once). Waits for a library that is being
-    built.
+    None if XLA's own operations take its place: for functions of GPUs alone, for other types than float32 and float64, with
+    `JDARTS_NATIVE=0` in the environment, and if the function's library cannot be built (which is logged once). Waits for a
+    library that is being built.
     """
     dtype = np.dtype(dtype)
     if dtype not in NUMBERS or is_disabled():
         return None
-    library = next(name for name, rules in _RULES.items() if function in rules)
-    return _RULES[library][function] if register_function(function, library, dtype) else None
+    library = next((name for name, rules in _RULES.items() if function in rules), None)
+    return _RULES[library][function] if library and register_function(function, library, dtype) else None
 
 
 def is_native_here(function: str, dtype: Any) -> bool:

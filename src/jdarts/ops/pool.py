@@ -7,7 +7,11 @@ linear in their image and each other's transposes, use that place:
     pool_gather    G(x, places) → y     transpose in x: S(y, places)
     pool_scatter   S(y, places) → x     transpose in y: G(x, places)
 
-The mean is a depthwise convolution.
+The mean is two primitives, linear and each other's transposes. They are a depthwise convolution and a product with the shares of
+pixels; on GPUs one function:
+
+    avg_pool       A(x) → y             transpose: B(y)
+    avg_pool_back  B(y) → x             transpose: A(x)
 """
 
 from functools import partial
@@ -20,7 +24,7 @@ from jax import lax
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops.depthwise import depthwise_conv
+from jdarts.ops.depthwise import depthwise_conv, primitives
 from jdarts.ops.depthwise.primitives import equally_varying
 from jdarts.xla.batching import batch_by_first_axes
 from jdarts.xla.jax_compat import Primitive, Zero, defjvp, primitive_jvps, primitive_transposes
@@ -32,6 +36,8 @@ max_pool_p = Primitive("max_pool")
 max_pool_p.multiple_results = True
 pool_gather_p = Primitive("pool_gather")
 pool_scatter_p = Primitive("pool_scatter")
+avg_pool_p = Primitive("avg_pool")
+avg_pool_back_p = Primitive("avg_pool_back")
 
 
 def max_pool_3x3(x: jax.Array, *, stride: int = 1) -> jax.Array:
@@ -64,10 +70,7 @@ def avg_pool_3x3(x: jax.Array, *, stride: int = 1) -> jax.Array:
       InputError: another shape, type or stride.
     """
     _check("avg_pool_3x3", x, stride)
-    sources, _, height, width, channels = x.shape
-    sums = depthwise_conv(x, jnp.ones((sources, 1, WINDOW, WINDOW, channels), x.dtype), stride=stride)
-    shares = np.outer(1 / _counts(height, stride), 1 / _counts(width, stride))
-    return sums.reshape(sums.shape[0], *sums.shape[2:]) * jnp.asarray(shares[None, None, :, :, None], x.dtype)
+    return avg_pool_p.bind(x, stride=stride)
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
@@ -114,7 +117,12 @@ def pool_scatter(y: jax.Array, places: jax.Array, *, stride: int, height: int, w
     return pool_scatter_p.bind(*equally_varying(y, places), stride=stride, height=height, width=width)
 
 
-# In jnp, for every backend and floating type.
+def avg_pool_back(y: jax.Array, *, stride: int, height: int, width: int) -> jax.Array:
+    """B: for every pixel `[S, B, H, W, C]` the sum of y over its windows, each divided by the window's pixels."""
+    return avg_pool_back_p.bind(y, stride=stride, height=height, width=width)
+
+
+# In operations of JAX, for every backend and floating type.
 
 
 def _slices(x: jax.Array, axis: int, stride: int, filling: float) -> list[jax.Array]:
@@ -160,6 +168,26 @@ def _scatter_in_jnp(y: jax.Array, places: jax.Array, *, stride: int, height: int
     # Of its own images on each device: the transpose sums over the devices otherwise.
     x = _type_of(jax.typeof(y), height, width, y.dtype)
     return jax.linear_transpose(partial(_gather_in_jnp, places=places, stride=stride), x)(y)[0]
+
+
+def _avg_pool_by_convolution(x: jax.Array, *, stride: int) -> jax.Array:
+    sums = depthwise_conv(x, _ones(x), stride=stride)
+    return sums.reshape(sums.shape[0], *sums.shape[2:]) * _shares(x.shape[2], x.shape[3], stride, x.dtype)
+
+
+def _avg_back_by_convolution(y: jax.Array, *, stride: int, height: int, width: int) -> jax.Array:
+    each = (y * _shares(height, width, stride, y.dtype)).reshape(y.shape[0], 1, *y.shape[1:])
+    return primitives.input_gradient(each, _ones(y), stride=stride, dilation=1, height=height, width=width)
+
+
+def _ones(images: jax.Array) -> jax.Array:
+    return jnp.ones((images.shape[0], 1, WINDOW, WINDOW, images.shape[-1]), images.dtype)
+
+
+def _shares(height: int, width: int, stride: int, dtype: Any) -> jax.Array:
+    """One divided by the pixels inside the image for every window, `[1, 1, H', W', 1]`."""
+    shares = np.outer(1 / _counts(height, stride), 1 / _counts(width, stride))
+    return jnp.asarray(shares[None, None, :, :, None], dtype)
 
 
 # Shapes and types.
@@ -210,6 +238,19 @@ def _scatter_aval(y: Any, places: Any, *, stride: int, height: int, width: int) 
     return _type_of(y, height, width, y.dtype)
 
 
+@avg_pool_p.def_abstract_eval
+def _avg_pool_aval(x: Any, *, stride: int) -> Any:
+    _check("avg_pool", x, stride)
+    height, width = (-(-size // stride) for size in x.shape[2:4])
+    return _type_of(x, height, width, x.dtype)
+
+
+@avg_pool_back_p.def_abstract_eval
+def _avg_back_aval(y: Any, *, stride: int, height: int, width: int) -> Any:
+    _check("avg_pool_back", y, stride)
+    return _type_of(y, height, width, y.dtype)
+
+
 # Derivatives.
 
 
@@ -234,20 +275,37 @@ def _scatter_transpose(ct: Any, y: Any, places: Any, *, stride: int, height: int
     return pool_gather(ct, places, stride=stride), None
 
 
+def _avg_pool_transpose(ct: Any, x: Any, *, stride: int) -> Any:
+    if isinstance(ct, Zero):
+        return (Zero(x.aval),)
+    height, width = x.aval.shape[2:4]
+    return (avg_pool_back(ct, stride=stride, height=height, width=width),)
+
+
+def _avg_back_transpose(ct: Any, y: Any, *, stride: int, height: int, width: int) -> Any:
+    return (Zero(y.aval) if isinstance(ct, Zero) else avg_pool_p.bind(ct, stride=stride),)
+
+
 primitive_jvps[max_pool_p] = _max_pool_jvp
 defjvp(pool_gather_p, lambda x_tangent, x, places, **params: pool_gather(x_tangent, places, **params), None)
 defjvp(pool_scatter_p, lambda x_tangent, y, places, **params: pool_scatter(x_tangent, places, **params), None)
 primitive_transposes[pool_gather_p] = _gather_transpose
 primitive_transposes[pool_scatter_p] = _scatter_transpose
+defjvp(avg_pool_p, lambda x_tangent, x, **params: avg_pool_p.bind(x_tangent, **params))
+defjvp(avg_pool_back_p, lambda y_tangent, y, **params: avg_pool_back_p.bind(y_tangent, **params))
+primitive_transposes[avg_pool_p] = _avg_pool_transpose
+primitive_transposes[avg_pool_back_p] = _avg_back_transpose
 
 
-# Batching, in which a vmapped axis joins the sources; evaluation and lowering.
+# Batching, in which a vmapped axis joins the sources; evaluation and lowering. A convolution is a call already, on CPUs.
 
 
-for _primitive, _function, _statics in (
-    (max_pool_p, _max_pool_in_jnp, ("stride",)),
-    (pool_gather_p, _gather_in_jnp, ("stride",)),
-    (pool_scatter_p, _scatter_in_jnp, ("stride", "height", "width")),
+for _primitive, _function, _statics, _one_call in (
+    (max_pool_p, _max_pool_in_jnp, ("stride",), True),
+    (pool_gather_p, _gather_in_jnp, ("stride",), True),
+    (pool_scatter_p, _scatter_in_jnp, ("stride", "height", "width"), True),
+    (avg_pool_p, _avg_pool_by_convolution, ("stride",), False),
+    (avg_pool_back_p, _avg_back_by_convolution, ("stride", "height", "width"), False),
 ):
     batch_by_first_axes(_primitive)
-    native.define_lowering(_primitive, _function, _statics, native_name=_primitive.name)
+    native.define_lowering(_primitive, _function, _statics, native_name=_primitive.name, one_call=_one_call)

@@ -366,6 +366,16 @@ void pool_scatter(Call& call) {
   JDARTS_LAUNCH_BY_CHANNELS(call, pool_scatter, a.channels, blocks_of_results(call), a, false);
 }
 
+void avg_pool(Call& call) {
+  const PoolArguments a = pool(call, call.shape(0), call.result_shape(0));
+  JDARTS_LAUNCH_BY_CHANNELS(call, avg_pool, a.channels, blocks_of_results(call), a, false);
+}
+
+void avg_pool_back(Call& call) {
+  const PoolArguments a = pool(call, call.result_shape(0), call.shape(0));
+  JDARTS_LAUNCH_BY_CHANNELS(call, avg_pool_back, a.channels, blocks_of_results(call), a, false);
+}
+
 int64_t size_of(ffi::AnyBuffer buffer, int64_t rows) { return int64_t(buffer.element_count()) / rows; }
 
 // Copies leaves to their places in a vector, or back, as many at once as the arguments of a launch hold.
@@ -451,5 +461,7 @@ JDARTS_EXPORT(moments);
 JDARTS_EXPORT(max_pool);
 JDARTS_EXPORT(pool_gather);
 JDARTS_EXPORT(pool_scatter);
+JDARTS_EXPORT(avg_pool);
+JDARTS_EXPORT(avg_pool_back);
 JDARTS_EXPORT(join);
 JDARTS_EXPORT(part);

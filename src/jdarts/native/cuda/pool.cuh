@@ -1,4 +1,5 @@
-// Maxima over 3×3 windows with their places, and the two linear functions that use the places.
+// Maxima over 3×3 windows with their places, and the two linear functions that use the places. Means over such windows, and their
+// transpose.
 #pragma once
 
 #include "arguments.h"
@@ -83,6 +84,59 @@ __device__ inline void pool_scatter(const PoolArguments& a) {
   write<V>(sum, static_cast<T*>(a.to) + (((long long)image * a.height + h) * a.width + w) * a.channels + c);
 }
 
+// Of the three rows or columns of a window, the first and the number of those inside the image.
+struct Extent {
+  int first, count;
+  __device__ Extent(int n, int stride, int size) {
+    const int begin = n * stride - 1;
+    first = begin < 0 ? 0 : begin;
+    count = (begin + 3 < size ? begin + 3 : size) - first;
+  }
+};
+
+template <int V>
+__device__ inline void avg_pool(const PoolArguments& a) {
+  const auto [c, w, h, image] = pixel<V>(a.out_width, a.out_height, a.channels);
+  if (image >= a.images) return;
+  const Extent rows(h, a.stride, a.height), columns(w, a.stride, a.width);
+  const T* x = static_cast<const T*>(a.from) + (long long)image * a.height * a.width * a.channels + c;
+  A sum[V] = {};
+  for (int i = 0; i < rows.count; ++i)
+    for (int j = 0; j < columns.count; ++j) {
+      A value[V];
+      read<V>(x + ((rows.first + i) * a.width + columns.first + j) * a.channels, value);
+#pragma unroll
+      for (int v = 0; v < V; ++v) sum[v] += value[v];
+    }
+  const A share = A(1) / A(rows.count * columns.count);
+#pragma unroll
+  for (int v = 0; v < V; ++v) sum[v] *= share;
+  write<V>(sum, static_cast<T*>(a.to) + (((long long)image * a.out_height + h) * a.out_width + w) * a.channels + c);
+}
+
+template <int V>
+__device__ inline void avg_pool_back(const PoolArguments& a) {
+  const auto [c, w, h, image] = pixel<V>(a.width, a.height, a.channels);
+  if (image >= a.images) return;
+  const T* y = static_cast<const T*>(a.from) + (long long)image * a.out_height * a.out_width * a.channels + c;
+  A sum[V] = {};
+  for (int i = 0; i < 3; ++i) {
+    const int down = h + 1 - i, row = down / a.stride;
+    if (down < 0 || down % a.stride || row >= a.out_height) continue;
+    const int rows = Extent(row, a.stride, a.height).count;
+    for (int j = 0; j < 3; ++j) {
+      const int across = w + 1 - j, column = across / a.stride;
+      if (across < 0 || across % a.stride || column >= a.out_width) continue;
+      const A share = A(1) / A(rows * Extent(column, a.stride, a.width).count);
+      A value[V];
+      read<V>(y + (row * a.out_width + column) * a.channels, value);
+#pragma unroll
+      for (int v = 0; v < V; ++v) sum[v] += share * value[v];
+    }
+  }
+  write<V>(sum, static_cast<T*>(a.to) + (((long long)image * a.height + h) * a.width + w) * a.channels + c);
+}
+
 }  // namespace
 }  // namespace jdarts_cuda
 
@@ -92,3 +146,7 @@ JDARTS_KERNEL(pool_gather_4, jdarts_cuda::PoolArguments) { jdarts_cuda::pool_gat
 JDARTS_KERNEL(pool_gather_1, jdarts_cuda::PoolArguments) { jdarts_cuda::pool_gather<1>(a); }
 JDARTS_KERNEL(pool_scatter_4, jdarts_cuda::PoolArguments) { jdarts_cuda::pool_scatter<4>(a); }
 JDARTS_KERNEL(pool_scatter_1, jdarts_cuda::PoolArguments) { jdarts_cuda::pool_scatter<1>(a); }
+JDARTS_KERNEL(avg_pool_4, jdarts_cuda::PoolArguments) { jdarts_cuda::avg_pool<4>(a); }
+JDARTS_KERNEL(avg_pool_1, jdarts_cuda::PoolArguments) { jdarts_cuda::avg_pool<1>(a); }
+JDARTS_KERNEL(avg_pool_back_4, jdarts_cuda::PoolArguments) { jdarts_cuda::avg_pool_back<4>(a); }
+JDARTS_KERNEL(avg_pool_back_1, jdarts_cuda::PoolArguments) { jdarts_cuda::avg_pool_back<1>(a); }
