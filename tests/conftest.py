@@ -15,6 +15,8 @@ os.environ.update(kept_programs.environment())
 import jax
 import numpy as np
 import pytest
+from own_programs import own_programs
+from shared_lowering import share_contexts
 
 from jdarts import native
 from jdarts.native import gpu
@@ -24,6 +26,7 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 check_kept_programs()
+share_contexts()
 # An array of NumPy becomes one of JAX by a transfer, not by a program for each shape; seen in 0.10.1.
 if hasattr(jax.lax, "stage_p"):
     jax.lax.stage_p.def_impl(lambda x: x if isinstance(x, jax.Array) else jax.device_put(x))
@@ -92,15 +95,22 @@ def computing_by(way, monkeypatch, folder):
         monkeypatch.setenv("JDARTS_SEPARABLE", "fused" if way == "fused" else "parts")
         if native.lowering("pointwise", np.dtype(np.float32)) is None:
             pytest.skip("no native library can be built here")
-    jax.clear_caches()
-    with programs_written_to(folder), gpu.emulated() if way in MARKS else contextlib.nullcontext():
+    emulation = gpu.emulated() if way in MARKS else contextlib.nullcontext()
+    with own_programs(), programs_written_to(folder), emulation:
         yield way
-    jax.clear_caches()
     programs = [program.read_text() for program in folder.glob("*.mlir")]
     assert programs, "the case has compiled nothing"
     mark = MARKS.get(way, "@jdarts_")
     calls = [mark in program for program in programs]
     assert any(calls) if way != "XLA" else not any(calls)
+
+
+@pytest.fixture
+def without_native(monkeypatch):
+    """Operations of XLA alone."""
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    with own_programs():
+        yield
 
 
 @pytest.fixture(params=["native", "XLA"])

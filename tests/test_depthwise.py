@@ -204,11 +204,10 @@ def test_vmapped_gradients_with_one_operand_shared(batched):
         np.testing.assert_allclose(a, np.stack(b), atol=1e-12)
 
 
+@pytest.mark.usefixtures("without_native")
 @pytest.mark.parametrize(("targets", "per_tap"), [(1, 6), (3, 7)])
-def test_without_native_functions_a_tap_is_few_operations_and_a_call_has_one_term(monkeypatch, targets, per_tap):
+def test_without_native_functions_a_tap_is_few_operations_and_a_call_has_one_term(targets, per_tap):
     """A paper-size step has tens of thousands of taps, and XLA's passes take time for each operation."""
-    monkeypatch.setenv("JDARTS_NATIVE", "0")
-    jax.clear_caches()
     arguments = normal(1, 2, 4, 4, 3), normal(1, targets, 5, 5, 3)
 
     def tangent(x, kernels):
@@ -220,10 +219,8 @@ def test_without_native_functions_a_tap_is_few_operations_and_a_call_has_one_ter
     assert two.count("stablehlo.multiply") == one.count("stablehlo.multiply") + 2
 
 
-def test_without_native_functions_gpus_get_gathers_and_tpus_grouped_convolutions(monkeypatch):
-    monkeypatch.setenv("JDARTS_NATIVE", "0")
-    jax.clear_caches()
-
+@pytest.mark.usefixtures("without_native")
+def test_without_native_functions_gpus_get_gathers_and_tpus_grouped_convolutions():
     def gradients(x, kernels):
         return jax.grad(lambda *o: jnp.sum(depthwise_conv(*o) ** 2), (0, 1))(x, kernels)
 

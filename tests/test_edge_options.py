@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import plain_supernet
 import pytest
+from own_programs import own_programs
 from torch_layout import stacked_params, stacked_statistics
 
 import jdarts
@@ -137,12 +138,10 @@ def known_masks():
     def drop_path_factors(key, probability, shape, dtype, **_):
         return jnp.stack([factors(place, shape[1:]) for place in range(shape[0])])
 
-    jax.clear_caches()
-    with pytest.MonkeyPatch.context() as patch:
+    with own_programs(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixed_stage, "dropout", dropout)
         patch.setattr(mixed_stage, "drop_path_factors", drop_path_factors)
         yield
-    jax.clear_caches()
 
 
 def close(found, expected):
@@ -259,11 +258,10 @@ def test_derivatives_of_both_modes_to_second_order_natively_and_in_operations_of
     found = []
     for switch in ("1", "0"):
         monkeypatch.setenv("JDARTS_NATIVE", switch)
-        jax.clear_caches()
-        compiled = jax.jit(products)
+        with own_programs():
+            compiled = jax.jit(products).lower(*inputs).compile()
         found.append(compiled(*inputs))
     plus, minus = (compiled(*each)[2] for each in moved)
-    jax.clear_caches()
     close(found[1], found[0])
     forward, backward, _ = found[0]
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-9), forward, backward)
@@ -427,9 +425,9 @@ def test_dropped_skips_and_edges_differ_between_edges_images_and_keys(monkeypatc
     np.testing.assert_array_equal(compiled(0), compiled(0))
     assert jnp.all(jnp.any(compiled(0) != compiled(1), axis=1))
     seen = []
-    jax.clear_caches()
     monkeypatch.setattr(
         mixed_stage, "drop_path_factors", lambda *inputs, **_: seen.append(inputs) or jnp.ones(inputs[2])
     )
-    jax.eval_shape(trained, 0)
+    with own_programs():
+        jax.eval_shape(trained, 0)
     assert {shape for _, _, shape, _ in seen} == {(4, IMAGES), (1, IMAGES)}

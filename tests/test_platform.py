@@ -22,3 +22,11 @@ def test_a_named_platform_ends_with_its_block_even_after_an_error():
 def test_options_of_the_compiler_for_cpus_go_to_cpus_alone(platform, options):
     with compiling_for(platform):
         assert len(supernet_compiler_options(remat=True)) == options
+
+
+def test_a_function_that_was_traced_for_one_platform_is_traced_again_for_another():
+    program = jax.jit(lambda x: x + len(target_platform()) * (target_platform() == "gpu"))
+    assert program(1) == 1
+    with compiling_for("gpu"):
+        assert program(1) == 4
+    assert program(1) == 1

@@ -49,11 +49,10 @@ def test_rows_of_loops():
     np.testing.assert_array_equal(rows(jnp_array, 2, [(3, 8), (2, 0), (2, 2)]), [[[2, 4]], [[10, 12]], [[18, 20]]])
 
 
+@pytest.mark.usefixtures("without_native")
 @pytest.mark.parametrize("runs", [None, 3])
-def test_regular_sums_and_products_are_those_of_numpy(monkeypatch, runs):
+def test_regular_sums_and_products_are_those_of_numpy(runs):
     """Also vmapped, where the rows of all runs are one stack."""
-    monkeypatch.setenv("JDARTS_NATIVE", "0")
-    jax.clear_caches()
     draw = np.random.default_rng(1)
     routes = SHARED + EDGES + CONSTANTS
     lead = () if runs is None else (runs,)
@@ -72,7 +71,6 @@ def test_regular_sums_and_products_are_those_of_numpy(monkeypatch, runs):
             expected[j] += weights[n][r] * x
             np.testing.assert_allclose(dots[n][r], (x * y[n][j]).sum((0, 1)), rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(sums[n], expected, rtol=1e-12, atol=1e-12)
-    jax.clear_caches()
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, -3e4])

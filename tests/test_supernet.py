@@ -129,9 +129,9 @@ def test_parameters_have_the_shapes_of_the_plain_network(pair):
     assert jax.tree.map(jnp.shape, fresh["batch_stats"]) == jax.tree.map(jnp.shape, pair.statistics)
 
 
-def test_operations_that_are_computed_at_once_are_those_computed_one_by_one(monkeypatch):
+@pytest.mark.usefixtures("without_native")
+def test_operations_that_are_computed_at_once_are_those_computed_one_by_one():
     """Values, statistics and derivatives of both modes, at both strides."""
-    monkeypatch.setenv("JDARTS_NATIVE", "0")
     operations = (AVG, SEPARABLE, SKIP, "sep_conv_5x5", "dil_conv_3x3")
     case = Pair(jdarts.uniform_space(operations, nodes=2), 1)
     direction = jax.tree.map(jnp.cos, (case.params, case.alphas))
@@ -146,12 +146,10 @@ def test_operations_that_are_computed_at_once_are_those_computed_one_by_one(monk
 
     found = []
     for platform in ("cpu", "gpu"):
-        jax.clear_caches()
         with compiling_for(platform):
             program = jax.jit(derivatives).trace(case.params, case.alphas)
             assert ("joint_depthwise" in str(program.jaxpr)) == (platform == "gpu")
             found.append(program.lower().compile()(case.params, case.alphas))
-    jax.clear_caches()
     close(*found)
 
 

@@ -84,13 +84,12 @@ def test_updates_move_every_leaf_and_keep_its_type(image_path):
         assert_same(found, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_updates_on_accelerators_without_native_functions_join_no_leaves(monkeypatch):
-    monkeypatch.setenv("JDARTS_NATIVE", "0")
+@pytest.mark.usefixtures("without_native")
+def test_updates_on_accelerators_without_native_functions_join_no_leaves():
     start = tree(trees.MANY, "float32")
     for platform in ("cpu", "gpu", "tpu"):
         with compiling_for(platform):
-            # Another function each time, since JAX keeps traces.
-            program = str(jax.make_jaxpr(lambda a, b: trees.apply_updates(a, b))(start, start))
+            program = str(jax.make_jaxpr(trees.apply_updates)(start, start))
         assert ("join" in program) == (platform == "cpu")
         with compiling_for(platform):
             assert_same(trees.apply_updates(start, start), jax.tree.map(lambda leaf: 2 * leaf, start))

@@ -23,7 +23,7 @@ from jdarts.runs.context import Context
 from jdarts.runs.ending import write_drawings, write_page
 from jdarts.runs.folder import mixture_file
 from jdarts.runs.interruption import Interrupted
-from jdarts.runs.memory import step_memory_lines
+from jdarts.runs.memory import StepMemory, step_memory, step_memory_lines
 from jdarts.runs.programs import Compiler, Compiling
 from jdarts.runs.resuming import resumed
 from jdarts.runs.status import RunStatus, best_name
@@ -51,8 +51,8 @@ class Loop(Generic[S]):
         # The checkpoint of the current state, if there is one.
         self._saved: Path | None = None
         self._functions: Functions
-        # The program whose memory is reported.
-        self._largest: str
+        # Of the program that needs most.
+        self._memory: StepMemory | None
         self._display: Progress
 
     def run(self) -> tuple[Summary[Any], ...]:
@@ -93,13 +93,10 @@ class Loop(Generic[S]):
             for change in self._statuses[0].changes:
                 self._display.message(str(change))
             needed = task.needed_programs(first_step)
-            several = program_of_several(task.largest)
-            self._largest = several if several in needed else task.largest
-            self._functions = self._context.programs.get((task.key, *needed), lambda: self._compiled(needed))
-            return_freed_memory()
-            for text in step_memory_lines(
-                self._functions[self._largest], task.memory_options, devices=task.devices.local_count
-            ):
+            self._functions, self._memory = self._context.programs.get(
+                (task.key, *needed), lambda: self._compiled(needed)
+            )
+            for text in step_memory_lines(self._memory, task.memory_options, devices=task.devices.local_count):
                 self._display.message(text)
             state = store.load(found, task) if found else task.initial(self._functions)
             self._check_loaded(state, first_step)
@@ -117,10 +114,12 @@ class Loop(Generic[S]):
         again = "no complete checkpoint is left, so the run starts from the beginning: " if lost else ""
         return f"{again}{self._task.description}; run folder {self._store.path}"
 
-    def _compiled(self, needed: Mapping[str, Program]) -> Functions:
-        """The programs; the first step does not wait for those that it does not need."""
+    def _compiled(self, needed: Mapping[str, Program]) -> tuple[Functions, StepMemory | None]:
+        """The programs, and the memory of the largest; the first step does not wait for those that it does not need."""
         task, interruption = self._task, self._context.interruption
-        first = [name for name, program in needed.items() if program.needed_for_first_step or name == self._largest]
+        several = program_of_several(task.largest)
+        largest = several if several in needed else task.largest
+        first = [name for name, program in needed.items() if program.needed_for_first_step or name == largest]
         programs: Functions = {}
         with self._display.waiting("compiling the step"):
             with (
@@ -130,7 +129,9 @@ class Loop(Generic[S]):
             ):
                 for name in sorted(needed, key=lambda name: name not in first):
                     programs[name] = compiler.add(needed[name].lowered(task.devices))
-            return programs | interruption.wait_for(lambda: {name: programs[name].compiled() for name in first})
+            programs |= interruption.wait_for(lambda: {name: programs[name].compiled() for name in first})
+        return_freed_memory()
+        return programs, step_memory(programs[largest])
 
     def _wait_for_compiler(self, state: S) -> None:
         """Waits for programs that are still being compiled, with a chance to stop."""
@@ -387,7 +388,7 @@ class Loop(Generic[S]):
     def _write_page(self, part: Part, *, live: bool) -> None:
         if processes.is_coordinator():
             with self._display.pause("writing the page"):
-                write_page(part, self._functions[self._largest], live=live)
+                write_page(part, self._memory, live=live)
 
     def _load_best(self, place: str) -> S:
         try:

@@ -95,15 +95,14 @@ def format_bytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.{0 if size >= 1e7 else 1}f} MB"
 
 
-def step_memory_lines(step: Any, memory_options: Iterable[MemoryOption], *, devices: int) -> list[str]:
+def step_memory_lines(need: StepMemory | None, memory_options: Iterable[MemoryOption], *, devices: int) -> list[str]:
     """The lines on a compiled step's memory that a run shows at its start; none without XLA's plan.
 
     Args:
-      step: the compiled step.
+      need: memory of the step on one device; None without XLA's plan.
       memory_options: options that the run does not use and that would save memory.
       devices: number of this machine's devices that take part in the step.
     """
-    need = step_memory(step)
     if need is None:
         return []
     if jax.default_backend() == "cpu":
@@ -111,17 +110,16 @@ def step_memory_lines(step: Any, memory_options: Iterable[MemoryOption], *, devi
     return memory_lines(need, available_memory(), memory_options)
 
 
-def memory_facts(step: Any) -> dict[str, int]:
+def memory_facts(need: StepMemory | None) -> dict[str, int]:
     """The memory of a run so far, in bytes, as JSON data.
 
     Args:
-      step: the compiled step.
+      need: memory of its step on one device; None without XLA's plan.
 
     Returns:
       `persistent` and `temporary` of `StepMemory` on one device, if XLA tells, and `peak`: the most that the first device has
       held, or on CPUs the process.
     """
-    need = step_memory(step)
     facts = {} if need is None else dict(need._asdict())
     device = jax.local_devices()[0]
     if device.platform == "cpu":
