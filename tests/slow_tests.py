@@ -297,7 +297,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_initial.py": ("test_every_array_has_the_distribution_of_the_networks_own_initial_values",),
     "test_jax_compat.py": (
         "test_all_of_them_are_needed",
-        "test_one_file_imports_them",
+        "test_one_file_imports_them_and_one_of_the_tests",
     ),
     "test_kept_programs.py": ("test_processes_that_compile_the_same_at_once_share_a_folder",),
     "test_language_guards.py": (
