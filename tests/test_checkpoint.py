@@ -235,6 +235,24 @@ def test_a_vector_may_have_been_stored_leaf_by_leaf(folder):
         checkpoint.load(checkpoint.read(folder / "step_00000040"), template)
 
 
+def test_a_pytree_may_have_been_stored_as_a_vector(folder):
+    vector = jnp.arange(9.0)
+    checkpoint.save(folder, 40, {"step": jnp.int32(3), "chain": ((), (optax.TraceState(vector),))}, {})
+
+    def template(rows):
+        parts = {"second": jnp.zeros(2), "first": {"b": jnp.zeros((rows, 3)), "a": jnp.zeros((1,))}}
+        return jax.eval_shape(lambda: {"step": jnp.int32(0), "chain": ((), (optax.TraceState(parts),))})
+
+    loaded = checkpoint.load(checkpoint.read(folder / "step_00000040"), template(2))
+    found = loaded["chain"][1][0].trace
+    np.testing.assert_array_equal(found["first"]["a"], [0])
+    np.testing.assert_array_equal(found["first"]["b"], [[1, 2, 3], [4, 5, 6]])
+    np.testing.assert_array_equal(found["second"], [7, 8])
+    assert loaded["step"] == 3
+    with pytest.raises(InputError, match="does not hold what this run needs"):
+        checkpoint.load(checkpoint.read(folder / "step_00000040"), template(3))
+
+
 def test_parts_without_arrays_may_be_others(folder):
     """An optimiser without a state, which the checkpoint knows nothing of, or one that it alone knows."""
     kept = {"step": jnp.int32(3), "weights": (jnp.ones(2), jnp.zeros((2, 2)))}

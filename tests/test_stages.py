@@ -304,17 +304,19 @@ def test_drnas_continues_with_wider_weights_and_momentum_and_pruned_alphas(stand
     whole = config("drnas")
     stage = next_stage(whole, whole.of_stage(1), tables([0.5, 0.1, 0.4, -0.3, 0.2]))
     old, fresh = state_of(2, 1.0, draw), state_of(6, 0.0, draw)
-    # The optimiser has its state as one vector.
+    # The optimiser has its state as one vector; on TPUs, leaf by leaf.
     momentum = draw.normal(size=7).astype(np.float32)
-    old = dataclasses.replace(old, bilevel=old.bilevel.replace(weight_opt_state=(momentum, np.int32(11)), step=11))
-    new: Any = continued(old, fresh, stage)
     as_tree = {"cell0": {"stage0": {"a": momentum[:4].reshape(2, 2)}}, "stem": {"k": {"b": momentum[4:]}}}
+    opt_state = (momentum, np.int32(11), as_tree)
+    old = dataclasses.replace(old, bilevel=old.bilevel.replace(weight_opt_state=opt_state, step=11))
+    new: Any = continued(old, fresh, stage)
     seed = int(stage_seed(stage))
     for found, before in ((new.bilevel.weights, old.bilevel.weights), (None, as_tree)):
         wider = widened(before, fresh.bilevel.weights, seed=seed)
         if found is None:
             expected = np.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(wider)])
             np.testing.assert_array_equal(new.bilevel.weight_opt_state[0], expected)
+            assert jax.tree.all(jax.tree.map(np.array_equal, new.bilevel.weight_opt_state[2], wider))
         else:
             assert jax.tree.all(jax.tree.map(np.array_equal, found, wider))
     assert new.bilevel.weight_opt_state[1] == 11

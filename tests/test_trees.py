@@ -119,6 +119,37 @@ def test_an_optimiser_of_one_vector_makes_the_same_updates(image_path):
         assert [leaf.ndim for leaf in jax.tree.leaves(state)] == [1], "the layout of checkpoints depends on a constant"
 
 
+def test_on_tpus_an_optimiser_and_sums_go_leaf_by_leaf():
+    chain = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9))
+    with compiling_for("tpu"):
+        for count in COUNTS:
+            ours, weights, gradient = trees.as_vector(chain), tree(count), tree(count, start=1)
+            state = ours.init(weights)
+            assert_same(state, chain.init(weights))
+            found = jax.jit(ours.update)(gradient, state, weights)
+            assert_same(found, chain.update(gradient, state, weights), rtol=1e-12)
+            assert_same(trees.as_in_state(weights), weights)
+
+            def norm(gradient):
+                return trees.global_norm(gradient) ** 2
+
+            numbers = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(gradient)])
+            np.testing.assert_allclose(norm(gradient), jnp.sum(numbers**2), rtol=1e-12)
+            moved = jax.jvp(jax.grad(norm), (gradient,), (weights,))[1]
+            assert_same(moved, jax.tree.map(lambda leaf: 2 * leaf, weights), rtol=1e-10, atol=1e-12)
+            lanes = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), gradient)
+            np.testing.assert_allclose(jax.vmap(norm)(lanes), norm(gradient) * jnp.array([1.0, 4.0]), rtol=1e-12)
+            several = {"a": gradient, "b": jnp.ones(2, "bfloat16"), "c": jnp.arange(3)}
+            assert trees.all_finite(several)
+            for value in (np.nan, -np.inf):
+                assert not trees.all_finite(several | {"b": jnp.asarray([0, value], "bfloat16")})
+                assert not trees.all_finite(several | {"a": gradient | {"last": jnp.asarray(value)}})
+        assert trees.sum_of_squares({}) == 0
+        # One join of a number for each leaf, and none of the leaves.
+        program = str(jax.make_jaxpr(lambda leaf: trees.sum_of_squares([leaf] * trees.MANY))(jnp.ones((2, 3))))
+        assert f"f64[1,{trees.MANY}] = join" in program
+
+
 def test_an_optimiser_keeps_weights_of_several_types_apart():
     weights = {"wide": jnp.ones(2), "narrow": jnp.ones(3, "float32")}
     optimizer = trees.as_vector(optax.trace(0.9))

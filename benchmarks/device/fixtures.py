@@ -12,7 +12,7 @@ import jdarts
 from jdarts.bilevel import Problem
 from jdarts.optim import weight_optimizer
 from jdarts.search.step import supernet_loss
-from jdarts.xla.leaves import join_leaves
+from jdarts.xla.trees import as_in_state
 
 _TESTS = Path(__file__).resolve().parents[2] / "tests"
 
@@ -37,7 +37,7 @@ def prepare_fixtures(folder: Path) -> Callable[[], dict[str, Any]]:
     loss_fn = supernet_loss(model)
     weights, alphas = ours(case.params("weights/")), ours(case.alphas("alphas"))
     statistics = ours(stacked_statistics(case.arrays("weights/"), case.space, case.cells))
-    momentum = join_leaves(jax.tree.leaves(ours(case.params("momentum/"))))
+    momentum = as_in_state(ours(case.params("momentum/")))
     train, valid = case.batch("train"), case.batch("valid")
     import optax
 

@@ -1,9 +1,10 @@
 """A checkpoint's arrays, written and read by Orbax."""
 
 import contextlib
+import itertools
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def load(checkpoint: Checkpoint, template: Any, sharding: jax.sharding.Sharding 
     Args:
       checkpoint: the checkpoint.
       template: pytree of arrays or `jax.ShapeDtypeStruct`, of the structure that was saved. For a vector the checkpoint
-        may hold a pytree, whose leaves, in order, are concatenated.
+        may hold a pytree, whose leaves, in order, are concatenated; for a pytree it may hold the vector.
       sharding: sharding of the loaded arrays; by default they are on the default device. It may differ from the saved one.
 
     Raises:
@@ -47,7 +48,10 @@ def load(checkpoint: Checkpoint, template: Any, sharding: jax.sharding.Sharding 
         with _orbax_silenced():
             arrays = str((checkpoint.path / ARRAYS).absolute())
             saved: Any = ocp.metadata(arrays).metadata
-            stored = jax.tree.map_with_path(lambda path, leaf: _as_stored(saved, path, leaf), template)
+            is_vector = _is_vector_in(saved)
+            stored = jax.tree.map_with_path(
+                lambda path, part: _as_stored(saved, path, part), template, is_leaf=is_vector, is_leaf_takes_path=True
+            )
             abstract = _with_sharding(stored, sharding)
             # Before Orbax reads: an error during its reads would leave the others unfinished.
             _check_shapes(saved, abstract)
@@ -55,7 +59,13 @@ def load(checkpoint: Checkpoint, template: Any, sharding: jax.sharding.Sharding 
             # Read in the saved structure: parts of a state without arrays may differ.
             read = _by_name(ocp.load(arrays, jax.tree.map_with_path(lambda path, _: needed[_name(path)], saved)))
             loaded = jax.tree.map_with_path(lambda path, _: read[_name(path)], stored)
-            return jax.tree.map(_joined, template, loaded)
+            return jax.tree.map_with_path(
+                lambda _, part, found: _as_wanted(part, found),
+                template,
+                loaded,
+                is_leaf=is_vector,
+                is_leaf_takes_path=True,
+            )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(
             f"{checkpoint.path} does not hold what this run needs ({reason_of(error)}); it was written with other "
@@ -89,26 +99,50 @@ def _with_sharding(tree: Any, sharding: jax.sharding.Sharding) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
-def _as_stored(saved: Any, path: Any, leaf: Any) -> Any:
-    """The stored shapes of a leaf of a template: its own, or for a vector those of a pytree with the same number of elements."""
-    if len(leaf.shape) != 1:
-        return leaf
+def _is_vector_in(saved: Any) -> Callable[[Any, Any], bool]:
+    """Tells of a part of a template and its path whether the part is a pytree for which the checkpoint holds a vector."""
+    vectors = {name for name, entry in _by_name(saved).items() if len(entry.shape) == 1}
+    return lambda path, part: not _is_array(part) and _name(path) in vectors
+
+
+def _as_stored(saved: Any, path: Any, part: Any) -> Any:
+    """The stored shapes of a part of a template.
+
+    Its own; for a vector those of a pytree with as many numbers, and for a pytree with a vector in its place that vector's.
+    """
+    if not _is_array(part):
+        leaves = jax.tree.leaves(part)
+        return jax.ShapeDtypeStruct((_count(leaves),), leaves[0].dtype)
+    if len(part.shape) != 1:
+        return part
     for name in _name(path).split("/"):
         entries = {str(n): entry for n, entry in enumerate(saved)} if isinstance(saved, list | tuple) else saved
         if not isinstance(entries, Mapping) or name not in entries:
-            return leaf
+            return part
         saved = entries[name]
-    sizes = [math.prod(part.shape) for part in jax.tree.leaves(saved)]
-    if jax.tree_util.treedef_is_leaf(jax.tree.structure(saved)) or sum(sizes) != math.prod(leaf.shape):
-        return leaf
-    return jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, leaf.dtype), saved)
+    if _is_array(saved) or _count(jax.tree.leaves(saved)) != math.prod(part.shape):
+        return part
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, part.dtype), saved)
 
 
-def _joined(leaf: Any, stored: Any) -> Any:
-    """The array of a leaf of a template."""
-    return (
-        stored if isinstance(stored, jax.Array) else jnp.concatenate([a.reshape(-1) for a in jax.tree.leaves(stored)])
-    )
+def _as_wanted(part: Any, found: Any) -> Any:
+    """The arrays of a part of a template."""
+    if not _is_array(found):
+        return jnp.concatenate([a.reshape(-1) for a in jax.tree.leaves(found)])
+    if _is_array(part):
+        return found
+    leaves, structure = jax.tree.flatten(part)
+    ends = itertools.accumulate(math.prod(leaf.shape) for leaf in leaves)
+    pieces = jnp.split(found, list(ends)[:-1])
+    return jax.tree.unflatten(structure, [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves)])
+
+
+def _is_array(part: Any) -> bool:
+    return jax.tree_util.treedef_is_leaf(jax.tree.structure(part))
+
+
+def _count(leaves: Sequence[Any]) -> int:
+    return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
 def _check_shapes(saved: Any, abstract: Any) -> None:

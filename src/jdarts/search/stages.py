@@ -124,8 +124,13 @@ def continued(old: SearchState, fresh: SearchState, stage: SearchConfig) -> Sear
 
     vector, as_tree = ravel_pytree(was.weights)
 
+    def has_tree(entry: Any) -> bool:
+        return jax.tree.structure(entry) == jax.tree.structure(was.weights)
+
     def momentum(entry: Any) -> Any:
         """The part of an optimiser's state that has a number for each weight, wider; other parts as they are."""
+        if has_tree(entry):
+            return wider(entry, new.weights)
         if np.shape(entry) != vector.shape:
             return entry
         return ravel_pytree(wider(as_tree(entry), new.weights))[0]
@@ -142,7 +147,7 @@ def continued(old: SearchState, fresh: SearchState, stage: SearchConfig) -> Sear
             weights=wider(was.weights, new.weights),
             alphas=alphas,
             model_state=wider(was.model_state, new.model_state),
-            weight_opt_state=jax.tree.map(momentum, was.weight_opt_state),
+            weight_opt_state=jax.tree.map(momentum, was.weight_opt_state, is_leaf=has_tree),
             alpha_opt_state=was.alpha_opt_state,
         ),
     )

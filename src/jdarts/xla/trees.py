@@ -2,6 +2,9 @@
 
 XLA compiles every such kernel, repeats a sum of scalars in each kernel that uses it, and takes time that grows with the square of
 their number to compile a program and to load it from a cache.
+
+On TPUs everything is leaf by leaf: a vector and a matrix lie there in different tiles, so that every leaf would be copied into a
+vector and back. XLA makes the sums over a leaf where it makes the leaf.
 """
 
 import functools
@@ -28,6 +31,8 @@ def global_norm(tree: Any) -> jax.Array:
 
 def sum_of_squares(tree: Any) -> jax.Array:
     """The square of `global_norm`; `[]`."""
+    if target_platform() == "tpu":
+        return jnp.sum(_of_each(lambda leaf: jnp.sum(jnp.square(leaf)), tree))
     return jnp.sum(jnp.square(_vector(tree)))
 
 
@@ -36,6 +41,8 @@ def all_finite(tree: Any) -> jax.Array:
     by_type: dict[Any, list[Any]] = {}
     for leaf in jax.tree.leaves(tree):
         by_type.setdefault(jnp.result_type(leaf), []).append(leaf)
+    if target_platform() == "tpu":
+        by_type = {dtype: [_of_each(_largest, leaves)] for dtype, leaves in by_type.items()}
     finite = [jnp.all(jnp.isfinite(_vector(leaves))) for leaves in by_type.values()]
     return functools.reduce(jnp.logical_and, finite, jnp.array(True))
 
@@ -71,14 +78,11 @@ def as_vector(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     """An optimiser that handles all weights as one vector if they are a large pytree; its updates are the same.
 
     Checkpoints hold its state. If all weights have one type, the state has the layout for one vector, large pytree or not: the
-    layout depends on the types alone.
+    layout depends on the types alone. On TPUs it is leaf by leaf; a checkpoint of either is read as the other.
 
     Args:
       optimizer: treats all entries of the weights alike, wherever they are.
     """
-
-    def init(params: Any) -> Any:
-        return optimizer.init(_vector(params) if _has_one_type(params) else params)
 
     def update(updates: Any, state: Any, params: Any = None) -> Any:
         if _is_large(updates):
@@ -91,7 +95,12 @@ def as_vector(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
         updates, found = optimizer.update(updates, jax.tree.map(_like, state, of_leaves), params)
         return updates, jax.tree.map(lambda old, new: new if _is_same(old, new) else _vector(new), state, found)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(lambda params: optimizer.init(as_in_state(params)), update)
+
+
+def as_in_state(tree: Any) -> Any:
+    """The numbers of a pytree like the weights as the state of `as_vector` holds them."""
+    return tree if target_platform() == "tpu" or not _has_one_type(tree) else _vector(tree)
 
 
 def _splits_at_once(tree: Any) -> bool:
@@ -109,7 +118,7 @@ def _is_same(entry: jax.Array, other: Any) -> bool:
 
 
 def _is_large(tree: Any) -> bool:
-    return len(jax.tree.leaves(tree)) >= MANY and _has_one_type(tree)
+    return target_platform() != "tpu" and len(jax.tree.leaves(tree)) >= MANY and _has_one_type(tree)
 
 
 def _has_one_type(tree: Any) -> bool:
@@ -126,6 +135,17 @@ def _shapes(tree: Any) -> list[tuple[int, ...]]:
 
 def _vector(tree: Any) -> jax.Array:
     return join_leaves(jax.tree.leaves(tree)) if _is_large(tree) else ravel_pytree(tree)[0]
+
+
+def _of_each(function: Callable[[jax.Array], jax.Array], tree: Any) -> jax.Array:
+    """The numbers `[]` that a function gives for each leaf, as a vector."""
+    numbers = [function(leaf) for leaf in jax.tree.leaves(tree)]
+    return join_leaves([number.astype(jnp.result_type(*numbers)) for number in numbers]) if numbers else jnp.zeros(0)
+
+
+def _largest(leaf: jax.Array) -> jax.Array:
+    """The largest absolute value; NaN if there is one."""
+    return jnp.max(jnp.abs(leaf), initial=0)
 
 
 def _tree(vector: Any, like: Any) -> Any:
