@@ -30,8 +30,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "derivation": ("test_derivation.py", "test_recurrent_genotype.py", "test_sampling.py", "test_derive_command.py"),
     "relaxation": ("test_methods.py", "test_derivation.py", "test_supernet.py", "test_search_step.py"),
     "genotype": ("test_genotype.py", "test_recurrent_genotype.py", "test_pasted_genotypes.py"),
-    "ops/mixing": ("test_mixing.py", "test_native_mixing.py", "test_plain_supernet.py"),
-    "ops/norm": ("test_mixing.py", "test_plain_supernet.py"),
+    "ops/mixing": ("test_mixing.py", "test_native_mixing.py", "test_route_grids.py", "test_supernet.py"),
+    "ops/norm": ("test_mixing.py", "test_supernet.py"),
     "optimizers": ("test_optim.py", "test_trees.py", "test_language_train_step.py", "test_fixture_recurrent.py"),
     "checkpoint": ("test_checkpoint.py", "test_search_resume.py", "test_derive_command.py"),
 }
