@@ -1,15 +1,17 @@
 """The forms of operations that TPUs get, which a CPU computes as well: the same numbers as those of the forms for CPUs."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdarts.ops import mixing_forms, pointwise
+from jdarts.ops import mixing_forms, mixing_tangents, mixing_tpu_forms, pointwise
+from jdarts.ops.candidates import separable
 from jdarts.ops.mixing import ONES
+from jdarts.ops.mixing_tangents import mixing_tangents_p
+from jdarts.ops.norm import Plan, normalised_sum
 from jdarts.xla import leaves
+from jdarts.xla.plain import in_operations_of_jax
 
 #: Two sources with three targets each in each of two stacks, sums of the sources, constants, rows in reverse; out of order.
 ROUTES = (
@@ -30,21 +32,21 @@ def test_sums_along_routes_moments_and_joins_are_those_of_other_platforms():
     weights, *maps = numbers((len(ROUTES), 3), *((rows, 2, 3, 2, 3) for rows in (*ROWS_IN, *ROWS_OUT)))
     xs, ys = maps[:2], maps[2:]
     many = numbers(*((n % 3 + 1, 2) for n in range(2 * leaves.JOINED_AT_ONCE + 1)))
-    combine = functools.partial(mixing_forms.combine, tables=2, routes=ROUTES, sizes=ROWS_OUT)
-    products = functools.partial(mixing_forms.products, num_x=2, routes=ROUTES, one_sum=False)
+    combine = {"tables": 2, "routes": ROUTES, "sizes": ROWS_OUT}
+    products = {"num_x": 2, "routes": ROUTES}
 
     @jax.jit
     def both(weights, xs, ys, many):
         tables = weights[:4], weights[4:]
         for_tpus = (
-            combine(*tables, *xs, in_order=True),
-            products(*xs, *ys, flat=False),
-            mixing_forms.moments_in_joined_passes(*xs),
+            mixing_tpu_forms.combine(*tables, *xs, **combine),
+            mixing_tpu_forms.products(*xs, *ys, **products),
+            mixing_tpu_forms.moments(*xs),
             leaves._join_in_groups(*many, mapped=False),
         )
         elsewhere = (
-            combine(*tables, *xs),
-            products(*xs, *ys),
+            mixing_forms.combine(*tables, *xs, **combine),
+            mixing_forms.products(*xs, *ys, **products),
             mixing_forms.moments_in_two_passes(*xs),
             leaves._join_in_jnp(*many, mapped=False),
         )
@@ -52,6 +54,73 @@ def test_sums_along_routes_moments_and_joins_are_those_of_other_platforms():
 
     for_tpus, elsewhere = both(weights, xs, ys, many)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), for_tpus, elsewhere)
+
+
+def test_stacks_are_joined_where_their_routes_are_fewer_grids_then():
+    """The cotangents of a stage's nodes, in the sums that its operations' cotangents are."""
+    sources, targets = 2, 3
+    # To two operations' outputs, from the finished node and from the others; the outputs themselves, for their variances.
+    routes = [
+        (*((0, 0) if target == 0 else (1, target - 1)), operation, source * targets + target)
+        for operation in range(2)
+        for source in range(sources)
+        for target in range(targets)
+    ]
+    routes += [(2 + operation, row, operation, row) for operation in range(2) for row in range(sources * targets)]
+    rows_in, rows_out = (1, targets - 1, sources * targets, sources * targets), (sources * targets,) * 2
+    assert mixing_tpu_forms._groups(tuple(routes), rows_in, rows_out) == [(0, 1), (2,), (3,)]
+    weights, *maps = numbers((len(routes), 3), *((rows, 2, 3, 2, 3) for rows in (*rows_in, *rows_out)))
+    combine = {"tables": 1, "routes": tuple(routes), "sizes": rows_out}
+    compute = jax.jit(lambda *operands: mixing_tpu_forms.combine(*operands, **combine))
+    expected = mixing_forms.combine(weights, *maps[:4], **combine)
+    for found, row in zip(compute(weights, *maps[:4]), expected, strict=True):
+        np.testing.assert_allclose(found, row, rtol=1e-12, atol=1e-12)
+    # The sums of the nodes are fewer rows than the outputs of which they are made.
+    forward = mixing_tpu_forms._turned(tuple(routes[: 2 * sources * targets]))
+    assert mixing_tpu_forms._groups(forward, rows_out, rows_in[:2]) == [(0,), (1,)]
+
+
+def test_no_routes_are_no_sums():
+    assert mixing_tpu_forms.products(jnp.ones((1, 2, 2, 2, 3)), num_x=0, routes=()).shape == (0, 3)
+
+
+def normalised(weights, finished, others, per_source):
+    """Two nodes' sums of batch norms: of two operations with a row for each edge, and of one with a row for each source."""
+    edges = [(k, 2 * source + target, target) for k in range(2) for source in range(2) for target in range(2)]
+    routes = [(k, row, target, 0) for k, row, target in edges]
+    routes += [(2, source, target, 0) for source in range(2) for target in range(2)]
+    plan = Plan(tuple(routes), (1, 1), normalised=3)
+    outs, used = normalised_sum(weights, [finished, others, per_source], plan)
+    return [jnp.tanh(out) for out in outs], used
+
+
+FUNCTIONS = {
+    "normalised sum": (normalised, [(12,), (4, 2, 2, 3, 3), (4, 2, 2, 3, 3), (2, 2, 2, 3, 3)]),
+    "separable": (lambda *a: jnp.tanh(separable(*a)), [(2, 2, 4, 4, 3), (4, 3, 3, 3), (4, 3, 2)]),
+    "strided": (lambda *a: separable(*a, stride=2, dilation=2), [(2, 2, 4, 4, 3), (4, 3, 3, 3), (4, 3, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_derivatives_to_second_order_in_both_modes_are_those_of_other_platforms(name, monkeypatch):
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    function, shapes = FUNCTIONS[name]
+
+    def value(operands):
+        return sum(jnp.sum(out**2) for out in jax.tree.leaves(function(*operands)))
+
+    def derivatives(operands, changes):
+        gradient, forward_over_reverse = jax.jvp(jax.grad(value), (operands,), (changes,))
+        reverse_over_forward = jax.grad(lambda operands: jax.jvp(value, (operands,), (changes,))[1])(operands)
+        return function(*operands), gradient, forward_over_reverse, reverse_over_forward
+
+    mapped = jax.vmap(derivatives)
+    operands, changes = (numbers(*((2, *shape) for shape in shapes)) for _ in range(2))
+    forms = {mixing_tangents_p: mixing_tangents._in_two_calls}
+    on_tpus = jax.jit(in_operations_of_jax(mapped, platform="tpu", replaced=forms))
+    for found, expected in zip(on_tpus(operands, changes), jax.jit(mapped)(operands, changes), strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(found))
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -10,7 +10,6 @@ Both are bilinear and each other's transposes, so derivatives of every order and
 map is read and written once, however many routes it is on. Weights and sums over pixels are of the maps' `wide_type`.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import numpy as np
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.ops import mixing_forms
+from jdarts.ops import mixing_forms, mixing_tpu_forms
 from jdarts.ops.precision import wide_type
 from jdarts.ops.route_grids import ONES, Route, Routes
 from jdarts.xla.batching import axis_size, define_batching, merge_axis
@@ -366,7 +365,7 @@ native.define_lowering(
     native_name="combine",
     on={
         "cpu": mixing_forms.combine_in_few_operations,
-        "tpu": functools.partial(mixing_forms.combine, in_order=True),
+        "tpu": mixing_tpu_forms.combine,
     },
 )
 native.define_lowering(
@@ -376,7 +375,7 @@ native.define_lowering(
     native_name="products",
     on={
         "cpu": mixing_forms.products_in_few_operations,
-        "tpu": functools.partial(mixing_forms.products, one_sum=False, flat=False),
+        "tpu": mixing_tpu_forms.products,
     },
 )
 native.define_lowering(
@@ -384,5 +383,5 @@ native.define_lowering(
     mixing_forms.moments,
     (),
     native_name="moments",
-    on={"cpu": mixing_forms.moments_in_two_passes, "tpu": mixing_forms.moments_in_joined_passes},
+    on={"cpu": mixing_forms.moments_in_two_passes, "tpu": mixing_tpu_forms.moments},
 )
