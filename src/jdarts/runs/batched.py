@@ -1,7 +1,8 @@
 """Runs that differ only in their seeds, as one task: a vmapped step over stacked states."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -83,7 +84,13 @@ def _batched(name: str, program: Program, runs: int) -> Program:
         return program._replace(inputs=inputs, spread="runs")
     axes = tuple(0 if each.stacked else None for each in program.inputs)
     inputs = tuple(_batched_input(each, runs) for each in program.inputs)
-    return program._replace(function=jax.vmap(function, in_axes=axes), inputs=inputs)
+    return program._replace(function=_vmapped(function, axes), inputs=inputs)
+
+
+@functools.lru_cache(maxsize=16)
+def _vmapped(function: Callable[..., Any], axes: tuple[int | None, ...]) -> Callable[..., Any]:
+    """One function for all equal ones, which JAX therefore compiles once."""
+    return jax.vmap(function, in_axes=axes)
 
 
 def _batched_input(each: Input, runs: int) -> Input:

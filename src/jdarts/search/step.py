@@ -1,5 +1,6 @@
 """One step of a search on images as one program: augmentation, the bilevel step, metrics. Also the programs around it."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -153,10 +154,7 @@ def search_program(
         variables = drawn_variables(key)
         return variables["params"], variables["batch_stats"]
 
-    def rows(data_key: jax.Array, epoch: jax.Array) -> Rows:
-        keys = jax.random.split(jax.random.fold_in(data_key, epoch))
-        size = {"steps": steps_per_epoch, "batch_size": batch_size}
-        return Rows(*(shuffled_rows(key, count, **size) for key, count in zip(keys, counts)))
+    rows = _rows_of_epochs(counts, steps_per_epoch, batch_size)
 
     def batch(part: Part, key: jax.Array, inputs: tuple[Any, ...], axis_name: str | None) -> Any:
         images, rows = inputs
@@ -219,6 +217,19 @@ def search_program(
         return sum_over(scores(logits[0] if scores_by_batch else logits, labels, mask), axis_name)
 
     return SearchProgram(core.init, rows, core.step, core.weights_step, evaluate, score, core.restart, core.measures)
+
+
+@functools.cache
+def _rows_of_epochs(counts: tuple[int, int], steps: int, batch_size: int) -> Callable[[jax.Array, jax.Array], Rows]:
+    """One function for all searches of these sizes, which JAX therefore compiles once."""
+
+    def rows(data_key: jax.Array, epoch: jax.Array) -> Rows:
+        keys = jax.random.split(jax.random.fold_in(data_key, epoch))
+        return Rows(
+            *(shuffled_rows(key, count, steps=steps, batch_size=batch_size) for key, count in zip(keys, counts))
+        )
+
+    return rows
 
 
 def variables_of_state(state: SearchState) -> dict[str, Any]:
