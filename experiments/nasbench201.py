@@ -21,6 +21,7 @@ import tyro
 
 import jdarts
 from jdarts.choice.decided import Call, choices_of, with_decisions
+from jdarts.choice.slots import ChoiceAlphas
 from jdarts.command import run_command
 from jdarts.data import load
 from jdarts.errors import InputError, shown
@@ -31,6 +32,8 @@ from jdarts.runs.settings import Settings
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 #: Of an edge: its source and its target, in the order of the benchmark's texts.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+#: One image of CIFAR-10, by its shape.
+_CALL = Call((jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32),), {})
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -173,9 +176,14 @@ def text_of(choices: Mapping[str, Any]) -> str:
 def weights_of_cell(choices: Mapping[str, Any], *, channels: int = 16, cells: int = 5, classes: int = 10) -> int:
     """The number of weights of the network with a cell; nothing is computed."""
     network = SearchNetwork(channels, cells, classes)
-    call = Call((jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32),), {})
-    small = with_decisions(network, choices_of(network, call), choices)
-    return count_weights(call.shapes(small)["params"])
+    small = with_decisions(network, _choices(channels, cells, classes), choices)
+    return count_weights(_CALL.shapes(small)["params"])
+
+
+@functools.cache
+def _choices(channels: int, cells: int, classes: int) -> dict[str, ChoiceAlphas]:
+    """The choices of a network, which are found once for all its cells."""
+    return choices_of(SearchNetwork(channels, cells, classes), _CALL)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -145,7 +145,8 @@ def test_a_list_for_each_node(form):
 def test_commands_take_what_people_paste(genotype, derive, describe, tmp_path):
     for text in (f"x = gt.{genotype}", f"'{genotype.to_json()}'"):
         assert derive(text) == (0, f"{genotype}\n", "")
-    code, out, err = describe(f"x = gt.{genotype}")
+    small = ("--cells", 3) if isinstance(genotype, Genotype) else ()
+    code, out, err = describe(f"x = gt.{genotype}", *small)
     assert (code, err) == (0, "") and out.startswith(f"{genotype}\n")
     (tmp_path / "log").write_text(LOG.format(genotype))
     assert derive(tmp_path / "log") == derive(f"{tmp_path}/log:2") == (0, f"{genotype}\n", "")
@@ -242,6 +243,11 @@ def test_one_that_is_cut_off_is_not_passed_over(form, tmp_path):
                 parse_genotype(text, name=str(line))
         with pytest.raises(InputError, match="in line 1 is cut off; give all of it"):
             parse_genotype(cut)
+
+
+def test_one_that_a_recurrent_cell_cuts_off_is_not_passed_over():
+    with pytest.raises(InputError, match="in line 1 is cut off; name the one"):
+        parse_genotype(f"{V1[:60]}\nRecurrent{zoo.ENAS}")
 
 
 @pytest.mark.parametrize("form", [str, as_dict, as_call, Genotype.to_json])

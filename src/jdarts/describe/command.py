@@ -19,6 +19,7 @@ from jdarts.named_spaces import find_space
 from jdarts.nets.stem import Stem
 from jdarts.plugins import PluginOption, load_plugins
 from jdarts.report import draw_genotype
+from jdarts.report.drawing import check_suffix
 from jdarts.resolve import find_any_genotype, language_sizes, search_record
 from jdarts.runs.bounds import option
 from jdarts.space import SearchSpace
@@ -93,6 +94,8 @@ def main() -> None:
     load_plugins(config.plugin)
     if config.latency and config.network is not None and config.network not in get_args(Stem):
         raise _no_latency(config.network)
+    if config.draw is not None:
+        check_suffix(config.draw)
     description = _described(config)
     latency = _latency(description) if config.latency else None
     if config.draw is not None:

@@ -6,7 +6,7 @@ the network itself, by following its weights to the convolutions and matrix prod
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -82,14 +82,15 @@ def network_sizes(
     def init(key: jax.Array, *arguments: Any) -> Any:
         return network.init({"params": key, "noise": key}, *arguments, train=False, **settings)
 
-    def apply(variables: Any, key: jax.Array, *arguments: Any) -> Any:
-        return network.apply(variables, *arguments, train=False, rngs={"noise": key}, **settings)
-
-    variables = jax.eval_shape(init, key, images, *inputs)
+    # The program that draws the weights also applies them: one trace tells their shapes and who reads them.
+    program, variables = jax.make_jaxpr(init, return_shape=True)(key, images, *inputs)
+    counts: Counter[Origin] = Counter()
+    _follow(program.jaxpr, [None] * len(program.jaxpr.invars), counts, made=_kernels(variables))
     sizes: dict[str, Size] = {}
-    for path, size in weight_sizes(apply, variables, key, images, *inputs).items():
+    for path, size in _sizes(variables, counts).items():
         before = sizes.get(path[0], Size(0, 0))
-        sizes[path[0]] = Size(before.weights + size.weights, before.multiply_adds + size.multiply_adds)
+        multiply_adds = 0 if path[0] == AUXILIARY else before.multiply_adds + size.multiply_adds
+        sizes[path[0]] = Size(before.weights + size.weights, multiply_adds)
     return {part: sizes[part] for part in sorted(sizes, key=_place)}
 
 
@@ -105,15 +106,27 @@ def weight_sizes(function: Callable[..., Any], variables: Any, *arguments: Any) 
       By the path of each weight its number, and the multiply-adds of the convolutions and matrix products that read it.
     """
     program = jax.make_jaxpr(function)(variables, *arguments)
+    kernels = _kernels(variables)
+    counts: Counter[Origin] = Counter()
+    _follow(program.jaxpr, [*kernels, *[None] * (len(program.jaxpr.invars) - len(kernels))], counts)
+    return _sizes(variables, counts)
+
+
+def _named(variables: Any) -> list[tuple[Origin, Any]]:
+    """The arrays of a module's variables, or their shapes, with their paths."""
     leaves = jax.tree.leaves_with_path(variables)
-    names = [tuple(str(getattr(part, "key", part)) for part in path) for path, _ in leaves]
-    kernels = [name if name[0] == "params" and name[-1] not in _NO_KERNELS else None for name in names]
-    multiply_adds: Counter[Origin] = Counter()
-    _follow(program.jaxpr, [*kernels, *[None] * (len(program.jaxpr.invars) - len(kernels))], multiply_adds)
+    return [(tuple(str(getattr(part, "key", part)) for part in path), leaf) for path, leaf in leaves]
+
+
+def _kernels(variables: Any) -> list[Origin | None]:
+    """For each array the path of a weight that may be multiplied, or None."""
+    names = [name for name, _ in _named(variables)]
+    return [name if name[0] == "params" and name[-1] not in _NO_KERNELS else None for name in names]
+
+
+def _sizes(variables: Any, counts: Counter[Origin]) -> dict[tuple[str, ...], Size]:
     return {
-        name[1:]: Size(math.prod(leaf.shape), multiply_adds[name])
-        for name, (_, leaf) in zip(names, leaves)
-        if name[0] == "params"
+        name[1:]: Size(math.prod(leaf.shape), counts[name]) for name, leaf in _named(variables) if name[0] == "params"
     }
 
 
@@ -130,7 +143,13 @@ def _place(part: str) -> tuple[int, int, str]:
     return {"classifier": 2, AUXILIARY: 3}.get(part, 0), 0, part
 
 
-def _follow(jaxpr: Jaxpr, origins: list[Origin | None], counts: Counter[Origin], times: int = 1) -> list[Origin | None]:
+def _follow(
+    jaxpr: Jaxpr,
+    origins: Sequence[Origin | None],
+    counts: Counter[Origin],
+    times: int = 1,
+    made: Sequence[Origin | None] = (),
+) -> list[Origin | None]:
     """Counts the multiply-adds of each convolution and matrix product with a weight, by the weight.
 
     Args:
@@ -138,20 +157,27 @@ def _follow(jaxpr: Jaxpr, origins: list[Origin | None], counts: Counter[Origin],
       origins: for each of its inputs, the weight that it is, or None.
       counts: gets the numbers.
       times: how often the program runs.
+      made: for each of its results, the weight that the program makes there, or None.
 
     Returns:
       For each of its results, the weight that it still is, or None.
     """
     known = {variable: origin for variable, origin in zip(jaxpr.invars, origins) if origin}
+    known |= {
+        result: origin for result, origin in zip(jaxpr.outvars, made) if origin and not isinstance(result, Literal)
+    }
     for equation in jaxpr.eqns:
         weights = [None if isinstance(operand, Literal) else known.get(operand) for operand in equation.invars]
+        results = [known.get(result) for result in equation.outvars]
         weight = next(filter(None, weights), None)
-        if weight is None:
+        if weight is None and not any(results):
             continue
         if inner := _inner(equation):
             # A scan has the length of its loop among its parameters.
-            inner_origins = _follow(inner, weights, counts, times * equation.params.get("length", 1))
+            inner_origins = _follow(inner, weights, counts, times * equation.params.get("length", 1), results)
             known |= {variable: origin for variable, origin in zip(equation.outvars, inner_origins) if origin}
+        elif weight is None:
+            continue
         elif equation.primitive.name in _REARRANGE:
             known |= dict.fromkeys(equation.outvars, weight)
         elif counter := _COUNTERS.get(equation.primitive.name):
