@@ -10,6 +10,7 @@ from jdarts.ops.candidates import separable
 from jdarts.ops.mixing import ONES
 from jdarts.ops.mixing_tangents import mixing_tangents_p
 from jdarts.ops.norm import Plan, normalised_sum
+from jdarts.ops.pool import max_pool_3x3
 from jdarts.xla import leaves
 from jdarts.xla.plain import in_operations_of_jax
 
@@ -97,6 +98,8 @@ def normalised(weights, finished, others, per_source):
 FUNCTIONS = {
     "normalised sum": (normalised, [(12,), (4, 2, 2, 3, 3), (4, 2, 2, 3, 3), (2, 2, 2, 3, 3)]),
     "separable": (lambda *a: jnp.tanh(separable(*a)), [(2, 2, 4, 4, 3), (4, 3, 3, 3), (4, 3, 2)]),
+    "max pool": (lambda x: jnp.sin(max_pool_3x3(x)), [(2, 2, 5, 4, 3)]),
+    "max pool with a stride": (lambda x: jnp.sin(max_pool_3x3(x, stride=2)), [(2, 2, 5, 4, 3)]),
     "strided": (lambda *a: separable(*a, stride=2, dilation=2), [(2, 2, 4, 4, 3), (4, 3, 3, 3), (4, 3, 2)]),
 }
 

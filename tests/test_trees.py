@@ -145,9 +145,12 @@ def test_on_tpus_an_optimiser_and_sums_go_leaf_by_leaf():
                 assert not trees.all_finite(several | {"b": jnp.asarray([0, value], "bfloat16")})
                 assert not trees.all_finite(several | {"a": gradient | {"last": jnp.asarray(value)}})
         assert trees.sum_of_squares({}) == 0
+        assert_same(trees.finished(weights), weights)
+        assert "optimization_barrier" in str(jax.make_jaxpr(lambda tree: trees.finished(tree))(weights))
         # One join of a number for each leaf, and none of the leaves.
         program = str(jax.make_jaxpr(lambda leaf: trees.sum_of_squares([leaf] * trees.MANY))(jnp.ones((2, 3))))
         assert f"f64[1,{trees.MANY}] = join" in program
+    assert "optimization_barrier" not in str(jax.make_jaxpr(lambda tree: trees.finished(tree))(weights))
 
 
 def test_an_optimiser_keeps_weights_of_several_types_apart():

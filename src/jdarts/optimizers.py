@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jdarts.xla.trees import as_vector, sum_of_squares
+from jdarts.xla.trees import as_vector, finished, sum_of_squares
 
 
 def cosine(start: float, end: float, *, epochs: int) -> np.ndarray:
@@ -217,7 +217,7 @@ def _coefficient(gradient: Any, clip: float) -> jax.Array:
 
 def _clipped_to(clip: float, gradient: Any) -> Any:
     """The gradient, scaled down to a norm of `clip` where it is longer; a zero gradient has derivatives too."""
-    return _scaled(gradient, clip / jnp.sqrt(jnp.maximum(sum_of_squares(gradient), clip**2)))
+    return _scaled(finished(gradient), clip / jnp.sqrt(jnp.maximum(sum_of_squares(gradient), clip**2)))
 
 
 def _scaled(tree: Any, factor: jax.Array) -> Any:

@@ -14,6 +14,7 @@ pixels; on GPUs one function:
     avg_pool_back  B(y) → x             transpose: A(x)
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -170,6 +171,26 @@ def _scatter_in_jnp(y: jax.Array, places: jax.Array, *, stride: int, height: int
     return jax.linear_transpose(partial(_gather_in_jnp, places=places, stride=stride), x)(y)[0]
 
 
+def _scatter_in_one_sum(y: jax.Array, places: jax.Array, *, stride: int, height: int, width: int) -> jax.Array:
+    """`_scatter_in_jnp` for TPUs, where XLA fuses the slices that a sum reads, and writes those that a transpose adds up."""
+
+    def spread(windows: jax.Array) -> jax.Array:
+        """The windows at their centres, and zeros everywhere else and around the image."""
+        pads = [(0, 0, 0)] * windows.ndim
+        for axis, size in ((2, height), (3, width)):
+            pads[axis] = (1, size - (windows.shape[axis] - 1) * stride, stride - 1)
+        return lax.pad(windows, jnp.zeros((), windows.dtype), pads)
+
+    values, chosen = spread(y), spread(places)
+    total = jnp.zeros((*y.shape[:2], height, width, y.shape[4]), y.dtype)
+    for place, (i, j) in enumerate(np.ndindex(WINDOW, WINDOW)):
+        start = (0, 0, WINDOW - 1 - i, WINDOW - 1 - j, 0)
+        end = (*y.shape[:2], start[2] + height, start[3] + width, y.shape[4])
+        here = lax.slice(chosen, start, end) == jnp.uint8(place)
+        total = total + jnp.where(here, lax.slice(values, start, end), jnp.zeros((), y.dtype))
+    return total
+
+
 def _avg_pool_by_convolution(x: jax.Array, *, stride: int) -> jax.Array:
     sums = depthwise_conv(x, _ones(x), stride=stride)
     return sums.reshape(sums.shape[0], *sums.shape[2:]) * _shares(x.shape[2], x.shape[3], stride, x.dtype)
@@ -300,6 +321,8 @@ primitive_transposes[avg_pool_back_p] = _avg_back_transpose
 # Batching, in which a vmapped axis joins the sources; evaluation and lowering. A convolution is a call already, on CPUs.
 
 
+_ON_TPUS: dict[Primitive, Callable[..., Any]] = {pool_scatter_p: _scatter_in_one_sum}
+
 for _primitive, _function, _statics, _one_call in (
     (max_pool_p, _max_pool_in_jnp, ("stride",), True),
     (pool_gather_p, _gather_in_jnp, ("stride",), True),
@@ -308,4 +331,5 @@ for _primitive, _function, _statics, _one_call in (
     (avg_pool_back_p, _avg_back_by_convolution, ("stride", "height", "width"), False),
 ):
     batch_by_first_axes(_primitive)
-    native.define_lowering(_primitive, _function, _statics, native_name=_primitive.name, one_call=_one_call)
+    on = {"tpu": _ON_TPUS[_primitive]} if _primitive in _ON_TPUS else None
+    native.define_lowering(_primitive, _function, _statics, native_name=_primitive.name, on=on, one_call=_one_call)
