@@ -8,7 +8,8 @@ from derivative_checks import check_derivatives
 
 from jdarts.errors import InputError
 from jdarts.ops.mixing import ONES, combine, moments, products
-from jdarts.ops.norm import EPSILON, Affine, Moments, Plan, identity_plan, normalised_sum, running_moments
+from jdarts.ops.norm import EPSILON, Affine, Plan, identity_plan, normalised_sum
+from jdarts.ops.running_moments import Moments, running_moments
 
 ROWS = (2, 3)
 SIZES = (2, 1, 2)
@@ -159,6 +160,28 @@ def test_normalised_sum_is_the_sum_of_normalised_rows():
     outs, _ = normalised_sum(weights, stacks, PLAN, running)
     expected = plain_normalised_sum(weights, stacks, running)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), outs, expected)
+
+
+def test_running_statistics_follow_the_batch():
+    weights, stacks = normalised_operands()
+    before = Moments(*arrays((3, 3), (3, 3), seed=3))
+
+    def both(moved, *operands):
+        """The results and the running statistics after the batch, by `normalised_sum` or from the batch's statistics."""
+        weights, stacks, before = operands
+        if moved:
+            return normalised_sum(weights, stacks, PLAN, following=before)
+        outs, batch = normalised_sum(weights, stacks, PLAN)
+        return outs, running_moments(before, batch, count=12)
+
+    operands = weights, stacks, before
+    tangents = jax.tree.map(jnp.cos, operands)
+    found, expected = (jax.jit(lambda *given, m=m: jax.jvp(functools.partial(both, m), *given)) for m in (True, False))
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12),
+        found(operands, tangents),
+        expected(operands, tangents),
+    )
 
 
 def test_its_derivatives_are_those_of_the_plain_form(image_path):

@@ -26,6 +26,7 @@ from jdarts.ops.highway import mixed_highway
 from jdarts.ops.mixing import combine, moments, products
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
+from jdarts.ops.running_moments import Moments, batch_and_running_moments
 from jdarts.ops.search_cell import search_cell
 from jdarts.ops.separable import separable_conv
 from jdarts.xla.leaves import join_leaves, split_leaves
@@ -74,6 +75,7 @@ def every_primitive(x, kernels):
     pooled, pull_back = jax.vjp(max_pool_3x3, sums)
     _, change = jax.jvp(max_pool_3x3, (x,), (pooled,))
     means, spread = jax.vjp(avg_pool_3x3, x)
+    running = batch_and_running_moments([x], Moments(*[x[0, 0, 0, 0][None]] * 2))[1]
     y, gradients = jax.vjp(depthwise_conv, x, kernels)
     z, of_separable = jax.vjp(separable_conv, x, kernels, kernels[0, :, 0, :2])
     back = jax.vjp(lambda x: separable_conv(x, kernels, kernels[0, :, 0, :2]), x)[1](z)
@@ -101,7 +103,14 @@ def every_primitive(x, kernels):
         ),
     )
     return (
-        *(gradients(y), pull_back(change), spread(means), moments((x,)), products([x], [sums], routes=((0, 0, 0, 0),))),
+        *(
+            gradients(y),
+            pull_back(change),
+            spread(means),
+            running,
+            moments((x,)),
+            products([x], [sums], routes=((0, 0, 0, 0),)),
+        ),
         *(
             split_leaves(join_leaves([x, kernels]), [x.shape, kernels.shape]),
             of_separable(z),

@@ -257,12 +257,32 @@ def _products(avals: Sequence[Any], outs: Sequence[Any], *, num_x: int, routes: 
 
 
 def _moments(avals: Sequence[Any], outs: Sequence[Any]) -> Function | None:
-    rows = [(k, i) for k, aval in enumerate(avals) for i in range(aval.shape[0])]
-    if len(avals) > _MOST_STACKS or len(rows) > _MOST_ROWS:
+    found = _rows_and_chunks(avals)
+    return None if found is None else _with_partials(outs, (found[1], *outs[0].shape, 2), found[0])
+
+
+def _running_moments(avals: Sequence[Any], outs: Sequence[Any], *, momentum: float) -> Function | None:
+    """The running statistics, which are the first two operands, move in place."""
+    found = _rows_and_chunks(avals[2:])
+    if found is None:
         return None
-    pixels, channels = math.prod(avals[0].shape[1:-1]), avals[0].shape[-1]
-    chunks = _chunks(len(rows), pixels // 8, _vectors(channels))
-    return _with_partials(outs, (chunks, *outs[0].shape, 2), np.array(rows, np.int32))
+    table, chunks = found
+    shapes = [*_results(outs), jax.ShapeDtypeStruct((chunks, *outs[0].shape, 2), outs[0].dtype)]
+
+    def call(name: str, *arrays: jax.Array) -> Sequence[jax.Array]:
+        bound = jax.ffi.ffi_call(name, shapes, input_output_aliases={1: 2, 2: 3})
+        return bound(jnp.asarray(table), *arrays, momentum=np.float64(momentum))[:-1]
+
+    return call
+
+
+def _rows_and_chunks(stacks: Sequence[Any]) -> tuple[np.ndarray, int] | None:
+    """Stack and number of every row of stacks, and the chunks of their moments; None for too many."""
+    rows = [(k, i) for k, stack in enumerate(stacks) for i in range(stack.shape[0])]
+    if len(stacks) > _MOST_STACKS or len(rows) > _MOST_ROWS:
+        return None
+    pixels, channels = math.prod(stacks[0].shape[1:-1]), stacks[0].shape[-1]
+    return np.array(rows, np.int32), _chunks(len(rows), pixels // 8, _vectors(channels))
 
 
 def _combine(
@@ -319,6 +339,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Function | None]] = MappingProxyType(
         "combine": _combine,
         "products": _products,
         "moments": _moments,
+        "running_moments": _running_moments,
         "max_pool": _pool,
         "pool_gather": _pool,
         "pool_scatter": _pool,

@@ -11,8 +11,8 @@ from jdarts.genotype import RecurrentGenotype
 from jdarts.nets.layers import NOISE_STREAM, uniform
 from jdarts.nets.recurrent import CellMasks, CellWeights, activation_weights, discrete_cell, search_cell
 from jdarts.ops.dropped import dropped_product
-from jdarts.ops.norm import Moments
 from jdarts.ops.recurrent import running_moments_over_time
+from jdarts.ops.running_moments import Moments
 from jdarts.ops.word_losses import word_losses
 from jdarts.parallel import device_count
 from jdarts.relaxation import NO_CONTROLS, RECURRENT, SOFTMAX, Alphas, Controls, Mixture

@@ -14,16 +14,15 @@ from jdarts.errors import InputError
 from jdarts.ops.candidates import Implementation, PartialOutput, Weights, factorized_reduce, initial_weights
 from jdarts.ops.norm import (
     Affine,
-    Moments,
     Plan,
     identity_plan,
     normalised_sum,
     normalised_sum_by_route,
     rows_of_routes,
-    running_moments,
 )
 from jdarts.ops.pointwise import pointwise
 from jdarts.ops.precision import wide_type
+from jdarts.ops.running_moments import Moments, running_moments
 from jdarts.parallel import device_count, device_key
 from jdarts.space import CellKind
 
@@ -130,12 +129,16 @@ class NormalisedSum(nn.Module):
             return normalised_sum_by_route(weights, stacks, self.plan, running)
         if not train:
             return normalised_sum(weights, stacks, self.plan, running, affine)[0]
-        outs, batch = normalised_sum(weights, stacks, self.plan, affine=affine)
-        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-            count = math.prod(stacks[0].shape[1:-1]) * device_count(self.plan.axis_name)
-            if routes is not None:
-                batch = Moments(*(moment[np.array(routes)] for moment in batch))
-            moved = running_moments(running, batch, count)
+        moving = self.is_mutable_collection("batch_stats") and not self.is_initializing()
+        at_once = moving and routes is None and self.plan.axis_name is None
+        following = running if at_once else None
+        outs, found = normalised_sum(weights, stacks, self.plan, affine=affine, following=following)
+        if moving:
+            moved = found
+            if not at_once:
+                count = math.prod(stacks[0].shape[1:-1]) * device_count(self.plan.axis_name)
+                batch = found if routes is None else Moments(*(moment[np.array(routes)] for moment in found))
+                moved = running_moments(running, batch, count)
             if used is not None:
                 moved = jax.tree.map(lambda new, old: jnp.where(used[:, None], new, old), moved, running)
             mean.value, variance.value = moved

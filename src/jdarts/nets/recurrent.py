@@ -14,8 +14,8 @@ from jdarts import native
 from jdarts.genotype import RecurrentGenotype
 from jdarts.operations import ACTIVATIONS, NONE
 from jdarts.ops import highway as kernel
-from jdarts.ops.norm import Moments
 from jdarts.ops.recurrent import highway, masked, mean_of_states, mixed_cell, over_time, product
+from jdarts.ops.running_moments import Moments
 from jdarts.ops.search_cell import search_cell as search_cell_natively
 from jdarts.space import RecurrentSpace
 

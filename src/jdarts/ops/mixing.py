@@ -101,13 +101,17 @@ def moments(xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
 
 def _moments_jvp(xs: Any, tangents: Any) -> Any:
     mean, variance = moments_p.bind(*xs)
-    dxs = [instantiate_zeros(tangent) for tangent in tangents]
+    return [mean, variance], tangents_of_moments(xs, [instantiate_zeros(tangent) for tangent in tangents], mean)
+
+
+def tangents_of_moments(xs: Sequence[jax.Array], dxs: Sequence[jax.Array], mean: jax.Array) -> list[jax.Array]:
+    """The tangents of the mean and the variance of stacks with tangents, given the mean `[Σ I_k, C]`."""
     rows = [(k, i) for k, x in enumerate(xs) for i in range(x.shape[0])]
     sums = products(
         xs, dxs, routes=(*((ONES, 0, k, i) for k, i in rows), *((k, i, k, i) for k, i in rows))
     ) / math.prod(xs[0].shape[1:-1])
     of_mean, of_square = sums[: len(rows)], sums[len(rows) :]
-    return [mean, variance], [of_mean, 2 * (of_square - mean * of_mean)]
+    return [of_mean, 2 * (of_square - mean * of_mean)]
 
 
 # Shapes and types.

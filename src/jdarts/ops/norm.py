@@ -18,18 +18,11 @@ from jax import lax
 from jdarts.ops.mixing import ONES, Routes, combine, moments
 from jdarts.ops.mixing_tangents import mixing_tangents
 from jdarts.ops.precision import wide_type
+from jdarts.ops.running_moments import Moments, batch_and_running_moments, running_moments
 from jdarts.xla.platform import target_platform
 
-#: PyTorch's defaults, which the reference implementation uses throughout.
+#: PyTorch's default, which the reference implementation uses throughout.
 EPSILON = 1e-5
-MOMENTUM = 0.1
-
-
-class Moments(NamedTuple):
-    """Mean and variance per row and channel, `[N, C]`."""
-
-    mean: jax.Array
-    variance: jax.Array
 
 
 class Affine(NamedTuple):
@@ -61,6 +54,7 @@ def normalised_sum(
     plan: Plan,
     running: Moments | None = None,
     affine: Affine | None = None,
+    following: Moments | None = None,
 ) -> tuple[tuple[jax.Array, ...], Moments]:
     """Adds up batch-normalised rows along routes: `out_q[j] = Σ weights[r] · BN(x_k[i])`.
 
@@ -70,9 +64,11 @@ def normalised_sum(
       plan: routes and sizes.
       running: statistics to use instead of the batch's (evaluation), `[N, C]`.
       affine: scale and bias of every normalised row, `[N, C]`; None for neither.
+      following: running statistics that follow the batch's, `[N, C]`; None where there are none, and with `plan.axis_name`.
 
     Returns:
-      The results `[J_q, B, H, W, C]`, and the statistics that were used, `[N, C]` for the `N` normalised rows in order.
+      The results `[J_q, B, H, W, C]`, and the statistics that were used, `[N, C]` for the `N` normalised rows in order; the
+      `following` ones after this batch where there are such.
     """
     stacks = tuple(stacks)
     if not plan.normalised:
@@ -81,7 +77,9 @@ def normalised_sum(
     if running is not None:
         factors = _factors(weights, affine, running, _without_axis(plan), _rows(stacks, plan))[0]
         return _combined(factors, stacks, plan), running
-    return _batch_normalised_sum(weights, affine, stacks, plan)
+    assert following is None or plan.axis_name is None
+    outs, used, moved = _batch_normalised_sum(weights, affine, stacks, following, plan)
+    return outs, used if moved is None else moved
 
 
 def normalised_sum_by_route(
@@ -115,21 +113,6 @@ def identity_plan(sizes: Sequence[int], axis_name: str | None = None) -> Plan:
     """The plan of a plain batch norm: a route from every row of every stack to the same row of the result."""
     routes = tuple((k, i, k, i) for k, size in enumerate(sizes) for i in range(size))
     return Plan(routes, tuple(sizes), len(sizes), axis_name)
-
-
-def running_moments(running: Moments, batch: Moments, count: int) -> Moments:
-    """Running statistics after one more batch: 0.9 old + 0.1 new, the new variance unbiased.
-
-    Args:
-      running: statistics so far, `[N, C]`.
-      batch: statistics of the batch, `[N, C]`.
-      count: numbers per channel that the batch's statistics were taken over.
-    """
-    unbiased = batch.variance * (count / max(count - 1, 1))
-    return Moments(
-        (1 - MOMENTUM) * running.mean + MOMENTUM * batch.mean,
-        (1 - MOMENTUM) * running.variance + MOMENTUM * unbiased,
-    )
 
 
 def _without_axis(plan: Plan) -> Plan:
@@ -205,21 +188,31 @@ def _combined(factors: jax.Array, stacks: tuple[jax.Array, ...], plan: Plan) -> 
     return combine(factors, stacks, routes=_all_routes(plan), sizes=plan.sizes)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _local_moments(
+    stacks: tuple[jax.Array, ...], following: Moments | None, plan: Plan
+) -> tuple[Moments, Moments | None]:
+    """The statistics of this device's batch, and those that follow them."""
+    normalised = stacks[: plan.normalised]
+    return (
+        (Moments(*moments(normalised)), None) if following is None else batch_and_running_moments(normalised, following)
+    )
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
 def _batch_normalised_sum(
-    weights: jax.Array, affine: Affine | None, stacks: tuple[jax.Array, ...], plan: Plan
-) -> tuple[tuple[jax.Array, ...], Moments]:
-    local = Moments(*moments(stacks[: plan.normalised]))
+    weights: jax.Array, affine: Affine | None, stacks: tuple[jax.Array, ...], following: Moments | None, plan: Plan
+) -> tuple[tuple[jax.Array, ...], Moments, Moments | None]:
+    local, moved = _local_moments(stacks, following, plan)
     factors, used = _factors(weights, affine, local, plan, _rows(stacks, plan))
-    return _combined(factors, stacks, plan), used
+    return _combined(factors, stacks, plan), used, moved
 
 
 @_batch_normalised_sum.defjvp
 def _batch_normalised_sum_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple:
-    weights, affine, stacks = primals
-    of_weights, of_affine, of_stacks = tangents
+    weights, affine, stacks, following = primals
+    of_weights, of_affine, of_stacks, of_following = tangents
     rows, routes = _rows(stacks, plan), len(plan.routes)
-    local = Moments(*moments(stacks[: plan.normalised]))
+    local, moved = _local_moments(stacks, following, plan)
 
     def small(weights: jax.Array, affine: Affine | None, local: Moments) -> tuple[jax.Array, Moments]:
         return _factors(weights, affine, local, plan, rows)
@@ -233,5 +226,6 @@ def _batch_normalised_sum_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tu
     of_local = Moments(of_mean, 2 * (of_products / count - local.mean * of_mean))
     of_factors, of_used = push_forward(of_weights, of_affine, of_local)
     through_factors = _combined(of_factors, stacks, plan)
-    outs = _combined(factors, stacks, plan), used
-    return outs, (tuple(a + b for a, b in zip(direct, through_factors)), of_used)
+    of_moved = None if moved is None else running_moments(of_following, of_used, count)
+    outs = _combined(factors, stacks, plan), used, moved
+    return outs, (tuple(a + b for a, b in zip(direct, through_factors)), of_used, of_moved)

@@ -11,7 +11,8 @@ import numpy as np
 from jax import lax
 
 from jdarts.ops.highway import ACTIVATIONS, mixed_highway
-from jdarts.ops.norm import EPSILON, MOMENTUM, Moments
+from jdarts.ops.norm import EPSILON
+from jdarts.ops.running_moments import MOMENTUM, Moments
 from jdarts.parallel import mean_over
 
 

@@ -105,6 +105,15 @@ struct ProductsArguments {
   long long pixels;
 };
 
+// Running statistics [rows, C] before and after a batch, of which it has the share `momentum`. Null for none.
+struct RunningMoments {
+  const void* mean;
+  const void* variance;
+  void* moved_mean;
+  void* moved_variance;
+  double momentum;
+};
+
 // The table has (stack, row) of each row.
 struct MomentsArguments {
   Stacks xs;
@@ -112,6 +121,7 @@ struct MomentsArguments {
   void* partials;  // [chunks, rows, C, 2]: mean and sum of squared deviations of each chunk
   void* mean;
   void* variance;
+  RunningMoments running;
   int rows, chunks, channels;
   long long pixels;
 };

@@ -319,21 +319,32 @@ void products(Call& call) {
   add_up(call, call.result_data(1), call.result_data(0), chunks, int64_t(routes) * channels, false);
 }
 
-// The operands are the table and the stacks; the third result holds partial moments.
-void moments(Call& call) {
-  const int rows = call.result_shape(0)[0], channels = call.result_shape(0)[1], chunks = call.result_shape(2)[0];
-  const MomentsArguments a{stacks_of(call, 1, call.num_operands() - 1),
+// The stacks are operands from `first` on; the last result holds partial moments.
+void launch_moments(Call& call, int first, RunningMoments running) {
+  const int last = call.num_results() - 1;
+  const int rows = call.result_shape(0)[0], channels = call.result_shape(0)[1], chunks = call.result_shape(last)[0];
+  const MomentsArguments a{stacks_of(call, first, call.num_operands() - first),
                            static_cast<const int*>(call.data(0)),
-                           call.result_data(2),
+                           call.result_data(last),
                            call.result_data(0),
                            call.result_data(1),
+                           running,
                            rows,
                            chunks,
                            channels,
-                           row_length(call.shape(1)) / channels};
+                           row_length(call.shape(first)) / channels};
   const auto grid = [&](int v) { return Grid{unsigned(chunks), unsigned(rows), blocks_of_channels(channels / v)}; };
   JDARTS_LAUNCH_BY_CHANNELS(call, moments, channels, grid, a, true);
   JDARTS_LAUNCH(call, join_moments, (Grid{blocks_of_shares(int64_t(rows) * channels), 1, 1}), a, true);
+}
+
+// The operands are the table and the stacks.
+void moments(Call& call) { launch_moments(call, 1, {}); }
+
+// The operands are the table, running means and variances, and the stacks.
+void running_moments(Call& call) {
+  const double momentum = *call.attributes.get<double>("momentum");
+  launch_moments(call, 3, {call.data(1), call.data(2), call.result_data(2), call.result_data(3), momentum});
 }
 
 PoolArguments pool(const Call& call, Shape x, Shape y) {
@@ -458,6 +469,7 @@ JDARTS_EXPORT(separable_pull);
 JDARTS_EXPORT(combine);
 JDARTS_EXPORT(products);
 JDARTS_EXPORT(moments);
+JDARTS_EXPORT(running_moments);
 JDARTS_EXPORT(max_pool);
 JDARTS_EXPORT(pool_gather);
 JDARTS_EXPORT(pool_scatter);

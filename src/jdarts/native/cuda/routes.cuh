@@ -148,8 +148,15 @@ __device__ inline void joined_moments(const MomentsArguments& a) {
     }
   squares = sum_of_shares(squares, shared);
   if (share.n >= length || share.lane) return;
+  const A variance = A((squares < 0 ? 0 : squares) / double(a.pixels));
   static_cast<A*>(a.mean)[share.n] = A(mean);
-  static_cast<A*>(a.variance)[share.n] = A((squares < 0 ? 0 : squares) / double(a.pixels));
+  static_cast<A*>(a.variance)[share.n] = variance;
+  if (!a.running.mean) return;
+  const A part = A(a.running.momentum), kept = A(1 - a.running.momentum);
+  const A unbiased = variance * A(double(a.pixels) / double(a.pixels > 1 ? a.pixels - 1 : 1));
+  const auto moved = [&](const void* before, A batch) { return kept * static_cast<const A*>(before)[share.n] + part * batch; };
+  static_cast<A*>(a.running.moved_mean)[share.n] = moved(a.running.mean, A(mean));
+  static_cast<A*>(a.running.moved_variance)[share.n] = moved(a.running.variance, unbiased);
 }
 
 __device__ inline void summed(const SumArguments& a) {
