@@ -32,7 +32,7 @@ from jdarts.search.summary import read
 
 __all__ = ["quick", "quick_train", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
-SETTINGS = {"hypergradient": "first_order", "epochs": 3, "log_every": 1, "keep_checkpoints": 20}
+SETTINGS = {**small_search.PLAIN, "epochs": 3, "log_every": 1, "keep_checkpoints": 20}
 CHANGE = {**SETTINGS, "batch_size": 64, "change_batch_size": True}
 SAID = "batches of 64 images instead of 128 since step 5"
 #: The smaller half of the digits has 718 images.

@@ -72,11 +72,18 @@ def test_augmentation_is_the_plain_definition_on_the_same_draws(augmentation):
     np.testing.assert_array_equal(whole, applied)
 
 
-def test_nothing_switched_on_is_normalisation():
+def test_nothing_switched_on_is_normalisation_and_draws_nothing():
     images = random_images()
     result = augment(jax.random.key(0), images, Augmentation(), **STATISTICS, dtype=jnp.float64)
     np.testing.assert_array_equal(result, normalise(images, **STATISTICS, dtype=jnp.float64))
     np.testing.assert_allclose(result, plain_normalise(images), rtol=0, atol=1e-12)
+
+    def draws(augmentation):
+        program = jax.make_jaxpr(lambda key: augment(key, images, augmentation, **STATISTICS))(jax.random.key(0))
+        return "random_bits" in str(program)
+
+    assert not draws(Augmentation())
+    assert draws(Augmentation(padding=1))
 
 
 def test_flipping_twice_gives_the_image_back():

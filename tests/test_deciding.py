@@ -40,6 +40,7 @@ SETTINGS = {
     "batch_size": 256,
     "log_every": 1,
     "hypergradient": "first_order",
+    "padding": 0,
     "select": "perturbation",
     "decision_epochs": 1,
 }

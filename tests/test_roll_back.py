@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small_runs
 from small_runs import newest, user_settings
-from small_search import STEPS_PER_EPOCH, assert_same_bits, config, quick
+from small_search import PLAIN, SETTINGS, STEPS_PER_EPOCH, assert_same_bits, quick, searches
 
 from jdarts.methods import stopping
 from jdarts.methods.stopping import WEIGHT_DECAY, RollBack, StoppingRule
@@ -16,6 +16,7 @@ from jdarts.search import search
 __all__ = ["quick", "user_settings"]
 
 EPOCHS = 3
+config, _ = searches({**SETTINGS, **PLAIN})
 
 
 def once(history):

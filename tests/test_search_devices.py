@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 import small_runs
 from small_runs import newest, read_metrics, user_settings
-from small_search import quick, run, start, undisturbed
+from small_search import PLAIN, SETTINGS, quick, searches, start
 
-__all__ = ["quick", "undisturbed", "user_settings"]
+__all__ = ["quick", "user_settings"]
+
+#: Devices share the batches of every estimator, as `test_parallel` shows.
+FIRST_ORDER = {"hypergradient": "first_order"}
+_, run = searches({**SETTINGS, **FIRST_ORDER})
+undisturbed = small_runs.undisturbed_run(run)
 
 
 def assert_close(folder, reference):
@@ -49,6 +54,6 @@ def test_the_command_says_so_and_makes_cpu_devices(tmp_path, monkeypatch):
     assert "error: 64 devices were asked for, and 2 CPU present; ask for fewer" in errors
     assert not (tmp_path / "run").exists()
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
-    code, out, errors = small_runs.finish(start(tmp_path / "run", devices=4, epochs=1, hypergradient="first_order"))
+    code, out, errors = small_runs.finish(start(tmp_path / "run", devices=4, epochs=1, **PLAIN))
     assert code == 0, errors
     assert "genotype:" in out

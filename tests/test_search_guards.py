@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small_runs
 from small_runs import user_settings
-from small_search import config, quick
+from small_search import SETTINGS, quick, searches
 from test_search_seeds import run_seeds
 
 from jdarts import data
@@ -26,6 +26,8 @@ from jdarts.search.building import search_task
 
 __all__ = ["quick", "user_settings"]
 
+WITHOUT_AUGMENTATION = {"padding": 0}
+config, _ = searches({**SETTINGS, **WITHOUT_AUGMENTATION})
 MEASURED = {"eigenvalue_every": 1, "foresight_every": 2}
 
 
@@ -91,7 +93,7 @@ def test_measuring_changes_no_bit_and_survives_a_death(measured, programs, tmp_p
 
 def test_each_seed_has_its_numbers(measured, tmp_path):
     folder, _ = measured
-    run_seeds(tmp_path, seeds="0,2", epochs=3, **MEASURED)
+    run_seeds(tmp_path, seeds="0,2", epochs=3, **WITHOUT_AUGMENTATION, **MEASURED)
     first, second = epochs(tmp_path / "seed0"), epochs(tmp_path / "seed2")
     for ours, alone in zip(first, epochs(folder), strict=True):
         guards = [name for name in alone if "guards" in name]

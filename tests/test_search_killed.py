@@ -4,13 +4,13 @@ import os
 import signal
 
 from small_runs import finish, read_until, user_settings
-from small_search import assert_same_bits, run, start
+from small_search import PLAIN, assert_same_bits, run, start
 
 from jdarts.runs import CompiledPrograms
 
 __all__ = ["user_settings"]
 #: The supernet itself, as small as it gets.
-SMALLEST = {"operations": ("skip_connect", "dil_conv_3x3")}
+SMALLEST = {**PLAIN, "operations": ("skip_connect", "dil_conv_3x3")}
 
 
 def test_a_killed_search_resumes_to_the_same_bits(user_settings, tmp_path):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import warm_processes
 from small_runs import environment, finish, newest, read_until, user_settings
-from small_search import config, quick, run, start, undisturbed
-from test_search_devices import assert_close
+from small_search import PLAIN, config, quick, run, start
+from test_search_devices import FIRST_ORDER, assert_close, undisturbed
 
 from jdarts import InputError
 from jdarts.search import search_seeds
@@ -23,10 +23,8 @@ jdarts.runs.processes.JOIN_TIMEOUT = 5
 jdarts.command.run_command(jdarts.search.command.main)
 """
 
-#: Steps that compile sooner than exact ones, for what does not depend on the hypergradient.
-FIRST_ORDER: Any = {"hypergradient": "first_order"}
 #: Epochs that are not over before a signal comes.
-LONG: Any = {"epochs": 12, **FIRST_ORDER}
+LONG: Any = {"epochs": 12, **PLAIN}
 
 
 def coordinator():
@@ -42,7 +40,7 @@ def start_both(folder, *, of_second=None, **changes):
 
 
 def test_two_processes_find_what_one_finds(undisturbed, tmp_path):
-    both = start_both(tmp_path / "run")
+    both = start_both(tmp_path / "run", **FIRST_ORDER)
     (code, out, errors), (second_code, second_out, _) = map(finish, both)
     assert code == 0, errors
     assert second_code == 0
@@ -52,8 +50,8 @@ def test_two_processes_find_what_one_finds(undisturbed, tmp_path):
 
 
 def test_seeds_of_two_processes_find_what_those_of_one_find(quick, tmp_path):
-    both = start_both(tmp_path / "run", seeds="0-3", epochs=1, **FIRST_ORDER)
-    config_of_one = config(tmp_path / "one", seeds="0-3", epochs=1, **FIRST_ORDER)
+    both = start_both(tmp_path / "run", seeds="0-3", epochs=1, **PLAIN)
+    config_of_one = config(tmp_path / "one", seeds="0-3", epochs=1, **PLAIN)
     search_seeds(config_of_one, stream=io.StringIO())
     (code, out, errors), (second_code, second_out, _) = map(finish, both)
     assert code == 0, errors

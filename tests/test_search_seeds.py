@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import small_runs
 from small_runs import newest, user_settings
-from small_search import config, quick, run
+from small_search import PLAIN, SETTINGS, config, quick, searches
 from test_search_devices import assert_close
 
 from jdarts import InputError
@@ -15,6 +15,10 @@ from jdarts.report import Progress
 from jdarts.search import search_seeds
 
 __all__ = ["quick", "user_settings"]
+
+#: Searches with other estimators lie beside each other in `test_search_guards` and `test_method_contract`.
+FIRST_ORDER: Any = {"hypergradient": "first_order"}
+_, run = searches({**SETTINGS, **FIRST_ORDER})
 
 
 def run_seeds(folder, seeds="0,2", **changes):
@@ -39,7 +43,7 @@ def assert_each_close(folder, alone):
 
 @pytest.mark.parametrize("settings", [{}, {"devices": 2}, {"images_on": "host"}], ids=str)
 def test_each_seed_finds_what_it_finds_alone(alone, tmp_path, settings):
-    results, shown = run_seeds(tmp_path, **settings)
+    results, shown = run_seeds(tmp_path, **FIRST_ORDER, **settings)
     assert_each_close(tmp_path, alone)
     assert [result.folder.name for result in results] == ["seed0", "seed2"]
     assert shown.count("epoch 2") >= 1
@@ -48,7 +52,7 @@ def test_each_seed_finds_what_it_finds_alone(alone, tmp_path, settings):
     # The folders are those of single runs, which a single run finds finished.
     _, shown = run(tmp_path / "seed2", seed=2)
     assert "has finished" in shown
-    again, shown = run_seeds(tmp_path, **settings)
+    again, shown = run_seeds(tmp_path, **FIRST_ORDER, **settings)
     assert [result.genotype for result in again] == [result.genotype for result in results]
     assert "different genotypes:" in shown
 
@@ -57,9 +61,9 @@ def test_death_between_two_checkpoints_of_a_step(alone, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         small_runs.die_at(patch, small_runs.checkpoint, "save", 4)
         with pytest.raises(small_runs.Died):
-            run_seeds(tmp_path)
+            run_seeds(tmp_path, **FIRST_ORDER)
     assert [newest(tmp_path / f"seed{seed}").step for seed in (0, 2)] == [10, 5]
-    _, shown = run_seeds(tmp_path)
+    _, shown = run_seeds(tmp_path, **FIRST_ORDER)
     assert "after step 5" in shown
     assert_each_close(tmp_path, alone)
 
@@ -67,7 +71,7 @@ def test_death_between_two_checkpoints_of_a_step(alone, tmp_path, monkeypatch):
 def test_a_finished_seed_is_not_run_again(alone, tmp_path):
     run(tmp_path / "seed0")
     before = (tmp_path / "seed0" / "summary.json").read_bytes()
-    results, shown = run_seeds(tmp_path)
+    results, shown = run_seeds(tmp_path, **FIRST_ORDER)
     assert f"{tmp_path / 'seed0'} has finished" in shown
     assert (tmp_path / "seed0" / "summary.json").read_bytes() == before
     assert len(results) == 2
@@ -83,7 +87,7 @@ def together(quick, tmp_path_factory):
 
 
 #: One epoch of one step, after which is the one checkpoint.
-FEW: Any = {"hypergradient": "first_order", "epochs": 1, "batch_size": 600}
+FEW: Any = {**PLAIN, "epochs": 1, "batch_size": 600}
 
 
 def assert_each_same(folder, reference):
@@ -138,7 +142,7 @@ def test_searches_at_different_steps_are_refused(quick, tmp_path, monkeypatch):
         with pytest.raises(small_runs.Died):
             run(tmp_path / "seed2", seed=2)
     with pytest.raises(InputError, match=r"different steps \(seed 0 step 0, seed 2 step 5\).*--seed"):
-        run_seeds(tmp_path)
+        run_seeds(tmp_path, **FIRST_ORDER)
 
 
 @pytest.mark.parametrize(

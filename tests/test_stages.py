@@ -51,6 +51,7 @@ COMMON = {
     "epochs": 4,
     "batch_size": 256,
     "hypergradient": "first_order",
+    "padding": 0,
     "operations": OPERATIONS,
     "log_every": 1,
 }

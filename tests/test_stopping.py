@@ -7,7 +7,7 @@ import shutil
 import pytest
 import small_runs
 from small_runs import newest, user_settings
-from small_search import STEPS_PER_EPOCH, assert_same_bits, config, quick
+from small_search import PLAIN, SETTINGS, STEPS_PER_EPOCH, assert_same_bits, quick, searches
 
 from jdarts import InputError, checkpoint
 from jdarts.derivation import derive_genotype
@@ -21,6 +21,7 @@ from jdarts.search import search, search_seeds, summary
 __all__ = ["quick", "user_settings"]
 
 EPOCHS = 5
+config, _ = searches({**SETTINGS, **PLAIN})
 
 
 def rolling_back(history):

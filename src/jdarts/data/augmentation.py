@@ -88,6 +88,8 @@ def augment(
       InputError: The images are not uint8 `[B, H, W, C]`, or mean or std do not fit their channels.
     """
     _check(images, mean, std)
+    if augmentation == Augmentation():
+        return normalise(images, mean=mean, std=std, dtype=dtype)
     draws = draw_augmentation(key, images.shape, augmentation, first=first)
     return apply_augmentation(draws, images, augmentation, mean=mean, std=std, dtype=dtype)
 
