@@ -77,7 +77,7 @@ SECONDS = {
     "test_large_images.py": 10,
     "test_benchmark_harness.py": 10,
     "test_language_search_step.py": 10,
-    "test_pointwise.py": 10,
+    "test_pointwise.py": 3,
 }
 
 #: Slow tests by file; all of a file's where no names are given.

@@ -20,12 +20,12 @@ COUNTS = (5, trees.MANY)
 def leaves(count, dtype="float64", start=0):
     generator = np.random.default_rng(start)
     shapes = [SHAPES[n % len(SHAPES)] for n in range(count)]
-    return [jnp.asarray(generator.standard_normal(shape), dtype) for shape in shapes]
+    return [np.asarray(generator.standard_normal(shape), jnp.dtype(dtype)) for shape in shapes]
 
 
 def tree(count, dtype="float64", start=0):
     """A nested pytree of so many leaves."""
-    return {"first": tuple(leaves(count - 1, dtype, start)), "last": jnp.asarray(0.25, dtype)}
+    return {"first": tuple(leaves(count - 1, dtype, start)), "last": np.asarray(0.25, jnp.dtype(dtype))}
 
 
 def assert_same(found, expected, rtol=0.0, atol=0.0):
@@ -36,51 +36,73 @@ def assert_same(found, expected, rtol=0.0, atol=0.0):
 
 
 def test_joined_leaves_are_their_numbers_in_order_and_come_apart_again(image_path):
-    for dtype in ("float32", "float64", "bfloat16"):
-        arrays = leaves(7, dtype)
-        vector = jax.jit(join_leaves)(arrays)
-        np.testing.assert_array_equal(vector, jnp.concatenate([array.reshape(-1) for array in arrays]))
-        assert_same(jax.jit(lambda vector, of=arrays: split_leaves(vector, [a.shape for a in of]))(vector), arrays)
+    given = {dtype: leaves(7, dtype) for dtype in ("float32", "float64", "bfloat16")}
+
+    def joined_and_parted(arrays):
+        vector = join_leaves(arrays)
+        return vector, split_leaves(vector, [array.shape for array in arrays])
+
+    found = jax.jit(lambda given: {dtype: joined_and_parted(arrays) for dtype, arrays in given.items()})(given)
+    for dtype, arrays in given.items():
+        vector, parted = found[dtype]
+        np.testing.assert_array_equal(vector, np.concatenate([array.reshape(-1) for array in arrays]), dtype)
+        assert_same(parted, arrays)
 
 
 def test_joining_and_parting_are_each_others_transposes_in_every_mode_and_lane(image_path):
     arrays, others = leaves(5), leaves(5, start=1)
     shapes = [array.shape for array in arrays]
-    vector = join_leaves(others)
+    vector = np.concatenate([array.reshape(-1) for array in others])
+    lanes = [np.stack([a, 2 * a, -a]) for a in arrays]
 
-    def squares(arrays):
-        return jnp.sum(join_leaves([a * b for a, b in zip(arrays, split_leaves(join_leaves(arrays) * vector, shapes))]))
+    @jax.jit
+    def all_modes(arrays, others, vector, lanes, vectors):
+        def squares(arrays):
+            parts = split_leaves(join_leaves(arrays) * vector, shapes)
+            return jnp.sum(join_leaves([a * b for a, b in zip(arrays, parts)]))
 
-    value, pulled = jax.value_and_grad(squares)(arrays)
-    np.testing.assert_allclose(value, jnp.sum(join_leaves(arrays) ** 2 * vector), rtol=1e-12)
+        return {
+            "value and gradient": jax.value_and_grad(squares)(arrays),
+            "one leaf moves": jax.jvp(lambda last: join_leaves([*arrays[:-1], last]), arrays[-1:], others[-1:])[1],
+            "Hessian": jax.jvp(jax.grad(squares), (arrays,), (others,))[1],
+            "lanes": jax.vmap(jax.grad(squares))(lanes),
+            "lanes of lanes": jax.vmap(jax.vmap(lambda vector: split_leaves(vector, shapes)))(vectors),
+        }
+
+    found = all_modes(arrays, others, vector, lanes, np.stack([np.stack([vector, -vector])]))
+    value, pulled = found["value and gradient"]
+    np.testing.assert_allclose(value, sum(np.sum(a * a * b) for a, b in zip(arrays, others)), rtol=1e-12)
     assert_same(pulled, [2 * a * b for a, b in zip(arrays, others)], rtol=1e-12)
-    # Only one leaf moves.
-    alone = jax.jvp(lambda last: join_leaves([*arrays[:-1], last]), (arrays[-1],), (others[-1],))[1]
-    np.testing.assert_array_equal(alone, join_leaves([*(jnp.zeros_like(a) for a in arrays[:-1]), others[-1]]))
+    count = others[-1].size
+    np.testing.assert_array_equal(found["one leaf moves"], np.concatenate([0 * vector[:-count], vector[-count:]]))
     # The Hessian has no other entries than 2·vector on its diagonal.
-    moved = jax.jvp(jax.grad(squares), (arrays,), (others,))[1]
-    assert_same(moved, [2 * b * b for b in others], rtol=1e-12)
-    lanes = [jnp.stack([a, 2 * a, -a]) for a in arrays]
-    assert_same(jax.vmap(jax.grad(squares))(lanes), [2 * a * b[None] for a, b in zip(lanes, others)], rtol=1e-12)
-    apart = jax.vmap(jax.vmap(lambda vector: split_leaves(vector, shapes)))(jnp.stack([jnp.stack([vector, -vector])]))
-    assert_same(apart, [jnp.stack([b, -b])[None] for b in others])
+    assert_same(found["Hessian"], [2 * b * b for b in others], rtol=1e-12)
+    assert_same(found["lanes"], [2 * a * b[None] for a, b in zip(lanes, others)], rtol=1e-12)
+    assert_same(found["lanes of lanes"], [np.stack([b, -b])[None] for b in others])
 
 
 def test_whole_trees_are_their_leaves_together(image_path):
-    for found in map(tree, COUNTS):
-        squares = sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(found))
-        np.testing.assert_allclose(trees.sum_of_squares(found), squares, rtol=1e-12)
-        np.testing.assert_allclose(trees.global_norm(found), np.sqrt(squares), rtol=1e-12)
-        assert trees.all_finite(found)
-        assert not trees.all_finite(found | {"last": jnp.asarray(np.nan)})
-        assert not trees.all_finite(found | {"first": (*found["first"][:-1], jnp.asarray([np.inf]))})
+    @jax.jit
+    def numbers(found):
+        nan = found | {"last": jnp.full_like(found["last"], jnp.nan)}
+        infinite = found | {"first": (*found["first"][:-1], jnp.full((1,), jnp.inf))}
+        finite = [trees.all_finite(each) for each in (found, nan, infinite)]
+        return trees.sum_of_squares(found), trees.global_norm(found), finite
+
+    for each in map(tree, COUNTS):
+        squares = sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(each))
+        found, norm, finite = numbers(each)
+        np.testing.assert_allclose(found, squares, rtol=1e-12)
+        np.testing.assert_allclose(norm, np.sqrt(squares), rtol=1e-12)
+        assert [bool(flag) for flag in finite] == [True, False, False]
 
 
 def test_updates_move_every_leaf_and_keep_its_type(image_path):
+    update = jax.jit(trees.apply_updates)
     for count, step in itertools.product(COUNTS, (1.0, -0.5)):
         start, updates = tree(count, "float32"), tree(count, "float32", start=1)
-        found = jax.jit(trees.apply_updates)(start, updates, jnp.float32(step))
-        expected = jax.tree.map(lambda w, u, step=step: w + jnp.float32(step) * u, start, updates)
+        found = update(start, updates, np.float32(step))
+        expected = jax.tree.map(lambda w, u, step=step: w + np.float32(step) * u, start, updates)
         assert_same(found, expected, rtol=1e-6, atol=1e-7)
 
 
@@ -92,7 +114,7 @@ def test_updates_on_accelerators_without_native_functions_join_no_leaves():
             program = str(jax.make_jaxpr(trees.apply_updates)(start, start))
         assert ("join" in program) == (platform == "cpu")
         with compiling_for(platform):
-            assert_same(trees.apply_updates(start, start), jax.tree.map(lambda leaf: 2 * leaf, start))
+            assert_same(jax.jit(trees.apply_updates)(start, start), jax.tree.map(lambda leaf: 2 * leaf, start))
 
 
 def test_updates_of_another_structure_are_refused():
@@ -103,18 +125,22 @@ def test_updates_of_another_structure_are_refused():
 
 def test_leaves_of_several_types_keep_them():
     start = {"wide": tree(trees.MANY), "narrow": tree(trees.MANY, "float32")}
-    assert_same(trees.apply_updates(start, start), jax.tree.map(lambda leaf: 2 * leaf, start))
+    assert_same(jax.jit(trees.apply_updates)(start, start), jax.tree.map(lambda leaf: 2 * leaf, start))
 
 
 def test_an_optimiser_of_one_vector_makes_the_same_updates(image_path):
     chain = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9))
+    ours = trees.as_vector(chain)
+
+    @jax.jit
+    def both(gradient, state, plain, weights):
+        return ours.update(gradient, state, weights), chain.update(gradient, plain, weights)
+
     for count in COUNTS:
-        ours, weights = trees.as_vector(chain), tree(count)
-        state, plain = ours.init(weights), chain.init(weights)
+        weights = tree(count)
+        state, plain = jax.jit(ours.init)(weights), jax.jit(chain.init)(weights)
         for step in range(3):
-            gradient = tree(count, start=step + 1)
-            found, state = jax.jit(ours.update)(gradient, state, weights)
-            expected, plain = chain.update(gradient, plain, weights)
+            (found, state), (expected, plain) = both(tree(count, start=step + 1), state, plain, weights)
             assert_same(found, expected, rtol=1e-12, atol=1e-15)
         assert [leaf.ndim for leaf in jax.tree.leaves(state)] == [1], "the layout of checkpoints depends on a constant"
 
@@ -154,8 +180,8 @@ def test_on_tpus_an_optimiser_and_sums_go_leaf_by_leaf():
 
 
 def test_an_optimiser_keeps_weights_of_several_types_apart():
-    weights = {"wide": jnp.ones(2), "narrow": jnp.ones(3, "float32")}
+    weights = {"wide": np.ones(2), "narrow": np.ones(3, "float32")}
     optimizer = trees.as_vector(optax.trace(0.9))
-    updates, state = optimizer.update(weights, optimizer.init(weights), weights)
+    updates, state = jax.jit(lambda weights: optimizer.update(weights, optimizer.init(weights), weights))(weights)
     assert_same(state, optax.TraceState(weights))
     assert_same(updates, weights)
