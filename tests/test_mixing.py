@@ -10,6 +10,7 @@ from jdarts.errors import InputError
 from jdarts.ops.mixing import ONES, combine, moments, products
 from jdarts.ops.norm import EPSILON, Affine, Plan, identity_plan, normalised_sum
 from jdarts.ops.running_moments import Moments, running_moments
+from jdarts.xla.platform import compiling_for
 
 ROWS = (2, 3)
 SIZES = (2, 1, 2)
@@ -160,6 +161,28 @@ def test_normalised_sum_is_the_sum_of_normalised_rows():
     outs, _ = normalised_sum(weights, stacks, PLAN, running)
     expected = plain_normalised_sum(weights, stacks, running)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), outs, expected)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5), (0, 0, 1, 1, 2, 3, 4), (5, 1, 4, 0, 2)])
+def test_in_programs_for_gpus_routes_have_the_same_factors(order):
+    weights, stacks = normalised_operands()
+    weights, plan = weights[np.array(order)], PLAN._replace(routes=tuple(PLAN.routes[r] for r in order))
+
+    def derivatives(weights, stacks):
+        def value(weights, stacks):
+            outs, used = normalised_sum(weights, stacks, plan)
+            return sum(jnp.sum(jnp.sin(out)) for out in outs), (outs, used)
+
+        gradient = jax.grad(value, (0, 1), has_aux=True)
+        return jax.jvp(gradient, (weights, stacks), jax.tree.map(jnp.cos, (weights, stacks)))
+
+    found = []
+    for platform in ("cpu", "gpu"):
+        with compiling_for(platform):
+            program = jax.jit(lambda *operands: derivatives(*operands)).trace(weights, stacks)
+            found.append(program.lower().compile()(weights, stacks))
+            assert ("dot_general" in str(program.jaxpr)) == (platform == "cpu")
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), *found)
 
 
 def test_running_statistics_follow_the_batch():

@@ -198,7 +198,11 @@ class MixedStage(nn.Module):
         picks = np.zeros((len(chosen), table.shape[0]))
         picks[np.arange(len(chosen)), chosen] = 1
         # A product with zeros and ones: gathers become loops on a CPU.
-        return jnp.matmul(jnp.asarray(picks, table.dtype), table, precision="highest")
+        matrix = jnp.asarray(picks, table.dtype)
+        if target_platform() != "gpu":
+            return jnp.matmul(matrix, table, precision="highest")
+        # On GPUs, a sum is a part of the kernel that computes with its result, unless XLA makes it one of the softmax's kernel.
+        return jnp.sum(matrix * jax.lax.optimization_barrier(table)[None], axis=1)
 
 
 #: Traced once for all cells in which a stage has the same shapes.

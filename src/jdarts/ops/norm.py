@@ -6,6 +6,7 @@ the mixture weights and of the statistics, and one `combine`. A plain batch norm
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -135,24 +136,11 @@ def _factors(
     shift = -used.mean * scale
     if affine is not None:
         shift = shift + affine.bias
-    table = jnp.concatenate([scale, shift])
-    # Products with a constant matrix of zeros and ones: gathers and scatters are loops on a CPU.
-    starts = np.cumsum((0, *rows))
-    normalised = _normalised_routes(plan)
-    picks = np.zeros((len(plan.routes) + len(normalised), 2 * starts[-1]))
-    plain = np.zeros((len(picks), 1))
-    for r, (k, i, _, _) in enumerate(plan.routes):
-        if k < plan.normalised:
-            picks[r, starts[k] + i] = 1
-        else:
-            plain[r] = 1
-    for n, r in enumerate(normalised):
-        k, i, _, _ = plan.routes[r]
-        picks[len(plan.routes) + n, starts[-1] + starts[k] + i] = 1
-    if not np.array_equal(picks, np.eye(len(picks))):
-        table = _matmul(picks, table)
-    if plain.any():
-        table = table + jnp.asarray(plain, table.dtype)
+    starts, normalised = np.cumsum((0, *rows)), _normalised_routes(plan)
+    # For each route, the row of its scale; then for each normalised route that of its shift.
+    places = [int(starts[k]) + i if k < plan.normalised else None for k, i, _, _ in plan.routes]
+    places += [int(starts[-1]) + place for r in normalised if (place := places[r]) is not None]
+    table = _picked_rows(jnp.concatenate([scale, shift]), places)
     repeated = (
         weights[: len(normalised)] if normalised == list(range(len(normalised))) else weights[np.array(normalised)]
     )
@@ -163,12 +151,40 @@ def _normalised_routes(plan: Plan) -> list[int]:
     return [r for r, (k, _, _, _) in enumerate(plan.routes) if k < plan.normalised]
 
 
-def _matmul(constant: np.ndarray, x: jax.Array) -> jax.Array:
-    matrix = jnp.asarray(constant, x.dtype)
-    if target_platform() != "gpu":
-        return jnp.matmul(matrix, x, precision="highest")
-    # On GPUs, XLA fuses a sum with its neighbours, and computes a product of matrices in a separate kernel.
-    return jnp.sum(matrix[:, :, None] * x[None], axis=1)
+def _picked_rows(table: jax.Array, places: Sequence[int | None]) -> jax.Array:
+    """The rows of a table at some places, ones for None."""
+    if target_platform() == "gpu":
+        return jnp.concatenate([_repeated(table, *run) for run in _runs(places)])
+    # Products with a constant matrix of zeros and ones: gathers and scatters are loops on a CPU.
+    picks, ones = np.zeros((len(places), len(table))), np.zeros((len(places), 1))
+    for n, place in enumerate(places):
+        if place is None:
+            ones[n] = 1
+        else:
+            picks[n, place] = 1
+    if not np.array_equal(picks, np.eye(len(picks))):
+        table = jnp.matmul(jnp.asarray(picks, table.dtype), table, precision="highest")
+    return table + jnp.asarray(ones, table.dtype) if ones.any() else table
+
+
+def _runs(places: Sequence[int | None]) -> list[tuple[int | None, int, int]]:
+    """Neighbouring rows that are repeated equally often: the first one, their number and how often each follows itself."""
+    runs: list[tuple[int | None, int, int]] = []
+    for place, alike in itertools.groupby(places):
+        times = len(list(alike))
+        first, count, each = runs[-1] if runs else (None, 0, 0)
+        if first is not None and place == first + count and times == each:
+            runs[-1] = (first, count + 1, times)
+        else:
+            runs.append((place, 1, times))
+    return runs
+
+
+def _repeated(table: jax.Array, first: int | None, count: int, times: int) -> jax.Array:
+    """A run of rows. XLA makes one kernel of runs and what is computed with them, and two of a product with a constant matrix."""
+    shape = (count, times, table.shape[1])
+    rows = jnp.ones((), table.dtype) if first is None else table[first : first + count, None]
+    return jnp.broadcast_to(rows, shape).reshape(count * times, table.shape[1])
 
 
 def _synchronised(local: Moments, axis_name: str | None) -> Moments:
