@@ -49,7 +49,7 @@ def solve(config: Config) -> Outcome:
     valid = moved[TRAIN : TRAIN + VALID], labels[TRAIN : TRAIN + VALID], False
     parts: dict[str, Any] = {"weight_optimizer": WEIGHTS, "alpha_optimizer": ALPHAS}
     first = {"in": jax.random.normal(keys[2], (64, 64)) / 8, "out": jax.random.normal(keys[3], (64, 10)) / 8}
-    start = jdarts.init_state(keys[2], first, jnp.full(3, jnp.log(START)), **parts)
+    train = images[:TRAIN], labels[:TRAIN], True
 
     def measure(state: jdarts.BilevelState) -> Any:
         right = (
@@ -57,11 +57,13 @@ def solve(config: Config) -> Outcome:
         )
         return 100 * jnp.mean(right), jnp.exp(state.alphas)
 
-    def run(learns: bool) -> Any:
-        train = images[:TRAIN], labels[:TRAIN], learns
+    @jax.jit
+    def run(strength: float) -> Any:
+        start = jdarts.init_state(keys[2], first, jnp.full(3, jnp.log(strength)), **parts)
         return bilevel_steps(start, train, valid, config.steps, measure, loss_fn=loss_fn, **parts)[1]
 
-    (learned, strengths), (plain, _) = run(True), run(False)
+    # A strength of 0 stays 0, where the gradient of its logarithm is 0.
+    (learned, strengths), (plain, _) = run(START), run(0.0)
 
     def draw(left: Axes, right: Axes) -> None:
         curves = {name: (each, colour) for name, colour, each in zip(NAMES, (BLUE, GREEN, GREY), strengths.T)}

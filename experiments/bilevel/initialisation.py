@@ -58,10 +58,13 @@ def solve(config: Config) -> Outcome:
         return state.replace(weights=nothing), metrics["valid/loss"]
 
     state, errors = jax.jit(lambda *start: jax.lax.scan(step, *start))(start, jax.random.split(of_curves, config.steps))
-    adapted, (points, _) = nothing, curves(of_start)
-    slopes_at = jax.jit(jax.grad(lambda added: loss_fn(added, state.alphas, (), points, of_start)[0]))
-    for _ in range(INNER):
-        adapted = optax.apply_updates(adapted, WEIGHTS.update(slopes_at(adapted), WEIGHTS.init(adapted))[0])
+    points, _ = curves(of_start)
+
+    def inner_step(number: int, added: Any) -> Any:
+        slopes = jax.grad(lambda added: loss_fn(added, state.alphas, (), points, of_start)[0])(added)
+        return optax.apply_updates(added, WEIGHTS.update(slopes, WEIGHTS.init(added))[0])
+
+    adapted = jax.lax.fori_loop(0, INNER, inner_step, nothing)
 
     def draw(left: Axes, right: Axes) -> None:
         line, own = jnp.linspace(-5, 5, 200), jax.tree.map(lambda leaf, added: leaf + added[0], state.alphas, adapted)
