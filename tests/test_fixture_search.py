@@ -62,10 +62,10 @@ def _compute(case):
     else:
         step_from = state
 
-    def value(batch, weights, alphas):
-        return loss_fn(weights, alphas, state.model_state, batch, state.key)[0]
-
     def problem_of(state):
+        def value(batch, weights, alphas):
+            return loss_fn(weights, alphas, state.model_state, batch, state.key)[0]
+
         return problem_on(train, valid, value, state.weights, state.alphas, clipped, state.weight_opt_state)
 
     def gradients(state):
@@ -74,20 +74,23 @@ def _compute(case):
             state.weights, state.alphas
         )
         updates, _ = unclipped.update(of_weights, state.weight_opt_state, state.weights)
-        virtual = optax.apply_updates(state.weights, updates)
         variables = {"params": state.weights, "batch_stats": state.model_state}
         return {
             "train/logits": model.apply(variables, train[0], state.alphas, train=True, mutable=["batch_stats"])[0],
             "train/loss": loss,
             "train/grad_weights": of_weights,
             "train/grad_alphas": of_alphas,
-            "unrolled/weights": virtual,
-            "unrolled/grad_weights": jax.grad(lambda w: problem.valid_loss(w, state.alphas)[0])(virtual),
+            "unrolled/weights": optax.apply_updates(state.weights, updates),
             "first_order": jdarts.first_order()(problem),
         }
 
     def exact(state):
-        return {"second_order_exact": jdarts.exact(virtual_optimizer=unclipped)(problem_of(state))}
+        averaged = []
+        problem = problem_of(state)._replace(average=lambda tree: averaged.append(tree) or tree)
+        found = {"second_order_exact": jdarts.exact(virtual_optimizer=unclipped)(problem)}
+        # The mean over devices is taken of the training gradient, of that of the validation loss, and of the result's parts.
+        _, of_weights, _ = averaged
+        return found | {"unrolled/grad_weights": of_weights}
 
     def step(state):
         estimates = []

@@ -1,24 +1,16 @@
-"""The Neumann series of the hypergradient: its definition, its limits, and iDARTS's own numbers."""
-
-import functools
-import itertools
+"""The Neumann series of the hypergradient: its definition and its limits; iDARTS's own numbers are in another file."""
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
-from fixtures_folder import fixture_files
 from jax.flatten_util import ravel_pytree
-from search_fixtures import problem_on, read_case
+from search_fixtures import problem_on
 from test_bilevel import OPTIMIZERS, each_optimizer, hypergradient_of, problem, smooth_loss, stepper, warm_state
-from torch_layout import stacked_statistics
 
 import jdarts
-from jdarts.bilevel.updates import Signal
 from jdarts.errors import InputError
-from jdarts.search.step import supernet_loss
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -213,93 +205,3 @@ def test_wrong_settings_are_explained():
     other = jdarts.neumann(virtual_optimizer=optax.sgd(0.1, momentum=0.9))
     with pytest.raises(InputError, match=r"optax\.identity"):
         hypergradient_of(state, train, valid, optax.sgd(0.1), other)
-
-
-# iDARTS's own numbers.
-
-
-def norm(tree):
-    return float(np.linalg.norm([np.linalg.norm(leaf) for leaf in jax.tree.leaves(tree)]))
-
-
-@functools.cache
-def idarts(path):
-    """A file, and what our functions make of it."""
-    read = read_case(path, "float64")
-    ours = read.ours
-    weights, alphas = ours(read.params("weights/")), ours(read.alphas("alphas"))
-    statistics = ours(stacked_statistics(read.arrays("weights/"), read.space, read.cells))
-    loss_fn = supernet_loss(read.network())
-    train, valid = read.batch("train"), read.batch("valid")
-    sgd = optax.sgd(float(read.file["hyper/eta"]))
-
-    def loss(batch, weights, alphas):
-        return loss_fn(weights, alphas, statistics, batch, jax.random.key(0))[0]
-
-    def problem_of(weights):
-        return problem_on(train, valid, loss, weights, alphas, sgd, sgd.init(weights))
-
-    @jax.jit
-    def series(weights):
-        """The estimate, and its parts in the order in which their means over devices are taken."""
-        averaged = []
-        given = problem_of(weights)._replace(average=lambda tree: averaged.append(tree) or tree)
-        estimate = jdarts.neumann(int(read.file["hyper/terms"]) - 1, at="present")(given)
-        return estimate, [tree for tree in averaged if not isinstance(tree, Signal)]
-
-    @jax.jit
-    def difference(weights, direction):
-        along = problem_of(weights)._replace(
-            valid_loss=lambda now, alphas: (optax.tree.vdot(direction, now) + loss(valid, weights, alphas), {})
-        )
-        # They take 0.01 / |v| steps along the direction, finite_difference() 0.01 / |direction|.
-        epsilon = 0.01 * optax.tree.norm(direction) / norm(read.params("v/"))
-        return jdarts.finite_difference(epsilon)(along).gradient
-
-    # The first term, what each later one adds to the one before, and the two parts of the hypergradient.
-    estimate, (*products, (direct, _)) = jax.device_get(series(weights))
-    terms = list(itertools.accumulate(products, functools.partial(jax.tree.map, np.add)))
-    found = {
-        "estimate": estimate.gradient,
-        "direct": direct,
-        "terms": terms,
-        "sum": functools.reduce(functools.partial(jax.tree.map, np.add), terms),
-        "growth": estimate.diagnostics["series_growth"],
-        "finite": difference(weights, ours(read.params("sum/"))),
-        "finite without later terms": difference(weights, ours(read.params("v/"))),
-    }
-    return read._replace(found=jax.device_get(found))
-
-
-each_file = pytest.mark.parametrize("path", fixture_files("idarts*.npz"))
-
-
-@each_file
-def test_the_series_of_idarts(path):
-    case = idarts(path)
-    names = ["v", *(f"term{k}" for k in range(1, int(case.file["hyper/terms"])))]
-    for name, found in zip(names, case.found["terms"], strict=True):
-        case.check(found, case.params(f"{name}/"), tolerance=1e-9)
-    case.check(case.found["sum"], case.params("sum/"), tolerance=1e-9)
-    last, first = (norm(case.params(f"{name}/")) for name in (names[-1], "v"))
-    case.check(case.found["growth"], np.asarray(last / first), tolerance=1e-9)
-
-
-@each_file
-def test_the_exact_hypergradient_of_idarts(path):
-    case = idarts(path)
-    expected, eta = case.alphas("hypergradient_exact"), float(case.file["hyper/eta"])
-    case.check(case.found["direct"], case.alphas("direct"), tolerance=1e-9)
-    found = case.found["estimate"]
-    case.check(found, expected, tolerance=1e-9)
-    implicit = jax.tree.map(lambda direct, both: (direct - both) / eta, case.found["direct"], found)
-    case.check(implicit, case.alphas("implicit_exact"), tolerance=1e-8)
-
-
-@each_file
-def test_the_finite_difference_of_idarts(path):
-    case = idarts(path)
-    case.check(case.found["finite"], case.alphas("hypergradient_fd"), tolerance=1e-8)
-    # The later terms must show.
-    difference = norm(jax.tree.map(np.subtract, case.found["finite without later terms"], case.found["finite"]))
-    assert difference > 1e-4 * norm(case.found["finite"])
