@@ -1,5 +1,8 @@
 """The language model: counts, padding, masks, wrong calls; and the mixture of highway updates against a plain one."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +23,9 @@ SMALL = LanguageModel(SPACE, vocabulary=7, width=5)
 
 
 def count(model):
-    tokens, hidden = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, model.width), jnp.float32)
+    tokens, hidden = np.zeros((1, 1), np.int32), np.zeros((1, model.width), np.float32)
     searched = not hasattr(model.cell, "to_json")
-    alphas = jnp.zeros((model.cell.num_edges, model.cell.width), jnp.float32) if searched else None
+    alphas = np.zeros((model.cell.num_edges, model.cell.width), np.float32) if searched else None
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens, hidden, alphas, train=True))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
@@ -48,9 +51,9 @@ def plain_mixture(weights, states, gates, candidates):
 def test_a_mixture_and_two_derivatives_equal_the_plain_ones(path, width):
     draw = np.random.default_rng(width)
     shapes = ((3, 4), *[(3, 7, width)] * 3)
-    arguments = tuple(jnp.asarray(2 * draw.normal(size=shape)) for shape in shapes)
-    change = tuple(jnp.asarray(draw.normal(size=shape)) for shape in shapes)
-    cotangent = jnp.asarray(draw.normal(size=shapes[1][1:]))
+    arguments = tuple(2 * draw.normal(size=shape) for shape in shapes)
+    change = tuple(draw.normal(size=shape) for shape in shapes)
+    cotangent = draw.normal(size=shapes[1][1:])
 
     def everything(function):
         def slope(arguments, cotangent):
@@ -62,68 +65,78 @@ def test_a_mixture_and_two_derivatives_equal_the_plain_ones(path, width):
     found = jax.jit(lambda: everything(mixed_highway))()
     expected = jax.jit(lambda: everything(plain_mixture))()
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-11 * max(1, float(jnp.abs(other).max())))
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-11 * max(1, np.abs(other).max()))
 
 
 def test_a_mixture_of_numbers_that_are_not_finite_or_huge(path):
-    ones = jnp.ones((1, 1, 3), jnp.float32)
-    weights = jnp.asarray([[0.5, 0.0, 0.5, 0.0]], jnp.float32)
-    result = jax.jit(mixed_highway)(weights, ones, 1e4 * ones, jnp.asarray([[[jnp.nan, 1e4, -1e4]]], jnp.float32))
-    assert bool(jnp.isnan(result[0, 0]))
+    mixed, ones = jax.jit(mixed_highway), np.ones((1, 1, 3), np.float32)
+    weights = np.array([[0.5, 0.0, 0.5, 0.0]], np.float32)
+    result = np.asarray(mixed(weights, ones, 1e4 * ones, np.array([[[np.nan, 1e4, -1e4]]], np.float32)))
+    assert np.isnan(result[0, 0])
     np.testing.assert_allclose(result[0, 1:], [1.0, -0.5])
     # A gate that is open, and one that is closed, for good.
-    gates = jnp.asarray([[[jnp.inf, -jnp.inf, -jnp.inf]]], jnp.float32)
-    result = jax.jit(mixed_highway)(weights, 3 * ones, gates, 0 * ones)
+    gates = np.array([[[np.inf, -np.inf, -np.inf]]], np.float32)
+    result = np.asarray(mixed(weights, 3 * ones, gates, 0 * ones))
     np.testing.assert_allclose(result[0], [0.25, 3.0, 3.0])
 
 
 def test_a_batch_of_mixtures():
     draw = np.random.default_rng(0)
     weights, states, gates, candidates = (
-        jnp.asarray(draw.normal(size=shape)) for shape in ((2, 3, 4), (3, 4, 5), (2, 3, 4, 5), (2, 3, 4, 5))
+        draw.normal(size=shape) for shape in ((2, 3, 4), (3, 4, 5), (2, 3, 4, 5), (2, 3, 4, 5))
     )
-    found = jax.vmap(mixed_highway, in_axes=(0, None, 0, 0))(weights, states, gates, candidates)
+    found = jax.jit(jax.vmap(mixed_highway, in_axes=(0, None, 0, 0)))(weights, states, gates, candidates)
+    mixed = jax.jit(mixed_highway)
     for lane in range(2):
-        expected = mixed_highway(weights[lane], states, gates[lane], candidates[lane])
+        expected = mixed(weights[lane], states, gates[lane], candidates[lane])
         np.testing.assert_allclose(found[lane], expected, rtol=1e-12)
 
 
 def segment(length, padding, model=SMALL, masks=None):
-    tokens = jax.random.randint(jax.random.key(1), (length + padding + 1, 4), 0, model.vocabulary, jnp.int32)
-    if padding:
-        tokens = tokens.at[length:].set(segment(length, 0, model).tokens[0, 0])
-    tokens = tokens.at[: length + 1].set(jax.random.randint(jax.random.key(2), (length + 1, 4), 0, 7, jnp.int32))
-    hidden = jax.random.normal(jax.random.key(3), (4, model.width), jnp.float32)
-    given = jnp.asarray(length, jnp.int32) if padding else None
+    draw = np.random.default_rng(1)
+    words = draw.integers(model.vocabulary, size=(length + 1, 4))
+    tokens = np.concatenate([words, np.full((padding, 4), words[0, 0])]).astype(np.int32)
+    hidden = draw.normal(size=(4, model.width)).astype(np.float32)
+    given = np.int32(length) if padding else None
     return Segment(tokens[:-1], tokens[1:], hidden, given, masks or Masks(), 0.3, 0.7)
+
+
+def initial(model):
+    return jax.jit(functools.partial(model.init, train=True))
 
 
 def test_factors_of_edges_multiply_those_of_their_operations():
     model = SMALL.clone(mixture=GIVEN, dtype=jnp.float64)
     draw = np.random.default_rng(0)
-    tokens, hidden = jnp.array([[0, 3, 6], [1, 4, 2]], jnp.int32), jnp.asarray(draw.normal(size=(3, 5)))
-    operations = {"recurrent": jnp.asarray(draw.uniform(size=(3, 5)))}
-    edges = jnp.array([0.2, 0.7, 0.3])
-    variables = model.init(jax.random.key(0), tokens, hidden, MixtureWeights(operations), train=True)
+    tokens, hidden = np.array([[0, 3, 6], [1, 4, 2]], np.int32), draw.normal(size=(3, 5))
+    operations: Any = {"recurrent": draw.uniform(size=(3, 5))}
+    edges: Any = np.array([0.2, 0.7, 0.3])
+    variables = initial(model)(jax.random.key(0), tokens, hidden, MixtureWeights(operations))
 
+    @jax.jit
     def logits(weights):
         return model.apply(variables, tokens, hidden, weights, train=True, mutable=["batch_stats"])[0].logits
 
     found = logits(MixtureWeights(operations, {"recurrent": edges}))
-    product = MixtureWeights({"recurrent": operations["recurrent"] * edges[:, None]})
-    np.testing.assert_allclose(found, logits(product), rtol=1e-12)
-    assert jnp.max(jnp.abs(found - logits(MixtureWeights(operations)))) > 1e-6
+    product, alone = (
+        np.asarray(logits(MixtureWeights({"recurrent": operations["recurrent"] * factors})))
+        for factors in (edges[:, None], 1)
+    )
+    np.testing.assert_allclose(found, product, rtol=1e-12)
+    assert np.max(np.abs(found - alone)) > 1e-6
+
+
+def drawn(rates, **sizes):
+    return jax.jit(functools.partial(draw_masks, rates=rates, **sizes, dtype=jnp.float32))(jax.random.key(5))
 
 
 @pytest.mark.parametrize("cell", [SPACE, zoo.DARTS_V1_RECURRENT], ids=["search", "discrete"])
 def test_padding_changes_nothing(cell):
     model = LanguageModel(cell, 7, 5)
-    masks = draw_masks(
-        jax.random.key(5), Rates(0.2, 0.2, 0.5, 0.25, 0.5), vocabulary=7, batch=4, width=5, dtype=jnp.float32
-    )
-    alphas = jax.random.normal(jax.random.key(4), (3, 5), jnp.float32) if cell is SPACE else None
+    masks = drawn(Rates(0.2, 0.2, 0.5, 0.25, 0.5), vocabulary=7, batch=4, width=5)
+    alphas = np.random.default_rng(4).normal(size=(3, 5)).astype(np.float32) if cell is SPACE else None
     first = segment(4, 0, model)
-    variables = model.init(jax.random.key(0), first.tokens, first.hidden, alphas, train=True)
+    variables = initial(model)(jax.random.key(0), first.tokens, first.hidden, alphas)
     stats = variables.get("batch_stats", {})
 
     def everything(segment):
@@ -137,28 +150,27 @@ def test_padding_changes_nothing(cell):
 
 
 def test_losses_and_regularisation_by_hand():
-    logits = jnp.log(jnp.asarray([[[0.5, 0.25, 0.25]], [[0.1, 0.8, 0.1]], [[0.3, 0.3, 0.4]]]))
-    losses = token_losses(logits, jnp.asarray([[0], [1], [2]]))
-    np.testing.assert_allclose(losses[:, 0], -np.log([0.5, 0.8, 0.4]), rtol=1e-12)
-    np.testing.assert_allclose(mean_loss(losses, jnp.int32(2)), -np.log([0.5, 0.8]).mean(), rtol=1e-12)
+    logits = np.log([[[0.5, 0.25, 0.25]], [[0.1, 0.8, 0.1]], [[0.3, 0.3, 0.4]]])
+    losses = jax.jit(token_losses)(logits, np.array([[0], [1], [2]]))
+    np.testing.assert_allclose(np.asarray(losses)[:, 0], -np.log([0.5, 0.8, 0.4]), rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(mean_loss)(losses, np.int32(2)), -np.log([0.5, 0.8]).mean(), rtol=1e-12)
     first = segment(3, 0)
-    alphas = jnp.zeros((3, 5), jnp.float32)
-    variables = SMALL.init(jax.random.key(0), first.tokens, first.hidden, alphas, train=True)
-    masks = Masks(output=jnp.full((4, 5), 2, jnp.float32))
-    prediction, _ = SMALL.apply(
-        variables, first.tokens, first.hidden, alphas, train=True, masks=masks, mutable=["batch_stats"]
-    )
+    alphas = np.zeros((3, 5), np.float32)
+    variables = initial(SMALL)(jax.random.key(0), first.tokens, first.hidden, alphas)
+    masks: Any = Masks(output=np.full((4, 5), 2, np.float32))
+    apply = jax.jit(functools.partial(SMALL.apply, train=True, mutable=["batch_stats"]))
+    prediction, _ = apply(variables, first.tokens, first.hidden, alphas, masks=masks)
+    regular = jax.jit(functools.partial(regularisation, activation=0.3, temporal=0.7))
     outputs = np.asarray(prediction.outputs, np.float64)
     for length in (1, 2, 3):
         expected = 0.3 * np.mean((2 * outputs[:length]) ** 2)
         expected += 0.7 * np.mean(np.diff(outputs[:length], axis=0) ** 2) if length > 1 else 0
-        found = regularisation(prediction, activation=0.3, temporal=0.7, length=jnp.asarray(length, jnp.int32))
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        np.testing.assert_allclose(regular(prediction, length=np.int32(length)), expected, rtol=1e-5)
 
 
 def test_masks_are_scaled_and_of_their_rates():
     rates = Rates(embedding=0.1, x=0.75, hidden=0.25)
-    masks = draw_masks(jax.random.key(0), rates, vocabulary=2000, batch=40, width=50, dtype=jnp.float32)
+    masks = jax.device_get(drawn(rates, vocabulary=2000, batch=40, width=50))
     assert masks.input is None and masks.output is None
     for mask, rate, shape in (
         (masks.embedding, 0.1, (2000, 1)),
@@ -171,7 +183,7 @@ def test_masks_are_scaled_and_of_their_rates():
 
 
 def test_wrong_calls_are_explained():
-    first, alphas = segment(3, 0), jnp.zeros((3, 5), jnp.float32)
+    first, alphas = segment(3, 0), np.zeros((3, 5), np.float32)
     for arguments, words in (
         ((first.tokens[0], first.hidden, alphas), r"tokens are int32 \(4,\); give integers \[T, B\]"),
         ((first.tokens, first.hidden[:2], alphas), r"hidden state is float32 \(2, 5\); give float32 \(4, 5\)"),
