@@ -1,7 +1,6 @@
 """The search step on text: what each text is read for, what is carried on, what all passes share."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_language import corpus, search_config
@@ -20,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("user_settings")
 
 
 def made(**changes):
-    """Program, jitted step and streams of a search."""
-    config = search_config(None, **changes)
+    """Program, jitted step and streams of a search; nothing here depends on the number of nodes."""
+    config = search_config(None, nodes=1, **changes)
     corpora = corpus().train, corpus().valid
     streams = [token_stream(words, config.batches.batch_size, size=config.batches.bptt) for words in corpora]
     rows = streams[0].rows, streams[1].rows
@@ -40,13 +39,19 @@ def leaves(tree):
 
 
 @pytest.fixture(scope="module")
+def begun(user_settings):
+    """The first state of a search, by whatever estimator."""
+    return made()[0].init(np.uint32(0))
+
+
+@pytest.fixture(scope="module")
 def first_order(user_settings):
     return made(hypergradient="first_order", dropout=0.0, dropouth=0.0, dropoutx=0.0, dropouti=0.0, temporal=0.5)
 
 
-def test_the_alphas_step_on_the_validation_text_and_the_plain_loss(first_order):
+def test_the_alphas_step_on_the_validation_text_and_the_plain_loss(first_order, begun):
     program, step, streams = first_order
-    state = program.init(jnp.uint32(0))
+    state = begun
     variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
 
     @jax.jit
@@ -67,10 +72,10 @@ def test_the_alphas_step_on_the_validation_text_and_the_plain_loss(first_order):
     assert metrics["train/penalty"] > 0
 
 
-def test_the_two_texts_are_read_on_apart(first_order):
+def test_the_two_texts_are_read_on_apart(first_order, begun):
     """The alphas' text moves on by whole segments whatever the length of the weights' segment; each wraps by itself."""
-    program, step, _ = first_order
-    state, places = program.init(jnp.uint32(0)), []
+    _, step, _ = first_order
+    state, places = begun, []
     for length in (3, 6, 3, 6):
         state, _ = step(state, length)
         places.append((int(state.train.row), int(state.valid.row)))
@@ -80,24 +85,21 @@ def test_the_two_texts_are_read_on_apart(first_order):
     assert places == [(3, 6), (9, 12), (12, 0), (0, 6)]
 
 
-def test_all_passes_of_a_step_share_their_masks(monkeypatch):
+def test_all_passes_of_a_step_share_their_masks(begun, monkeypatch):
     """With dropout, the estimator that splits the step up equals the derivative through the whole of it."""
-    _, step, _ = exact = made(hypergradient="exact", dropouth=0.5, dropout=0.5)
-    state = exact[0].init(jnp.uint32(1))
-    _, found = step(state)
+    _, found = made(hypergradient="exact", dropouth=0.5, dropout=0.5)[1](begun)
     monkeypatch.setattr(step_module, "hypergradient_by_name", lambda *args, **kwargs: bilevel.unrolled(1))
-    _, expected = made(hypergradient="exact", dropouth=0.5, dropout=0.5)[1](state)
+    _, expected = made(hypergradient="exact", dropouth=0.5, dropout=0.5)[1](begun)
     np.testing.assert_allclose(found["hypergradient/norm"], expected["hypergradient/norm"], rtol=1e-4)
     np.testing.assert_allclose(found["valid/loss"], expected["valid/loss"], rtol=1e-5)
     assert found["hypergradient/implicit_norm"] > 1e-3 * found["hypergradient/norm"]
 
 
-def test_a_series_without_terms_is_the_exact_estimate_and_terms_change_it():
+def test_a_series_without_terms_is_the_exact_estimate_and_terms_change_it(begun):
     """The hypergradient of iDARTS."""
     norms = []
     for settings in ({"hypergradient": "exact"}, {"neumann_terms": 0}, {"neumann_terms": 2}):
-        program, step, _ = made(**{"hypergradient": "neumann", **settings})
-        _, metrics = step(program.init(jnp.uint32(0)))
+        _, metrics = made(**{"hypergradient": "neumann", **settings})[1](begun)
         norms.append(float(metrics["hypergradient/norm"]))
     assert norms[1] == norms[0]
     assert np.isfinite(norms[2]) and abs(norms[2] / norms[0] - 1) > 1e-6
@@ -105,13 +107,12 @@ def test_a_series_without_terms_is_the_exact_estimate_and_terms_change_it():
         search_config(None, neumann_terms=3).check()
 
 
-def test_every_estimate_takes_the_same_weight_step():
+def test_every_estimate_takes_the_same_weight_step(begun):
     """With alphas that stand still the estimators differ in nothing that the weights see."""
     plain = {"dropout": 0.0, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0, "temporal": 0.5}
     weights = {}
     for hypergradient in ("first_order", "finite_difference", "reference"):
-        program, step, _ = made(hypergradient=hypergradient, alpha_learning_rate=1e-30, **plain)
-        new, metrics = step(program.init(jnp.uint32(0)))
+        new, metrics = made(hypergradient=hypergradient, alpha_learning_rate=1e-30, **plain)[1](begun)
         weights[hypergradient] = leaves(new.bilevel.weights)
         assert np.isfinite(metrics["hypergradient/norm"])
     for name in ("finite_difference", "reference"):
@@ -123,10 +124,10 @@ def test_steps_per_pass():
     assert steps_per_pass(2, bptt=35) == 1
 
 
-def test_statistics_of_the_batch_make_a_loss_that_pieces_do_not_change():
+def test_statistics_of_the_batch_make_a_loss_that_pieces_do_not_change(begun):
     """Every position has its own statistics over the columns, so padding and pieces leave them alone."""
     program, _, _ = made()
-    state = program.init(jnp.uint32(0)).bilevel
+    state = begun.bilevel
     variables = {"params": state.weights, "batch_stats": state.model_state}
     sums = {}
     for by_batch in (False, True):
@@ -137,7 +138,12 @@ def test_statistics_of_the_batch_make_a_loss_that_pieces_do_not_change():
             pieces = evaluation_pieces(corpus().valid, 4, size)
             sums[by_batch, size] = sum(float(read(*piece)) for piece in pieces)
     np.testing.assert_allclose(sums[True, 5], sums[True, 7], rtol=1e-5)
-    words = jnp.asarray(corpus().valid[: 4 * (len(corpus().valid) // 4)].reshape(4, -1).T)
-    seen, _ = program.model.apply(variables, words[:-1], start, state.alphas, train=True, mutable=["batch_stats"])
-    np.testing.assert_allclose(sums[True, 5], token_losses(seen.logits, words[1:]).sum(), rtol=1e-5)
+    words = corpus().valid[: 4 * (len(corpus().valid) // 4)].reshape(4, -1).T
+
+    @jax.jit
+    def losses(words):
+        seen, _ = program.model.apply(variables, words[:-1], start, state.alphas, train=True, mutable=["batch_stats"])
+        return token_losses(seen.logits, words[1:])
+
+    np.testing.assert_allclose(sums[True, 5], np.sum(losses(words)), rtol=1e-5)
     assert abs(sums[False, 5] / sums[True, 5] - 1) > 1e-4
