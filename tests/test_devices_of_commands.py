@@ -1,6 +1,7 @@
 """`--devices` and `--parallel` of every command; test_search_devices.py says what an image search finds with them."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +26,15 @@ RUN = {
     "language search": small_language.run_search,
     "language train": small_language.run_train,
 }
-#: Two epochs each; two devices share the texts' evaluation in 2 columns, and each reads all of that in 3.
-BRIEF = {
-    "train": {"epochs": 2},
+#: Two epochs each, of cells of one node; two devices share the texts' evaluation in 2 columns, and each reads all of that in 3.
+BRIEF: dict[str, Any] = {
+    "train": {"epochs": 2, "images_on": "device"},
     "language search": {"epochs": 2, "nodes": 1, "hypergradient": "first_order", "eigenvalue_every": 1},
-    "language train": {"epochs": 2, "test_batch_size": 2},
+    "language train": {
+        "epochs": 2,
+        "test_batch_size": 2,
+        "genotype": "Genotype(recurrent=[('tanh', 0)], concat=range(1, 2))",
+    },
 }
 
 
@@ -76,9 +81,9 @@ def test_each_command_says_what_would_save_memory(shown, kind, options):
     assert [line.split(":")[0].strip() for line in told.splitlines()[1:] if "saves about" in line] == options
 
 
-@pytest.mark.parametrize("changes", [{"images_on": "device"}, {"images_on": "host", "parallel": "pmap"}])
+@pytest.mark.parametrize("changes", [{}, {"images_on": "host", "parallel": "pmap"}], ids=["device", "host"])
 def test_a_training_on_two_devices_finds_what_one_finds(alone, changes, tmp_path):
-    small_train.run(tmp_path / "run", devices=2, **BRIEF["train"], **changes)
+    small_train.run(tmp_path / "run", devices=2, **{**BRIEF["train"], **changes})
     assert_close(tmp_path / "run", alone["train"])
     found, expected = (
         read_mistakes((each / "mistakes.json").read_bytes()) for each in (tmp_path / "run", alone["train"])
