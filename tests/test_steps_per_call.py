@@ -7,7 +7,7 @@ import small_language
 import small_runs
 import small_train
 from small_runs import Died, assert_records_close, die_at, records, signal_after_step, user_settings
-from small_search import SETTINGS, STEPS_PER_EPOCH, assert_same_bits, quick, searches
+from small_search import PLAIN, SETTINGS, STEPS_PER_EPOCH, assert_same_bits, quick, searches
 from test_search_devices import assert_close
 from test_search_seeds import run_seeds
 
@@ -21,9 +21,8 @@ from jdarts.search.building import search_task
 
 __all__ = ["quick", "user_settings"]
 
-#: Any estimator is part of a step, of which a call takes several.
-FIRST_ORDER = {"hypergradient": "first_order"}
-config, run = searches({**SETTINGS, **FIRST_ORDER})
+#: Any estimator and any augmentation are parts of a step, of which a call takes several; one test has augmentation.
+config, run = searches({**SETTINGS, **PLAIN})
 undisturbed = small_runs.undisturbed_run(run)
 
 
@@ -103,7 +102,7 @@ def test_two_devices_take_several_steps_together(parallel, quick, undisturbed, t
 
 
 def test_several_seeds_take_several_steps(undisturbed, tmp_path):
-    run_seeds(tmp_path, steps_per_call=5, devices=2, **FIRST_ORDER)
+    run_seeds(tmp_path, steps_per_call=5, devices=2, **PLAIN)
     run(tmp_path / "alone", seed=2)
     for seed, reference in (("seed0", undisturbed), ("seed2", tmp_path / "alone")):
         assert_close(tmp_path / seed, reference)
@@ -111,7 +110,7 @@ def test_several_seeds_take_several_steps(undisturbed, tmp_path):
 
 def test_methods_with_two_kinds_of_steps(quick, tmp_path):
     for name, steps in (("single", 1), ("several", 2)):
-        run(tmp_path / name, steps_per_call=steps, alphas_from=1, padding=0)
+        run(tmp_path / name, steps_per_call=steps, alphas_from=1, padding=1)
     assert_close(tmp_path / "several", tmp_path / "single")
 
 
@@ -130,5 +129,5 @@ def test_a_training_and_a_search_on_text_take_several_steps(user_settings, tmp_p
             small_train.run(tmp_path / name, steps_per_call=steps)
     assert_records_close(tmp_path / "train several", tmp_path / "train")
     for name, steps in (("text", 1), ("text several", 3)):
-        small_language.run_search(tmp_path / name, steps_per_call=steps, **FIRST_ORDER)
+        small_language.run_search(tmp_path / name, steps_per_call=steps, hypergradient="first_order", nodes=1)
     assert_records_close(tmp_path / "text several", tmp_path / "text")
