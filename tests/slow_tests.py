@@ -59,7 +59,7 @@ SECONDS = {
     "test_depthwise_forms.py": 15,
     "test_fixture_variant_networks.py": 15,
     "test_pasted_genotypes.py": 15,
-    "test_native_mixing.py": 15,
+    "test_native_mixing.py": 5,
     "test_output_losses.py": 10,
     "test_method_contract.py": 45,
     "test_search_devices.py": 15,

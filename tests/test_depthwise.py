@@ -40,63 +40,81 @@ def plain_loops(x, kernels, ct, stride, dilation):
     return y, x_bar[:, :, pad : pad + height, pad : pad + width], kernels_bar
 
 
-def value_and_gradients(x, kernels, ct, stride, dilation):
-    def run(x, kernels, ct):
-        y, transpose = jax.vjp(partial(depthwise_conv, stride=stride, dilation=dilation), x, kernels)
-        return y, *transpose(ct)
+def values_and_gradients(cases):
+    """The same for several `(x, kernels, ct, stride, dilation)`, in one program."""
+    strides_and_dilations = [case[3:] for case in cases]
 
-    return jax.jit(run)(x, kernels, ct)
+    def run(operands):
+        found = []
+        for (x, kernels, ct), (stride, dilation) in zip(operands, strides_and_dilations):
+            y, transpose = jax.vjp(partial(depthwise_conv, stride=stride, dilation=dilation), x, kernels)
+            found.append((y, *transpose(ct)))
+        return found
+
+    return jax.jit(run)([case[:3] for case in cases])
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
 def test_agrees_with_plain_loops(image_path, size):
     images = itertools.cycle([(6, 5), (1, 1), (9, 4), (7, 8), (2, 3)])
     channels = itertools.cycle([3, 16, 1, 17])
+    cases = []
     for stride, dilation in STRIDES_AND_DILATIONS:
         for _ in range(2 if image_path == "native" else 1):
             height, width = next(images)
             c = next(channels)
             x, kernels = normal(2, 2, height, width, c), normal(2, 3, size, size, c)
             ct = normal(2, 3, 2, -(-height // stride), -(-width // stride), c)
-            expected = plain_loops(x, kernels, ct, stride, dilation)
-            got = value_and_gradients(x, kernels, ct, stride, dilation)
-            for a, b in zip(got, expected):
-                np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+            cases.append((x, kernels, ct, stride, dilation))
+    for case, found in zip(cases, values_and_gradients(cases), strict=True):
+        for ours, expected in zip(found, plain_loops(*case), strict=True):
+            message = f"images {case[0].shape}, stride {case[3]}, dilation {case[4]}"
+            np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-12, err_msg=message)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 16, 17])
+def test_float32():
+    cases = []
+    for (stride, dilation), channels in itertools.product(STRIDES_AND_DILATIONS, (1, 3, 16, 17)):
+        x, kernels = normal(1, 2, 9, 7, channels), normal(1, 3, 5, 5, channels)
+        ct = normal(1, 3, 2, -(-9 // stride), -(-7 // stride), channels)
+        cases.append((x, kernels, ct, stride, dilation))
+    single = [(*(a.astype(np.float32) for a in case[:3]), *case[3:]) for case in cases]
+    for case, found in zip(cases, values_and_gradients(single), strict=True):
+        for ours, expected in zip(found, plain_loops(*case), strict=True):
+            assert ours.dtype == np.float32
+            message = f"{case[0].shape[-1]} channels, stride {case[3]}, dilation {case[4]}"
+            atol = 1e-5 * np.abs(expected).max()
+            np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=atol, err_msg=message)
+
+
 @pytest.mark.parametrize(("stride", "dilation"), STRIDES_AND_DILATIONS)
-def test_float32(stride, dilation, channels):
-    x, kernels = normal(1, 2, 9, 7, channels), normal(1, 3, 5, 5, channels)
-    ct = normal(1, 3, 2, -(-9 // stride), -(-7 // stride), channels)
-    expected = plain_loops(x, kernels, ct, stride, dilation)
-    single = [a.astype(np.float32) for a in (x, kernels, ct)]
-    got = value_and_gradients(single[0], single[1], single[2], stride, dilation)
-    for a, b in zip(got, expected):
-        assert a.dtype == np.float32
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
-
-
-@pytest.mark.parametrize("channels", [3, 16])
-@pytest.mark.parametrize(("stride", "dilation"), STRIDES_AND_DILATIONS)
-def test_rectified_is_the_convolution_of_the_relu(image_path, stride, dilation, channels):
+def test_rectified_is_the_convolution_of_the_relu(image_path, stride, dilation):
     """Values, gradients and the change of gradients along a direction, in both modes."""
     options = {"stride": stride, "dilation": dilation}
-    x, kernels = normal(2, 2, 5, 6, channels), normal(2, 3, 3, 3, channels)
-    x[0, 0, 0] = 0  # at the kink the derivative is 0, as jax.nn.relu's
-    directions = normal(2, 2, 5, 6, channels, seed=1), normal(2, 3, 3, 3, channels, seed=1)
 
-    def everything(convolve):
+    def everything(convolve, operands, directions):
+        @jax.jit
         def gradients(*operands):
             return jax.grad(lambda *o: jnp.sum(jnp.sin(convolve(*o))), (0, 1))(*operands)
 
-        values, change = jax.jvp(gradients, (x, kernels), directions)
-        _, pull = jax.vjp(gradients, x, kernels)
-        return convolve(x, kernels), values, change, pull(directions)
+        values, change = jax.jvp(gradients, operands, directions)
+        _, pull = jax.vjp(gradients, *operands)
+        return convolve(*operands), values, change, pull(directions)
 
-    got = jax.jit(lambda: everything(partial(depthwise_conv, rectified=True, **options)))()
-    expected = jax.jit(lambda: everything(lambda x, k: depthwise_conv(jax.nn.relu(x), k, **options)))()
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-11), got, expected)
+    @jax.jit
+    def both(given):
+        rectified = partial(depthwise_conv, rectified=True, **options)
+        plain = partial(everything, lambda x, k: depthwise_conv(jax.nn.relu(x), k, **options))
+        return [(everything(rectified, *each), plain(*each)) for each in given]
+
+    given = []
+    for channels in (3, 16):
+        x, kernels = normal(2, 2, 5, 6, channels), normal(2, 3, 3, 3, channels)
+        x[0, 0, 0] = 0  # at the kink the derivative is 0, as jax.nn.relu's
+        directions = normal(2, 2, 5, 6, channels, seed=1), normal(2, 3, 3, 3, channels, seed=1)
+        given.append(((x, kernels), directions))
+    for found, expected in both(given):
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-11), found, expected)
 
 
 def test_rectified_lets_what_is_no_number_pass(image_path):
@@ -198,8 +216,9 @@ def test_vmapped_gradients_with_one_operand_shared(batched):
         return jax.vjp(depthwise_conv, x, kernels)[1](ct)
 
     axes, x_each, ct_each = ((None, 0), [x[0]] * 3, ct) if batched == "cotangent" else ((0, None), x, [ct[0]] * 3)
-    got = jax.vmap(gradients, axes)(x[0] if axes[0] is None else x, ct[0] if axes[1] is None else ct)
-    expected = [gradients(a, b) for a, b in zip(x_each, ct_each)]
+    got = jax.jit(jax.vmap(gradients, axes))(x[0] if axes[0] is None else x, ct[0] if axes[1] is None else ct)
+    one = jax.jit(gradients)
+    expected = [one(a, b) for a, b in zip(x_each, ct_each)]
     for a, *b in zip(got, *expected):
         np.testing.assert_allclose(a, np.stack(b), atol=1e-12)
 
@@ -280,7 +299,7 @@ def test_several_devices(monkeypatch):
 )
 def test_refuses_what_does_not_fit(x, kernels, options, message):
     with pytest.raises(InputError, match=message):
-        jax.eval_shape(partial(depthwise_conv, **options), jnp.zeros(x), jnp.zeros(kernels))
+        jax.eval_shape(partial(depthwise_conv, **options), np.zeros(x), np.zeros(kernels))
 
 
 def test_refuses_mixed_and_integer_types():
