@@ -57,7 +57,8 @@ def _backward(function: Function) -> Function:
 
 
 def _functions(function: Function, order: int) -> Iterator[Function]:
-    """The function, and all its derivatives below the order."""
+    """The function, and all its derivatives below the order; each is traced once."""
+    function = jax.jit(function)
     yield function
     if order > 1:
         yield from _functions(_forward(function), order - 1)

@@ -18,7 +18,7 @@ SECONDS = {
     "test_edge_options.py": 35,
     "test_optimizers.py": 40,
     "test_bilevel.py": 25,
-    "test_mixing.py": 15,
+    "test_mixing.py": 12,
     "test_search_cell.py": 40,
     "test_supernet.py": 30,
     "test_neumann.py": 12,

@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,9 @@ SIZES = (2, 1, 2)
 ROUTES = ((0, 0, 0, 0), (1, 2, 0, 0), (0, 1, 1, 0), (0, 1, 0, 1), (1, 0, 2, 0), (1, 0, 0, 0), (ONES, 0, 1, 0))
 
 
-def arrays(*shapes, seed=0, dtype=np.float64):
+def arrays(*shapes, seed=0, dtype=np.float64) -> list[Any]:
     draw = np.random.default_rng(seed)
-    return [jnp.asarray(draw.normal(size=shape).astype(dtype)) for shape in shapes]
+    return [draw.normal(size=shape).astype(dtype) for shape in shapes]
 
 
 def operands(seed=0, lanes=(), dtype=np.float64):
@@ -28,6 +29,10 @@ def operands(seed=0, lanes=(), dtype=np.float64):
         (*lanes, len(ROUTES), 3), *((*lanes, rows, 2, 4, 4, 3) for rows in (*ROWS, *SIZES)), seed=seed, dtype=dtype
     )
     return weights, rest[: len(ROWS)], rest[len(ROWS) :]
+
+
+def sums_products_and_moments(weights, xs, ys):
+    return combine(weights, xs, routes=ROUTES, sizes=SIZES), products(xs, ys, routes=ROUTES), moments(tuple(xs))
 
 
 def plain_combine(weights, xs):
@@ -45,13 +50,11 @@ def plain_products(xs, ys):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
 def test_values_are_those_of_plain_loops(image_path, dtype, tolerance):
     weights, xs, ys = operands(dtype=dtype)
-    found = combine(weights, xs, routes=ROUTES, sizes=SIZES)
-    for out, expected in zip(found, plain_combine(*jax.tree.map(np.asarray, (weights, xs)))):
+    found, dots, (mean, variance) = jax.jit(sums_products_and_moments)(weights, xs, ys)
+    for out, expected in zip(found, plain_combine(weights, xs)):
         assert out.dtype == dtype
         np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
-    expected = plain_products(*jax.tree.map(np.asarray, (xs, ys)))
-    np.testing.assert_allclose(products(xs, ys, routes=ROUTES), expected, rtol=tolerance, atol=10 * tolerance)
-    mean, variance = moments(tuple(xs))
+    np.testing.assert_allclose(dots, plain_products(xs, ys), rtol=tolerance, atol=10 * tolerance)
     rows = np.concatenate(xs)
     np.testing.assert_allclose(mean, rows.mean((1, 2, 3)), rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(variance, rows.var((1, 2, 3)), rtol=10 * tolerance)
@@ -88,17 +91,17 @@ def test_vmap_is_a_loop(mapped):
     axes = tuple(0 if is_mapped else None for is_mapped in mapped)
     given = (weights if mapped[0] else fixed_weights, xs if mapped[1] else fixed_xs)
 
-    def both(weights, xs, ys):
-        return combine(weights, xs, routes=ROUTES, sizes=SIZES), products(xs, ys, routes=ROUTES), moments(tuple(xs))
-
-    together = jax.vmap(both, in_axes=(*axes, 0))(*given, ys)
+    together = jax.jit(jax.vmap(sums_products_and_moments, in_axes=(*axes, 0)))(*given, ys)
+    of_one = jax.jit(sums_products_and_moments)
     for lane in range(3):
         its_weights, its_xs = (
             jax.tree.map(lambda a, i=lane: a[i], part) if axis == 0 else part for axis, part in zip(axes, given)
         )
-        alone = both(its_weights, its_xs, [y[lane] for y in ys])
+        alone = of_one(its_weights, its_xs, [y[lane] for y in ys])
         jax.tree.map(
-            lambda many, one, i=lane: np.testing.assert_allclose(many[i], one, rtol=1e-12, atol=1e-12), together, alone
+            lambda many, one, i=lane: np.testing.assert_allclose(np.asarray(many)[i], one, rtol=1e-12, atol=1e-12),
+            together,
+            alone,
         )
 
 
@@ -148,19 +151,19 @@ def plain_normalised_sum(weights, stacks, running=None):
 
 def test_normalised_sum_is_the_sum_of_normalised_rows():
     weights, stacks = normalised_operands()
-    outs, used = normalised_sum(weights, stacks, PLAN)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12),
-        outs,
-        plain_normalised_sum(weights, stacks),
-    )
+
+    @jax.jit
+    def found_and_plain(weights, stacks):
+        outs, used = normalised_sum(weights, stacks, PLAN)
+        running = Moments(used.mean + 1, 2 * used.variance)
+        found = outs, normalised_sum(weights, stacks, PLAN, running)[0]
+        return used, found, (plain_normalised_sum(weights, stacks), plain_normalised_sum(weights, stacks, running))
+
+    used, found, plain = found_and_plain(weights, stacks)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), found, plain)
     rows = np.concatenate(stacks[:2])
     np.testing.assert_allclose(used.mean, rows.mean((1, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(used.variance, rows.var((1, 2, 3)), rtol=1e-12)
-    running = Moments(used.mean + 1, 2 * used.variance)
-    outs, _ = normalised_sum(weights, stacks, PLAN, running)
-    expected = plain_normalised_sum(weights, stacks, running)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), outs, expected)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5), (0, 0, 1, 1, 2, 3, 4), (5, 1, 4, 0, 2)])
@@ -198,7 +201,7 @@ def test_running_statistics_follow_the_batch():
         return outs, running_moments(before, batch, count=12)
 
     operands = weights, stacks, before
-    tangents = jax.tree.map(jnp.cos, operands)
+    tangents = jax.tree.map(np.cos, operands)
     found, expected = (jax.jit(lambda *given, m=m: jax.jvp(functools.partial(both, m), *given)) for m in (True, False))
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12),
@@ -207,22 +210,34 @@ def test_running_statistics_follow_the_batch():
     )
 
 
-def test_its_derivatives_are_those_of_the_plain_form(image_path):
+def derivatives(function):
+    """Of a sum of sines of the results: gradients, and changes of gradients in both modes."""
     weights, stacks = normalised_operands()
     cotangents = arrays((1, 3, 2, 2, 3), (2, 3, 2, 2, 3), seed=3)
 
-    def scalar(function, weights, stacks):
+    def scalar(weights, stacks):
         return sum(jnp.sum(ct * jnp.sin(out)) for ct, out in zip(cotangents, function(weights, stacks)))
 
-    ours = functools.partial(scalar, lambda w, s: normalised_sum(w, s, PLAN)[0])
-    plain = functools.partial(scalar, plain_normalised_sum)
-    for derivative in (
-        lambda f: jax.grad(f, argnums=(0, 1)),
-        lambda f: lambda w, s: jax.jvp(lambda w: jax.grad(f, 1)(w, s), (w,), (jnp.cos(w),)),
-        lambda f: lambda w, s: jax.grad(lambda w, s: sum(jnp.sum(g**2) for g in jax.grad(f, 1)(w, s)), (0, 1))(w, s),
-    ):
-        found, expected = (jax.jit(derivative(f))(weights, stacks) for f in (ours, plain))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), found, expected)
+    @jax.jit
+    def all_of_them(weights, stacks):
+        of_stacks = jax.jit(jax.grad(scalar, 1))
+        return (
+            jax.grad(scalar, (0, 1))(weights, stacks),
+            jax.jvp(lambda w: of_stacks(w, stacks), (weights,), (jnp.cos(weights),)),
+            jax.grad(lambda w, s: sum(jnp.sum(g**2) for g in of_stacks(w, s)), (0, 1))(weights, stacks),
+        )
+
+    return jax.device_get(all_of_them(weights, stacks))
+
+
+@functools.cache
+def plain_derivatives():
+    return derivatives(plain_normalised_sum)
+
+
+def test_its_derivatives_are_those_of_the_plain_form(image_path):
+    found = derivatives(lambda weights, stacks: normalised_sum(weights, stacks, PLAN)[0])
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-10), found, plain_derivatives())
 
 
 def test_derivatives_in_both_modes_to_second_order():
@@ -253,7 +268,7 @@ def test_only_some_stacks_may_change():
 
 def test_vmap_of_derivatives_is_a_loop(image_path):
     weights, stacks = normalised_operands()
-    many = jnp.stack([weights, 2 * weights, weights**2])
+    many = np.stack([weights, 2 * weights, weights**2])
 
     def gradient(weights, stacks):
         return jax.grad(lambda s: sum(jnp.sum(jnp.sin(out)) for out in normalised_sum(weights, s, PLAN)[0]))(stacks)
@@ -261,43 +276,46 @@ def test_vmap_of_derivatives_is_a_loop(image_path):
     def change(weights, stacks):
         return jax.jvp(lambda s: normalised_sum(weights, s, PLAN), (stacks,), (jax.tree.map(jnp.cos, stacks),))[1]
 
-    for derivative in (gradient, change):
-        together, alone = jax.jit(jax.vmap(derivative, in_axes=(0, None)))(many, stacks), jax.jit(derivative)
-        for lane in range(3):
-            jax.tree.map(
-                lambda a, b, i=lane: np.testing.assert_allclose(a[i], b, rtol=1e-10, atol=1e-12),
-                together,
-                alone(many[lane], stacks),
-            )
+    def both(weights, stacks):
+        return gradient(weights, stacks), change(weights, stacks)
+
+    together, alone = jax.jit(jax.vmap(both, in_axes=(0, None)))(many, stacks), jax.jit(both)
+    for lane in range(3):
+        jax.tree.map(
+            lambda a, b, i=lane: np.testing.assert_allclose(np.asarray(a)[i], b, rtol=1e-10, atol=1e-12),
+            together,
+            alone(many[lane], stacks),
+        )
 
 
 @pytest.mark.parametrize("normalised", [2, 3])
 def test_narrow_maps_have_wide_statistics_and_derivatives_close_to_the_wide_ones(normalised):
     weights, stacks = normalised_operands()
+    weights = weights.astype(np.float32)
     narrow = [stack.astype(jnp.bfloat16) for stack in stacks]
-    wide = [stack.astype(jnp.float32) for stack in narrow]
+    wide = [stack.astype(np.float32) for stack in narrow]
     plan = PLAN._replace(normalised=normalised)
 
     def value(weights, stacks):
         outs, used = normalised_sum(weights, stacks, plan)
         return sum(jnp.sum(jnp.sin(out.astype(jnp.float32))) for out in outs), (outs, used)
 
-    everything = jax.jit(jax.value_and_grad(value, (0, 1), has_aux=True))
-    (_, (outs, used)), grads = everything(weights.astype(jnp.float32), narrow)
-    (_, (expected, moments)), wide_grads = everything(weights.astype(jnp.float32), wide)
+    everything = jax.value_and_grad(value, (0, 1), has_aux=True)
+    found = jax.jit(lambda *given: [everything(weights, stacks) for stacks in given])(narrow, wide)
+    ((_, (outs, used)), grads), ((_, (expected, moments)), wide_grads) = jax.device_get(found)
     assert all(out.dtype == jnp.bfloat16 for out in (*outs, *grads[1]))
     assert grads[0].dtype == jnp.float32 and all(part.dtype == jnp.float32 for part in used)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), used, moments)
     for found, right in zip((*outs, grads[0], *grads[1]), (*expected, wide_grads[0], *wide_grads[1])):
-        assert np.linalg.norm(found.astype(jnp.float32) - right) < 0.03 * np.linalg.norm(right)
+        assert np.linalg.norm(found.astype(np.float32) - right) < 0.03 * np.linalg.norm(right)
 
 
 def test_synchronised_statistics_are_those_of_the_whole_batch():
     if jax.device_count() < 2:
         pytest.skip("needs two devices; jax was started with one")
     weights, stacks = normalised_operands()
-    stacks = [jnp.concatenate([stack, stack[:, ::-1] * 3], axis=1) for stack in stacks]
-    shards = [jnp.stack(jnp.split(stack, 2, axis=1)) for stack in stacks]
+    stacks = [np.concatenate([stack, stack[:, ::-1] * 3], axis=1) for stack in stacks]
+    shards = [np.stack(np.split(stack, 2, axis=1)) for stack in stacks]
     plan = PLAN._replace(axis_name="devices")
 
     def value(plan, weights, stacks):
@@ -317,15 +335,14 @@ def test_synchronised_statistics_are_those_of_the_whole_batch():
     (_, expected), grads = alone(weights, stacks)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), used, expected)
     np.testing.assert_allclose(of_weights, grads[0], rtol=1e-9, atol=1e-12)
-    for shard, whole in zip(of_stacks, grads[1]):
+    for shard, whole in zip(jax.device_get(of_stacks), grads[1]):
         # Each device holds the gradient of the sum over devices; the mean of two is half of it.
         np.testing.assert_allclose(np.concatenate(shard, axis=1) / 2, whole, rtol=1e-9, atol=1e-12)
 
 
 def test_running_statistics_take_a_tenth_of_each_batch():
-    running = Moments(jnp.full((1, 2), 2.0), jnp.ones((1, 2)))
-    batch = Moments(jnp.ones((1, 2)), jnp.full((1, 2), 3.0))
-    after = running_moments(running, batch, count=4)
+    running, batch = [np.full((1, 2), 2.0), np.ones((1, 2))], [np.ones((1, 2)), np.full((1, 2), 3.0)]
+    after = jax.jit(lambda *both: running_moments(*(Moments(*each) for each in both), count=4))(running, batch)
     np.testing.assert_allclose(after.mean, 0.9 * 2 + 0.1, rtol=1e-12)
     np.testing.assert_allclose(after.variance, 0.9 + 0.1 * 3 * 4 / 3, rtol=1e-12)
     assert identity_plan((2, 1)).routes == ((0, 0, 0, 0), (0, 1, 0, 1), (1, 0, 1, 0))
