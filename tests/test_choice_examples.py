@@ -38,21 +38,21 @@ EXAMPLES: dict[str, Any] = {
     "mlp": (
         lambda module: module.Perceptron(),
         [(10,)],
-        jnp.linspace(-1, 1, 6),
+        np.linspace(-1, 1, 6),
         "squared_error",
         {"width": "8", "activation": "gelu", "layer": "skip"},
     ),
     "two_towers": (
         lambda module: module.Towers(),
         [(20,), (10,)],
-        jnp.arange(6) % 2,
+        np.arange(6) % 2,
         "binary_cross_entropy",
         {"left": "none", "right": "layer", "join": ("left", "product")},
     ),
     "vision_transformer": (
         lambda module: module.Transformer(blocks=1),
         [(8, 8, 1)],
-        jnp.arange(6),
+        np.arange(6),
         "cross_entropy",
         {"block0": "block", "block0/block/heads": "2", "block0/block/width": "16", "activation": "relu"},
     ),
@@ -63,12 +63,12 @@ def parts(module, name):
     """The network of an example with weights and alphas in float64, two batches, its loss and choices."""
     make, shapes, targets, loss, choices = EXAMPLES[name]
     network, key = make(module), jax.random.key(0)
-    batches = [
-        (tuple(jax.random.normal(jax.random.key(seed), (6, *shape)) for shape in shapes), targets) for seed in (1, 2)
-    ]
-    variables = jax.jit(network.init)(key, *batches[0][0])
-    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), variables)
-    weights, alphas, _ = jdarts.split_variables(wide, key=key)
+    draws = [np.random.default_rng(seed) for seed in (1, 2)]
+    batches = [(tuple(draw.normal(size=(6, *shape)) for shape in shapes), targets) for draw in draws]
+    draw = np.random.default_rng(0)
+    shapes_of_variables = jax.eval_shape(network.init, key, *batches[0][0])
+    variables = jax.tree.map(lambda leaf: draw.normal(scale=0.3, size=leaf.shape), shapes_of_variables)
+    weights, alphas, _ = jdarts.split_variables(variables)
     return network, weights, alphas, batches, loss, choices
 
 
