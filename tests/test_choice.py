@@ -341,9 +341,14 @@ def test_a_vmapped_module_has_alphas_for_each_lane_of_its_axis():
             return layer(name="layers")(x, None)[0].sum(axis=0)
 
     network: Any = Net()
-    weights, alphas, _ = jdarts.split_variables(network.init(jax.random.key(0), INPUTS))
+
+    def made(key):
+        weights, alphas, _ = jdarts.split_variables(network.init(key, INPUTS))
+        return alphas, network.apply(jdarts.join_variables(weights, alphas), INPUTS)
+
+    alphas, outputs = jax.eval_shape(made, jax.random.key(0))
     assert alphas["layers/block"].values.shape == (2, 3)
-    assert network.apply(jdarts.join_variables(weights, alphas), INPUTS).shape == INPUTS.shape
+    assert outputs.shape == INPUTS.shape
 
 
 # ---- edges of use
