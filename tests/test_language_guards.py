@@ -1,6 +1,7 @@
 """Guards of searches on text: the eigenvalue, foresight, rules that read them, and the cell on the supernet's weights."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,7 @@ def test_the_eigenvalue_is_that_of_the_hessian_of_the_next_validation_segment(ex
     variables = {"params": state.bilevel.weights, "batch_stats": state.bilevel.model_state}
     # One segment has been read.
     assert state.valid.row == 6 and np.any(state.valid.hidden)
-    words = np.asarray(inputs[1])[6:13]
+    words: Any = np.asarray(inputs[1])[6:13]
 
     def loss(alphas):
         prediction, _ = program.model.apply(

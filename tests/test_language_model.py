@@ -95,9 +95,9 @@ def test_a_batch_of_mixtures():
 def segment(length, padding, model=SMALL, masks=None):
     draw = np.random.default_rng(1)
     words = draw.integers(model.vocabulary, size=(length + 1, 4))
-    tokens = np.concatenate([words, np.full((padding, 4), words[0, 0])]).astype(np.int32)
-    hidden = draw.normal(size=(4, model.width)).astype(np.float32)
-    given = np.int32(length) if padding else None
+    tokens: Any = np.concatenate([words, np.full((padding, 4), words[0, 0])]).astype(np.int32)
+    hidden: Any = draw.normal(size=(4, model.width)).astype(np.float32)
+    given: Any = np.int32(length) if padding else None
     return Segment(tokens[:-1], tokens[1:], hidden, given, masks or Masks(), 0.3, 0.7)
 
 
@@ -157,9 +157,9 @@ def test_losses_and_regularisation_by_hand():
     first = segment(3, 0)
     alphas = np.zeros((3, 5), np.float32)
     variables = initial(SMALL)(jax.random.key(0), first.tokens, first.hidden, alphas)
-    masks: Any = Masks(output=np.full((4, 5), 2, np.float32))
+    twos: Any = np.full((4, 5), 2, np.float32)
     apply = jax.jit(functools.partial(SMALL.apply, train=True, mutable=["batch_stats"]))
-    prediction, _ = apply(variables, first.tokens, first.hidden, alphas, masks=masks)
+    prediction, _ = apply(variables, first.tokens, first.hidden, alphas, masks=Masks(output=twos))
     regular = jax.jit(functools.partial(regularisation, activation=0.3, temporal=0.7))
     outputs = np.asarray(prediction.outputs, np.float64)
     for length in (1, 2, 3):

@@ -1,5 +1,7 @@
 """The search step on text: what each text is read for, what is carried on, what all passes share."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -41,7 +43,8 @@ def leaves(tree):
 @pytest.fixture(scope="module")
 def begun(user_settings):
     """The first state of a search, by whatever estimator."""
-    return made()[0].init(np.uint32(0))
+    seed: Any = np.uint32(0)
+    return made()[0].init(seed)
 
 
 @pytest.fixture(scope="module")
