@@ -4,8 +4,8 @@ import pytest
 import small_language
 import small_pipeline
 import small_train
-from small_runs import finish, newest, user_settings
-from small_search import STEPS, assert_same_bits, quick, run, start, undisturbed
+from small_runs import finish, newest, undisturbed_run, user_settings
+from small_search import PLAIN, SETTINGS, STEPS, assert_same_bits, quick, searches, start
 
 from jdarts.errors import InputError
 from jdarts.pipeline import PipelineConfig
@@ -13,7 +13,10 @@ from jdarts.runs import Interrupted
 from jdarts.runs.time_limit import TIME_IS_UP, TimeLimit, limited, seconds_of, time_limit
 from jdarts.search import SearchConfig
 
-__all__ = ["quick", "undisturbed", "user_settings"]
+__all__ = ["quick", "user_settings"]
+
+_, run = searches({**SETTINGS, **PLAIN})
+undisturbed = undisturbed_run(run)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_the_pieces_of_a_search_are_an_undisturbed_one(every, quick, undisturbed
 
 def test_a_limited_command_saves_says_how_to_resume_and_ends_with_its_code(tmp_path):
     folder = tmp_path / "run"
-    process = start(folder, epochs=100_000, checkpoint_minutes=1000, time_limit="1s")
+    process = start(folder, **PLAIN, epochs=100_000, checkpoint_minutes=1000, time_limit="1s")
     code, out, err = finish(process)
     assert (code, err) == (TIME_IS_UP, "stopped by --time-limit\n")
     assert out.splitlines()[-1] == f"saved {newest(folder).path}; run the same command to resume"
@@ -86,7 +89,7 @@ def test_a_training_and_a_search_on_text_end_at_the_limit_too(user_settings, tmp
             small_train.run(tmp_path / "train", time_limit="1h")
     assert newest(tmp_path / "train").step == 2
     with pytest.raises(Interrupted):
-        small_language.run_search(tmp_path / "text", time_limit="1h")
+        small_language.run_search(tmp_path / "text", time_limit="1h", hypergradient="first_order", nodes=1)
     assert newest(tmp_path / "text").step == 2
 
 
