@@ -29,7 +29,7 @@ SECONDS = {
     "test_train_resume.py": 15,
     "test_own_images.py": 18,
     "test_operations.py": 30,
-    "test_fixture_methods.py": 15,
+    "test_fixture_methods.py": 12,
     "test_choice_examples.py": 25,
     "test_bilevel_examples.py": 15,
     "test_pipeline_budgets.py": 12,

@@ -163,7 +163,7 @@ def test_sigmoids_and_zero_one_penalties(path):
         return sigmoid.weights(alphas, case.space, None, NO_CONTROLS).operations
 
     close(mixture(alphas), case.by_kind("mixture"))
-    value, logits, by_alphas, _, by_weights = gradients(case, mixture)(alphas)
+    value, logits, by_alphas, _, by_weights = jax.device_get(gradients(case, mixture)(alphas))
     close(value, case.file["train/cross_entropy"])
     close(logits, case.file["train/logits"])
     close(by_alphas, case.by_kind("train/grad_alphas"))
@@ -177,9 +177,10 @@ def test_sigmoids_and_zero_one_penalties(path):
             return penalty(alphas, mixture(alphas), case.space)
 
         factor = case.file["hyper/zero_one_weight"]
-        close(term(alphas), case.file[f"{name}/zero_one"])
-        close(value + factor * term(alphas), case.file[f"{name}/alpha_loss"])
-        added = {kind: by_alphas[kind] + factor * slope for kind, slope in jax.grad(term)(alphas).items()}
+        penalised, slopes = jax.device_get(jax.jit(jax.value_and_grad(term))(alphas))
+        close(penalised, case.file[f"{name}/zero_one"])
+        close(value + factor * penalised, case.file[f"{name}/alpha_loss"])
+        added = {kind: by_alphas[kind] + factor * slope for kind, slope in slopes.items()}
         close(added, case.by_kind(f"{name}/grad_alphas"))
 
 
@@ -187,41 +188,58 @@ def test_sigmoids_and_zero_one_penalties(path):
 def test_dirichlet_concentrations_divergences_and_samples(path):
     case = case_of(path)
     alphas = case.by_kind("alphas")
-    close(concentrations(alphas, case.space), case.by_kind("concentration"))
-    close(divergences(alphas, case.space), case.by_kind("kl"))
 
     def term(alphas):
         return case.file["hyper/reg_scale"] * divergence(alphas, {}, case.space)
 
-    close(term(alphas), case.file["kl/scaled"])
-    close(jax.grad(term)(alphas), case.by_kind("kl/grad_alphas"))
+    @jax.jit
+    def terms(alphas):
+        return concentrations(alphas, case.space), divergences(alphas, case.space), jax.value_and_grad(term)(alphas)
+
+    concentration, each_divergence, (scaled, slopes) = terms(alphas)
+    close(concentration, case.by_kind("concentration"))
+    close(each_divergence, case.by_kind("kl"))
+    close(scaled, case.file["kl/scaled"])
+    close(slopes, case.by_kind("kl/grad_alphas"))
     samples = case.by_kind("train/sample")
     at = gradients(case, lambda samples: samples)
-    value, logits, by_samples, _, by_weights = at(samples)
+    value, logits, by_samples, _, by_weights = jax.device_get(at(samples))
     close(value, case.file["train/loss"])
     close(logits, case.file["train/logits"])
     close(by_samples, case.by_kind("train/grad_sample"))
     if case.below("train/grad_weights/"):
         close(by_weights, case.params("train/grad_weights/"))
     # The chain rule through the concentrations, with the authors' derivative of a sample.
-    factors = case.by_kind("train/pathwise_factor")
+    factors, samples = jax.device_get((case.by_kind("train/pathwise_factor"), samples))
     slopes = {
-        kind: factors[kind] * (by_samples[kind] - jnp.sum(samples[kind] * by_samples[kind], -1, keepdims=True))
+        kind: factors[kind] * (by_samples[kind] - np.sum(samples[kind] * by_samples[kind], -1, keepdims=True))
         for kind in KINDS
     }
-    _, pull = jax.vjp(lambda alphas: concentrations(alphas, case.space), alphas)
-    close(pull(slopes)[0], case.by_kind("train/grad_alphas"))
+    pulled = jax.jit(lambda slopes: jax.vjp(lambda alphas: concentrations(alphas, case.space), alphas)[1](slopes)[0])
+    close(pulled(slopes), case.by_kind("train/grad_alphas"))
     # A sample of the operations that pruning has left. Those of weight 0 are not evaluated there, and have no slope.
-    pruned = at(case.by_kind("pruned/train/sample"))
+    pruned = jax.device_get(at(case.by_kind("pruned/train/sample")))
     close(pruned.loss, case.file["pruned/train/loss"])
     close(pruned.logits, case.file["pruned/train/logits"])
     masks = case.by_kind("pruned/mask")
-    left = {kind: jnp.where(masks[kind], pruned.mixture[kind], 0) for kind in KINDS}
+    left = {kind: np.where(masks[kind], pruned.mixture[kind], 0) for kind in KINDS}
     close(left, case.by_kind("pruned/train/grad_sample"))
 
 
-def _drawn(function, alphas, **settings):
-    return function(gumbel_softmax(alphas, **settings))
+#: From the relaxed weights to those of the chosen operation.
+HARD = {"chosen": chosen_alone, "all": straight_through}
+
+
+@jax.jit
+def drawn(alphas, noise, tau):
+    """A draw's relaxed weights, and by the name of each function of them: its values, and its pullback."""
+    mask = np.ones(alphas.shape, bool)
+    hard = {}
+    for name, function in HARD.items():
+        hard[name] = jax.vjp(
+            lambda alphas, function=function: function(gumbel_softmax(alphas, mask, noise, tau)), alphas
+        )
+    return gumbel_softmax(alphas, mask, noise, tau), hard
 
 
 @each("gdas*.npz")
@@ -232,35 +250,31 @@ def test_gumbel_samples_of_chosen_and_of_all_operations(path):
     np.testing.assert_allclose(epochs, file["schedule/tau_250_10_0.1"], rtol=1e-12)
     for part in ("darts", "nasnet", "nb201"):
         for kind in ("",) if part == "nb201" else ("/normal", "/reduce"):
-            alphas, noise = (jnp.asarray(file[f"{part}/{name}{kind}"]) for name in ("alphas", "gumbel"))
-            mask = np.ones(alphas.shape, bool)
-            probabilities = gumbel_softmax(alphas, mask, noise, tau)
+            probabilities, hard = drawn(file[f"{part}/alphas{kind}"], file[f"{part}/gumbel{kind}"], tau)
             close(probabilities, file[f"{part}/probs{kind}"])
-            for function in (straight_through, chosen_alone):
-                np.testing.assert_allclose(function(probabilities), file[f"{part}/hard{kind}"], atol=1e-15)
-            np.testing.assert_array_equal(jnp.argmax(probabilities, -1), file[f"{part}/index{kind}"])
-    for name, function in (("chosen", chosen_alone), ("all", straight_through)):
-        for kind in KINDS:
-            alphas, noise = (jnp.asarray(file[f"darts/{each}/{kind}"]) for each in ("alphas", "gumbel"))
-            mask = np.ones(alphas.shape, bool)
-            draw = functools.partial(_drawn, function, mask=mask, noise=noise, temperature=tau)
-            slopes = jnp.asarray(file[f"darts/{name}/grad_hard/{kind}"])
-            close(jax.vjp(draw, alphas)[1](slopes)[0], file[f"darts/{name}/grad_alphas/{kind}"])
+            for name, (values, _) in hard.items():
+                np.testing.assert_allclose(values, file[f"{part}/hard{kind}"], atol=1e-15, err_msg=name)
+            np.testing.assert_array_equal(np.argmax(probabilities, -1), file[f"{part}/index{kind}"])
+    pulled = jax.jit(lambda pull, slopes: pull(slopes)[0])
+    for kind in KINDS:
+        _, hard = drawn(file[f"darts/alphas/{kind}"], file[f"darts/gumbel/{kind}"], tau)
+        for name, (_, pull) in hard.items():
+            found = pulled(pull, file[f"darts/{name}/grad_hard/{kind}"])
+            close(found, file[f"darts/{name}/grad_alphas/{kind}"])
 
 
 @each("sdarts*.npz")
 def test_perturbations(path):
     case = case_of(path)
-    close(projected(jnp.asarray(case.file["projection/before"])), case.file["projection/after"])
+    close(jax.jit(projected)(case.file["projection/before"]), case.file["projection/after"])
     values = schedules.table(schedules.radius(0.3), 50)
     np.testing.assert_allclose(values, case.file["schedule/epsilon_50"], rtol=1e-12)
-    mixture, radius = case.by_kind("mixture"), case.file["hyper/epsilon"]
-    noise = case.by_kind("random/noise")
-    moved = all_projected({kind: mixture[kind] + noise[kind] for kind in KINDS}, case.space)
+    mixture, radius = jax.device_get(case.by_kind("mixture")), case.file["hyper/epsilon"]
+    before = {kind: mixture[kind] + case.file[f"random/noise/{kind}"] for kind in KINDS}
+    moved = jax.device_get(jax.jit(functools.partial(all_projected, space=case.space))(before))
     close(moved, case.by_kind("random/perturbed"))
-    before = {kind: mixture[kind] + noise[kind] for kind in KINDS}
-    close({kind: table[-1] for kind, table in case.by_kind("random/trace_before_projection").items()}, before)
-    close({kind: table[-1] for kind, table in case.by_kind("random/trace").items()}, moved)
+    close({kind: case.file[f"random/trace_before_projection/{kind}"][-1] for kind in KINDS}, before)
+    close({kind: case.file[f"random/trace/{kind}"][-1] for kind in KINDS}, moved)
     evaluated = case.loss(train=False)
 
     @jax.jit
@@ -282,21 +296,27 @@ def test_perturbations(path):
             close(found.weights, case.params(f"{name}/weight_step/grad_weights/"))
 
 
+def softmax_of(case):
+    """The weights of the operations at the file's alphas."""
+    softmax = MIXTURES["softmax"]
+    weights = jax.jit(lambda alphas: softmax.weights(alphas, case.space, None, NO_CONTROLS).operations)
+    return jax.device_get(weights(case.by_kind("alphas")))
+
+
 @each("lambdadarts*.npz")
 def test_correlated_gradients_of_cells(path):
     case = case_of(path)
     kinds = cell_kinds(case.cells)
     counts = {kind: kinds.count(kind) for kind in KINDS}
-    alphas = case.by_kind("alphas")
-    softmax = MIXTURES["softmax"].weights(alphas, case.space, None, NO_CONTROLS).operations
+    softmax = softmax_of(case)
     loss = case.loss()
-    tables = each_cell(softmax, counts)
+    tables = jax.device_get(jax.jit(lambda softmax: each_cell(softmax, counts))(softmax))
     at = gradients(case, lambda tables: tables)
     value, _, by_cells, _, by_weights = jax.device_get(at(tables))
     close(value, case.file["loss"])
     flat = {kind: by_cells[kind].reshape(counts[kind], -1) for kind in KINDS}
     close(flat, case.by_kind("cell_gradients"))
-    close(mean_correlation(by_cells["normal"]), case.file["mean_correlation"])
+    close(jax.jit(mean_correlation)(by_cells["normal"]), case.file["mean_correlation"])
     close(by_weights, case.params("plain_grad_weights/"))
     strength, smallest = case.file["hyper/lambda"], case.file["hyper/epsilon0"]
     for name, signs in (("corr", False), ("signcorr", True)):
@@ -317,8 +337,8 @@ def test_correlated_gradients_of_cells(path):
         close(ours, case.params(f"{name}/grad_weights/"), 1e-8)
     # The product's own loss has the same correlation.
     step = weight_pass(loss, MixtureWeights(softmax), counts, case.space, strength)
-    _, (_, metrics) = jax.jit(lambda weights: correlated_gradients(step._replace(weights=weights)))(case.weights)
-    close(metrics["correlation"], case.file["mean_correlation"])
+    correlation = jax.jit(lambda weights: correlated_gradients(step._replace(weights=weights))[1][1]["correlation"])
+    close(correlation(case.weights), case.file["mean_correlation"])
 
 
 def weight_pass(loss, mixture, counts, space, strength):
@@ -338,12 +358,12 @@ def weight_pass(loss, mixture, counts, space, strength):
 
 def test_the_gradient_of_correlated_cells_is_that_of_the_definition():
     """On a network with two normal cells."""
-    space = jdarts.uniform_space(("skip_connect", "avg_pool_3x3", "dil_conv_3x3"), nodes=1)
+    space = jdarts.uniform_space(("avg_pool_3x3", "dil_conv_3x3"), nodes=1)
     model = Supernet(space, channels=2, cells=4, classes=3, dtype=jnp.float64, mixture=GIVEN)
     draw = np.random.default_rng(0)
     images, strength = draw.normal(size=(3, 8, 8, 3)), 0.3
     counts: dict[str, int] = {kind: cell_kinds(4).count(kind) for kind in KINDS}
-    one: dict[str, Any] = {kind: draw.uniform(size=(space.num_edges, 3)) for kind in KINDS}
+    one: dict[str, Any] = {kind: draw.uniform(size=(space.num_edges, 2)) for kind in KINDS}
     tables = {kind: np.stack([one[kind]] * counts[kind]) for kind in KINDS}
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, one, train=True))
     params, statistics = (
@@ -378,7 +398,7 @@ def test_the_gradient_of_correlated_cells_is_that_of_the_definition():
 def test_scores_and_frozen_operations(path):
     case = case_of(path)
     names = json.loads(str(case.file["operations"]))
-    softmax = MIXTURES["softmax"].weights(case.by_kind("alphas"), case.space, None, NO_CONTROLS).operations
+    softmax = softmax_of(case)
     loss = case.loss(batch="valid/")
     valid = dict(operation_weights(jax.jit(jax.grad(lambda weights: loss(weights, softmax)[0]))(case.weights)))
     theirs = dict(operation_weights(case.params("valid_gradient/")))
@@ -398,7 +418,7 @@ def test_scores_and_frozen_operations(path):
         scores = {place: np.zeros(total.shape) for place, total in state.totals.items()}
         for (place, edge), score in zip(places, row):
             scores[place][edge] = score
-        state = judged(state, scores)
+        state = jax.device_get(judged(state, scores))
         now = np.array([bool(state.frozen[place][edge]) for place, edge in places])
         frozen[now & (frozen < 0)] = step
     np.testing.assert_array_equal(frozen, case.file["frozen_in_step"])
