@@ -1,6 +1,7 @@
 """What a search refuses: one short message, exit code 2, and nothing half-written."""
 
 import errno
+import functools
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import small_runs
 from small_runs import newest, read_until, user_settings
 from small_search import STEPS_PER_EPOCH, arguments, assert_same_bits, config, quick, run, start, undisturbed
 
@@ -21,7 +23,7 @@ from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.runs.folder import RunFolder
 from jdarts.runs.settings import BEFORE
-from jdarts.search import search
+from jdarts.search import command, search
 from jdarts.search.command import main
 
 __all__ = ["quick", "undisturbed", "user_settings"]
@@ -228,6 +230,7 @@ def test_a_full_disk(moment, quick, undisturbed, tmp_path, monkeypatch, capsys):
         raise full
 
     with monkeypatch.context() as patch:
+        patch.setattr(command, "search", functools.partial(search, programs=small_runs.shared_programs))
         if moment == "a checkpoint":
             patch.setattr(ocp, "save", failing)
         elif moment == "metrics.jsonl":
@@ -281,7 +284,7 @@ def test_a_loss_that_is_not_finite(quick, tmp_path, monkeypatch, capsys):
 
 def test_a_learning_rate_that_explodes(quick, tmp_path):
     with pytest.raises(InputError, match=r"not finite at step \d+ .* there is no checkpoint yet"):
-        run(tmp_path / "run", learning_rate=1e38, momentum=0.99)
+        run(tmp_path / "run", learning_rate=1e38, momentum=0.99, hypergradient="first_order")
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
