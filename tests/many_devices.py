@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from shared_lowering import share_contexts
 
 import jdarts
 from jdarts import optim, parallel
@@ -107,7 +108,7 @@ def batches(steps=STEPS, seed=0):
     draw = np.random.default_rng(seed)
 
     def one():
-        return jnp.asarray(draw.normal(size=(BATCH, 8, 8, 1))), jnp.asarray(draw.integers(3, size=BATCH), jnp.int32)
+        return draw.normal(size=(BATCH, 8, 8, 1)), draw.integers(3, size=BATCH, dtype=np.int32)
 
     return [(one(), one()) for _ in range(steps)]
 
@@ -171,24 +172,21 @@ def image_training_differences():
     state: Any = jax.jit(program.init)(0)
     state = state.replace(sums={name: jnp.zeros(()) for name in state.sums})
     draw = np.random.default_rng(0)
-    images = (
-        jnp.asarray(draw.integers(256, size=(20, 8, 8, 1)), jnp.uint8),
-        jnp.asarray(draw.integers(3, size=20), jnp.int32),
-    )
-    rows = [jnp.asarray(draw.permutation(20)[:BATCH], jnp.int32) for _ in range(2)]
-    inputs = [(*images, each, jnp.float64(0.3)) for each in rows]
+    images = draw.integers(256, size=(20, 8, 8, 1), dtype=np.uint8), draw.integers(3, size=20, dtype=np.int32)
+    rows = [draw.permutation(20)[:BATCH].astype(np.int32) for _ in range(2)]
+    inputs = [(*images, each, np.float64(0.3)) for each in rows]
     alone = parallel.jit_step(step)
     expected = taken(alone, state, inputs)
     split = (False, False, True, False)
     found = {"image training": difference(taken(parallel.shard_step(step, 2, split=split), state, inputs), expected)}
-    whole = taken(alone, state, [(*images, each, jnp.float64(0.0)) for each in rows])
+    whole = taken(alone, state, [(*images, each, np.float64(0.0)) for each in rows])
     found["image training drops"] = difference(whole[0].weights, expected[0].weights)
     return found
 
 
 def texts(seed=0):
     draw = np.random.default_rng(seed)
-    return [jnp.asarray(draw.integers(VOCABULARY, size=(ROWS + TEXT["bptt"], COLUMNS)), jnp.int32) for _ in range(2)]
+    return [draw.integers(VOCABULARY, size=(ROWS + TEXT["bptt"], COLUMNS), dtype=np.int32) for _ in range(2)]
 
 
 def difference(found, expected):
@@ -234,10 +232,14 @@ TEXT_CASES = [("exact", "shard", 8), ("exact", "pmap", 2), ("reference", "shard"
 
 
 def plain_problem():
-    """Start and inputs of the bilevel steps of a network without layers, with statistics of its batch, and the pure steps."""
-    given = {"weight_optimizer": optax.sgd(0.1, momentum=0.9), "alpha_optimizer": optim.alpha_optimizer(0.1)}
-    weights = jnp.asarray(np.random.default_rng(1).normal(size=(64, 3)))
-    alphas = jnp.linspace(0.5, 1.5, 3)
+    """Start and inputs of the bilevel steps of a network without layers, with statistics of its batch, and the pure steps.
+
+    Its loss has few operations, since most cases are its steps.
+    """
+    sgd: Any = optax.sgd
+    given = {"weight_optimizer": sgd(0.1, momentum=0.9), "alpha_optimizer": sgd(0.1, momentum=0.5)}
+    weights = 0.1 * np.random.default_rng(1).normal(size=(64, 3))
+    alphas = np.linspace(0.5, 1.5, 3)
 
     def loss_on(axis_name):
         def loss_fn(weights, alphas, model_state, batch, key):
@@ -245,9 +247,9 @@ def plain_problem():
             features = images.reshape(len(images), -1) @ weights
             mean = jnp.mean(features, axis=0)
             mean = mean if axis_name is None else jax.lax.pmean(mean, axis_name)
-            logits = jnp.tanh(alphas * (features - mean))
-            loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
-            return loss, (0.9 * model_state + 0.1 * mean, {"largest": jnp.mean(jnp.abs(logits))})
+            outputs = jnp.sin(alphas * (features - mean))
+            loss = jnp.mean(jnp.square(outputs - labels.astype(outputs.dtype)[:, None]))
+            return loss, (0.9 * model_state + 0.1 * mean, {"mean": jnp.mean(outputs)})
 
         return loss_fn
 
@@ -265,7 +267,7 @@ def plain_problem():
 
         return bilevel_step
 
-    begun = jdarts.init_state(jax.random.key(0), weights, alphas, jnp.zeros(3), **given)
+    begun = jdarts.init_state(jax.random.key(0), weights, alphas, np.zeros(3), **given)
     return begun, batches(), {name: pure(each) for name, each in ESTIMATORS.items()}
 
 
@@ -282,14 +284,14 @@ def cell_problem():
     weight_optimizer = optim.recurrent_weight_optimizer(1.0)
     given = {"weight_optimizer": weight_optimizer, "alpha_optimizer": optim.alpha_optimizer(0.1)}
     keys = jax.random.split(jax.random.key(0), 3)
-    hidden = jnp.zeros((COLUMNS, 3))
+    hidden = np.zeros((COLUMNS, 3))
     alphas = init_alphas(keys[0], space, jnp.float64)
     variables = jax.jit(functools.partial(model.init, train=True))(keys[1], texts()[0][:1], hidden, alphas)
     # Large weights, that all gradients are far above rounding.
-    weights = jax.tree.map(lambda leaf: 20 * leaf, variables["params"])
+    weights = jax.tree.map(lambda leaf: 20 * np.asarray(leaf), variables["params"])
     begun = jdarts.init_state(keys[2], weights, alphas, variables["batch_stats"], **given)
     draw = np.random.default_rng(1)
-    masks = Masks(output=jnp.asarray(draw.integers(2, size=(COLUMNS, 3)) * 2.0))
+    masks = Masks(output=jnp.asarray(2.0 * draw.integers(2, size=(COLUMNS, 3))))
 
     def pure(hypergradient):
         def bilevel_step(state, train, valid, *, axis_name):
@@ -376,7 +378,7 @@ def text_differences():
     found, split = {}, (False, False, False)
     programs = {name: text_search(name) for name in ("exact", "reference")}
     state = started(programs["exact"])
-    inputs = [(*texts(), jnp.int32(length)) for length in (3, 1, 3, 2, 3)]
+    inputs = [(*texts(), np.int32(length)) for length in (3, 1, 3, 2, 3)]
     expected = {name: taken(parallel.jit_step(each.step), state, inputs) for name, each in programs.items()}
     for name, (after, _) in expected.items():
         found[f"text {name} moved"] = least_moved(carried(after), carried(state))
@@ -390,7 +392,7 @@ def text_differences():
     program = text_training()
     step = functools.partial(program.step, size=TEXT["bptt"])
     state = started(program)
-    inputs = [(texts()[0], jnp.int32(length), jnp.bool(False)) for length in (3, 1, 3)]
+    inputs = [(texts()[0], np.int32(length), np.bool(False)) for length in (3, 1, 3)]
     result = taken(parallel.jit_step(step), state, inputs)
     wrapped = parallel.shard_step(step, 2, split=split).lower(state, *inputs[0]).compile()
     found["text training"] = difference(taken(wrapped, state, inputs), result)
@@ -434,6 +436,7 @@ if __name__ == "__main__":
     for setting, value in (("enable_x64", True), ("numpy_dtype_promotion", "strict"), ("num_cpu_devices", 8)):
         jax.config.update(f"jax_{setting}", value)
     # As in conftest.py.
+    share_contexts()
     gc.set_threshold(100_000, 50, 50)
     gc.freeze()
     with jax.numpy_dtype_promotion("standard"):
