@@ -59,6 +59,8 @@ def pears():
 
 #: What belongs to images does not depend on the hypergradient; this one compiles soonest.
 SEARCH = {**small_search.SETTINGS, "epochs": 1, "batch_size": 32, "hypergradient": "first_order"}
+#: Of searches on the digits, one program of which serves several tests.
+DIGITS: dict[str, Any] = {"epochs": 1, "hypergradient": "first_order"}
 TRAIN = {**small_train.SETTINGS, "epochs": 1, "batch_size": 64}
 
 
@@ -158,33 +160,33 @@ def test_an_interrupted_run_is_not_resumed_on_other_images(tmp_path, kind):
 
 @pytest.mark.usefixtures("quick")
 def test_a_finished_run_is_reported_without_its_images(tmp_path, monkeypatch):
-    small_search.run(tmp_path / "run", epochs=1)
+    small_search.run(tmp_path / "run", **DIGITS)
 
     def missing(*_, **__):
         raise InputError("the images are gone")
 
     monkeypatch.setattr(data, "load", missing)
-    _, shown = small_search.run(tmp_path / "run", epochs=1)
+    _, shown = small_search.run(tmp_path / "run", **DIGITS)
     assert f"{tmp_path / 'run'} is not compared with the data of this command: the images are gone" in shown
     (tmp_path / "run" / "summary.json").unlink()
     with pytest.raises(InputError, match="the images are gone"):
-        small_search.run(tmp_path / "run", epochs=1)
+        small_search.run(tmp_path / "run", **DIGITS)
 
 
 @pytest.mark.usefixtures("quick")
 def test_runs_without_a_fingerprint_are_resumed(tmp_path):
     """Runs of versions that wrote none took every set in its own order."""
     folder = tmp_path / "run"
-    small_search.run(folder, epochs=1)
+    small_search.run(folder, **DIGITS)
     (folder / "summary.json").unlink()
     settings = json.loads((folder / "config.json").read_text())
     del settings["data"], settings["split_seed"]
     (folder / "config.json").write_text(json.dumps(settings))
-    assert "finished" in small_search.run(folder, epochs=1)[1]
+    assert "finished" in small_search.run(folder, **DIGITS)[1]
     (folder / "summary.json").unlink()
     sorted_by_class = dataclasses.replace(data.load("digits"), shuffled=False)
     with pytest.raises(InputError, match=r"shuffled True \(now False\)"):
-        small_search.run(folder, epochs=1, dataset=sorted_by_class)
+        small_search.run(folder, **DIGITS, dataset=sorted_by_class)
 
 
 @pytest.mark.usefixtures("user_settings")
@@ -351,4 +353,4 @@ def test_a_fingerprint_that_is_removed_meanwhile_is_noticed(tmp_path, monkeypatc
 
     monkeypatch.setattr(RunFolder, "write_genotype", without_data)
     with pytest.raises(InputError, match=r"config.json was changed while the run used it"):
-        run_search(None, run_dir=folder)
+        small_search.run(folder, **DIGITS)
