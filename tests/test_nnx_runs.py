@@ -1,5 +1,6 @@
 """Models of NNX in the run loop: as Linen modules, searched, resumed, on devices, with seeds, trained, loaded again."""
 
+import functools
 import io
 import re
 from typing import Any
@@ -28,9 +29,13 @@ TARGETS = (INPUTS[:, 0] * INPUTS[:, 1] > 0).astype(np.int32)
 SETTINGS: dict[str, Any] = {"epochs": 2, "log_every": 1, "hypergradient": "first_order"}
 
 
+#: Uniform weights come from the one draw of a run; others have a program of their own.
+Linear = functools.partial(nnx.Linear, kernel_init=nnx.initializers.lecun_uniform())
+
+
 class Block(nnx.Module):
     def __init__(self, rngs):
-        self.inner = choices.Choice({"linear": nnx.Linear(4, 4, rngs=rngs), "skip": lambda x: x})
+        self.inner = choices.Choice({"linear": Linear(4, 4, rngs=rngs), "skip": lambda x: x})
 
     def __call__(self, x):
         return self.inner(x)
@@ -40,14 +45,14 @@ class Model(nnx.Module):
     """A batch norm, a choice inside of another, and alphas that two choices share."""
 
     def __init__(self, rngs, *, dropout=0.0, inputs=3, outputs=1):
-        self.first = nnx.Linear(inputs, 4, rngs=rngs)
+        self.first = Linear(inputs, 4, rngs=rngs)
         self.norm = nnx.BatchNorm(4, rngs=rngs)
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
         activation = choices.Choice({"tanh": jnp.tanh, "relu": nnx.relu})
         again = choices.Choice({"tanh": jnp.tanh, "relu": nnx.relu}, alphas=activation.alphas)
         self.activations = nnx.List([activation, again])
-        self.block = choices.Choice({"block": Block(rngs), "linear": nnx.Linear(4, 4, rngs=rngs), "none": None})
-        self.last = nnx.Linear(4, outputs, rngs=rngs)
+        self.block = choices.Choice({"block": Block(rngs), "linear": Linear(4, 4, rngs=rngs), "none": None})
+        self.last = Linear(4, outputs, rngs=rngs)
 
     def __call__(self, x):
         x = self.activations[0](self.dropout(self.norm(self.first(x.reshape(len(x), -1)))))
@@ -219,7 +224,7 @@ def test_a_decided_model_is_trained_and_predicts(tmp_path):
 
 class Plain(nnx.Module):
     def __init__(self, rngs):
-        self.layer = nnx.Linear(3, 1, rngs=rngs)
+        self.layer = Linear(3, 1, rngs=rngs)
 
     def __call__(self, x):
         return self.layer(x)[:, 0]
