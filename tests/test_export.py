@@ -287,7 +287,7 @@ def test_weights_are_taken_where_there_are_no_averages_and_the_auxiliary_head_is
     }
     head = {"auxiliary": {"classifier": {"bias": jnp.ones(3)}}}
     weights, model_state = (dict(trained.variables[name]) | head for name in ("params", "batch_stats"))
-    ones = jax.tree.map(jnp.ones_like, {"params": weights, "batch_stats": model_state})
+    ones = jax.tree.map(np.ones_like, {"params": weights, "batch_stats": model_state})
     state = {
         "weights": weights,
         "model_state": model_state,
