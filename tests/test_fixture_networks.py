@@ -52,13 +52,13 @@ def load(path, dtype):
         dtype=jnp.dtype(dtype),
     )
     variables = import_weights(network, flat)
-    images = jnp.asarray(file["x"].transpose(0, 2, 3, 1), dtype)
+    images = file["x"].transpose(0, 2, 3, 1).astype(dtype)
 
     def everything(variables):
         evaluated = network.apply(variables, images, train=False)
         return evaluated, *network.apply(variables, images, train=True, mutable=["batch_stats"])
 
-    return Case(file, dtype, network, variables, *jax.device_get(jax.jit(everything)(variables)))
+    return Case(file, dtype, network, *jax.device_get((variables, *jax.jit(everything)(variables))))
 
 
 def genotype_of(text):
@@ -98,9 +98,8 @@ def test_fixture_logits_in_training_mode(path, dtype):
 @each_dtype
 def test_fixture_running_statistics_after_a_training_pass(path, dtype):
     case = load(path, dtype)
-    expected = import_weights(case.network, arrays(case.file, "weights/") | arrays(case.file, "after_train_forward/"))[
-        "batch_stats"
-    ]
+    after = arrays(case.file, "weights/") | arrays(case.file, "after_train_forward/")
+    expected = jax.device_get(import_weights(case.network, after)["batch_stats"])
     assert jax.tree.structure(expected) == jax.tree.structure(case.changed["batch_stats"])
     jax.tree.map(case.check, case.changed["batch_stats"], expected)
     assert any(

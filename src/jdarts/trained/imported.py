@@ -74,8 +74,8 @@ def import_weights(network: DiscreteNetwork, arrays: Mapping[str, Any]) -> dict[
             if not jnp.issubdtype(array.dtype, jnp.floating):
                 raise InputError(f"the checkpoint's {name} is of the type {array.dtype}; weights are floats")
             with np.errstate(over="ignore"):
-                finite = np.isfinite(array.astype(network.dtype, copy=False)).all()
-            if not finite:
+                array = array.astype(network.dtype, copy=False)
+            if not np.isfinite(array).all():
                 raise InputError(
                     f"the checkpoint's {name} holds values that are not finite (NaN or infinity) in the network's type: its "
                     "training has diverged; give an earlier checkpoint"
