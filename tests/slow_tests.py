@@ -64,7 +64,7 @@ SECONDS = {
     "test_method_contract.py": 30,
     "test_search_devices.py": 10,
     "test_search_input.py": 15,
-    "test_separable.py": 15,
+    "test_separable.py": 20,
     "test_depthwise.py": 10,
     "test_memory_options.py": 15,
     "test_fixture_hypergradient.py": 16,

@@ -4,6 +4,7 @@ import functools
 import itertools
 import re
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,17 +28,18 @@ def apart(x, kernels, matrices, **options):
     return pointwise([y.reshape(-1, *y.shape[2:])], [matrices])[0]
 
 
-def operands(channels=(3, 5), size=3, image=(5, 6), lanes=(), seed=0, dtype=np.float64):
+def operands(channels=(3, 5), size=3, image=(5, 6), lanes=(), seed=0, dtype=np.float64) -> Any:
     """Two sources with three targets each."""
     narrow, wide = channels
     shapes = [(2, 2, *image, narrow), (2, 3, size, size, narrow), (6, narrow, wide)]
     draw = np.random.default_rng(seed)
-    return tuple(jnp.asarray(draw.standard_normal((*lanes, *shape)).astype(dtype)) for shape in shapes)
+    return tuple(draw.standard_normal((*lanes, *shape)).astype(dtype) for shape in shapes)
 
 
 def of_all_orders(convolve, given, directions):
     """Values, gradients, and the change of gradients along a direction in both modes."""
 
+    @jax.jit
     def gradients(*given):
         return jax.grad(lambda *o: jnp.sum(jnp.sin(convolve(*o))), (0, 1, 2))(*given)
 
@@ -53,17 +55,23 @@ def assert_same(got, expected, tolerance=1e-11):
     jax.tree.map(check, got, expected)
 
 
-@pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize(("stride", "dilation"), STRIDES_AND_DILATIONS)
-def test_equals_both_convolutions_to_second_order(separable_path, stride, dilation, rectified):
-    options = {"stride": stride, "dilation": dilation, "rectified": rectified}
+def test_equals_both_convolutions_to_second_order(separable_path, stride, dilation):
     # The fused functions for GPUs are for multiples of four.
     channels = (8, 4) if separable_path == "fused" else (3, 5)
     given, directions = operands(channels), operands(channels, seed=1)
-    given = (given[0].at[0, 0, 0].set(0), *given[1:])  # the kink of a ReLU
-    got = jax.jit(partial(of_all_orders, partial(separable_conv, **options)))(given, directions)
-    expected = jax.jit(partial(of_all_orders, partial(apart, **options)))(given, directions)
-    assert_same(got, expected)
+    given[0][0, 0, 0] = 0  # the kink of a ReLU
+
+    @jax.jit
+    def both(given, directions):
+        def of(convolve, rectified):
+            convolve = partial(convolve, stride=stride, dilation=dilation, rectified=rectified)
+            return of_all_orders(convolve, given, directions)
+
+        return [(of(separable_conv, rectified), of(apart, rectified)) for rectified in (False, True)]
+
+    for found, expected in both(given, directions):
+        assert_same(found, expected)
 
 
 def with_gradients(convolve, stride, cotangent, given):
@@ -73,22 +81,34 @@ def with_gradients(convolve, stride, cotangent, given):
 
 
 @functools.cache
-def apart_with_gradients(channels, size, image, stride, dilation=1):
+def apart_with_gradients(channels, size, image, stride, dilation):
     given = operands(channels, size, image)
     convolve = partial(apart, dilation=dilation)
     return jax.device_get(jax.jit(partial(with_gradients, convolve, stride, None))(given))
 
 
+def check_with_gradients(cases, dtype, tolerance):
+    """Compares results and gradients for channels, sizes, images, strides and dilations, in one program."""
+    expected = [apart_with_gradients(*case) for case in cases]
+    given = [operands(*case[:3], dtype=dtype) for case in cases]
+
+    def of_all(cotangents, given):
+        return [
+            with_gradients(partial(separable_conv, dilation=dilation), stride, *each)
+            for (*_, stride, dilation), *each in zip(cases, cotangents, given)
+        ]
+
+    found = jax.jit(of_all)([np.sin(each[0]).astype(dtype) for each in expected], given)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours[0].dtype == dtype
+        assert_same(jax.tree.map(lambda a: np.asarray(a, np.float64), ours), theirs, tolerance)
+
+
 @pytest.mark.parametrize("channels", [(1, 1), (4, 4), (8, 8), (16, 16), (17, 8), (8, 40)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-11), (np.float32, 1e-4)])
 def test_any_channels_and_sizes(channels, dtype, tolerance):
-    for size, image, stride in ((1, (1, 1), 1), (5, (9, 7), 2), (7, (3, 20), 1), (9, (4, 4), 1)):
-        expected = apart_with_gradients(channels, size, image, stride)
-        cotangent = np.sin(expected[0]).astype(dtype)
-        given = operands(channels, size, image, dtype=dtype)
-        found = jax.jit(partial(with_gradients, separable_conv, stride))(cotangent, given)
-        assert found[0].dtype == dtype
-        assert_same(found, expected, tolerance)
+    sizes = ((1, (1, 1), 1), (5, (9, 7), 2), (7, (3, 20), 1), (9, (4, 4), 1))
+    check_with_gradients([(channels, *each, 1) for each in sizes], dtype, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-11), (np.float32, 1e-4), (jnp.bfloat16, 2.0**-5)])
@@ -96,19 +116,14 @@ def test_any_channels_and_sizes(channels, dtype, tolerance):
 def test_fused_functions_of_any_channels_and_sizes(fused, monkeypatch, dtype, tolerance, blocks):
     """Several tiles of an image, several tiles of a block, and more numbers of a matrix than a block has threads."""
     monkeypatch.setattr(gpu_rules, "_SEPARABLE_BLOCKS", blocks)
-    for channels, size, image, stride, dilation in (
+    cases = [
         ((4, 4), 3, (1, 1), 1, 1),
         ((8, 40), 5, (5, 19), 2, 2),
         ((16, 16), 5, (18, 33), 1, 2),
         ((64, 64), 3, (9, 12), 1, 1),
         ((72, 60), 3, (6, 3), 2, 1),
-    ):
-        expected = apart_with_gradients(channels, size, image, stride, dilation)
-        cotangent = np.sin(expected[0]).astype(dtype)
-        given = operands(channels, size, image, dtype=dtype)
-        found = jax.jit(partial(with_gradients, partial(separable_conv, dilation=dilation), stride))(cotangent, given)
-        assert found[0].dtype == dtype
-        assert_same(jax.tree.map(lambda a: np.asarray(a, np.float64), found), expected, tolerance)
+    ]
+    check_with_gradients(cases, dtype, tolerance)
 
 
 @pytest.mark.parametrize("moving", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
@@ -165,14 +180,14 @@ def test_vmap_equals_a_loop(axes):
     each = [
         [many[lane] if axis is not None else one for many, one, axis in zip(lanes, fixed, axes)] for lane in range(3)
     ]
-    mapped = [jnp.moveaxis(many, 0, a) if a is not None else one for many, one, a in zip(lanes, fixed, axes)]
+    mapped = [np.moveaxis(many, 0, a) if a is not None else one for many, one, a in zip(lanes, fixed, axes)]
 
     def run(*given):
         return of_all_orders(partial(separable_conv, stride=2, rectified=True), given, tuple(map(jnp.cos, given)))
 
     got = jax.jit(jax.vmap(run, axes))(*mapped)
     one = jax.jit(run)
-    assert_same(got, jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one(*given) for given in each)))
+    assert_same(got, jax.tree.map(lambda *leaves: np.stack(leaves), *(one(*given) for given in each)))
 
 
 @pytest.mark.parametrize("image_path", ["XLA"], indirect=True)
