@@ -57,17 +57,22 @@ def case():
         return problem_of(weights)._replace(valid_loss=linear)
 
     @jax.jit
-    def everything(weights):
+    def series(weights):
         averaged = []
         given = problem_of(weights)._replace(average=lambda tree: averaged.append(tree) or tree)
-        series = jdarts.neumann(int(read.file["hyper/terms"]) - 1, at="present")(given)
-        direct = jdarts.first_order()(problem_of(weights)).gradient
-        problem = along(weights, direction, direct)
+        estimate = jdarts.neumann(int(read.file["hyper/terms"]) - 1, at="present")(given)
         return {
             # In the order in which their means over devices are taken.
             "parts": [tree for tree in averaged if not isinstance(tree, Signal)],
-            "series": series.gradient,
-            "growth": series.diagnostics["series_growth"],
+            "series": estimate.gradient,
+            "growth": estimate.diagnostics["series_growth"],
+        }
+
+    @jax.jit
+    def estimates(weights):
+        direct = jdarts.first_order()(problem_of(weights)).gradient
+        problem = along(weights, direction, direct)
+        return {
             "direct": direct,
             "exact": jdarts.exact()(problem).gradient,
             "unrolled": jdarts.unrolled()(problem).gradient,
@@ -79,7 +84,7 @@ def case():
         epsilon = 0.01 * optax.tree.norm(direction) / norm(read.params("v/"))
         return jdarts.finite_difference(epsilon)(along(weights, direction, direct)).gradient
 
-    found = jax.device_get(everything(weights))
+    found = jax.device_get(series(weights) | estimates(weights))
     # The first term, what each later one adds to the one before, and the two parts of the hypergradient.
     *products, (found["direct of the series"], _) = found.pop("parts")
     found["terms"] = list(itertools.accumulate(products, added))
