@@ -163,7 +163,7 @@ def test_other_types_and_backends_get_none(library):
 
 def test_programs_for_gpus_call_the_functions_for_gpus(library, monkeypatch):
     monkeypatch.delenv("JDARTS_NATIVE", raising=False)
-    monkeypatch.delenv("JDARTS_SEPARABLE", raising=False)
+    monkeypatch.setenv("JDARTS_SEPARABLE", "parts")
     calls = native_calls(jitted().trace(X, KERNELS).lower(lowering_platforms=("cuda",)).as_text())
     assert calls == {f"gpu_{function}" for function in gpu_rules._FUNCTIONS if function not in gpu_rules.SEPARABLE}
 

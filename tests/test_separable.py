@@ -224,15 +224,15 @@ def test_fused_functions_are_for_gpus_and_sizes_that_they_have(monkeypatch):
         return set(re.findall(r"@jdarts_gpu_(separable_back|separable_pull|separable|depthwise)_", text))
 
     fitting = ((4, 8), 3)
-    monkeypatch.setenv("JDARTS_SEPARABLE", "fused")
+    monkeypatch.setenv("JDARTS_SEPARABLE", "")
     assert calls(*fitting) == calls(*fitting, dtype=jnp.bfloat16) == gpu_rules.SEPARABLE
     assert calls(*fitting, platform="tpu") == set()
     for sizes in ((6, 8), 3), ((4, 6), 3), ((4, 8), 7), ((1024, 4), 3):
         assert calls(*sizes) == {"depthwise"}
-    monkeypatch.setenv("JDARTS_SEPARABLE", "")
+    monkeypatch.setenv("JDARTS_SEPARABLE", "parts")
     assert calls(*fitting) == {"depthwise"}
     monkeypatch.setenv("JDARTS_SEPARABLE", "whole")
-    with pytest.raises(InputError, match="JDARTS_SEPARABLE is whole; give parts or fused"):
+    with pytest.raises(InputError, match="JDARTS_SEPARABLE is whole; give fused or parts"):
         calls(*fitting)
 
 

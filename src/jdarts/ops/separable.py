@@ -3,8 +3,8 @@
     separable   y = (x * kernels) · matrix
 
 is linear in each of its three factors. The result of the first convolution is as large as y, and is never kept: the
-native functions compute it a few rows at a time, and again in the backward pass. On GPUs the two convolutions follow each other,
-unless `JDARTS_SEPARABLE=fused` is in the environment. Three primitives:
+native functions compute it a few rows at a time, and again in the backward pass. On GPUs the two convolutions follow each other
+if `JDARTS_SEPARABLE=parts` is in the environment. Three primitives:
 
     separable        Σ_terms (x * kernels) · matrix               y from images x
     separable back   Σ_terms (y · matrixᵀ) *ᵀ kernels             x from images y: its transpose in x

@@ -7,7 +7,7 @@ from jdarts.errors import InputError
 #: Forms of depthwise convolutions, as `JDARTS_DEPTHWISE` names them.
 DEPTHWISE_FORMS = ("shifted_products", "window_gathers", "grouped_convolutions", "pallas")
 #: Forms of separable convolutions on GPUs, as `JDARTS_SEPARABLE` names them; the first is the usual one.
-SEPARABLE_FORMS = ("parts", "fused")
+SEPARABLE_FORMS = ("fused", "parts")
 
 
 def depthwise_form() -> str | None:
@@ -23,7 +23,7 @@ def depthwise_form() -> str | None:
 
 
 def separable_form() -> str:
-    """The form of separable convolutions on GPUs: in `parts`, or `fused`, each one native function.
+    """The form of separable convolutions on GPUs: `fused`, each one native function, or in `parts`.
 
     Raises:
       InputError: the environment names another one.
