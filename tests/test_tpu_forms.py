@@ -5,14 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdarts.ops import mixing_forms, mixing_tangents, mixing_tpu_forms, pointwise
+from jdarts.nets.layers import Preprocess
+from jdarts.ops import mixing_forms, mixing_tangents, mixing_tpu_forms, pointwise, pool
 from jdarts.ops.candidates import separable
+from jdarts.ops.depthwise.joined_kernels import reordered_together
 from jdarts.ops.mixing import ONES
 from jdarts.ops.mixing_tangents import mixing_tangents_p
 from jdarts.ops.norm import Plan, normalised_sum
 from jdarts.ops.pool import max_pool_3x3
 from jdarts.xla import leaves
 from jdarts.xla.plain import in_operations_of_jax
+from jdarts.xla.platform import compiling_for
 
 #: Two sources with three targets each in each of two stacks, sums of the sources, constants, rows in reverse; out of order.
 ROUTES = (
@@ -98,6 +101,7 @@ def normalised(weights, finished, others, per_source):
 FUNCTIONS = {
     "normalised sum": (normalised, [(12,), (4, 2, 2, 3, 3), (4, 2, 2, 3, 3), (2, 2, 2, 3, 3)]),
     "separable": (lambda *a: jnp.tanh(separable(*a)), [(2, 2, 4, 4, 3), (4, 3, 3, 3), (4, 3, 2)]),
+    "one source": (lambda *a: jnp.tanh(separable(*a)), [(1, 2, 4, 4, 3), (3, 3, 3, 3), (3, 3, 2)]),
     "max pool": (lambda x: jnp.sin(max_pool_3x3(x)), [(2, 2, 5, 4, 3)]),
     "max pool with a stride": (lambda x: jnp.sin(max_pool_3x3(x, stride=2)), [(2, 2, 5, 4, 3)]),
     "strided": (lambda *a: separable(*a, stride=2, dilation=2), [(2, 2, 4, 4, 3), (4, 3, 3, 3), (4, 3, 2)]),
@@ -118,7 +122,9 @@ def test_derivatives_to_second_order_in_both_modes_are_those_of_other_platforms(
         return function(*operands), gradient, forward_over_reverse, reverse_over_forward
 
     mapped = jax.vmap(derivatives)
-    operands, changes = (numbers(*((2, *shape) for shape in shapes)) for _ in range(2))
+    # Lanes join the sources.
+    lanes = 1 if name == "one source" else 2
+    operands, changes = (numbers(*((lanes, *shape) for shape in shapes)) for _ in range(2))
     forms = {mixing_tangents_p: mixing_tangents._in_two_calls}
     on_tpus = jax.jit(in_operations_of_jax(mapped, platform="tpu", replaced=forms))
     for found, expected in zip(on_tpus(operands, changes), jax.jit(mapped)(operands, changes), strict=True):
@@ -140,3 +146,56 @@ def test_convolutions_of_whole_maps_are_those_of_joined_pixels(transposed):
         )
 
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *both(x, other, y, weights))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_max_pool_in_one_pass_takes_the_same_pixels(stride):
+    """Of equal pixels the first, of NaNs the last, at the border none outside of the image."""
+    draw = np.random.default_rng(0)
+    values = np.array([-np.inf, -1.0, 0.0, 1.0, np.nan])
+    for height, width in ((5, 4), (1, 3), (2, 1)):
+        x = jnp.asarray(draw.choice(values, size=(2, 3, height, width, 5), p=(0.5, 0.2, 0.1, 0.1, 0.1)))
+        x = x.at[0, 0].set(-jnp.inf)
+        one, two = (function(x, stride=stride) for function in (pool._max_pool_in_one_pass, pool._max_pool_in_jnp))
+        for found, expected in zip(one, two, strict=True):
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_kernels_that_change_their_order_together_are_the_same_kernels():
+    edges = numbers((2, 4, 3, 3, 2), (2, 4, 5, 5, 2), (2, 4, 3, 3, 2), (2, 1, 3, 3, 2), (2, 4, 3, 3, 5), (2, 4, 2))
+    weights = dict(zip("abcdef", edges))
+    assert reordered_together(weights) is weights
+
+    def value(weights):
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(reordered_together(weights)))
+
+    def derivatives(weights, changes):
+        gradient, forward_over_reverse = jax.jvp(jax.grad(value), (weights,), (changes,))
+        reverse_over_forward = jax.grad(lambda weights: jax.jvp(value, (weights,), (changes,))[1])(weights)
+        return reordered_together(weights), gradient, forward_over_reverse, reverse_over_forward
+
+    with compiling_for("tpu"):
+        found = jax.jit(jax.vmap(derivatives))(weights, jax.tree.map(jnp.cos, weights))
+        program = jax.make_jaxpr(lambda weights: reordered_together(weights))(jax.tree.map(lambda a: a[0], weights))
+    second = jax.tree.map(lambda leaf: -jnp.sin(leaf) * jnp.cos(leaf), weights)
+    for tree, expected in zip(found, (weights, jax.tree.map(jnp.cos, weights), second, second), strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), tree, expected)
+    # One array of all taps of the three kernels that are alike, and none of the others.
+    assert str(program).count("optimization_barrier") == 2
+    assert "f64[43,1,8] = optimization_barrier" in str(program)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("reduction_before", [False, True])
+def test_a_cells_inputs_are_normalised_as_one_stack(affine, reduction_before):
+    older, newer = numbers((3, 4, 4, 3) if reduction_before else (3, 2, 2, 3), (3, 2, 2, 4))
+    module = Preprocess(6, reduction_before, None, affine)
+    variables = module.init(jax.random.key(0), older, newer, train=True)
+
+    def found(platform):
+        with compiling_for(platform):
+            trained = module.apply(variables, older, newer, train=True, mutable=["batch_stats"])
+            return trained, module.apply(variables, older, newer, train=False)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found("tpu"), found("cpu"))

@@ -25,6 +25,7 @@ from jdarts.ops.precision import wide_type
 from jdarts.ops.running_moments import Moments, running_moments
 from jdarts.parallel import device_count, device_key
 from jdarts.space import CellKind
+from jdarts.xla.platform import target_platform
 
 
 def checked_images(images: jax.Array, dtype: Any) -> jax.Array:
@@ -254,6 +255,9 @@ class Preprocess(nn.Module):
             of_older = self._weight("pointwise0", older, self.features)
             sources = pointwise([older, newer], [of_older, self._newer_weight(newer)])
         plan = Plan(routes=((0, 0, 0, 0), (1, 0, 0, 1)), sizes=(2,), normalised=2, axis_name=self.axis_name)
+        if target_platform() == "tpu":
+            # Rows of one stack share all small operations, and the result is one stack anyway.
+            sources, plan = (jnp.concatenate(sources),), identity_plan((2,), self.axis_name)
         return NormalisedSum(plan, self.affine, name="norm")(sources, train=train)[0]
 
     def _newer_weight(self, newer: jax.Array) -> jax.Array:

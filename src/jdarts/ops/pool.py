@@ -14,6 +14,7 @@ pixels; on GPUs one function:
     avg_pool_back  B(y) → x             transpose: A(x)
 """
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -155,6 +156,26 @@ def _max_pool_in_jnp(x: jax.Array, *, stride: int) -> tuple[jax.Array, jax.Array
     places = [rows[0], rows[1] + jnp.uint8(WINDOW), rows[2] + jnp.uint8(2 * WINDOW)]
     places[0] = jnp.where(first_row, places[1], places[0])
     return largest(down, places)
+
+
+def _max_pool_in_one_pass(x: jax.Array, *, stride: int) -> tuple[jax.Array, jax.Array]:
+    """`_max_pool_in_jnp` for TPUs, where each pass is two operations: all nine pixels of a window in turn."""
+    padded = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), [(0, 0, 0), (0, 0, 0), (1, 1, 0), (1, 1, 0), (0, 0, 0)])
+    ends = [(size - 1) // stride * stride + 1 for size in x.shape[2:4]]
+
+    def pixel(i: int, j: int) -> jax.Array:
+        start, end = (0, 0, i, j, 0), (*x.shape[:2], i + ends[0], j + ends[1], x.shape[4])
+        return lax.slice(padded, start, end, (1, 1, stride, stride, 1))
+
+    best = pixel(0, 0)
+    # The first place inside the image: where all pixels are −∞, no other wins.
+    is_first = [lax.broadcasted_iota(jnp.int32, best.shape, axis) == 0 for axis in (2, 3)]
+    place = jnp.where(is_first[0], jnp.uint8(WINDOW), jnp.uint8(0)) + jnp.where(is_first[1], jnp.uint8(1), jnp.uint8(0))
+    for i, j in itertools.product(range(WINDOW), repeat=2):
+        value = pixel(i, j)
+        wins = (value > best) | (value != value)
+        best, place = jnp.where(wins, value, best), jnp.where(wins, jnp.uint8(WINDOW * i + j), place)
+    return best, place
 
 
 def _gather_in_jnp(x: jax.Array, places: jax.Array, *, stride: int) -> jax.Array:
@@ -321,7 +342,10 @@ primitive_transposes[avg_pool_back_p] = _avg_back_transpose
 # Batching, in which a vmapped axis joins the sources; evaluation and lowering. A convolution is a call already, on CPUs.
 
 
-_ON_TPUS: dict[Primitive, Callable[..., Any]] = {pool_scatter_p: _scatter_in_one_sum}
+_ON_TPUS: dict[Primitive, Callable[..., Any]] = {
+    max_pool_p: _max_pool_in_one_pass,
+    pool_scatter_p: _scatter_in_one_sum,
+}
 
 for _primitive, _function, _statics, _one_call in (
     (max_pool_p, _max_pool_in_jnp, ("stride",), True),

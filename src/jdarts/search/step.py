@@ -15,6 +15,7 @@ from jdarts.microbatches import in_microbatches
 from jdarts.nets.initial import from_one_draw
 from jdarts.nets.supernet import Supernet
 from jdarts.network_tasks.calling import drawn
+from jdarts.ops.depthwise.joined_kernels import reordered_together
 from jdarts.parallel import device_key, share_offset, sum_over
 from jdarts.relaxation import GIVEN, NO_CONTROLS, Controls
 from jdarts.runs.images import shuffled_rows
@@ -93,7 +94,7 @@ def supernet_loss(
 
     def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
         images, labels = batch
-        variables = {"params": weights, "batch_stats": model_state}
+        variables = {"params": reordered_together(weights), "batch_stats": model_state}
         logits, changed = model.apply(
             variables, images, alphas, train=train, mutable=["batch_stats"], rngs={"noise": key}, **numbers
         )

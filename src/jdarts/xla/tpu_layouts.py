@@ -6,8 +6,8 @@ from jdarts.xla.jax_compat import Layout, with_layout_constraint
 
 
 def row_major(table: jax.Array) -> jax.Array:
-    """A small table `[rows, C]` that keeps its order: XLA would turn it around and back for single operations."""
-    return with_layout_constraint(table, Layout((0, 1)))
+    """A small table `[rows, …, C]` that keeps its order: XLA would turn it around and back for single operations."""
+    return with_layout_constraint(table, Layout(tuple(range(table.ndim))))
 
 
 def rows_within_pixels(maps: jax.Array) -> jax.Array:

@@ -148,7 +148,10 @@ def _vector(tree: Any) -> jax.Array:
 def _of_each(function: Callable[[jax.Array], jax.Array], tree: Any) -> jax.Array:
     """The numbers `[]` that a function gives for each leaf, as a vector."""
     numbers = [function(leaf) for leaf in jax.tree.leaves(tree)]
-    return join_leaves([number.astype(jnp.result_type(*numbers)) for number in numbers]) if numbers else jnp.zeros(0)
+    if not numbers:
+        return jnp.zeros(0)
+    # The barrier keeps XLA from a sum of parts for each group of numbers that it joins.
+    return jax.lax.optimization_barrier(join_leaves([number.astype(jnp.result_type(*numbers)) for number in numbers]))
 
 
 def _largest(leaf: jax.Array) -> jax.Array:

@@ -118,10 +118,14 @@ def _input_gradient(y: jax.Array, taps: jax.Array, *, kind: Kind, stride: int, h
         feature_group_count=features,
         preferred_element_type=wide_type(y.dtype),
     )
-    parts = x.reshape(batch, height, width, sources, targets, channels)
     # XLA fuses a sum of slices with what follows; a reduction is an operation for itself.
-    total = sum((parts[:, :, :, :, n] for n in range(1, targets)), parts[:, :, :, :, 0])
-    return jnp.transpose(total.astype(y.dtype), (3, 0, 1, 2, 4))
+    if sources == 1:
+        parts = [x[..., n * channels : (n + 1) * channels] for n in range(targets)]
+    else:
+        whole = x.reshape(batch, height, width, sources, targets, channels)
+        parts = [whole[:, :, :, :, n] for n in range(targets)]
+    total = sum(parts[1:], parts[0]).astype(y.dtype).reshape(batch, height, width, sources, channels)
+    return jnp.transpose(total, (3, 0, 1, 2, 4))
 
 
 def _kernel_gradient_on_cpu(x: jax.Array, y: jax.Array, *, kind: Kind, stride: int) -> jax.Array:

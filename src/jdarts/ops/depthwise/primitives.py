@@ -180,13 +180,13 @@ def _open(gate: Any, x: jax.Array) -> jax.Array:
 
 def _forward_in(form: Form, *operands: Any, gated: bool, stride: int, dilation: int) -> jax.Array:
     xs, kernels, gate = _parts(operands, gated)
-    pairs = [(_open(gate, x)[None], table_of_taps([k])) for x, k in zip(xs, kernels)]
+    pairs = [(_open(gate, x)[None], _taps(form, k)) for x, k in zip(xs, kernels)]
     return form.forward(pairs, kinds=_kinds(kernels[0].shape[2], dilation), stride=stride)[0]
 
 
 def _input_gradient_in(form: Form, *operands: Any, gated: bool, dilation: int, **geometry: int) -> jax.Array:
     ys, kernels, gate = _parts(operands, gated)
-    pairs = [(y[None], table_of_taps([k])) for y, k in zip(ys, kernels)]
+    pairs = [(y[None], _taps(form, k)) for y, k in zip(ys, kernels)]
     kinds = _kinds(kernels[0].shape[2], dilation)
     return _open(gate, form.input_gradient(pairs, kinds=kinds, shared=True, **geometry)[0])
 
@@ -194,7 +194,20 @@ def _input_gradient_in(form: Form, *operands: Any, gated: bool, dilation: int, *
 def _kernel_gradient_in(form: Form, *operands: Any, gated: bool, stride: int, dilation: int, size: int) -> jax.Array:
     (x,), (y,), gate = _parts(operands, gated)
     taps = form.kernel_gradient([(_open(gate, x)[None], y[None])], kinds=_kinds(size, dilation), stride=stride)
+    if form is FORMS["tpu"]:
+        sources, targets, channels = taps.shape[1:]
+        edges = jnp.moveaxis(taps.reshape(size**2, sources * targets, channels), 0, 1)
+        return edges.reshape(sources, targets, size, size, channels)
     return jnp.moveaxis(taps, 0, 2).reshape(*taps.shape[1:3], size, size, taps.shape[3])
+
+
+def _taps(form: Form, kernels: jax.Array) -> jax.Array:
+    """`table_of_taps` of one kind; for TPUs sources and targets stay one axis, whose parts would lie in other tiles."""
+    if form is not FORMS["tpu"]:
+        return table_of_taps([kernels])
+    sources, targets, size, _, channels = kernels.shape
+    edges = jnp.moveaxis(kernels.reshape(sources * targets, size**2, channels), 1, 0)
+    return edges.reshape(size**2, sources, targets, channels)
 
 
 def _term_by_term(in_form: Callable[..., jax.Array], statics: Sequence[str]) -> Callable[..., jax.Array]:
