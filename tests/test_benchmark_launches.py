@@ -79,4 +79,4 @@ def test_a_step_is_traced_from_shapes_alone_and_for_other_platforms():
         traced = jit_step(program.step).trace(*shapes)
         for_tpus, for_gpus = (traced.lower(lowering_platforms=(each,)).as_text() for each in ("tpu", "cuda"))
     assert "jdarts_" not in for_tpus and "stablehlo.convolution" in for_tpus
-    assert "@jdarts_gpu_depthwise_forward_float32" in for_gpus
+    assert "@jdarts_gpu_separable_float32" in for_gpus
