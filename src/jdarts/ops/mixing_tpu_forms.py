@@ -17,7 +17,7 @@ from jax import lax
 from jdarts.ops.precision import wide_type
 from jdarts.ops.route_grids import ONES, Grid, Routes, grids, rows
 from jdarts.ops.route_terms import Term, joined, stack_of, sum_of, terms_of
-from jdarts.xla.tpu_layouts import row_major, rows_within_pixels
+from jdarts.xla.tpu_layouts import row_major
 
 
 def combine(*operands: jax.Array, tables: int, routes: Routes, sizes: tuple[int, ...]) -> list[jax.Array]:
@@ -51,8 +51,7 @@ def combine(*operands: jax.Array, tables: int, routes: Routes, sizes: tuple[int,
         own = lax.slice_in_dim(weights, start, start + sizes[q])
         terms[q].append(Term(0, own.reshape(sizes[q], *middle, own.shape[1])))
         start += sizes[q]
-    outs = [stack_of(of_stack, (size, *xs[0].shape[1:]), xs[0].dtype) for of_stack, size in zip(terms, sizes)]
-    return [rows_within_pixels(out) for out in outs]
+    return [stack_of(of_stack, (size, *xs[0].shape[1:]), xs[0].dtype) for of_stack, size in zip(terms, sizes)]
 
 
 def _parts(grid: Grid, weights: jax.Array, x: jax.Array, middle: tuple[int, ...]) -> list[jax.Array]:

@@ -28,7 +28,6 @@ from jdarts.xla.jax_compat import (
     primitive_transposes,
 )
 from jdarts.xla.tangents import zero_tangent
-from jdarts.xla.tpu_layouts import rows_within_pixels
 
 pointwise_p = Primitive("pointwise")
 pointwise_p.multiple_results = True
@@ -254,7 +253,7 @@ def _flat(x: jax.Array) -> jax.Array:
 def _pointwise_of_maps(*operands: jax.Array, sums: tuple[int, ...], transposed: bool) -> list[jax.Array]:
     outs: dict[int, jax.Array] = {}
     for x, w, sum_ in zip(*_halves(operands), sums):
-        product = rows_within_pixels(jnp.einsum("e...c,edc->e...d" if transposed else "e...c,ecd->e...d", x, w))
+        product = jnp.einsum("e...c,edc->e...d" if transposed else "e...c,ecd->e...d", x, w)
         outs[sum_] = outs[sum_] + product if sum_ in outs else product
     return list(outs.values())
 
