@@ -28,7 +28,7 @@ def combine(*operands: jax.Array, tables: int, routes: Routes, sizes: tuple[int,
       sizes: number of rows of each result.
     """
     xs = operands[tables:]
-    weights = operands[0] if tables == 1 else jnp.concatenate(operands[:tables])
+    weights = joined(operands[:tables])
     middle = (1,) * (xs[0].ndim - 2)
     weights = weights.reshape(weights.shape[0], *middle, weights.shape[1])
     terms: list[list[Term]] = [[] for _ in sizes]
@@ -46,7 +46,7 @@ def combine_in_few_operations(
     A product of matrices adds up the weights of the routes from ones.
     """
     xs = operands[tables:]
-    weights = operands[0] if tables == 1 else jnp.concatenate(operands[:tables])
+    weights = joined(operands[:tables])
     middle = (1,) * (xs[0].ndim - 2)
     terms: list[list[Term]] = [[] for _ in sizes]
     for grid in grids(routes, tuple(x.shape[0] for x in xs), sizes):

@@ -70,7 +70,7 @@ def stack_of(terms: Sequence[Term], shape: tuple[int, ...], dtype: Any) -> jax.A
         ]
         whole = (stop - start, *shape[1:])
         parts.append(jnp.broadcast_to(sum_of(here), whole).astype(dtype) if here else jnp.zeros(whole, dtype))
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+    return joined(parts)
 
 
 def joined(stacks: Sequence[jax.Array]) -> jax.Array:
