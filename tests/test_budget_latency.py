@@ -2,13 +2,14 @@
 
 import datetime
 import json
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 from small_runs import Died, die_at, newest, user_settings
-from small_search import quick, run
+from small_search import PLAIN, quick, run
 
 import jdarts
 from jdarts import checkpoint
@@ -124,7 +125,7 @@ def test_a_cache_that_cannot_be(measured, monkeypatch, tmp_path):
 
 
 def test_a_search_that_resumes_keeps_its_latencies(measured, quick, tmp_path, monkeypatch):
-    settings = {"max_latency_ms": 165.0, "budget_channels": 2, "budget_cells": 3}
+    settings: dict[str, Any] = {**PLAIN, "max_latency_ms": 165.0, "budget_channels": 2, "budget_cells": 3}
     with monkeypatch.context() as patch:
         die_at(patch, checkpoint, "save", 2)
         with pytest.raises(Died):

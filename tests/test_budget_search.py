@@ -4,7 +4,7 @@ import json
 
 import pytest
 from small_runs import Died, die_at, leaves, newest, records, user_settings
-from small_search import assert_same_bits, config, quick, run
+from small_search import PLAIN, SETTINGS, assert_same_bits, quick, searches
 from test_search_devices import assert_close
 from test_search_seeds import run_seeds
 
@@ -20,6 +20,8 @@ from jdarts.space import SearchSpace
 __all__ = ["quick", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
 
+#: Bounds are the same with every hypergradient and with every image.
+config, run = searches({**SETTINGS, **PLAIN})
 #: A network whose cells have 830 to 2,118 weights and 24,480 to 38,688 multiply-adds.
 SIZE = {"budget_channels": 4, "budget_cells": 3}
 BUDGET = {"max_weights": "1.2k", **SIZE}
@@ -99,7 +101,7 @@ def test_seeds_at_once_have_their_own_multipliers(tmp_path):
     settings = {**BUDGET, "alpha_learning_rate": 0.3, "budget_rate": 3.0}
     for seed in (0, 2):
         run(tmp_path / "alone" / f"seed{seed}", seed=seed, **settings)
-    run_seeds(tmp_path / "at once", **settings)
+    run_seeds(tmp_path / "at once", **PLAIN, **settings)
     for seed in (0, 2):
         assert_close(tmp_path / "at once" / f"seed{seed}", tmp_path / "alone" / f"seed{seed}")
 

@@ -1,7 +1,6 @@
 """Runs that resume with other batches, and which steps then make up their epochs."""
 
 import dataclasses
-import io
 import json
 import shutil
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import small_runs
 import small_search
 import small_train
 from small_runs import Died, die_at, newest, records, user_settings
@@ -182,9 +182,9 @@ def test_searches_of_several_seeds_change_together(tmp_path, monkeypatch):
     config = small_search.config(tmp_path / "runs", seeds="0,1", **SETTINGS)
     die_at(monkeypatch, checkpoint, "save", 3)
     with pytest.raises(Died):
-        search_seeds(config, stream=io.StringIO())
+        small_runs.result_and_text(search_seeds, config)
     monkeypatch.undo()
-    results = search_seeds(dataclasses.replace(config, **CHANGE), stream=io.StringIO())
+    results, _ = small_runs.result_and_text(search_seeds, dataclasses.replace(config, **CHANGE))
     for result in results:
         summary = read(RunFolder(result.folder))
         assert (summary.steps, str(summary.changes[0])) == (27, SAID)

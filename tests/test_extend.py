@@ -1,7 +1,6 @@
 """Runs that get more epochs, and runs that resume on other devices."""
 
 import dataclasses
-import io
 import json
 import shutil
 
@@ -24,8 +23,8 @@ from jdarts.search.summary import read
 __all__ = ["quick", "quick_train", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
 MORE = {"epochs": 3, "extend": True}
-#: More epochs are the same with every hypergradient, and this one compiles soonest.
-config, run = small_search.searches({**small_search.SETTINGS, "hypergradient": "first_order"})
+#: More epochs are the same with every hypergradient and with every image.
+config, run = small_search.searches({**small_search.SETTINGS, **small_search.PLAIN})
 undisturbed = small_runs.undisturbed_run(run)
 EXTENDED = "extended from 2 to 3 epochs at step 10"
 
@@ -158,8 +157,8 @@ def test_searches_that_act_after_their_last_epoch_are_not_extended(changes):
 
 def test_searches_of_several_seeds_get_more_epochs_together(tmp_path):
     several = config(tmp_path / "runs", seeds="0,1")
-    search_seeds(several, stream=io.StringIO())
-    results = search_seeds(dataclasses.replace(several, **MORE), stream=io.StringIO())
+    small_runs.result_and_text(search_seeds, several)
+    results, _ = small_runs.result_and_text(search_seeds, dataclasses.replace(several, **MORE))
     for result in results:
         assert read(RunFolder(result.folder)).epochs == 3
         assert str(read(RunFolder(result.folder)).changes[0]) == EXTENDED

@@ -53,7 +53,7 @@ def slurm_job():
 
 def test_the_slurm_script_searches_with_all_its_tasks(tmp_path):
     executable(tmp_path / "srun", SRUN)
-    settings = {**small_search.SETTINGS, "epochs": 1, "hypergradient": "first_order", "run_dir": tmp_path / "run"}
+    settings = {**small_search.SETTINGS, **small_search.PLAIN, "epochs": 1, "run_dir": tmp_path / "run"}
     env = environment() | {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "PYTHON": str(executable(tmp_path / "python", PYTHON)),
