@@ -24,7 +24,7 @@ from jdarts.methods.estimators import clipped, standing, without_hypergradient
 from jdarts.methods.freezing import Freezing
 from jdarts.methods.method import Method, method_fields
 from jdarts.methods.mixtures import MIXTURES, TEMPERATURE, edge_weights, mixture_by_name, with_edge_weights
-from jdarts.methods.penalties import PENALTIES, divergence, penalised, zero_one
+from jdarts.methods.penalties import PENALTIES, divergence, divergences, penalised, zero_one
 from jdarts.methods.perturbations import STEPS, adversarial, projected
 from jdarts.methods.presets import PRESETS, TEXT_PRESETS
 from jdarts.methods.stopping import RULES
@@ -246,6 +246,30 @@ def test_dirichlet_draws_have_the_mean_that_evaluation_and_entropy_see():
         np.testing.assert_allclose(means[kind], mean, atol=0.02)
     assert of_zeros == pytest.approx(0, abs=1e-12)
     assert of_alphas > 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_operations_that_a_dirichlet_distribution_hardly_draws_have_finite_derivatives(dtype):
+    """In float32 `elu(α) + 1` is 0 from α = −17.4 on."""
+    alphas = {kind: jnp.array([[0.5, -25.0, 0.0], [-25.0, -200.0, -40.0]], dtype) for kind in ("normal", "reduce")}
+    mixture = MIXTURES["dirichlet"]
+
+    @jax.jit
+    def found(alphas):
+        def loss(alphas):
+            weights = mixture.weights(alphas, ONE_EDGE, jax.random.key(0), NO_CONTROLS).operations
+            return jnp.sum(weights["normal"][:, 1]) + jnp.sum(divergences(alphas, ONE_EDGE)["normal"]), weights
+
+        means = mixture.weights(alphas, ONE_EDGE, None, NO_CONTROLS).operations
+        return jax.grad(loss, has_aux=True)(alphas), means, jax.jacobian(mixtures.concentrations)(alphas, ONE_EDGE)
+
+    (gradients, drawn), means, slopes = found(alphas)
+    for tree in (gradients, drawn, means):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+    for weights in (drawn, means):
+        np.testing.assert_allclose(weights["normal"].sum(axis=-1), 1, rtol=1e-6)
+    diagonal = np.einsum("eoeo->eo", np.asarray(slopes["normal"]["normal"]))
+    np.testing.assert_allclose(diagonal, [[1, np.exp(-25), 1], [np.exp(-25), 0, diagonal[1, 2]]], rtol=1e-5)
 
 
 def test_edge_weights_are_a_softmax_over_the_edges_into_a_node():

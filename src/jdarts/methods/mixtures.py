@@ -86,6 +86,9 @@ def _sigmoid_strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
 def concentrations(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
     """The concentrations of DrNAS's Dirichlet distributions: `elu(α) + 1`, above 0 (Chen et al. 2021, section 3.1).
 
+    Below 0 they are `exp(α)`, which is the same without a difference of near numbers. They are at least the square of the type's
+    rounding, so that draws and divergences have finite derivatives.
+
     Args:
       alphas: tables, as `init_alphas` makes them.
       space: the search space.
@@ -93,7 +96,13 @@ def concentrations(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
     Returns:
       `{kind: [E, O]}`.
     """
-    return map_tables(lambda table, _: jax.nn.elu(table) + 1, alphas, space)
+    return map_tables(lambda table, _: _concentration(table), alphas, space)
+
+
+def _concentration(alphas: Any) -> jax.Array:
+    alphas = jnp.asarray(alphas)
+    below = jnp.exp(jnp.where(alphas > 0, 0, alphas))
+    return jnp.where(alphas > 0, alphas + 1, jnp.maximum(below, jnp.finfo(below.dtype).eps ** 2))
 
 
 def _dirichlet_mean(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
@@ -108,7 +117,7 @@ def _dirichlet_mean(alphas: Alphas, space: Space) -> dict[str, jax.Array]:
 def _dirichlet(alphas: jax.Array, mask: np.ndarray, key: jax.Array, controls: Controls) -> jax.Array:
     """Gamma variates divided by their sum: their derivative by the concentrations is unbiased."""
     del controls
-    logs = jax.random.loggamma(key, jax.nn.elu(alphas) + 1, dtype=alphas.dtype)
+    logs = jax.random.loggamma(key, _concentration(alphas), dtype=alphas.dtype)
     return jax.nn.softmax(logs, axis=-1, where=mask)
 
 
