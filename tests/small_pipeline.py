@@ -14,8 +14,7 @@ from jdarts.search import SearchConfig
 from jdarts.train import TrainConfig
 
 SEARCH = {name: value for name, value in small_search.SETTINGS.items() if name != "dataset"}
-# Its steps compile soonest.
-SEARCH["hypergradient"] = "first_order"
+SEARCH |= small_search.PLAIN
 TRAIN = {name: value for name, value in small_train.SETTINGS.items() if name not in ("dataset", "validation_fraction")}
 TRAIN["epochs"] = 2
 SETTINGS = {"dataset": "digits", "searches": 2, "select_epochs": 1, "select_fraction": 0.25, "repeats": 2, "seed": 3}

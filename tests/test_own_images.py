@@ -60,7 +60,7 @@ def pears():
 #: What belongs to images does not depend on the hypergradient; this one compiles soonest.
 SEARCH = {**small_search.SETTINGS, "epochs": 1, "batch_size": 32, "hypergradient": "first_order"}
 #: Of searches on the digits, one program of which serves several tests.
-DIGITS: dict[str, Any] = {"epochs": 1, "hypergradient": "first_order"}
+DIGITS: dict[str, Any] = {"epochs": 1, **small_search.PLAIN}
 TRAIN = {**small_train.SETTINGS, "epochs": 1, "batch_size": 64}
 
 

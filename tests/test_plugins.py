@@ -98,7 +98,7 @@ def test_a_plugin_that_is_not_there_is_explained(name, words):
 
 def test_a_run_records_its_plugin_and_its_checkpoint_names_it(tmp_path, plugin, quick):
     folder = tmp_path / "run"
-    settings = {"operations": NAMES, "epochs": 1}
+    settings = {"operations": NAMES, "epochs": 1, **small_search.PLAIN}
     with pytest.raises(InputError, match=r"--operations names negative; .* for one of your own give --plugin FILE"):
         small_search.config(folder, **settings).check()
     small_search.run(folder, plugin=(str(plugin),), **settings)
@@ -118,9 +118,9 @@ def test_a_run_records_its_plugin_and_its_checkpoint_names_it(tmp_path, plugin, 
 
 
 def test_a_run_without_a_plugin_is_not_resumed_with_one(tmp_path, plugin, quick):
-    small_search.run(tmp_path / "run", epochs=1)
+    small_search.run(tmp_path / "run", epochs=1, **small_search.PLAIN)
     with pytest.raises(InputError, match=r"--plugin none \(now my_ops.py"):
-        small_search.run(tmp_path / "run", epochs=1, plugin=(str(plugin),))
+        small_search.run(tmp_path / "run", epochs=1, plugin=(str(plugin),), **small_search.PLAIN)
 
 
 def test_commands_take_plugins(plugin, monkeypatch, capsys):

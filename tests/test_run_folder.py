@@ -6,10 +6,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-import small_search
-from small_runs import Died, die_at, user_settings
-from small_search import quick, undisturbed
+from small_runs import Died, assert_same_bits, die_at, undisturbed_run, user_settings
+from small_search import PLAIN, SETTINGS, quick, searches
 
 from jdarts import checkpoint
 from jdarts.errors import InputError
@@ -17,9 +17,12 @@ from jdarts.report import Progress
 from jdarts.runs import CompiledPrograms
 from jdarts.search import search
 
-__all__ = ["quick", "undisturbed", "user_settings"]
+__all__ = ["quick", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
 NOBODY = 65534
+
+config, searched = searches({**SETTINGS, **PLAIN})
+undisturbed = undisturbed_run(searched)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def programs(quick):
 @pytest.fixture
 def run(programs):
     """Searches with the programs of this module."""
-    return lambda folder, **changes: search(small_search.config(folder, **changes), programs=programs)
+    return lambda folder, **changes: search(config(folder, **changes), programs=programs)
 
 
 def content(folder):
@@ -109,7 +112,7 @@ def test_a_renamed_run_resumes_under_either_name(run, undisturbed, tmp_path, mon
             run(folder)
     (tmp_path / "elsewhere").rename(folder)
     run(folder)
-    small_search.small_runs.assert_same_bits(folder, undisturbed, ["genotype.json"])
+    assert_same_bits(folder, undisturbed, ["genotype.json"])
 
 
 @pytest.mark.parametrize("how", ["removed", "renamed"])
@@ -127,7 +130,7 @@ def test_a_folder_that_goes_while_a_checkpoint_is_written_does_not_come_back(how
 
     monkeypatch.setattr(ocp, "save", gone_before)
     with pytest.raises(InputError, match=r"cannot write checkpoint .*removed or replaced meanwhile"):
-        checkpoint.save(folder / checkpoint.FOLDER, 5, {"a": small_search.jnp.ones(3)}, {})
+        checkpoint.save(folder / checkpoint.FOLDER, 5, {"a": np.ones(3, np.float32)}, {})
     assert not folder.exists()
 
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import small_runs
-import small_search
-from small_runs import user_settings
-from small_search import STEPS_PER_EPOCH, quick, undisturbed
+from small_runs import undisturbed_run, user_settings
+from small_search import PLAIN, SETTINGS, STEPS_PER_EPOCH, quick, searches
 
 from jdarts import checkpoint
 from jdarts.checkpoint.checksums import checksums_of
@@ -30,7 +29,10 @@ from jdarts.train import summary as train_summary
 from jdarts.train.summary import TrainResult
 from jdarts.zoo import CELLS, RECURRENT_CELLS
 
-__all__ = ["quick", "undisturbed", "user_settings"]
+__all__ = ["quick", "user_settings"]
+
+config, run = searches({**SETTINGS, **PLAIN})
+undisturbed = undisturbed_run(run)
 
 DEEP = "[" * 100_000
 #: Texts of JSON values, one of each kind of wrong.
@@ -188,7 +190,7 @@ def test_a_sealed_record_that_is_wrong_stops_the_run(changes, message, interrupt
     sealed(last, json.dumps({**record, **changes}))
     before = (interrupted / "metrics.jsonl").read_bytes()
     with pytest.raises(InputError, match=f"step_00000010 does not hold what this run needs .*{message}.*remove it"):
-        search(small_search.config(interrupted), programs=small_runs.shared_programs)
+        search(config(interrupted), programs=small_runs.shared_programs)
     assert (interrupted / "metrics.jsonl").read_bytes() == before
     assert not (interrupted / "summary.json").exists()
 
@@ -207,7 +209,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_refused(interrupted):
     shutil.rmtree(interrupted / "checkpoints/step_00000010")
     (interrupted / "checkpoints/step_00000005").rename(interrupted / "checkpoints/step_00000007")
     with pytest.raises(InputError, match=r"the checkpoint of step 7 in .*run holds step 5; remove it"):
-        search(small_search.config(interrupted), programs=small_runs.shared_programs)
+        search(config(interrupted), programs=small_runs.shared_programs)
 
 
 def test_genotypes_of_summaries_are_read_as_such(tmp_path):

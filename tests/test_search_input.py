@@ -15,8 +15,8 @@ import numpy as np
 import optax
 import pytest
 import small_runs
-from small_runs import newest, read_until, user_settings
-from small_search import STEPS_PER_EPOCH, arguments, assert_same_bits, config, quick, run, start, undisturbed
+from small_runs import newest, read_until, undisturbed_run, user_settings
+from small_search import PLAIN, SETTINGS, STEPS_PER_EPOCH, arguments, assert_same_bits, quick, searches, start
 
 from jdarts import checkpoint, data, optimizers
 from jdarts.command import run_command
@@ -26,7 +26,10 @@ from jdarts.runs.settings import BEFORE
 from jdarts.search import command, search
 from jdarts.search.command import main
 
-__all__ = ["quick", "undisturbed", "user_settings"]
+__all__ = ["quick", "user_settings"]
+
+config, run = searches({**SETTINGS, **PLAIN})
+undisturbed = undisturbed_run(run)
 
 
 def told(function, capsys):
@@ -37,7 +40,7 @@ def told(function, capsys):
 
 
 def refusal(folder, monkeypatch, capsys, **changes):
-    monkeypatch.setattr(sys, "argv", ["search", *arguments(folder, **changes)])
+    monkeypatch.setattr(sys, "argv", ["search", *arguments(folder, **{**PLAIN, **changes})])
     code, err = told(main, capsys)
     assert code == 2
     return err
@@ -273,7 +276,7 @@ def test_a_loss_that_is_not_finite(quick, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(optimizers, "weight_optimizer", spoiled)
     folder = tmp_path / "run"
-    err = refusal(folder, monkeypatch, capsys, log_every=10, checkpoint_minutes=1000)
+    err = refusal(folder, monkeypatch, capsys, hypergradient="exact", log_every=10, checkpoint_minutes=1000)
     assert err == (
         "error: a loss, a gradient or a weight was not finite at step 7 (epoch 2); the search has stopped, the last good "
         f"checkpoint is {folder}/checkpoints/step_00000005. Start another --run-dir with a lower --learning-rate or --clip\n"
@@ -284,7 +287,7 @@ def test_a_loss_that_is_not_finite(quick, tmp_path, monkeypatch, capsys):
 
 def test_a_learning_rate_that_explodes(quick, tmp_path):
     with pytest.raises(InputError, match=r"not finite at step \d+ .* there is no checkpoint yet"):
-        run(tmp_path / "run", learning_rate=1e38, momentum=0.99, hypergradient="first_order")
+        run(tmp_path / "run", learning_rate=1e38, momentum=0.99)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -342,7 +345,7 @@ def test_an_output_that_fails_ends_the_command_once(output, code, message):
 
 
 def test_a_search_whose_reader_goes_away_leaves_a_run_that_resumes(quick, undisturbed, tmp_path):
-    process = start(tmp_path / "run")
+    process = start(tmp_path / "run", **PLAIN)
     read_until(process, "searching on digits")
     process.stdout.close()
     with process:

@@ -9,10 +9,9 @@ import jax
 import numpy as np
 import pytest
 import small_runs
-import small_search
 from picture_files import folder_of_classes
 from small_runs import Died, die_at, user_settings
-from small_search import config, quick
+from small_search import PLAIN, SETTINGS, assert_same_bits, quick, searches
 
 from jdarts import checkpoint
 from jdarts.data.own.streaming import PictureSplit, stream_path
@@ -28,7 +27,8 @@ from jdarts.search.memory_options import unused_memory_options
 __all__ = ["quick", "user_settings"]
 pytest.importorskip("grain")
 
-SETTINGS = {
+config, _ = searches({**SETTINGS, **PLAIN})
+PICTURES = {
     "network": "imagenet",
     "image_size": 32,
     "batch_size": 4,
@@ -54,13 +54,13 @@ def dataset(folder):
 
 def searched(folder, run_dir, **changes):
     stream = io.StringIO()
-    settings = config(run_dir, **{**SETTINGS, "dataset": str(folder), **changes})
+    settings = config(run_dir, **{**PICTURES, "dataset": str(folder), **changes})
     search(settings, programs=small_runs.shared_programs, stream=stream)
     return stream.getvalue()
 
 
 def of(folder, **changes):
-    return config(None, **{**SETTINGS, "dataset": str(folder), **changes})
+    return config(None, **{**PICTURES, "dataset": str(folder), **changes})
 
 
 def images_of(settings, dataset) -> Any:
@@ -159,7 +159,7 @@ def test_a_search_that_dies_resumes_with_the_same_pictures(quick, folder, tmp_pa
     monkeypatch.undo()
     shown = searched(folder, tmp_path / "run")
     assert "after step 3" in shown
-    small_search.assert_same_bits(tmp_path / "run", tmp_path / "undisturbed")
+    assert_same_bits(tmp_path / "run", tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize(

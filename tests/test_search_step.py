@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_runs import records, user_settings
-from small_search import config, quick, run
+from small_search import PLAIN, config, quick, run
 
 from jdarts import data
 from jdarts.report import read_metrics
@@ -114,7 +114,7 @@ def test_the_evaluation_sees_every_image_of_the_alphas_once():
 
 
 def test_the_means_of_an_epoch_are_those_of_all_its_steps(quick, tmp_path):
-    run(tmp_path / "every", log_every=1)
+    run(tmp_path / "every", log_every=1, **PLAIN)
     written = read_metrics(tmp_path / "every")
     for epoch in (1, 2):
         (end,) = [record for record in written if record.get("epoch/number") == epoch]
@@ -126,7 +126,7 @@ def test_the_means_of_an_epoch_are_those_of_all_its_steps(quick, tmp_path):
         for name in AVERAGED:
             mean = np.mean([record[name] for record in steps])
             assert end[f"epoch/{name.replace('/', '_')}"] == pytest.approx(mean, rel=1e-6)
-    run(tmp_path / "fourth", log_every=4)
+    run(tmp_path / "fourth", log_every=4, **PLAIN)
     fewer = records(tmp_path / "fourth")
     assert [record["step"] for record in fewer] == [1, 4, 5, 5, 6, 8, 10, 10]
     assert all(record in records(tmp_path / "every") for record in fewer)

@@ -7,8 +7,8 @@ import command_line
 import numpy as np
 import pytest
 from fixtures_folder import fixture_files
-from small_runs import user_settings
-from small_search import quick, undisturbed
+from small_runs import undisturbed_run, user_settings
+from small_search import PLAIN, SETTINGS, quick, searches
 
 from jdarts import checkpoint
 from jdarts.derivation import derive_genotype, derive_or_argmax, genotype_of, genotype_with_remark
@@ -20,7 +20,10 @@ from jdarts.operations import OPERATIONS
 from jdarts.relaxation import GIVEN, alphas_to_json, softmax_strengths, softmax_weights
 from jdarts.space import CELL_KINDS, DARTS_PRIMITIVES, SearchSpace, darts_space, uniform_space
 
-__all__ = ["quick", "undisturbed", "user_settings"]
+__all__ = ["quick", "user_settings"]
+
+_, run = searches({**SETTINGS, **PLAIN})
+undisturbed = undisturbed_run(run)
 
 derive = command_line.fixture(main, "derive")
 
