@@ -384,6 +384,25 @@ def test_pytrees_of_any_shape_and_raw_keys():
     assert jax.tree.structure(new) == jax.tree.structure(state)
 
 
+def test_alphas_alone_are_minimised_where_there_are_no_weights():
+    def loss(weights, alphas, model_state, batch, key):
+        del weights, batch, key
+        return jnp.sum(alphas**2), (model_state, {})
+
+    optimizer = optax.sgd(0.25)
+    state = jdarts.init_state(
+        jax.random.key(0), {}, jnp.arange(3.0), weight_optimizer=optimizer, alpha_optimizer=optimizer
+    )
+
+    @jax.jit
+    def moved(state):
+        estimators = [jdarts.exact(), jdarts.unrolled(2), jdarts.finite_difference(), jdarts.neumann(1)]
+        return [stepper(optimizer, optimizer, each, loss)(state, None, None)[0].alphas for each in estimators]
+
+    for alphas in moved(state):
+        np.testing.assert_array_equal(alphas, jnp.arange(3.0) / 2)
+
+
 @pytest.mark.parametrize(
     ("returned", "says"),
     [

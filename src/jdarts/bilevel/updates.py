@@ -68,7 +68,7 @@ def reads_value(optimizer: optax.GradientTransformation, opt_state: optax.OptSta
     """Whether the updates of an optimiser depend on the value of the loss, not only on its gradient."""
     if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
         return False
-    value = jax.ShapeDtypeStruct((), jnp.result_type(jax.tree.leaves(params)[0]))
+    value = jax.ShapeDtypeStruct((), jnp.result_type(*jax.tree.leaves(params)[:1], float))
 
     def update(value: jax.Array, gradient: PyTree) -> Any:
         return make_update(optimizer, Signal(gradient, value), opt_state, params, whose="weight")
