@@ -21,6 +21,30 @@ def test_regular_routes_are_one_grid_for_each_stack():
     assert [(grid.stacks, grid.counts) for grid in found] == [((0, 0), (6, 4)), ((1, 0), (2, 4)), ((ONES, 0), (4,))]
 
 
+#: The cotangents of three nodes to the edges from two sources, and a route more: the routes are no multiple of three.
+BACK = (*((0, target, 0, 3 * source + target) for source in range(2) for target in range(3)), (1, 0, 0, 0))
+
+
+def test_a_table_of_routes_limits_grids_where_its_rows_are_read():
+    assert [grid.counts for grid in grids(BACK, (3, 1), (6,))] == [(3,), (3,), ()]
+    assert [grid.counts for grid in grids(BACK, (3, 1), (6,), by_number=False)] == [(2, 3), ()]
+
+
+@pytest.mark.parametrize(
+    ("routes", "rows_in", "rows_out"),
+    [(EDGES + SHARED + CONSTANTS, ROWS_IN, ROWS_OUT), (BACK[:6], (3,), (6,))],
+)
+def test_innermost_loops_hold_every_route_of_their_grid_once(routes, rows_in, rows_out):
+    for grid in grids(routes, rows_in, rows_out, by_number=False):
+        found = []
+        for one in grid.innermost():
+            (loop,) = one.loops
+            steps = [(one.source + n * loop.source, one.target + n * loop.target) for n in range(loop.count)]
+            found += zip(one.numbers(), steps)
+        expected = [(number, routes[number][1::2]) for number in grid.numbers()]
+        assert found == expected
+
+
 def test_grids_hold_every_route_once():
     draw = np.random.default_rng(0)
     for length in (1, 7, 40):

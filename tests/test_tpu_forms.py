@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from jdarts.nets.layers import Preprocess
-from jdarts.ops import mixing_forms, mixing_tangents, mixing_tpu_forms, pointwise, pool
+from jdarts.ops import mixing_forms, mixing_tangents, mixing_tpu_forms, pointwise, pool, pool_tpu_forms
 from jdarts.ops.candidates import separable
 from jdarts.ops.depthwise.joined_kernels import reordered_together
 from jdarts.ops.mixing import ONES
 from jdarts.ops.mixing_tangents import mixing_tangents_p
 from jdarts.ops.norm import Plan, normalised_sum
-from jdarts.ops.pool import max_pool_3x3
+from jdarts.ops.pool import avg_pool_3x3, max_pool_3x3
 from jdarts.xla import leaves
 from jdarts.xla.plain import in_operations_of_jax
 from jdarts.xla.platform import compiling_for
@@ -104,6 +104,8 @@ FUNCTIONS = {
     "one source": (lambda *a: jnp.tanh(separable(*a)), [(1, 2, 4, 4, 3), (3, 3, 3, 3), (3, 3, 2)]),
     "max pool": (lambda x: jnp.sin(max_pool_3x3(x)), [(2, 2, 5, 4, 3)]),
     "max pool with a stride": (lambda x: jnp.sin(max_pool_3x3(x, stride=2)), [(2, 2, 5, 4, 3)]),
+    "avg pool": (lambda x: jnp.sin(avg_pool_3x3(x)), [(2, 2, 5, 4, 3)]),
+    "avg pool with a stride": (lambda x: jnp.sin(avg_pool_3x3(x, stride=2)), [(2, 2, 5, 4, 3)]),
     "strided": (lambda *a: separable(*a, stride=2, dilation=2), [(2, 2, 4, 4, 3), (4, 3, 3, 3), (4, 3, 2)]),
 }
 
@@ -156,15 +158,40 @@ def test_a_max_pool_in_one_pass_takes_the_same_pixels(stride):
     for height, width in ((5, 4), (1, 3), (2, 1)):
         x = jnp.asarray(draw.choice(values, size=(2, 3, height, width, 5), p=(0.5, 0.2, 0.1, 0.1, 0.1)))
         x = x.at[0, 0].set(-jnp.inf)
-        one, two = (function(x, stride=stride) for function in (pool._max_pool_in_one_pass, pool._max_pool_in_jnp))
+        one, two = (function(x, stride=stride) for function in (pool_tpu_forms.max_pool, pool._max_pool_in_jnp))
         for found, expected in zip(one, two, strict=True):
             assert found.dtype == expected.dtype
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 1), (5, 4), (4, 7)])
+def test_means_of_windows_as_sums_of_shifted_images(height, width, stride):
+    x, y = numbers((2, 3, height, width, 2), (2, 3, -(-height // stride), -(-width // stride), 2))
+    size = {"height": height, "width": width}
+
+    @jax.jit
+    def both(x, y):
+        return [
+            (pool_form(x, stride=stride), back(y, stride=stride, **size))
+            for pool_form, back in (
+                (pool_tpu_forms.avg_pool, pool_tpu_forms.avg_pool_back),
+                (pool._avg_pool_by_convolution, pool._avg_back_by_convolution),
+            )
+        ]
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), *both(x, y))
+    # Sums of narrow numbers have the digits of wide ones.
+    narrow = x.astype(jnp.bfloat16)
+    wide = pool_tpu_forms.avg_pool(narrow.astype(jnp.float32), stride=stride)
+    np.testing.assert_array_equal(pool_tpu_forms.avg_pool(narrow, stride=stride), wide.astype(jnp.bfloat16))
+
+
 def test_kernels_that_change_their_order_together_are_the_same_kernels():
-    edges = numbers((2, 4, 3, 3, 2), (2, 4, 5, 5, 2), (2, 4, 3, 3, 2), (2, 1, 3, 3, 2), (2, 4, 3, 3, 5), (2, 4, 2))
-    weights = dict(zip("abcdef", edges))
+    """Those of four and of two edges have as many taps together; the others are not alike, or no kernels of several edges."""
+    four, two = ((2, edges, size, size, 2) for edges in (4, 2) for size in (3, 5)), ((2, 3, 3, 3, 2), (2, 1, 3, 3, 2))
+    edges = numbers(*four, *two, (2, 4, 3, 3, 5), (2, 4, 2))
+    weights = dict(zip("abcdefgh", edges, strict=True))
     assert reordered_together(weights) is weights
 
     def value(weights):
@@ -181,9 +208,9 @@ def test_kernels_that_change_their_order_together_are_the_same_kernels():
     second = jax.tree.map(lambda leaf: -jnp.sin(leaf) * jnp.cos(leaf), weights)
     for tree, expected in zip(found, (weights, jax.tree.map(jnp.cos, weights), second, second), strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), tree, expected)
-    # One array of all taps of the three kernels that are alike, and none of the others.
+    # One array of all taps of the four kernels that are alike, and none of the others.
     assert str(program).count("optimization_barrier") == 2
-    assert "f64[43,1,8] = optimization_barrier" in str(program)
+    assert "f64[34,1,12] = optimization_barrier" in str(program)
 
 
 @pytest.mark.parametrize("affine", [False, True])

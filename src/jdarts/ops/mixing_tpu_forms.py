@@ -32,7 +32,7 @@ def combine(*operands: jax.Array, tables: int, routes: Routes, sizes: tuple[int,
     xs = operands[tables:]
     groups = _groups(routes, _rows(xs), sizes)
     stacks, routes = _join(xs, groups), _redirected(routes, groups, _rows(xs))
-    found = [grid for grid in grids(routes, _rows(stacks), sizes) if grid.stacks[0] != ONES]
+    found = [grid for grid in grids(routes, _rows(stacks), sizes, by_number=False) if grid.stacks[0] != ONES]
     # For each row of weights that is read, the rows that it is the sum of: a row for each route, and one for all constants of a
     # row of a result.
     summed = [[number] for grid in found for run in grid.runs() for number in grid.of_run(run).numbers()]
@@ -66,7 +66,7 @@ def _parts(grid: Grid, weights: jax.Array, x: jax.Array, middle: tuple[int, ...]
 
 
 def products(*operands: jax.Array, num_x: int, routes: Routes) -> jax.Array:
-    """Sums the products of rows of stacks along routes, a sum for each grid; see `mixing.products`.
+    """Sums the products of rows of stacks along routes, a sum for each innermost loop of a grid; see `mixing.products`.
 
     Args:
       *operands: stacks x, then stacks y.
@@ -89,13 +89,15 @@ def products(*operands: jax.Array, num_x: int, routes: Routes) -> jax.Array:
         ]
         if any(numbers):
             parts.append((numbers, jnp.sum(y, axis=axes)))
-    for grid in grids(routes, _rows(xs), _rows(ys)):
+    for grid in grids(routes, _rows(xs), _rows(ys), by_number=False):
         k, q = grid.stacks
         if k != ONES:
-            maps = rows(ys[q], grid.target, [(loop.count, loop.target) for loop in grid.loops])
-            maps = maps * rows(xs[k], grid.source, [(loop.count, loop.source) for loop in grid.loops])
-            whole = jnp.broadcast_to(maps, (*grid.counts, *images, channels)).reshape(grid.size, *images, channels)
-            parts.append(([[number] for number in grid.numbers()], jnp.sum(whole, axis=axes)))
+            # Sums of several loops at once would be reshaped after they are made.
+            for one in grid.innermost():
+                maps = rows(ys[q], one.target, [(loop.count, loop.target) for loop in one.loops])
+                maps = maps * rows(xs[k], one.source, [(loop.count, loop.source) for loop in one.loops])
+                whole = jnp.broadcast_to(maps, (*one.counts, *images, channels)).reshape(one.size, *images, channels)
+                parts.append(([[number] for number in one.numbers()], jnp.sum(whole, axis=axes)))
     if not parts:
         return jnp.zeros((0, channels), wide)
     parts.sort(key=lambda part: min(itertools.chain(*part[0])))
@@ -149,7 +151,8 @@ def _groups(routes: Routes, rows_in: tuple[int, ...], rows_out: tuple[int, ...])
 
     def count(groups: Groups) -> int:
         found = _redirected(of_maps, groups, rows_in)
-        return len(grids(found, tuple(sum(rows_in[n] for n in group) for group in groups), rows_out))
+        rows_of_groups = tuple(sum(rows_in[n] for n in group) for group in groups)
+        return len(grids(found, rows_of_groups, rows_out, by_number=False))
 
     groups, place = [(number,) for number in range(len(rows_in))], 0
     while place + 1 < len(groups):

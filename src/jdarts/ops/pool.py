@@ -8,13 +8,12 @@ linear in their image and each other's transposes, use that place:
     pool_scatter   S(y, places) → x     transpose in y: G(x, places)
 
 The mean is two primitives, linear and each other's transposes. They are a depthwise convolution and a product with the shares of
-pixels; on GPUs one function:
+pixels; on GPUs one function, on TPUs a sum of shifted images:
 
     avg_pool       A(x) → y             transpose: B(y)
     avg_pool_back  B(y) → x             transpose: A(x)
 """
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,13 +25,13 @@ from jax import lax
 
 from jdarts import native
 from jdarts.errors import InputError
+from jdarts.ops import pool_tpu_forms
 from jdarts.ops.depthwise import depthwise_conv, primitives
 from jdarts.ops.depthwise.primitives import equally_varying
+from jdarts.ops.pool_windows import WINDOW, shares_of_pixels
 from jdarts.xla.batching import batch_by_first_axes
 from jdarts.xla.jax_compat import Primitive, Zero, defjvp, primitive_jvps, primitive_transposes
 from jdarts.xla.tangents import zero_tangent
-
-WINDOW = 3
 
 max_pool_p = Primitive("max_pool")
 max_pool_p.multiple_results = True
@@ -94,12 +93,6 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     return larger(top, bottom)
 
 
-def _counts(size: int, stride: int) -> np.ndarray:
-    """Pixels inside the image for each window position along one axis."""
-    centres = np.arange(0, size, stride)
-    return np.minimum(centres + 1, size - 1) - np.maximum(centres - 1, 0) + 1
-
-
 def max_pool(x: jax.Array, *, stride: int) -> tuple[jax.Array, jax.Array]:
     """M: the largest pixel of every window and its place, 0 to 8 in row order, as uint8.
 
@@ -158,26 +151,6 @@ def _max_pool_in_jnp(x: jax.Array, *, stride: int) -> tuple[jax.Array, jax.Array
     return largest(down, places)
 
 
-def _max_pool_in_one_pass(x: jax.Array, *, stride: int) -> tuple[jax.Array, jax.Array]:
-    """`_max_pool_in_jnp` for TPUs, where each pass is two operations: all nine pixels of a window in turn."""
-    padded = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), [(0, 0, 0), (0, 0, 0), (1, 1, 0), (1, 1, 0), (0, 0, 0)])
-    ends = [(size - 1) // stride * stride + 1 for size in x.shape[2:4]]
-
-    def pixel(i: int, j: int) -> jax.Array:
-        start, end = (0, 0, i, j, 0), (*x.shape[:2], i + ends[0], j + ends[1], x.shape[4])
-        return lax.slice(padded, start, end, (1, 1, stride, stride, 1))
-
-    best = pixel(0, 0)
-    # The first place inside the image: where all pixels are −∞, no other wins.
-    is_first = [lax.broadcasted_iota(jnp.int32, best.shape, axis) == 0 for axis in (2, 3)]
-    place = jnp.where(is_first[0], jnp.uint8(WINDOW), jnp.uint8(0)) + jnp.where(is_first[1], jnp.uint8(1), jnp.uint8(0))
-    for i, j in itertools.product(range(WINDOW), repeat=2):
-        value = pixel(i, j)
-        wins = (value > best) | (value != value)
-        best, place = jnp.where(wins, value, best), jnp.where(wins, jnp.uint8(WINDOW * i + j), place)
-    return best, place
-
-
 def _gather_in_jnp(x: jax.Array, places: jax.Array, *, stride: int) -> jax.Array:
     y = jnp.zeros(places.shape, x.dtype)
     for i, rows in enumerate(_slices(x, 2, stride, 0.0)):
@@ -192,44 +165,18 @@ def _scatter_in_jnp(y: jax.Array, places: jax.Array, *, stride: int, height: int
     return jax.linear_transpose(partial(_gather_in_jnp, places=places, stride=stride), x)(y)[0]
 
 
-def _scatter_in_one_sum(y: jax.Array, places: jax.Array, *, stride: int, height: int, width: int) -> jax.Array:
-    """`_scatter_in_jnp` for TPUs, where XLA fuses the slices that a sum reads, and writes those that a transpose adds up."""
-
-    def spread(windows: jax.Array) -> jax.Array:
-        """The windows at their centres, and zeros everywhere else and around the image."""
-        pads = [(0, 0, 0)] * windows.ndim
-        for axis, size in ((2, height), (3, width)):
-            pads[axis] = (1, size - (windows.shape[axis] - 1) * stride, stride - 1)
-        return lax.pad(windows, jnp.zeros((), windows.dtype), pads)
-
-    values, chosen = spread(y), spread(places)
-    total = jnp.zeros((*y.shape[:2], height, width, y.shape[4]), y.dtype)
-    for place, (i, j) in enumerate(np.ndindex(WINDOW, WINDOW)):
-        start = (0, 0, WINDOW - 1 - i, WINDOW - 1 - j, 0)
-        end = (*y.shape[:2], start[2] + height, start[3] + width, y.shape[4])
-        here = lax.slice(chosen, start, end) == jnp.uint8(place)
-        total = total + jnp.where(here, lax.slice(values, start, end), jnp.zeros((), y.dtype))
-    return total
-
-
 def _avg_pool_by_convolution(x: jax.Array, *, stride: int) -> jax.Array:
     sums = depthwise_conv(x, _ones(x), stride=stride)
-    return sums.reshape(sums.shape[0], *sums.shape[2:]) * _shares(x.shape[2], x.shape[3], stride, x.dtype)
+    return sums.reshape(sums.shape[0], *sums.shape[2:]) * shares_of_pixels(x.shape[2], x.shape[3], stride, x.dtype)
 
 
 def _avg_back_by_convolution(y: jax.Array, *, stride: int, height: int, width: int) -> jax.Array:
-    each = (y * _shares(height, width, stride, y.dtype)).reshape(y.shape[0], 1, *y.shape[1:])
+    each = (y * shares_of_pixels(height, width, stride, y.dtype)).reshape(y.shape[0], 1, *y.shape[1:])
     return primitives.input_gradient(each, _ones(y), stride=stride, dilation=1, height=height, width=width)
 
 
 def _ones(images: jax.Array) -> jax.Array:
     return jnp.ones((images.shape[0], 1, WINDOW, WINDOW, images.shape[-1]), images.dtype)
-
-
-def _shares(height: int, width: int, stride: int, dtype: Any) -> jax.Array:
-    """One divided by the pixels inside the image for every window, `[1, 1, H', W', 1]`."""
-    shares = np.outer(1 / _counts(height, stride), 1 / _counts(width, stride))
-    return jnp.asarray(shares[None, None, :, :, None], dtype)
 
 
 # Shapes and types.
@@ -343,8 +290,10 @@ primitive_transposes[avg_pool_back_p] = _avg_back_transpose
 
 
 _ON_TPUS: dict[Primitive, Callable[..., Any]] = {
-    max_pool_p: _max_pool_in_one_pass,
-    pool_scatter_p: _scatter_in_one_sum,
+    max_pool_p: pool_tpu_forms.max_pool,
+    pool_scatter_p: pool_tpu_forms.pool_scatter,
+    avg_pool_p: pool_tpu_forms.avg_pool,
+    avg_pool_back_p: pool_tpu_forms.avg_pool_back,
 }
 
 for _primitive, _function, _statics, _one_call in (

@@ -73,6 +73,19 @@ class Grid(NamedTuple):
             loops=tuple(loop for n, loop in enumerate(self.loops) if n not in self.summed),
         )
 
+    def innermost(self) -> list["Grid"]:
+        """A grid for every run of the loops around the innermost one."""
+        outer = self.loops[:-1]
+        return [
+            self._replace(
+                route=self.route + sum(loop.route * place for loop, place in zip(outer, run)),
+                source=self.source + sum(loop.source * place for loop, place in zip(outer, run)),
+                target=self.target + sum(loop.target * place for loop, place in zip(outer, run)),
+                loops=self.loops[-1:],
+            )
+            for run in itertools.product(*(range(loop.count) for loop in outer))
+        ]
+
     def numbers(self) -> list[int]:
         """The numbers of its routes, the innermost loop first."""
         found = [self.route]
@@ -82,13 +95,16 @@ class Grid(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def grids(routes: Routes, rows_in: tuple[int, ...], rows_out: tuple[int, ...]) -> tuple[Grid, ...]:
+def grids(
+    routes: Routes, rows_in: tuple[int, ...], rows_out: tuple[int, ...], *, by_number: bool = True
+) -> tuple[Grid, ...]:
     """Parts of the routes that `rows` can read from both stacks, in the order of their first routes.
 
     Args:
       routes: the routes, from stack `ONES` for ones.
       rows_in: the number of rows of each input stack.
       rows_out: the number of rows of each output stack.
+      by_number: whether `rows` reads a table with a row for each route too.
     """
     by_stacks: dict[tuple[int, int], list[Grid]] = {}
     for number, (k, i, q, j) in enumerate(routes):
@@ -98,7 +114,7 @@ def grids(routes: Routes, rows_in: tuple[int, ...], rows_out: tuple[int, ...]) -
         nested = parts
         while len(merged := _nested(nested)) < len(nested):
             nested = merged
-        sizes = (len(routes), None if k == ONES else rows_in[k], rows_out[q])
+        sizes = (len(routes) if by_number else None, None if k == ONES else rows_in[k], rows_out[q])
         found += (part for grid in nested for part in _readable(grid, sizes))
     return tuple(sorted(found, key=lambda grid: grid.route))
 
@@ -124,7 +140,7 @@ def _step(one: Grid, other: Grid) -> tuple[int, int, int]:
     return other.route - one.route, other.source - one.source, other.target - one.target
 
 
-def _readable(grid: Grid, sizes: tuple[int, int | None, int]) -> list[Grid]:
+def _readable(grid: Grid, sizes: tuple[int | None, ...]) -> list[Grid]:
     """The grid, or its parts without the outermost loop if `rows` cannot read it."""
     starts = (grid.route, grid.source, grid.target)
     steps = [[(loop.count, loop[1 + n]) for loop in grid.loops] for n in range(3)]
