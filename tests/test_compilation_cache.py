@@ -41,8 +41,7 @@ def folder(tmp_path):
 
 
 def start():
-    """As a new process does: nothing is compiled yet; the result of a small program."""
-    jax.clear_caches()
+    """The result of a small program, of which JAX has nothing but what is on disk: its function is a new one."""
     reset_compilation_cache()
 
     @jax.jit
