@@ -63,8 +63,8 @@ ASKING = {"lbfgs": ["first_order"], "sophia": []}
 def loss_fn(weights, alphas, model_state, batch, key):
     """Of a weight without any gradient, too."""
     del key
-    hidden = jnp.tanh(batch @ weights["matrix"])
-    mixed = jax.nn.softmax(alphas)[0] * jnp.sin(hidden) + alphas[1] * hidden
+    hidden = batch @ weights["matrix"]
+    mixed = alphas[0] * hidden * hidden + alphas[1] * hidden
     return jnp.mean((mixed - 1) ** 2) + 0 * jnp.sum(weights["unused"]), (model_state, {})
 
 
