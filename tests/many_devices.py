@@ -86,21 +86,26 @@ def step(network, hypergradient, *, synchronised=True):
 
 
 @functools.cache
-def start_of(network):
-    """The program of the state before the first step, from a key."""
+def shapes_of(network):
+    """Shapes of the alphas, and of a network's variables."""
 
-    def begin(key):
-        keys = jax.random.split(key, 3)
-        alphas = init_alphas(keys[0], SPACE, jnp.float64)
-        variables = network(None).init(keys[1], jnp.zeros((1, 8, 8, 1)), alphas, train=True)
-        return jdarts.init_state(keys[2], variables["params"], alphas, variables["batch_stats"], **optimizers())
+    def variables(key):
+        alphas = init_alphas(key, SPACE, jnp.float64)
+        return alphas, network(None).init(key, jnp.zeros((1, 8, 8, 1)), alphas, train=True)
 
-    return jax.jit(begin)
+    return jax.eval_shape(variables, jax.random.key(0))
 
 
 def start(network, seed=0):
-    """The state before the first step."""
-    return start_of(network)(jax.random.key(seed))
+    """The state before the first step, of random numbers."""
+    alphas, variables = shapes_of(network)
+    draw = np.random.default_rng(seed)
+    weights, alphas = jax.tree.map(lambda leaf: 0.5 * draw.normal(size=leaf.shape), (variables["params"], alphas))
+    statistics = jax.tree.map(lambda leaf: draw.uniform(0.5, 1.5, size=leaf.shape), variables["batch_stats"])
+    return initial(jax.random.key(seed), weights, alphas, statistics)
+
+
+initial = jax.jit(functools.partial(jdarts.init_state, **optimizers()))
 
 
 def batches(steps=STEPS, seed=0):
@@ -283,14 +288,18 @@ def cell_problem():
     model = LanguageModel(space, VOCABULARY, 3, jnp.float64)
     weight_optimizer = optim.recurrent_weight_optimizer(1.0)
     given = {"weight_optimizer": weight_optimizer, "alpha_optimizer": optim.alpha_optimizer(0.1)}
-    keys = jax.random.split(jax.random.key(0), 3)
     hidden = np.zeros((COLUMNS, 3))
-    alphas = init_alphas(keys[0], space, jnp.float64)
-    variables = jax.jit(functools.partial(model.init, train=True))(keys[1], texts()[0][:1], hidden, alphas)
-    # Large weights, that all gradients are far above rounding.
-    weights = jax.tree.map(lambda leaf: 20 * np.asarray(leaf), variables["params"])
-    begun = jdarts.init_state(keys[2], weights, alphas, variables["batch_stats"], **given)
+
+    def variables(key):
+        alphas = init_alphas(key, space, jnp.float64)
+        return alphas, model.init(key, texts()[0][:1], hidden, alphas, train=True)
+
+    alphas, shapes = jax.eval_shape(variables, jax.random.key(0))
     draw = np.random.default_rng(1)
+    # Large weights, that all gradients are far above rounding.
+    weights, alphas = jax.tree.map(lambda leaf: draw.normal(size=leaf.shape), (shapes["params"], alphas))
+    statistics = jax.tree.map(lambda leaf: draw.uniform(0.5, 1.5, size=leaf.shape), shapes["batch_stats"])
+    begun = jax.jit(functools.partial(jdarts.init_state, **given))(jax.random.key(2), weights, alphas, statistics)
     masks = Masks(output=jnp.asarray(2.0 * draw.integers(2, size=(COLUMNS, 3))))
 
     def pure(hypergradient):
