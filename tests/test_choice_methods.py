@@ -105,6 +105,7 @@ def test_a_method_that_chooses_among_cells_is_refused_by_its_name(method, tmp_pa
 DECAY: dict[str, Any] = {
     "method": "darts_ada",
     "epochs": 9,
+    "hypergradient": "first_order",
     "stop": "adaptive_decay:every=1,first=0,ratio=1e-9,largest=1e-3",
 }
 
@@ -133,5 +134,6 @@ def test_a_death_after_a_roll_back_is_followed_by_the_same_bits(adaptive, tmp_pa
 
 @pytest.mark.parametrize("stop", ["eigenvalue:every=1,first=0,ratio=1e-9", "stable_ranking:epochs=1"])
 def test_rules_that_read_no_cells_stop_a_search(stop, tmp_path):
-    result, shown = run(tmp_path / "run", method="darts_es", stop=stop, epochs=9, eigenvalue_every=1)
+    brief: dict[str, Any] = {"epochs": 9, "eigenvalue_every": 1, "hypergradient": "first_order"}
+    result, shown = run(tmp_path / "run", method="darts_es", stop=stop, **brief)
     assert "the search stops after epoch" in shown and set(result.choices) == {"block"}

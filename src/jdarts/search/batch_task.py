@@ -110,7 +110,7 @@ class TaskSearch:
         template = shapes_of(program.init, SEED)
         rule, method = stopping_rule(config.stop), config.search_method()
         measured_every = config.guards.every(rule)
-        without_seed = json.dumps({**self.settings, "seed": None}, sort_keys=True)
+        settings = json.dumps({**self.settings, "seed": None, "stop": None}, sort_keys=True)
         weights = count_weights(template.bilevel.weights)
         of_seeds = [config.run.seed] if seeds is None else seeds
         reads: Any = TaskBatches(data, devices, of_seeds, stacked=seeds is not None)
@@ -143,8 +143,8 @@ class TaskSearch:
             key=(
                 ByIdentity(self._network),
                 ByIdentity(self._task),
-                without_seed,
-                tuple(measured_every),
+                settings,
+                (*measured_every, *template.controls),
                 devices.key,
             ),
             programs=_programs(
