@@ -192,15 +192,16 @@ def test_searches_of_several_seeds_change_together(tmp_path, monkeypatch):
 
 def test_a_training_changes_its_batches(quick_train, tmp_path, monkeypatch):
     folder, whole = tmp_path / "run", tmp_path / "whole"
+    settings: dict[str, Any] = {**small_train.PLAIN, "log_every": 1}
     # The best epoch has a checkpoint of its own.
     die_at(monkeypatch, checkpoint, "save", 3)
     with pytest.raises(Died):
-        small_train.run(folder, log_every=1)
+        small_train.run(folder, **settings)
     monkeypatch.undo()
     assert newest(folder).step == 4
-    result, shown = small_train.run(folder, log_every=1, batch_size=128, change_batch_size=True)
+    result, shown = small_train.run(folder, **settings, batch_size=128, change_batch_size=True)
     assert shown.count("batches of 128 images instead of 256 since step 4") == 2 and "3 epochs, 20 steps" in shown
-    small_train.run(whole, log_every=1)
+    small_train.run(whole, **settings)
     found, expected = ([each for each in records(path) if "drop_path" in each] for path in (folder, whole))
     for name in ("learning_rate", "drop_path"):
         by_epoch = [each[name] for each in expected][::4]

@@ -61,7 +61,8 @@ class QuickNetwork(SupernetAttributes):
             factors = weights.factors(kind)
             angles = jnp.arange(factors.size * flat.shape[-1], dtype=flat.dtype).reshape(*factors.shape, -1)
             mixed = jnp.tanh(mixed * jnp.einsum("eo,eof->f", factors, jnp.sin(angles)))
-        return nn.Dense(self.classes)(mixed)
+        # Uniform weights come from the run's one draw; others have a program of their own.
+        return nn.Dense(self.classes, kernel_init=nn.initializers.lecun_uniform())(mixed)
 
 
 def quicken(replace):
