@@ -101,7 +101,7 @@ def numerical(state, optimizer):
         return loss_fn(optax.apply_updates(state.weights, updates), alphas, (), valid, None)[0]
 
     moved = [state.alphas.at[place].add(change) for place in (0, 1) for change in (1e-6, -1e-6)]
-    values = jax.lax.map(validation, jnp.stack(moved))
+    values = jax.vmap(validation)(jnp.stack(moved))
     return (values[::2] - values[1::2]) / 2e-6
 
 
