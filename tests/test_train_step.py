@@ -63,32 +63,36 @@ def test_a_step_is_sgd_with_decay_and_momentum_on_the_clipped_gradient(trained):
     settings, model, states, metrics = trained
     batch = batch_of()
     buffer = jax.tree.map(np.zeros_like, states[0].weights)
-    for number, rate in enumerate((0.1, 0.05)):
-        before = states[number]
-        keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(before.key, 1), number))
+
+    def loss(weights, statistics, key):
+        keys = jax.random.split(key)
         images = data.augment(keys[0], batch.images[batch.rows], data.Augmentation(cutout=2), mean=(0.4,), std=(0.3,))
+        (logits, _), _ = model.apply(
+            {"params": weights, "batch_stats": statistics},
+            images,
+            train=True,
+            drop_path=jnp.float32(0.2),
+            mutable=["batch_stats"],
+            rngs={"drop_path": jax.random.split(keys[1])[0]},
+        )
+        return cross_entropy(logits, batch.labels[batch.rows], label_smoothing=0.1)
 
-        @jax.jit
-        def loss(weights, before=before, images=images, key=keys[1]):
-            (logits, _), _ = model.apply(
-                {"params": weights, "batch_stats": before.model_state},
-                images,
-                train=True,
-                drop_path=jnp.float32(0.2),
-                mutable=["batch_stats"],
-                rngs={"drop_path": jax.random.split(key)[0]},
-            )
-            return cross_entropy(logits, batch.labels[batch.rows], label_smoothing=0.1)
+    @jax.jit
+    def gradient_of_step(before, number):
+        key = jax.random.fold_in(jax.random.fold_in(before.key, 1), number)
+        value, gradient = jax.value_and_grad(loss)(before.weights, before.model_state, key)
+        return value, gradient, optax.tree.norm(gradient)
 
-        value, gradient = jax.value_and_grad(loss)(before.weights)
-        norm = float(optax.tree.norm(gradient))
+    for number, rate in enumerate((0.1, 0.05)):
+        before, after = states[number : number + 2]
+        value, gradient, norm = jax.device_get(gradient_of_step(before, number))
         assert norm > settings.weights.clip
         assert metrics[number]["train/loss"] == pytest.approx(float(value), rel=1e-5)
-        assert metrics[number]["weights/gradient_norm"] == pytest.approx(norm, rel=1e-5)
-        pull = jax.tree.map(lambda g, w: g * (0.5 / norm) + 3e-4 * w, gradient, before.weights)  # noqa: B023
+        assert metrics[number]["weights/gradient_norm"] == pytest.approx(float(norm), rel=1e-5)
+        weights, found = jax.device_get((before.weights, after.weights))
+        pull = jax.tree.map(lambda g, w: g * (0.5 / norm) + 3e-4 * w, gradient, weights)  # noqa: B023
         buffer = jax.tree.map(lambda m, p: 0.9 * m + p, buffer, pull)
-        expected = jax.tree.map(lambda w, m: w - rate * m, before.weights, buffer)  # noqa: B023
-        found = states[number + 1].weights
+        expected = jax.tree.map(lambda w, m: w - rate * m, weights, buffer)  # noqa: B023
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
 
 
