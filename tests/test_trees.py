@@ -147,29 +147,35 @@ def test_an_optimiser_of_one_vector_makes_the_same_updates(image_path):
 
 def test_on_tpus_an_optimiser_and_sums_go_leaf_by_leaf():
     chain = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9))
+
+    def norm(gradient):
+        return trees.global_norm(gradient) ** 2
+
+    @jax.jit
+    def norms(gradient, weights):
+        lanes = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), gradient)
+        return norm(gradient), jax.vmap(norm)(lanes), jax.jvp(jax.grad(norm), (gradient,), (weights,))[1]
+
     with compiling_for("tpu"):
         for count in COUNTS:
             ours, weights, gradient = trees.as_vector(chain), tree(count), tree(count, start=1)
             state = ours.init(weights)
             assert_same(state, chain.init(weights))
-            found = jax.jit(ours.update)(gradient, state, weights)
-            assert_same(found, chain.update(gradient, state, weights), rtol=1e-12)
+            updates = jax.jit(lambda *given, ours=ours: (ours.update(*given), chain.update(*given)))
+            assert_same(*updates(gradient, state, weights), rtol=1e-12)
             assert_same(trees.as_in_state(weights), weights)
 
-            def norm(gradient):
-                return trees.global_norm(gradient) ** 2
-
-            numbers = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(gradient)])
-            np.testing.assert_allclose(norm(gradient), jnp.sum(numbers**2), rtol=1e-12)
-            moved = jax.jvp(jax.grad(norm), (gradient,), (weights,))[1]
-            assert_same(moved, jax.tree.map(lambda leaf: 2 * leaf, weights), rtol=1e-10, atol=1e-12)
-            lanes = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), gradient)
-            np.testing.assert_allclose(jax.vmap(norm)(lanes), norm(gradient) * jnp.array([1.0, 4.0]), rtol=1e-12)
-            several = {"a": gradient, "b": jnp.ones(2, "bfloat16"), "c": jnp.arange(3)}
-            assert trees.all_finite(several)
+            one, two, moved = jax.device_get(norms(gradient, weights))
+            numbers = np.concatenate([np.reshape(leaf, -1) for leaf in jax.tree.leaves(gradient)])
+            np.testing.assert_allclose(one, np.sum(numbers**2), rtol=1e-12)
+            assert_same(moved, jax.tree.map(lambda leaf: 2 * np.asarray(leaf), weights), rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(two, one * np.array([1.0, 4.0]), rtol=1e-12)
+            several = {"a": gradient, "b": np.ones(2, jnp.bfloat16), "c": np.arange(3)}
+            finite = jax.jit(trees.all_finite)
+            assert finite(several)
             for value in (np.nan, -np.inf):
-                assert not trees.all_finite(several | {"b": jnp.asarray([0, value], "bfloat16")})
-                assert not trees.all_finite(several | {"a": gradient | {"last": jnp.asarray(value)}})
+                assert not finite(several | {"b": np.asarray([0, value], jnp.bfloat16)})
+                assert not finite(several | {"a": gradient | {"last": np.asarray(value)}})
         assert trees.sum_of_squares({}) == 0
         assert_same(trees.finished(weights), weights)
         assert "optimization_barrier" in str(jax.make_jaxpr(lambda tree: trees.finished(tree))(weights))
