@@ -11,7 +11,7 @@ from derivative_checks import check_derivatives
 from jax.sharding import Mesh, PartitionSpec
 
 from jdarts.errors import InputError
-from jdarts.ops.depthwise import depthwise_conv, joint, pallas_tpu
+from jdarts.ops.depthwise import depthwise_conv, joint, pallas_tpu, row_convolutions, shifted_products
 from jdarts.ops.depthwise.choice import FORMS, pallas_form
 from jdarts.ops.depthwise.kinds import Kind, runs, table_of_taps
 
@@ -96,6 +96,22 @@ def test_every_form_is_the_definition(form):
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 def test_pallas_kernels_are_the_definition(platform):
     assert_defined(pallas_form(platform, interpret=True), PALLAS_CASES)
+
+
+@pytest.mark.parametrize("width", [5, 71], ids=["one block", "blocks"])
+def test_kernel_gradients_along_rows_are_sums_of_shifted_products(width):
+    draw = np.random.default_rng(width)
+    for kinds, stride in itertools.product((MIXED, (Kind(5, 1),)), (1, 2)):
+        sizes = [(HEIGHT, width), (-(-HEIGHT // stride), -(-width // stride))]
+        x = draw.normal(size=(len(kinds), SOURCES, BATCH, *sizes[0], CHANNELS))
+        y = draw.normal(size=(len(kinds), SOURCES, TARGETS, BATCH, *sizes[1], CHANNELS))
+        expected = shifted_products.kernel_gradient([(jnp.asarray(x), jnp.asarray(y))], kinds=kinds, stride=stride)
+        narrow = [(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))]
+        found = jax.jit(row_convolutions.kernel_gradient, static_argnames=("kinds", "stride"))(
+            narrow, kinds=kinds, stride=stride
+        )
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
 def test_second_derivatives_of_both_modes_are_those_of_the_usual_form(monkeypatch):

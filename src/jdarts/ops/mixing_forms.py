@@ -141,11 +141,22 @@ def products_in_few_operations(*operands: jax.Array, num_x: int, routes: Routes)
             maps.append(whole)
             of_maps += grid.numbers()
     if maps:
-        sums.append(jnp.sum(joined(maps).reshape(len(of_maps), -1, channels), axis=1))
+        sums.append(_sums_over_pixels(joined(maps)))
     if not sums:
         return jnp.zeros((0, channels), wide)
     numbers = [*of_sums, *of_maps]
     return joined(sums) if numbers == list(range(len(routes))) else joined(sums)[np.argsort(numbers)]
+
+
+def _sums_over_pixels(maps: jax.Array) -> jax.Array:
+    """`[rows, C]` from what is computed of maps `[rows, …, W, C]`.
+
+    First over all but the columns: a reduction with that many results is vectorised, one with the channels alone is not, where
+    XLA fuses it with what makes its operand.
+    """
+    rows, (columns, channels) = maps.shape[0], maps.shape[-2:]
+    of_columns = jnp.sum(maps.reshape(rows, -1, columns * channels), axis=1)
+    return jnp.sum(of_columns.reshape(rows, columns, channels), axis=1)
 
 
 def moments(*xs: jax.Array) -> list[jax.Array]:
@@ -176,5 +187,5 @@ def moments_in_two_passes(*xs: jax.Array) -> list[jax.Array]:
         mean = jnp.sum(x, axis=axes) / count
         difference = x - lax.broadcast_in_dim(mean, x.shape, (0, x.ndim - 1))
         means.append(mean)
-        variances.append(jnp.sum(difference * difference, axis=axes) / count)
+        variances.append(_sums_over_pixels(difference * difference) / count)
     return [jnp.concatenate(means), jnp.concatenate(variances)]

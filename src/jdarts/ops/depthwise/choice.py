@@ -1,8 +1,8 @@
 """Which form of the depthwise functions a platform gets where it has no native ones.
 
 On CPUs times decide: for 16 images of 32×32 pixels and 16 channels, shifted products are 3 to 40 times as fast as grouped
-convolutions; as a kernel gradient they are 2 to 7 times slower. Elsewhere launches, bytes and seconds of compilation decide, as
-the compilers for an H100 and for a TPU v5e show them. No device has confirmed the choice.
+convolutions; as kernel gradients convolutions along rows are up to 7 times as fast as either. Elsewhere launches, bytes and
+seconds of compilation decide, as the compilers for an H100 and for a TPU v5e show them. No device has confirmed the choice.
 
 `JDARTS_DEPTHWISE` in the environment names another form, in place of the native functions too: a measurement on a device chooses
 so. `pallas` is no platform's form until a device has measured it.
@@ -16,7 +16,15 @@ from typing import NamedTuple
 
 import jax
 
-from jdarts.ops.depthwise import by_kind, grouped_convolutions, pallas_gpu, pallas_tpu, shifted_products, window_gathers
+from jdarts.ops.depthwise import (
+    by_kind,
+    grouped_convolutions,
+    pallas_gpu,
+    pallas_tpu,
+    row_convolutions,
+    shifted_products,
+    window_gathers,
+)
 from jdarts.xla.environment import depthwise_form
 from jdarts.xla.outlined import as_call
 
@@ -44,7 +52,7 @@ _GATHERS = Form(window_gathers.forward, window_gathers.input_gradient, window_ga
 _GROUPED = Form(grouped_convolutions.forward, grouped_convolutions.input_gradient, grouped_convolutions.kernel_gradient)
 
 #: Of programs for several platforms.
-DEFAULT_FORM = _SHIFTED._replace(kernel_gradient=grouped_convolutions.kernel_gradient_on_cpu)
+DEFAULT_FORM = _SHIFTED._replace(kernel_gradient=row_convolutions.kernel_gradient)
 #: By platform.
 FORMS: Mapping[str, Form] = MappingProxyType({"cpu": _as_calls(DEFAULT_FORM), "gpu": _GATHERS, "tpu": _GROUPED})
 

@@ -1,9 +1,9 @@
 """The joint depthwise functions as grouped `lax` convolutions, one for each kind of kernel.
 
-For TPUs, and for kernel gradients on CPUs. On TPUs every source, target and channel is a group with one input and one output:
-as several outputs of a group, targets would lie between the channels in memory, and XLA would copy every result. The images are
-written once for each target. A TPU's program of `shifted_products` has more operations and takes longer to compile. No TPU has
-confirmed the choice.
+For TPUs, and for kernel gradients in float64 on CPUs. On TPUs every source, target and channel is a group with one input and
+one output: as several outputs of a group, targets would lie between the channels in memory, and XLA would copy every result. The
+images are written once for each target. A TPU's program of `shifted_products` has more operations and takes longer to compile. No
+TPU has confirmed the choice.
 """
 
 from functools import partial
