@@ -224,8 +224,8 @@ def test_vmapped_gradients_with_one_operand_shared(batched):
 
 
 @pytest.mark.usefixtures("without_native")
-@pytest.mark.parametrize(("targets", "per_tap"), [(1, 6), (3, 7)])
-def test_without_native_functions_a_tap_is_few_operations_and_a_call_has_one_term(targets, per_tap):
+@pytest.mark.parametrize("targets", [1, 3])
+def test_without_native_functions_a_tap_is_four_operations_and_a_call_has_one_term(targets):
     """A paper-size step has tens of thousands of taps, and XLA's passes take time for each operation."""
     arguments = normal(1, 2, 4, 4, 3), normal(1, targets, 5, 5, 3)
 
@@ -233,7 +233,7 @@ def test_without_native_functions_a_tap_is_few_operations_and_a_call_has_one_ter
         return jax.jvp(depthwise_conv, (x, kernels), (2 * x, 3 * kernels))[1]
 
     one, two = (jax.jit(function).lower(*arguments).as_text() for function in (depthwise_conv, tangent))
-    assert 25 * (per_tap - 1) < one.count(" = stablehlo.") < 25 * per_tap + 10
+    assert 25 * 3 < one.count(" = stablehlo.") < 25 * 4 + 10
     # Both terms of the tangent are calls of the one function.
     assert two.count("stablehlo.multiply") == one.count("stablehlo.multiply") + 2
 

@@ -295,6 +295,7 @@ _ON_TPUS: dict[Primitive, Callable[..., Any]] = {
     avg_pool_p: pool_tpu_forms.avg_pool,
     avg_pool_back_p: pool_tpu_forms.avg_pool_back,
 }
+_ON_CPUS = {primitive: _ON_TPUS[primitive] for primitive in (max_pool_p, pool_scatter_p)}
 
 for _primitive, _function, _statics, _one_call in (
     (max_pool_p, _max_pool_in_jnp, ("stride",), True),
@@ -304,5 +305,5 @@ for _primitive, _function, _statics, _one_call in (
     (avg_pool_back_p, _avg_back_by_convolution, ("stride", "height", "width"), False),
 ):
     batch_by_first_axes(_primitive)
-    on = {"tpu": _ON_TPUS[_primitive]} if _primitive in _ON_TPUS else None
+    on = {name: forms[_primitive] for name, forms in (("cpu", _ON_CPUS), ("tpu", _ON_TPUS)) if _primitive in forms}
     native.define_lowering(_primitive, _function, _statics, native_name=_primitive.name, on=on, one_call=_one_call)

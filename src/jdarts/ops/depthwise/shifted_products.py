@@ -1,4 +1,4 @@
-"""The joint depthwise functions as sums over taps of shifted images times taps, one operation for each tap.
+"""The joint depthwise functions as sums over taps of shifted images times taps, one product for each tap.
 
 For CPUs, where a gather is a slow loop. An elementwise loop reads every image once for all taps.
 """
@@ -21,18 +21,16 @@ def forward(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
         for x, taps in pairs:
             images = images_of(x, number)
             size = tuple(-(-n // stride) for n in images.shape[2:4])
-            shape = (images.shape[0], taps.shape[2], images.shape[1], *size, images.shape[4])
-            # One target needs no broadcast. Each operation of a tap counts: a program has thousands of taps.
-            alone = shape[1] == 1
-            axis = 3 if alone else 2
-            padded = _padded(images[:, None] if alone else images, axis, kind.padding)
+            padded = _padded(images, 2, kind.padding)
+            sources, batch, *others = padded.shape
+            shape = (1, sources, taps.shape[2], batch, *others)
+            of_targets = lax.broadcast_in_dim(padded, shape, (1, 3, 4, 5, 6))
+            factors = _factors(taps[rows], (*shape[1:4], *size, shape[6]))
             for n, (down, right) in enumerate(kind.offsets()):
                 start = (down + kind.padding, right + kind.padding)
-                shifted = _shifted(padded, axis, start, size, stride)
-                of_targets = shifted if alone else lax.broadcast_in_dim(shifted, shape, (0, 2, 3, 4, 5))
-                terms.append(of_targets * _factor(taps, rows.start + n, shape))
+                terms.append(_shifted(of_targets, 4, start, size, stride) * lax.slice_in_dim(factors, n, n + 1))
         outs.append(_sum(terms))
-    return jnp.stack(outs).astype(pairs[0][0].dtype)
+    return _joined(outs).astype(pairs[0][0].dtype)
 
 
 def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, width: int, shared: bool) -> jax.Array:
@@ -41,14 +39,14 @@ def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, widt
     for number, kind, rows in each_kind(kinds):
         terms = []
         for y, taps in pairs:
-            padded = _padded(y[number], 3, kind.padding, stride, (height, width))
+            padded = _padded(y[number : number + 1], 4, kind.padding, stride, (height, width))
+            factors = _factors(taps[rows], (*y.shape[1:4], height, width, y.shape[6]))
             for n, (down, right) in enumerate(kind.offsets()):
                 start = (kind.padding - down, kind.padding - right)
-                shifted = _shifted(padded, 3, start, (height, width), 1)
-                terms.append(shifted * _factor(taps, rows.start + n, shifted.shape))
+                terms.append(_shifted(padded, 4, start, (height, width), 1) * lax.slice_in_dim(factors, n, n + 1))
         total = _sum(terms)
-        outs.append(jnp.squeeze(total, 1) if total.shape[1] == 1 else jnp.sum(total, axis=1))
-    return (_sum(outs)[None] if shared else jnp.stack(outs)).astype(pairs[0][0].dtype)
+        outs.append(jnp.squeeze(total, 2) if total.shape[2] == 1 else jnp.sum(total, axis=2))
+    return (_sum(outs) if shared else _joined(outs)).astype(pairs[0][0].dtype)
 
 
 def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
@@ -85,10 +83,16 @@ def _shifted(images: jax.Array, axis: int, start: tuple[int, int], size: tuple[i
     return lax.slice(images, starts, limits, strides)
 
 
-def _factor(taps: jax.Array, number: int, shape: tuple[int, ...]) -> jax.Array:
-    """A tap of the table `[τ, S, T, C]` for every pixel, `[S, T, B, H, W, C]`, in the wide type."""
-    tap = lax.index_in_dim(taps, number, keepdims=False).astype(wide_type(taps.dtype))
-    return lax.broadcast_in_dim(tap, shape, (0, 1, 5))
+def _factors(taps: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Taps `[k², S, T, C]` for every pixel, `[k², S, T, B, H, W, C]`, in the wide type.
+
+    One operation for all taps, since each operation of a tap counts: a program has thousands of taps. XLA stores no such array.
+    """
+    return lax.broadcast_in_dim(taps.astype(wide_type(taps.dtype)), (taps.shape[0], *shape), (0, 1, 2, 6))
+
+
+def _joined(parts: Sequence[jax.Array]) -> jax.Array:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
 def _sum(terms: Sequence[jax.Array]) -> jax.Array:
