@@ -187,5 +187,5 @@ def moments_in_two_passes(*xs: jax.Array) -> list[jax.Array]:
         mean = jnp.sum(x, axis=axes) / count
         difference = x - lax.broadcast_in_dim(mean, x.shape, (0, x.ndim - 1))
         means.append(mean)
-        variances.append(_sums_over_pixels(difference * difference) / count)
+        variances.append(jnp.sum(difference * difference, axis=axes) / count)
     return [jnp.concatenate(means), jnp.concatenate(variances)]

@@ -24,12 +24,12 @@ def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
     """Σ over pairs of x `[1 or M, S, B, H, W, C]` and y `[M, S, T, B, H', W', C]` → taps `[τ, S, T, C]`."""
     if pairs[0][0].dtype == jnp.float64:
         return grouped_convolutions.kernel_gradient_on_cpu(pairs, kinds=kinds, stride=stride)
-    terms = [
-        jnp.concatenate(
-            [_of_kind(images_of(x, number), y[number], kind=kind, stride=stride) for number, kind in enumerate(kinds)]
-        )
-        for x, y in pairs
-    ]
+    terms = []
+    for x, y in pairs:
+        parts = [
+            _of_kind(images_of(x, number), y[number], kind=kind, stride=stride) for number, kind in enumerate(kinds)
+        ]
+        terms.append(parts[0] if len(parts) == 1 else jnp.concatenate(parts))
     return sum(terms[1:], terms[0])
 
 
@@ -61,8 +61,9 @@ def _in_blocks(y: jax.Array) -> jax.Array:
     width = y.shape[-2]
     blocks = -(-width // _COLUMNS)
     columns = -(-width // blocks)
-    padding = [(0, 0)] * (y.ndim - 2) + [(0, blocks * columns - width), (0, 0)]
-    return jnp.pad(y, padding).reshape(*y.shape[:-2], blocks, columns, y.shape[-1])
+    if blocks * columns > width:
+        y = jnp.pad(y, [(0, 0)] * (y.ndim - 2) + [(0, blocks * columns - width), (0, 0)])
+    return y.reshape(*y.shape[:-2], blocks, columns, y.shape[-1])
 
 
 def _windows(x: jax.Array, blocks: int, columns_y: int, kind: Kind, stride: int) -> tuple[jax.Array, int]:
