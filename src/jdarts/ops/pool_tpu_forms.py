@@ -1,7 +1,7 @@
 """Pools of 3×3 windows for TPUs, in as few operations as XLA makes of them there; see `pool` for the functions.
 
-No TPU has confirmed that they are quick; the compiler shows the number of operations. On CPUs without native functions the maximum
-and what moves back along it are one kernel each, and so two to four times as fast as axis by axis.
+No TPU has confirmed that they are quick; the compiler shows the number of operations. On CPUs without native functions the
+maximum and what moves back along it are one kernel each, up to four times as fast as one axis after the other.
 """
 
 import itertools
