@@ -19,6 +19,7 @@ from jdarts.derivation import derive_genotype, sample_genotype
 from jdarts.describe import describe
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype
+from jdarts.methods.mixtures import mixture_by_name
 from jdarts.operations import NONE
 from jdarts.relaxation import SOFTMAX, MixtureWeights
 from jdarts.space import CELL_KINDS, SearchSpace, uniform_space
@@ -128,6 +129,22 @@ def test_no_cells_within_the_bounds_are_better(seed, tiny):
     found = bounded_cells(tables, TINY, 2, limits)
     assert keeps(found, TINY, limits)
     assert total_strength(found, tables, TINY) == strengths[allowed].max()
+
+
+def test_operations_that_are_off_are_not_kept_within_bounds(small):
+    """As in the second stage of DrNAS: the strongest operation of each edge and the smallest one are on."""
+    _, costs = small
+    masks = {kind: [[False, True, False, True, False]] * SMALL.num_edges for kind in CELL_KINDS}
+    alphas = alphas_of(SMALL, 3)
+    for table in alphas.values():
+        table[:, 3] += 9
+    most = (costs["weights"].of(derive_genotype(alphas, SMALL), SMALL) + least_cost(costs["weights"], SMALL, 2)) // 2
+    found = derive_genotype(
+        alphas, SMALL, mixture=mixture_by_name("softmax", masks=masks), limits=[Limit(costs["weights"], most)]
+    )
+    without = alphas | {kind: np.where(masks[kind], table, -99.0) for kind, table in alphas.items()}
+    assert found == derive_genotype(without, SMALL, limits=[Limit(costs["weights"], most)])
+    assert {name for name, _ in found.normal + found.reduce} == {"skip_connect", "sep_conv_3x3"}
 
 
 def test_a_bound_is_kept_to_the_unit(tiny):

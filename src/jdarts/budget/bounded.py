@@ -10,6 +10,7 @@ from jdarts.budget.cost import Cost, Limit
 from jdarts.budget.integer_program import Program, at_most
 from jdarts.errors import InputError
 from jdarts.genotype import Cell, Genotype, genotype_of_cells
+from jdarts.methods.pruning import OFF
 from jdarts.methods.selection import Tables, argmax
 from jdarts.operations import NONE
 from jdarts.space import CellKind, SearchSpace
@@ -37,9 +38,8 @@ def bounded_cells(tables: Tables, space: SearchSpace, edges_per_node: int, limit
         check_bound(limit, space, edges_per_node)
     choices = _choices(space)
     program = _program(choices, space, edges_per_node, limits)
-    strengths = np.array([tables[each.kind][each.edge, each.column] for each in choices])
-    # Every cell has as many operations, so that a number taken from all strengths changes nothing.
-    for found in program.solutions(strengths - strengths.min()):
+    gains = _gains(np.array([tables[each.kind][each.edge, each.column] for each in choices]))
+    for found in program.solutions(gains):
         kept = [each for each, is_kept in zip(choices, found) if is_kept]
         cells: dict[CellKind, Cell] = {
             kind: _cell([each for each in kept if each.kind == kind], tables[kind], space) for kind in space.kinds
@@ -104,6 +104,19 @@ def _choices(space: SearchSpace) -> tuple[_Choice, ...]:
         for edge in range(space.num_edges)
         for column in _columns(space, kind, edge)
     )
+
+
+def _gains(strengths: np.ndarray) -> np.ndarray:
+    """Strengths from 0 on; one operation that is off costs more than all others together can gain.
+
+    Every cell has as many operations, so that a number taken from all strengths changes nothing.
+    """
+    off = strengths == OFF
+    on = strengths[~off] if not off.all() else np.zeros(1)
+    if not off.any():
+        return strengths - on.min()
+    room = (1 + np.ptp(on)) * len(strengths)
+    return np.where(off, 0.0, strengths - on.min() + room)
 
 
 def _program(choices: Sequence[_Choice], space: SearchSpace, edges_per_node: int, limits: Sequence[Limit]) -> Program:

@@ -25,6 +25,9 @@ from jdarts.space import SearchSpace
 #: `{kind: [E, O]}`, True for operations that are still on.
 Masks = Mapping[str, Sequence[Sequence[bool]]]
 
+#: The strength of an operation that is off, below all others.
+OFF = float(np.finfo(np.float64).min)
+
 #: DrNAS subtracts this from alphas that are masked, so that they are never among the largest.
 _MASKED = 1e6
 
@@ -102,7 +105,7 @@ def masked_strengths(
     tables, operations = alpha_tables(alphas, space), operations_of(space)
     on = {kind: candidate_mask(operations[kind]) & masks[kind] for kind in tables}
     strengths = softmax_strengths({kind: np.where(on[kind], table, -np.inf) for kind, table in tables.items()}, space)
-    return {kind: np.where(on[kind], table, np.finfo(np.float64).min) for kind, table in strengths.items()}
+    return {kind: np.where(on[kind], table, OFF) for kind, table in strengths.items()}
 
 
 def masked_mixture(mixture: Mixture, masks: Masks) -> Mixture:
