@@ -495,6 +495,14 @@ def test_wrong_decisions_are_refused(everything, changed, message):
         jdarts.decided(network, choices, {"params": weights, **model_state}, INPUTS)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_alphas_that_are_not_finite_decide_nothing(everything, value):
+    _, _, alphas, _ = everything
+    wrong = {name: each.replace(values=np.full(each.values.shape, value)) for name, each in alphas.items()}
+    with pytest.raises(jdarts.InputError, match="are not all finite; use those of an earlier step"):
+        jdarts.decide(wrong)
+
+
 def test_weights_of_another_network_and_reshaped_channels_are_refused(everything):
     network, weights, alphas, _ = everything
     choices = decide_as(alphas, inputs=("0", "1"))

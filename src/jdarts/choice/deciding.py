@@ -2,10 +2,13 @@
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
+
 from jdarts.choice.bounded import bounded_choices, check_costs, keeps
 from jdarts.choice.cost import ChoiceCost, choice_limits
 from jdarts.choice.decisions import Chosen, chosen_of, strongest
 from jdarts.choice.tables import NamedAlphas, mixture_for, space_of, tables_of
+from jdarts.errors import InputError
 from jdarts.methods.mixtures import PAPER
 from jdarts.relaxation import Mixture
 
@@ -32,9 +35,14 @@ def decide(
       of these for a choice with alphas for each layer of an `nn.scan`.
 
     Raises:
-      InputError: there is no such mixture, no choices keep the bounds, or the costs are those of another network.
+      InputError: there is no such mixture, an alpha is not finite, no choices keep the bounds, or the costs are those of another
+        network.
     """
-    strengths = mixture_for(mixture).strengths(tables_of(alphas), space_of(alphas))
+    space = space_of(alphas)
+    for name, each in alphas.items():
+        if not np.isfinite(np.asarray(each.values)).all():
+            raise InputError(f"the alphas of {name} are not all finite; use those of an earlier step of the search")
+    strengths = mixture_for(mixture).strengths(tables_of(alphas), space)
     decisions = {
         name: chosen_of([strongest(row, each.spec, never) for row in strengths[name]], each)
         for name, each in alphas.items()
