@@ -208,7 +208,9 @@ def test_the_strongest_candidates_are_decided(everything):
     alphas = {name: each.replace(values=jnp.array(values[name])) for name, each in alphas.items()}
     expected = {"block0": "none", "block1": "skip", "inputs": ("0", "2"), "activation": "tanh", "width": "2"}
     assert jdarts.decide(alphas) == expected
-    assert jdarts.decide(alphas, never=("none",))["block0"] == "normed"
+    for never in ("none", ("none",), {"none", "skip"}):
+        assert jdarts.decide(alphas, never=never)["block0"] == "normed"
+    assert jdarts.decide(alphas, never="24")["width"] == "2"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -161,3 +163,27 @@ def test_the_log_is_quiet_while_a_program_is_loaded_alone(folder, monkeypatch):
         levels.clear()
         assert start() == first
     assert levels[:2] == [3, 1]
+
+
+def test_the_log_is_quiet_until_the_last_of_several_threads_has_loaded_its_program(monkeypatch):
+    levels, leave, entered = [], threading.Event(), threading.Event()
+    library: Any = jax_compat.compilation_cache
+
+    def load(waits):
+        if waits:
+            entered.set()
+            assert leave.wait(60)
+
+    monkeypatch.setattr(library, "get_executable_and_time", load)
+    monkeypatch.setattr(jax_compat.utils, "absl_set_min_log_level", levels.append)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    jax_compat.silence_loading_of_programs()
+    with settings(jax_logging_level="NOTSET"):
+        levels.clear()
+        other = threading.Thread(target=lambda: library.get_executable_and_time(True))
+        other.start()
+        assert entered.wait(60)
+        library.get_executable_and_time(False)
+        leave.set()
+        other.join()
+        assert levels == [3, 3, 3, 1]

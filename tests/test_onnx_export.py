@@ -51,23 +51,32 @@ def test_a_network_in_operations_of_jax_gives_the_same_logits(trained):
 
 
 def test_the_form_for_onnx_takes_any_number_of_images(trained):
-    """What `save_onnx` gives to the converter, without it: shapes with an open number, and no paddings."""
+    """What `save_onnx` gives to the converter, without it: shapes with an open number, no paddings, no orders of axes."""
     function = in_operations_of_jax(trained.logits, platform="tpu", replaced={lax.pad_p: padded})
     (count,) = jax.export.symbolic_shape("B")
     open_ = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((count, *trained.images.shape), jnp.uint8))
     assert open_.out_avals[0].shape == (count, 3)
     used = {equation.primitive.name for equation in open_.jaxpr.eqns}
-    assert not [name for name in used if name.startswith((*OWN, "pad"))] and "conv_general_dilated" in used
+    assert not [name for name in used if name.startswith((*OWN, "pad", "layout"))] and "conv_general_dilated" in used
     images = images_of(trained, 3)
     np.testing.assert_allclose(jax.jit(function)(images), jax.jit(trained.logits)(images), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [((0, 0, 0), (1, 2, 0)), ((2, 0, 0), (0, 1, 0)), ((0, 0, 0), (0, 0, 0))])
-def test_paddings_are_concatenations(config):
+@pytest.mark.parametrize(
+    "config",
+    [
+        ((0, 0, 0), (1, 2, 0)),
+        ((2, 0, 0), (0, 1, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((1, -1, 0), (-2, 3, 0)),
+        ((-1, 0, 0), (-1, -1, 0)),
+    ],
+)
+def test_paddings_are_concatenations_and_slices(config):
     array, value = jnp.arange(6.0).reshape(2, 3), jnp.asarray(-jnp.inf)
     np.testing.assert_array_equal(padded(array, value, padding_config=config), lax.pad(array, value, config))
-    with pytest.raises(ValueError, match="a padding of -1, 0, 0"):
-        padded(array, value, padding_config=((0, 0, 0), (-1, 0, 0)))
+    with pytest.raises(ValueError, match="a padding of 0, 0, 1"):
+        padded(array, value, padding_config=((0, 0, 0), (0, 0, 1)))
 
 
 def test_onnxruntime_gives_the_same_logits_for_any_number_of_images(trained, tmp_path):

@@ -16,8 +16,9 @@ from jdarts.derive import main
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
 from jdarts.methods import pruning, selection
+from jdarts.methods.mixtures import mixture_by_name
 from jdarts.operations import OPERATIONS
-from jdarts.relaxation import GIVEN, alphas_to_json, softmax_strengths, softmax_weights
+from jdarts.relaxation import GIVEN, SOFTMAX, alphas_to_json, softmax_strengths, softmax_weights
 from jdarts.space import CELL_KINDS, DARTS_PRIMITIVES, SearchSpace, darts_space, uniform_space
 
 __all__ = ["quick", "user_settings"]
@@ -183,6 +184,15 @@ def test_thresholds_read_weights_and_not_strengths():
     ):
         assert found.nodes("normal") == ((("skip_connect", 0),),)
     assert len(derive_genotype(alphas, space, select="threshold:0.6").normal) == 2
+
+
+def test_rules_take_alphas_of_whole_numbers():
+    space = uniform_space(["skip_connect", "sep_conv_3x3"], nodes=1)
+    whole = {kind: np.array([[3, -2], [-3, 1]]) for kind in CELL_KINDS}
+    for mixture in (SOFTMAX, mixture_by_name("sigmoid")):
+        for rule in ("argmax", "threshold:0.7"):
+            found = derive_genotype(whole, space, select=rule, mixture=mixture)
+            assert found.normal == (("skip_connect", 0), ("sep_conv_3x3", 1))
 
 
 def test_gdas_takes_the_strongest_pairs_even_of_one_edge():

@@ -276,8 +276,13 @@ def host_weights(mixture: Mixture, alphas: Alphas, space: Space) -> tuple[dict[s
 
 
 def alphas_on_host(alphas: Alphas) -> Alphas:
-    """Alphas as arrays of NumPy."""
-    return jax.tree.map(np.asarray, alphas)
+    """Alphas as arrays of NumPy; whole numbers become floats, which every mixture takes."""
+
+    def on_host(leaf: Any) -> np.ndarray:
+        array = np.asarray(leaf)
+        return array.astype(np.float64) if array.dtype.kind in "biu" else array
+
+    return jax.tree.map(on_host, alphas)
 
 
 def alphas_to_json(alphas: Alphas) -> Any:

@@ -17,7 +17,7 @@ def decide(
     alphas: NamedAlphas,
     *,
     mixture: str | Mixture = PAPER,
-    never: Collection[str] = (),
+    never: str | Collection[str] = (),
     limits: Sequence[tuple[ChoiceCost, int | str]] = (),
 ) -> dict[str, Chosen]:
     """The strongest candidate of each choice; within bounds, the candidates with the largest sum of strengths that keep them.
@@ -25,7 +25,7 @@ def decide(
     Args:
       alphas: by name, as `split_variables` returns them.
       mixture: how they become weights.
-      never: names of candidates that are not chosen, such as `none`, unless a choice has no other.
+      never: the name of a candidate that is not chosen, such as `none`, unless a choice has no other; or several names.
       limits: bounds on the decided network, which are kept to the unit: pairs of a cost, as `jdarts.choice_costs` returns them,
         and the most of it, such as `(costs["weights"], "50k")`. The strengths of all choices count in the sum, even of those
         inside candidates that are not chosen.
@@ -39,6 +39,7 @@ def decide(
         network.
     """
     space = space_of(alphas)
+    never = (never,) if isinstance(never, str) else never
     for name, each in alphas.items():
         if not np.isfinite(np.asarray(each.values)).all():
             raise InputError(f"the alphas of {name} are not all finite; use those of an earlier step of the search")

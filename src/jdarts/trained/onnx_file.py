@@ -52,15 +52,20 @@ def save_onnx(trained: TrainedNetwork, path: Path) -> None:
 
 
 def padded(array: jax.Array, value: jax.Array, *, padding_config: Sequence[tuple[int, int, int]]) -> jax.Array:
-    """`lax.pad` as concatenations: jax2onnx 0.17 cannot leave a number open in the shape of a padded array.
+    """`lax.pad` as concatenations and slices: jax2onnx 0.17 cannot leave a number open in the shape of a padded array.
 
     Raises:
-      ValueError: a padding that is negative, or within the array.
+      ValueError: a padding within the array.
     """
     for axis, (low, high, inner) in enumerate(padding_config):
-        if min(low, high) < 0 or inner:
+        if inner:
             raise ValueError(f"a padding of {low}, {high}, {inner}")
-        sides = [jnp.broadcast_to(value, (*array.shape[:axis], size, *array.shape[axis + 1 :])) for size in (low, high)]
+        if min(low, high) < 0:
+            array = lax.slice_in_dim(array, max(-low, 0), array.shape[axis] - max(-high, 0), axis=axis)
+        sides = [
+            jnp.broadcast_to(value, (*array.shape[:axis], max(size, 0), *array.shape[axis + 1 :]))
+            for size in (low, high)
+        ]
         parts = [part for part in (sides[0], array, sides[1]) if part.shape[axis]]
         array = parts[0] if len(parts) == 1 else lax.concatenate(parts, axis)
     return array

@@ -8,6 +8,7 @@ below is in 0.10.1 and in 0.12.0.1; a comment says what differs.
 import functools
 import importlib
 import os
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -147,7 +148,7 @@ def wrap_compilation_cache(wrap: Callable[[CacheInterface], CacheInterface]) -> 
 
 
 def silence_loading_of_programs() -> None:
-    """Keeps XLA's log quiet while JAX loads a program for CPUs from its compilation cache, and at no other time.
+    """Keeps XLA's log quiet while JAX loads programs for CPUs from its compilation cache, in any thread, and at no other time.
 
     In 0.10.1 XLA logs long and wrong warnings that a program does not fit the machine that compiled it (openxla/xla#44565);
     0.12.0.1 does not. A real failure raises an error, which JAX reports.
@@ -155,16 +156,24 @@ def silence_loading_of_programs() -> None:
     load = compilation_cache.get_executable_and_time
     if hasattr(load, "__wrapped__"):
         return
+    lock, running = threading.Lock(), 0
+
+    def change(number: int) -> None:
+        nonlocal running
+        with lock:
+            running += number
+            level = _FATAL if running else int(os.environ["TF_CPP_MIN_LOG_LEVEL"])
+            utils.absl_set_min_log_level(level)
 
     @functools.wraps(load)
     def load_silently(*args: Any, **kwargs: Any) -> Any:
         if jax.default_backend() != "cpu" or jax.config.values["jax_logging_level"] != "NOTSET":
             return load(*args, **kwargs)
-        utils.absl_set_min_log_level(_FATAL)
+        change(+1)
         try:
             return load(*args, **kwargs)
         finally:
-            utils.absl_set_min_log_level(int(os.environ["TF_CPP_MIN_LOG_LEVEL"]))
+            change(-1)
 
     compilation_cache.get_executable_and_time = load_silently
 

@@ -9,6 +9,8 @@ import jax
 from jdarts.xla.jax_compat import ClosedJaxpr, Jaxpr, Literal, Primitive, results_of
 
 _NONE: Mapping[Primitive, Callable] = {}
+#: Of an array's order of axes in memory, which says nothing of its numbers.
+_LAYOUT = "layout_constraint"
 #: Primitives that call a program with their operands.
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2")
 
@@ -36,7 +38,7 @@ def has_plain_form(primitive: Primitive) -> bool:
 def in_operations_of_jax(
     function: Callable, *, platform: str = "", replaced: Mapping[Primitive, Callable] = _NONE
 ) -> Callable:
-    """A function that computes the same without primitives that have a `define_plain`.
+    """A function that computes the same without primitives that have a `define_plain`, and without orders of axes in memory.
 
     Args:
       function: of arrays, to a pytree of arrays.
@@ -71,6 +73,8 @@ def _evaluate(
             called: Any = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
             closed = isinstance(called, ClosedJaxpr)
             results = _evaluate(called.jaxpr if closed else called, called.consts if closed else [], inputs, functions)
+        elif primitive.name == _LAYOUT:
+            results = inputs
         else:
             results = results_of(equation, inputs)
         values |= zip(equation.outvars, results)
