@@ -105,6 +105,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_finite_difference_tends_to_exact",
         "test_pure_under_jit_vmap_and_scan",
         "test_two_devices_take_the_step_of_one_with_the_whole_batch",
+        "test_virtual_optimizer_replaces_the_virtual_step_only",
     ),
     "test_bilevel_examples.py": (
         "test_an_example_is_a_command",
@@ -223,6 +224,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_every_form_adds_up_terms_and_sums_narrow_numbers_in_wide_ones",
         "test_every_form_is_the_definition",
         "test_images_that_no_core_of_a_tpu_holds_are_convolved_in_groups",
+        "test_kernel_gradients_along_rows_are_sums_of_shifted_products",
         "test_pallas_kernels_are_the_definition",
     ),
     "test_depthwise_native.py": ("test_results_are_bit_identical_whatever_the_threads",),
@@ -344,6 +346,8 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_devices_attack_with_the_gradient_of_the_whole_batch",
         "test_draws_of_every_mixture",
         "test_frozen_operations_stand_still_and_others_do_not_notice",
+        "test_operations_that_a_dirichlet_distribution_hardly_draws_have_finite_derivatives",
+        "test_permuted_operations_have_permuted_weights",
         "test_reinmax_is_exact_on_average_for_a_quadratic_function",
     ),
     "test_mixing.py": (
@@ -596,6 +600,10 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_torch_export.py": ("test_a_written_network_is_read_back_bit_for_bit",),
     "test_torch_file.py": ("test_costly_pickles_are_refused_at_once",),
     "test_toy.py": ("test_the_hypergradient_is_that_of_the_paper",),
+    "test_tpu_forms.py": (
+        "test_a_max_pool_in_one_pass_takes_the_same_pixels",
+        "test_derivatives_to_second_order_in_both_modes_are_those_of_other_platforms",
+    ),
     "test_train_input.py": (
         "test_a_full_disk_at_the_best_checkpoint",
         "test_a_loss_that_is_not_finite",
