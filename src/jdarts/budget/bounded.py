@@ -112,10 +112,10 @@ def _gains(strengths: np.ndarray) -> np.ndarray:
     Every cell has as many operations, so that a number taken from all strengths changes nothing.
     """
     off = strengths == OFF
-    on = strengths[~off] if not off.all() else np.zeros(1)
-    if not off.any():
-        return strengths - on.min()
-    room = (1 + np.ptp(on)) * len(strengths)
+    if off.all():
+        return np.zeros(len(strengths))
+    on = strengths[~off]
+    room = (1 + np.ptp(on)) * len(strengths) if off.any() else 0.0
     return np.where(off, 0.0, strengths - on.min() + room)
 
 

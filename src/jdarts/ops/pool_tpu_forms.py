@@ -54,15 +54,7 @@ def pool_scatter(y: jax.Array, places: jax.Array, *, stride: int, height: int, w
       height: of the images.
       width: of the images.
     """
-
-    def spread(windows: jax.Array) -> jax.Array:
-        """The windows at their centres, and zeros everywhere else and around the image."""
-        pads = [(0, 0, 0)] * windows.ndim
-        for axis, size in ((2, height), (3, width)):
-            pads[axis] = (1, size - (windows.shape[axis] - 1) * stride, stride - 1)
-        return lax.pad(windows, jnp.zeros((), windows.dtype), pads)
-
-    values, chosen = spread(y), spread(places)
+    values, chosen = (_at_centres(each, stride, height, width, border=1) for each in (y, places))
     total = jnp.zeros((*y.shape[:2], height, width, y.shape[4]), y.dtype)
     for place, (i, j) in enumerate(np.ndindex(WINDOW, WINDOW)):
         start = (0, 0, WINDOW - 1 - i, WINDOW - 1 - j, 0)
@@ -96,11 +88,15 @@ def avg_pool_back(y: jax.Array, *, stride: int, height: int, width: int) -> jax.
     """
     wide = wide_type(y.dtype)
     each = y.astype(wide) * shares_of_pixels(height, width, stride, wide)
-    # The windows at their centres, and zeros everywhere else.
-    pads = [(0, 0, 0)] * y.ndim
+    return _sums_of_neighbours(_at_centres(each, stride, height, width, border=0)).astype(y.dtype)
+
+
+def _at_centres(windows: jax.Array, stride: int, height: int, width: int, *, border: int) -> jax.Array:
+    """Numbers of windows at the windows' centres, and zeros everywhere else and on a border around the image."""
+    pads = [(0, 0, 0)] * windows.ndim
     for axis, size in ((2, height), (3, width)):
-        pads[axis] = (0, size - 1 - (y.shape[axis] - 1) * stride, stride - 1)
-    return _sums_of_neighbours(lax.pad(each, jnp.zeros((), wide), pads)).astype(y.dtype)
+        pads[axis] = (border, size - 1 - (windows.shape[axis] - 1) * stride + border, stride - 1)
+    return lax.pad(windows, jnp.zeros((), windows.dtype), pads)
 
 
 def _sums_of_neighbours(x: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ from jax import lax
 from jdarts.ops.depthwise import grouped_convolutions
 from jdarts.ops.depthwise.kinds import Kind, Kinds, Pairs, images_of
 from jdarts.ops.precision import wide_type
+from jdarts.ops.route_terms import joined, sum_of
 
 #: More columns of y are split into blocks of at most so many, to which fewer columns of x belong.
 _COLUMNS = 32
@@ -29,8 +30,8 @@ def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
         parts = [
             _of_kind(images_of(x, number), y[number], kind=kind, stride=stride) for number, kind in enumerate(kinds)
         ]
-        terms.append(parts[0] if len(parts) == 1 else jnp.concatenate(parts))
-    return sum(terms[1:], terms[0])
+        terms.append(joined(parts))
+    return sum_of(terms)
 
 
 def _of_kind(x: jax.Array, y: jax.Array, *, kind: Kind, stride: int) -> jax.Array:

@@ -3,14 +3,13 @@
 For CPUs, where a gather is a slow loop. An elementwise loop reads every image once for all taps.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jdarts.ops.depthwise.kinds import Kinds, Pairs, each_kind, images_of
 from jdarts.ops.precision import wide_type
+from jdarts.ops.route_terms import joined, sum_of
 
 
 def forward(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
@@ -29,8 +28,8 @@ def forward(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
             for n, (down, right) in enumerate(kind.offsets()):
                 start = (down + kind.padding, right + kind.padding)
                 terms.append(_shifted(of_targets, 4, start, size, stride) * lax.slice_in_dim(factors, n, n + 1))
-        outs.append(_sum(terms))
-    return _joined(outs).astype(pairs[0][0].dtype)
+        outs.append(sum_of(terms))
+    return joined(outs).astype(pairs[0][0].dtype)
 
 
 def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, width: int, shared: bool) -> jax.Array:
@@ -44,9 +43,9 @@ def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, widt
             for n, (down, right) in enumerate(kind.offsets()):
                 start = (kind.padding - down, kind.padding - right)
                 terms.append(_shifted(padded, 4, start, (height, width), 1) * lax.slice_in_dim(factors, n, n + 1))
-        total = _sum(terms)
+        total = sum_of(terms)
         outs.append(jnp.squeeze(total, 2) if total.shape[2] == 1 else jnp.sum(total, axis=2))
-    return (_sum(outs) if shared else _joined(outs)).astype(pairs[0][0].dtype)
+    return (sum_of(outs) if shared else joined(outs)).astype(pairs[0][0].dtype)
 
 
 def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
@@ -59,7 +58,7 @@ def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
         for down, right in kind.offsets():
             start = (down + kind.padding, right + kind.padding)
             products = [_shifted(x, 2, start, y.shape[3:5], stride)[:, None] * y for x, y in images]
-            rows.append(jnp.sum(_sum(products), axis=(2, 3, 4)))
+            rows.append(jnp.sum(sum_of(products), axis=(2, 3, 4)))
     return jnp.stack(rows).astype(pairs[0][0].dtype)
 
 
@@ -89,11 +88,3 @@ def _factors(taps: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     One operation for all taps, since each operation of a tap counts: a program has thousands of taps. XLA stores no such array.
     """
     return lax.broadcast_in_dim(taps.astype(wide_type(taps.dtype)), (taps.shape[0], *shape), (0, 1, 2, 6))
-
-
-def _joined(parts: Sequence[jax.Array]) -> jax.Array:
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
-
-
-def _sum(terms: Sequence[jax.Array]) -> jax.Array:
-    return sum(terms[1:], terms[0])

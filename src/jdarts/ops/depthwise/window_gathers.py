@@ -5,8 +5,6 @@ the number of taps is. The compiler for an H100 makes one kernel of each functio
 No device has confirmed the choice.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +12,7 @@ from jax import lax
 
 from jdarts.ops.depthwise.kinds import Kinds, Pairs, runs
 from jdarts.ops.precision import wide_type
+from jdarts.ops.route_terms import joined, sum_of
 
 
 def forward(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
@@ -26,8 +25,8 @@ def forward(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
             of_taps = _windows(x, places, 3, tuple(-(-n // stride) for n in x.shape[3:5]), stride)
             of_taps = of_taps.reshape(len(numbers), -1, of_taps.shape[1], 1, *of_taps.shape[2:])
             terms.append(of_taps * _factors(taps[rows], len(numbers)))
-        parts.append(jnp.sum(_sum(terms), axis=1))
-    return _joined(parts).astype(pairs[0][0].dtype)
+        parts.append(jnp.sum(sum_of(terms), axis=1))
+    return joined(parts).astype(pairs[0][0].dtype)
 
 
 def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, width: int, shared: bool) -> jax.Array:
@@ -41,8 +40,8 @@ def input_gradient(pairs: Pairs, *, kinds: Kinds, stride: int, height: int, widt
             of_taps = _windows(_spread(y, 4, stride, (height, width)), places, 4, (height, width), 1)
             count = 1 if shared else len(numbers)
             terms.append(of_taps.reshape(count, -1, *of_taps.shape[1:]) * _factors(taps[rows], count))
-        parts.append(jnp.sum(_sum(terms), axis=(1, 3)))
-    return _joined(parts).astype(pairs[0][0].dtype)
+        parts.append(jnp.sum(sum_of(terms), axis=(1, 3)))
+    return joined(parts).astype(pairs[0][0].dtype)
 
 
 def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
@@ -54,7 +53,7 @@ def kernel_gradient(pairs: Pairs, *, kinds: Kinds, stride: int) -> jax.Array:
         of_taps = _windows(x, _places(kinds, numbers, own=x.shape[0] > 1), 3, y.shape[4:6], stride)
         ys = y.astype(of_taps.dtype)
         terms.append(of_taps[:, :, None] * (ys if len(kinds) == 1 else jnp.take(ys, kind_of_tap, axis=0, mode="clip")))
-    return jnp.sum(_sum(terms), axis=(3, 4, 5)).astype(pairs[0][0].dtype)
+    return jnp.sum(sum_of(terms), axis=(3, 4, 5)).astype(pairs[0][0].dtype)
 
 
 def _places(kinds: Kinds, numbers: range, *, own: bool, sign: int = 1) -> np.ndarray:
@@ -105,11 +104,3 @@ def _factors(taps: jax.Array, kinds: int) -> jax.Array:
     """Taps `[n · k², S, T, C]` as `[n, k², S, T, 1, 1, 1, C]`, in the wide type."""
     taps = taps.reshape(kinds, -1, *taps.shape[1:3], 1, 1, 1, taps.shape[3])
     return taps.astype(wide_type(taps.dtype))
-
-
-def _sum(terms: Sequence[jax.Array]) -> jax.Array:
-    return sum(terms[1:], terms[0])
-
-
-def _joined(parts: Sequence[jax.Array]) -> jax.Array:
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
