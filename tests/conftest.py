@@ -15,12 +15,14 @@ os.environ.update(kept_programs.environment())
 import jax
 import numpy as np
 import pytest
+from _pytest import runner
 from own_programs import own_programs
 from shared_lowering import share_contexts
 
 from jdarts import native
 from jdarts.native import gpu
 from jdarts.xla.compilation_cache import check_kept_programs
+from jdarts.xla.tracing import with_stack_space
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -48,6 +50,13 @@ def pytest_collection_modifyitems(items):
         if of_gpus or slow_tests.is_slow(item.path.name, getattr(item, "originalname", item.name)):
             item.add_marker("slow")
     items.sort(key=lambda item: -slow_tests.SECONDS.get(item.path.name, 0))
+
+
+@pytest.hookimpl(tryfirst=True)
+@with_stack_space
+def pytest_runtest_protocol(item, nextitem):
+    """Runs a test as pytest does, with space for the frames of all that it traces."""
+    return runner.pytest_runtest_protocol(item, nextitem)
 
 
 def pytest_collection_finish():

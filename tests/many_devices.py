@@ -35,6 +35,7 @@ from jdarts.space import CELL_KINDS
 from jdarts.train import TrainConfig
 from jdarts.train.step import Conditions
 from jdarts.train.task import program_from_config
+from jdarts.xla.tracing import with_stack_space
 
 SPACE = jdarts.uniform_space(("none", "dil_conv_3x3"), nodes=1)
 BATCH, STEPS = 16, 5
@@ -415,6 +416,7 @@ def layer_alone(state):
     return by_estimator(alone("layer"), state, pure, inputs)["exact"]
 
 
+@with_stack_space
 def main():
     found = {}
     state = start(MixedLayer)

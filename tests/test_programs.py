@@ -1,8 +1,10 @@
 import gc
 import io
+import resource
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,7 @@ from jdarts.runs.context import Context
 from jdarts.runs.interruption import Interrupted, Interruption
 from jdarts.runs.loop import Loop
 from jdarts.runs.programs import CompiledPrograms, Compiler
-from jdarts.xla.tracing import without_garbage_collection
+from jdarts.xla.tracing import with_stack_space, without_garbage_collection
 
 
 class Traced:
@@ -121,6 +123,34 @@ def test_garbage_collection_is_as_before_after_a_pause():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(not hasattr(resource, "RUSAGE_THREAD"), reason="no count of the pages of a thread")
+def test_frames_of_callees_have_space():
+    """No depth is one at which every call maps memory and its return unmaps it: the system would clear a page each time."""
+
+    def cleared_pages(depth):
+        if depth:
+            return cleared_pages(depth - 1)
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        for _ in range(1000):
+            leaf()
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+    def leaf():
+        pass
+
+    @with_stack_space
+    def at_every_depth():
+        return [cleared_pages(depth) for depth in range(300)]
+
+    # A thread has its frames for itself: tests run in space already.
+    with ThreadPoolExecutor(1) as thread:
+        assert max(thread.submit(at_every_depth).result()) < 100
+
+
+def test_what_is_not_written_in_python_has_the_space_that_it_has():
+    assert with_stack_space(len) is len
 
 
 def loop_of(programs, interruption):

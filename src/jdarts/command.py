@@ -11,10 +11,12 @@ from typing import NoReturn
 from jdarts.command_examples import help_examples
 from jdarts.errors import InputError
 from jdarts.xla.environment import depthwise_form, separable_form
+from jdarts.xla.tracing import with_stack_space
 
 EXIT_WRONG_INPUT = 2
 
 
+@with_stack_space
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command and exits: 0 or what it returns, 2 for a wrong input, 130 after Ctrl-C. Its help ends with examples.
 

@@ -24,7 +24,7 @@ from jdarts.runs.store import Part, Store
 from jdarts.runs.summaries import Summary
 from jdarts.runs.task import Task
 from jdarts.runs.time_limit import TIME_IS_UP, limited, time_limit
-from jdarts.xla.tracing import without_garbage_collection
+from jdarts.xla.tracing import with_stack_space, without_garbage_collection
 
 
 class Setting(Protocol):
@@ -97,6 +97,7 @@ def run(
         return summary.result
 
 
+@with_stack_space
 def begin(
     task: Callable[[], Task[Any]],
     parts: Sequence[Part],
