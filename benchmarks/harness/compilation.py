@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jdarts.xla.tracing import with_stack_space
+
 
 class Compilation(NamedTuple):
     """A compiled program, and the seconds of tracing and compiling it."""
@@ -19,8 +21,9 @@ class Compilation(NamedTuple):
         return found if memory is None else found | {"temporary_bytes": memory.temp_size_in_bytes}
 
 
+@with_stack_space
 def timed_compilation(step: Any, inputs: Any, options: Mapping[str, Any] | None = None) -> Compilation:
-    """Traces and compiles a function.
+    """Traces and compiles a function, with the space for frames that runs have.
 
     Args:
       step: under `jax.jit`.
