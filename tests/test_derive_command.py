@@ -44,6 +44,11 @@ def test_fewer_edges(undisturbed, derive):
     assert err == "error: 0 edges per node; give 1 or more (the paper keeps 2)\n"
 
 
+def test_a_place_that_is_neither_a_file_nor_a_folder(derive):
+    code, out, err = derive("/dev/null")
+    assert (code, out, err) == (2, "", "error: /dev/null is neither a file nor a run's folder; give one of them\n")
+
+
 @pytest.mark.parametrize("suffix, start", [(".svg", b"<?xml"), (".png", b"\x89PNG")])
 def test_a_drawing(suffix, start, undisturbed, derive, tmp_path):
     code, out, _ = derive(undisturbed, "--draw", tmp_path / f"cells{suffix}")

@@ -70,14 +70,14 @@ def _genotype_from(text: str, published: Mapping[str, AnyGenotype], kind: type[A
 
 
 def is_genotype(text: str) -> bool:
-    """Whether a text is a genotype, the name of a published one or a file that may hold one, and not a run's folder.
+    """Whether a text is a genotype, the name of a published one or the path of anything but a run's folder.
 
     Raises:
       InputError: the file or folder cannot be accessed.
     """
     place, _ = place_of(text)
     if place is not None:
-        return place.is_file()
+        return not place.is_dir()
     return (
         is_genotype_text(text)
         or is_foreign(plain_text(text))
