@@ -46,13 +46,16 @@ def library():
 
 @pytest.fixture
 def compiler(library, tmp_path, monkeypatch):
-    """A stand-in for the compiler that copies the finished library, and an empty cache; its log of libraries."""
+    """A stand-in for the compiler that copies the finished library, and an empty cache; its log of libraries.
+
+    It takes as long as the variable `COMPILER_SECONDS` says.
+    """
     script, log = tmp_path / "compiler", tmp_path / "compiler.log"
     script.write_text(
         "#!/bin/sh\n"
         'test "$1" = --version && { echo 1; exit; }\n'
         f'case " $* " in *" -shared "*) echo run >> {log};; esac\n'
-        "sleep 0.3\n"
+        "sleep ${COMPILER_SECONDS:-0}\n"
         'while test "$1" != -o; do shift; done\n'
         f'cp {library} "$2"\n'
     )
@@ -311,7 +314,8 @@ def test_unwritable_cache_folder(compiler, monkeypatch, tmp_path, caplog):
     assert runs(compiler) == 1
 
 
-def test_processes_that_build_at_once(compiler):
+def test_processes_that_build_at_once(compiler, monkeypatch):
+    monkeypatch.setenv("COMPILER_SECONDS", "0.3")
     both = [subprocess.Popen([sys.executable, "-c", LOAD], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
         _, errors = process.communicate(timeout=120)
@@ -327,7 +331,7 @@ def test_parts_of_a_library_are_compiled_at_the_same_time_and_linked(compiler, m
     script = Path(os.environ["CXX"])
     script.write_text(
         script.read_text().replace(
-            "sleep 0.3\n",
+            "sleep ${COMPILER_SECONDS:-0}\n",
             f'case " $* " in *" -c "*) touch {tmp_path}/part-$$\n'
             f"for turn in $(seq 200); do test $(ls {tmp_path}/part-* | wc -l) = 2 && break; sleep 0.1; done\n"
             f"test $turn = 200 && exit 1;; esac\n",
@@ -341,7 +345,9 @@ def test_parts_of_a_library_are_compiled_at_the_same_time_and_linked(compiler, m
 def test_a_part_that_fails_ends_the_others(compiler, tmp_path):
     script = Path(os.environ["CXX"])
     script.write_text(
-        script.read_text().replace("sleep 0.3\n", 'case "$*" in *leaves.cc*) exit 1;; *) sleep 60;; esac\n')
+        script.read_text().replace(
+            "sleep ${COMPILER_SECONDS:-0}\n", 'case "$*" in *leaves.cc*) exit 1;; *) sleep 60;; esac\n'
+        )
     )
     begun = time.monotonic()
     with pytest.raises(build.BuildError, match="failed with exit code 1"):

@@ -19,7 +19,7 @@ __all__ = ["quick", "undisturbed", "user_settings"]
 
 IMPATIENT = """
 import small_search, jdarts.command, jdarts.runs.processes, jdarts.search.command
-jdarts.runs.processes.JOIN_TIMEOUT = 5
+jdarts.runs.processes.JOIN_TIMEOUT = 2
 jdarts.command.run_command(jdarts.search.command.main)
 """
 
@@ -62,16 +62,6 @@ def test_seeds_of_two_processes_find_what_those_of_one_find(quick, tmp_path):
         assert_close(tmp_path / "run" / each.folder.name, each.folder)
 
 
-def test_seeds_that_the_processes_do_not_share_are_refused(tmp_path):
-    for process in start_both(tmp_path / "run", seeds="0-2", devices=1):
-        code, _, errors = finish(process)
-        assert (code, errors.strip().splitlines()[-1]) == (
-            2,
-            "error: --seeds of 3 does not divide into equal shares for 2 devices; give 2 or 4",
-        )
-    assert not (tmp_path / "run").exists()
-
-
 def test_when_one_is_killed_the_other_ends_and_one_alone_resumes(quick, tmp_path):
     folder = tmp_path / "run"
     both = start_both(folder, **LONG)
@@ -102,22 +92,52 @@ def test_a_signal_to_one_stops_both(quick, tmp_path):
     assert 5 <= newest(folder).step < 60
 
 
-def test_a_process_with_other_settings_is_refused(tmp_path):
-    # Records of metrics are where processes meet, though the result does not depend on them.
-    for process in start_both(tmp_path / "run", of_second={"log_every": 3}):
-        code, _, errors = finish(process)
+def start_impatient(folder, own):
+    """One process of two, of which the other does not come."""
+    settings: Any = {"coordinator": coordinator(), "num_processes": 2, "process_id": own}
+    return start(folder, program=("-c", IMPATIENT), **settings)
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    """The folders of runs that are refused, and how their processes end, which all wait at the same time."""
+    folders = {
+        name: tmp_path_factory.mktemp("refused") / name for name in ("seeds", "settings", "without 0", "without 1")
+    }
+    started = {
+        "seeds": start_both(folders["seeds"], seeds="0-2", devices=1),
+        # Records of metrics are where processes meet, though the result does not depend on them.
+        "settings": start_both(folders["settings"], of_second={"log_every": 3}),
+        "without 0": [start_impatient(folders["without 0"], 1)],
+        "without 1": [start_impatient(folders["without 1"], 0)],
+    }
+    ended = {name: list(map(finish, processes)) for name, processes in started.items()}
+    return {name: (folders[name], ended[name]) for name in ended}
+
+
+def test_seeds_that_the_processes_do_not_share_are_refused(refused):
+    folder, both = refused["seeds"]
+    for code, _, errors in both:
+        assert (code, errors.strip().splitlines()[-1]) == (
+            2,
+            "error: --seeds of 3 does not divide into equal shares for 2 devices; give 2 or 4",
+        )
+    assert not folder.exists()
+
+
+def test_a_process_with_other_settings_is_refused(refused):
+    folder, both = refused["settings"]
+    for code, _, errors in both:
         assert code == 2
         assert "error: process 1 of 2 was started with other settings than process 0" in errors
-    assert not (tmp_path / "run").exists()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("missing", [0, 1])
-def test_a_process_that_does_not_come(tmp_path, missing):
-    program, own = ("-c", IMPATIENT), 1 - missing
-    process = start(tmp_path / "run", program=program, coordinator=coordinator(), num_processes=2, process_id=own)
-    code, _, errors = finish(process, seconds=60)
+def test_a_process_that_does_not_come(refused, missing):
+    _, [(code, _, errors)] = refused[f"without {missing}"]
     assert code == 2
-    assert "error: the processes of the run have not connected within 5 s" in errors
+    assert "error: the processes of the run have not connected within 2 s" in errors
     assert "Traceback" not in errors
 
 
