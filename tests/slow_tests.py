@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 
 #: Seconds of one core that all tests of a file take, roughly, from an empty cache of programs, where they are many.
 SECONDS = {
-    "test_parallel.py": 48,
+    "test_parallel.py": 42,
     "test_search_processes.py": 35,
     "test_fixture_search.py": 45,
     "test_pipeline.py": 20,

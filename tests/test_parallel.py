@@ -1,15 +1,14 @@
 """One step on one, two and eight devices, compiled in a process of its own that has eight."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import many_devices
 import numpy as np
 import pytest
-from small_runs import TESTS, environment
+from small_runs import TESTS, environment, finish
+from warm_processes import start
 
 import jdarts
 from jdarts import InputError
@@ -17,13 +16,9 @@ from jdarts import InputError
 
 @pytest.fixture(scope="module")
 def found():
-    program = [sys.executable, str(TESTS / "many_devices.py")]
-    env = environment()
-    # Compilation is all that takes time here.
-    env["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
-    done = subprocess.run(program, capture_output=True, text=True, env=env, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    code, out, errors = finish(start([TESTS / "many_devices.py"], environment()), seconds=600)
+    assert code == 0, errors[-3000:]
+    return json.loads(out)
 
 
 @pytest.mark.parametrize("kind, estimator, wrapper, devices", many_devices.CASES)
