@@ -35,7 +35,7 @@ class Case(NamedTuple):
 
     def ours(self, tree):
         """The tree as arrays of the case's type."""
-        return jax.tree.map(lambda a: jnp.asarray(a, self.dtype), tree)
+        return jax.tree.map(lambda a: jnp.asarray(np.asarray(a, self.dtype)), tree)
 
     def batch(self, part):
         images = self.ours(self.file[f"{part}/x"].transpose(0, 2, 3, 1))
