@@ -16,7 +16,7 @@ from jdarts import InputError
 
 @pytest.fixture(scope="module")
 def found():
-    code, out, errors = finish(start([TESTS / "many_devices.py"], environment()), seconds=600)
+    code, out, errors = finish(start([str(TESTS / "many_devices.py")], environment()), seconds=600)
     assert code == 0, errors[-3000:]
     return json.loads(out)
 

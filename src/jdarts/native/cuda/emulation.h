@@ -2,6 +2,7 @@
 // is first in every other turn, and in every other block, so that a barrier that is missing shows.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdint>
@@ -20,10 +21,15 @@ struct Index3 {
   unsigned x, y, z;
 };
 
-// The threads of the block that runs.
+// Where a thread or the scheduler goes on. A jump there is no call of the system, as a change of the context is.
+struct Place {
+  jmp_buf registers;
+};
+
+// The threads of the block that runs; each goes on to the next block, on the same stack.
 struct Block {
-  ucontext_t scheduler;
-  std::vector<ucontext_t> threads;
+  Place scheduler;
+  std::vector<Place> threads;
   std::vector<std::unique_ptr<char[]>> stacks;
   std::vector<char> ended;
   unsigned running = 0;
@@ -39,7 +45,7 @@ static thread_local jdarts_cuda::emulation::Index3 blockIdx, threadIdx, blockDim
 
 static void __syncthreads() {
   auto* block = jdarts_cuda::emulation::block;
-  swapcontext(&block->threads[block->running], &block->scheduler);
+  if (_setjmp(block->threads[block->running].registers) == 0) _longjmp(block->scheduler.registers, 1);
 }
 
 static float __uint_as_float(unsigned bits) {
@@ -65,25 +71,36 @@ struct Work {
 thread_local Work* work = nullptr;
 
 inline void run_thread() {
-  work->run();
-  block->ended[block->running] = 1;
-  swapcontext(&block->threads[block->running], &block->scheduler);
+  while (true) {
+    work->run();
+    block->ended[block->running] = 1;
+    __syncthreads();
+  }
+}
+
+// Runs a thread of the block until its end or the next barrier.
+inline void resume(unsigned n) {
+  constexpr size_t kStack = 1 << 16;
+  if (_setjmp(block->scheduler.registers) != 0) return;
+  if (block->stacks[n]) _longjmp(block->threads[n].registers, 1);
+  block->stacks[n].reset(new char[kStack]);
+  ucontext_t first;
+  getcontext(&first);
+  first.uc_stack.ss_sp = block->stacks[n].get();
+  first.uc_stack.ss_size = kStack;
+  first.uc_link = nullptr;
+  makecontext(&first, run_thread, 0);
+  setcontext(&first);
 }
 
 inline void run_with_barriers(unsigned count) {
-  constexpr size_t kStack = 1 << 16;
   static thread_local Block own;
   block = &own;
-  while (own.stacks.size() < count) own.stacks.emplace_back(new char[kStack]);
-  own.threads.resize(count);
-  own.ended.assign(count, 0);
-  for (unsigned n = 0; n < count; ++n) {
-    getcontext(&own.threads[n]);
-    own.threads[n].uc_stack.ss_sp = own.stacks[n].get();
-    own.threads[n].uc_stack.ss_size = kStack;
-    own.threads[n].uc_link = nullptr;
-    makecontext(&own.threads[n], run_thread, 0);
+  if (own.threads.size() < count) {
+    own.threads.resize(count);
+    own.stacks.resize(count);
   }
+  own.ended.assign(count, 0);
   bool backwards = ++own.count % 2, some = true;
   for (; some; backwards = !backwards) {
     some = false;
@@ -93,7 +110,7 @@ inline void run_with_barriers(unsigned count) {
       some = true;
       own.running = n;
       threadIdx = {n, 0, 0};
-      swapcontext(&own.scheduler, &own.threads[n]);
+      resume(n);
     }
   }
 }
