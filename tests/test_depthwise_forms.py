@@ -105,11 +105,16 @@ def test_kernel_gradients_along_rows_are_sums_of_shifted_products(width):
         sizes = [(HEIGHT, width), (-(-HEIGHT // stride), -(-width // stride))]
         x = draw.normal(size=(len(kinds), SOURCES, BATCH, *sizes[0], CHANNELS))
         y = draw.normal(size=(len(kinds), SOURCES, TARGETS, BATCH, *sizes[1], CHANNELS))
-        expected = shifted_products.kernel_gradient([(jnp.asarray(x), jnp.asarray(y))], kinds=kinds, stride=stride)
-        narrow = [(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))]
-        found = jax.jit(row_convolutions.kernel_gradient, static_argnames=("kinds", "stride"))(
-            narrow, kinds=kinds, stride=stride
-        )
+
+        @jax.jit
+        def found_and_expected(x, y, kinds=kinds, stride=stride):
+            narrow = [(x.astype(jnp.float32), y.astype(jnp.float32))]
+            return (
+                row_convolutions.kernel_gradient(narrow, kinds=kinds, stride=stride),
+                shifted_products.kernel_gradient([(x, y)], kinds=kinds, stride=stride),
+            )
+
+        found, expected = jax.device_get(found_and_expected(x, y))
         assert found.dtype == jnp.float32
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
