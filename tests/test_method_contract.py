@@ -54,9 +54,6 @@ SMALLER: dict[str, dict[str, Any]] = {
     "snas": {"temperature_epochs": 2},
     "lambda_darts": {"cells": 4},
     "darts_plus": {"stop": "skip_connections:limit=100"},
-    # What they measure and how they go on is no matter of the estimator.
-    "darts_es": {"hypergradient": "first_order"},
-    "darts_ada": {"hypergradient": "first_order"},
     "darts_pt": {"decision_epochs": 1},
 }
 
