@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jdarts.xla.tracing import with_stack_space
+from jdarts.xla.tracing import with_stack_space, without_garbage_collection
 
 
 class Compilation(NamedTuple):
@@ -21,9 +21,10 @@ class Compilation(NamedTuple):
         return found if memory is None else found | {"temporary_bytes": memory.temp_size_in_bytes}
 
 
+@without_garbage_collection()
 @with_stack_space
 def timed_compilation(step: Any, inputs: Any, options: Mapping[str, Any] | None = None) -> Compilation:
-    """Traces and compiles a function, with the space for frames that runs have.
+    """Traces and compiles a function as runs do: with space for frames, and without a search for garbage.
 
     Args:
       step: under `jax.jit`.

@@ -18,7 +18,7 @@ from jdarts.parallel import device_key, mean_over
 from jdarts.xla.convolutions import with_canonical_convolutions
 from jdarts.xla.jax_compat import Tracer
 from jdarts.xla.outlined import outlined
-from jdarts.xla.tracing import with_stack_space
+from jdarts.xla.tracing import with_stack_space, without_garbage_collection
 from jdarts.xla.trees import all_finite, apply_updates, global_norm
 
 
@@ -157,6 +157,7 @@ def _place(array: jax.Array) -> int:
     return array.unsafe_buffer_pointer()
 
 
+@without_garbage_collection()
 @with_stack_space
 def bilevel_step(
     state: BilevelState,
