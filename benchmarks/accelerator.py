@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from device.parts import DEPTHWISE, Native, chosen_parts
+from device.parts import DEPTHWISE, Switch, chosen_parts
 from device.report import report
 from device.runner import Runner, read_records
 from harness import tables
@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config.native,
         config.depthwise,
         config.separable,
+        config.graphs,
+        config.steps_per_call,
         quick=config.quick,
         fixtures=fixtures,
         patience=config.patience,
@@ -87,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=max(2, 3 * (os.cpu_count() or 2) // 4), help="parts to compile side by side"
     )
     made.add_argument("--patience", type=float, default=1.0, help="multiplies the time limits of the parts")
-    made.add_argument("--native", nargs="+", default=[], choices=get_args(Native), help="native functions of jdarts")
+    made.add_argument("--native", nargs="+", default=[], choices=get_args(Switch), help="native functions of jdarts")
     made.add_argument(
         "--depthwise", nargs="+", default=[], choices=DEPTHWISE, help="forms of the depthwise convolutions of jdarts"
     )
@@ -97,6 +99,17 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         choices=SEPARABLE_FORMS,
         help="forms of the separable convolutions of jdarts",
+    )
+    made.add_argument(
+        "--graphs", nargs="+", default=[], choices=get_args(Switch), help="CUDA graphs of jdarts' programs"
+    )
+    made.add_argument(
+        "--steps-per-call",
+        nargs="+",
+        default=[],
+        type=int,
+        metavar="COUNT",
+        help="steps of one call of jdarts' programs",
     )
     made.add_argument("--fixtures", type=Path, help="folder of the reference implementation's numbers, to compare with")
     made.add_argument("--quick", action="store_true", help="a tiny network in place of all sizes")
@@ -116,6 +129,9 @@ def check(config: argparse.Namespace) -> None:
     for name, least in (("seconds", 1), ("jobs", 1), ("patience", 0.1)):
         if not getattr(config, name) >= least:
             raise InputError(f"--{name} is {getattr(config, name)}; give {least} or more")
+    for count in config.steps_per_call:
+        if count < 1:
+            raise InputError(f"--steps-per-call {count}; give 1 or more")
     if config.tables and not config.out.is_file():
         raise InputError(f"--tables reads {config.out}, and there is no such file")
     if config.fixtures is not None and not any(config.fixtures.rglob("search_c4_l4.npz")):

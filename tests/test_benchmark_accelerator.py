@@ -7,10 +7,13 @@ from collections import Counter
 import accelerator
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from device import runner
+from device.against_cpu import distance, prepare_comparison
 from device.parts import Part, all_parts, chosen_parts
 from device.profile import by_kind, longest_kernels
+from device.programs import of_several
 from device.report import report, step_floor
 from device.runner import Runner, read_records
 from harness.counts import step_bytes, step_flops
@@ -75,6 +78,32 @@ def test_forms_of_separable_convolutions_are_parts_and_reach_the_process(tmp_pat
     assert all(Part.from_json(part.to_json()) == part for part in chosen)
 
 
+def test_graphs_and_steps_of_a_call_are_parts_and_reach_the_process(tmp_path):
+    chosen = chosen_parts(
+        ["ceilings", "step/weight/tf32/64", "seeds/first_order/tf32/C16/4"],
+        graphs=["usual", "off"],
+        steps_per_call=[1, 4],
+    )
+    assert [part.name for part in chosen] == [
+        "ceilings",
+        "step/weight/tf32/64/graphs-usual",
+        "step/weight/tf32/64/graphs-usual/4-steps-a-call",
+        "step/weight/tf32/64/graphs-off",
+        "step/weight/tf32/64/graphs-off/4-steps-a-call",
+        "seeds/first_order/tf32/C16/4/graphs-usual",
+        "seeds/first_order/tf32/C16/4/graphs-off",
+    ]
+    flags = [runner._environment(part, tmp_path).get("XLA_FLAGS", "") for part in chosen[1:4:2]]
+    assert ["command_buffer" in text for text in flags] == [False, True]
+    assert all(Part.from_json(part.to_json()) == part for part in chosen)
+
+
+def test_a_part_that_is_there_already_is_measured_once():
+    names = [part.name for part in chosen_parts(["step/exact/tf32/64"], steps_per_call=[4])]
+    forms = ["", "graphs-off/", "graphs-concurrent/"]
+    assert names == [f"step/exact/tf32/64/{form}4-steps-a-call" for form in forms]
+
+
 def test_patience_multiplies_both_time_limits():
     (part,) = chosen_parts(["ceilings"], patience=3)
     assert (part.prepare_s, part.measure_s) == (180, 120)
@@ -93,6 +122,7 @@ def test_quick_runs_every_kind_on_a_tiny_network():
         (["--seconds", "0"], "--seconds is 0"),
         (["--jobs", "0"], "--jobs is 0"),
         (["--patience", "0"], "--patience is 0"),
+        (["--steps-per-call", "2", "0"], "--steps-per-call 0"),
         (["--tables", "--out", "no/such/file"], "no such file"),
         (["--fixtures", "no/such/folder"], "no file search_c4_l4.npz"),
     ],
@@ -171,6 +201,47 @@ def test_the_tables_compare_with_pytorch_and_with_one_search():
     step = next(line for line in text.splitlines() if line.startswith("| first-order step | 64 | TF32"))
     assert "| 3.00 |" in step
     assert next(line for line in text.splitlines() if "| 16 |" in line).endswith("| 0.50 |")
+
+
+def test_several_steps_of_a_call_are_told_from_single_ones():
+    times = {"median_s": 0.1, "min_s": 0.1, "max_s": 0.1, "queued_s": 0.09}
+    parts = [
+        Part("step", "exact", "tf32", steps_per_call=4),
+        Part("step", "exact", "tf32", graphs="off"),
+        Part("seeds", "exact", "tf32", seeds=4),
+    ]
+    text = report({part.name: record(part, **times) for part in parts})
+    assert "| second-order step, exact, 4 steps a call | 64 |" in text
+    assert "| second-order step, exact, CUDA graphs off | 64 |" in text
+    # No step of one search, alone in its call, is there to compare with.
+    assert next(line for line in text.splitlines() if "| 4 |" in line).endswith("|  |")
+
+
+def test_a_call_of_several_steps_takes_them_all():
+    steps = of_several(lambda state, train, valid, *, axis_name=None: (state + train * valid, state), 3)
+    state, metrics = jax.jit(steps)(jnp.float32(1), jnp.float32(2), jnp.float32(5))
+    assert state == 31
+    assert metrics.tolist() == [1, 11, 21]
+
+
+def test_the_distance_of_trees():
+    expected = {"a": np.array([3.0, 4.0]), "b": np.array([0.0])}
+    assert distance(expected, expected) == 0
+    assert distance({"a": np.array([3.0, 4.5]), "b": np.array([0.0])}, expected) == pytest.approx(0.1)
+    # What should be 0 is compared with the longest array.
+    assert distance({"a": np.array([3.0, 4.0]), "b": np.array([1e-6])}, expected) == pytest.approx(0.2)
+
+
+def test_distances_to_the_cpu(standard_promotion):
+    # As in the processes of the parts.
+    with jax.enable_x64(False):
+        (found,) = prepare_comparison(quick=True)()["distances"].values()
+    assert set(found) >= {"loss", "gradient of the weights", "product of second derivatives"}
+    # The device is the CPU.
+    assert set(found.values()) == {0.0}
+    compared = Part("against_cpu", separable="fused")
+    text = report({compared.name: record(compared, distances={"a network": {"loss": 1.5e-7}})})
+    assert "**Largest distances to the CPU, separable fused.**" in text and "| a network | 1.5e-07 |" in text
 
 
 def test_the_projection_of_a_search():

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
 
 from harness.recurrent_steps import RecurrentSize
 from harness.setup import Size, Step
@@ -11,13 +12,29 @@ from harness.setup import Size, Step
 from jdarts.errors import InputError
 from jdarts.xla.environment import DEPTHWISE_FORMS
 
-Kind = Literal["ceilings", "step", "again", "fixtures", "seeds", "search", "recurrent", "torch", "torch_recurrent"]
+Kind = Literal[
+    "ceilings", "step", "again", "fixtures", "against_cpu", "seeds", "search", "recurrent", "torch", "torch_recurrent"
+]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Variant = Literal["eager", "graph", "compile"]
-Native = Literal["on", "off"]
+Switch = Literal["on", "off"]
 #: Forms of depthwise convolutions; `usual` is the platform's.
 USUAL = "usual"
 DEPTHWISE = (USUAL, *DEPTHWISE_FORMS)
+
+#: How XLA launches kernels as CUDA graphs, with its options. It captures them in its own order by default; may let kernels run
+#: beside each other that do not wait for each other, all or small ones alone; and may keep temporary arrays, or what it has seen
+#: stay, at fixed addresses, so that it updates no graph.
+GRAPHS: Mapping[str, str] = MappingProxyType(
+    {
+        "usual": "",
+        "off": "--xla_gpu_enable_command_buffer=",
+        "concurrent": "--xla_gpu_command_buffer_scheduling_mode=CONCURRENT",
+        "concurrent_regions": "--xla_gpu_command_buffer_scheduling_mode=CONCURRENT_REGIONS",
+        "skip_temp": "--xla_gpu_command_buffer_update_mode=SKIP_TEMP",
+        "skip_profiled": "--xla_gpu_command_buffer_update_mode=SKIP_PROFILED",
+    }
+)
 
 PAPER = Size(batch=64)
 DIGITS = Size(channels=8, cells=3, nodes=3, batch=64, image_size=8)
@@ -43,6 +60,8 @@ class Part:
       native: whether jdarts has native functions; None leaves it to the environment.
       depthwise: form of the depthwise convolutions, one of `DEPTHWISE`; None leaves it to the environment.
       separable: form of the separable convolutions, one of `SEPARABLE_FORMS`; None leaves it to the environment.
+      graphs: how XLA launches kernels as CUDA graphs, one of `GRAPHS`; None leaves it to the environment.
+      steps_per_call: steps of one call of the program, in a loop on the device.
       wave: parts of one wave are prepared side by side, then measured one after the other, with nothing beside them.
       prepare_s: seconds for tracing and compilation.
       measure_s: seconds for what follows.
@@ -55,9 +74,11 @@ class Part:
     recurrent: RecurrentSize = dataclasses.field(default_factory=RecurrentSize)
     seeds: int = 1
     variant: Variant = "eager"
-    native: Native | None = None
+    native: Switch | None = None
     depthwise: str | None = None
     separable: str | None = None
+    graphs: str | None = None
+    steps_per_call: int = 1
     wave: int = 0
     prepare_s: float = 240
     measure_s: float = 40
@@ -77,7 +98,9 @@ class Part:
         native = () if self.native is None else (f"native-{self.native}",)
         depthwise = () if self.depthwise is None else (f"depthwise-{self.depthwise}",)
         separable = () if self.separable is None else (f"separable-{self.separable}",)
-        forms = (*native, *depthwise, *separable)
+        graphs = () if self.graphs is None else (f"graphs-{self.graphs}",)
+        together = () if self.steps_per_call == 1 else (f"{self.steps_per_call}-steps-a-call",)
+        forms = (*native, *depthwise, *separable, *graphs, *together)
         return "/".join(str(word) for word in (self.kind, *words.get(self.kind, ()), *forms))
 
     @property
@@ -123,11 +146,14 @@ def all_parts(*, fixtures: bool) -> list[Part]:
         *(Part("torch", step, "tf32", wave=1, prepare_s=60) for step in steps),
         Part("again", wave=2, prepare_s=90),
         *(Part("fixtures", wave=3) for _ in range(fixtures)),
+        Part("against_cpu", wave=3, prepare_s=200),
         Part("torch", "finite_difference", "float32", wave=3, prepare_s=60),
         *(Part("step", step, "bfloat16", wave=3) for step in ("exact", "weight", "first_order")),
         *(Part("seeds", "exact", "tf32", DIGITS, seeds=seeds, wave=3, prepare_s=150) for seeds in (1, 4, 16)),
         *(Part("seeds", "first_order", "tf32", seeds=seeds, wave=3, prepare_s=150) for seeds in (4, 16)),
         Part("search", "exact", "tf32", wave=3, measure_s=60),
+        *(Part("step", "exact", "tf32", graphs=graphs, wave=4, prepare_s=150) for graphs in ("off", "concurrent")),
+        Part("step", "exact", "tf32", steps_per_call=4, wave=4, prepare_s=150),
         Part("step", "exact", "float32", _batch(256), wave=4, prepare_s=150),
         Part("step", "finite_difference", "tf32", _batch(256), wave=4, prepare_s=150),
         Part("step", "weight", "tf32", _batch(256), wave=4, prepare_s=150),
@@ -142,9 +168,11 @@ def all_parts(*, fixtures: bool) -> list[Part]:
 
 def chosen_parts(
     only: Sequence[str],
-    native: Sequence[Native] = (),
+    native: Sequence[Switch] = (),
     depthwise: Sequence[str] = (),
     separable: Sequence[str] = (),
+    graphs: Sequence[str] = (),
+    steps_per_call: Sequence[int] = (),
     *,
     quick: bool = False,
     fixtures: bool = False,
@@ -157,6 +185,8 @@ def chosen_parts(
       native: whether to measure jdarts with native functions, without, or both; as the environment says where it is empty.
       depthwise: forms of depthwise convolutions to measure jdarts with; as the environment says where it is empty.
       separable: forms of separable convolutions, in the same way.
+      graphs: ways to launch kernels as CUDA graphs, in the same way.
+      steps_per_call: numbers of steps of one call, for steps of jdarts; as the parts are where it is empty.
       quick: a tiny network in place of all sizes.
       fixtures: whether there are reference numbers.
       patience: what the time limits are multiplied with.
@@ -173,17 +203,27 @@ def chosen_parts(
     if quick:
         # The precisions of one step alone, and one number of seeds of each step: a CPU computes them all alike.
         unlike = {
-            (p.kind, p.step, p.variant, p.seeds > 1, p.precision * (p.step == "exact")): p for p in reversed(kept)
+            (p.kind, p.step, p.variant, p.seeds > 1, p.precision * (p.step == "exact"), p.graphs, p.steps_per_call): p
+            for p in reversed(kept)
         }
         kept = [_small(part) for part in kept if part in unlike.values()]
     limits = [{"prepare_s": patience * part.prepare_s, "measure_s": patience * part.measure_s} for part in kept]
-    return [
-        dataclasses.replace(part, native=choice, depthwise=form, separable=fusion, **limit)
-        for part, limit in zip(kept, limits)
-        for choice in (native if native and part.is_ours else (None,))
-        for form in (depthwise if depthwise and part.is_convolutional else (None,))
-        for fusion in (separable if separable and part.is_convolutional else (None,))
+    varied = [dataclasses.replace(part, **limit) for part, limit in zip(kept, limits)]
+    settings: list[tuple[str, Sequence[Any], Callable[[Part], bool]]] = [
+        ("native", native, lambda part: part.is_ours),
+        ("depthwise", depthwise, lambda part: part.is_convolutional),
+        ("separable", separable, lambda part: part.is_convolutional),
+        ("graphs", graphs, lambda part: part.is_ours),
+        ("steps_per_call", steps_per_call, lambda part: part.kind == "step"),
     ]
+    for name, values, concerns in settings:
+        if values:
+            varied = [
+                dataclasses.replace(part, **{name: value}) if concerns(part) else part
+                for part in varied
+                for value in (values if concerns(part) else (None,))
+            ]
+    return list({part.name: part for part in varied}.values())
 
 
 def _small(part: Part) -> Part:

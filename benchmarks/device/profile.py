@@ -12,40 +12,50 @@ from jax.profiler import ProfileData
 
 
 def longest_kernels(
-    take: Callable[[], object], wait: Callable[[], object], *, steps: int = 3, count: int = 10
+    take: Callable[[], object],
+    wait: Callable[[], object],
+    *,
+    steps: int = 3,
+    steps_per_call: int = 1,
+    count: int = 10,
+    kinds: int = 100,
 ) -> dict[str, Any]:
     """Profiles a few steps.
 
     Args:
-      take: starts a step.
+      take: starts a call of one or more steps.
       wait: waits until it is done.
-      steps: how many.
+      steps: the least number of them.
+      steps_per_call: steps of a call.
       count: of how many kernels to tell.
+      kinds: of how many kinds of kernels to tell.
 
     Returns:
       `kernels`, a list of name, milliseconds a step and calls a step, the longest first; `kinds`, the same of kernels whose names
       differ in their numbers alone; `kernel_ms`, the time of all of them a step, and `kernels_run`, their number a step.
     """
+    rounds = -(-steps // steps_per_call)
+    taken = rounds * steps_per_call
     take()
     wait()
     with tempfile.TemporaryDirectory(prefix="jdarts-profile-") as folder:
         with jax.profiler.trace(folder):
-            for _ in range(steps):
+            for _ in range(rounds):
                 take()
             wait()
         times, calls = kernel_times(next(Path(folder).rglob("*.xplane.pb")))
 
-    def longest(times: Counter[str], calls: Counter[str]) -> list[dict[str, Any]]:
+    def longest(times: Counter[str], calls: Counter[str], most: int) -> list[dict[str, Any]]:
         return [
-            {"name": name, "ms": nanoseconds / 1e6 / steps, "calls": round(calls[name] / steps, 1)}
-            for name, nanoseconds in times.most_common(count)
+            {"name": name, "ms": nanoseconds / 1e6 / taken, "calls": round(calls[name] / taken, 1)}
+            for name, nanoseconds in times.most_common(most)
         ]
 
     return {
-        "kernels": longest(times, calls),
-        "kinds": longest(by_kind(times), by_kind(calls)),
-        "kernel_ms": sum(times.values()) / 1e6 / steps,
-        "kernels_run": sum(calls.values()) / steps,
+        "kernels": longest(times, calls, count),
+        "kinds": longest(by_kind(times), by_kind(calls), kinds),
+        "kernel_ms": sum(times.values()) / 1e6 / taken,
+        "kernels_run": sum(calls.values()) / taken,
     }
 
 

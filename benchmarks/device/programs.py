@@ -37,7 +37,17 @@ def prepare_step(part: Part) -> Ready:
     """A step of one search."""
     program = _program(part)
     state, train, valid = drawn(shapes_of(program.start))
-    return _ready(jit_step(program.step, donate=True), (state, train, valid), program, part.size)
+    step = program.step if part.steps_per_call == 1 else of_several(program.step, part.steps_per_call)
+    return _ready(jit_step(step, donate=True), (state, train, valid), program, part.size)
+
+
+def of_several(step: Callable[..., tuple[Any, Any]], count: int) -> Callable[..., tuple[Any, Any]]:
+    """Several steps on one batch, in a loop on the device."""
+
+    def steps(state: Any, train: Any, valid: Any, *, axis_name: str | None = None) -> tuple[Any, Any]:
+        return jax.lax.scan(lambda state, _: step(state, train, valid, axis_name=axis_name), state, length=count)
+
+    return steps
 
 
 def prepare_seeds(part: Part) -> Ready:

@@ -15,6 +15,8 @@ from .parts import SEARCH_EPOCHS, SEARCH_STEPS
 Record = Mapping[str, Any]
 Records = Mapping[str, Record]
 
+#: Of the kinds of kernels, the longest that the tables show; the file has more.
+MOST_KINDS = 20
 _PRECISIONS = {"float32": "float32", "tf32": "TF32", "bfloat16": "bfloat16"}
 
 
@@ -30,6 +32,10 @@ def report(records: Records) -> str:
         _titled("Longest kernels", kernels_table(records)),
         *(search_line(record) for record in _of_kind(records, "search")),
         *(fixtures_line(record) for record in _of_kind(records, "fixtures")),
+        *(
+            _titled(f"Largest distances to the CPU{_forms(record)}", distances_table(record))
+            for record in _of_kind(records, "against_cpu")
+        ),
         failures(records),
     ]
     return "\n\n".join(section for section in sections if section)
@@ -139,7 +145,7 @@ def seeds_table(records: Records) -> str:
 
 def _one_search(record: Record, records: Records) -> float | None:
     """Seconds of a step of one search that is like this one of several."""
-    keys = ("step", "precision", "size", "native", "depthwise", "separable")
+    keys = ("step", "precision", "size", "native", "depthwise", "separable", "graphs", "steps_per_call")
     alike = (
         each["median_s"]
         for each in records.values()
@@ -180,7 +186,7 @@ def kernels_table(records: Records) -> str:
         f"{_step_name(record)} in {_PRECISIONS[record['precision']]}: {record['kernels_run']:,.0f} kernels and copies a step, "
         f"{total:.1f} ms on the device."
     )
-    single, alike = table("kernel", record["kernels"]), table("kernels of one kind", record["kinds"])
+    single, alike = table("kernel", record["kernels"]), table("kernels of one kind", record["kinds"][:MOST_KINDS])
     return f"{summary}\n\n{single}\n\n{alike}"
 
 
@@ -198,6 +204,14 @@ def fixtures_line(record: Record) -> str:
     """The largest errors against the reference numbers."""
     errors = ", ".join(f"{name} {error:.1e}" for name, error in record["errors"].items())
     return f"Largest errors against the reference numbers, as shares of the largest number: {errors}."
+
+
+def distances_table(record: Record) -> str:
+    """For each network, ‖device − CPU‖ / ‖CPU‖ of what it computes."""
+    found: Mapping[str, Mapping[str, float]] = record["distances"]
+    columns = list(next(iter(found.values())))
+    rows = [[name, *(f"{each[column]:.1e}" for column in columns)] for name, each in found.items()]
+    return tables.table(["", *columns], rows)
 
 
 def failures(records: Records) -> str:
@@ -221,7 +235,9 @@ def _step_name(record: Record) -> str:
 def _forms(record: Record) -> str:
     native = f", native functions {record['native']}" if record.get("native") else ""
     forms = (f", {name} {record[name]}" for name in ("depthwise", "separable") if record.get(name))
-    return native + "".join(forms)
+    graphs = f", CUDA graphs {record['graphs']}" if record.get("graphs") else ""
+    steps = f", {record['steps_per_call']} steps a call" if record.get("steps_per_call", 1) > 1 else ""
+    return "".join((native, *forms, graphs, steps))
 
 
 def _time(record: Record) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .parts import USUAL, Part
+from .parts import GRAPHS, USUAL, Part
 from .subject import FACTS, READY, REFUSED
 
 _BENCHMARKS = Path(__file__).resolve().parents[1]
@@ -205,4 +205,6 @@ def _environment(part: Part, cache: Path) -> dict[str, str]:
         environment["JDARTS_DEPTHWISE"] = "" if part.depthwise == USUAL else part.depthwise
     if part.separable is not None:
         environment["JDARTS_SEPARABLE"] = part.separable
+    if part.graphs is not None:
+        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {GRAPHS[part.graphs]}".strip()
     return environment

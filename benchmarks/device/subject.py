@@ -64,6 +64,10 @@ def prepare(
 
         assert fixtures is not None
         return {}, prepare_fixtures(Path(fixtures))
+    if part.kind == "against_cpu":
+        from .against_cpu import prepare_comparison
+
+        return {}, prepare_comparison(quick=quick)
     if part.kind == "search":
         from .whole_search import prepare_search
 
@@ -74,20 +78,21 @@ def prepare(
 
     def measure() -> dict[str, Any]:
         found = timed(ready.take, ready.wait, seconds=seconds)
+        found |= {name: found[name] / part.steps_per_call for name in found if name.endswith("_s")}
         found["peak_bytes"] = programs.peak_bytes()
         if part.kind in ("step", "again"):
-            found |= _profiled(ready)
+            found |= _profiled(ready, part.steps_per_call)
         return found
 
     return ready.facts, measure
 
 
-def _profiled(ready: Any) -> dict[str, Any]:
+def _profiled(ready: Any, steps_per_call: int) -> dict[str, Any]:
     """The kernels of a few steps; why there are none, if the profiler fails, since the times are worth more."""
     from .profile import longest_kernels
 
     try:
-        return longest_kernels(ready.take, ready.wait)
+        return longest_kernels(ready.take, ready.wait, steps_per_call=steps_per_call)
     except (RuntimeError, OSError, StopIteration) as error:
         return {"profile_error": str(error)[:300]}
 
