@@ -13,6 +13,7 @@ from jdarts.data import Augmentation, augment, normalise
 from jdarts.methods.perturbation_selection import without_empty_edges
 from jdarts.microbatches import in_microbatches
 from jdarts.nets.initial import from_one_draw
+from jdarts.nets.narrow_weights import narrowed_together
 from jdarts.nets.supernet import Supernet
 from jdarts.network_tasks.calling import drawn
 from jdarts.ops.depthwise.joined_kernels import reordered_together
@@ -91,10 +92,12 @@ def supernet_loss(
 
     # Other networks than the supernet need not take them.
     numbers: Any = {"controls": controls} if controls else {}
+    dtype = model.dtype if isinstance(model, Supernet) else jnp.float32
 
     def loss_fn(weights: Any, alphas: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
         images, labels = batch
-        variables = {"params": reordered_together(weights), "batch_stats": model_state}
+        params = reordered_together(narrowed_together(weights, dtype))
+        variables = {"params": params, "batch_stats": model_state}
         logits, changed = model.apply(
             variables, images, alphas, train=train, mutable=["batch_stats"], rngs={"noise": key}, **numbers
         )

@@ -12,6 +12,7 @@ import optax
 from jdarts.data import Augmentation, augment, normalise
 from jdarts.nets.discrete import DiscreteNetwork
 from jdarts.nets.initial import from_one_draw
+from jdarts.nets.narrow_weights import narrowed_together
 from jdarts.ops.precision import wide_type
 from jdarts.parallel import device_key, mean_over, padded_share, share_offset, sum_over
 from jdarts.runs.images import Batch
@@ -173,7 +174,7 @@ def train_program(
         statistics_axis = axis_name if synchronised else None
         network = model.clone(axis_name=statistics_axis, batch_axis=axis_name)
         (logits, auxiliary), changed = network.apply(
-            {"params": weights, "batch_stats": model_state},
+            {"params": narrowed_together(weights, model.dtype), "batch_stats": model_state},
             images,
             train=True,
             drop_path=drop_path if drops_paths else 0.0,

@@ -1,0 +1,164 @@
+"""Weights in the type of narrower feature maps."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from own_programs import own_programs
+
+from jdarts.data import Augmentation
+from jdarts.native import gpu
+from jdarts.nets.discrete import cifar_network, imagenet_network
+from jdarts.nets.narrow_weights import narrowed_together
+from jdarts.nets.supernet import Supernet
+from jdarts.relaxation import init_alphas
+from jdarts.runs.images import Batch
+from jdarts.search.step import supernet_loss
+from jdarts.space import uniform_space
+from jdarts.train.step import Conditions, train_program
+from jdarts.xla.jaxprs import equations
+from jdarts.xla.platform import compiling_for
+from jdarts.zoo import DARTS_V2
+
+
+@pytest.fixture
+def for_gpus():
+    """Programs for GPUs, whose functions a CPU runs."""
+    with own_programs(), compiling_for("gpu"), gpu.emulated():
+        yield
+
+
+WEIGHTS = {
+    "cell0": {"sep": {"depthwise1": jnp.linspace(-2.0, 3.0, 36, dtype=jnp.float32).reshape(1, 3, 3, 4)}},
+    "classifier": {"kernel": jnp.full((4, 2), 0.3, jnp.float32)},
+    "stem": {
+        "kernel": jnp.linspace(0.1, 0.2, 12, dtype=jnp.float32).reshape(1, 1, 3, 4),
+        "norm": {"scale": jnp.full((1, 4), 0.7, jnp.float32)},
+    },
+}
+
+
+def one_by_one(weights):
+    def cast(path, leaf):
+        wide = any(key.key in ("norm", "classifier") for key in path)
+        return leaf if wide else leaf.astype(jnp.bfloat16)
+
+    return jax.tree_util.tree_map_with_path(cast, weights)
+
+
+def test_the_numbers_are_those_of_each_cast(for_gpus):
+    found = jax.jit(lambda weights: narrowed_together(weights, jnp.bfloat16))(WEIGHTS)
+    assert str(jax.make_jaxpr(lambda weights: narrowed_together(weights, jnp.bfloat16))(WEIGHTS)).count("convert") == 1
+    expected = one_by_one(WEIGHTS)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), found) == jax.tree.map(lambda a: (a.shape, a.dtype), expected)
+    assert all(map(jnp.array_equal, jax.tree.leaves(found), jax.tree.leaves(expected)))
+
+
+def test_so_are_gradients_tangents_and_several_searches(for_gpus):
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf, leaf * leaf]), WEIGHTS)
+
+    def derivatives(cast):
+        def loss(weights):
+            return sum(jnp.sum(jnp.sin(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(cast(weights)))
+
+        def all_of_them(weights):
+            return jax.grad(loss)(weights), jax.jvp(jax.grad(loss), (weights,), (weights,))[1]
+
+        return jax.jit(jax.vmap(all_of_them))(several)
+
+    found = derivatives(lambda weights: narrowed_together(weights, jnp.bfloat16))
+    expected = derivatives(one_by_one)
+    assert all(map(jnp.array_equal, jax.tree.leaves(found), jax.tree.leaves(expected)))
+
+
+@pytest.mark.parametrize(("dtype", "platform"), [("float32", "gpu"), ("bfloat16", "cpu")])
+def test_otherwise_weights_stay_as_they_are(dtype, platform):
+    emulated = gpu.emulated() if platform == "gpu" else contextlib.nullcontext()
+    with compiling_for(platform), emulated:
+        assert narrowed_together(WEIGHTS, dtype) is WEIGHTS
+
+
+NETWORKS = {
+    "supernet": (lambda: Supernet(uniform_space(nodes=2), 4, 3, 10, dtype=jnp.bfloat16), 8),
+    "cifar": (lambda: cifar_network(DARTS_V2, channels=4, cells=3, auxiliary=False, dtype=jnp.bfloat16), 8),
+    "auxiliary": (lambda: cifar_network(DARTS_V2, channels=4, cells=3, auxiliary=True, dtype=jnp.bfloat16), 32),
+    "imagenet": (lambda: imagenet_network(DARTS_V2, channels=4, cells=3, auxiliary=False, dtype=jnp.bfloat16), 64),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_cast_no_weights_afterwards(name, for_gpus, standard_promotion):
+    """Those that are narrow are not read as wider ones, and no wide one is cast."""
+    make, size = NETWORKS[name]
+    network, key = make(), jax.random.key(0)
+    alphas = (init_alphas(key, network.space),) if name == "supernet" else ()
+    keys = {"params": key, "noise": key}
+    images = jnp.zeros((2, size, size, 3), jnp.float32)
+
+    def init(images, *alphas):
+        return network.init(keys, images, *alphas, train=True)
+
+    def apply(variables, images, *alphas):
+        rngs = {"noise": keys["noise"], "drop_path": keys["noise"]}
+        return network.apply(variables, images, *alphas, train=True, mutable=["batch_stats"], rngs=rngs)
+
+    with jax.enable_x64(False):
+        variables = jax.eval_shape(init, images, *alphas)
+        params = jax.eval_shape(lambda params: narrowed_together(params, jnp.bfloat16), variables["params"])
+        with jax.disable_jit():
+            jaxpr = jax.make_jaxpr(apply)({**variables, "params": params}, images, *alphas).jaxpr
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32", "bfloat16"}
+    inputs = set(jaxpr.invars[: len(jax.tree.leaves(variables))])
+    casts = [equation for equation in jaxpr.eqns if equation.primitive.name == "convert_element_type"]
+    assert casts
+    assert not [equation for equation in casts if not inputs.isdisjoint(equation.invars)]
+
+
+def calls_that_split(traced):
+    """Numbers of arrays that are made of bfloat16 vectors."""
+    return [
+        len(equation.outvars)
+        for equation in equations(traced)
+        if equation.primitive.name == "part" and "bfloat16" in str(equation.invars[0].aval)
+    ]
+
+
+def test_a_search_casts_its_weights_together(for_gpus, standard_promotion):
+    network, size = NETWORKS["supernet"][0](), NETWORKS["supernet"][1]
+    key = jax.random.key(0)
+    with jax.enable_x64(False):
+        alphas, images = init_alphas(key, network.space), jnp.zeros((2, size, size, 3), jnp.float32)
+        variables = jax.eval_shape(
+            lambda images: network.init({"params": key, "noise": key}, images, alphas, train=True), images
+        )
+        batch = images, jnp.zeros(2, jnp.int32)
+        loss_fn = supernet_loss(network)
+        traced = jax.make_jaxpr(loss_fn)(variables["params"], alphas, variables["batch_stats"], batch, key)
+    # All but the classifier's two and the stem's scale and bias.
+    assert calls_that_split(traced) == [len(jax.tree.leaves(variables["params"])) - 4]
+
+
+def test_a_training_casts_its_weights_together(for_gpus, standard_promotion):
+    network = cifar_network(DARTS_V2, channels=4, cells=1, auxiliary=False, dtype=jnp.bfloat16)
+    with jax.enable_x64(False):
+        program = train_program(
+            network,
+            image_shape=(8, 8, 3),
+            augmentation=Augmentation(),
+            mean=(0.5,) * 3,
+            std=(0.2,) * 3,
+            optimizer=optax.sgd,
+            drops_paths=False,
+            label_smoothing=0.0,
+            auxiliary_weight=0.0,
+            ema_decay=0.0,
+        )
+        state = jax.eval_shape(program.init, jnp.uint32(0))
+        batch = Batch(jnp.zeros((2, 8, 8, 3), jnp.uint8), jnp.zeros(2, jnp.int32), jnp.arange(2, dtype=jnp.int32))
+        conditions = Conditions(jnp.float32(0.1), jnp.float32(0), jnp.bool(True))
+        traced = jax.make_jaxpr(program.step)(state, batch, conditions)
+    (count,) = set(calls_that_split(traced))
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state.weights)]
+    assert count == len([path for path in paths if "norm" not in path and "classifier" not in path])
