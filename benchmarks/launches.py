@@ -44,6 +44,7 @@ class Launches:
       step: which step; pmap_exact and shard_exact take all devices of the topology.
       network: paper is C=16, 8 cells of 4 nodes on 32×32 images; digits is C=8, 3 cells of 3 nodes on 8×8 images.
       batch: images of each batch.
+      seeds: searches that one step advances, by vmap.
       dtype: type of the feature maps.
       matmul_precision: of products; JAX's default is TF32 on GPUs and bfloat16 on TPUs.
       text: a file for the program's text.
@@ -54,6 +55,7 @@ class Launches:
     step: Compiled = "weight"
     network: Network = "digits"
     batch: int = 64
+    seeds: int = 1
     dtype: Dtype = "float32"
     matmul_precision: Literal["default", "highest"] = "default"
     text: Path | None = None
@@ -73,10 +75,14 @@ class Launches:
         """Refuses what cannot be compiled.
 
         Raises:
-          InputError: no images, several devices of one card, no plugin, no place for the table, or no folder for the text.
+          InputError: no images or searches, several searches on several devices, several devices of one card, no plugin, no place for the table, or no folder for the text.
         """
         if self.batch < 1:
             raise InputError(f"--batch is {self.batch}; give 1 or more")
+        if self.seeds < 1:
+            raise InputError(f"--seeds is {self.seeds}; give 1 or more")
+        if self.seeds > 1 and self.step.startswith(("pmap_", "shard_")):
+            raise InputError(f"--seeds {self.seeds} are searches on one device; give --step exact, not {self.step}")
         if self.target == targets.H100 and self.step.startswith(("pmap_", "shard_")):
             raise InputError(
                 f"--step {self.step} needs several devices, and --target {self.target} is one; give v5e:2x2"
@@ -127,6 +133,9 @@ def compile_step(config: Launches) -> Compilation:
             jitted = parallel.pmap_step(program.step, devices, donate=True)
         elif manner == "shard":
             jitted = parallel.shard_step(program.step, parallel.device_mesh(devices), donate=True)
+        elif config.seeds > 1:
+            shapes = jax.tree.map(lambda leaf: leaf.update(shape=(config.seeds, *leaf.shape)), shapes)
+            jitted = parallel.vmap_step(program.step, donate=True)
         else:
             jitted = parallel.jit_step(program.step, donate=True)
         return targets.compile_for(devices, jitted, shapes, program.compiler_options)
