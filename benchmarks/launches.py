@@ -21,6 +21,7 @@ from harness import hlo, tables, targets
 from harness.compilation import Compilation
 from harness.jdarts_steps import step_program
 from harness.limits import cores
+from harness.recurrent_steps import RecurrentSize, recurrent_program
 from harness.setup import NETWORKS, STEP_NAMES, Dtype, Network, Setup, Size, Step
 
 from jdarts import parallel
@@ -31,6 +32,7 @@ from jdarts.xla.platform import compiling_for
 
 README = Path(__file__).resolve().parent / "README.md"
 Compiled = Literal["weight", "first_order", "finite_difference", "exact", "exact_remat", "pmap_exact", "shard_exact"]
+RECURRENT_STEPS = ("first_order", "finite_difference", "exact")
 #: Operations whose kernels take longest to count are shown by name; the rest of the kinds is one line.
 SHOWN_KINDS = 14
 
@@ -42,8 +44,9 @@ class Launches:
     Attributes:
       target: h100, or a topology of TPUs such as v5e:2x2.
       step: which step; pmap_exact and shard_exact take all devices of the topology.
-      network: paper is C=16, 8 cells of 4 nodes on 32×32 images; digits is C=8, 3 cells of 3 nodes on 8×8 images.
-      batch: images of each batch.
+      network: paper is C=16, 8 cells of 4 nodes on 32×32 images; digits is C=8, 3 cells of 3 nodes on 8×8 images; recurrent is
+        the language model of the search on Penn Treebank, in segments of 35 words.
+      batch: images or streams of words of each batch.
       seeds: searches that one step advances, by vmap.
       dtype: type of the feature maps.
       matmul_precision: of products; JAX's default is TF32 on GPUs and bfloat16 on TPUs.
@@ -53,7 +56,7 @@ class Launches:
 
     target: str = targets.H100
     step: Compiled = "weight"
-    network: Network = "digits"
+    network: Network | Literal["recurrent"] = "digits"
     batch: int = 64
     seeds: int = 1
     dtype: Dtype = "float32"
@@ -62,8 +65,10 @@ class Launches:
     write: bool = False
 
     @property
-    def size(self) -> Size:
+    def size(self) -> Size | RecurrentSize:
         """Of network and batch."""
+        if self.network == "recurrent":
+            return RecurrentSize(batch=self.batch)
         return dataclasses.replace(NETWORKS[self.network], batch=self.batch)
 
     @property
@@ -75,12 +80,17 @@ class Launches:
         """Refuses what cannot be compiled.
 
         Raises:
-          InputError: no images or searches, several searches on several devices, several devices of one card, no plugin, no place for the table, or no folder for the text.
+          InputError: no images or searches, several searches on several devices, several devices of one card, a step that the
+            network does not have, no plugin, no place for the table, or no folder for the text.
         """
         if self.batch < 1:
             raise InputError(f"--batch is {self.batch}; give 1 or more")
         if self.seeds < 1:
             raise InputError(f"--seeds is {self.seeds}; give 1 or more")
+        if self.network == "recurrent" and (self.step not in RECURRENT_STEPS or self.dtype != "float32"):
+            raise InputError(
+                f"--network recurrent has the steps {', '.join(RECURRENT_STEPS)} in float32, not {self.step} in {self.dtype}"
+            )
         if self.seeds > 1 and self.step.startswith(("pmap_", "shard_")):
             raise InputError(f"--seeds {self.seeds} are searches on one device; give --step exact, not {self.step}")
         if self.target == targets.H100 and self.step.startswith(("pmap_", "shard_")):
@@ -126,7 +136,11 @@ def compile_step(config: Launches) -> Compilation:
     )
     step: Step = next(each for each in get_args(Step) if each == name)
     with compiling_for(target.platform):
-        program = step_program(Setup("jdarts", step, config.size, dtype=config.dtype))
+        size = config.size
+        if isinstance(size, RecurrentSize):
+            program = recurrent_program(step, size)
+        else:
+            program = step_program(Setup("jdarts", step, size, dtype=config.dtype))
         shapes = program.shapes()
         devices = target.devices if manner else target.devices[:1]
         if manner == "pmap":
@@ -146,6 +160,7 @@ def title(config: Launches) -> str:
     manner, _, name = config.step.partition("_")
     several = {"pmap": ", `pmap_step` on all devices", "shard": ", `shard_step` on all devices"}
     step = STEP_NAMES.get(config.step) or STEP_NAMES[name] + several[manner]
+    step += f" of {config.seeds} searches" if config.seeds > 1 else ""
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     plugin = "jax-cuda13-plugin" if config.target == targets.H100 else "libtpu"
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", plugin))
@@ -173,6 +188,7 @@ def launches_table(compilation: Compilation, summary: hlo.Summary) -> str:
     ]
     if summary.loops:
         rows.append([f"in the bodies of {summary.loops} loops, each counted once", f"{summary.in_loops:,}", ""])
+        rows.append(["launches of every trip of the loops", f"{summary.all_trips[0]:,}", _bytes(summary.all_trips[1])])
     rows += [[f"arrays in `{name}`", f"{count:,}", _bytes(size)] for name, (count, size) in summary.collectives.items()]
     if memory is not None:
         rows.append(["temporary memory", "", _bytes(memory.temp_size_in_bytes)])

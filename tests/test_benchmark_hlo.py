@@ -145,6 +145,16 @@ def test_an_update_in_place_may_end_in_another_name_for_its_memory():
 def test_the_launches_of_a_loop_count_once():
     summary = hlo.summarise(TEXT)
     assert (summary.loops, summary.in_loops) == (1, 2)
+    # How often it runs, the compiler has not told.
+    assert summary.all_trips == (summary.count, summary.bytes)
+
+
+def test_every_trip_of_a_loop_counts_where_the_compiler_tells_them():
+    known = 'body=%body, backend_config={"known_trip_count":{"n":"35"},"known_init_step":{"init":"0"}}'
+    summary = hlo.summarise(TEXT.replace("body=%body", known))
+    assert summary.count == hlo.summarise(TEXT).count
+    assert summary.all_trips[0] == summary.count + 34 * 2
+    assert summary.all_trips[1] > summary.bytes + 34 * 4 * MAP
 
 
 def test_collectives_with_their_bytes():
@@ -170,5 +180,6 @@ def test_a_real_program():
     text: Any = jax.jit(function).lower(jax.ShapeDtypeStruct((32, 32), "float32")).compile().as_text()
     summary = hlo.summarise(text, map_numbers=32 * 32)
     assert summary.loops == 1 and summary.in_loops > 0
+    assert summary.all_trips[0] >= summary.count + 4 * 1
     assert 0 < summary.count < 30
     assert summary.bytes >= 3 * 4 * 32 * 32

@@ -18,6 +18,10 @@ from jdarts.xla.platform import compiling_for
     [
         (["--batch", "0"], "--batch is 0"),
         (["--step", "shard_exact"], "needs several devices"),
+        (["--seeds", "0"], "--seeds is 0"),
+        (["--seeds", "4", "--step", "pmap_exact"], "are searches on one device"),
+        (["--network", "recurrent", "--step", "weight"], "--network recurrent has the steps first_order"),
+        (["--network", "recurrent", "--step", "exact", "--dtype", "bfloat16"], "not exact in bfloat16"),
         (["--text", "no/such/folder/x"], "there is no folder"),
     ],
 )
@@ -49,6 +53,7 @@ def test_the_table_shows_the_most_frequent_kinds_and_sums_up_the_rest():
         placed=3 * 10**9,
         loops=1,
         in_loops=5,
+        all_trips=(1234, 4 * 10**9),
         collectives={"all-reduce": (3, 10**9)},
     )
     program = SimpleNamespace(memory_analysis=lambda: SimpleNamespace(temp_size_in_bytes=5 * 10**9))
@@ -58,6 +63,7 @@ def test_the_table_shows_the_most_frequent_kinds_and_sums_up_the_rest():
     counted = sum(list(kinds.values())[-rest:])
     assert f"| … {rest} other kinds | {counted} | {rest}.00 GB |" in rows
     assert "| in the bodies of 1 loops, each counted once | 5 |  |" in rows
+    assert "| launches of every trip of the loops | 1,234 | 4.00 GB |" in rows
     assert "| arrays in `all-reduce` | 3 | 1.00 GB |" in rows
     assert "| temporary memory |  | 5.00 GB |" in rows
 
@@ -65,6 +71,8 @@ def test_the_table_shows_the_most_frequent_kinds_and_sums_up_the_rest():
 def test_every_step_has_a_title(monkeypatch):
     monkeypatch.setattr(launches.metadata, "version", lambda _: "0")
     assert STEP_NAMES["exact"] in launches.title(launches.Launches(step="exact"))
+    recurrent = launches.Launches(network="recurrent", step="first_order", batch=32, seeds=4)
+    assert "4 searches" in launches.title(recurrent) and "segments of 35 words" in launches.title(recurrent)
     assert "`shard_step` on all devices" in launches.title(launches.Launches(target="v5e:2x2", step="shard_exact"))
 
 

@@ -4,6 +4,7 @@ import functools
 import re
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +13,13 @@ import pytest
 from jdarts import native
 from jdarts.nets.language import LanguageModel
 from jdarts.nets.language_loss import Segment, language_loss
+from jdarts.ops.dropped import dropped_product
+from jdarts.ops.highway import mixed_highway
 from jdarts.ops.recurrent import mixed_cell
 from jdarts.ops.search_cell import search_cell
 from jdarts.space import recurrent_space
-from jdarts.xla.jaxprs import has_forward_mode
+from jdarts.xla.jaxprs import equations, has_forward_mode
+from jdarts.xla.platform import compiling_for
 
 CONCAT = (0, 1)
 EVERY = tuple(range(5))
@@ -181,7 +185,53 @@ def test_lanes_of_vmap(path):
         )
 
 
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", True), ("gpu", False)])
+def test_only_native_functions_take_the_lanes_in_turn(platform, loops):
+    """A GPU would launch the kernels of one lane after those of the other."""
+
+    def of_highway(weights, states):
+        return jnp.sum(mixed_highway(weights, states, states, states))
+
+    def of_product(words, matrix):
+        return jnp.sum(dropped_product(words, matrix, jnp.ones((5, 6))) ** 2)
+
+    states = jnp.ones((2, 3, 5, 6))
+    with compiling_for(platform):
+        for function, first, second in (
+            (of_highway, jnp.ones((2, 3, 4)), states),
+            (of_product, states, jnp.ones((2, 7, 6))),
+        ):
+            traced = jax.make_jaxpr(jax.vmap(jax.grad(function, argnums=(0, 1))))(first, second)
+            assert any(each.primitive.name == "scan" for each in equations(traced)) is loops
+
+
 def test_the_network_takes_it_on_a_cpu(monkeypatch):
     assert native.is_native_here("search_cell", np.float16) is False
     monkeypatch.setenv("JDARTS_NATIVE", "0")
     assert native.is_native_here("search_cell", np.float32) is False
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_an_accelerator_computes_states_again(platform):
+    """With the same derivatives of both orders, and without the arrays of every node that a CPU keeps for every word."""
+
+    def derivatives(moving):
+        loss = curved(in_jnp, arguments()[1], 3)
+        gradient = jax.grad(loss, argnums=EVERY)
+
+        def along(*moving):
+            return sum(jnp.sum(jnp.cos(array)) for array in gradient(*moving))
+
+        return gradient(*moving), jax.grad(along, argnums=EVERY)(*moving)
+
+    moving, _ = arguments()
+    kept = {}
+    for name in ("cpu", platform):
+        with compiling_for(name):
+            traced = jax.make_jaxpr(jax.grad(curved(in_jnp, arguments()[1], 3), argnums=EVERY))(*moving)
+            kept[name] = max(len(each.outvars) for each in equations(traced) if each.primitive.name == "scan")
+            found = jax.jit(derivatives)(moving)
+        if name == "cpu":
+            expected = found
+    chex.assert_trees_all_close(found, expected, rtol=1e-9)
+    assert kept["cpu"] > 20 and kept[platform] < 15

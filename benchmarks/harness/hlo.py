@@ -93,6 +93,7 @@ class Launch(NamedTuple):
       moves: whether it computes nothing.
       placed: of what it writes, arrays that a move makes, after whatever is computed before.
       in_loop: whether it is part of a loop, and so launched once a trip.
+      times: trips of the loops around it, where the compiler knows them; those that it does not know count as one.
       origin: the operation of JAX that it comes from.
     """
 
@@ -101,6 +102,7 @@ class Launch(NamedTuple):
     moves: bool
     placed: tuple[Array, ...]
     in_loop: bool
+    times: int
     origin: str
 
     @property
@@ -120,6 +122,7 @@ class Summary(NamedTuple):
       placed: the same with launches that compute first, and then transpose, join, pad or cut.
       loops: number of loops.
       in_loops: launches inside loops.
+      all_trips: number of launches and bytes that they write, of every trip of the loops.
       collectives: arrays and bytes that devices exchange, by operation.
     """
 
@@ -130,6 +133,7 @@ class Summary(NamedTuple):
     placed: int
     loops: int
     in_loops: int
+    all_trips: tuple[int, int]
     collectives: Mapping[str, tuple[int, int]]
 
     @property
@@ -157,7 +161,7 @@ def summarise(text: str, *, map_numbers: int = 0) -> Summary:
       map_numbers: numbers of the smallest feature map; `Summary.moved` counts arrays of that size and larger.
     """
     entry, computations = parse(text)
-    found = list(_launches(entry, computations, in_loop=False))
+    found = list(_launches(entry, computations))
     count: Counter[str] = Counter(launch.kind for launch in found)
     written: Counter[str] = Counter()
     for launch in found:
@@ -174,6 +178,7 @@ def summarise(text: str, *, map_numbers: int = 0) -> Summary:
         placed=sum(large(launch.arrays if launch.moves else launch.placed) for launch in found),
         loops=sum(each.opcode == "while" for each in _reached(entry, computations)),
         in_loops=sum(launch.in_loop for launch in found),
+        all_trips=(sum(launch.times for launch in found), sum(launch.times * launch.bytes for launch in found)),
         collectives=_collectives(_reached(entry, computations)),
     )
 
@@ -181,7 +186,7 @@ def summarise(text: str, *, map_numbers: int = 0) -> Summary:
 def launches(text: str) -> list[Launch]:
     """Every launch of a scheduled program, in the order of its text; those of loops once."""
     entry, computations = parse(text)
-    return list(_launches(entry, computations, in_loop=False))
+    return list(_launches(entry, computations))
 
 
 def parse(text: str) -> tuple[str, Computations]:
@@ -242,11 +247,12 @@ def _inside_parentheses(line: str, start: int) -> str:
     return line[start:]
 
 
-def _launches(name: str, computations: Computations, *, in_loop: bool) -> Iterator[Launch]:
+def _launches(name: str, computations: Computations, *, in_loop: bool = False, times: int = 1) -> Iterator[Launch]:
     for each in computations.get(name, ()):
         inner, loop = _inner(each)
+        trips = times * (_trips(each.line) if loop else 1)
         for computation in inner:
-            yield from _launches(computation, computations, in_loop=in_loop or loop)
+            yield from _launches(computation, computations, in_loop=in_loop or loop, times=trips)
         if inner or each.opcode in _FREE or each.opcode.endswith(("-done", "-update")):
             continue
         body = computations.get(each.called.get("calls", ("",))[0], ())
@@ -257,6 +263,7 @@ def _launches(name: str, computations: Computations, *, in_loop: bool) -> Iterat
             moves=moves,
             placed=_placed(each, body),
             in_loop=in_loop,
+            times=times,
             origin=_origin(each.line),
         )
 
@@ -273,6 +280,11 @@ def _inner(each: Instruction) -> tuple[tuple[str, ...], bool]:
     if each.opcode == "async-start":
         return each.called.get("calls", ()), False
     return (), False
+
+
+def _trips(line: str) -> int:
+    found = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', line)
+    return int(found[1]) if found else 1
 
 
 def _kind(each: Instruction, moves: bool) -> str:

@@ -2,10 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .compilation import timed_compilation
 from .setup import Step
+
+if TYPE_CHECKING:
+    # PyTorch's side needs no JAX.
+    from .jdarts_steps import StepProgram
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +21,17 @@ class RecurrentSize:
     batch: int = 64
     length: int = 35
 
+    @property
+    def smallest_map(self) -> int:
+        """Numbers of the hidden states of a batch."""
+        return self.batch * self.width
+
     def __str__(self) -> str:
         return f"{self.vocabulary:,} words, width {self.width}, batch {self.batch}, segments of {self.length} words"
 
 
-def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None], dict[str, Any]]:
-    """Compiles a step (`first_order`, `finite_difference` or `exact`); also gives the seconds of tracing and compilation."""
+def recurrent_program(step: Step, size: RecurrentSize) -> "StepProgram":
+    """The step of a recurrent search (`first_order`, `finite_difference` or `exact`), before it is traced."""
     import jax
     import jax.numpy as jnp
 
@@ -31,6 +40,8 @@ def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None],
     from jdarts.nets.language_loss import Segment, language_loss
     from jdarts.relaxation import init_alphas
     from jdarts.space import recurrent_space
+
+    from .jdarts_steps import StepProgram
 
     model = LanguageModel(recurrent_space(), size.vocabulary, size.width)
     weight_optimizer = optim.recurrent_weight_optimizer(20.0)
@@ -61,7 +72,7 @@ def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None],
             alpha_optimizer=alpha_optimizer,
         )
 
-    def search_step(state: Any, train: Segment, valid: Segment) -> Any:
+    def search_step(state: Any, train: Segment, valid: Segment, *, axis_name: str | None = None) -> Any:
         return bilevel.bilevel_step(
             state,
             train,
@@ -70,11 +81,22 @@ def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None],
             weight_optimizer=weight_optimizer,
             alpha_optimizer=alpha_optimizer,
             hypergradient=estimators[step](),
+            axis_name=axis_name,
         )
 
-    state = jax.jit(initial)()
-    train, valid = segment(jax.random.key(1)), segment(jax.random.key(2))
-    made = timed_compilation(jax.jit(search_step, donate_argnums=0), (state, train, valid))
+    def start() -> Any:
+        return jax.jit(initial)(), segment(jax.random.key(1)), segment(jax.random.key(2))
+
+    return StepProgram(search_step, start, {})
+
+
+def prepare_jdarts(step: Step, size: RecurrentSize) -> tuple[Callable[[], None], dict[str, Any]]:
+    """Compiles a step; also gives the seconds of tracing and compilation."""
+    import jax
+
+    program = recurrent_program(step, size)
+    state, train, valid = program.start()
+    made = timed_compilation(jax.jit(program.step, donate_argnums=0), (state, train, valid))
     compiled = made.program
 
     def take() -> None:

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 from jdarts import native
-from jdarts.xla.batching import define_batching, map_in_turn
 from jdarts.xla.jax_compat import Primitive, Zero, is_undefined_primal, primitive_jvps, primitive_transposes
 
 product_p = Primitive("dropped_product")
@@ -76,12 +75,9 @@ def _define(primitive: Primitive, function: Any, of_first: Any, of_second: Any) 
             return of_first(cotangent, second, mask), None, None
         return None, of_second(cotangent, first, mask), None
 
-    def batched(operands: Any, axes: Any) -> Any:
-        return map_in_turn(primitive.bind, operands, axes), 0
-
     primitive_jvps[primitive] = jvp
     primitive_transposes[primitive] = transpose
-    define_batching(primitive, batched)
+    native.batch_in_turn(primitive, function, primitive.name)
 
 
 _define(

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from jdarts import native
 from jdarts.errors import InputError
-from jdarts.xla.batching import define_batching, map_in_turn
 from jdarts.xla.jax_compat import Primitive
 
 #: The activations of a mixture, in the order of the kernel.
@@ -135,12 +134,7 @@ def _second_shape(*arguments: Any) -> Any:
 def _define(primitive: Primitive, function: Any) -> None:
     primitive.multiple_results = True
     native.define_lowering(primitive, function, (), native_name=primitive.name)
-
-    def batched(operands: Any, axes: Any) -> Any:
-        results = map_in_turn(primitive.bind, operands, axes)
-        return results, [0] * len(results)
-
-    define_batching(primitive, batched)
+    native.batch_in_turn(primitive, function, primitive.name)
 
 
 _define(mixed_highway_p, lambda *arguments: [mixed_highway_in_jnp(*arguments)])

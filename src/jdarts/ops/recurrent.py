@@ -14,6 +14,7 @@ from jdarts.ops.highway import ACTIVATIONS, mixed_highway
 from jdarts.ops.norm import EPSILON
 from jdarts.ops.running_moments import MOMENTUM, Moments
 from jdarts.parallel import mean_over
+from jdarts.xla.platform import target_platform
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -74,6 +75,8 @@ def over_time(
     hidden: jax.Array,
     mask: jax.Array | None,
     length: jax.Array | None,
+    *,
+    remat: bool = False,
 ) -> tuple[jax.Array, jax.Array, Any]:
     """Runs a cell over the words of a segment.
 
@@ -84,6 +87,7 @@ def over_time(
       hidden: the state before the first word, `[B, H]`.
       mask: dropout mask `[B, H]` of the hidden state where it enters the product.
       length: number of words before the padding; by default all `T`.
+      remat: whether derivatives compute a word's states again, and only hidden states and products of words are kept.
 
     Returns:
       Outputs `[T, B, H]`, the hidden state after the last word, and the other results, stacked.
@@ -95,6 +99,7 @@ def over_time(
         return output if length is None else jnp.where(time < length, output, hidden), (output, rest)
 
     times = jnp.arange(projected.shape[0], dtype=jnp.int32)
+    step = jax.checkpoint(step, prevent_cse=False) if remat else step
     hidden, (outputs, rest) = lax.scan(step, hidden, (projected, times))
     return outputs, hidden, rest
 
@@ -155,7 +160,9 @@ def mixed_cell(
         output = mean_of_states([normalised[state].states for state in concat])
         return output, Moments(*map(jnp.stack, zip(*(one.moments for one in normalised))))
 
-    outputs, hidden, moments = over_time(states_of, projected, recurrent, hidden, mask, length)
+    # An accelerator has time to compute the states again while it would write and read them: each array of a word is a launch.
+    remat = target_platform() != "cpu"
+    outputs, hidden, moments = over_time(states_of, projected, recurrent, hidden, mask, length, remat=remat)
     return outputs, hidden, Moments(*(moment.reshape(-1, moment.shape[-1]) for moment in moments))
 
 

@@ -6,7 +6,6 @@ function more, at about twice the cost: a product of second derivatives with a v
 derivatives (that of a gradient in reverse mode, third derivatives) are those of the same cell in operations of JAX.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ from jax import lax
 from jdarts import native
 from jdarts.ops.highway import mixed_highway_in_jnp
 from jdarts.ops.recurrent import mixed_cell
-from jdarts.xla.batching import define_batching, map_in_turn
 from jdarts.xla.jax_compat import (
     Primitive,
     Zero,
@@ -239,12 +237,7 @@ backward_tangent_p.def_abstract_eval(_backward_shapes)
 def _define(primitive: Primitive, function: Callable, statics: tuple[str, ...]) -> None:
     primitive.multiple_results = True
     native.define_lowering(primitive, function, statics, native_name=primitive.name)
-
-    def batched(operands: Any, axes: Any, **params: Any) -> Any:
-        results = map_in_turn(functools.partial(primitive.bind, **params), operands, axes)
-        return results, [0] * len(results)
-
-    define_batching(primitive, batched)
+    native.batch_in_turn(primitive, function, primitive.name)
 
 
 _define(search_cell_p, _cell_in_jnp, ("concat",))
