@@ -75,10 +75,11 @@ def over_time(
     hidden: jax.Array,
     mask: jax.Array | None,
     length: jax.Array | None,
-    *,
-    remat: bool = False,
 ) -> tuple[jax.Array, jax.Array, Any]:
     """Runs a cell over the words of a segment.
+
+    On accelerators, derivatives compute a word's states again: there, each array that is kept of a word is a launch to write it
+    and one to read it.
 
     Args:
       states_of: from the hidden state `[B, H]` and the input's product `[B, 2H]`, the next hidden state and other results.
@@ -87,7 +88,6 @@ def over_time(
       hidden: the state before the first word, `[B, H]`.
       mask: dropout mask `[B, H]` of the hidden state where it enters the product.
       length: number of words before the padding; by default all `T`.
-      remat: whether derivatives compute a word's states again, and only hidden states and products of words are kept.
 
     Returns:
       Outputs `[T, B, H]`, the hidden state after the last word, and the other results, stacked.
@@ -99,8 +99,8 @@ def over_time(
         return output if length is None else jnp.where(time < length, output, hidden), (output, rest)
 
     times = jnp.arange(projected.shape[0], dtype=jnp.int32)
-    step = jax.checkpoint(step, prevent_cse=False) if remat else step
-    hidden, (outputs, rest) = lax.scan(step, hidden, (projected, times))
+    again = step if target_platform() == "cpu" else jax.checkpoint(step, prevent_cse=False)
+    hidden, (outputs, rest) = lax.scan(again, hidden, (projected, times))
     return outputs, hidden, rest
 
 
@@ -160,9 +160,7 @@ def mixed_cell(
         output = mean_of_states([normalised[state].states for state in concat])
         return output, Moments(*map(jnp.stack, zip(*(one.moments for one in normalised))))
 
-    # An accelerator has time to compute the states again while it would write and read them: each array of a word is a launch.
-    remat = target_platform() != "cpu"
-    outputs, hidden, moments = over_time(states_of, projected, recurrent, hidden, mask, length, remat=remat)
+    outputs, hidden, moments = over_time(states_of, projected, recurrent, hidden, mask, length)
     return outputs, hidden, Moments(*(moment.reshape(-1, moment.shape[-1]) for moment in moments))
 
 
