@@ -141,16 +141,18 @@ def mixed_cell(
     """
     starts = np.cumsum([0, *range(1, matrices.shape[0] + 1)])
     rows = [mixture[start:stop] for start, stop in itertools.pairwise(starts)]
-    width = hidden.shape[-1]
-    # Separate matrices for gate and candidate: joining their derivatives would copy them at every step.
-    nodes = [(node[:, :width], node[:, width:]) for node in matrices]
+    # A CPU has separate matrices for gate and candidate: to join their derivatives, it would copy them at every step. Elsewhere
+    # one product is one launch.
+    parts = 2 if target_platform() == "cpu" else 1
+    nodes = [jnp.split(node, parts, axis=-1) for node in matrices]
 
     def states_of(hidden: jax.Array, words: jax.Array) -> tuple[jax.Array, Moments]:
         normalised = [normalise_states(highway(hidden, words, jnp.tanh), running, axis_name)]
-        for mixture_rows, (gate, candidate) in zip(rows, nodes):
+        for mixture_rows, node in zip(rows, nodes):
             states = jnp.stack([one.states for one in normalised])
             dropped = masked(states, mask)
-            gates, candidates = product(dropped, gate), product(dropped, candidate)
+            products = [product(dropped, part) for part in node]
+            gates, candidates = products if len(products) == 2 else jnp.split(products[0], 2, axis=-1)
             of_kernel = mixture_rows[:, : len(ACTIVATIONS)] if more else mixture_rows
             mixed = highways(of_kernel, states, gates, candidates)
             for column, function in enumerate(more, len(ACTIVATIONS)):
