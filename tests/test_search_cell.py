@@ -13,6 +13,7 @@ import pytest
 from jdarts import native
 from jdarts.nets.language import LanguageModel
 from jdarts.nets.language_loss import Segment, language_loss
+from jdarts.ops.cell_for_accelerators import Inputs, cell_for_accelerators
 from jdarts.ops.dropped import dropped_product
 from jdarts.ops.highway import mixed_highway
 from jdarts.ops.recurrent import mixed_cell
@@ -45,9 +46,8 @@ def natively(moving, mask, length):
 
 def in_jnp(moving, mask, length):
     mixture, recurrent, matrices, projected, hidden = moving
-    outputs, last, moments = mixed_cell(
-        mixture, recurrent, matrices, projected, hidden, mask, jnp.int32(length), concat=CONCAT
-    )
+    words = None if length is None else jnp.int32(length)
+    outputs, last, moments = mixed_cell(mixture, recurrent, matrices, projected, hidden, mask, words, concat=CONCAT)
     return outputs, last, *moments
 
 
@@ -211,27 +211,70 @@ def test_the_network_takes_it_on_a_cpu(monkeypatch):
     assert native.is_native_here("search_cell", np.float32) is False
 
 
-@pytest.mark.parametrize("platform", ["gpu", "tpu"])
-def test_an_accelerator_computes_states_again(platform):
-    """With the same derivatives of both orders, and without the arrays of every node that a CPU keeps for every word."""
+def on_accelerators(moving, mask, length):
+    mixture, recurrent, matrices, projected, hidden = moving
+    words = None if length is None else jnp.int32(length)
+    inputs = Inputs(mixture, recurrent, matrices, projected, hidden, mask, words)
+    outputs, last, moments = cell_for_accelerators(inputs, CONCAT)
+    return outputs, last, *moments
 
-    def derivatives(moving):
-        loss = curved(in_jnp, arguments()[1], 3)
-        gradient = jax.grad(loss, argnums=EVERY)
 
-        def along(*moving):
-            return sum(jnp.sum(jnp.cos(array)) for array in gradient(*moving))
+def of_both_orders(function, mask, length):
+    """The results of a cell, the gradient of a loss of them, and the gradient of a loss of that gradient."""
+    gradient = jax.grad(curved(function, mask, length), argnums=EVERY)
 
-        return gradient(*moving), jax.grad(along, argnums=EVERY)(*moving)
+    def along(*moving):
+        return sum(jnp.sum(jnp.cos(array)) for array in gradient(*moving))
 
-    moving, _ = arguments()
-    kept = {}
-    for name in ("cpu", platform):
-        with compiling_for(name):
-            traced = jax.make_jaxpr(jax.grad(curved(in_jnp, arguments()[1], 3), argnums=EVERY))(*moving)
-            kept[name] = max(len(each.outvars) for each in equations(traced) if each.primitive.name == "scan")
-            found = jax.jit(derivatives)(moving)
-        if name == "cpu":
-            expected = found
-    chex.assert_trees_all_close(found, expected, rtol=1e-9)
-    assert kept["cpu"] > 20 and kept[platform] < 15
+    def derivatives(*moving):
+        return function(moving, mask, length), gradient(*moving), jax.grad(along, argnums=EVERY)(*moving)
+
+    return derivatives
+
+
+@pytest.mark.parametrize(("masked", "length"), [(True, 3), (False, 4), (True, None)])
+def test_the_cell_for_accelerators_is_the_cell(masked, length):
+    moving, mask = arguments(nodes=3)
+    mask = mask if masked else None
+    with compiling_for("gpu"):
+        found = jax.jit(of_both_orders(on_accelerators, mask, length))(*moving)
+    expected = jax.jit(of_both_orders(in_jnp, mask, length))(*moving)
+    chex.assert_trees_all_close(found, expected, rtol=1e-7, atol=1e-6)
+
+
+def test_several_cells_for_accelerators_at_once():
+    moving, mask = arguments()
+    lanes = [jnp.stack([array, 0.5 * array]) for array in moving]
+    with compiling_for("gpu"):
+        derivatives = of_both_orders(on_accelerators, mask, 3)
+        traced = jax.make_jaxpr(jax.vmap(derivatives))(*lanes)
+        found = jax.jit(jax.vmap(derivatives))(*lanes)
+        for lane in range(2):
+            expected = jax.jit(derivatives)(*(array[lane] for array in lanes))
+            chex.assert_trees_all_close(
+                jax.tree.map(lambda array, lane=lane: array[lane], found), expected, rtol=1e-9, atol=1e-12
+            )
+    lengths = {each.params["length"] for each in equations(traced) if each.primitive.name == "scan"}
+    assert lengths == {4}, "loops are over words alone"
+
+
+def test_the_network_takes_it_on_accelerators(monkeypatch):
+    """Its loops hold no product for a matrix's gradient, which are those of all words together."""
+    model = LanguageModel(recurrent_space(nodes=1), 5, 3)
+    words, hidden, alphas = jnp.zeros((2, 2), jnp.int32), jnp.zeros((2, 3), jnp.float32), jnp.zeros((1, 5), jnp.float32)
+    variables = jax.jit(partial(model.init, train=True))(jax.random.key(0), words, hidden, alphas)
+
+    def loss(weights, alphas):
+        segment = Segment(words, words, hidden)
+        return language_loss(model)(weights, alphas, variables["batch_stats"], segment, jax.random.key(0))[0]
+
+    def products_in_loops(platform):
+        with compiling_for(platform):
+            traced = jax.make_jaxpr(jax.grad(loss))(variables["params"], alphas)
+        loops = [each for each in equations(traced) if each.primitive.name == "scan"]
+        return sum(each.primitive.name == "dot_general" for loop in loops for each in equations(loop.params["jaxpr"]))
+
+    monkeypatch.setenv("JDARTS_NATIVE", "0")
+    # Forward and back, a product with the matrix of the hidden state and one with that of the node.
+    assert products_in_loops("gpu") == 4
+    assert products_in_loops("cpu") > 6

@@ -14,10 +14,12 @@ from jdarts import native
 from jdarts.genotype import RecurrentGenotype
 from jdarts.operations import ACTIVATIONS, NONE
 from jdarts.ops import highway as kernel
+from jdarts.ops.cell_for_accelerators import Inputs, cell_for_accelerators
 from jdarts.ops.recurrent import highway, masked, mean_of_states, mixed_cell, over_time, product
 from jdarts.ops.running_moments import Moments
 from jdarts.ops.search_cell import search_cell as search_cell_natively
 from jdarts.space import RecurrentSpace
+from jdarts.xla.platform import target_platform
 
 
 class CellWeights(NamedTuple):
@@ -114,13 +116,17 @@ def search_cell(
     projected = product(masked(words, masks.x), weights.input[:width])
     recurrent, concat = weights.input[width:], tuple(space.concat)
     more = [ACTIVATIONS[name].function for name in mixed_activations(space)[len(kernel.ACTIVATIONS) :]]
-    if not more and running is None and axis_name is None and native.is_native_here("search_cell", hidden.dtype):
+    plainly = bool(more) or running is not None or axis_name is not None
+    if not plainly and native.is_native_here("search_cell", hidden.dtype):
         mask = jnp.ones_like(hidden) if masks.hidden is None else masks.hidden
         steps = jnp.int32(words.shape[0]) if length is None else length
         outputs, last, *moments = search_cell_natively(
             mixture, recurrent, weights.nodes, projected, hidden, mask, steps, concat
         )
         return CellOutputs(outputs, last, Moments(*moments))
+    if not plainly and target_platform() != "cpu":
+        inputs = Inputs(mixture, recurrent, weights.nodes, projected, hidden, masks.hidden, length)
+        return CellOutputs(*cell_for_accelerators(inputs, concat))
     return CellOutputs(
         *mixed_cell(
             mixture,

@@ -44,14 +44,14 @@ def mixed_highway(weights: jax.Array, states: jax.Array, gates: jax.Array, candi
 
 
 @jax.custom_vjp
-def _backward(weights: Any, states: Any, gates: Any, candidates: Any, cotangent: Any) -> Any:
+def mixed_highway_backward(weights: Any, states: Any, gates: Any, candidates: Any, cotangent: Any) -> Any:
     """The cotangents of the arguments of `mixed_highway`, from that of its result `[B, H]`."""
     return tuple(backward_p.bind(weights, states, gates, candidates, cotangent))
 
 
 @jax.custom_vjp
 def _second(*arguments: Any) -> Any:
-    """The cotangents of the arguments of `_backward`, which come first, from those of its results."""
+    """The cotangents of the arguments of `mixed_highway_backward`, which come first, from those of its results."""
     return tuple(second_p.bind(*arguments))
 
 
@@ -92,10 +92,10 @@ def _total(weights: jax.Array) -> jax.Array:
 
 mixed_highway.defvjp(
     lambda *arguments: (mixed_highway(*arguments), arguments),
-    lambda arguments, cotangent: _backward(*arguments, cotangent),
+    lambda arguments, cotangent: mixed_highway_backward(*arguments, cotangent),
 )
-_backward.defvjp(
-    lambda *arguments: (_backward(*arguments), arguments),
+mixed_highway_backward.defvjp(
+    lambda *arguments: (mixed_highway_backward(*arguments), arguments),
     lambda arguments, cotangents: _second(*arguments, *cotangents),
 )
 _second.defvjp(

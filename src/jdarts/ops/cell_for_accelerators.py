@@ -1,0 +1,203 @@
+"""The recurrent search cell for accelerators, with a derivative whose loop holds only what has to wait for another word.
+
+The derivative of a loop takes a launch for each small operation of each word. But all states are known when it begins. So the
+products of states and matrices are computed for all words at once before the loop, and the gradients of matrices and mixture
+weights after it. The loop moves cotangents from a word to the one before: a batch norm, a mixture and a product for each node.
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jdarts.ops.highway import mixed_highway, mixed_highway_backward
+from jdarts.ops.norm import EPSILON
+from jdarts.ops.recurrent import (
+    Normalised,
+    highway,
+    masked,
+    mean_of_states,
+    normalise_states,
+    over_time,
+    product,
+    sigmoid,
+)
+from jdarts.ops.running_moments import Moments
+
+
+class Inputs(NamedTuple):
+    """What the cell reads, as `jdarts.ops.recurrent.mixed_cell` describes it."""
+
+    mixture: jax.Array
+    recurrent: jax.Array
+    matrices: jax.Array
+    projected: jax.Array
+    hidden: jax.Array
+    mask: jax.Array | None
+    length: jax.Array | None
+
+
+class Kept(NamedTuple):
+    """What the derivative reads of the words: hidden states before them `[T, B, H]`, states of nodes `[T, N + 1, B, H]`."""
+
+    before: jax.Array
+    states: jax.Array
+    variance: jax.Array
+
+
+Results = tuple[jax.Array, jax.Array, Moments]
+
+
+def cell_for_accelerators(inputs: Inputs, concat: Sequence[int]) -> Results:
+    """Equal to `jdarts.ops.recurrent.mixed_cell` with the statistics of each batch.
+
+    Derivatives of every order in reverse mode; none reaches the mask, which is a constant.
+
+    Args:
+      inputs: of the cell.
+      concat: the states whose mean is the output.
+
+    Returns:
+      Outputs `[T, B, H]`, the hidden state after the last word, and the statistics of the norms `[T · (N + 1), H]`.
+    """
+    results: Any = _cell(inputs, tuple(concat))
+    return results
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _cell(inputs: Inputs, concat: tuple[int, ...]) -> Results:
+    return _forward(inputs, concat)[0]
+
+
+def _rows(mixture: jax.Array, nodes: int) -> list[jax.Array]:
+    """The mixture's weights of each node."""
+    starts = np.cumsum([0, *range(1, nodes + 1)])
+    return [mixture[start:stop] for start, stop in itertools.pairwise(starts)]
+
+
+def _forward(inputs: Inputs, concat: tuple[int, ...]) -> tuple[Results, Kept]:
+    matrices, mask = inputs.matrices, inputs.mask
+    rows = _rows(inputs.mixture, len(matrices))
+
+    def states_of(hidden: jax.Array, words: jax.Array) -> tuple[jax.Array, Any]:
+        found: list[Normalised] = [normalise_states(highway(hidden, words, jnp.tanh))]
+        for weights, matrix in zip(rows, matrices):
+            states = jnp.stack([one.states for one in found])
+            gates, candidates = jnp.split(product(masked(states, mask), matrix), 2, axis=-1)
+            found.append(normalise_states(mixed_highway(weights, states, gates, candidates)))
+        moments = Moments(*map(jnp.stack, zip(*(one.moments for one in found))))
+        states = [one.states for one in found]
+        return mean_of_states([states[state] for state in concat]), (moments, hidden, jnp.stack(states))
+
+    outputs, last, (moments, before, states) = over_time(
+        states_of, inputs.projected, inputs.recurrent, inputs.hidden, mask, inputs.length
+    )
+    flat = Moments(*(moment.reshape(-1, moment.shape[-1]) for moment in moments))
+    return (outputs, last, flat), Kept(before, states, moments.variance)
+
+
+def _forward_rule(inputs: Inputs, concat: tuple[int, ...]) -> tuple[Results, tuple[Inputs, Kept]]:
+    results, kept = _forward(inputs, concat)
+    return results, (inputs, kept)
+
+
+class _Word(NamedTuple):
+    """What the loop reads of a word: cotangents of its results, and what the forward pass has computed."""
+
+    of_output: jax.Array
+    of_moments: Moments
+    time: jax.Array
+    before: jax.Array
+    products: jax.Array
+    states: jax.Array
+    scale: jax.Array
+    of_nodes: tuple[jax.Array, ...]
+
+
+def _backward_rule(concat: tuple[int, ...], residuals: tuple[Inputs, Kept], cotangents: Results) -> tuple[Inputs]:
+    (inputs, kept), (of_outputs, of_last, of_moments) = residuals, cotangents
+    steps, count, batch, width = kept.states.shape
+    nodes, mask = range(1, count), inputs.mask
+    rows = _rows(inputs.mixture, len(inputs.matrices))
+    # The states that each node reads where they enter its product, of all words.
+    dropped = [masked(kept.states[:, :node], mask) for node in nodes]
+    dropped_before = masked(kept.before, mask)
+
+    def of_word(of_hidden: jax.Array, word: _Word) -> tuple[jax.Array, Any]:
+        none = jnp.zeros_like(of_hidden)
+        going = None if inputs.length is None else word.time < inputs.length
+        of_output = word.of_output + (of_hidden if going is None else jnp.where(going, of_hidden, none))
+        of_before = none if going is None else jnp.where(going, none, of_hidden)
+        share = of_output / len(concat)
+        of_states = jnp.stack([concat.count(state) * share for state in range(count)])
+        of_sums, of_products = [], []
+        for node in reversed(nodes):
+            of_sum = _norm_backward(of_states[node], word, node, batch)
+            gates, candidates = jnp.split(word.of_nodes[node - 1], 2, axis=-1)
+            _, around, *of_both = mixed_highway_backward(rows[node - 1], word.states[:node], gates, candidates, of_sum)
+            of_product = jnp.concatenate(of_both, axis=-1)
+            of_states = of_states[:node] + around + masked(product(of_product, inputs.matrices[node - 1].T), mask)
+            of_sums.append(of_sum)
+            of_products.append(of_product)
+        of_sum = _norm_backward(of_states[0], word, 0, batch)
+        gate, candidate = jnp.split(word.products, 2, axis=-1)
+        gate, candidate = sigmoid(gate), jnp.tanh(candidate)
+        of_gate = of_sum * (candidate - word.before) * gate * (1 - gate)
+        of_words = jnp.concatenate([of_gate, of_sum * gate * (1 - candidate * candidate)], axis=-1)
+        of_before += of_sum * (1 - gate) + masked(product(of_words, inputs.recurrent.T), mask)
+        return of_before, (of_words, of_sums[::-1], of_products[::-1])
+
+    words = _Word(
+        of_outputs,
+        Moments(*(moment.reshape(steps, count, width) for moment in of_moments)),
+        jnp.arange(steps, dtype=jnp.int32),
+        kept.before,
+        inputs.projected + product(dropped_before, inputs.recurrent),
+        kept.states,
+        lax.rsqrt(kept.variance + EPSILON),
+        tuple(product(states, matrix) for states, matrix in zip(dropped, inputs.matrices)),
+    )
+    of_hidden, (of_words, of_sums, of_products) = lax.scan(
+        jax.checkpoint(of_word, prevent_cse=False), of_last, words, reverse=True
+    )
+    of_mixture = []
+    for node, products, of_sum in zip(nodes, words.of_nodes, of_sums):
+        of_weights = jax.vmap(functools.partial(_of_weights, rows[node - 1]))(kept.states[:, :node], products, of_sum)
+        of_mixture.append(jnp.sum(of_weights, axis=0))
+    of_matrices = [_of_matrix(*pair) for pair in zip(dropped, of_products)]
+    return (
+        Inputs(
+            jnp.concatenate(of_mixture),
+            _of_matrix(dropped_before, of_words),
+            jnp.stack(of_matrices),
+            of_words,
+            of_hidden,
+            None if mask is None else jnp.zeros_like(mask),
+            None,
+        ),
+    )
+
+
+def _norm_backward(of_states: jax.Array, word: _Word, node: int, batch: int) -> jax.Array:
+    """The cotangent of what a norm reads, from those of its states, mean and variance."""
+    states, scale = word.states[node], word.scale[node][None]
+    of_mean, of_variance = word.of_moments.mean[node][None], word.of_moments.variance[node][None]
+    through = of_states - jnp.mean(of_states, axis=0)[None] - states * jnp.mean(of_states * states, axis=0)[None]
+    return scale * through + (of_mean + 2 * of_variance * states / scale) / batch
+
+
+def _of_weights(rows: jax.Array, states: jax.Array, products: jax.Array, of_sum: jax.Array) -> jax.Array:
+    return mixed_highway_backward(rows, states, *jnp.split(products, 2, axis=-1), of_sum)[0]
+
+
+def _of_matrix(x: jax.Array, of_product: jax.Array) -> jax.Array:
+    """The gradient of the matrix of a product, whatever axes precede the last ones."""
+    return jnp.matmul(x.reshape(-1, x.shape[-1]).T, of_product.reshape(-1, of_product.shape[-1]))
+
+
+_cell.defvjp(_forward_rule, _backward_rule)
