@@ -87,7 +87,10 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_steps_take_no_new_memory_from_the_system",
     ),
     "test_baselines.py": ("test_random_architectures_are_valid_and_uniform",),
-    "test_benchmark_accelerator.py": ("test_one_part_from_its_process_to_the_tables",),
+    "test_benchmark_accelerator.py": (
+        "test_distances_to_the_cpu",
+        "test_one_part_from_its_process_to_the_tables",
+    ),
     "test_benchmark_harness.py": (
         "test_a_process_that_fails_is_reported_with_its_reason",
         "test_processes_take_steps_in_turn",
@@ -244,7 +247,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_noise_takes_the_place_of_an_output",
         "test_randomness_is_used_where_paths_are_dropped_and_nowhere_else",
     ),
-    "test_doctor.py": ("test_the_report_is_whole_without_a_device",),
+    "test_doctor.py": ("test_a_wrong_function_is_found", "test_the_report_is_whole_without_a_device"),
     "test_drawing.py": (
         "test_drawing_never_touches_pyplot",
         "test_lines_join_what_the_genotype_joins",
@@ -507,8 +510,10 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_derivatives_of_gradients",
         "test_lanes_of_vmap",
         "test_results_and_gradients",
+        "test_several_cells_for_accelerators_at_once",
         "test_tangents_of_results_and_gradients",
         "test_tangents_of_the_matrices_gradients_are_left_out_where_nobody_asks",
+        "test_the_cell_for_accelerators_is_the_cell",
         "test_the_loss_of_a_search_has_a_forward_mode",
         "test_the_network_takes_it_on_a_cpu",
     ),

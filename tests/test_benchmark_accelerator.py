@@ -7,10 +7,9 @@ from collections import Counter
 import accelerator
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from device import runner
-from device.against_cpu import distance, prepare_comparison
+from device.against_cpu import prepare_comparison
 from device.parts import Part, all_parts, chosen_parts
 from device.profile import by_kind, longest_kernels
 from device.programs import of_several
@@ -224,21 +223,12 @@ def test_a_call_of_several_steps_takes_them_all():
     assert metrics.tolist() == [1, 11, 21]
 
 
-def test_the_distance_of_trees():
-    expected = {"a": np.array([3.0, 4.0]), "b": np.array([0.0])}
-    assert distance(expected, expected) == 0
-    assert distance({"a": np.array([3.0, 4.5]), "b": np.array([0.0])}, expected) == pytest.approx(0.1)
-    # What should be 0 is compared with the longest array.
-    assert distance({"a": np.array([3.0, 4.0]), "b": np.array([1e-6])}, expected) == pytest.approx(0.2)
-
-
 def test_distances_to_the_cpu(standard_promotion):
     # As in the processes of the parts.
     with jax.enable_x64(False):
         (found,) = prepare_comparison(quick=True)()["distances"].values()
     assert set(found) >= {"loss", "gradient of the weights", "product of second derivatives"}
-    # The device is the CPU.
-    assert set(found.values()) == {0.0}
+    assert max(found.values()) < 1e-4
     compared = Part("against_cpu", separable="fused")
     text = report({compared.name: record(compared, distances={"a network": {"loss": 1.5e-7}})})
     assert "**Largest distances to the CPU, separable fused.**" in text and "| a network | 1.5e-07 |" in text

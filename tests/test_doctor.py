@@ -7,12 +7,15 @@ import sys
 from importlib import metadata
 
 import jax
+import numpy as np
 import pytest
 from rich.console import Console
 
 from jdarts import doctor
-from jdarts.doctor import command
+from jdarts.doctor import command, numbers
 from jdarts.native.build import BuildError
+from jdarts.ops.mixing import products_p
+from jdarts.xla import plain
 from jdarts.xla.platform import compiling_for
 
 
@@ -166,3 +169,54 @@ def test_a_narrow_terminal_folds_long_lines(capsys):
     long = doctor.Finding("cache", "/a/" + "long" * 30)
     command.show({"caches": [long]}, Console(width=60))
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 60
+
+
+def test_the_distance_of_trees():
+    expected = {"a": np.array([3.0, 4.0]), "b": np.array([0.0])}
+    assert numbers.distance(expected, expected) == 0
+    assert numbers.distance({"a": np.array([3.0, 4.5]), "b": np.array([0.0])}, expected) == pytest.approx(0.1)
+    # What should be 0 is compared with the longest array.
+    assert numbers.distance({"a": np.array([3.0, 4.0]), "b": np.array([1e-6])}, expected) == pytest.approx(0.2)
+    assert np.isnan(numbers.distance({"a": np.array([3.0, np.nan]), "b": np.array([0.0])}, expected))
+
+
+@pytest.mark.parametrize(
+    ("distances", "state"),
+    [
+        ({"loss": 0.0, "gradient of the weights": 3e-6}, "good"),
+        ({"loss": 0.0, "gradient of the weights": 0.9}, "wrong"),
+        ({"loss": float("nan"), "gradient of the weights": 0.0}, "wrong"),
+    ],
+)
+def test_numbers_that_differ_are_wrong(monkeypatch, distances, state):
+    monkeypatch.setattr(numbers, "prepare_distances", lambda network: lambda: distances)
+    found = numbers.numbers()
+    assert len(found) == 2 and {each.state for each in found} == {state}
+    assert all(("JDARTS_NATIVE=0" in each.mend) == (state == "wrong") for each in found)
+    assert ("loss" if np.isnan(distances["loss"]) else "gradient of the weights") in found[0].text
+
+
+def test_a_wrong_function_is_found(monkeypatch, standard_promotion):
+    """What the native functions compute is compared with other functions, of which one is wrong here."""
+    with jax.enable_x64(False):
+        forms = plain._functions[products_p]
+
+        def wrong(*operands, **params):
+            return 1.1 * forms.usual(*operands, **params)
+
+        monkeypatch.setitem(plain._functions, products_p, forms._replace(usual=wrong, on={}))
+        measured = numbers.prepare_distances(numbers.QUICK_NETWORKS[0])()
+    assert max(measured.values()) > 1e-2
+
+
+def test_numbers_are_computed_where_asked(monkeypatch, capsys):
+    monkeypatch.setattr(numbers, "numbers", lambda: [numbers.Finding("a network", "as on the CPU")])
+    for arguments, shown in (([], False), (["--compute"], True)):
+        monkeypatch.setattr(sys, "argv", ["doctor", *arguments])
+        command.main()
+        assert ("a network" in capsys.readouterr().out) is shown
+
+
+def test_nothing_is_computed_without_a_device(monkeypatch):
+    report = {"packages": [], "devices": [doctor.Finding("devices", "none", "wrong")]}
+    assert command.computed(report)[0].text.startswith("not computed")

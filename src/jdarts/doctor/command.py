@@ -31,9 +31,12 @@ class DoctorConfig:
     The exit code is 1 if something is wrong.
 
     Attributes:
+      compute: also compute gradients of small search networks, and compare them with those of the CPU, or on a CPU with those of
+        JAX's own operations; takes a minute or two.
       json: print JSON instead of a table.
     """
 
+    compute: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
 
 
@@ -45,11 +48,23 @@ def main() -> int:
     """
     config = tyro.cli(DoctorConfig, prog=program_name("jdarts.doctor"))
     report = {name: check() for name, check in CHECKS.items()}
+    if config.compute:
+        report["numbers"] = computed(report)
     if config.json:
         print(json.dumps({name: [each._asdict() for each in found] for name, found in report.items()}, indent=2))
     else:
         show(report, Console(soft_wrap=False))
     return int(any(each.state == "wrong" for found in report.values() for each in found))
+
+
+def computed(report: Mapping[str, list[Finding]]) -> list[Finding]:
+    """What the device computes; nothing, if the report says that it can compute nothing."""
+    if any(each.state == "wrong" for name in ("packages", "devices") for each in report[name]):
+        return [Finding("numbers", "not computed: packages or devices are wrong", "slow")]
+    # A network and its search are more than the other checks need.
+    from jdarts.doctor.numbers import numbers
+
+    return numbers()
 
 
 def show(report: Mapping[str, list[Finding]], console: Console) -> None:
