@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from device.parts import DEPTHWISE, Switch, chosen_parts
+from device.parts import DEPTHWISE, GRAPHS, Switch, chosen_parts
 from device.report import report
 from device.runner import Runner, read_records
 from harness import tables
@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         help="forms of the separable convolutions of jdarts",
     )
     made.add_argument(
-        "--graphs", nargs="+", default=[], choices=get_args(Switch), help="CUDA graphs of jdarts' programs"
+        "--graphs", nargs="+", default=[], choices=tuple(GRAPHS), help="how XLA launches jdarts' kernels as CUDA graphs"
     )
     made.add_argument(
         "--steps-per-call",

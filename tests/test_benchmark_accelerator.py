@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from device import runner
 from device.against_cpu import prepare_comparison
-from device.parts import Part, all_parts, chosen_parts
+from device.parts import GRAPHS, Part, all_parts, chosen_parts
 from device.profile import by_kind, longest_kernels
 from device.programs import of_several
 from device.report import report, step_floor
@@ -101,6 +101,11 @@ def test_a_part_that_is_there_already_is_measured_once():
     names = [part.name for part in chosen_parts(["step/exact/tf32/64"], steps_per_call=[4])]
     forms = ["", "graphs-off/", "graphs-concurrent/"]
     assert names == [f"step/exact/tf32/64/{form}4-steps-a-call" for form in forms]
+
+
+def test_every_way_to_launch_graphs_can_be_chosen(capsys):
+    accelerator.main(["--list", "--only", "step/weight/tf32/64", "--graphs", *GRAPHS])
+    assert capsys.readouterr().out.split() == [f"step/weight/tf32/64/graphs-{name}" for name in GRAPHS]
 
 
 def test_patience_multiplies_both_time_limits():

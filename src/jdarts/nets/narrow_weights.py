@@ -9,8 +9,8 @@ from jdarts import native
 from jdarts.ops.precision import wide_type
 from jdarts.xla.leaves import join_leaves, split_leaves
 
-#: Modules whose weights are read in their own type.
-_WIDE = frozenset({"norm", "classifier"})
+#: The classifier, and scale and bias of batch norms, are read in their own type.
+_WIDE = frozenset({"classifier", "scale", "bias"})
 
 
 def narrowed_together(weights: Any, dtype: Any) -> Any:
