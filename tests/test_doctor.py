@@ -191,7 +191,7 @@ def test_the_distance_of_trees():
 def test_numbers_that_differ_are_wrong(monkeypatch, distances, state):
     monkeypatch.setattr(numbers, "prepare_distances", lambda network: lambda: distances)
     found = numbers.numbers()
-    assert len(found) == 2 and {each.state for each in found} == {state}
+    assert len(found) == 3 and {each.state for each in found} == {state}
     assert all(("JDARTS_NATIVE=0" in each.mend) == (state == "wrong") for each in found)
     assert ("loss" if np.isnan(distances["loss"]) else "gradient of the weights") in found[0].text
 
