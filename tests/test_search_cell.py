@@ -13,8 +13,9 @@ import pytest
 from jdarts import native
 from jdarts.nets.language import LanguageModel
 from jdarts.nets.language_loss import Segment, language_loss
-from jdarts.ops.cell_for_accelerators import Inputs, cell_for_accelerators
+from jdarts.ops import cell_for_accelerators as accelerators
 from jdarts.ops.dropped import dropped_product
+from jdarts.ops.found_cell import Inputs, Node, found_cell
 from jdarts.ops.highway import mixed_highway
 from jdarts.ops.recurrent import mixed_cell
 from jdarts.ops.search_cell import search_cell
@@ -214,8 +215,8 @@ def test_the_network_takes_it_on_a_cpu(monkeypatch):
 def on_accelerators(moving, mask, length):
     mixture, recurrent, matrices, projected, hidden = moving
     words = None if length is None else jnp.int32(length)
-    inputs = Inputs(mixture, recurrent, matrices, projected, hidden, mask, words)
-    outputs, last, moments = cell_for_accelerators(inputs, CONCAT)
+    inputs = accelerators.Inputs(mixture, recurrent, matrices, projected, hidden, mask, words)
+    outputs, last, moments = accelerators.cell_for_accelerators(inputs, CONCAT)
     return outputs, last, *moments
 
 
@@ -281,3 +282,34 @@ def test_the_network_takes_it_on_accelerators(monkeypatch):
     # Forward and back, a product with the matrix of the hidden state and one with that of the node.
     assert products_in_loops("gpu") == 4
     assert products_in_loops("cpu") > 6
+
+
+@pytest.mark.parametrize(("masked", "length"), [(True, 3), (False, None)])
+def test_the_found_cell_has_the_same_derivatives_on_accelerators(masked, length):
+    """Nodes that share a source, one that reads the first state, and states that nobody reads; activations with a kink too."""
+    _, recurrent, matrices, projected, hidden = arguments(nodes=4)[0]
+    mask = arguments()[1] if masked else None
+    nodes = [Node(jnp.tanh, 0), Node(jax.nn.relu, 1), Node(jax.nn.sigmoid, 1), Node(lambda x: x, 0)]
+    words = None if length is None else jnp.int32(length)
+
+    def results(recurrent, matrices, projected, hidden):
+        return found_cell(Inputs(recurrent, matrices, projected, hidden, mask, words), nodes, (1, 3, 4))
+
+    def gradient(*moving):
+        def loss(*moving):
+            return sum(jnp.sum(jnp.sin((1 + number) * each)) for number, each in enumerate(results(*moving)))
+
+        return jax.grad(loss, argnums=(0, 1, 2, 3))(*moving)
+
+    moving = recurrent, matrices, projected, hidden
+    lanes = [jnp.stack([each, 0.5 * each]) for each in moving]
+    found = {}
+    for platform in ("cpu", "gpu"):
+        with compiling_for(platform):
+            found[platform] = jax.jit(lambda: (results(*moving), gradient(*moving), jax.vmap(gradient)(*lanes)))()
+            traced = jax.make_jaxpr(gradient)(*moving)
+    chex.assert_trees_all_close(found["gpu"], found["cpu"], rtol=1e-9, atol=1e-12)
+    (back,) = [each for each in equations(traced) if each.primitive.name == "scan" and each.params["reverse"]]
+    # One product for the hidden state, and one for each state that nodes read.
+    products = [each for each in equations(back.params["jaxpr"]) if each.primitive.name == "dot_general"]
+    assert len(products) == 3

@@ -13,9 +13,10 @@ import numpy as np
 from jdarts import native
 from jdarts.genotype import RecurrentGenotype
 from jdarts.operations import ACTIVATIONS, NONE
+from jdarts.ops import found_cell as found_cells
 from jdarts.ops import highway as kernel
 from jdarts.ops.cell_for_accelerators import Inputs, cell_for_accelerators
-from jdarts.ops.recurrent import highway, masked, mean_of_states, mixed_cell, over_time, product
+from jdarts.ops.recurrent import masked, mixed_cell, product
 from jdarts.ops.running_moments import Moments
 from jdarts.ops.search_cell import search_cell as search_cell_natively
 from jdarts.space import RecurrentSpace
@@ -163,26 +164,8 @@ def discrete_cell(
       masks: as in `search_cell`.
       length: as in `search_cell`.
     """
-    readers: dict[int, list[int]] = {}
-    for node, (_, source) in enumerate(genotype.recurrent):
-        readers.setdefault(source, []).append(node)
-    joined = {
-        source: jnp.concatenate([weights.nodes[node] for node in nodes], axis=-1) for source, nodes in readers.items()
-    }
-
-    def states_of(hidden: jax.Array, words: jax.Array) -> tuple[jax.Array, None]:
-        states = [highway(hidden, words, jnp.tanh)]
-        products: dict[int, jax.Array] = {}
-        for node, (name, source) in enumerate(genotype.recurrent):
-            if node == readers[source][0]:
-                parts = jnp.split(
-                    product(masked(states[source], masks.hidden), joined[source]), len(readers[source]), axis=-1
-                )
-                products |= dict(zip(readers[source], parts))
-            states.append(highway(states[source], products[node], ACTIVATIONS[name].function))
-        return mean_of_states([states[state] for state in genotype.concat]), None
-
     width = hidden.shape[-1]
     projected = product(masked(words, masks.x), weights.input[:width])
-    outputs, last, _ = over_time(states_of, projected, weights.input[width:], hidden, masks.hidden, length)
-    return CellOutputs(outputs, last, None)
+    nodes = [found_cells.Node(ACTIVATIONS[name].function, source) for name, source in genotype.recurrent]
+    inputs = found_cells.Inputs(weights.input[width:], weights.nodes, projected, hidden, masks.hidden, length)
+    return CellOutputs(*found_cells.found_cell(inputs, nodes, genotype.concat), None)

@@ -19,6 +19,7 @@ from jdarts.ops.highway import mixed_highway, mixed_highway_backward
 from jdarts.ops.norm import EPSILON
 from jdarts.ops.recurrent import (
     Normalised,
+    gradient_of_matrix,
     highway,
     masked,
     mean_of_states,
@@ -169,11 +170,11 @@ def _backward_rule(concat: tuple[int, ...], residuals: tuple[Inputs, Kept], cota
     for node, products, of_sum in zip(nodes, words.of_nodes, of_sums):
         of_weights = jax.vmap(functools.partial(_of_weights, rows[node - 1]))(kept.states[:, :node], products, of_sum)
         of_mixture.append(jnp.sum(of_weights, axis=0))
-    of_matrices = [_of_matrix(*pair) for pair in zip(dropped, of_products)]
+    of_matrices = [gradient_of_matrix(*pair) for pair in zip(dropped, of_products)]
     return (
         Inputs(
             jnp.concatenate(of_mixture),
-            _of_matrix(dropped_before, of_words),
+            gradient_of_matrix(dropped_before, of_words),
             jnp.stack(of_matrices),
             of_words,
             of_hidden,
@@ -193,11 +194,6 @@ def _norm_backward(of_states: jax.Array, word: _Word, node: int, batch: int) -> 
 
 def _of_weights(rows: jax.Array, states: jax.Array, products: jax.Array, of_sum: jax.Array) -> jax.Array:
     return mixed_highway_backward(rows, states, *jnp.split(products, 2, axis=-1), of_sum)[0]
-
-
-def _of_matrix(x: jax.Array, of_product: jax.Array) -> jax.Array:
-    """The gradient of the matrix of a product, whatever axes precede the last ones."""
-    return jnp.matmul(x.reshape(-1, x.shape[-1]).T, of_product.reshape(-1, of_product.shape[-1]))
 
 
 _cell.defvjp(_forward_rule, _backward_rule)

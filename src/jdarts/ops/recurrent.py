@@ -172,6 +172,19 @@ def product(x: jax.Array, matrix: jax.Array) -> jax.Array:
     return flat.reshape(*x.shape[:-1], matrix.shape[-1])
 
 
+def gradient_of_matrix(x: jax.Array, of_product: jax.Array) -> jax.Array:
+    """The gradient of the matrix of a product `x · matrix`, whatever axes precede the last ones.
+
+    Args:
+      x: `[…, H]`.
+      of_product: the cotangent of the product, `[…, K]`.
+
+    Returns:
+      `[H, K]`.
+    """
+    return jnp.matmul(x.reshape(-1, x.shape[-1]).T, of_product.reshape(-1, of_product.shape[-1]))
+
+
 def masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """`x` times a mask of its last axes; `x` itself without a mask."""
     return x if mask is None else x * jnp.expand_dims(mask, range(x.ndim - mask.ndim))
