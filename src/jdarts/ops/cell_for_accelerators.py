@@ -135,7 +135,7 @@ def _backward_rule(concat: tuple[int, ...], residuals: tuple[Inputs, Kept], cota
         of_output = word.of_output + (of_hidden if going is None else jnp.where(going, of_hidden, none))
         of_before = none if going is None else jnp.where(going, none, of_hidden)
         share = of_output / len(concat)
-        of_states = jnp.stack([concat.count(state) * share for state in range(count)])
+        of_states = jnp.stack([concat.count(state) * share if state in concat else none for state in range(count)])
         of_sums, of_products = [], []
         for node in reversed(nodes):
             of_sum = _norm_backward(of_states[node], word, node, batch)

@@ -143,7 +143,7 @@ def _backward_rule(
         going = None if inputs.length is None else word.time < inputs.length
         of_output = word.of_output + (of_hidden if going is None else jnp.where(going, of_hidden, none))
         share = of_output / len(concat)
-        of_states = [concat.count(state) * share for state in range(len(nodes) + 1)]
+        of_states = [concat.count(state) * share if state in concat else none for state in range(len(nodes) + 1)]
         of_products: dict[int, jax.Array] = {}
         for state in reversed(range(len(nodes) + 1)):
             if state in readers:
