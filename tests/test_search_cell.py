@@ -13,11 +13,11 @@ import pytest
 from jdarts import native
 from jdarts.nets.language import LanguageModel
 from jdarts.nets.language_loss import Segment, language_loss
-from jdarts.ops import cell_for_accelerators as accelerators
+from jdarts.ops.cell_for_accelerators import cell_for_accelerators
 from jdarts.ops.dropped import dropped_product
-from jdarts.ops.found_cell import Inputs, Node, found_cell
+from jdarts.ops.found_cell import Node, found_cell
 from jdarts.ops.highway import mixed_highway
-from jdarts.ops.recurrent import mixed_cell
+from jdarts.ops.recurrent import CellInputs, mixed_cell
 from jdarts.ops.search_cell import search_cell
 from jdarts.space import recurrent_space
 from jdarts.xla.jaxprs import equations, has_forward_mode
@@ -155,10 +155,8 @@ def test_tangents_of_the_matrices_gradients_are_left_out_where_nobody_asks(argum
     assert calls == [str(results)]
 
 
-def test_the_loss_of_a_search_has_a_forward_mode():
-    """The exact estimator takes the slower way where a loss has none."""
-    if not native.is_native_here("search_cell", np.float32):
-        pytest.skip("no native library can be built here")
+def loss_of_a_network():
+    """The loss of a small search network for text, with weights and alphas that it takes."""
     model = LanguageModel(recurrent_space(nodes=1), 5, 3)
     words, hidden, alphas = jnp.zeros((2, 2), jnp.int32), jnp.zeros((2, 3), jnp.float32), jnp.zeros((1, 5), jnp.float32)
     variables = jax.jit(partial(model.init, train=True))(jax.random.key(0), words, hidden, alphas)
@@ -167,7 +165,16 @@ def test_the_loss_of_a_search_has_a_forward_mode():
         segment = Segment(words, words, hidden)
         return language_loss(model)(weights, alphas, variables["batch_stats"], segment, jax.random.key(0))[0]
 
-    assert has_forward_mode(loss, variables["params"], alphas)
+    return loss, variables["params"], alphas
+
+
+def test_the_loss_of_a_search_has_a_forward_mode():
+    """The exact estimator takes the slower way where a loss has none."""
+    if not native.is_native_here("search_cell", np.float32):
+        pytest.skip("no native library can be built here")
+    loss, weights, alphas = loss_of_a_network()
+
+    assert has_forward_mode(loss, weights, alphas)
 
 
 def test_lanes_of_vmap(path):
@@ -215,8 +222,8 @@ def test_the_network_takes_it_on_a_cpu(monkeypatch):
 def on_accelerators(moving, mask, length):
     mixture, recurrent, matrices, projected, hidden = moving
     words = None if length is None else jnp.int32(length)
-    inputs = accelerators.Inputs(mixture, recurrent, matrices, projected, hidden, mask, words)
-    outputs, last, moments = accelerators.cell_for_accelerators(inputs, CONCAT)
+    inputs = CellInputs(recurrent, matrices, projected, hidden, mask, words)
+    outputs, last, moments = cell_for_accelerators(mixture, inputs, CONCAT)
     return outputs, last, *moments
 
 
@@ -264,17 +271,11 @@ def test_several_cells_for_accelerators_at_once():
 
 def test_the_network_takes_it_on_accelerators(monkeypatch):
     """Its loops hold no product for a matrix's gradient, which are those of all words together."""
-    model = LanguageModel(recurrent_space(nodes=1), 5, 3)
-    words, hidden, alphas = jnp.zeros((2, 2), jnp.int32), jnp.zeros((2, 3), jnp.float32), jnp.zeros((1, 5), jnp.float32)
-    variables = jax.jit(partial(model.init, train=True))(jax.random.key(0), words, hidden, alphas)
-
-    def loss(weights, alphas):
-        segment = Segment(words, words, hidden)
-        return language_loss(model)(weights, alphas, variables["batch_stats"], segment, jax.random.key(0))[0]
+    loss, weights, alphas = loss_of_a_network()
 
     def products_in_loops(platform):
         with compiling_for(platform):
-            traced = jax.make_jaxpr(jax.grad(loss))(variables["params"], alphas)
+            traced = jax.make_jaxpr(jax.grad(loss))(weights, alphas)
         loops = [each for each in equations(traced) if each.primitive.name == "scan"]
         return sum(each.primitive.name == "dot_general" for loop in loops for each in equations(loop.params["jaxpr"]))
 
@@ -293,7 +294,7 @@ def test_the_found_cell_has_the_same_derivatives_on_accelerators(masked, length)
     words = None if length is None else jnp.int32(length)
 
     def results(recurrent, matrices, projected, hidden):
-        return found_cell(Inputs(recurrent, matrices, projected, hidden, mask, words), nodes, (1, 3, 4))
+        return found_cell(CellInputs(recurrent, matrices, projected, hidden, mask, words), nodes, (1, 3, 4))
 
     def gradient(*moving):
         def loss(*moving):

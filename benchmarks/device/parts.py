@@ -95,12 +95,9 @@ class Part:
             "torch": (self.step, self.variant, self.precision, self.size.batch),
             "torch_recurrent": (self.step,),
         }
-        native = () if self.native is None else (f"native-{self.native}",)
-        depthwise = () if self.depthwise is None else (f"depthwise-{self.depthwise}",)
-        separable = () if self.separable is None else (f"separable-{self.separable}",)
-        graphs = () if self.graphs is None else (f"graphs-{self.graphs}",)
-        together = () if self.steps_per_call == 1 else (f"{self.steps_per_call}-steps-a-call",)
-        forms = (*native, *depthwise, *separable, *graphs, *together)
+        names = ("native", "depthwise", "separable", "graphs")
+        forms = [f"{name}-{form}" for name in names if (form := getattr(self, name)) is not None]
+        forms += [f"{self.steps_per_call}-steps-a-call"] * (self.steps_per_call > 1)
         return "/".join(str(word) for word in (self.kind, *words.get(self.kind, ()), *forms))
 
     @property
@@ -218,10 +215,11 @@ def chosen_parts(
     ]
     for name, values, concerns in settings:
         if values:
+            changes = [{name: value} for value in values]
             varied = [
-                dataclasses.replace(part, **{name: value}) if concerns(part) else part
+                dataclasses.replace(part, **change)
                 for part in varied
-                for value in (values if concerns(part) else (None,))
+                for change in (changes if concerns(part) else [{}])
             ]
     return list({part.name: part for part in varied}.values())
 

@@ -11,8 +11,8 @@ from jdarts.xla.batching import define_batching, map_in_turn
 from jdarts.xla.jax_compat import Primitive
 
 
-def batch_in_turn(primitive: Primitive, function: Callable[..., Any], native_name: str) -> None:
-    """Batches a primitive: its native function takes the elements of the vmapped axis one after another.
+def batch_in_turn(primitive: Primitive, function: Callable[..., Any]) -> None:
+    """Batches a primitive: the native function of its name takes the elements of the vmapped axis one after another.
 
     Where programs have no native function, `jax.vmap` batches the operations of JAX that take its place: a loop would launch
     their kernels for one element at a time.
@@ -20,11 +20,10 @@ def batch_in_turn(primitive: Primitive, function: Callable[..., Any], native_nam
     Args:
       primitive: the primitive; its operands and parameters are those of the function.
       function: computes the same in operations of JAX.
-      native_name: the native function that computes the same.
     """
 
     def rule(operands: Sequence[Any], axes: Sequence[int | None], **params: Any) -> tuple[Any, Any]:
-        if is_native_here(native_name, operands[0].dtype):
+        if is_native_here(primitive.name, operands[0].dtype):
             results = map_in_turn(functools.partial(primitive.bind, **params), operands, axes)
         else:
             results = jax.vmap(functools.partial(function, **params), in_axes=tuple(axes))(*operands)

@@ -13,10 +13,10 @@ import numpy as np
 from jdarts import native
 from jdarts.genotype import RecurrentGenotype
 from jdarts.operations import ACTIVATIONS, NONE
-from jdarts.ops import found_cell as found_cells
 from jdarts.ops import highway as kernel
-from jdarts.ops.cell_for_accelerators import Inputs, cell_for_accelerators
-from jdarts.ops.recurrent import masked, mixed_cell, product
+from jdarts.ops.cell_for_accelerators import cell_for_accelerators
+from jdarts.ops.found_cell import Node, found_cell
+from jdarts.ops.recurrent import CellInputs, masked, mixed_cell, product
 from jdarts.ops.running_moments import Moments
 from jdarts.ops.search_cell import search_cell as search_cell_natively
 from jdarts.space import RecurrentSpace
@@ -126,8 +126,8 @@ def search_cell(
         )
         return CellOutputs(outputs, last, Moments(*moments))
     if not plainly and target_platform() != "cpu":
-        inputs = Inputs(mixture, recurrent, weights.nodes, projected, hidden, masks.hidden, length)
-        return CellOutputs(*cell_for_accelerators(inputs, concat))
+        inputs = CellInputs(recurrent, weights.nodes, projected, hidden, masks.hidden, length)
+        return CellOutputs(*cell_for_accelerators(mixture, inputs, concat))
     return CellOutputs(
         *mixed_cell(
             mixture,
@@ -166,6 +166,6 @@ def discrete_cell(
     """
     width = hidden.shape[-1]
     projected = product(masked(words, masks.x), weights.input[:width])
-    nodes = [found_cells.Node(ACTIVATIONS[name].function, source) for name, source in genotype.recurrent]
-    inputs = found_cells.Inputs(weights.input[width:], weights.nodes, projected, hidden, masks.hidden, length)
-    return CellOutputs(*found_cells.found_cell(inputs, nodes, genotype.concat), None)
+    nodes = [Node(ACTIVATIONS[name].function, source) for name, source in genotype.recurrent]
+    inputs = CellInputs(weights.input[width:], weights.nodes, projected, hidden, masks.hidden, length)
+    return CellOutputs(*found_cell(inputs, nodes, genotype.concat), None)

@@ -6,41 +6,31 @@ weights after it. The loop moves cotangents from a word to the one before: a bat
 """
 
 import functools
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jdarts.ops.highway import mixed_highway, mixed_highway_backward
 from jdarts.ops.norm import EPSILON
 from jdarts.ops.recurrent import (
+    CellInputs,
     Normalised,
     gradient_of_matrix,
     highway,
     masked,
+    mean_backward,
     mean_of_states,
     normalise_states,
     over_time,
     product,
+    rows_of_nodes,
     sigmoid,
+    step_backward,
 )
 from jdarts.ops.running_moments import Moments
-
-
-class Inputs(NamedTuple):
-    """What the cell reads, as `jdarts.ops.recurrent.mixed_cell` describes it."""
-
-    mixture: jax.Array
-    recurrent: jax.Array
-    matrices: jax.Array
-    projected: jax.Array
-    hidden: jax.Array
-    mask: jax.Array | None
-    length: jax.Array | None
 
 
 class Kept(NamedTuple):
@@ -54,36 +44,31 @@ class Kept(NamedTuple):
 Results = tuple[jax.Array, jax.Array, Moments]
 
 
-def cell_for_accelerators(inputs: Inputs, concat: Sequence[int]) -> Results:
+def cell_for_accelerators(mixture: jax.Array, inputs: CellInputs, concat: Sequence[int]) -> Results:
     """Equal to `jdarts.ops.recurrent.mixed_cell` with the statistics of each batch.
 
     Derivatives of every order in reverse mode; none reaches the mask, which is a constant.
 
     Args:
+      mixture: weights of the activations `[E, F]`.
       inputs: of the cell.
       concat: the states whose mean is the output.
 
     Returns:
       Outputs `[T, B, H]`, the hidden state after the last word, and the statistics of the norms `[T · (N + 1), H]`.
     """
-    results: Any = _cell(inputs, tuple(concat))
+    results: Any = _cell(mixture, inputs, tuple(concat))
     return results
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _cell(inputs: Inputs, concat: tuple[int, ...]) -> Results:
-    return _forward(inputs, concat)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _cell(mixture: jax.Array, inputs: CellInputs, concat: tuple[int, ...]) -> Results:
+    return _forward(mixture, inputs, concat)[0]
 
 
-def _rows(mixture: jax.Array, nodes: int) -> list[jax.Array]:
-    """The mixture's weights of each node."""
-    starts = np.cumsum([0, *range(1, nodes + 1)])
-    return [mixture[start:stop] for start, stop in itertools.pairwise(starts)]
-
-
-def _forward(inputs: Inputs, concat: tuple[int, ...]) -> tuple[Results, Kept]:
+def _forward(mixture: jax.Array, inputs: CellInputs, concat: tuple[int, ...]) -> tuple[Results, Kept]:
     matrices, mask = inputs.matrices, inputs.mask
-    rows = _rows(inputs.mixture, len(matrices))
+    rows = rows_of_nodes(mixture, len(matrices))
 
     def states_of(hidden: jax.Array, words: jax.Array) -> tuple[jax.Array, Any]:
         found: list[Normalised] = [normalise_states(highway(hidden, words, jnp.tanh))]
@@ -102,9 +87,11 @@ def _forward(inputs: Inputs, concat: tuple[int, ...]) -> tuple[Results, Kept]:
     return (outputs, last, flat), Kept(before, states, moments.variance)
 
 
-def _forward_rule(inputs: Inputs, concat: tuple[int, ...]) -> tuple[Results, tuple[Inputs, Kept]]:
-    results, kept = _forward(inputs, concat)
-    return results, (inputs, kept)
+def _forward_rule(
+    mixture: jax.Array, inputs: CellInputs, concat: tuple[int, ...]
+) -> tuple[Results, tuple[jax.Array, CellInputs, Kept]]:
+    results, kept = _forward(mixture, inputs, concat)
+    return results, (mixture, inputs, kept)
 
 
 class _Word(NamedTuple):
@@ -120,22 +107,20 @@ class _Word(NamedTuple):
     of_nodes: tuple[jax.Array, ...]
 
 
-def _backward_rule(concat: tuple[int, ...], residuals: tuple[Inputs, Kept], cotangents: Results) -> tuple[Inputs]:
-    (inputs, kept), (of_outputs, of_last, of_moments) = residuals, cotangents
+def _backward_rule(
+    concat: tuple[int, ...], residuals: tuple[jax.Array, CellInputs, Kept], cotangents: Results
+) -> tuple[jax.Array, CellInputs]:
+    (mixture, inputs, kept), (of_outputs, of_last, of_moments) = residuals, cotangents
     steps, count, batch, width = kept.states.shape
     nodes, mask = range(1, count), inputs.mask
-    rows = _rows(inputs.mixture, len(inputs.matrices))
+    rows = rows_of_nodes(mixture, len(inputs.matrices))
     # The states that each node reads where they enter its product, of all words.
     dropped = [masked(kept.states[:, :node], mask) for node in nodes]
     dropped_before = masked(kept.before, mask)
 
     def of_word(of_hidden: jax.Array, word: _Word) -> tuple[jax.Array, Any]:
-        none = jnp.zeros_like(of_hidden)
-        going = None if inputs.length is None else word.time < inputs.length
-        of_output = word.of_output + (of_hidden if going is None else jnp.where(going, of_hidden, none))
-        of_before = none if going is None else jnp.where(going, none, of_hidden)
-        share = of_output / len(concat)
-        of_states = jnp.stack([concat.count(state) * share if state in concat else none for state in range(count)])
+        of_output, around_cell = step_backward(word.of_output, of_hidden, word.time, inputs.length)
+        of_states = jnp.stack(mean_backward(of_output, concat, count))
         of_sums, of_products = [], []
         for node in reversed(nodes):
             of_sum = _norm_backward(of_states[node], word, node, batch)
@@ -150,7 +135,7 @@ def _backward_rule(concat: tuple[int, ...], residuals: tuple[Inputs, Kept], cota
         gate, candidate = sigmoid(gate), jnp.tanh(candidate)
         of_gate = of_sum * (candidate - word.before) * gate * (1 - gate)
         of_words = jnp.concatenate([of_gate, of_sum * gate * (1 - candidate * candidate)], axis=-1)
-        of_before += of_sum * (1 - gate) + masked(product(of_words, inputs.recurrent.T), mask)
+        of_before = around_cell + of_sum * (1 - gate) + masked(product(of_words, inputs.recurrent.T), mask)
         return of_before, (of_words, of_sums[::-1], of_products[::-1])
 
     words = _Word(
@@ -171,16 +156,13 @@ def _backward_rule(concat: tuple[int, ...], residuals: tuple[Inputs, Kept], cota
         of_weights = jax.vmap(functools.partial(_of_weights, rows[node - 1]))(kept.states[:, :node], products, of_sum)
         of_mixture.append(jnp.sum(of_weights, axis=0))
     of_matrices = [gradient_of_matrix(*pair) for pair in zip(dropped, of_products)]
-    return (
-        Inputs(
-            jnp.concatenate(of_mixture),
-            gradient_of_matrix(dropped_before, of_words),
-            jnp.stack(of_matrices),
-            of_words,
-            of_hidden,
-            None if mask is None else jnp.zeros_like(mask),
-            None,
-        ),
+    return jnp.concatenate(of_mixture), CellInputs(
+        gradient_of_matrix(dropped_before, of_words),
+        jnp.stack(of_matrices),
+        of_words,
+        of_hidden,
+        None if mask is None else jnp.zeros_like(mask),
+        None,
     )
 
 

@@ -77,7 +77,7 @@ def _define(primitive: Primitive, function: Any, of_first: Any, of_second: Any) 
 
     primitive_jvps[primitive] = jvp
     primitive_transposes[primitive] = transpose
-    native.batch_in_turn(primitive, function, primitive.name)
+    native.batch_in_turn(primitive, function)
 
 
 _define(

@@ -12,7 +12,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdarts.ops.recurrent import gradient_of_matrix, highway, masked, mean_of_states, over_time, product
+from jdarts.ops.recurrent import (
+    CellInputs,
+    gradient_of_matrix,
+    highway,
+    masked,
+    mean_backward,
+    mean_of_states,
+    over_time,
+    product,
+    step_backward,
+)
 from jdarts.xla.platform import target_platform
 
 
@@ -23,17 +33,6 @@ class Node(NamedTuple):
     source: int
 
 
-class Inputs(NamedTuple):
-    """What the cell reads: matrices of the nodes `[N, H, 2H]`, else as `jdarts.ops.recurrent.over_time` describes it."""
-
-    recurrent: jax.Array
-    matrices: jax.Array
-    projected: jax.Array
-    hidden: jax.Array
-    mask: jax.Array | None
-    length: jax.Array | None
-
-
 class _Kept(NamedTuple):
     """Hidden states before the words `[T, B, H]`, and states `[T, N + 1, B, H]`."""
 
@@ -41,7 +40,7 @@ class _Kept(NamedTuple):
     states: jax.Array
 
 
-def found_cell(inputs: Inputs, nodes: Sequence[Node], concat: Sequence[int]) -> tuple[jax.Array, jax.Array]:
+def found_cell(inputs: CellInputs, nodes: Sequence[Node], concat: Sequence[int]) -> tuple[jax.Array, jax.Array]:
     """Runs a found cell over the words of a segment. Nodes that read the same state share one product.
 
     On accelerators, derivatives have every order in reverse mode, and none reaches the mask, which is a constant.
@@ -61,7 +60,7 @@ def found_cell(inputs: Inputs, nodes: Sequence[Node], concat: Sequence[int]) -> 
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _cell(inputs: Inputs, nodes: tuple[Node, ...], concat: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+def _cell(inputs: CellInputs, nodes: tuple[Node, ...], concat: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     return _forward(inputs, nodes, concat, keep=True)[0]
 
 
@@ -82,7 +81,7 @@ def _joined(matrices: jax.Array, readers: dict[int, list[int]]) -> dict[int, jax
 
 
 def _forward(
-    inputs: Inputs, nodes: Sequence[Node], concat: Sequence[int], *, keep: bool = False
+    inputs: CellInputs, nodes: Sequence[Node], concat: Sequence[int], *, keep: bool = False
 ) -> tuple[tuple[jax.Array, jax.Array], Any]:
     """The results, and if asked for `_Kept`."""
     readers = _readers(nodes)
@@ -109,8 +108,8 @@ def _forward(
 
 
 def _forward_rule(
-    inputs: Inputs, nodes: tuple[Node, ...], concat: tuple[int, ...]
-) -> tuple[tuple[jax.Array, jax.Array], tuple[Inputs, _Kept]]:
+    inputs: CellInputs, nodes: tuple[Node, ...], concat: tuple[int, ...]
+) -> tuple[tuple[jax.Array, jax.Array], tuple[CellInputs, _Kept]]:
     results, kept = _forward(inputs, nodes, concat, keep=True)
     return results, (inputs, kept)
 
@@ -129,9 +128,9 @@ class _Word(NamedTuple):
 def _backward_rule(
     nodes: tuple[Node, ...],
     concat: tuple[int, ...],
-    residuals: tuple[Inputs, _Kept],
+    residuals: tuple[CellInputs, _Kept],
     cotangents: tuple[jax.Array, jax.Array],
-) -> tuple[Inputs]:
+) -> tuple[CellInputs]:
     (inputs, kept), (of_outputs, of_last) = residuals, cotangents
     mask, readers = inputs.mask, _readers(nodes)
     joined = _joined(inputs.matrices, readers)
@@ -139,11 +138,8 @@ def _backward_rule(
     dropped_before = masked(kept.before, mask)
 
     def of_word(of_hidden: jax.Array, word: _Word) -> tuple[jax.Array, Any]:
-        none = jnp.zeros_like(of_hidden)
-        going = None if inputs.length is None else word.time < inputs.length
-        of_output = word.of_output + (of_hidden if going is None else jnp.where(going, of_hidden, none))
-        share = of_output / len(concat)
-        of_states = [concat.count(state) * share if state in concat else none for state in range(len(nodes) + 1)]
+        of_output, around_cell = step_backward(word.of_output, of_hidden, word.time, inputs.length)
+        of_states = mean_backward(of_output, concat, len(nodes) + 1)
         of_products: dict[int, jax.Array] = {}
         for state in reversed(range(len(nodes) + 1)):
             if state in readers:
@@ -158,9 +154,7 @@ def _backward_rule(
             )(of_states[state])
             of_states[source] += around
         around, of_words = _highway_backward(word.before, word.words, jnp.tanh)(of_states[0])
-        of_before = around + masked(product(of_words, inputs.recurrent.T), mask)
-        if going is not None:
-            of_before += jnp.where(going, none, of_hidden)
+        of_before = around_cell + around + masked(product(of_words, inputs.recurrent.T), mask)
         of_readers = {
             source: jnp.concatenate([of_products[number] for number in numbers], axis=-1)
             for source, numbers in readers.items()
@@ -183,7 +177,7 @@ def _backward_rule(
         of_joined = gradient_of_matrix(dropped[source], of_readers[source])
         of_matrices |= dict(zip(numbers, jnp.split(of_joined, len(numbers), axis=-1)))
     return (
-        Inputs(
+        CellInputs(
             gradient_of_matrix(dropped_before, of_words),
             jnp.stack([of_matrices[number] for number in range(len(nodes))]),
             of_words,

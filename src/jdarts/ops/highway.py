@@ -134,7 +134,7 @@ def _second_shape(*arguments: Any) -> Any:
 def _define(primitive: Primitive, function: Any) -> None:
     primitive.multiple_results = True
     native.define_lowering(primitive, function, (), native_name=primitive.name)
-    native.batch_in_turn(primitive, function, primitive.name)
+    native.batch_in_turn(primitive, function)
 
 
 _define(mixed_highway_p, lambda *arguments: [mixed_highway_in_jnp(*arguments)])

@@ -37,6 +37,26 @@ def highway(states: jax.Array, products: jax.Array, function: Callable[[jax.Arra
     return states + sigmoid(gate) * (function(candidate) - states)
 
 
+class CellInputs(NamedTuple):
+    """What a cell reads of its weights and of a segment.
+
+    Attributes:
+      recurrent: as in `over_time`.
+      matrices: of the nodes, `[N, H, 2H]`.
+      projected: as in `over_time`.
+      hidden: as in `over_time`.
+      mask: as in `over_time`, and on the states where they enter a product.
+      length: as in `over_time`.
+    """
+
+    recurrent: jax.Array
+    matrices: jax.Array
+    projected: jax.Array
+    hidden: jax.Array
+    mask: jax.Array | None
+    length: jax.Array | None
+
+
 class Normalised(NamedTuple):
     """States after batch norm, and the statistics of the batch.
 
@@ -104,6 +124,27 @@ def over_time(
     return outputs, hidden, rest
 
 
+def step_backward(
+    of_output: jax.Array, of_hidden: jax.Array, time: jax.Array, length: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Reverses what a step of `over_time` does with the result of its cell.
+
+    Args:
+      of_output: the cotangent of the word's output, `[B, H]`.
+      of_hidden: that of the hidden state after the word.
+      time: the number of the word.
+      length: as in `over_time`.
+
+    Returns:
+      The cotangent of the cell's result, and that of the hidden state before the word so far as it passes by the cell.
+    """
+    none = jnp.zeros_like(of_hidden)
+    if length is None:
+        return of_output + of_hidden, none
+    going = time < length
+    return of_output + jnp.where(going, of_hidden, none), jnp.where(going, none, of_hidden)
+
+
 def mixed_cell(
     mixture: jax.Array,
     recurrent: jax.Array,
@@ -139,8 +180,7 @@ def mixed_cell(
     Returns:
       Outputs `[T, B, H]`, the hidden state after the last word, and the statistics of the norms `[T · (N + 1), H]`.
     """
-    starts = np.cumsum([0, *range(1, matrices.shape[0] + 1)])
-    rows = [mixture[start:stop] for start, stop in itertools.pairwise(starts)]
+    rows = rows_of_nodes(mixture, matrices.shape[0])
     # A CPU has separate matrices for gate and candidate: to join their derivatives, it would copy them at every step. Elsewhere
     # one product is one launch.
     parts = 2 if target_platform() == "cpu" else 1
@@ -164,6 +204,12 @@ def mixed_cell(
 
     outputs, hidden, moments = over_time(states_of, projected, recurrent, hidden, mask, length)
     return outputs, hidden, Moments(*(moment.reshape(-1, moment.shape[-1]) for moment in moments))
+
+
+def rows_of_nodes(mixture: jax.Array, nodes: int) -> list[jax.Array]:
+    """The rows `[P, F]` of each node in the weights of a mixture `[E, F]`; a node has an edge from every state before it."""
+    starts = np.cumsum([0, *range(1, nodes + 1)])
+    return [mixture[start:stop] for start, stop in itertools.pairwise(starts)]
 
 
 def product(x: jax.Array, matrix: jax.Array) -> jax.Array:
@@ -193,6 +239,12 @@ def masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
 def mean_of_states(states: Sequence[jax.Array]) -> jax.Array:
     """The mean of arrays of one shape."""
     return sum(states[1:], states[0]) / len(states)
+
+
+def mean_backward(of_mean: jax.Array, concat: Sequence[int], count: int) -> list[jax.Array]:
+    """The cotangents of `count` states, of which `concat` are the states of a `mean_of_states`, from that of the mean."""
+    share, none = of_mean / len(concat), jnp.zeros_like(of_mean)
+    return [concat.count(state) * share if state in concat else none for state in range(count)]
 
 
 def running_moments_over_time(running: Moments, batches: Moments, batch_size: int, length: jax.Array) -> Moments:

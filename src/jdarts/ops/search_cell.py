@@ -237,7 +237,7 @@ backward_tangent_p.def_abstract_eval(_backward_shapes)
 def _define(primitive: Primitive, function: Callable, statics: tuple[str, ...]) -> None:
     primitive.multiple_results = True
     native.define_lowering(primitive, function, statics, native_name=primitive.name)
-    native.batch_in_turn(primitive, function, primitive.name)
+    native.batch_in_turn(primitive, function)
 
 
 _define(search_cell_p, _cell_in_jnp, ("concat",))
