@@ -65,6 +65,12 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure():
+    """Leaves what all tests have made out of the next looks: pytest has just looked, and would again, as Python would at its end."""
+    gc.freeze()
+
+
 @pytest.fixture
 def standard_promotion():
     """Promotion as users have it, for tests with optax: its bias correction raises a float to an integer power."""

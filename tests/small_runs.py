@@ -1,6 +1,7 @@
 """Runs in tests: their processes, their deaths, and their states compared bit by bit."""
 
 import contextlib
+import functools
 import io
 import os
 import shutil
@@ -30,7 +31,7 @@ _PICTURE = bytes.fromhex(
     "f645400000000049454e44ae426082"
 )
 
-#: The programs that the runs of one test module share; None where every run compiles its own.
+#: The programs that runs with the same stand-ins share; None where every run compiles its own.
 shared_programs: CompiledPrograms | None = None
 
 
@@ -95,18 +96,19 @@ def _write_cells(genotype, folder, **_):
 
 
 def with_stand_ins(quicken, programs=CompiledPrograms):
-    """A fixture that puts stand-ins in place for the tests of a module, whose runs share their compiled programs.
+    """A fixture that puts stand-ins in place for the tests of a module; runs of all such modules share their compiled programs.
 
     Args:
       quicken: puts the stand-ins in place; it is given what replaces an attribute.
       programs: makes what keeps the programs.
     """
+    shared = functools.cache(programs)
 
     @pytest.fixture(scope="module")
     def quick(user_settings):
         with pytest.MonkeyPatch.context() as patch:
             quicken(patch.setattr)
-            patch.setattr(sys.modules[__name__], "shared_programs", programs())
+            patch.setattr(sys.modules[__name__], "shared_programs", shared())
             yield
 
     return quick

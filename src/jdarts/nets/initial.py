@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdarts.xla.jax_compat import define_prng_impl
+from jdarts.xla.jax_compat import ClosedJaxpr, define_prng_impl, jaxpr_as_fun
 from jdarts.xla.leaves import split_leaves
 
+#: The bits of a key of `_EXTREMES`.
+_BITS = jax.ShapeDtypeStruct((1,), np.uint32)
 #: Whether `shapes_of` evaluates a function, whose initial variables then need no numbers.
 _SHAPES_ALONE = contextvars.ContextVar("shapes_alone", default=False)
 
@@ -66,22 +68,27 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
     """
 
     @functools.cache
-    def shapes() -> Any:
-        return jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+    def traced() -> tuple[ClosedJaxpr, Any]:
+        """The program from extremes of bits to the leaves, and the shapes of what `init` returns."""
+
+        def of_bits(bits: jax.Array) -> Any:
+            return init(jax.random.wrap_key_data(bits, impl=_EXTREMES))
+
+        return jax.make_jaxpr(of_bits, return_shape=True)(_BITS)
 
     @functools.cache
     def described() -> tuple[list[_Leaf], Any]:
-        def leaves_of(bits: jax.Array) -> list[jax.Array]:
-            return jax.tree.leaves(init(jax.random.wrap_key_data(bits, impl=_EXTREMES)))
+        program, shapes = traced()
+        leaves_of = jaxpr_as_fun(program)
 
         def evaluated(function: Callable[[jax.Array], list[jax.Array]]) -> list[list[Any]]:
             """On both extremes of bits, and on those of a quarter."""
             # Compiled before it is called, since a call in a program that is being traced would become part of that program.
-            compiled = jax.jit(function).lower(jax.ShapeDtypeStruct((1,), np.uint32)).compile()
+            compiled = jax.jit(function).lower(_BITS).compile()
             return [jax.device_get(compiled(np.full(1, bits, np.uint32))) for bits in (0, 1, 2)]
 
         lowest, highest, quarter = evaluated(lambda bits: [leaf.reshape(-1)[:2] for leaf in leaves_of(bits)])
-        flat, structure = jax.tree.flatten(shapes())
+        flat, structure = jax.tree.flatten(shapes)
         leaves = [_Leaf(leaf.shape, leaf.dtype, low[0], high[0]) for leaf, low, high in zip(flat, lowest, highest)]
         for n, ends in enumerate(zip(lowest, highest, quarter)):
             if not _is_uniform(*(np.asarray(each, np.float64) for each in ends)):
@@ -95,7 +102,7 @@ def from_one_draw(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any
 
     def draw(key: jax.Array) -> Any:
         if _SHAPES_ALONE.get():
-            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes())
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), traced()[1])
         leaves, structure = described()
         drawn = [leaf for leaf in leaves if leaf.is_drawn]
         numbers = jax.random.uniform(
