@@ -67,7 +67,7 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure():
-    """Leaves what all tests have made out of the next looks: pytest has just looked, and would again, as Python would at its end."""
+    """Leaves what all tests have made out of later looks: pytest has just had one, and has another as Python has at its end."""
     gc.freeze()
 
 
