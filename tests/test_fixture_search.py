@@ -56,7 +56,7 @@ def _compute(case):
     if case.dtype == "float32":
         # Other activations cross their kinks in float32, so that the finite difference is compared in float64 alone;
         # the weight step starts from the reference's new alphas.
-        second_order, adam = jdarts.first_order(), optax.set_to_zero()
+        second_order, adam = no_hypergradient, optax.set_to_zero()
         after_alphas = ours(case.alphas("after_step/alphas"))
         step_from = state.replace(alphas=after_alphas, alpha_opt_state=adam.init(after_alphas))
     else:
@@ -68,29 +68,30 @@ def _compute(case):
 
         return problem_on(train, valid, value, state.weights, state.alphas, clipped, state.weight_opt_state)
 
-    def gradients(state):
-        problem = problem_of(state)
-        loss, (of_weights, of_alphas) = jax.value_and_grad(problem.train_loss, argnums=(0, 1))(
-            state.weights, state.alphas
-        )
-        updates, _ = unclipped.update(of_weights, state.weight_opt_state, state.weights)
-        variables = {"params": state.weights, "batch_stats": state.model_state}
-        return {
-            "train/logits": model.apply(variables, train[0], state.alphas, train=True, mutable=["batch_stats"])[0],
-            "train/loss": loss,
-            "train/grad_weights": of_weights,
-            "train/grad_alphas": of_alphas,
-            "unrolled/weights": optax.apply_updates(state.weights, updates),
-            "first_order": jdarts.first_order()(problem),
-        }
+    def first_order(state, batch):
+        """The estimate on a batch, with the logits. Changes of the weights are alphas too, so that it holds all gradients."""
+
+        def value(weights, given):
+            changes, alphas = given
+            weights = jax.tree.map(jnp.add, weights, changes)
+            variables = {"params": weights, "batch_stats": state.model_state}
+            logits, _ = model.apply(variables, batch[0], alphas, train=True, mutable=["batch_stats"])
+            return loss_fn(weights, alphas, state.model_state, batch, state.key)[0], {"logits": logits}
+
+        given = jax.tree.map(jnp.zeros_like, state.weights), state.alphas
+        return jdarts.first_order()(problem_of(state)._replace(alphas=given, valid_loss=value))
 
     def exact(state):
         averaged = []
         problem = problem_of(state)._replace(average=lambda tree: averaged.append(tree) or tree)
         found = {"second_order_exact": jdarts.exact(virtual_optimizer=unclipped)(problem)}
         # The mean over devices is taken of the training gradient, of that of the validation loss, and of the result's parts.
-        _, of_weights, _ = averaged
-        return found | {"unrolled/grad_weights": of_weights}
+        training, of_weights, _ = averaged
+        updates, _ = unclipped.update(training.gradient, state.weight_opt_state, state.weights)
+        return found | {
+            "unrolled/weights": optax.apply_updates(state.weights, updates),
+            "unrolled/grad_weights": of_weights,
+        }
 
     def step(state):
         estimates = []
@@ -109,41 +110,36 @@ def _compute(case):
             hypergradient=recorded,
         )
         return {
-            "after_step": after,
+            "after_step": {"alphas": after.alphas, "weights": after.weights},
             # The step's own estimate, which in float64 is made from the file's alphas.
-            "second_order": estimates[0].gradient if case.dtype == "float64" else None,
+            "second_order": estimates[0].gradient,
             "metrics": {name: metrics[name] for name in ("train/loss", "weights/gradient_norm")},
         }
 
-    def everything(state, step_from):
-        return gradients(state) | exact(state) | step(step_from)
-
-    # One program compiles once what its parts share. Without native functions its compilation takes more than 9 GiB.
-    if native.is_native_here("depthwise_forward", jnp.dtype(case.dtype)):
-        return _run(everything, state, step_from)
-    # The one that takes most begins.
-    return _run_alone(exact, state) | _run_alone(step, step_from) | _run_alone(gradients, state)
+    run = functools.partial(_run, native.is_native_here("depthwise_forward", jnp.dtype(case.dtype)))
+    # The one that takes most memory begins.
+    (found,), (stepped,) = run(exact, (state,)), run(step, (step_from,))
+    training, validation = run(first_order, (state, train), (state, valid))
+    return found | stepped | {"training": training, "validation": validation}
 
 
-def _run_alone(part, *states):
-    """The same, and nothing of it stays in memory for the next."""
-    found = _run(part, *states)
-    jax.clear_caches()
-    gc.collect()
+def no_hypergradient(problem):
+    """An estimate of 0, for a step in which the alphas stay."""
+    return jdarts.Estimate(jax.tree.map(jnp.zeros_like, problem.alphas), jnp.zeros(()), {}, {})
+
+
+def _run(natively, part, *states):
+    """The numbers of one program at several states, which does not stay: its compilation takes more memory than all arrays."""
+    # Without native functions it takes GBs, and less where each kernel is compiled once however often it is there.
+    options = {"xla_cpu_use_fusion_emitters": True} if HAS_OLDER_EMITTERS and not natively else None
+    program = jax.jit(part).lower(*states[0]).compile(options)
+    found = jax.device_get([program(*each) for each in states])
+    del program
+    if not natively:
+        jax.clear_caches()
+        gc.collect()
     return_freed_memory()
     return found
-
-
-def _run(part, *states):
-    """The numbers of a program that is compiled soon, and not kept: its compilation takes more memory than all its arrays."""
-    # Without optimisation, and each kernel once however often it is there.
-    sooner: dict[str, Any] = {"xla_backend_optimization_level": 0}
-    if HAS_OLDER_EMITTERS:
-        sooner["xla_cpu_use_fusion_emitters"] = True
-    found = jax.jit(part).lower(*states).compile(sooner)(*states)
-    return_freed_memory()
-    after = found.pop("after_step", None)
-    return jax.device_get(found) | ({} if after is None else {"after_step": after})
 
 
 each_file = pytest.mark.parametrize("path", fixture_files("search_*.npz"))
@@ -154,18 +150,21 @@ each_dtype = pytest.mark.parametrize("dtype", TOLERANCE)
 @each_dtype
 def test_fixture_logits_losses_and_gradients(path, dtype):
     case = load(path, dtype)
-    for name in ("train/logits", "train/loss"):
-        case.check(case.found[name], case.file[name])
-    case.check(case.found["train/grad_weights"], case.params("train/grad_weights/"))
-    case.check(case.found["train/grad_alphas"], case.alphas("train/grad_alphas"))
+    found = case.found["training"]
+    case.check(found.metrics["logits"], case.file["train/logits"])
+    case.check(found.valid_loss, case.file["train/loss"])
+    of_weights, of_alphas = found.gradient
+    case.check(of_weights, case.params("train/grad_weights/"))
+    case.check(of_alphas, case.alphas("train/grad_alphas"))
 
 
 @each_file
 @each_dtype
 def test_fixture_first_order_hypergradient(path, dtype):
     case = load(path, dtype)
-    case.check(case.found["first_order"].valid_loss, case.file["valid/loss"])
-    case.check(case.found["first_order"].gradient, case.alphas("first_order"))
+    found = case.found["validation"]
+    case.check(found.valid_loss, case.file["valid/loss"])
+    case.check(found.gradient[1], case.alphas("first_order"))
 
 
 @each_file
@@ -199,13 +198,13 @@ def test_fixture_finite_difference_hypergradient(path):
 def test_fixture_whole_step(path):
     case = load(path, "float64")
     after = case.found["after_step"]
-    case.check(after.alphas, case.alphas("after_step/alphas"))
+    case.check(after["alphas"], case.alphas("after_step/alphas"))
     case.check(case.found["metrics"]["train/loss"], case.file["after_step/train_loss"])
     case.check(case.found["metrics"]["weights/gradient_norm"], case.file["after_step/grad_norm"])
-    case.check(after.weights, case.params("after_step/weights/"))
+    case.check(after["weights"], case.params("after_step/weights/"))
 
 
 @each_file
 def test_fixture_whole_step_in_float32(path):
     case = load(path, "float32")
-    case.check(case.found["after_step"].weights, case.params("after_step/weights/"))
+    case.check(case.found["after_step"]["weights"], case.params("after_step/weights/"))
