@@ -411,35 +411,36 @@ def text_differences():
 
 
 def layer_alone(state):
-    """State and metrics after exact steps of the mixed layer on one device."""
+    """State and metrics after steps of the mixed layer on one device, by estimator."""
     _, inputs, pure, _ = problem("layer")
-    return by_estimator(alone("layer"), state, pure, inputs)["exact"]
+    return by_estimator(alone("layer"), state, pure, inputs)
+
+
+def several(network, seeds, devices):
+    """First states of runs that differ in their seeds, and state and metrics of each after exact steps of all at once."""
+    states = [start(network, seed) for seed in range(seeds)]
+    keys = jax.jit(lambda *keys: jnp.stack(keys))
+    stacked = jax.tree.map(lambda *leaves: keys(*leaves) if is_key(leaves[0]) else np.stack(leaves), *states)
+    together = taken(parallel.vmap_step(step(network, None), devices, stacked=(False, False)), stacked)
+    return states, [jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(seeds)]
 
 
 @with_stack_space
 def main():
     found = {}
     state = start(MixedLayer)
-    own = taken(parallel.shard_step(step(MixedLayer, None, synchronised=False), 8), state)
-    found["per device"] = difference(own, layer_alone(state))
+    own = taken(parallel.shard_step(step(MixedLayer, jdarts.first_order(), synchronised=False), 8), state)
+    found["per device"] = difference(own, layer_alone(state)["first_order"])
 
-    state = start(supernet)
-    jitted = parallel.jit_step(step(supernet, None))
-    sharded = parallel.shard_step(step(supernet, None), 8).lower(state, *batches(1)[0]).compile()
-    found["supernet shard 8"] = difference(taken(sharded, state), taken(jitted, state))
+    states, lanes = several(MixedLayer, 4, 2)
+    found["MixedLayer seeds 2"] = max(map(difference, lanes, (layer_alone(state)["exact"] for state in states)))
+    found["MixedLayer seeds 2 apart"] = difference(lanes[0], lanes[1])
+
+    states, lanes = several(supernet, 2, 1)
+    sharded = parallel.shard_step(step(supernet, None), 8).lower(states[0], *batches(1)[0]).compile()
+    found["supernet shard 8 and seeds 1"] = max(map(difference, (taken(sharded, state) for state in states), lanes))
+    found["supernet seeds 1 apart"] = difference(lanes[0], lanes[1])
     found["collectives"] = collectives(sharded.as_text())
-
-    def supernet_alone(state):
-        return taken(jitted, state)
-
-    for network, seeds, devices, steps in ((MixedLayer, 4, 2, layer_alone), (supernet, 2, 1, supernet_alone)):
-        states = [start(network, seed) for seed in range(seeds)]
-        stacked = jax.jit(lambda *states: jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))(*states)
-        together = taken(parallel.vmap_step(step(network, None), devices, stacked=(False, False)), stacked)
-        lanes = [jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(seeds)]
-        far = [difference(lane, steps(state)) for lane, state in zip(lanes, states)]
-        found[f"{network.__name__} seeds {devices}"] = max(far)
-        found[f"{network.__name__} seeds {devices} apart"] = difference(lanes[0], lanes[1])
     print(json.dumps(found | differences() | text_differences() | image_training_differences()))
 
 
