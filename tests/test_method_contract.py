@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import pytest
 import small_runs
+from centred import Centred
 from small_runs import Died, die_at, user_settings, with_stand_ins
 from small_search import SETTINGS, SupernetAttributes, run
 from test_search_devices import assert_close
@@ -32,14 +33,11 @@ class QuickNetwork(SupernetAttributes):
 
     @nn.compact
     def __call__(self, images, weights, *, train, controls=None):
-        flat = images.reshape(len(images), -1)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, flat.shape[1:], flat.dtype)
-        if train and not self.is_initializing():
-            mean.value = 0.9 * mean.value + 0.1 * jnp.mean(flat, axis=0)
+        flat = Centred(train)(images)
         columns = jnp.arange(self.space.width("normal"), dtype=flat.dtype)
         mixed = sum(jnp.sum(weights.operations[kind] @ columns) for kind in CELL_KINDS)
         kernel = self.param("kernel", nn.initializers.lecun_uniform(), (flat.shape[1], self.classes))
-        return (flat - mean.value) * mixed @ kernel
+        return flat * mixed @ kernel
 
 
 def quicken(replace):
