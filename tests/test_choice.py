@@ -69,15 +69,16 @@ def test_new_alphas_are_zeros_and_drawn_ones_near_zero(everything):
 
 def test_a_mixture_is_the_sum_of_its_candidates_by_the_softmax(blocks):
     network, weights, alphas, _ = blocks
-    shares = {name: jax.nn.softmax(each.values) for name, each in alphas.items()}
 
     def layer(params, x):
-        return x @ params["kernel"] + params["bias"][None]
+        return x @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
 
-    x = layer(weights["Dense_0"], INPUTS)
+    x = layer(weights["Dense_0"], np.asarray(INPUTS))
     for name in ("block0", "block1"):
-        x = x + shares[name][0] * layer(weights[name]["dense"], x) + shares[name][1] * jnp.tanh(x)
-    found = network.apply(jdarts.join_variables(weights, alphas), INPUTS)
+        powers = np.exp(alphas[name].values)
+        dense_share, tanh_share, _ = powers / np.sum(powers)
+        x = x + dense_share * layer(weights[name]["dense"], x) + tanh_share * np.tanh(x)
+    found = jax.jit(network.apply)(jdarts.join_variables(weights, alphas), INPUTS)
     np.testing.assert_allclose(found, layer(weights["Dense_3"], x), atol=1e-12)
 
 
@@ -88,15 +89,16 @@ def test_shared_alphas_move_all_their_places(everything):
     def of_alphas(alphas):
         return loss(weights, alphas, model_state, BATCH, jax.random.key(0))[0]
 
-    gradient = jax.jit(jax.grad(of_alphas))(alphas)
     joined = jdarts.join_variables(weights, alphas, model_state)
 
     def of_places(collection):
         outputs = network.apply({**joined, "alphas": collection}, INPUTS, train=False)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(outputs, LABELS))
 
-    places = jax.jit(jax.grad(of_places))(joined["alphas"])
-    both = places["activation0"]["choice"].values + places["activation1"]["choice"].values
+    gradient, places = jax.jit(lambda *at: (jax.grad(of_alphas)(at[0]), jax.grad(of_places)(at[1])))(
+        alphas, joined["alphas"]
+    )
+    both = np.asarray(places["activation0"]["choice"].values) + places["activation1"]["choice"].values
     np.testing.assert_allclose(gradient["activation"].values, both, atol=1e-12)
 
 
@@ -116,10 +118,12 @@ def test_the_exact_hypergradient_is_the_gradient_through_the_unrolled_step(block
         gradient = jax.grad(loss)(weights, alphas, BATCH)
         return loss(jax.tree.map(lambda w, g: w - rate * g, weights, gradient), alphas, OTHER)
 
-    step = jax.jit(functools.partial(jdarts.bilevel_step, loss_fn=loss_fn, **optimizers))
-    new, _ = step(state, BATCH, OTHER)
-    found = jax.tree.map(jnp.subtract, alphas, new.alphas)
-    check_close(found, jax.jit(jax.grad(through_the_step))(alphas), 1e-9)
+    @jax.jit
+    def both(state):
+        new, _ = jdarts.bilevel_step(state, BATCH, OTHER, loss_fn=loss_fn, **optimizers)
+        return jax.tree.map(jnp.subtract, state.alphas, new.alphas), jax.grad(through_the_step)(state.alphas)
+
+    check_close(*both(state), 1e-9)
 
 
 def check_close(found, expected, tolerance):
@@ -128,8 +132,8 @@ def check_close(found, expected, tolerance):
         np.testing.assert_allclose(left, right, rtol=0, atol=tolerance)
 
 
-def test_seeds_are_vmapped_and_devices_share_a_batch(blocks):
-    network, *_ = blocks
+def test_seeds_are_vmapped_and_devices_share_a_batch():
+    network = Blocks(blocks=1)
     loss_fn = jdarts.network_loss(network)
     optimizers = {"weight_optimizer": optax.sgd(0.1), "alpha_optimizer": optax.adam(0.1)}
 
@@ -138,38 +142,66 @@ def test_seeds_are_vmapped_and_devices_share_a_batch(blocks):
         return jdarts.init_state(key, weights, alphas, **optimizers)
 
     step = functools.partial(jdarts.bilevel_step, loss_fn=loss_fn, hypergradient=jdarts.first_order(), **optimizers)
-    single, _ = jax.jit(step)(start(jax.random.key(5)), BATCH, OTHER)
-    seeds = jax.vmap(start)(jax.vmap(jax.random.key)(jnp.array([4, 5])))
-    stacked, _ = jax.jit(jax.vmap(step, in_axes=(0, None, None)))(seeds, BATCH, OTHER)
-    check_close(
-        jax.tree.map(lambda leaf: leaf[1], (stacked.weights, stacked.alphas)), (single.weights, single.alphas), 1e-12
-    )
-    halves = jax.tree.map(lambda leaf: leaf.reshape(2, 4, *leaf.shape[1:]), (BATCH, OTHER))
+
+    @jax.jit
+    def alone_and_beside(batch, other):
+        begun = start(jax.random.key(5))
+        seeds = jax.vmap(start)(jax.vmap(jax.random.key)(jnp.array([4, 5])))
+        stacked, _ = jax.vmap(step, in_axes=(0, None, None))(seeds, batch, other)
+        return begun, step(begun, batch, other)[0], stacked
+
+    begun, single, stacked = alone_and_beside(BATCH, OTHER)
+    second = jax.tree.map(lambda leaf: np.asarray(leaf)[1], (stacked.weights, stacked.alphas))
+    check_close(second, (single.weights, single.alphas), 1e-12)
+    halves = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(2, 4, *leaf.shape[1:]), (BATCH, OTHER))
     parallel = jax.pmap(functools.partial(step, axis_name="batch"), "batch", in_axes=(None, 0, 0), out_axes=None)
-    shared, _ = parallel(start(jax.random.key(5)), *halves)
+    shared, _ = parallel(begun, *halves)
     check_close((shared.weights, shared.alphas), (single.weights, single.alphas), 1e-9)
 
 
+@pytest.fixture(scope="module")
+def drawn_by_every_mixture(everything):
+    """Two choices' alphas, their weights by every mixture, and the tables of one row that it makes of these alphas."""
+    controls = {"temperature": 2.0}
+    two = {name: everything[2][name] for name in ("block0", "activation")}
+
+    @jax.jit
+    def drawn(alphas, key):
+        rows = {name: each.values[None] for name, each in alphas.items()}
+        return {
+            name: (
+                weights_of(alphas, name, key=key, controls=controls),
+                mixture.weights(rows, space_of(alphas), key, controls).operations,
+            )
+            for name, mixture in MIXTURES.items()
+        }
+
+    return two, jax.device_get(drawn(two, jax.random.key(7)))
+
+
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_every_mixture_gives_the_weights_of_its_tables(everything, mixture):
-    _, _, alphas, _ = everything
-    key, controls = jax.random.key(7), {"temperature": 2.0}
-    weights = weights_of(alphas, mixture, key=key, controls=controls)
-    rows = {name: each.values[None] for name, each in alphas.items()}
-    expected = MIXTURES[mixture].weights(rows, space_of(alphas), key, controls).operations
+def test_every_mixture_gives_the_weights_of_its_tables(everything, drawn_by_every_mixture, mixture):
+    alphas, drawn = drawn_by_every_mixture
+    weights, expected = drawn[mixture]
     assert weights.keys() == alphas.keys()
     for name, row in weights.items():
         np.testing.assert_array_equal(row, expected[name][0])
+    _, _, alphas, _ = everything
     assert set(jdarts.decide(alphas, mixture=mixture)) == set(alphas)
 
 
 def test_running_statistics_of_candidates_without_weight_stay(everything):
     network, weights, alphas, model_state = everything
     loss = jdarts.network_loss(network, mixture="gumbel_chosen", controls={"temperature": 1.0}, train=True)
-    for seed in range(3):
-        key = jax.random.key(seed)
+
+    @jax.jit
+    def changed_and_drawn(key):
         _, (new, _) = loss(weights, alphas, model_state, BATCH, key)
-        drawn = weights_of(alphas, "gumbel_chosen", key=jax.random.fold_in(key, 0), controls={"temperature": 1.0})
+        of_step = jax.random.fold_in(key, 0)
+        return new, weights_of(alphas, "gumbel_chosen", key=of_step, controls={"temperature": 1.0})
+
+    for seed in range(3):
+        new, drawn = jax.device_get(changed_and_drawn(jax.random.key(seed)))
         for name in ("block0", "block1"):
             before, after = (tree["batch_stats"][name]["normed"]["BatchNorm_0"]["mean"] for tree in (model_state, new))
             assert np.array_equal(before, after) == (drawn[name][1] == 0)
@@ -184,11 +216,15 @@ def test_running_statistics_of_candidates_without_weight_stay(everything):
 )
 def test_losses_for_regression_and_of_the_users_own(blocks, loss, targets, value):
     network, weights, alphas, _ = blocks
-    outputs = network.apply(jdarts.join_variables(weights, alphas), INPUTS)
-    found, (state, metrics) = jdarts.network_loss(network, loss)(
-        weights, alphas, (), (INPUTS, targets), jax.random.key(0)
-    )
-    expected = jnp.mean(jnp.square(outputs)) if loss == "squared_error" else jnp.mean(jnp.abs(outputs).sum(axis=-1))
+    of_network = jdarts.network_loss(network, loss)
+
+    @jax.jit
+    def computed(weights, alphas):
+        outputs = network.apply(jdarts.join_variables(weights, alphas), INPUTS)
+        return outputs, of_network(weights, alphas, (), (INPUTS, targets), jax.random.key(0))
+
+    outputs, (found, (state, metrics)) = jax.device_get(computed(weights, alphas))
+    expected = np.mean(np.square(outputs)) if loss == "squared_error" else np.mean(np.abs(outputs).sum(axis=-1))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert (state, metrics) == ((), {})
 
@@ -222,9 +258,14 @@ def test_the_strongest_candidates_are_decided(everything):
 )
 def test_the_decided_network_is_the_mixture_at_one_hot_weights(everything, chosen):
     network, weights, alphas, model_state = everything
-    expected, state = one_hot_outputs(network, weights, alphas, chosen, model_state, INPUTS, train=True)
     small, variables = jdarts.decided(network, chosen, {"params": weights, **model_state}, INPUTS)
-    found, changed = small.apply(variables, INPUTS, train=True, mutable=["batch_stats"])
+
+    @jax.jit
+    def both(weights, variables):
+        expected = one_hot_outputs(network, weights, alphas, chosen, model_state, INPUTS, train=True)
+        return expected, small.apply(variables, INPUTS, train=True, mutable=["batch_stats"])
+
+    (expected, state), (found, changed) = both(weights, variables)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     normed = next(name for name in ("block0", "block1") if chosen[name] == "normed")
     assert set(changed["batch_stats"]) == {normed}
@@ -232,7 +273,7 @@ def test_the_decided_network_is_the_mixture_at_one_hot_weights(everything, chose
     assert count_weights(variables["params"]) < count_weights(weights)
     assert variables["params"].get("block0", {}).keys() == ({"normed"} if chosen["block0"] == "normed" else set())
     assert variables["params"]["width"]["channels"]["kernel"].shape == (5, int(chosen["width"]))
-    fresh = small.init(jax.random.key(1), INPUTS)
+    fresh = jax.eval_shape(small.init, jax.random.key(1), INPUTS)
     assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, variables)
     assert isinstance(small, Everything)
 
@@ -242,7 +283,8 @@ def test_a_decided_network_trains_by_the_same_loss(everything):
     small, variables = jdarts.decided(
         network, decide_as(alphas, inputs=("0", "1")), {"params": weights, **model_state}, INPUTS
     )
-    loss, (_, metrics) = jdarts.network_loss(small, train=False)(variables["params"], {}, (), BATCH, jax.random.key(0))
+    loss_fn = jdarts.network_loss(small, train=False)
+    loss, (_, metrics) = jax.jit(loss_fn)(variables["params"], {}, (), BATCH, jax.random.key(0))
     assert np.isfinite(loss) and set(metrics) == {"accuracy"}
 
 
@@ -282,56 +324,75 @@ class Scanned(nn.Module):
         return nn.scan(layer, split_rngs={"params": True}, length=3, **settings)(self.shared, name="layers")(x, None)[0]
 
 
-def loops(network, weights, alphas):
-    """The network's outputs, and the same as a loop of layers with these tables of shares `[3, O]`."""
-    found = network.apply(jdarts.join_variables(weights, alphas), INPUTS)
+def begun(network):
+    """Weights, drawn alphas, and the network's outputs."""
+
+    @jax.jit
+    def start(key):
+        weights, alphas, _ = jdarts.split_variables(network.init(key, INPUTS), key=jax.random.key(1))
+        return weights, alphas, network.apply(jdarts.join_variables(weights, alphas), INPUTS)
+
+    return start(jax.random.key(0))
+
+
+def loop(weights, alphas):
+    """The outputs of a loop of layers with tables of shares `[3, O]`."""
     (name,) = alphas
-    shares = jnp.broadcast_to(jax.nn.softmax(alphas[name].values), (3, 3))
-    x = INPUTS
+    powers = np.exp(alphas[name].values)
+    shares = np.broadcast_to(powers / np.sum(powers, axis=-1, keepdims=True), (3, 3))
+    x = np.asarray(INPUTS)
     for layer in range(3):
-        params = jax.tree.map(lambda leaf, layer=layer: leaf[layer], weights["layers"]["block"]["dense"])
-        dense_output = x @ params["kernel"] + params["bias"][None]
-        x = x + shares[layer, 0] * dense_output + shares[layer, 1] * jnp.tanh(x)
-    return found, x
+        kernel, bias = (np.asarray(weights["layers"]["block"]["dense"][name])[layer] for name in ("kernel", "bias"))
+        x = x + shares[layer, 0] * (x @ kernel + bias) + shares[layer, 1] * np.tanh(x)
+    return x
 
 
 @pytest.mark.parametrize("remat", [False, True])
 @pytest.mark.parametrize("shared", [None, "layer"])
 def test_layers_of_a_scan_have_alphas_of_their_own_or_share_them(shared, remat):
     network: Any = Scanned(shared=shared, remat=remat)
-    weights, alphas, _ = jdarts.split_variables(network.init(jax.random.key(0), INPUTS), key=jax.random.key(1))
+    weights, alphas, found = begun(network)
     assert {name: each.values.shape for name, each in alphas.items()} == (
         {"layer": (3,)} if shared else {"layers/block": (3, 3)}
     )
-    np.testing.assert_allclose(*loops(network, weights, alphas), atol=1e-12)
+    np.testing.assert_allclose(found, loop(weights, alphas), atol=1e-12)
 
 
 def test_a_scan_with_broadcast_alphas_has_one_row():
     network: Any = Scanned(axes=(("variable_axes", (("params", 0),)), ("variable_broadcast", "alphas")))
-    weights, alphas, _ = jdarts.split_variables(network.init(jax.random.key(0), INPUTS), key=jax.random.key(1))
+    weights, alphas, found = begun(network)
     assert alphas["layers/block"].values.shape == (3,)
-    np.testing.assert_allclose(*loops(network, weights, alphas), atol=1e-12)
+    np.testing.assert_allclose(found, loop(weights, alphas), atol=1e-12)
     small, variables = jdarts.decided(network, {"layers/block": "tanh"}, {"params": weights}, INPUTS)
     assert count_weights(variables) == 0
     np.testing.assert_allclose(
-        small.apply(variables, INPUTS),
-        one_hot_outputs(network, weights, alphas, {"layers/block": "tanh"}, (), INPUTS)[0],
+        *jax.jit(
+            lambda: (
+                small.apply(variables, INPUTS),
+                one_hot_outputs(network, weights, alphas, {"layers/block": "tanh"}, (), INPUTS)[0],
+            )
+        )(),
         atol=1e-12,
     )
 
 
 def test_layers_of_a_scan_that_decide_alike_are_one_program_and_others_are_refused():
     network: Any = Scanned()
-    weights, alphas, _ = jdarts.split_variables(network.init(jax.random.key(0), INPUTS))
-    rows = jnp.array([[1.0, 0, 0], [0, 1, 0], [1, 0, 0]])
+    weights, alphas, _ = begun(network)
+    rows = np.array([[1.0, 0, 0], [0, 1, 0], [1, 0, 0]])
     choices = jdarts.decide({"layers/block": alphas["layers/block"].replace(values=rows)})
     assert choices == {"layers/block": ("dense", "tanh", "dense")}
     with pytest.raises(jdarts.InputError, match=r"choose differently .*dense, tanh, dense.*variable_broadcast"):
         jdarts.decided(network, choices, {"params": weights}, INPUTS)
     alike = {"layers/block": ("dense",) * 3}
     small, variables = jdarts.decided(network, alike, {"params": weights}, INPUTS)
-    expected, _ = one_hot_outputs(network, weights, alphas, {"layers/block": "dense"}, (), INPUTS)
-    np.testing.assert_allclose(small.apply(variables, INPUTS), expected, atol=1e-12)
+
+    @jax.jit
+    def both(weights, variables):
+        expected, _ = one_hot_outputs(network, weights, alphas, {"layers/block": "dense"}, (), INPUTS)
+        return small.apply(variables, INPUTS), expected
+
+    np.testing.assert_allclose(*both(weights, variables), atol=1e-12)
 
 
 def test_a_vmapped_module_has_alphas_for_each_lane_of_its_axis():
@@ -366,10 +427,9 @@ class Single(nn.Module):
 
 def test_a_choice_with_one_candidate_is_that_candidate():
     network: Any = Single(lambda x: jdarts.Choice({"only": dense(2)}, name="block")(x))
-    weights, alphas, _ = jdarts.split_variables(network.init(jax.random.key(0), INPUTS))
-    found = network.apply(jdarts.join_variables(weights, alphas), INPUTS)
-    only = weights["block"]["only"]
-    np.testing.assert_allclose(found, INPUTS @ only["kernel"] + only["bias"][None], atol=1e-12)
+    weights, alphas, found = begun(network)
+    only = jax.tree.map(np.asarray, weights["block"]["only"])
+    np.testing.assert_allclose(found, np.asarray(INPUTS) @ only["kernel"] + only["bias"], atol=1e-12)
     assert jdarts.decide(alphas) == {"block": "only"}
     assert jdarts.describe_choices(network, alphas, INPUTS)[0].margin is None
 

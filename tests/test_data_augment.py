@@ -63,12 +63,16 @@ def plain_augment(images, draws, augmentation):
 )
 def test_augmentation_is_the_plain_definition_on_the_same_draws(augmentation):
     images = random_images()
-    key = jax.random.key(3)
-    draws = draw_augmentation(key, images.shape, augmentation)
+
+    @jax.jit
+    def computed(key, images):
+        draws = draw_augmentation(key, images.shape, augmentation)
+        applied = apply_augmentation(draws, images, augmentation, **STATISTICS, dtype=jnp.float64)
+        return draws, applied, augment(key, images, augmentation, **STATISTICS, dtype=jnp.float64)
+
+    draws, applied, whole = jax.device_get(computed(jax.random.key(3), images))
     expected = plain_augment(images, draws, augmentation)
-    applied = apply_augmentation(draws, images, augmentation, **STATISTICS, dtype=jnp.float64)
     np.testing.assert_allclose(applied, expected, rtol=0, atol=1e-12)
-    whole = augment(key, images, augmentation, **STATISTICS, dtype=jnp.float64)
     np.testing.assert_array_equal(whole, applied)
 
 
@@ -106,7 +110,9 @@ def test_flipping_twice_gives_the_image_back():
 def test_a_centred_crop_is_the_image():
     images = random_images()
     draws = AugmentationDraws(
-        crop=jnp.full((6, 2), 4, jnp.int32), flip=jnp.ones(6, bool), cutout=jnp.zeros((6, 2), jnp.int32)
+        crop=jnp.asarray(np.full((6, 2), 4, np.int32)),
+        flip=jnp.asarray(np.ones(6, bool)),
+        cutout=jnp.asarray(np.zeros((6, 2), np.int32)),
     )
     result = apply_augmentation(draws, images, Augmentation(padding=4), **STATISTICS)
     np.testing.assert_array_equal(result, normalise(images, **STATISTICS))
@@ -143,15 +149,16 @@ def test_padding_is_black_before_normalisation():
 
 def test_draws_cover_their_ranges_evenly():
     count = 20_000
-    draws = draw_augmentation(jax.random.key(1), (count, 5, 8, 1), Augmentation(padding=2, flip=True, cutout=1))
+    augmentation = Augmentation(padding=2, flip=True, cutout=1)
+    draws = jax.jit(lambda key: draw_augmentation(key, (count, 5, 8, 1), augmentation))(jax.random.key(1))
     for values, ends in ((draws.crop, (5, 5)), (draws.cutout, (5, 8))):
         for axis, end in enumerate(ends):
-            frequencies = np.bincount(np.asarray(values[:, axis]), minlength=end)
+            frequencies = np.bincount(np.asarray(values)[:, axis], minlength=end)
             assert len(frequencies) == end
             # Five standard deviations of a binomial count.
             assert np.abs(frequencies - count / end).max() < 5 * np.sqrt(count / end)
     assert abs(np.asarray(draws.flip).mean() - 0.5) < 5 * 0.5 / np.sqrt(count)
-    columns = np.stack([draws.crop[:, 0], draws.crop[:, 1], draws.flip, draws.cutout[:, 0], draws.cutout[:, 1]])
+    columns = np.concatenate([draws.crop, np.asarray(draws.flip)[:, None], draws.cutout], axis=1).T
     assert np.abs(np.corrcoef(columns) - np.eye(5)).max() < 5 / np.sqrt(count)
 
 
@@ -159,14 +166,15 @@ def test_an_image_depends_on_key_and_position_only():
     images = np.broadcast_to(random_images(batch=1), (6, 7, 9, 3))
     augmentation = Augmentation(padding=3, flip=True, cutout=2)
 
+    @jax.jit
     def run(seed, pixels):
-        return np.asarray(augment(jax.random.key(seed), pixels, augmentation, **STATISTICS))
+        return augment(jax.random.key(seed), pixels, augmentation, **STATISTICS)
 
     result = run(0, images)
     np.testing.assert_array_equal(run(0, images), result)
     np.testing.assert_array_equal(run(0, images[:4]), result[:4])
     assert not np.array_equal(run(1, images), result)
-    assert len(np.unique(result.reshape(6, -1), axis=0)) == 6
+    assert len(np.unique(np.reshape(result, (6, -1)), axis=0)) == 6
 
 
 def test_under_jit_and_vmap():
@@ -179,7 +187,7 @@ def test_under_jit_and_vmap():
     keys = jax.random.split(jax.random.key(0), 2)
     plain = np.stack([run(key, images) for key in keys])
     np.testing.assert_allclose(jax.jit(run)(keys[0], images), plain[0], rtol=0, atol=1e-12)
-    many = jax.vmap(run, in_axes=(0, None))(keys, images)
+    many = jax.jit(jax.vmap(run, in_axes=(0, None)))(keys, images)
     np.testing.assert_allclose(many, plain, rtol=0, atol=1e-12)
 
 
