@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import command_line
 import jax.numpy as jnp
@@ -42,10 +43,20 @@ RECORDS = {
 }
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The folder of a run with one checkpoint."""
+    folder = tmp_path_factory.mktemp("saved") / "run"
+    checkpoint.save(folder / "checkpoints", 1, {"weights": {"a": jnp.ones(2)}}, {})
+    return folder
+
+
 @pytest.fixture
-def sealed(tmp_path):
+def sealed(saved, tmp_path):
     """Writes a record into a checkpoint and seals it as if it was written so."""
-    path = checkpoint.save(tmp_path / "run/checkpoints", 1, {"weights": {"a": jnp.ones(2)}}, {})
+    found = checkpoint.newest(shutil.copytree(saved, tmp_path / "run") / "checkpoints", [])
+    assert found is not None
+    path = found.path
 
     def seal(text):
         (path / checkpoint.RECORD).write_text(text)
@@ -57,6 +68,18 @@ def sealed(tmp_path):
     return seal
 
 
+@pytest.fixture
+def arrays_read_once(monkeypatch):
+    """The arrays, which no record changes, are read the first time alone."""
+    load_all, read = checkpoint.load_all, []
+
+    def once(found):
+        read[:] = read or [load_all(found)]
+        return read[0]
+
+    monkeypatch.setattr(checkpoint, "load_all", once)
+
+
 def read_or_refused(read, *arguments):
     try:
         return read(*arguments)
@@ -65,6 +88,7 @@ def read_or_refused(read, *arguments):
         return None
 
 
+@pytest.mark.usefixtures("arrays_read_once")
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
 def test_damaged_records_are_refused_or_read(record, sealed):
     assert isinstance(find_any_genotype(str(sealed(json.dumps(record)))), (Genotype, RecurrentGenotype))
@@ -84,7 +108,7 @@ def test_commands_end_with_2(record, sealed, derive, describe):
         folder = sealed(json.dumps(damaged))
         for command, options in (
             (derive, ()),
-            (describe, ("--network", "search")),
+            (describe, ("--network", "search", "--cells", "2")),
             (describe, ("--network", "search-ptb")),
         ):
             code, _, err = command(folder, *options)
