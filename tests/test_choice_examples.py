@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from choice_networks import one_hot_outputs
+from small_runs import leave_undrawn
 
 import jdarts
 from jdarts.nets.counts import count_weights
@@ -115,6 +116,7 @@ def test_the_decided_network_is_the_mixture_at_one_hot_weights(example, name):
 def run(example, monkeypatch, capsys):
     def run(*arguments):
         module = example("mlp")
+        leave_undrawn(monkeypatch.setattr)
         monkeypatch.setattr(sys, "argv", ["mlp.py", *arguments])
         with pytest.raises(SystemExit) as ended:
             example("example").run_example(module.solved, module.CONFIG, module.__doc__)

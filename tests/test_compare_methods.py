@@ -9,6 +9,7 @@ from pathlib import Path
 import command_line
 import numpy as np
 import pytest
+import small_search
 from small_runs import user_settings  # noqa: F401
 
 from jdarts.data import Augmentation, ImageDataset, ImageSplit
@@ -117,7 +118,8 @@ def images(monkeypatch):
 
 
 @pytest.mark.usefixtures("user_settings")
-def test_a_finished_method_is_not_repeated(tmp_path, images, command):
+def test_a_finished_method_is_not_repeated(tmp_path, images, command, monkeypatch):
+    small_search.quicken(monkeypatch.setattr)
     words = [*TINY.split(), "--out", tmp_path, "--methods", "darts:first_order"]
     code, first, _ = command(*words)
     assert code == 0

@@ -149,7 +149,7 @@ def test_from_a_search_to_predictions_on_images(tmp_path, undrawn):
             x = jdarts.Choice({"tanh": jnp.tanh, "relu": nn.relu}, name="activation")(x)
             return nn.Dense(10)(x)
 
-    network, common = Classifier(), {"dataset": "digits", "epochs": 1, "batch_size": 240}
+    network, common = Classifier(), {"dataset": "digits", "epochs": 1, "batch_size": 240, "padding": 0}
     searched = search(
         SearchConfig(run_dir=tmp_path / "search", hypergradient="first_order", **common),
         network=network,
