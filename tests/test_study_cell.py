@@ -1,6 +1,7 @@
 """Study 2: the table of accuracies, ranks, guards, baselines and tables, and a whole measurement with a tiny network."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import pickle
@@ -251,12 +252,13 @@ class TinyNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, images, train):
-        x = nn.Dense(self.channels)(images.reshape(len(images), -1))
+        # Uniform weights come from the run's one draw.
+        dense = functools.partial(nn.Dense, kernel_init=nn.initializers.lecun_uniform())
+        x = dense(self.channels)(images.reshape(len(images), -1))
         for name in NAMES:
-            dense = nn.Dense(self.channels)
-            functions = (None, lambda x: x, dense, jnp.tanh, jnp.abs)
+            functions = (None, lambda x: x, dense(self.channels), jnp.tanh, jnp.abs)
             x = x + jdarts.Choice(dict(zip(OPERATIONS, functions)), shared=name, name=name)(x)
-        return nn.Dense(self.classes)(x)
+        return dense(self.classes)(x)
 
 
 CONFIG = cell.CellConfig(
