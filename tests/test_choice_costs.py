@@ -189,15 +189,16 @@ def test_the_expected_cost_is_the_mean_over_drawn_networks_and_its_gradient_that
             # Each kept pair of inputs comes once.
             assert float(cost.expected(weights)) == pytest.approx(float(np.dot(odds, sizes[name]) / 3), rel=1e-9)
 
+        @jax.jit
         def expected(values):
             moved = {name: each.replace(values=values[name]) for name, each in alphas.items()}
             return costs["weights"].expected(weights_of(moved))
 
-        values = {name: jnp.asarray(each.values) for name, each in alphas.items()}
-        gradient = jax.grad(expected)(values)
+        values = {name: np.asarray(each.values) for name, each in alphas.items()}
+        gradient = jax.device_get(jax.jit(jax.grad(expected))(values))
         for name, each in values.items():
             for index in range(each.size):
-                step = 1e-5 * jnp.eye(each.size)[index]
+                step = 1e-5 * np.eye(each.size)[index]
                 ends = [expected({**values, name: each + sign * step}) for sign in (1, -1)]
                 assert float(gradient[name][index]) == pytest.approx(float(ends[0] - ends[1]) / 2e-5, abs=1e-5)
 

@@ -215,22 +215,28 @@ def test_full_convolutions_and_excitation_are_those_of_plain_ones(stride):
     draw = np.random.default_rng(0)
     states = jnp.asarray(draw.normal(size=(2, 2, 4, 4, 4)))
 
-    def outputs(name):
-        operation = implementation(name, stride)
-        weights = {key: jnp.asarray(draw.normal(size=(4, *s.shape))) for key, s in operation.weights(4).items()}
-        return [(states[edge // 2], {key: array[edge] for key, array in weights.items()}) for edge in range(4)], (
-            operation.first(states, weights)
-        )
+    plain = {
+        "conv_3x3": lambda x, w: convolution(jax.nn.relu(x), w["kernel"], stride=stride),
+        "conv_1x1": lambda x, w: convolution(jax.nn.relu(x), w["pointwise"][None, None], stride=stride),
+        "squeeze_excitation": lambda x, w: excited(x, w)[:, ::stride, ::stride],
+    }
+    weights = {
+        name: {key: draw.normal(size=(4, *s.shape)) for key, s in implementation(name, stride).weights(4).items()}
+        for name in plain
+    }
 
-    edges, found = outputs("conv_3x3")
-    np.testing.assert_allclose(
-        found, [convolution(jax.nn.relu(x), w["kernel"], stride=stride) for x, w in edges], rtol=1e-9, atol=1e-12
-    )
-    edges, found = outputs("conv_1x1")
-    plain = [convolution(jax.nn.relu(x), w["pointwise"][None, None], stride=stride) for x, w in edges]
-    np.testing.assert_allclose(found, plain, rtol=1e-9, atol=1e-12)
-    edges, found = outputs("squeeze_excitation")
-    np.testing.assert_allclose(found, [excited(x, w)[:, ::stride, ::stride] for x, w in edges], rtol=1e-9, atol=1e-12)
+    @jax.jit
+    def both(states, weights):
+        found = {name: implementation(name, stride).first(states, each) for name, each in weights.items()}
+        edges = {
+            name: [of_edge(states[edge // 2], {key: w[edge] for key, w in weights[name].items()}) for edge in range(4)]
+            for name, of_edge in plain.items()
+        }
+        return found, edges
+
+    found, expected = jax.device_get(both(states, weights))
+    for name in plain:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 def test_the_plain_average_pool_is_the_other_without_a_batch_norm():
