@@ -175,6 +175,11 @@ def finish(process, seconds=180):
     return process.returncode, out, err
 
 
+def run_in_a_process(*arguments, **variables):
+    """Exit code, standard output and standard error of Python with these arguments, and with these variables besides."""
+    return finish(warm_processes.start(arguments, environment() | variables))
+
+
 def newest(folder):
     """The newest checkpoint of a run."""
     found = checkpoint.newest(folder / checkpoint.FOLDER, [])

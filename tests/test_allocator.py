@@ -1,13 +1,11 @@
 """Freed memory stays with a process that asks for it."""
 
-import os
 import platform
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from small_runs import run_in_a_process
 
 from jdarts.xla import allocator
 from jdarts.xla.allocator import keep_freed_memory
@@ -41,8 +39,9 @@ print(min(taken) * resource.getpagesize())
 def test_steps_take_no_new_memory_from_the_system() -> None:
     taken = {}
     for word in ("keep", "return"):
-        done = subprocess.run([sys.executable, "-c", PROGRAM, word], capture_output=True, text=True, check=True)
-        taken[word] = int(done.stdout)
+        code, shown, errors = run_in_a_process("-c", PROGRAM, word)
+        assert code == 0, errors
+        taken[word] = int(shown)
     assert taken["return"] > 4 * 64e6
     assert taken["keep"] < 65e6
 
@@ -80,5 +79,4 @@ def test_only_processes_that_compute_on_cpus_keep_memory(
 
 def test_memory_is_kept_before_jax_chooses_its_devices() -> None:
     program = "import os; from jdarts import keep_freed_memory; keep_freed_memory()"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu,none_such"}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    assert run_in_a_process("-c", program, JAX_PLATFORMS="cpu,none_such") == (0, "", "")

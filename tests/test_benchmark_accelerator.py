@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import sys
 from collections import Counter
 
 import accelerator
 import jax
 import jax.numpy as jnp
 import pytest
+import warm_processes
 from device import against_cpu, runner
 from device.against_cpu import prepare_comparison
 from device.parts import GRAPHS, Part, all_parts, chosen_parts
@@ -139,6 +141,7 @@ def test_wrong_options_are_refused(arguments, message):
 
 def test_one_part_from_its_process_to_the_tables(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(warm_processes.stand_in(tmp_path / "python")))
     accelerator.main(["--quick", "--only", "ceilings", "step/weight", "--seconds", "100", "--jobs", "2"])
     lines = [json.loads(line) for line in (tmp_path / "runs" / "accelerator.jsonl").read_text().splitlines()]
     assert [line["part"] for line in lines] == ["ceilings"] * 2 + ["step/weight/float32/4"] * 2

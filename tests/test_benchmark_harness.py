@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import methods
 import pytest
 import recurrent
+import warm_processes
 from harness import tables
 from harness.choice_cells import EdgeByEdge
 from harness.config import COMPARED, GROWTH, BenchmarkConfig
@@ -74,9 +75,16 @@ def test_the_longer_time_is_the_limit():
     assert Limits(flops / 5, moved / 3).bound("weight", TINY) == "arithmetic"
 
 
-def test_processes_take_steps_in_turn(tmp_path):
+@pytest.fixture
+def quick_processes(tmp_path, monkeypatch):
+    """Processes that need not import what they use."""
+    monkeypatch.setattr(sys, "executable", str(warm_processes.stand_in(tmp_path / "python")))
+
+
+def test_processes_take_steps_in_turn(quick_processes, tmp_path):
+    programs = tmp_path / "programs"
     setups = [Setup("jdarts", "weight", TINY), Setup("jdarts", "first_order", TINY)]
-    environment = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(programs), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     told = []
     times, facts = measure(setups, rounds=3, environment=environment, tell=told.append)
     assert list(times) == list(facts) == setups
@@ -85,11 +93,11 @@ def test_processes_take_steps_in_turn(tmp_path):
         assert 0 < times[setup].least <= times[setup].median <= times[setup].most
         assert {"trace_s", "compile_s", "temporary_bytes"} <= set(facts[setup])
         assert facts[setup]["peak_bytes"] >= facts[setup]["ready_bytes"] > 2**20
-    assert any(tmp_path.iterdir())
+    assert any(programs.iterdir())
     assert sum("round" in line for line in told) == 3
 
 
-def test_a_process_that_fails_is_reported_with_its_reason(tmp_path):
+def test_a_process_that_fails_is_reported_with_its_reason(quick_processes):
     odd = Size(channels=2, cells=2, nodes=1, batch=1, image_size=6)  # 3×3 at the second reduction
     with pytest.raises(InputError, match=r"jdarts/weight .* exit code 1: .*3×3 at the reduction in cell 1"):
         measure([Setup("jdarts", "weight", odd)], rounds=1, environment={}, tell=lambda text: None)

@@ -1,15 +1,13 @@
 """Programs that JAX keeps on disk: a damaged one is replaced without a word."""
 
 import contextlib
-import os
-import subprocess
-import sys
 import threading
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
+from small_runs import run_in_a_process
 
 from jdarts.runs.command import keep_compiled_programs
 from jdarts.xla import jax_compat
@@ -145,12 +143,11 @@ logging.getLogger("jax").warning("a warning of JAX")
 
 
 def test_loading_a_program_writes_nothing_and_other_messages_stay(tmp_path):
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    env = {**os.environ, **cache, "JAX_LOGGING_LEVEL": "NOTSET"}
-    done = [subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True) for _ in range(2)]
-    assert [each.returncode for each in done] == [0, 0], done[-1].stderr
-    assert done[0].stdout == done[1].stdout
-    assert [each.stderr.splitlines() for each in done] == [["a warning of JAX"]] * 2
+    variables = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_LOGGING_LEVEL": "NOTSET"}
+    codes, shown, errors = zip(*(run_in_a_process("-c", PROGRAM, **variables) for _ in range(2)))
+    assert codes == (0, 0), errors[-1]
+    assert shown[0] == shown[1]
+    assert [each.splitlines() for each in errors] == [["WARNING:jax:a warning of JAX"]] * 2
 
 
 def test_the_log_is_quiet_while_a_program_is_loaded_alone(folder, monkeypatch):

@@ -1,9 +1,8 @@
 import io
-import subprocess
-import sys
 
 import pytest
 from made_up_images import write_cifar
+from small_runs import run_in_a_process
 
 from jdarts.data.__main__ import ProgressLine, main
 from jdarts.errors import InputError
@@ -16,8 +15,7 @@ def source(tmp_path):
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "jdarts.data", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return run_in_a_process("-m", "jdarts.data", *arguments)
 
 
 def test_prepare_says_what_lies_where_and_how_to_go_on(source, tmp_path, capsys):
@@ -68,20 +66,20 @@ def test_wrong_names_are_refused(capsys):
 
 def test_a_wrong_input_is_one_line_and_exit_code_two(source, tmp_path):
     (source / "cifar-10-batches-bin" / "data_batch_5.bin").unlink()
-    result = run("prepare", "cifar10", "--from", source, "--data-dir", tmp_path / "tfds")
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("error: ")
-    assert "data_batch_5.bin" in result.stderr
+    code, out, err = run("prepare", "cifar10", "--from", source, "--data-dir", tmp_path / "tfds")
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: ")
+    assert "data_batch_5.bin" in err
     assert not (tmp_path / "tfds").exists()
 
 
 def test_the_process_prepares_quietly(source, tmp_path):
-    result = run("prepare", "cifar10", "--from", source, "--data-dir", tmp_path / "tfds")
-    assert result.returncode == 0
-    assert len(result.stdout.splitlines()) == 2
-    assert all(line.startswith("writing images: ") for line in result.stderr.splitlines())
+    code, out, err = run("prepare", "cifar10", "--from", source, "--data-dir", tmp_path / "tfds")
+    assert code == 0
+    assert len(out.splitlines()) == 2
+    assert all(line.startswith("writing images: ") for line in err.splitlines())
 
 
 def test_progress_is_one_line_on_a_terminal_and_ten_elsewhere():

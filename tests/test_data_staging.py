@@ -3,10 +3,9 @@
 import fcntl
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
+from small_runs import run_in_a_process
 
 from jdarts.data.staging import move_into_place, staging_folder
 
@@ -39,8 +38,8 @@ def test_what_a_killed_preparation_left_goes_at_the_next_start(step, tmp_path):
     place = tmp_path / "mine" / "1.0.0"
     place.mkdir(parents=True)
     (place / "file").write_text("old")
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), step], check=False, timeout=60)
-    assert killed.returncode == -signal.SIGKILL
+    code, _, _ = run_in_a_process("-c", KILLED, tmp_path, step)
+    assert code == -signal.SIGKILL
     assert len(names(tmp_path)) == 2
     assert place.exists() == (step == "writing")
     with staging_folder(tmp_path, "other") as folder:

@@ -1,9 +1,8 @@
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from small_runs import run_in_a_process
 
 from jdarts import native
 
@@ -35,17 +34,15 @@ for _ in range(5):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinities")
-def test_results_are_bit_identical_whatever_the_threads(monkeypatch):
+def test_results_are_bit_identical_whatever_the_threads():
     """Over repeated calls, with all threads, and with one on one core (which must not wait for others)."""
     if native.lowering("depthwise_forward", np.dtype(np.float32)) is None:
         pytest.skip("no native library can be built here")
     sums = set()
     for options, flags in (([], ""), (["one"], "--xla_cpu_multi_thread_eigen=false"), (["one"], "")):
-        monkeypatch.setenv("XLA_FLAGS", flags)
-        command = [sys.executable, "-c", CHECKSUMS, *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        lines = done.stdout.split()
+        code, shown, errors = run_in_a_process("-c", CHECKSUMS, *options, XLA_FLAGS=flags)
+        assert code == 0, errors
+        lines = shown.split()
         assert len(lines) == 5
         sums |= set(lines)
     assert len(sums) == 1

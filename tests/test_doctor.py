@@ -1,8 +1,6 @@
 """The report on the installation and the machine."""
 
 import json
-import os
-import subprocess
 import sys
 from importlib import metadata
 
@@ -10,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from rich.console import Console
+from small_runs import run_in_a_process
 
 from jdarts import doctor
 from jdarts.doctor import command, numbers
@@ -113,14 +112,10 @@ def test_no_device_is_wrong(monkeypatch):
 
 @pytest.mark.parametrize("platforms", ["cuda", "nonsense"])
 def test_the_report_is_whole_without_a_device(platforms, tmp_path):
-    made = subprocess.run(
-        [sys.executable, "-m", "jdarts", "doctor", "--json"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JAX_PLATFORMS": platforms, "XDG_CACHE_HOME": str(tmp_path)},
-    )
-    assert made.returncode == 1, made.stderr
-    report = json.loads(made.stdout)
+    variables = {"JAX_PLATFORMS": platforms, "XDG_CACHE_HOME": str(tmp_path)}
+    code, shown, errors = run_in_a_process("-m", "jdarts", "doctor", "--json", **variables)
+    assert code == 1, errors
+    report = json.loads(shown)
     (found,) = report["devices"]
     assert found["state"] == "wrong" and found["text"] and "JAX_PLATFORMS=cpu" in found["mend"]
     assert "without a device" in report["native kernels"][0]["text"]

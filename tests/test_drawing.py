@@ -5,14 +5,13 @@ import itertools
 import math
 import os
 import random
-import subprocess
-import sys
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from small_runs import run_in_a_process
 
 from jdarts.errors import InputError
 from jdarts.genotype import Genotype, parse_genotype
@@ -251,7 +250,7 @@ def test_drawing_never_touches_pyplot():
         "assert 'matplotlib.figure' in sys.modules\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert run_in_a_process("-c", code) == (0, "", "")
 
 
 def panels_of(records):

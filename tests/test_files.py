@@ -4,10 +4,11 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 
 import pytest
+import warm_processes
+from small_runs import environment
 
 from jdarts.files import atomic as files
 from jdarts.files.atomic import remove_abandoned, replace_bytes, replace_text
@@ -15,23 +16,31 @@ from jdarts.report import draw_curves
 
 #: Stops, or dies, with a file half-written.
 WRITER = textwrap.dedent("""
-    import os, pathlib, signal, sys
+    import os, pathlib, signal, sys, time
     from jdarts.files import atomic as files
 
     def stop(descriptor):
-        print("writing", flush=True)
-        sys.stdin.read()
+        print("writing")
+        while not told:
+            time.sleep(0.01)
 
+    told = []
+    signal.signal(signal.SIGUSR1, lambda *_: told.append(True))
     os.fsync = stop
     files.replace_bytes(pathlib.Path(sys.argv[1]), b"half")
 """)
 
 
 def start_writer(path):
-    process = subprocess.Popen([sys.executable, "-c", WRITER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"writing\n"
+    process = warm_processes.start(["-c", WRITER, path], environment())
+    assert process.stdout.readline() == "writing\n"
     return process
+
+
+def let_go_on(process):
+    with process:
+        process.send_signal(signal.SIGUSR1)
+        process.stdout.read()
 
 
 def kill(process):
@@ -84,13 +93,12 @@ def test_what_a_killed_writer_has_left_goes_with_the_next_and_what_another_is_wr
     assert len(list(tmp_path.iterdir())) == 2
     replace_bytes(tmp_path / "file", b"whole")
     assert set(tmp_path.iterdir()) == {being_written, tmp_path / "file"}
-    with living:
-        living.communicate()
+    let_go_on(living)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"half"]
 
 
 def test_remains_of_drawings_of_earlier_versions_go_where_their_process_has_ended(tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended = subprocess.Popen(["true"])
     ended.wait()
     for process in (ended.pid, os.getpid()):
         (tmp_path / f".curves.svg.{process}.part").write_text("half")
@@ -141,6 +149,5 @@ def test_an_interrupted_process_is_told_from_a_killed_one(tmp_path):
     process.send_signal(signal.SIGSTOP)
     remove_abandoned(tmp_path)
     process.send_signal(signal.SIGCONT)
-    with process:
-        process.communicate()
+    let_go_on(process)
     assert (tmp_path / "file").read_bytes() == b"half"

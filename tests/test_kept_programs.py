@@ -1,11 +1,11 @@
 """The folder of compiled programs that runs of the tests share."""
 
 import os
-import subprocess
-import sys
 
 import jax
 import kept_programs
+import warm_processes
+from small_runs import environment, finish
 
 
 def test_the_oldest_programs_go_first(tmp_path):
@@ -34,6 +34,8 @@ def test_every_program_is_kept_in_one_folder_for_this_jax(monkeypatch):
 
 
 PROGRAM = """
+import warnings
+warnings.simplefilter("error")
 import jax, jax.numpy as jnp
 from jdarts.xla.compilation_cache import check_kept_programs
 check_kept_programs()
@@ -43,12 +45,11 @@ for number in range(30):
 
 
 def test_processes_that_compile_the_same_at_once_share_a_folder(tmp_path):
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-W", "error", "-c", PROGRAM]
-    both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    variables = environment() | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    both = [warm_processes.start(["-c", PROGRAM], variables) for _ in range(2)]
     for process in both:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors[-500:]
+        code, _, errors = finish(process)
+        assert code == 0, errors[-500:]
     programs = {path.name.removesuffix("-cache") for path in tmp_path.glob("*-cache")}
     assert len(programs) >= 30
     assert {path.name.removesuffix("-sha256") for path in tmp_path.glob("*-sha256")} == programs

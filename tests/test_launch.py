@@ -4,10 +4,10 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import small_search
+import warm_processes
 import yaml
 from small_runs import TESTS, environment
 
@@ -27,9 +27,9 @@ for pid in "${pids[@]}"; do wait "$pid" || exit 1; done
 """
 
 #: In place of the interpreter: the quick network's search in place of `-m jdarts.search`.
-PYTHON = f"""#!/bin/bash
+PYTHON = """#!/bin/bash
 [ "$1 $2" = "-m jdarts.search" ] && shift 2
-exec {sys.executable} {small_search.__file__} "$@"
+exec {} {} "$@"
 """
 
 
@@ -53,10 +53,11 @@ def slurm_job():
 
 def test_the_slurm_script_searches_with_all_its_tasks(tmp_path):
     executable(tmp_path / "srun", SRUN)
+    python = PYTHON.format(warm_processes.stand_in(tmp_path / "fork"), small_search.__file__)
     settings = {**small_search.SETTINGS, **small_search.PLAIN, "epochs": 1, "run_dir": tmp_path / "run"}
     env = environment() | {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "PYTHON": str(executable(tmp_path / "python", PYTHON)),
+        "PYTHON": str(executable(tmp_path / "python", python)),
         "TASKS": str(tmp_path),
         "SLURM_JOB_ID": str(slurm_job()),
         "SLURM_NTASKS": "2",

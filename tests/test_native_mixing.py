@@ -2,12 +2,11 @@
 
 import itertools
 import os
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
+from small_runs import run_in_a_process
 
 from jdarts import native
 from jdarts.ops import mixing_forms
@@ -200,10 +199,9 @@ for cores, flags in (("all", ""), ("one", "--xla_cpu_multi_thread_eigen=false"),
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinities")
-def test_results_are_bit_identical_whatever_the_threads(monkeypatch):
+def test_results_are_bit_identical_whatever_the_threads():
     """Over repeated calls, with all threads, and with one on one core (which must not wait for others)."""
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
-    done = subprocess.run([sys.executable, "-c", CHECKSUMS], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.split()
+    code, shown, errors = run_in_a_process("-c", CHECKSUMS)
+    assert code == 0, errors
+    lines = shown.split()
     assert len(lines) == 15 and len(set(lines)) == 1

@@ -3,8 +3,6 @@ import logging
 import os
 import re
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -15,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import warm_processes
+from small_runs import environment, finish
 
 from jdarts import native
 from jdarts.files.locked_folders import locked_folder
@@ -316,10 +316,10 @@ def test_unwritable_cache_folder(compiler, monkeypatch, tmp_path, caplog):
 
 def test_processes_that_build_at_once(compiler, monkeypatch):
     monkeypatch.setenv("COMPILER_SECONDS", "0.3")
-    both = [subprocess.Popen([sys.executable, "-c", LOAD], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [warm_processes.start(["-c", LOAD], environment()) for _ in range(2)]
     for process in both:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+        code, _, errors = finish(process)
+        assert code == 0, errors
     assert [path.suffix for path in build.cache_folder().iterdir()] == [".so"]
     before = runs(compiler)
     build.load_library(LEAVES)

@@ -1,14 +1,13 @@
 import gc
 import io
 import resource
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from small_runs import run_in_a_process
 
 from jdarts.report import Progress
 from jdarts.runs.context import Context
@@ -83,8 +82,7 @@ def test_the_interpreter_ends_after_its_compiler():
         "    compiler.add(Traced())\n"
         "sys.exit(2)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "compiled\n", "")
+    assert run_in_a_process("-c", script) == (2, "compiled\n", "")
 
 
 def test_an_error_ends_the_compiler_and_drops_what_waits():
@@ -105,9 +103,9 @@ def test_an_error_ends_the_compiler_and_drops_what_waits():
 def test_an_error_before_the_first_program_ends_the_process():
     """Nothing else would end the thread, for which the interpreter waits."""
     script = "import sys\nfrom jdarts.runs.programs import Compiler\nwith Compiler({}):\n    raise BrokenPipeError\n"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 1
-    assert done.stderr.strip().endswith("BrokenPipeError")
+    code, _, errors = run_in_a_process("-c", script)
+    assert code == 1
+    assert errors.strip().endswith("BrokenPipeError")
 
 
 def test_garbage_collection_is_as_before_after_a_pause():

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 
 import jax
@@ -15,7 +14,8 @@ import numpy as np
 import optax
 import pytest
 import small_runs
-from small_runs import newest, read_until, undisturbed_run, user_settings
+import warm_processes
+from small_runs import environment, newest, read_until, undisturbed_run, user_settings
 from small_search import PLAIN, SETTINGS, STEPS_PER_EPOCH, arguments, assert_same_bits, quick, searches, start
 
 from jdarts import checkpoint, data, optimizers
@@ -332,16 +332,16 @@ def test_a_damaged_summary_is_named(quick, undisturbed, tmp_path):
 )
 def test_an_output_that_fails_ends_the_command_once(output, code, message):
     """Through the interpreter's end, where what was buffered is written once more."""
-    program = "from jdarts.command import run_command; run_command(lambda: print('x' * 100000))"
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open("/dev/full", "w") as full:
-        stdout = full if output == "full" else writer
-        ended = subprocess.run(
-            [sys.executable, "-c", program], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60
-        )
-    os.close(writer)
-    assert (ended.returncode, ended.stderr) == (code, message)
+    program = (
+        "import os, sys; from jdarts.command import run_command\n"
+        "if sys.argv[1] == 'full': os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+        "sys.stdout = open(1, 'w', closefd=False)\n"
+        "run_command(lambda: print('x' * 100000))\n"
+    )
+    process = warm_processes.start(["-c", program, output], environment())
+    process.stdout.close()
+    with process:
+        assert (process.stderr.read(), process.wait(60)) == (message, code)
 
 
 def test_a_search_whose_reader_goes_away_leaves_a_run_that_resumes(quick, undisturbed, tmp_path):

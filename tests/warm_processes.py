@@ -1,7 +1,8 @@
 """Processes that start with everything imported: forks of one process that imports it once.
 
 The imports of a run take about three seconds. A fork has its own signals, files, devices and threads, as any process has: the
-process that is forked from has no backend of JAX. Where the variables that imports read differ, a program starts by itself.
+process that is forked from has no backend of JAX, and XLA has read no variable. Where variables differ that others have read,
+the fork becomes a new interpreter.
 """
 
 import atexit
@@ -13,18 +14,20 @@ import json
 import os
 import runpy
 import select
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
-#: Beginnings of the names of variables that modules or Python read once.
-_READ_ONCE = ("JAX", "XLA", "TF_", "PYTHON", "JDARTS", "OMP", "OPENBLAS", "MALLOC", "MPL")
+#: Beginnings of the names of variables that modules, Python or the system's libraries read once.
+_READ_ONCE = ("TF_", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONWARNINGS", "OMP", "OPENBLAS", "MALLOC", "MPL")
 #: What runs import sooner or later.
 _USED = (
     "jdarts.command",
@@ -98,45 +101,74 @@ class Fork:
         return texts[0], texts[1]
 
 
-def start(arguments: Sequence[str], environment: Mapping[str, str]) -> Any:
-    """Starts Python with these arguments: `-m` and a module, `-c` and a text, or a file, then those of the program.
-
-    Returns:
-      The process: a `Fork`, or a `subprocess.Popen` where variables that are read once differ from those of the first call.
-    """
-    parent, variables = _parent or _started(environment)
-    if variables != _read_once(environment):
-        command = [sys.executable, *arguments]
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(environment)
-        )
+def start(arguments: Sequence[str], environment: Mapping[str, str]) -> Fork:
+    """Starts Python with these arguments: `-m` and a module, `-c` and a text, or a file, then those of the program."""
+    parent = _parent or _started()
     read, written = zip(*(os.pipe() for _ in range(3)))
-    request = {"arguments": list(map(str, arguments)), "environment": dict(environment), "folder": os.getcwd()}
-    socket.send_fds(parent, [json.dumps(request).encode()], written)
+    with open(os.devnull) as nothing:
+        status, *outputs = written
+        _ask(parent.address, arguments, environment, [status, nothing.fileno(), *outputs])
     for each in written:
         os.close(each)
     status, *outputs = read
     return Fork(status, *(os.fdopen(each, encoding="utf-8") for each in outputs))
 
 
-_parent: tuple[socket.socket, dict[str, str]] | None = None
+def stand_in(path: Path) -> Path:
+    """Writes an executable that runs Python's arguments in a fork: an interpreter for what starts processes by itself.
+
+    It has the outputs and the exit code of its fork, which goes on where it is killed.
+    """
+    parent = _parent or _started()
+    # Without the folders and variables of an interpreter, which take longer than the fork.
+    command = shlex.join([sys.executable, "-IS", __file__, "--ask", parent.address])
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    path.chmod(0o755)
+    return path
 
 
-def _started(environment: Mapping[str, str]) -> tuple[socket.socket, dict[str, str]]:
-    """The connection to the process that is forked from, and the variables that it has read; it ends with this process."""
+class _Parent(NamedTuple):
+    process: subprocess.Popen
+    address: str
+
+
+_parent: _Parent | None = None
+#: Those of the tests, of which none has changed any yet.
+_VARIABLES = dict(os.environ)
+
+
+def _started() -> _Parent:
+    """The process that is forked from, and the address at which it is asked for forks; it ends with this process."""
     global _parent
-    own, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with its:
-        command = [sys.executable, __file__, str(its.fileno())]
-        process = subprocess.Popen(command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, env=dict(environment))
-    _parent = own, _read_once(environment)
-    atexit.register(process.wait)
-    atexit.register(own.close)
+    folder = tempfile.TemporaryDirectory()
+    address = os.path.join(folder.name, "forks")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as requests:
+        requests.bind(address)
+        requests.listen()
+        command = [sys.executable, __file__, str(requests.fileno())]
+        process = subprocess.Popen(command, pass_fds=[requests.fileno()], stdin=subprocess.PIPE, env=_VARIABLES)
+    _parent = _Parent(process, address)
+    atexit.register(folder.cleanup)
+    atexit.register(process.communicate)
     return _parent
 
 
-def _read_once(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(_READ_ONCE)}
+def _ask(address: str, arguments: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
+    """Asks for a fork, which gets descriptors for its number and exit code, its input and both outputs."""
+    request = {"arguments": list(map(str, arguments)), "environment": dict(environment), "folder": os.getcwd()}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as parent:
+        parent.connect(address)
+        socket.send_fds(parent, [json.dumps(request).encode()], descriptors)
+
+
+def _stand_in(address: str, arguments: Sequence[str]) -> int:
+    """The exit code of a fork that has the input and the outputs of this process."""
+    status, written = os.pipe()
+    _ask(address, arguments, os.environ, [written, 0, 1, 2])
+    os.close(written)
+    _number(status)
+    code = _number(status)
+    return code if code >= 0 else 128 - code
 
 
 def _number(descriptor: int) -> int:
@@ -157,7 +189,7 @@ def _import_all() -> None:
     gc.freeze()
 
 
-def _serve(connection: socket.socket) -> None:
+def _serve(requests: socket.socket) -> None:
     """Forks for each request. A fork returns from here as the program's process; its keeper waits for its end."""
 
     def forget_ended(*_: object) -> None:
@@ -167,42 +199,73 @@ def _serve(connection: socket.socket) -> None:
 
     signal.signal(signal.SIGCHLD, forget_ended)
     while True:
-        message, descriptors, _, _ = socket.recv_fds(connection, 2**20, 3)
-        if not message:
+        # Nothing is written to the input, which ends with the process that has started this one.
+        if 0 in select.select([0, requests], [], [])[0]:
             os._exit(0)
+        with requests.accept()[0] as connection:
+            message, descriptors, _, _ = socket.recv_fds(connection, 2**20, 4)
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            connection.close()
+            requests.close()
+            status, *streams = descriptors
             program = os.fork()
             if program == 0:
-                os.close(descriptors[0])
-                _become(json.loads(message), descriptors[1:])
+                os.close(status)
+                _become(json.loads(message), streams)
                 return
-            for each in descriptors[1:]:
+            for each in streams:
                 os.close(each)
-            os.write(descriptors[0], program.to_bytes(4, "little"))
+            os.write(status, program.to_bytes(4, "little"))
             code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
             # Nobody reads it where the test has ended.
             with contextlib.suppress(BrokenPipeError):
-                os.write(descriptors[0], code.to_bytes(4, "little", signed=True))
+                os.write(status, code.to_bytes(4, "little", signed=True))
             os._exit(0)
         for each in descriptors:
             os.close(each)
 
 
-def _become(request: Any, outputs: Sequence[int]) -> None:
-    """Gives this process what the request says: outputs, variables, folder and arguments."""
+def _become(request: Any, streams: Sequence[int]) -> None:
+    """Gives this process what the request says: input, outputs, variables, folder and arguments."""
+    for place, each in enumerate(streams):
+        os.dup2(each, place)
+        os.close(each)
+    os.chdir(request["folder"])
+    environment, arguments = request["environment"], request["arguments"]
+    if not _can_serve(environment):
+        os.execve(sys.executable, [sys.executable, *arguments], environment)
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
     for place, name, errors in ((1, "stdout", "strict"), (2, "stderr", "backslashreplace")):
-        os.dup2(outputs[place - 1], place)
-        os.close(outputs[place - 1])
         # New ones, since a pipe is no file; unbuffered, as the variables say.
         stream = io.TextIOWrapper(open(place, "wb", 0, closefd=False), errors=errors, write_through=True)  # noqa: SIM115
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
+    _tell_imported(environment)
     os.environ.clear()
-    os.environ.update(request["environment"])
-    os.chdir(request["folder"])
-    sys.argv[:] = request["arguments"]
+    os.environ.update(environment)
+    sys.argv[:] = arguments
+
+
+def _can_serve(environment: Mapping[str, str]) -> bool:
+    """Whether what has been imported can have read these variables."""
+
+    def read_once(variables: Mapping[str, str]) -> dict[str, str]:
+        return {name: value for name, value in variables.items() if name.startswith(_READ_ONCE)}
+
+    settings = {name for name in os.environ if name.startswith("JAX_")}
+    return read_once(environment) == read_once(os.environ) and settings <= environment.keys()
+
+
+def _tell_imported(environment: Mapping[str, str]) -> None:
+    """Tells JAX and the interpreter of the variables that they have read otherwise."""
+    import jax
+
+    for name, value in environment.items():
+        if name.startswith("JAX_") and value != os.environ.get(name):
+            before = jax.config.values[name.lower()]
+            jax.config.update(name.lower(), value if before is None or isinstance(before, str) else json.loads(value))
+    folders = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [folder for folder in folders if folder not in sys.path[1:]]
 
 
 def _run() -> None:
@@ -220,11 +283,37 @@ def _run() -> None:
         exec(compile(content, "<string>", "exec"), {"__name__": "__main__"})
 
 
+def _code_of_program() -> int:
+    """Runs the program, and says what keeps it from its end, as Python does."""
+    try:
+        _run()
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+    else:
+        return 0
+    return 1
+
+
+def _end(code: int) -> NoReturn:
+    """Ends as Python does, but leaves to the system what has been imported: taking it apart is most of a short process."""
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as requests:
+    if sys.argv[1] == "--ask":
+        sys.exit(_stand_in(sys.argv[2], sys.argv[3:]))
+    with socket.socket(fileno=int(sys.argv[1])) as listening:
         _import_all()
         with warnings.catch_warnings():
             # JAX warns of forks because of its threads; without a backend it has none.
             warnings.simplefilter("ignore", RuntimeWarning)
-            _serve(requests)
-    _run()
+            _serve(listening)
+    _end(_code_of_program())
