@@ -38,6 +38,11 @@ _USED = (
     "jdarts.search.command",
     "jdarts.train.command",
     "orbax.checkpoint.experimental.v1",
+    "small_language",
+    "small_pipeline",
+    "tensorboardX",
+    "tyro._backends._argparse_backend",
+    "vl_convert",
 )
 
 
@@ -133,8 +138,8 @@ class _Parent(NamedTuple):
 
 
 _parent: _Parent | None = None
-#: Those of the tests, of which none has changed any yet.
-_VARIABLES = dict(os.environ)
+#: Those of the tests, of which none has changed any yet, without those of JAX, which each fork is told.
+_VARIABLES = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
 
 
 def _started() -> _Parent:
@@ -252,18 +257,17 @@ def _can_serve(environment: Mapping[str, str]) -> bool:
     def read_once(variables: Mapping[str, str]) -> dict[str, str]:
         return {name: value for name, value in variables.items() if name.startswith(_READ_ONCE)}
 
-    settings = {name for name in os.environ if name.startswith("JAX_")}
-    return read_once(environment) == read_once(os.environ) and settings <= environment.keys()
+    return read_once(environment) == read_once(os.environ)
 
 
 def _tell_imported(environment: Mapping[str, str]) -> None:
-    """Tells JAX and the interpreter of the variables that they have read otherwise."""
+    """Tells JAX and the interpreter of the variables that they have not read."""
     import jax
 
-    for name, value in environment.items():
-        if name.startswith("JAX_") and value != os.environ.get(name):
-            before = jax.config.values[name.lower()]
-            jax.config.update(name.lower(), value if before is None or isinstance(before, str) else json.loads(value))
+    for name in jax.config.values.keys() & {each.lower() for each in environment if each.startswith("JAX_")}:
+        value, default = environment[name.upper()], jax.config.values[name]
+        is_text = default is None or isinstance(default, str)
+        jax.config.update(name, value if is_text else type(default)(json.loads(value.lower())))
     folders = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[1:1] = [folder for folder in folders if folder not in sys.path[1:]]
 
