@@ -70,14 +70,15 @@ def run(folder, *, dataset=None, **changes):
 
 
 def numbers(folder):
-    """The summary without what differs between two runs of the same: times."""
-
-    def timeless(value):
-        if isinstance(value, dict):
-            return {name: timeless(each) for name, each in value.items() if not name.endswith("seconds")}
-        return [timeless(each) for each in value] if isinstance(value, list) else value
-
+    """The summary without what differs between two runs of the same."""
     return timeless(json.loads((folder / "summary.json").read_text()))
+
+
+def timeless(value):
+    """JSON's values without times."""
+    if isinstance(value, dict):
+        return {name: timeless(each) for name, each in value.items() if not name.endswith("seconds")}
+    return [timeless(each) for each in value] if isinstance(value, list) else value
 
 
 def assert_same_end(folder, reference):

@@ -96,21 +96,19 @@ def _write_cells(genotype, folder, **_):
 
 
 def with_stand_ins(quicken, programs=CompiledPrograms):
-    """A fixture that puts stand-ins in place for the tests of a module; runs of all such modules share their compiled programs.
+    """A fixture that puts stand-ins in place for the tests of a module. All runs with them share their compiled programs.
 
     Args:
       quicken: puts the stand-ins in place; it is given what replaces an attribute.
       programs: makes what keeps the programs.
     """
-    shared = functools.cache(programs)
+    shared = programs()
 
     @pytest.fixture(scope="module")
     def quick(user_settings):
         with pytest.MonkeyPatch.context() as patch:
             quicken(patch.setattr)
-            patch.setattr(sys.modules[__name__], "shared_programs", shared())
-            # Of a process that has run many tests this takes longer than the compilation of a small program.
-            patch.setattr("jdarts.runs.loop.return_freed_memory", lambda: None)
+            patch.setattr(sys.modules[__name__], "shared_programs", shared)
             yield
 
     return quick
@@ -190,11 +188,17 @@ def newest(folder):
 def leaves(folder):
     """Every array of the newest checkpoint as bytes, by its place in the state."""
     found = newest(folder)
+    return _leaves_of(found.path / checkpoint.ARRAYS, (found.path / checkpoint.CHECKSUMS).read_text())
+
+
+@functools.lru_cache(maxsize=32)
+def _leaves_of(arrays, checksums):
+    """Loaded once where the checksums are the same: many runs are compared with an undisturbed one."""
     from orbax.checkpoint import v1 as ocp
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sharding info not provided")
-        tree = ocp.load(str(found.path / checkpoint.ARRAYS))
+        tree = ocp.load(str(arrays))
     return {
         jax.tree_util.keystr(place): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf).tobytes()
         for place, leaf in jax.tree_util.tree_leaves_with_path(tree)

@@ -20,7 +20,7 @@ from device.runner import Runner, read_records
 from harness.counts import step_bytes, step_flops
 from harness.setup import Size
 
-from jdarts.doctor.numbers import QUICK_NETWORKS
+from jdarts.doctor.numbers import RecurrentNetwork
 from jdarts.errors import InputError
 
 CEILINGS = {
@@ -233,7 +233,7 @@ def test_a_call_of_several_steps_takes_them_all():
 
 
 def test_distances_to_the_cpu(monkeypatch, standard_promotion):
-    monkeypatch.setattr(against_cpu, "QUICK_NETWORKS", QUICK_NETWORKS[1:])
+    monkeypatch.setattr(against_cpu, "QUICK_NETWORKS", (RecurrentNetwork(width=4, nodes=1),))
     # As in the processes of the parts.
     with jax.enable_x64(False):
         distances = prepare_comparison(quick=True)()["distances"]

@@ -35,13 +35,22 @@ __all__ = ["quick", "user_settings"]
 pytestmark = pytest.mark.usefixtures("quick")
 
 
+class OwnPrograms(CompiledPrograms):
+    """Takes no program of other tests, and leaves them its own."""
+
+    def get(self, key, compiled):
+        functions = super().get(key, compiled)
+        assert small_runs.shared_programs is not None
+        small_runs.shared_programs.get(key, lambda: functions)
+        return functions
+
+
 @pytest.fixture(scope="module")
 def first(quick, tmp_path_factory):
     """The folder of a pipeline from its start to its end, and what it showed."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        # Not the programs that the tests of this module share.
-        patch.setattr("jdarts.pipeline.protocol.CompiledPrograms", CompiledPrograms)
+        patch.setattr("jdarts.pipeline.protocol.CompiledPrograms", OwnPrograms)
         return folder, run(folder)[1]
 
 

@@ -21,7 +21,7 @@ from small_runs import (
     signal_after_step,
     user_settings,
 )
-from small_search import STEPS, STEPS_PER_EPOCH, assert_same_bits, quick, run, start, undisturbed
+from small_search import PLAIN, STEPS, STEPS_PER_EPOCH, assert_same_bits, quick, run, start, undisturbed
 from test_search_devices import assert_close
 
 from jdarts import checkpoint
@@ -74,20 +74,21 @@ DRIVER = textwrap.dedent("""
 """)
 
 
-def test_kills_within_a_checkpoint_leave_the_run_whole(undisturbed, tmp_path):
+def test_kills_within_a_checkpoint_leave_the_run_whole(tmp_path):
     """One run dies at different moments, each time deeper in it."""
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER)
     folder = tmp_path / "run"
     for where, count in (("before rename", 2), ("before removal", 1), ("after record of epoch", 1)):
-        process = start(folder, program=(driver, where, str(count)), **EVERY_STEP)
+        process = start(folder, program=(driver, where, str(count)), **EVERY_STEP, **PLAIN)
         code, _, err = finish(process)
         assert code == -signal.SIGKILL, err
         assert err == ""
     assert list((folder / checkpoint.FOLDER).glob("step_*"))
-    _, shown = run(folder)
+    _, shown = run(folder, **PLAIN)
     assert "resuming" in shown
-    assert_same_bits(folder, undisturbed)
+    run(tmp_path / "undisturbed", **PLAIN)
+    assert_same_bits(folder, tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize("hypergradient", ["first_order", "finite_difference"])
@@ -168,7 +169,7 @@ def test_a_signal_during_the_evaluation_saves_and_the_epoch_is_ended_later(undis
 
 
 def test_a_signal_ends_the_process_with_its_code_and_says_what_was_saved(tmp_path):
-    process = start(tmp_path / "run", epochs=100000, checkpoint_minutes=1000)
+    process = start(tmp_path / "run", epochs=100000, checkpoint_minutes=1000, **PLAIN)
     read_until(process, "epoch      1/")
     process.send_signal(signal.SIGTERM)
     code, out, err = finish(process)
@@ -192,7 +193,7 @@ def test_a_signal_during_the_compilation_ends_the_process_at_once(tmp_path):
         "quicken()\n"
         "run_command(main)\n"
     )
-    process = start(tmp_path / "run", program=(driver,))
+    process = start(tmp_path / "run", program=(driver,), **PLAIN)
     read_until(process, "compiling")
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process, seconds=60)
@@ -216,7 +217,7 @@ def test_a_second_signal_ends_the_process_within_a_step(tmp_path):
         "quicken()\n"
         "run_command(main)\n"
     )
-    process = start(tmp_path / "run", program=(driver,))
+    process = start(tmp_path / "run", program=(driver,), **PLAIN)
     read_until(process, "in the step")
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
