@@ -3,6 +3,7 @@
 import functools
 import re
 from functools import partial
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -71,21 +72,53 @@ def curved(function, mask, length):
     return loss
 
 
+def gradient_of(function, mask, length):
+    return jax.grad(curved(function, mask, length), argnums=EVERY)
+
+
+def second_derivatives(function, mask, length, directions):
+    """Of the curved loss along directions, in reverse mode: the gradient of the gradient's product with them."""
+
+    def along(*moving):
+        gradients = gradient_of(function, mask, length)(*moving)
+        return sum(jnp.vdot(one, direction) for one, direction in zip(gradients, directions))
+
+    return jax.grad(along, argnums=EVERY)
+
+
+class Derivatives(NamedTuple):
+    """What the cell in operations of JAX gives: its derivatives are in reverse mode alone."""
+
+    results: Any
+    tangents: Any
+    gradients: Any
+    second: Any
+
+
 @functools.cache
-def plain(program, *lengths):
-    """What a program makes of the cell in operations of JAX, which are the same on every path, for each length."""
-    compiled = jax.jit(partial(program, in_jnp))
-    return [jax.device_get(compiled(length)) for length in lengths]
+def plain():
+    """Results and all derivatives of the cell in operations of JAX, which are the same on every path, by length."""
+    (moving, mask), (directions, _) = arguments(), arguments(seed=1)
 
+    @jax.jit
+    def at(length):
+        def function(*moving):
+            return in_jnp(moving, mask, length)
 
-def results_and_gradients(function, length):
-    moving, mask = arguments()
-    return function(moving, mask, length), jax.grad(scalar(function, mask, length), argnums=EVERY)(*moving)
+        results, pull = jax.vjp(function, *moving)
+        # A pull-back is linear, and its own pull-back its transpose.
+        tangents = jax.vjp(pull, jax.tree.map(jnp.zeros_like, results))[1](directions)[0]
+        gradients = gradient_of(in_jnp, mask, length)(*moving)
+        return Derivatives(results, tangents, gradients, second_derivatives(in_jnp, mask, length, directions)(*moving))
+
+    return {length: jax.device_get(at(length)) for length in (0, 3)}
 
 
 def test_results_and_gradients(path):
-    found = jax.jit(partial(results_and_gradients, natively))
-    for length, expected in zip((0, 3), plain(results_and_gradients, 0, 3)):
+    moving, mask = arguments()
+    found = jax.jit(lambda length: (natively(moving, mask, length), gradient_of(natively, mask, length)(*moving)))
+    for length, expected in plain().items():
+        expected = expected.results, expected.gradients
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), found(length), expected)
 
 
@@ -108,22 +141,14 @@ def derivatives_of_gradients(function, length):
     return jax.grad(along, argnums=EVERY)(*moving)
 
 
+@functools.cache
+def plain_derivatives_of_gradients():
+    return jax.device_get(jax.jit(partial(derivatives_of_gradients, in_jnp))(1))
+
+
 def test_derivatives_of_gradients(path):
-    found = jax.jit(partial(derivatives_of_gradients, natively))(1)
-    (expected,) = plain(derivatives_of_gradients, 1)
+    found, expected = jax.jit(partial(derivatives_of_gradients, natively))(1), plain_derivatives_of_gradients()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), found, expected)
-
-
-def pushed(function, moving, tangents):
-    """The plain cell has derivatives in reverse mode alone: a pull-back is linear, and its own pull-back its transpose."""
-    results, pull = jax.vjp(function, *moving)
-    return jax.vjp(pull, jax.tree.map(jnp.zeros_like, results))[1](tangents)[0]
-
-
-def tangents_in_reverse_mode(function, length):
-    (moving, mask), (tangents, _) = arguments(), arguments(seed=1)
-    gradients = jax.grad(curved(function, mask, length), argnums=EVERY)
-    return pushed(lambda *moving: function(moving, mask, length), moving, tangents), pushed(gradients, moving, tangents)
 
 
 def test_tangents_of_results_and_gradients(path):
@@ -133,10 +158,10 @@ def test_tangents_of_results_and_gradients(path):
     @jax.jit
     def found(length):
         results = jax.jvp(lambda *moving: natively(moving, mask, length), moving, tangents)[1]
-        gradients = jax.grad(curved(natively, mask, length), argnums=EVERY)
-        return results, jax.jvp(gradients, moving, tangents)[1]
+        return results, jax.jvp(gradient_of(natively, mask, length), moving, tangents)[1]
 
-    for length, expected in zip((0, 3), plain(tangents_in_reverse_mode, 0, 3)):
+    for length, expected in plain().items():
+        expected = expected.tangents, expected.second
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found(length), expected)
 
 
@@ -147,8 +172,7 @@ def test_tangents_of_the_matrices_gradients_are_left_out_where_nobody_asks(argum
     moving, mask = arguments(steps=2, nodes=1)
 
     def product(*tangents):
-        gradients = jax.grad(curved(natively, mask, 1), argnums=EVERY)
-        return jax.jvp(gradients, moving, tangents)[1][argument]
+        return jax.jvp(gradient_of(natively, mask, 1), moving, tangents)[1][argument]
 
     program = jax.jit(product).lower(*moving).as_text()
     calls = re.findall(r":(\d+) = stablehlo.custom_call @jdarts_search_cell_backward_tangent_float64\(", program)
@@ -227,28 +251,20 @@ def on_accelerators(moving, mask, length):
     return outputs, last, *moments
 
 
-def derivatives(function, mask, length, *, twice=True):
-    """The results of a cell, the gradient of a loss of them, and the gradient of a loss of that gradient."""
-    gradient = jax.grad(curved(function, mask, length), argnums=EVERY)
-
-    def along(*moving):
-        return sum(jnp.sum(jnp.cos(array)) for array in gradient(*moving))
-
-    def found(*moving):
-        second = jax.grad(along, argnums=EVERY)(*moving) if twice else ()
-        return function(moving, mask, length), gradient(*moving), second
-
-    return found
-
-
 @pytest.mark.parametrize(("masked", "length"), [(True, 3), (False, 4), (True, None)])
 def test_the_cell_for_accelerators_is_the_cell(masked, length):
-    moving, mask = arguments()
+    (moving, mask), (directions, _) = arguments(), arguments(seed=1)
     given = mask if masked else None, length
-    twice = length == 3
+
+    def derivatives(function):
+        return function(moving, *given), gradient_of(function, *given)(*moving)
+
     with compiling_for("gpu"):
-        found = jax.jit(derivatives(on_accelerators, *given, twice=twice))(*moving)
-    expected = jax.jit(derivatives(in_jnp, *given, twice=twice))(*moving)
+        found = jax.jit(lambda: derivatives(on_accelerators))()
+        if length == 3:
+            second = jax.jit(second_derivatives(on_accelerators, *given, directions))(*moving)
+            chex.assert_trees_all_close(second, plain()[3].second, rtol=1e-7, atol=1e-6)
+    expected = (plain()[3].results, plain()[3].gradients) if length == 3 else jax.jit(lambda: derivatives(in_jnp))()
     chex.assert_trees_all_close(found, expected, rtol=1e-7, atol=1e-6)
 
 
@@ -256,7 +272,10 @@ def test_several_cells_for_accelerators_at_once():
     moving, mask = arguments()
     lanes = [jnp.stack([array, 0.5 * array]) for array in moving]
     with compiling_for("gpu"):
-        function = derivatives(on_accelerators, mask, 3, twice=False)
+
+        def function(*moving):
+            return on_accelerators(moving, mask, 3), gradient_of(on_accelerators, mask, 3)(*moving)
+
         traced = jax.make_jaxpr(jax.vmap(function))(*lanes)
         found = jax.jit(jax.vmap(function))(*lanes)
         alone = jax.jit(function)
