@@ -101,22 +101,27 @@ def test_pallas_kernels_are_the_definition(platform):
 @pytest.mark.parametrize("width", [5, 71], ids=["one block", "blocks"])
 def test_kernel_gradients_along_rows_are_sums_of_shifted_products(width):
     draw = np.random.default_rng(width)
-    for kinds, stride in itertools.product((MIXED, (Kind(5, 1),)), (1, 2)):
+    cases = list(itertools.product((MIXED, (Kind(5, 1),)), (1, 2)))
+    given = []
+    for kinds, stride in cases:
         sizes = [(HEIGHT, width), (-(-HEIGHT // stride), -(-width // stride))]
         x = draw.normal(size=(len(kinds), SOURCES, BATCH, *sizes[0], CHANNELS))
         y = draw.normal(size=(len(kinds), SOURCES, TARGETS, BATCH, *sizes[1], CHANNELS))
+        given.append((x, y))
 
-        @jax.jit
-        def found_and_expected(x, y, kinds=kinds, stride=stride):
+    @jax.jit
+    def found_and_expected(given):
+        results = []
+        for (x, y), (kinds, stride) in zip(given, cases):
             narrow = [(x.astype(jnp.float32), y.astype(jnp.float32))]
-            return (
-                row_convolutions.kernel_gradient(narrow, kinds=kinds, stride=stride),
-                shifted_products.kernel_gradient([(x, y)], kinds=kinds, stride=stride),
-            )
+            found = row_convolutions.kernel_gradient(narrow, kinds=kinds, stride=stride)
+            results.append((found, shifted_products.kernel_gradient([(x, y)], kinds=kinds, stride=stride)))
+        return results
 
-        found, expected = jax.device_get(found_and_expected(x, y))
+    for (found, expected), case in zip(jax.device_get(found_and_expected(given)), cases, strict=True):
         assert found.dtype == jnp.float32
-        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+        atol = 2e-6 * np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=atol, err_msg=f"kinds and stride: {case}")
 
 
 def test_second_derivatives_of_both_modes_are_those_of_the_usual_form(monkeypatch):
@@ -181,7 +186,8 @@ def test_every_form_adds_up_terms_and_sums_narrow_numbers_in_wide_ones(form):
     of_images = {"height": HEIGHT, "width": WIDTH, "shared": True}
     x, taps, y = operands(MIXED, True, 1, np.float32)
 
-    def sums(function, a, b, narrow):
+    def sums(function, a, b):
+        narrow = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
         pairs = {
             "both": [(a, b), (2 * a, b + 1)],
             "one": [(a, b)],
@@ -191,16 +197,21 @@ def test_every_form_adds_up_terms_and_sums_narrow_numbers_in_wide_ones(form):
         }
         return {name: function(each) for name, each in pairs.items()}
 
-    for function, a, b, more in (
-        (functions.forward, x, taps, {}),
-        (functions.input_gradient, y, taps, of_images),
-        (functions.kernel_gradient, x, y, {}),
-    ):
-        run = jax.jit(functools.partial(sums, functools.partial(function, **geometry, **more)))
-        found = run(a, b, (a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)))
+    @jax.jit
+    def of_all_functions(x, taps, y):
+        return [
+            sums(functools.partial(function, **geometry, **more), a, b)
+            for function, a, b, more in (
+                (functions.forward, x, taps, {}),
+                (functions.input_gradient, y, taps, of_images),
+                (functions.kernel_gradient, x, y, {}),
+            )
+        ]
+
+    for found in jax.device_get(of_all_functions(x, taps, y)):
         np.testing.assert_allclose(found["both"], found["one"] + found["other"], rtol=1e-4, atol=1e-4)
         assert found["narrow"].dtype == jnp.bfloat16
-        np.testing.assert_allclose(found["narrow"].astype(jnp.float32), found["rounded"], rtol=0.03, atol=0.03)
+        np.testing.assert_allclose(found["narrow"].astype(np.float32), found["rounded"], rtol=0.03, atol=0.03)
 
 
 def test_derivatives_of_both_modes_to_second_order():
@@ -212,9 +223,9 @@ def test_derivatives_of_both_modes_to_second_order():
 
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 1)])
 def test_vmap_of_values_and_gradients_is_a_loop(axes):
-    x, taps, y = operands(MIXED, True, 2)
-    xs = x if axes[0] is None else jnp.stack([x, 2 * x])
-    all_taps = taps if axes[1] is None else jnp.stack([taps, taps + 1], axis=axes[1])
+    x, taps, y = jax.device_get(operands(MIXED, True, 2))
+    xs = x if axes[0] is None else np.stack([x, 2 * x])
+    all_taps = taps if axes[1] is None else np.stack([taps, taps + 1], axis=axes[1])
 
     def run(x, taps):
         out, pull = jax.vjp(functools.partial(joint.forward, kinds=MIXED, stride=2), x, taps)
@@ -222,7 +233,7 @@ def test_vmap_of_values_and_gradients_is_a_loop(axes):
 
     together, alone = jax.jit(jax.vmap(run, axes))(xs, all_taps), jax.jit(run)
     for n in range(2):
-        one = alone(x if axes[0] is None else xs[n], taps if axes[1] is None else jnp.take(all_taps, n, axes[1]))
+        one = alone(x if axes[0] is None else xs[n], taps if axes[1] is None else np.take(all_taps, n, axes[1]))
         jax.tree.map(lambda a, b, n=n: np.testing.assert_allclose(a[n], b, rtol=1e-12, atol=1e-12), together, one)
 
 

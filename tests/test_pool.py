@@ -65,19 +65,31 @@ def awkward(x):
 
 
 @functools.partial(jax.jit, static_argnames="stride")
-def maxima(x, tangent, cotangent, *, stride):
-    """The maxima, their places, and what moves along them in both directions."""
+def maxima(given, *, stride):
+    """Of several images: the maxima, their places, and what moves along them in both directions."""
     three = functools.partial(max_pool_3x3, stride=stride)
-    (y, index), (_, of_y) = pool.max_pool_p.bind(x, stride=stride), jax.jvp(three, (x,), (tangent,))
-    return y, index, of_y, jax.vjp(three, x)[1](cotangent)[0]
+
+    def found(x, tangent, cotangent):
+        (y, index), (_, of_y) = pool.max_pool_p.bind(x, stride=stride), jax.jvp(three, (x,), (tangent,))
+        return y, index, of_y, jax.vjp(three, x)[1](cotangent)[0]
+
+    return [found(*each) for each in given]
 
 
-def assert_maxima(x, stride):
-    """Values, places, and what moves along the maxima in both directions are those of plain loops."""
+def assert_maxima(many, stride):
+    """Values, places, and what moves along the maxima in both directions are those of plain loops, in one program."""
+    given = []
+    for x in many:
+        draw = np.random.default_rng(1)
+        shapes = x.shape, pooled_shape(x, stride)
+        given.append((x, *(draw.normal(size=shape).astype(x.dtype) for shape in shapes)))
+    for each, found in zip(given, jax.device_get(maxima(given, stride=stride)), strict=True):
+        assert_these_maxima(*each, found, stride)
+
+
+def assert_these_maxima(x, tangent, cotangent, found, stride):
     expected, position, where = plain_max(x, stride)
-    draw = np.random.default_rng(1)
-    tangent, cotangent = (jnp.asarray(draw.normal(size=shape), x.dtype) for shape in (x.shape, expected.shape))
-    y, index, of_y, of_x = maxima(jnp.asarray(x), tangent, cotangent, stride=stride)
+    y, index, of_y, of_x = found
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(index, position)
     assert y.dtype == x.dtype
@@ -91,63 +103,71 @@ def assert_maxima(x, stride):
 @STRIDES
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_maxima_and_what_moves_along_them_are_those_of_plain_loops(image_path, stride, dtype):
-    for size in SIZES:
-        for x in (images(*size, dtype), awkward(images(*size, dtype))):
-            assert_maxima(x, stride)
+    assert_maxima([images(*size, dtype) for size in SIZES], stride)
+    assert_maxima([awkward(images(*size, dtype)) for size in SIZES], stride)
 
 
 @STRIDES
 def test_images_of_any_width_and_height(image_path, stride):
-    for size in ((1, 258, 1), (1, 1030, 1), (1030, 1, 1)):
-        assert_maxima(images(*size, np.float32), stride)
+    assert_maxima([images(*size, np.float32) for size in ((1, 258, 1), (1, 1030, 1), (1030, 1, 1))], stride)
 
 
 @STRIDES
 def test_numbers_of_16_bits(stride):
     """They have no native functions."""
-    for size in ((5, 4, 3), (2, 515, 1)):
-        assert_maxima(images(*size).astype(jnp.bfloat16), stride)
+    assert_maxima([images(*size).astype(jnp.bfloat16) for size in ((5, 4, 3), (2, 515, 1))], stride)
 
 
 @functools.partial(jax.jit, static_argnames="stride")
-def means(x, cotangent, *, stride):
-    """The means of x and the transpose's values for a cotangent, each of them in all the ways that lead to them."""
+def means(given, *, stride):
+    """Of several images and cotangents: the means and the transpose's values, in all the ways that lead to them."""
     three = functools.partial(avg_pool_3x3, stride=stride)
-    y, transposed = jax.vjp(three, x)
-    (back,), twice_transposed = jax.vjp(transposed, cotangent)
-    of_y = jax.jvp(three, (x,), (x,))[1]
-    ((of_back,),) = jax.jvp(transposed, (cotangent,), (cotangent,))[1:]
-    return [y, of_y, twice_transposed((x,))[0]], [back, of_back]
+
+    def found(x, cotangent):
+        y, transposed = jax.vjp(three, x)
+        (back,), twice_transposed = jax.vjp(transposed, cotangent)
+        of_y = jax.jvp(three, (x,), (x,))[1]
+        ((of_back,),) = jax.jvp(transposed, (cotangent,), (cotangent,))[1:]
+        return [y, of_y, twice_transposed((x,))[0]], [back, of_back]
+
+    return [found(*each) for each in given]
 
 
-def assert_means(x, stride, tolerance):
-    """The means and their transpose are those of plain loops."""
+def assert_means(many, stride, tolerance):
+    """The means and their transpose are those of plain loops, in one program."""
+    given = []
+    for x in many:
+        draw = np.random.default_rng(1)
+        given.append((x, draw.normal(size=pooled_shape(x, stride)).astype(x.dtype)))
+    for each, found in zip(given, jax.device_get(means(given, stride=stride)), strict=True):
+        assert_these_means(*each, found, stride, tolerance)
+
+
+def assert_these_means(x, cotangent, found, stride, tolerance):
     y, back = np.empty(pooled_shape(x, stride)), np.zeros(x.shape)
-    cotangent = jnp.asarray(np.random.default_rng(1).normal(size=y.shape), x.dtype)
     wide, of_windows = np.asarray(x, np.float64), np.asarray(cotangent, np.float64)
     for (r, c), pixels in windows(x, stride):
         y[:, :, r, c] = np.mean([wide[:, :, h, w] for _, h, w in pixels], axis=0)
         for _, h, w in pixels:
             back[:, :, h, w] += of_windows[:, :, r, c] / len(pixels)
-    for found, expected in zip(means(jnp.asarray(x), cotangent, stride=stride), (y, back)):
-        for values in found:
+    for ways, expected in zip(found, (y, back), strict=True):
+        for values in ways:
             assert values.dtype == x.dtype
             np.testing.assert_allclose(np.asarray(values, np.float64), expected, rtol=tolerance, atol=tolerance)
 
 
 @STRIDES
 def test_means_and_what_moves_along_them_are_those_of_plain_loops(image_path, stride):
-    for size in SIZES:
-        assert_means(images(*size), stride, 1e-13)
-        # Functions for GPUs have numbers of 16 bits, those for CPUs have not.
-        if image_path == "GPU":
-            assert_means(images(*size).astype(jnp.bfloat16), stride, 2.0**-8)
+    assert_means([images(*size) for size in SIZES], stride, 1e-13)
+    # Functions for GPUs have numbers of 16 bits, those for CPUs have not.
+    if image_path == "GPU":
+        assert_means([images(*size).astype(jnp.bfloat16) for size in SIZES], stride, 2.0**-8)
 
 
 @STRIDES
 def test_means_of_numbers_of_16_bits(stride):
     """They have no native functions."""
-    assert_means(images(5, 4, 3).astype(jnp.bfloat16), stride, 2.0**-5)
+    assert_means([images(5, 4, 3).astype(jnp.bfloat16)], stride, 2.0**-5)
 
 
 @POOLS

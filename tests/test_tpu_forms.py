@@ -75,10 +75,13 @@ def test_stacks_are_joined_where_their_routes_are_fewer_grids_then():
     assert mixing_tpu_forms._groups(tuple(routes), rows_in, rows_out) == [(0, 1), (2,), (3,)]
     weights, *maps = numbers((len(routes), 3), *((rows, 2, 3, 2, 3) for rows in (*rows_in, *rows_out)))
     combine = {"tables": 1, "routes": tuple(routes), "sizes": rows_out}
-    compute = jax.jit(lambda *operands: mixing_tpu_forms.combine(*operands, **combine))
-    expected = mixing_forms.combine(weights, *maps[:4], **combine)
-    for found, row in zip(compute(weights, *maps[:4]), expected, strict=True):
-        np.testing.assert_allclose(found, row, rtol=1e-12, atol=1e-12)
+
+    @jax.jit
+    def both(*operands):
+        return [form.combine(*operands, **combine) for form in (mixing_tpu_forms, mixing_forms)]
+
+    for found, expected in zip(*both(weights, *maps[:4]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
     # The sums of the nodes are fewer rows than the outputs of which they are made.
     forward = mixing_tpu_forms._turned(tuple(routes[: 2 * sources * targets]))
     assert mixing_tpu_forms._groups(forward, rows_out, rows_in[:2]) == [(0,), (1,)]
@@ -176,26 +179,28 @@ def test_means_of_windows_as_sums_of_shifted_images(height, width, stride):
 
     @jax.jit
     def both(x, y):
-        return [
+        forms = [
             (pool_form(x, stride=stride), back(y, stride=stride, **size))
             for pool_form, back in (
                 (pool_tpu_forms.avg_pool, pool_tpu_forms.avg_pool_back),
                 (pool._avg_pool_by_convolution, pool._avg_back_by_convolution),
             )
         ]
+        narrow = x.astype(jnp.bfloat16)
+        wide = pool_tpu_forms.avg_pool(narrow.astype(jnp.float32), stride=stride)
+        return forms, (pool_tpu_forms.avg_pool(narrow, stride=stride), wide.astype(jnp.bfloat16))
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), *both(x, y))
+    forms, of_narrow = both(x, y)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), *forms)
     # Sums of narrow numbers have the digits of wide ones.
-    narrow = x.astype(jnp.bfloat16)
-    wide = pool_tpu_forms.avg_pool(narrow.astype(jnp.float32), stride=stride)
-    np.testing.assert_array_equal(pool_tpu_forms.avg_pool(narrow, stride=stride), wide.astype(jnp.bfloat16))
+    np.testing.assert_array_equal(*of_narrow)
 
 
 def test_kernels_that_change_their_order_together_are_the_same_kernels():
     """Those of four and of two edges have as many taps together; the others are not alike, or no kernels of several edges."""
     four, two = ((2, edges, size, size, 2) for edges in (4, 2) for size in (3, 5)), ((2, 3, 3, 3, 2), (2, 1, 3, 3, 2))
     edges = numbers(*four, *two, (2, 4, 3, 3, 5), (2, 4, 2))
-    weights = dict(zip("abcdefgh", edges, strict=True))
+    weights = jax.device_get(dict(zip("abcdefgh", edges, strict=True)))
     assert reordered_together(weights) is weights
 
     def value(weights):
@@ -207,10 +212,10 @@ def test_kernels_that_change_their_order_together_are_the_same_kernels():
         return reordered_together(weights), gradient, forward_over_reverse, reverse_over_forward
 
     with compiling_for("tpu"):
-        found = jax.jit(jax.vmap(derivatives))(weights, jax.tree.map(jnp.cos, weights))
+        found = jax.jit(jax.vmap(derivatives))(weights, jax.tree.map(np.cos, weights))
         program = jax.make_jaxpr(lambda weights: reordered_together(weights))(jax.tree.map(lambda a: a[0], weights))
-    second = jax.tree.map(lambda leaf: -jnp.sin(leaf) * jnp.cos(leaf), weights)
-    for tree, expected in zip(found, (weights, jax.tree.map(jnp.cos, weights), second, second), strict=True):
+    second = jax.tree.map(lambda leaf: -np.sin(leaf) * np.cos(leaf), weights)
+    for tree, expected in zip(found, (weights, jax.tree.map(np.cos, weights), second, second), strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), tree, expected)
     # One array of all taps of the four kernels that are alike, and none of the others.
     assert str(program).count("optimization_barrier") == 2
@@ -222,11 +227,16 @@ def test_kernels_that_change_their_order_together_are_the_same_kernels():
 def test_a_cells_inputs_are_normalised_as_one_stack(affine, reduction_before):
     older, newer = numbers((3, 4, 4, 3) if reduction_before else (3, 2, 2, 3), (3, 2, 2, 4))
     module = Preprocess(6, reduction_before, None, affine)
-    variables = module.init(jax.random.key(0), older, newer, train=True)
 
-    def found(platform):
-        with compiling_for(platform):
-            trained = module.apply(variables, older, newer, train=True, mutable=["batch_stats"])
-            return trained, module.apply(variables, older, newer, train=False)
+    @jax.jit
+    def both(key):
+        variables = module.init(key, older, newer, train=True)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found("tpu"), found("cpu"))
+        def found(platform):
+            with compiling_for(platform):
+                trained = module.apply(variables, older, newer, train=True, mutable=["batch_stats"])
+                return trained, module.apply(variables, older, newer, train=False)
+
+        return found("tpu"), found("cpu")
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *both(jax.random.key(0)))
