@@ -213,18 +213,19 @@ def halvings_before(norm, layers):
 def test_evaluation_with_the_statistics_of_the_batch_is_training():
     space = uniform_space(SMALL_OPERATIONS, nodes=1)
     layers = 2
-    weights, alphas, images = small_network(space, layers=layers)
+    weights, alphas, images = jax.device_get(small_network(space, layers=layers))
     batch, size = images.shape[:2]
-    logits, after = plain.forward(weights, alphas, images, space=space, train=True)
+    forward = jax.jit(functools.partial(plain.forward, space=space), static_argnames="train")
+    logits, after = jax.device_get(forward(weights, alphas, images, train=True))
     of_the_batch = {name: (value - 0.9 * weights[name]) / 0.1 for name, value in after.items()}
     for name, value in of_the_batch.items():
         if name.endswith("running_var"):
             places = batch * (size // 2 ** halvings_before(name, layers)) ** 2
             of_the_batch[name] = value * ((places - 1) / places)
-    evaluated, unchanged = plain.forward(weights | of_the_batch, alphas, images, space=space, train=False)
+    evaluated, unchanged = forward(weights | of_the_batch, alphas, images, train=False)
     np.testing.assert_allclose(evaluated, logits, rtol=1e-9)
     assert_agree(unchanged, of_the_batch, tolerance=0)
-    alone, _ = plain.forward(weights | of_the_batch, alphas, images[:1], space=space, train=False)
+    alone, _ = forward(weights | of_the_batch, alphas, images[:1], train=False)
     np.testing.assert_allclose(alone, logits[:1], rtol=1e-9)
 
 
