@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from search_fixtures import problem_on
 
 import jdarts
 from jdarts.errors import InputError
@@ -31,8 +32,12 @@ each_estimator = pytest.mark.parametrize("hypergradient", ESTIMATORS.values(), i
 each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
 
+@jax.jit
 def smooth_loss(weights, alphas, model_state, batch, key):
-    """A small smooth network whose layers are mixed by the alphas; its state counts batches."""
+    """A small smooth network whose layers are mixed by the alphas; its state counts batches.
+
+    It is compiled so that all steps share the traces of its derivatives.
+    """
     del key
     x, y = batch
     mixture = jax.nn.softmax(alphas["mix"])
@@ -101,6 +106,16 @@ def hypergradient_of(state, train, valid, optimizer, estimator):
     return jax.tree.map(jnp.subtract, state.alphas, new.alphas)
 
 
+def estimate_of(state, train, valid, optimizer, estimator):
+    """The estimate that an estimator gives for the problem of a step, without the step."""
+
+    def loss(batch, weights, alphas):
+        return smooth_loss(weights, alphas, 0, batch, None)[0]
+
+    problem = problem_on(train, valid, loss, state.weights, state.alphas, optimizer, state.weight_opt_state)
+    return estimator(problem).gradient
+
+
 def by_definition(state, train, valid, optimizer):
     """`jax.grad` of the validation loss at the weights after one step, written out."""
 
@@ -119,14 +134,14 @@ def estimates(make):
     state, train, valid = warm_state(optimizer, optax.sgd(0.1))
 
     def all_of(state, epsilon):
-        estimators = {
+        others = {
             "first_order": jdarts.first_order(),
-            "exact": jdarts.exact(),
             "unrolled": jdarts.unrolled(steps=1),
             "finite_difference": jdarts.finite_difference(epsilon),
         }
-        found = {name: hypergradient_of(state, train, valid, optimizer, each) for name, each in estimators.items()}
-        return {"definition": by_definition(state, train, valid, optimizer), **found}
+        given = state, train, valid, optimizer
+        found = {name: estimate_of(*given, each) for name, each in others.items()}
+        return {"definition": by_definition(*given), "exact": hypergradient_of(*given, jdarts.exact()), **found}
 
     return functools.partial(jax.jit(all_of), state)
 
@@ -186,11 +201,12 @@ def test_one_program_serves_several_epsilons():
     state, train, valid = warm_state(optimizer, optax.sgd(0.1))
 
     def difference(epsilon):
-        return hypergradient_of(state, train, valid, optimizer, jdarts.finite_difference(epsilon))
+        return estimate_of(state, train, valid, optimizer, jdarts.finite_difference(epsilon))
 
     epsilons = (0.1, 0.01)
     constants = jax.jit(lambda: [difference(epsilon) for epsilon in epsilons])()
-    for found, expected in zip(map(jax.jit(difference), epsilons), constants, strict=True):
+    one_program = jax.jit(difference)
+    for found, expected in zip(map(one_program, epsilons), constants, strict=True):
         chex.assert_trees_all_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -201,7 +217,7 @@ def test_first_order_is_a_virtual_step_of_length_zero():
 
     @jax.jit
     def estimates_of(state):
-        return [hypergradient_of(state, train, valid, optimizer, each) for each in (jdarts.first_order(), *estimators)]
+        return [estimate_of(state, train, valid, optimizer, each) for each in (jdarts.first_order(), *estimators)]
 
     expected, *found = estimates_of(state)
     for each in found:
@@ -224,7 +240,7 @@ def test_unrolled_differentiates_all_its_steps():
 
     gain, width = state.alphas["gain"], 1e-5
     slope = (validation(gain + width) - validation(gain - width)) / (2 * width)
-    unrolled = jax.jit(lambda state: hypergradient_of(state, train, valid, optimizer, jdarts.unrolled(steps=3)))
+    unrolled = jax.jit(lambda state: estimate_of(state, train, valid, optimizer, jdarts.unrolled(steps=3)))
     found = unrolled(state)
     assert float(found["gain"]) == pytest.approx(float(slope), rel=1e-7)
 
@@ -238,7 +254,7 @@ def test_virtual_optimizer_replaces_the_virtual_step_only():
 
     @jax.jit
     def all_of(state):
-        found = [hypergradient_of(state, train, valid, clipped, make(virtual_optimizer=unclipped)) for make in makes]
+        found = [estimate_of(state, train, valid, clipped, make(virtual_optimizer=unclipped)) for make in makes]
         steps = (
             stepper(clipped, optax.sgd(0.1), jdarts.exact()),
             stepper(clipped, optax.sgd(0.0), jdarts.exact(virtual_optimizer=unclipped)),
@@ -249,21 +265,38 @@ def test_virtual_optimizer_replaces_the_virtual_step_only():
     for each in found:
         chex.assert_trees_all_close(each, expected, rtol=1e-9)
     assert optax.tree.norm(optax.tree.sub(with_own.alphas, with_other.alphas)) > 0
-    gradient = jax.grad(lambda w: smooth_loss(w, with_other.alphas, 0, train, None)[0])(state.weights)
+    gradient, _ = slopes(state.weights, with_other.alphas, train)
     updates, _ = clipped.update(gradient, state.weight_opt_state, state.weights)
     chex.assert_trees_all_close(with_other.weights, optax.apply_updates(state.weights, updates), rtol=1e-12)
 
 
+def both_optimizers():
+    """Of the weights, and of the alphas."""
+    return optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1, momentum=0.9)), optax.adam(0.01)
+
+
+@functools.cache
+def runs():
+    """State and batches of two runs."""
+    return [warm_state(*both_optimizers(), seed) for seed in range(2)]
+
+
+@functools.cache
+def plain_step(hypergradient):
+    """The step of the first run, one operation after the other."""
+    return stepper(*both_optimizers(), hypergradient)(*runs()[0])
+
+
 @each_estimator
 def test_a_step_moves_alphas_then_weights_at_the_new_alphas(hypergradient):
-    optimizer, alpha_optimizer = optax.sgd(0.1, momentum=0.9), optax.adam(0.01)
-    state, train, valid = warm_state(optimizer, alpha_optimizer)
-    new, metrics = stepper(optimizer, alpha_optimizer, hypergradient)(state, train, valid)
+    optimizer, _ = both_optimizers()
+    state, train, _ = runs()[0]
+    new, metrics = plain_step(hypergradient)
     assert int(new.step) == int(state.step) + 1
     assert int(new.model_state) == int(state.model_state) + 1
     for before, after in zip(jax.tree.leaves(state.alphas), jax.tree.leaves(new.alphas)):
         assert jnp.all(before != after)
-    gradient = jax.grad(lambda w: smooth_loss(w, new.alphas, 0, train, None)[0])(state.weights)
+    gradient, _ = slopes(state.weights, new.alphas, train)
     updates, _ = optimizer.update(gradient, state.weight_opt_state, state.weights)
     chex.assert_trees_all_close(new.weights, optax.apply_updates(state.weights, updates), rtol=1e-12)
     assert metrics["train/loss"] == smooth_loss(state.weights, new.alphas, 0, train, None)[0]
@@ -273,11 +306,10 @@ def test_a_step_moves_alphas_then_weights_at_the_new_alphas(hypergradient):
 
 @each_estimator
 def test_pure_under_jit_vmap_and_scan(hypergradient):
-    optimizer, alpha_optimizer = optax.sgd(0.1, momentum=0.9), optax.adam(0.01)
-    step = stepper(optimizer, alpha_optimizer, hypergradient)
-    runs = [warm_state(optimizer, alpha_optimizer, seed) for seed in range(2)]
-    plain = [step(*run) for run in runs]
-    later = step(plain[0][0], *runs[0][1:])
+    step = stepper(*both_optimizers(), hypergradient)
+    first, second = runs()
+    plain = [plain_step(hypergradient), step(*second)]
+    later = step(plain[0][0], *first[1:])
 
     @jax.jit
     def two_steps(runs):
@@ -289,25 +321,44 @@ def test_pure_under_jit_vmap_and_scan(hypergradient):
 
         return jax.lax.scan(both_runs, states, length=2)[1]
 
-    found = jax.device_get(
-        two_steps(jax.jit(lambda *runs: jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs))(*runs))
-    )
+    stacked = jax.tree.map(lambda *leaves: stack_keys(*leaves) if is_key(leaves[0]) else np.stack(leaves), *runs())
+    found = jax.device_get(two_steps(stacked))
     for lane, place, expected in ((0, 0, plain[0]), (1, 0, plain[1]), (0, 1, later)):
         result = jax.tree.map(lambda leaf, lane=lane, place=place: leaf[place, lane], found)
         chex.assert_trees_all_close(result, _numbers(expected), rtol=1e-9, atol=1e-12)
 
 
-@each_estimator
-def test_two_devices_take_the_step_of_one_with_the_whole_batch(hypergradient):
+@jax.jit
+def stack_keys(*keys):
+    return jnp.stack(keys)
+
+
+def is_key(leaf):
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+@pytest.fixture(scope="module")
+def on_two_devices():
+    """The steps of the first run on two devices, by estimator, as one program."""
     if jax.device_count() < 2:
         pytest.skip("needs two devices; jax was started with one")
-    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1, momentum=0.9))
-    alpha_optimizer = optax.adam(0.01)
-    state, train, valid = warm_state(optimizer, alpha_optimizer)
-    expected = stepper(optimizer, alpha_optimizer, hypergradient)(state, train, valid)
-    halves = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), (train, valid))
-    step = stepper(optimizer, alpha_optimizer, hypergradient, axis_name="devices")
-    found = jax.pmap(step, axis_name="devices", in_axes=(None, 0, 0), out_axes=(None, None))(state, *halves)
+
+    def steps(state, train, valid):
+        return [
+            stepper(*both_optimizers(), hypergradient, axis_name="devices")(state, train, valid)
+            for hypergradient in ESTIMATORS.values()
+        ]
+
+    state, *batches = runs()[0]
+    halves = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), batches)
+    with jax.numpy_dtype_promotion("standard"):
+        mapped = jax.pmap(steps, axis_name="devices", in_axes=(None, 0, 0), out_axes=None)
+        return dict(zip(ESTIMATORS.values(), mapped(state, *halves)))
+
+
+@each_estimator
+def test_two_devices_take_the_step_of_one_with_the_whole_batch(hypergradient, on_two_devices):
+    found, expected = on_two_devices[hypergradient], plain_step(hypergradient)
     chex.assert_trees_all_close(_numbers(found), _numbers(expected), rtol=1e-9, atol=1e-12)
 
 
