@@ -26,13 +26,17 @@ RUN = {
     "language search": small_language.run_search,
     "language train": small_language.run_train,
 }
+#: Devices share every kind of dropout, as `test_parallel` shows; that of the output is left here.
+FEW_MASKS = dict.fromkeys(("dropouth", "dropoutx", "dropouti"), 0.0)
 #: Two epochs each, of cells of one node; two devices share the texts' evaluation in 2 columns, and each reads all of that in 3.
 BRIEF: dict[str, Any] = {
     "train": {"epochs": 2, "images_on": "device"},
-    "language search": {"epochs": 2, "nodes": 1, "hypergradient": "first_order", "eigenvalue_every": 1},
+    "language search": {"epochs": 2, "nodes": 1, "hypergradient": "first_order", "eigenvalue_every": 1, **FEW_MASKS},
     "language train": {
         "epochs": 2,
         "test_batch_size": 2,
+        "dropoute": 0.0,
+        **FEW_MASKS,
         "genotype": "Genotype(recurrent=[('tanh', 0)], concat=range(1, 2))",
     },
 }

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 import small_runs
+import small_search
 from small_runs import newest, read_metrics, user_settings
 from small_search import PLAIN, SETTINGS, quick, searches, start
 
@@ -47,13 +48,26 @@ def test_a_search_resumes_with_another_number_of_devices(undisturbed, tmp_path, 
     assert_close(tmp_path / "run", undisturbed)
 
 
-def test_the_command_says_so_and_makes_cpu_devices(tmp_path, monkeypatch):
+#: Runs a program as where nothing has told JAX how many devices to make.
+WITHOUT_DEVICES = """
+import os, runpy, sys, jax
+
+del os.environ["JAX_NUM_CPU_DEVICES"]
+jax.config.update("jax_num_cpu_devices", -1)
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_command_says_so_and_makes_cpu_devices(tmp_path):
     process = start(tmp_path / "run", devices=64)
     code, _, errors = small_runs.finish(process)
     assert (code, errors.count("\n")) == (2, 1)
     assert "error: 64 devices were asked for, and 2 CPU present; ask for fewer" in errors
     assert not (tmp_path / "run").exists()
-    monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
-    code, out, errors = small_runs.finish(start(tmp_path / "run", devices=4, epochs=1, **PLAIN))
+    process = start(
+        tmp_path / "run", program=("-c", WITHOUT_DEVICES, small_search.__file__), devices=4, epochs=1, **PLAIN
+    )
+    code, out, errors = small_runs.finish(process)
     assert code == 0, errors
     assert "genotype:" in out
