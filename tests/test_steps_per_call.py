@@ -126,7 +126,7 @@ def test_a_training_and_a_search_on_text_take_several_steps(user_settings, tmp_p
     with pytest.MonkeyPatch.context() as patch:
         small_train.quicken(patch.setattr)
         for name, steps in (("train", 1), ("train several", 3)):
-            small_train.run(tmp_path / name, steps_per_call=steps)
+            small_train.run(tmp_path / name, steps_per_call=steps, **small_train.PLAIN)
     assert_records_close(tmp_path / "train several", tmp_path / "train")
     for name, steps in (("text", 1), ("text several", 3)):
         small_language.run_search(tmp_path / name, steps_per_call=steps, hypergradient="first_order", nodes=1)
