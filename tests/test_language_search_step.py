@@ -88,21 +88,30 @@ def test_the_two_texts_are_read_on_apart(first_order, begun):
     assert places == [(3, 6), (9, 12), (12, 0), (0, 6)]
 
 
-def test_all_passes_of_a_step_share_their_masks(begun, monkeypatch):
+MANY_ZEROS = {"dropouth": 0.5, "dropout": 0.5}
+
+
+@pytest.fixture(scope="module")
+def exact(begun):
+    """The metrics of an exact step."""
+    return made(hypergradient="exact", **MANY_ZEROS)[1](begun)[1]
+
+
+def test_all_passes_of_a_step_share_their_masks(begun, exact, monkeypatch):
     """With dropout, the estimator that splits the step up equals the derivative through the whole of it."""
-    _, found = made(hypergradient="exact", dropouth=0.5, dropout=0.5)[1](begun)
+    found = exact
     monkeypatch.setattr(step_module, "hypergradient_by_name", lambda *args, **kwargs: bilevel.unrolled(1))
-    _, expected = made(hypergradient="exact", dropouth=0.5, dropout=0.5)[1](begun)
+    _, expected = made(hypergradient="exact", **MANY_ZEROS)[1](begun)
     np.testing.assert_allclose(found["hypergradient/norm"], expected["hypergradient/norm"], rtol=1e-4)
     np.testing.assert_allclose(found["valid/loss"], expected["valid/loss"], rtol=1e-5)
     assert found["hypergradient/implicit_norm"] > 1e-3 * found["hypergradient/norm"]
 
 
-def test_a_series_without_terms_is_the_exact_estimate_and_terms_change_it(begun):
+def test_a_series_without_terms_is_the_exact_estimate_and_terms_change_it(begun, exact):
     """The hypergradient of iDARTS."""
-    norms = []
-    for settings in ({"hypergradient": "exact"}, {"neumann_terms": 0}, {"neumann_terms": 2}):
-        _, metrics = made(**{"hypergradient": "neumann", **settings})[1](begun)
+    norms = [float(exact["hypergradient/norm"])]
+    for terms in (0, 2):
+        _, metrics = made(hypergradient="neumann", neumann_terms=terms, **MANY_ZEROS)[1](begun)
         norms.append(float(metrics["hypergradient/norm"]))
     assert norms[1] == norms[0]
     assert np.isfinite(norms[2]) and abs(norms[2] / norms[0] - 1) > 1e-6
