@@ -281,6 +281,21 @@ def runs():
     return [warm_state(*both_optimizers(), seed) for seed in range(2)]
 
 
+@jax.jit
+def stacked_keys(*keys):
+    return jnp.stack(keys)
+
+
+def stacked(runs):
+    """States and batches of several runs as one, along new first axes; a program is needed for keys alone."""
+
+    def stack(*leaves):
+        is_key = jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key)
+        return stacked_keys(*leaves) if is_key else np.stack(leaves)
+
+    return jax.tree.map(stack, *runs)
+
+
 @functools.cache
 def plain_step(hypergradient):
     """The step of the first run, one operation after the other."""
@@ -321,20 +336,10 @@ def test_pure_under_jit_vmap_and_scan(hypergradient):
 
         return jax.lax.scan(both_runs, states, length=2)[1]
 
-    stacked = jax.tree.map(lambda *leaves: stack_keys(*leaves) if is_key(leaves[0]) else np.stack(leaves), *runs())
-    found = jax.device_get(two_steps(stacked))
+    found = jax.device_get(two_steps(stacked(runs())))
     for lane, place, expected in ((0, 0, plain[0]), (1, 0, plain[1]), (0, 1, later)):
         result = jax.tree.map(lambda leaf, lane=lane, place=place: leaf[place, lane], found)
         chex.assert_trees_all_close(result, _numbers(expected), rtol=1e-9, atol=1e-12)
-
-
-@jax.jit
-def stack_keys(*keys):
-    return jnp.stack(keys)
-
-
-def is_key(leaf):
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 @pytest.fixture(scope="module")

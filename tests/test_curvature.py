@@ -153,7 +153,7 @@ def test_several_at_once_and_on_several_devices():
     keys = jax.random.split(KEY, 2)
     alone = jax.jit(lambda case, key: eigenvalue(case, key))
     expected = [alone(case, key) for case, key in zip(cases, keys)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *cases)
     np.testing.assert_allclose(jax.jit(jax.vmap(eigenvalue))(stacked, keys), expected, rtol=1e-10)
     if jax.device_count() < 2:
         pytest.skip("needs two devices; jax was started with one")

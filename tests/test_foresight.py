@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_bilevel import OPTIMIZERS, each_optimizer, smooth_loss, warm_state
+from test_bilevel import OPTIMIZERS, each_optimizer, smooth_loss, stacked, warm_state
 from test_neumann import smooth_problem
 
 import jdarts
@@ -144,8 +144,7 @@ def test_several_at_once_and_on_several_devices():
 
     alone = jax.jit(changes)
     expected = [alone(run) for run in runs]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
-    together = jax.jit(jax.vmap(changes))(stacked)
+    together = jax.jit(jax.vmap(changes))(stacked(runs))
     for index, one in enumerate(expected):
         jax.tree.map(
             lambda found, value, index=index: np.testing.assert_allclose(found[index], value, rtol=1e-8), together, one
