@@ -82,8 +82,10 @@ def by_matrices(given, optimizer, train, valid):
     return series
 
 
-#: Terms and place; each for a linear step with a state, and for one that is not linear.
+#: Terms and place: the first for every optimiser, all for those below.
 CASES = [(3, "virtual"), (1, "virtual"), (3, "present")]
+#: A linear step with a state, and one that is not linear.
+WITH_ALL_CASES = ("momentum_and_decay", "adam")
 
 
 @functools.cache
@@ -92,7 +94,7 @@ def series_and_matrices(name):
     optimizer = OPTIMIZERS[name]()
     state, train, valid = warm_state(optimizer, optax.sgd(0.1))
     given = smooth_problem(optimizer, state, train, valid)
-    cases = CASES if name in ("momentum_and_decay", "adam") else CASES[:1]
+    cases = CASES if name in WITH_ALL_CASES else CASES[:1]
 
     @jax.jit
     def estimates(weights):
@@ -105,7 +107,7 @@ def series_and_matrices(name):
     ("name", "terms", "at"),
     [
         *((name, *CASES[0]) for name in OPTIMIZERS),
-        *((name, *c) for name in ("momentum_and_decay", "adam") for c in CASES[1:]),
+        *((name, *case) for name in WITH_ALL_CASES for case in CASES[1:]),
     ],
 )
 def test_the_series_is_that_of_whole_jacobians(name, terms, at):

@@ -26,7 +26,8 @@ def test_five_steps_on_many_devices_are_those_on_one(found, kind, estimator, wra
     assert found[f"{kind} {estimator} {wrapper} {devices}"] < 1e-9 < 1e-4 < found[f"{kind} {estimator} moved"]
 
 
-def test_steps_of_the_search_network_on_eight_devices_are_those_of_each_of_two_runs_at_once_on_one(found):
+def test_so_are_those_of_the_search_network(found):
+    """Each of two runs at once on one device takes the steps that it takes alone on eight."""
     assert found["supernet shard 8 and seeds 1"] < 1e-9 < found["supernet seeds 1 apart"]
 
 
