@@ -99,6 +99,7 @@ def test_flipping_twice_gives_the_image_back():
     )
     unit: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3}
 
+    @jax.jit
     def flip(pixels):
         return apply_augmentation(draws, pixels, Augmentation(flip=True), **unit).round().astype(jnp.uint8)
 
@@ -114,8 +115,13 @@ def test_a_centred_crop_is_the_image():
         flip=jnp.asarray(np.ones(6, bool)),
         cutout=jnp.asarray(np.zeros((6, 2), np.int32)),
     )
-    result = apply_augmentation(draws, images, Augmentation(padding=4), **STATISTICS)
-    np.testing.assert_array_equal(result, normalise(images, **STATISTICS))
+    result, expected = jax.jit(
+        lambda images: (
+            apply_augmentation(draws, images, Augmentation(padding=4), **STATISTICS),
+            normalise(images, **STATISTICS),
+        )
+    )(images)
+    np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +148,10 @@ def test_padding_is_black_before_normalisation():
     draws = AugmentationDraws(
         crop=jnp.zeros((1, 2), jnp.int32), flip=jnp.zeros(1, bool), cutout=jnp.zeros((1, 2), jnp.int32)
     )
-    result = apply_augmentation(draws, images, Augmentation(padding=1), **STATISTICS, dtype=jnp.float64)
+    augmentation = Augmentation(padding=1)
+    result = np.asarray(
+        jax.jit(lambda images: apply_augmentation(draws, images, augmentation, **STATISTICS, dtype=jnp.float64))(images)
+    )
     np.testing.assert_allclose(result[0, 0, 0], -np.array(MEAN) / np.array(STD))
     np.testing.assert_allclose(result[0, 1, 1], (1 - np.array(MEAN)) / np.array(STD))
 
@@ -195,16 +204,22 @@ def test_types_and_the_same_draws_with_and_without_x64():
     images = random_images()
     augmentation = Augmentation(padding=2, flip=True, cutout=3)
     key = jax.random.key(0)
-    wide = draw_augmentation(key, images.shape, augmentation)
-    result = augment(key, images, augmentation, **STATISTICS)
+
+    @jax.jit
+    def drawn_and_augmented(key, images):
+        draws = draw_augmentation(key, images.shape, augmentation)
+        return draws, augment(key, images, augmentation, **STATISTICS)
+
+    wide, result = drawn_and_augmented(key, images)
     assert result.dtype == jnp.float32
     with jax.enable_x64(False):
-        narrow = draw_augmentation(key, images.shape, augmentation)
-        np.testing.assert_array_equal(augment(key, images, augmentation, **STATISTICS), result)
+        narrow, of_narrow = drawn_and_augmented(key, images)
+    np.testing.assert_array_equal(of_narrow, result)
     for one, other in zip(wide, narrow):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
-    assert augment(key, images, augmentation, **STATISTICS, dtype=jnp.bfloat16).dtype == jnp.bfloat16
+    brief = jax.eval_shape(lambda: augment(key, images, augmentation, **STATISTICS, dtype=jnp.bfloat16))
+    assert brief.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(
