@@ -32,15 +32,19 @@ TARGETS = (INPUTS[:, 0] * INPUTS[:, 1] > 0).astype(np.int32)
 SETTINGS = {"epochs": 3, "log_every": 1, "learning_rate": 0.1}
 
 
+#: Uniform weights come from the one draw of a run; others have a program of their own.
+Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.lecun_uniform())
+
+
 class Network(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x, train):
-        x = nn.BatchNorm(use_running_average=not train, axis_name=self.axis_name)(nn.Dense(4)(x))
-        x = jdarts.WidthChoice(nn.Dense, (2, 8), name="width")(x)
+        x = nn.BatchNorm(use_running_average=not train, axis_name=self.axis_name)(Dense(4)(x))
+        x = jdarts.WidthChoice(Dense, (2, 8), name="width")(x)
         x = jdarts.Choice({"tanh": jnp.tanh, "relu": nn.relu}, name="activation")(x)
-        return nn.Dense(1)(x)[:, 0]
+        return Dense(1)(x)[:, 0]
 
 
 CHOICES = {"width": "8", "activation": "tanh"}
@@ -145,9 +149,9 @@ def test_from_a_search_to_predictions_on_images(tmp_path, undrawn):
     class Classifier(nn.Module):
         @nn.compact
         def __call__(self, images):
-            x = nn.Dense(4)(images.reshape(len(images), -1))
+            x = Dense(4)(images.reshape(len(images), -1))
             x = jdarts.Choice({"tanh": jnp.tanh, "relu": nn.relu}, name="activation")(x)
-            return nn.Dense(10)(x)
+            return Dense(10)(x)
 
     network, common = Classifier(), {"dataset": "digits", "epochs": 1, "batch_size": 240, "padding": 0}
     searched = search(
@@ -175,7 +179,7 @@ def test_a_training_on_images_does_not_resume_with_others(tmp_path):
     class Linear(nn.Module):
         @nn.compact
         def __call__(self, images):
-            return nn.Dense(10)(images.reshape(len(images), -1))
+            return Dense(10)(images.reshape(len(images), -1))
 
     def run(dataset):
         config = TrainConfig(run_dir=tmp_path / "run", dataset="digits", epochs=1, batch_size=240, cutout=0)
@@ -221,7 +225,7 @@ def test_a_network_that_fits_no_images_is_refused(small, tmp_path):
     class Wide(nn.Module):
         @nn.compact
         def __call__(self, images):
-            return nn.Dense(3)(images.reshape(len(images), -1))
+            return Dense(3)(images.reshape(len(images), -1))
 
     config = TrainConfig(run_dir=tmp_path / "run", dataset="digits", epochs=1, batch_size=64, cutout=0)
     with pytest.raises(jdarts.InputError, match=r"outputs have shape \(64, 3\) for 64 images; give logits \[B, 10\]"):

@@ -1,5 +1,6 @@
 """A search in a network of one's own: its result, a death on the way, two devices, methods, and what it refuses."""
 
+import functools
 import gc
 import weakref
 
@@ -34,6 +35,10 @@ SETTINGS = {
 STEPS = 4
 
 
+#: Uniform weights come from the one draw of a run; others have a program of their own.
+Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.lecun_uniform())
+
+
 class Network(nn.Module):
     """A layer with a batch norm, and two choices."""
 
@@ -42,12 +47,12 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, images, train):
-        x = nn.Dense(4)(images.reshape(len(images), -1))
+        x = Dense(4)(images.reshape(len(images), -1))
         x = nn.tanh(nn.BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x))
         for number in range(2):
-            candidates = {"dense": nn.Dense(4), "tanh": jnp.tanh, "none": None}
+            candidates = {"dense": Dense(4), "tanh": jnp.tanh, "none": None}
             x = x + jdarts.Choice(candidates, name=f"block{number}")(x)
-        return nn.Dense(self.classes)(x)
+        return Dense(self.classes)(x)
 
 
 NETWORK = Network()
