@@ -113,6 +113,7 @@ def test_the_summary_has_the_numbers(bounded):
 def test_budgets_are_added_to_a_finished_pipeline(bounded, alone, monkeypatch):
     _, result, shown = bounded
     assert "at most 900 weights" not in shown and "search 1 of 2, seed 3\n" in shown
+    monkeypatch.setattr(protocol, "draw_budgets", numbers_as_picture)
     monkeypatch.setattr(Loop, "run", lambda *_: pytest.fail("a run was repeated"))
     before, _ = run(alone)
     assert before.budgets[0].to_json() == result.budgets[0].to_json()
