@@ -266,8 +266,11 @@ def _tell_imported(environment: Mapping[str, str]) -> None:
 
     for name in jax.config.values.keys() & {each.lower() for each in environment if each.startswith("JAX_")}:
         value, default = environment[name.upper()], jax.config.values[name]
-        is_text = default is None or isinstance(default, str)
-        jax.config.update(name, value if is_text else type(default)(json.loads(value.lower())))
+        if isinstance(default, int | float):
+            number = json.loads(value.lower())
+            jax.config.update(name, bool(number) if isinstance(default, bool) else number)
+        else:
+            jax.config.update(name, value)
     folders = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[1:1] = [folder for folder in folders if folder not in sys.path[1:]]
 
@@ -295,8 +298,8 @@ def _code_of_program() -> int:
         if ended.code is None or isinstance(ended.code, int):
             return ended.code or 0
         print(ended.code, file=sys.stderr)
-    except Exception:
-        sys.excepthook(*sys.exc_info())
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
     else:
         return 0
     return 1
