@@ -333,10 +333,15 @@ def test_a_damaged_summary_is_named(quick, undisturbed, tmp_path):
 def test_an_output_that_fails_ends_the_command_once(output, code, message):
     """Through the interpreter's end, where what was buffered is written once more."""
     program = (
-        "import os, sys; from jdarts.command import run_command\n"
-        "if sys.argv[1] == 'full': os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+        "import os, select, sys; from jdarts.command import run_command\n"
+        "if sys.argv[1] == 'full':\n"
+        "    os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+        "else:  # Until nobody reads it.\n"
+        "    written = select.poll()\n"
+        "    written.register(1, 0)\n"
+        "    written.poll()\n"
         "sys.stdout = open(1, 'w', closefd=False)\n"
-        "run_command(lambda: print('x' * 100000))\n"
+        "run_command(lambda: print('x'))\n"
     )
     process = warm_processes.start(["-c", program, output], environment())
     process.stdout.close()
