@@ -29,14 +29,20 @@ RUNS = [
 
 
 class ProgramsOfAnyCells(CompiledPrograms):
-    """The compiled programs of quick networks, to which the cells of a training make no difference."""
+    """The compiled programs of quick networks, to which cells of a training and names of a set make no difference."""
 
     def get(self, key: Any, compiled):
-        (noun, settings, *rest), *needed = key
-        if noun == "training":
-            without_cells = {name: value for name, value in json.loads(settings).items() if name != "genotype"}
-            key = (noun, json.dumps(without_cells), *rest, *needed)
-        return super().get(key, compiled)
+        return super().get(_without_names(key), compiled)
+
+
+def _without_names(part: Any) -> Any:
+    """A key, or a part of it, without cells and sets in its settings, which are JSON."""
+    if isinstance(part, tuple):
+        return tuple(map(_without_names, part))
+    if isinstance(part, str) and part.startswith('{"'):
+        left_out = ("dataset", "genotype")
+        return json.dumps({name: value for name, value in json.loads(part).items() if name not in left_out})
+    return part
 
 
 def quicken(replace=setattr):
