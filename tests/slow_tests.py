@@ -175,6 +175,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_core_imports.py": (
         "test_no_module_touches_a_device_when_it_is_imported",
         "test_rooms_beside_the_core_are_there_when_they_are_asked_for",
+        "test_sets_of_images_import_nothing_heavy",
         "test_the_core_does_no_work_when_it_is_imported",
     ),
     "test_cross_checks.py": (
@@ -203,7 +204,6 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "test_data_damage.py": ("test_an_archive_of_another_content_is_refused",),
     "test_data_prepared_damage.py": ("test_damage_is_refused_or_does_no_harm",),
-    "test_data_sets.py": ("test_importing_is_light",),
     "test_data_staging.py": ("test_what_a_killed_preparation_left_goes_at_the_next_start",),
     "test_data_text.py": ("test_the_speeches_make_a_corpus_of_the_penn_treebanks_size",),
     "test_deciding.py": (
