@@ -108,7 +108,7 @@ def test_shared_alphas_move_all_their_places(everything):
 def test_the_exact_hypergradient_is_the_gradient_through_the_unrolled_step(blocks):
     network, weights, alphas, _ = blocks
     loss_fn, rate = jdarts.network_loss(network), 0.1
-    optimizers = {"weight_optimizer": optax.sgd(rate), "alpha_optimizer": optax.sgd(1.0)}
+    optimizers: Any = {"weight_optimizer": optax.sgd(rate), "alpha_optimizer": optax.sgd(1.0)}
     state = jdarts.init_state(jax.random.key(0), weights, alphas, **optimizers)
 
     def loss(weights, alphas, batch):
@@ -123,7 +123,8 @@ def test_the_exact_hypergradient_is_the_gradient_through_the_unrolled_step(block
         new, _ = jdarts.bilevel_step(state, BATCH, OTHER, loss_fn=loss_fn, **optimizers)
         return jax.tree.map(jnp.subtract, state.alphas, new.alphas), jax.grad(through_the_step)(state.alphas)
 
-    check_close(*both(state), 1e-9)
+    found, expected = both(state)
+    check_close(found, expected, 1e-9)
 
 
 def check_close(found, expected, tolerance):
