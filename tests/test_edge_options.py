@@ -27,7 +27,7 @@ SEPARABLE, DILATED, SKIP, MAX, AVG = "sep_conv_3x3", "dil_conv_5x5", "skip_conne
 #: Every edge has a skip connection, in another column than its neighbours; lists have several lengths.
 SPACE = jdarts.SearchSpace(
     normal=((SKIP, DILATED), ("none", SEPARABLE, SKIP), (MAX, SKIP), (SKIP,), (AVG, SKIP, MAX)),
-    reduce=((SKIP, MAX), (DILATED, SKIP), (SKIP,), ("none", AVG, SKIP), (SKIP, SEPARABLE)),
+    reduce=((SKIP, MAX), (DILATED, SKIP), (SKIP, SEPARABLE), ("none", AVG, SKIP), (SKIP,)),
 )
 #: With convolutions in the normal cell alone, for options that do not change how these are computed. No state has two pools of a
 #: kind, whose statistics its edges share.
