@@ -524,19 +524,31 @@ def _numbers(tree):
     return state.replace(key=()), metrics
 
 
-@pytest.mark.parametrize("make", [jnp.asarray, np.asarray], ids=["jax", "numpy"])
-@pytest.mark.parametrize("name", ["sgd", "ademamix", "schedule_free"])
-def test_a_state_of_shared_arrays_may_be_donated(make, name):
-    """Weights and alphas that are one array, and optimisers that begin with the weights as their state."""
-    optimizer = {
-        "sgd": optax.sgd(0.1, momentum=0.9),
-        "ademamix": optax.contrib.ademamix(0.1),
-        "schedule_free": optax.contrib.schedule_free_sgd(0.1),
-    }[name]
+#: Two of them begin with the weights as their state.
+DONATED = {
+    "sgd": optax.sgd(0.1, momentum=0.9),
+    "ademamix": optax.contrib.ademamix(0.1),
+    "schedule_free": optax.contrib.schedule_free_sgd(0.1),
+}
+
+
+@functools.cache
+def compiled_steps(name):
+    """An optimiser's step, and the same for states that are donated to it."""
 
     def loss(weights, alphas, model_state, batch, key):
         del key
         return jnp.sum((weights["a"] - alphas) ** 2) + jnp.sum(weights["b"] * batch), (model_state + 1, {})
+
+    batch, optimizer = np.ones(2), DONATED[name]
+    step = functools.partial(stepper(optimizer, optimizer, jdarts.exact(), loss), train_batch=batch, valid_batch=batch)
+    return jax.jit(step), jax.jit(step, donate_argnums=0)
+
+
+@pytest.mark.parametrize("make", [jnp.asarray, np.asarray], ids=["jax", "numpy"])
+@pytest.mark.parametrize("name", DONATED)
+def test_a_state_of_shared_arrays_may_be_donated(make, name):
+    """Weights and alphas that are one array."""
 
     def new_state():
         one = make(np.asarray([1.0, 2.0]))
@@ -545,13 +557,11 @@ def test_a_state_of_shared_arrays_may_be_donated(make, name):
             {"a": one, "b": one},
             one,
             jnp.zeros((), jnp.int32),
-            weight_optimizer=optimizer,
-            alpha_optimizer=optimizer,
+            weight_optimizer=DONATED[name],
+            alpha_optimizer=DONATED[name],
         )
 
-    batch = jnp.ones(2)
-    step = functools.partial(stepper(optimizer, optimizer, jdarts.exact(), loss), train_batch=batch, valid_batch=batch)
-    kept, given = jax.jit(step), jax.jit(step, donate_argnums=0)
+    kept, given = compiled_steps(name)
     expected, found = kept(kept(new_state())[0])[0], given(given(new_state())[0])[0]
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         if not jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
