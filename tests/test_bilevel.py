@@ -10,6 +10,7 @@ import pytest
 from search_fixtures import problem_on
 
 import jdarts
+from jdarts.bilevel.problem import LossFn
 from jdarts.errors import InputError
 
 ESTIMATORS = {
@@ -87,7 +88,7 @@ def warm_state(optimizer, alpha_optimizer, seed=0):
     return state, train, valid
 
 
-def stepper(optimizer, alpha_optimizer, hypergradient, loss_fn=smooth_loss, **options):
+def stepper(optimizer, alpha_optimizer, hypergradient, loss_fn: LossFn = smooth_loss, **options):
     return functools.partial(
         jdarts.bilevel_step,
         loss_fn=loss_fn,

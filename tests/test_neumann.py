@@ -1,6 +1,7 @@
 """The Neumann series of the hypergradient: its definition and its limits; iDARTS's own numbers are in another file."""
 
 import functools
+from typing import Any
 
 import chex
 import jax
@@ -83,7 +84,7 @@ def by_matrices(given, optimizer, train, valid):
 
 
 #: Terms and place: the first for every optimiser, all for those below.
-CASES = [(3, "virtual"), (1, "virtual"), (3, "present")]
+CASES: list[tuple[int, Any]] = [(3, "virtual"), (1, "virtual"), (3, "present")]
 #: A linear step with a state, and one that is not linear.
 WITH_ALL_CASES = ("momentum_and_decay", "adam")
 
