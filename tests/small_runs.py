@@ -109,6 +109,8 @@ def with_stand_ins(quicken, programs=CompiledPrograms):
         with pytest.MonkeyPatch.context() as patch:
             quicken(patch.setattr)
             patch.setattr(sys.modules[__name__], "shared_programs", shared)
+            # Of a process that has run many tests this takes longer than the compilation of a small program.
+            patch.setattr("jdarts.runs.loop.return_freed_memory", lambda: None)
             yield
 
     return quick

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 
 import command_line
 import jax.numpy as jnp
@@ -43,16 +42,8 @@ RECORDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """The folder of a run with one checkpoint."""
-    folder = tmp_path_factory.mktemp("saved") / "run"
-    checkpoint.save(folder / "checkpoints", 1, {"weights": {"a": jnp.ones(2)}}, {})
-    return folder
-
-
 @pytest.fixture
-def sealed(saved, tmp_path):
+def sealed(tmp_path):
     """Writes a record into a checkpoint and seals it as if it was written so."""
     path = checkpoint.save(tmp_path / "run/checkpoints", 1, {"weights": {"a": jnp.ones(2)}}, {})
     whole = (path / checkpoint.CHECKSUMS).read_text()
