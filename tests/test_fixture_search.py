@@ -131,7 +131,7 @@ def no_hypergradient(problem):
 def _run(natively, part, *states):
     """The numbers of one program at several states, which does not stay: its compilation takes more memory than all arrays."""
     # Without native functions it takes GBs, and less where each kernel is compiled once however often it is there.
-    options = {"xla_cpu_use_fusion_emitters": True} if HAS_OLDER_EMITTERS and not natively else None
+    options: Any = {"xla_cpu_use_fusion_emitters": True} if HAS_OLDER_EMITTERS and not natively else None
     program = jax.jit(part).lower(*states[0]).compile(options)
     found = jax.device_get([program(*each) for each in states])
     del program

@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,16 +79,17 @@ def maxima(given, *, stride):
 
 def assert_maxima(many, stride):
     """Values, places, and what moves along the maxima in both directions are those of plain loops, in one program."""
-    given = []
+    given: list[Any] = []
     for x in many:
         draw = np.random.default_rng(1)
         shapes = x.shape, pooled_shape(x, stride)
         given.append((x, *(draw.normal(size=shape).astype(x.dtype) for shape in shapes)))
     for each, found in zip(given, jax.device_get(maxima(given, stride=stride)), strict=True):
-        assert_these_maxima(*each, found, stride)
+        assert_these_maxima(each, found, stride)
 
 
-def assert_these_maxima(x, tangent, cotangent, found, stride):
+def assert_these_maxima(given, found, stride):
+    x, tangent, cotangent = given
     expected, position, where = plain_max(x, stride)
     y, index, of_y, of_x = found
     np.testing.assert_array_equal(y, expected)
@@ -135,15 +137,16 @@ def means(given, *, stride):
 
 def assert_means(many, stride, tolerance):
     """The means and their transpose are those of plain loops, in one program."""
-    given = []
+    given: list[Any] = []
     for x in many:
         draw = np.random.default_rng(1)
         given.append((x, draw.normal(size=pooled_shape(x, stride)).astype(x.dtype)))
     for each, found in zip(given, jax.device_get(means(given, stride=stride)), strict=True):
-        assert_these_means(*each, found, stride, tolerance)
+        assert_these_means(each, found, stride, tolerance)
 
 
-def assert_these_means(x, cotangent, found, stride, tolerance):
+def assert_these_means(given, found, stride, tolerance):
+    x, cotangent = given
     y, back = np.empty(pooled_shape(x, stride)), np.zeros(x.shape)
     wide, of_windows = np.asarray(x, np.float64), np.asarray(cotangent, np.float64)
     for (r, c), pixels in windows(x, stride):
