@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from shared_lowering import share_contexts
+from state_leaves import is_key, stacked
 
 import jdarts
 from jdarts import optim, parallel
@@ -132,10 +133,6 @@ def taken(wrapped, state, inputs=None):
 def without_keys(tree):
     """The arrays on the host."""
     return jax.tree.map(lambda leaf: () if is_key(leaf) else np.asarray(leaf), tree)
-
-
-def is_key(leaf):
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 VOCABULARY, COLUMNS, ROWS = 20, 8, 25
@@ -419,9 +416,7 @@ def layer_alone(state):
 def several(network, seeds, devices):
     """First states of runs that differ in their seeds, and state and metrics of each after exact steps of all at once."""
     states = [start(network, seed) for seed in range(seeds)]
-    keys = jax.jit(lambda *keys: jnp.stack(keys))
-    stacked = jax.tree.map(lambda *leaves: keys(*leaves) if is_key(leaves[0]) else np.stack(leaves), *states)
-    together = taken(parallel.vmap_step(step(network, None), devices, stacked=(False, False)), stacked)
+    together = taken(parallel.vmap_step(step(network, None), devices, stacked=(False, False)), stacked(states))
     return states, [jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(seeds)]
 
 

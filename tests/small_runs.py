@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import warm_processes
+from state_leaves import is_key
 
 from jdarts import checkpoint
 from jdarts.files.atomic import replace_text
@@ -202,7 +202,7 @@ def _leaves_of(arrays, checksums):
         warnings.filterwarnings("ignore", message="Sharding info not provided")
         tree = ocp.load(str(arrays))
     return {
-        jax.tree_util.keystr(place): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf).tobytes()
+        jax.tree_util.keystr(place): np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf).tobytes()
         for place, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
@@ -363,7 +363,3 @@ def signal_after_step(monkeypatch, step, number):
         note(progress, done, values)
 
     monkeypatch.setattr(Progress, "step", noting)
-
-
-def _is_key(leaf):
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from search_fixtures import problem_on
+from state_leaves import stacked
 
 import jdarts
 from jdarts.bilevel.problem import LossFn
@@ -280,21 +281,6 @@ def both_optimizers():
 def runs():
     """State and batches of two runs."""
     return [warm_state(*both_optimizers(), seed) for seed in range(2)]
-
-
-@jax.jit
-def stacked_keys(*keys):
-    return jnp.stack(keys)
-
-
-def stacked(runs):
-    """States and batches of several runs as one, along new first axes; a program is needed for keys alone."""
-
-    def stack(*leaves):
-        is_key = jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key)
-        return stacked_keys(*leaves) if is_key else np.stack(leaves)
-
-    return jax.tree.map(stack, *runs)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from many_devices import is_key
+from state_leaves import is_key
 
 from jdarts import parallel
 from jdarts.data import Augmentation
