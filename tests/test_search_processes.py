@@ -4,6 +4,7 @@ import io
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from small_search import PLAIN, config, quick, run, start
 from test_search_devices import FIRST_ORDER, assert_close, undisturbed
 
 from jdarts import InputError
+from jdarts.runs.processes import await_listener
 from jdarts.search import search_seeds
 
 __all__ = ["quick", "undisturbed", "user_settings"]
@@ -139,6 +141,24 @@ def test_a_process_that_does_not_come(refused, missing):
     assert code == 2
     assert "error: the processes of the run have not connected within 2 s" in errors
     assert "Traceback" not in errors
+
+
+def test_a_process_connects_when_the_coordinator_listens():
+    address = coordinator()
+    host, port = address.split(":")
+    with socket.socket() as listener:
+        listener.bind((host, int(port)))
+        threads = ThreadPoolExecutor(1)
+        waits = threads.submit(await_listener, address)
+        with pytest.raises(TimeoutError):
+            waits.result(0.1)
+        listener.listen()
+        waits.result(30)
+
+
+@pytest.mark.parametrize("host", ["coordinator.invalid", "a" * 64 + ".b", "a..b"])
+def test_no_process_waits_for_a_host_without_an_address(host):
+    await_listener(f"{host}:1")
 
 
 @pytest.mark.parametrize(

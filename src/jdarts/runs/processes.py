@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -22,6 +23,9 @@ from jdarts.xla.jax_compat import process_allgather
 #: Seconds to wait for the coordinator, and for a heartbeat of another process.
 JOIN_TIMEOUT = 60
 HEARTBEAT = 30
+
+#: Seconds between attempts to reach a coordinator that does not listen yet.
+_POLL = 0.02
 
 #: Seconds for which process 0 outlives its error.
 _GRACE = 2.0
@@ -92,6 +96,8 @@ def join(config: Launch) -> None:
     watch.daemon = True
     watch.start()
     try:
+        if config.coordinator is not None and config.process_id != 0:
+            await_listener(config.coordinator)
         jax.distributed.initialize(
             config.coordinator,
             config.num_processes,
@@ -110,6 +116,23 @@ def join(config: Launch) -> None:
         raise InputError(f"cannot join the processes of the run at {found}: {_first_line(error)}") from error
     finally:
         watch.cancel()
+
+
+def await_listener(address: str) -> None:
+    """Waits until something listens at an address, `HOST:PORT`; returns at once if its host has no address.
+
+    JAX's runtime would wait a second after its first attempt, and longer after each further one.
+    """
+    host, _, port = address.rpartition(":")
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+        except (socket.gaierror, UnicodeError):
+            return
+        except OSError:
+            time.sleep(_POLL)
+        else:
+            return
 
 
 def is_coordinator() -> bool:
