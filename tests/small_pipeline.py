@@ -2,14 +2,12 @@
 
 import io
 import json
-from typing import Any
 
 import small_runs
 import small_search
 import small_train
 
 from jdarts.pipeline import PipelineConfig, pipeline
-from jdarts.runs import CompiledPrograms
 from jdarts.search import SearchConfig
 from jdarts.train import TrainConfig
 
@@ -28,23 +26,6 @@ RUNS = [
 ]
 
 
-class ProgramsOfAnyCells(CompiledPrograms):
-    """The compiled programs of quick networks, to which cells of a training and names of a set make no difference."""
-
-    def get(self, key: Any, compiled):
-        return super().get(_without_names(key), compiled)
-
-
-def _without_names(part: Any) -> Any:
-    """A key, or a part of it, without cells and sets in its settings, which are JSON."""
-    if isinstance(part, tuple):
-        return tuple(map(_without_names, part))
-    if isinstance(part, str) and part.startswith('{"'):
-        left_out = ("dataset", "genotype")
-        return json.dumps({name: value for name, value in json.loads(part).items() if name not in left_out})
-    return part
-
-
 def quicken(replace=setattr):
     """Puts quick networks into search and training, and leaves pictures undrawn."""
     import jdarts.pipeline.protocol
@@ -52,7 +33,11 @@ def quicken(replace=setattr):
     small_search.quicken(replace)
     small_train.quicken(replace)
     replace(jdarts.pipeline.protocol, "draw_cells", lambda *_, **__: None)
-    replace(jdarts.pipeline.protocol, "CompiledPrograms", lambda: small_runs.shared_programs or ProgramsOfAnyCells())
+    replace(
+        jdarts.pipeline.protocol,
+        "CompiledPrograms",
+        lambda: small_runs.shared_programs or small_runs.ProgramsOfAnyCells(),
+    )
 
 
 def config(folder, **changes):
@@ -95,7 +80,7 @@ def assert_same_end(folder, reference):
         small_runs.assert_same_bits(folder / name, reference / name, ["genotype.json"])
 
 
-quick = small_runs.with_stand_ins(quicken, ProgramsOfAnyCells)
+quick = small_runs.with_stand_ins(quicken, small_runs.programs_of_quick_networks)
 undisturbed = small_runs.undisturbed_run(run)
 
 

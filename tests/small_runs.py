@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import json
 import os
 import shutil
 import sys
@@ -33,6 +34,28 @@ _PICTURE = bytes.fromhex(
 
 #: The programs that runs with the same stand-ins share; None where every run compiles its own.
 shared_programs: CompiledPrograms | None = None
+
+
+class ProgramsOfAnyCells(CompiledPrograms):
+    """The compiled programs of quick networks, to which cells of a training and names of a set make no difference."""
+
+    def get(self, key: Any, compiled):
+        return super().get(_without_names(key), compiled)
+
+
+def _without_names(part: Any) -> Any:
+    """A key, or a part of it, without cells and sets in its settings, which are JSON; runs on text keep theirs."""
+    if isinstance(part, tuple):
+        return tuple(map(_without_names, part))
+    if isinstance(part, str) and part.startswith('{"'):
+        settings = json.loads(part)
+        left_out = () if "bptt" in settings else ("dataset", "genotype")
+        return json.dumps({name: value for name, value in settings.items() if name not in left_out})
+    return part
+
+
+#: Those of the quick networks of `small_search` and `small_train`, for all modules of a process.
+programs_of_quick_networks = ProgramsOfAnyCells()
 
 
 class Died(BaseException):
@@ -95,14 +118,14 @@ def _write_cells(genotype, folder, **_):
         replace_text(folder / f"{kind}.svg", str(genotype))
 
 
-def with_stand_ins(quicken, programs=CompiledPrograms):
+def with_stand_ins(quicken, programs=None):
     """A fixture that puts stand-ins in place for the tests of a module. All runs with them share their compiled programs.
 
     Args:
       quicken: puts the stand-ins in place; it is given what replaces an attribute.
-      programs: makes what keeps the programs.
+      programs: keeps those that other modules with these stand-ins share.
     """
-    shared = programs()
+    shared = programs or CompiledPrograms()
 
     @pytest.fixture(scope="module")
     def quick(user_settings):

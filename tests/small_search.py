@@ -113,7 +113,7 @@ def assert_same_bits(folder, reference):
 
 
 config, run = searches(SETTINGS)
-quick = small_runs.with_stand_ins(quicken)
+quick = small_runs.with_stand_ins(quicken, small_runs.programs_of_quick_networks)
 undisturbed = small_runs.undisturbed_run(run)
 
 

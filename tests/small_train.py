@@ -91,7 +91,7 @@ def run(folder, *, dataset=None, programs=None, **changes):
     return result, stream.getvalue()
 
 
-quick = small_runs.with_stand_ins(quicken)
+quick = small_runs.with_stand_ins(quicken, small_runs.programs_of_quick_networks)
 undisturbed = small_runs.undisturbed_run(run)
 
 

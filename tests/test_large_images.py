@@ -70,8 +70,7 @@ def settings(data_dir, **changes):
 
 def trained(folder, data_dir, **changes):
     """Trains in this process; returns the result and what was shown."""
-    stream = io.StringIO()
-    return train(TrainConfig(run_dir=folder, **settings(data_dir, **changes)), stream=stream), stream.getvalue()
+    return small_runs.result_and_text(train, TrainConfig(run_dir=folder, **settings(data_dir, **changes)))
 
 
 def test_what_lies_there(dataset):

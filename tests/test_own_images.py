@@ -57,11 +57,11 @@ def pears():
     return own_images("pears", classes=2, shape=(8, 8, 1))
 
 
-#: What belongs to images does not depend on the hypergradient; this one compiles soonest.
-SEARCH = {**small_search.SETTINGS, "epochs": 1, "batch_size": 32, "hypergradient": "first_order"}
+#: What belongs to images depends neither on the hypergradient nor on augmentation; these compile soonest.
+SEARCH = {**small_search.SETTINGS, **small_search.PLAIN, "epochs": 1, "batch_size": 32}
 #: Of searches on the digits, one program of which serves several tests.
 DIGITS: dict[str, Any] = {"epochs": 1, **small_search.PLAIN}
-TRAIN = {**small_train.SETTINGS, "epochs": 1, "batch_size": 64}
+TRAIN = {**small_train.SETTINGS, **small_train.PLAIN, "epochs": 1, "batch_size": 64}
 
 
 def quiet() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Budgets of a pipeline: the bounds are kept by what is trained, random cells have the searched sizes, and all of it resumes."""
 
 import dataclasses
+import functools
 import io
 import json
 import shutil
@@ -17,6 +18,7 @@ from jdarts.files.atomic import replace_text
 from jdarts.pipeline import protocol
 from jdarts.pipeline.command import main
 from jdarts.pipeline.protocol import pipeline
+from jdarts.report.html import budgets_section
 from jdarts.runs.loop import Loop
 from jdarts.train import TrainConfig
 
@@ -40,12 +42,18 @@ def numbers_as_picture(results, path):
     replace_text(path, json.dumps(small_pipeline.timeless(results)))
 
 
+def undrawn(patch):
+    """Puts numbers in the place of the pictures of budgets."""
+    patch.setattr(protocol, "draw_budgets", numbers_as_picture)
+    patch.setattr(budgets_section, "budgets_svg", json.dumps)
+
+
 @pytest.fixture(scope="module")
 def alone(quick, tmp_path_factory):
     """The folder of a pipeline with one budget."""
     folder = tmp_path_factory.mktemp("alone") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol, "draw_budgets", numbers_as_picture)
+        undrawn(patch)
         run(folder)
     return folder
 
@@ -59,6 +67,7 @@ def bounded(alone, tmp_path_factory):
     return folder, result, shown
 
 
+@functools.cache
 def weights_of(genotype):
     network = describe(genotype, "cifar", channels=4, cells=3, classes=10, image_size=8, image_channels=1)
     return network.to_json()["params"]
@@ -113,14 +122,14 @@ def test_the_summary_has_the_numbers(bounded):
 def test_budgets_are_added_to_a_finished_pipeline(bounded, alone, monkeypatch):
     _, result, shown = bounded
     assert "at most 900 weights" not in shown and "search 1 of 2, seed 3\n" in shown
-    monkeypatch.setattr(protocol, "draw_budgets", numbers_as_picture)
+    undrawn(monkeypatch)
     monkeypatch.setattr(Loop, "run", lambda *_: pytest.fail("a run was repeated"))
     before, _ = run(alone)
     assert before.budgets[0].to_json() == result.budgets[0].to_json()
 
 
 def test_a_pipeline_that_dies_resumes_to_the_same_end(alone, tmp_path, monkeypatch):
-    monkeypatch.setattr(protocol, "draw_budgets", numbers_as_picture)
+    undrawn(monkeypatch)
     with monkeypatch.context() as patch:
         die_at(patch, checkpoint, "save", 20)
         with pytest.raises(Died):

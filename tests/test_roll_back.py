@@ -1,7 +1,5 @@
 """Rules that start a search again from an earlier epoch with other controls (DARTS-ADA)."""
 
-import io
-
 import numpy as np
 import pytest
 import small_runs
@@ -10,13 +8,11 @@ from small_search import PLAIN, SETTINGS, STEPS_PER_EPOCH, assert_same_bits, qui
 
 from jdarts.methods import stopping
 from jdarts.methods.stopping import WEIGHT_DECAY, RollBack, StoppingRule
-from jdarts.runs import CompiledPrograms
-from jdarts.search import search
 
 __all__ = ["quick", "user_settings"]
 
 EPOCHS = 3
-config, _ = searches({**SETTINGS, **PLAIN})
+_, run = searches({**SETTINGS, **PLAIN})
 
 
 def once(history):
@@ -26,30 +22,28 @@ def once(history):
 
 
 @pytest.fixture(scope="module")
-def programs(quick):
+def rule(quick):
     with pytest.MonkeyPatch.context() as patch:
-        rule = StoppingRule(once, reach=1, changes=(WEIGHT_DECAY,))
-        patch.setattr(stopping, "RULES", {**stopping.RULES, "once": lambda: rule})
-        yield CompiledPrograms()
+        found = StoppingRule(once, reach=1, changes=(WEIGHT_DECAY,))
+        patch.setattr(stopping, "RULES", {**stopping.RULES, "once": lambda: found})
+        yield
 
 
-def run_with(folder, programs, **changes):
-    stream = io.StringIO()
-    settings = config(folder, **{"epochs": EPOCHS, "stop": "once", **changes})
-    return search(settings, programs=programs, stream=stream), stream.getvalue()
+def run_with(folder, **changes):
+    return run(folder, **{"epochs": EPOCHS, "stop": "once", **changes})
 
 
 @pytest.fixture(scope="module")
-def rolled_back(programs, tmp_path_factory):
+def rolled_back(rule, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rolled_back")
-    return folder, run_with(folder, programs)[1]
+    return folder, run_with(folder)[1]
 
 
 def epochs(folder):
     return [each for each in small_runs.records(folder) if "epoch/number" in each]
 
 
-def test_a_search_starts_again_with_other_controls(rolled_back, programs, tmp_path):
+def test_a_search_starts_again_with_other_controls(rolled_back, tmp_path):
     folder, shown = rolled_back
     assert "the search starts again from epoch 1 with weight_decay 0.003: a test" in shown
     assert [each["epoch/number"] for each in epochs(folder)] == [1, 2, 3]
@@ -59,7 +53,7 @@ def test_a_search_starts_again_with_other_controls(rolled_back, programs, tmp_pa
     assert newest(folder).record["rollbacks"] == [expected]
     assert len(newest(folder).record["history"]) == EPOCHS
     # The first epoch is that of a search without the rule, and the rest is not.
-    run_with(tmp_path, programs, stop=None)
+    run_with(tmp_path, stop=None)
     ours, plain = epochs(folder), epochs(tmp_path)
     assert ours[0]["epoch/train_loss"] == plain[0]["epoch/train_loss"]
     assert ours[1]["epoch/train_loss"] != plain[1]["epoch/train_loss"]
@@ -68,7 +62,7 @@ def test_a_search_starts_again_with_other_controls(rolled_back, programs, tmp_pa
     assert steps[-1] == EPOCHS * STEPS_PER_EPOCH
 
 
-def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(rolled_back, programs, tmp_path):
+def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(rolled_back, tmp_path):
     reference, _ = rolled_back
     folder = tmp_path / "run"
 
@@ -76,4 +70,4 @@ def test_a_death_at_any_change_of_a_file_is_followed_by_the_same_end(rolled_back
         del ended
         assert_same_bits(folder, reference)
 
-    assert small_runs.resume_before_every_ninth_change(folder, lambda: run_with(folder, programs), check) > 40
+    assert small_runs.resume_before_every_ninth_change(folder, lambda: run_with(folder), check) > 40

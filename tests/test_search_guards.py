@@ -1,7 +1,6 @@
 """What a search measures about itself: numbers of its epochs, rules that read them, the verdict in the summary."""
 
 import functools
-import io
 import json
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import small_runs
 from small_runs import user_settings
-from small_search import SETTINGS, quick, searches
+from small_search import PLAIN, SETTINGS, quick, searches
 from test_search_seeds import run_seeds
 
 from jdarts import data
@@ -18,28 +17,16 @@ from jdarts.bilevel import alpha_hessian
 from jdarts.bilevel.curvature import ROBUST_DARTS_DECAY
 from jdarts.errors import InputError
 from jdarts.methods.stopping import stopping_rule
-from jdarts.runs import CompiledPrograms, guards
+from jdarts.runs import guards
 from jdarts.runs.devices import Devices
 from jdarts.runs.guards import CURVATURE, FORESIGHT, Guards
-from jdarts.search import search
 from jdarts.search.building import search_task
 
 __all__ = ["quick", "user_settings"]
 
 WITHOUT_AUGMENTATION = {"padding": 0}
-config, _ = searches({**SETTINGS, **WITHOUT_AUGMENTATION})
+config, run = searches({**SETTINGS, **WITHOUT_AUGMENTATION})
 MEASURED = {"eigenvalue_every": 1, "foresight_every": 2}
-
-
-@pytest.fixture(scope="module")
-def programs(quick):
-    return CompiledPrograms()
-
-
-def run(folder, programs=None, **changes):
-    stream = io.StringIO()
-    search(config(folder, **changes), stream=stream, programs=programs)
-    return stream.getvalue()
 
 
 def epochs(folder):
@@ -47,9 +34,9 @@ def epochs(folder):
 
 
 @pytest.fixture(scope="module")
-def measured(programs, tmp_path_factory):
+def measured(quick, tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
-    shown = run(folder, programs=programs, epochs=3, **MEASURED)
+    _, shown = run(folder, epochs=3, **MEASURED)
     return folder, shown
 
 
@@ -74,19 +61,19 @@ def test_numbers_of_the_epochs(measured):
     assert summary["verdict"]["decided"] in (True, False)
     assert summary["verdict"]["text"][0] in shown
     # A finished run tells it again.
-    assert summary["verdict"]["text"][0] in run(folder, epochs=3, **MEASURED)
+    assert summary["verdict"]["text"][0] in run(folder, epochs=3, **MEASURED)[1]
 
 
-def test_measuring_changes_no_bit_and_survives_a_death(measured, programs, tmp_path, monkeypatch):
+def test_measuring_changes_no_bit_and_survives_a_death(measured, tmp_path, monkeypatch):
     folder, _ = measured
-    run(tmp_path / "plain", programs=programs, epochs=3)
+    run(tmp_path / "plain", epochs=3)
     first, second = (small_runs.leaves(path) for path in (tmp_path / "plain", folder))
     assert first == second
     small_runs.die_at(monkeypatch, small_runs.checkpoint, "save", 2)
     with pytest.raises(small_runs.Died):
-        run(tmp_path / "dead", programs=programs, epochs=3, **MEASURED)
+        run(tmp_path / "dead", epochs=3, **MEASURED)
     monkeypatch.undo()
-    run(tmp_path / "dead", programs=programs, epochs=3, **MEASURED)
+    run(tmp_path / "dead", epochs=3, **MEASURED)
     without_time = [[{**each, "time": 0} for each in epochs(path)] for path in (tmp_path / "dead", folder)]
     assert without_time[0] == without_time[1]
 
@@ -105,9 +92,9 @@ def test_each_seed_has_its_numbers(measured, tmp_path):
     assert first[0]["epoch/guards_eigenvalue"] != second[0]["epoch/guards_eigenvalue"]
 
 
-def test_a_rule_reads_its_measurements(programs, tmp_path):
+def test_a_rule_reads_its_measurements(quick, tmp_path):
     folder = tmp_path / "run"
-    shown = run(folder, programs=programs, epochs=9, stop="eigenvalue:every=1,ratio=1e-9,first=0")
+    _, shown = run(folder, epochs=9, **PLAIN, stop="eigenvalue:every=1,ratio=1e-9,first=0")
     assert "stopped early: the largest eigenvalue of the alphas' Hessian has grown" in shown
     history = small_runs.newest(folder).record["history"]
     assert [each["numbers"]["guards/eigenvalue"] > 0 for each in history] == [True] * len(history)

@@ -162,7 +162,7 @@ def test_without_held_out_images_the_last_epoch_is_tested(tmp_path):
     assert not (tmp_path / "run" / "best").exists()
     assert "test accuracy, last epoch: " in shown
     assert result.test_accuracy is not None and result.test_accuracy > 0.5
-    untested, shown = run(tmp_path / "untested", test=False)
+    untested, shown = run(tmp_path / "untested", test=False, epochs=1)
     assert untested.test_accuracy is None
     assert "test accuracy" not in shown
 
@@ -177,14 +177,14 @@ def test_the_best_epoch_is_the_one_with_the_best_validation(undisturbed):
 
 def test_one_program_serves_every_seed_schedule_and_share(tmp_path):
     """A brief training and a full one, compiled once, end as they end alone."""
-    programs = CompiledPrograms()
+    programs, full = CompiledPrograms(), {"epochs": 2, "validation_fraction": 0.0}
     for folder, changes in (
         ("brief", {"epochs": 1, "test": False}),
-        ("full", {"validation_fraction": 0.0, "seed": 3, "schedule": "exponential"}),
+        ("full", {**full, "seed": 3, "schedule": "exponential"}),
     ):
         _, shown = run(tmp_path / folder, programs=programs, **changes)
         assert ("compiling" in shown) == (folder == "brief")
-    run(tmp_path / "alone", validation_fraction=0.0, seed=3, schedule="exponential")
+    run(tmp_path / "alone", **full, seed=3, schedule="exponential")
     found, expected = leaves(tmp_path / "full"), leaves(tmp_path / "alone")
     assert found == expected
     _, shown = run(tmp_path / "other", programs=programs, weight_decay=0.0, epochs=1)
