@@ -28,7 +28,9 @@ __all__ = ["quick", "user_settings"]
 MEASURED = {"eigenvalue_every": 1, "foresight_every": 2, "evaluate_cells": True}
 #: Guards read a loss, whatever its cell.
 ONE_NODE = {"nodes": 1}
-FIRST_ORDER = {"hypergradient": "first_order", "epochs": 3, **ONE_NODE}
+#: A measurement that took a key of a step would change one mask as well as four.
+ONE_MASK = dict.fromkeys(("dropouth", "dropoutx", "dropouti"), 0.0)
+FIRST_ORDER = {"hypergradient": "first_order", "epochs": 3, **ONE_NODE, **ONE_MASK}
 WITHOUT_DROPOUT = dict.fromkeys(("dropout", "dropouth", "dropoutx", "dropouti"), 0.0)
 
 

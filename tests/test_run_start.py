@@ -151,6 +151,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(error, existed, m
     def failing(*_):
         raise error
 
+    small_search.quicken(monkeypatch.setattr)
     monkeypatch.setattr(Loop, "_compiled", failing)
     folder = tmp_path / "runs" / "mine"
     if existed:
@@ -167,6 +168,7 @@ def test_what_others_have_put_into_the_folder_stays(monkeypatch, tmp_path):
         (loop._store.path / "notes.txt").write_text("mine")
         raise InputError("wrong")
 
+    small_search.quicken(monkeypatch.setattr)
     monkeypatch.setattr(Loop, "_compiled", failing)
     with pytest.raises(InputError, match="wrong"):
         small_search.run(tmp_path / "run")
@@ -205,6 +207,7 @@ def test_programs_are_traced_with_the_precision_of_the_settings(tmp_path, monkey
         seen.append(getattr(jax.config, "jax_default_matmul_precision"))  # noqa: B009
         raise Stop
 
+    small_search.quicken(monkeypatch.setattr)
     monkeypatch.setattr(Loop, "run", traced)
     for name in ("default", "high", "highest"):
         with pytest.raises(Stop):
