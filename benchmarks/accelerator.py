@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = config.out.resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     programs = config.programs or folder / "programs"
+    # Before the parts, which take minutes.
+    read_records(config.out)
     if not config.tables:
         runner = Runner(config.out, seconds=config.seconds, jobs=config.jobs, programs=programs, flags=flags, tell=tell)
         runner.run(parts)

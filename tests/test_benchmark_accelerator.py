@@ -169,14 +169,40 @@ def test_a_part_that_is_not_ready_in_time_is_a_line_and_no_end(tmp_path):
 
 def test_a_later_failure_does_not_replace_a_result(tmp_path):
     out = tmp_path / "x.jsonl"
-    records = [
-        {"part": "a", "median_s": 1.0},
-        {"part": "a", "error": "lost"},
-        {"part": "b", "error": "lost"},
-        {"part": "b"},
-    ]
+    a, b = {"part": "a", "kind": "step"}, {"part": "b", "kind": "step"}
+    records = [{**a, "median_s": 1.0}, {**a, "error": "lost"}, {**b, "error": "lost"}, b]
     out.write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert read_records(out) == {"a": {"part": "a", "median_s": 1.0}, "b": {"part": "b"}}
+    assert read_records(out) == {"a": {**a, "median_s": 1.0}, "b": b}
+
+
+def test_half_a_line_of_a_killed_process_is_no_result_and_none_is_joined_to_it(tmp_path):
+    out = tmp_path / "x.jsonl"
+    whole = json.dumps({"part": "a", "kind": "step", "median_s": 1.0, "size": {"batch": 4}, "steps": 1}) + "\n"
+    flags = {"quick": True, "seconds": 0.1, "fixtures": None}
+    without_time = Runner(out, seconds=1, jobs=2, programs=tmp_path / "programs", flags=flags, tell=lambda _: None)
+    for end in (len(whole), len(whole) - 1, len(whole) - 2, whole.index(', "steps"'), 4):
+        out.write_text(whole + whole[:end])
+        assert list(read_records(out)) == ["a"]
+        without_time.run([Part("ceilings")])
+        assert read_records(out)["a"]["median_s"] == 1.0
+        assert read_records(out)["ceilings"]["error"] == "no time left"
+        assert out.read_text().startswith(whole + whole[:end].rstrip("\n") + '\n{"part"')
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", "{}", '{"part": 1, "kind": "step"}', '{"part": "a"}', "# A title", "[" * 10**5]
+)
+def test_a_file_of_something_else_is_refused_before_anything_is_measured(tmp_path, line):
+    out = tmp_path / "x.jsonl"
+    out.write_text(json.dumps(CEILINGS) + f"\n{line}\n")
+    before = out.read_bytes()
+    for arguments in (["--tables"], ["--only", "ceilings"]):
+        with pytest.raises(
+            InputError, match=r"line 2 of .*x\.jsonl is no result of a part; give another file with --out"
+        ):
+            accelerator.main([*arguments, "--out", str(out)])
+    assert out.read_bytes() == before
+    assert not (tmp_path / "programs").exists()
 
 
 def test_the_floor_of_a_step():

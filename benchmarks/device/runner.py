@@ -14,12 +14,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jdarts.errors import InputError
+from jdarts.files.json_data import Fields, parse_json
+
 from .parts import GRAPHS, USUAL, Part
 from .subject import FACTS, READY, REFUSED
 
 _BENCHMARKS = Path(__file__).resolve().parents[1]
 #: Seconds below which nothing more is begun.
 _LEAST = 8.0
+#: Of every line of a file of results.
+_BEGINNING = b'{"part": "'
 
 
 class Subject:
@@ -170,20 +175,40 @@ class Runner:
 
     def _write(self, part: Part, facts: dict[str, Any]) -> None:
         record = {"part": part.name, **json.loads(part.to_json()), **facts}
-        with self._out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        with self._out.open("ab+") as file:
+            # A process that was killed may have left half a line.
+            file.seek(max(0, file.tell() - 1))
+            file.write(b"\n" * (file.read() not in (b"", b"\n")) + f"{json.dumps(record)}\n".encode())
         said = facts.get("error") or ", ".join(f"{name} {facts[name]:.4g}" for name in ("median_s",) if name in facts)
         self._tell(f"{part.name}: {said or 'done'} ({self._left():.0f} s left)")
 
 
 def read_records(out: Path) -> dict[str, dict[str, Any]]:
-    """The last result of each part in a file of JSON lines; one that failed does not replace one that did not."""
+    """The last result of each part in a file of JSON lines; one that failed does not replace one that did not.
+
+    Half a line, which a process that was killed may have left, is no result.
+
+    Raises:
+      InputError: a line is something else.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for line in out.read_text(encoding="utf-8").splitlines() if out.exists() else ():
-        record: dict[str, Any] = json.loads(line)
-        before = found.get(record["part"])
+    for number, line in enumerate(out.read_bytes().splitlines() if out.exists() else (), start=1):
+        try:
+            content = parse_json(line)
+        except ValueError:
+            if line[: len(_BEGINNING)] == _BEGINNING[: len(line)]:
+                continue
+            content = None
+        try:
+            fields = Fields(content)
+            part = fields.text("part")
+            fields.text("kind")
+        except ValueError:
+            raise InputError(f"line {number} of {out} is no result of a part; give another file with --out") from None
+        record = {name: fields.get(name) for name in fields.names}
+        before = found.get(part)
         if "error" not in record or before is None or "error" in before:
-            found[record["part"]] = record
+            found[part] = record
     return found
 
 
