@@ -39,7 +39,7 @@ from jdarts.relaxation import (
     operations_of,
 )
 from jdarts.search import SearchConfig
-from jdarts.space import RecurrentSpace, SearchSpace
+from jdarts.space import RecurrentSpace, SearchSpace, uniform_space
 
 SPACES = [
     SearchSpace(
@@ -369,6 +369,18 @@ def test_a_record_of_edge_weights_is_derived_with_them():
     found = genotype_of(record | {"alphas": alphas_to_json({"operations": tables, "edges": edges})})
     assert isinstance(found, Genotype)
     assert found.normal == (("noise", 1),)
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_edges_whose_weight_rounds_to_0_are_ranked_too(name):
+    space = uniform_space(("skip_connect", "noise"), nodes=2)
+    alphas = alphas_in(space, WITH_EDGES[f"{name}+edges"])
+    betas = {kind: np.array([-900.0, 900.0, -3.0, -9000.0, -900.0]) for kind in space.kinds}
+    strengths = WITH_EDGES[f"{name}+edges"].strengths({**alphas, "edges": betas}, space)
+    alone = MIXTURES[name].strengths(alphas["operations"], space)
+    logarithms = np.array([-1800.0, 0.0, 0.0, -8997.0, -897.0])[:, None]
+    for kind in space.kinds:
+        np.testing.assert_allclose(strengths[kind] - alone[kind], np.tile(logarithms, 2), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["", "softmaxx", None, 3])

@@ -251,8 +251,7 @@ def with_edge_weights(mixture: Mixture) -> Mixture:
 
     def strengths(alphas: Alphas, space: Space) -> dict[str, np.ndarray]:
         tables = mixture.strengths(alphas["operations"], space)
-        edges = {kind: np.asarray(alphas["edges"][kind], np.float64) for kind in tables}
-        return {kind: table + np.log(_node_softmax(edges[kind], space, np))[:, None] for kind, table in tables.items()}
+        return {kind: table + _edge_strengths(alphas["edges"][kind], space)[:, None] for kind, table in tables.items()}
 
     return dataclasses.replace(mixture, init=init, weights=weights, strengths=strengths)
 
@@ -272,14 +271,18 @@ def edge_weights(betas: jax.Array, space: Space) -> jax.Array:
     Returns:
       `[E]`.
     """
-    return _node_softmax(betas, space, jnp)
-
-
-def _node_softmax(betas: Any, space: Space, numpy: Any) -> Any:
     into = same_node(space)
-    rows = numpy.where(into, betas[None, :], -np.inf)
-    shifted = numpy.exp(betas - rows.max(axis=-1))
-    return shifted / numpy.where(into, shifted[None, :], 0).sum(axis=-1)
+    shifted = jnp.exp(betas - jnp.where(into, betas[None, :], -np.inf).max(axis=-1))
+    return shifted / jnp.where(into, shifted[None, :], 0).sum(axis=-1)
+
+
+def _edge_strengths(betas: Any, space: Space) -> np.ndarray:
+    """The logarithms of `edge_weights` in float64, `[E]`; they are finite even where a weight rounds to 0."""
+    edges = np.asarray(betas, np.float64)
+    rows = np.where(same_node(space), edges[None, :], -np.inf)
+    largest = rows.max(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return edges - largest - np.log(np.exp(rows - largest[:, None]).sum(axis=-1))
 
 
 def mixture_by_name(name: object, *, edge_weights: object = False, masks: Masks | None = None) -> Mixture:
