@@ -9,6 +9,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import command_line
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ import warm_processes
 from small_runs import environment, finish
 
 from jdarts import native
+from jdarts.errors import InputError
 from jdarts.files.locked_folders import locked_folder
 from jdarts.files.user_cache import is_private_file
 from jdarts.native import build, gpu, gpu_rules, libraries, rules
@@ -154,8 +156,25 @@ def runs(log):
 def test_native_kernels_are_used_unless_switched_off(library, monkeypatch):
     monkeypatch.delenv("JDARTS_NATIVE", raising=False)
     assert native_calls(lowered()) == native_functions()
+    for switched_on in ("1", ""):
+        monkeypatch.setenv("JDARTS_NATIVE", switched_on)
+        assert not libraries.is_disabled()
     monkeypatch.setenv("JDARTS_NATIVE", "0")
     assert not native_calls(lowered())
+    monkeypatch.setenv("JDARTS_NATIVE", "off")
+    with pytest.raises(InputError, match="JDARTS_NATIVE is off; give 0"):
+        lowered()
+
+
+command = command_line.fixture(lambda: 0, "any command")
+
+
+@pytest.mark.parametrize("variable", ["JDARTS_NATIVE", "JDARTS_DEPTHWISE", "JDARTS_SEPARABLE"])
+def test_a_command_refuses_what_the_environment_does_not_mean(command, variable, monkeypatch):
+    monkeypatch.setenv(variable, "false")
+    code, out, err = command()
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {variable} is false; give ") and err.count("\n") == 1
 
 
 def test_other_types_and_backends_get_none(library):

@@ -7,7 +7,6 @@ program needs it, or earlier, while the process does something else.
 import ctypes
 import functools
 import logging
-import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 
 from jdarts.native.build import BuildError, Library, is_kept, load_library
+from jdarts.xla.environment import native_functions
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +36,12 @@ _registered: set[str] = set()
 
 
 def is_disabled() -> bool:
-    """Whether the environment asks for XLA's own operations."""
-    return os.environ.get("JDARTS_NATIVE") == "0"
+    """Whether the environment asks for XLA's own operations.
+
+    Raises:
+      InputError: it says neither that nor the opposite.
+    """
+    return not native_functions()
 
 
 def begin_building(name: str, dtype: Any) -> None:

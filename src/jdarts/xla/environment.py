@@ -32,3 +32,17 @@ def separable_form() -> str:
     if name not in SEPARABLE_FORMS:
         raise InputError(f"JDARTS_SEPARABLE is {name}; give {' or '.join(SEPARABLE_FORMS)}, or unset it")
     return name
+
+
+def native_functions() -> bool:
+    """Whether programs may call native functions: unless `JDARTS_NATIVE` is 0.
+
+    Raises:
+      InputError: the environment says neither 0 nor 1.
+    """
+    name = os.environ.get("JDARTS_NATIVE") or "1"
+    if name not in ("0", "1"):
+        raise InputError(
+            f"JDARTS_NATIVE is {name}; give 0 for XLA's operations in place of native functions, or unset it"
+        )
+    return name == "1"
