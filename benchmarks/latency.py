@@ -20,6 +20,7 @@ from jdarts.budget.latency import interleaved_seconds, latency_cost, network_cal
 from jdarts.budget.latency_table import device_words
 from jdarts.command import run_command
 from jdarts.derivation import sample_genotype
+from jdarts.files.places import check_output
 from jdarts.report.cell_text import table_text
 from jdarts.runs.bounds import CELLS, CHANNELS, SEED, Bounds
 from jdarts.runs.settings import Settings
@@ -95,6 +96,8 @@ def main() -> None:
     """Measures, prints, and writes."""
     config = tyro.cli(LatencyConfig, description=__doc__)
     config.check()
+    if config.json is not None:
+        check_output("--json", config.json)
     found = compare(config)
     if config.json is not None:
         config.json.write_text(json.dumps(found, indent=1) + "\n")

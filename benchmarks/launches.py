@@ -28,6 +28,7 @@ from jdarts import parallel
 from jdarts.command import run_command
 from jdarts.errors import InputError
 from jdarts.files.atomic import replace_text
+from jdarts.files.places import check_output
 from jdarts.xla.platform import compiling_for
 
 README = Path(__file__).resolve().parent / "README.md"
@@ -81,7 +82,7 @@ class Launches:
 
         Raises:
           InputError: no images or searches, several searches on several devices, several devices of one card, a step that the
-            network does not have, no plugin, no place for the table, or no folder for the text.
+            network does not have, no plugin, no place for the table, or none for the text.
         """
         if self.batch < 1:
             raise InputError(f"--batch is {self.batch}; give 1 or more")
@@ -97,8 +98,8 @@ class Launches:
             raise InputError(
                 f"--step {self.step} needs several devices, and --target {self.target} is one; give v5e:2x2"
             )
-        if self.text is not None and not self.text.resolve().parent.is_dir():
-            raise InputError(f"--text {self.text}: there is no folder {self.text.resolve().parent}")
+        if self.text is not None:
+            check_output("--text", self.text)
         targets.check_plugin(self.target)
         if self.write:
             tables.place(README.read_text(), {self.section: ""}, README)

@@ -26,6 +26,7 @@ from jdarts.command import run_command
 from jdarts.data.text import load_text, segment_lengths, unigram_perplexity
 from jdarts.data.text.streams import compiled_sizes
 from jdarts.errors import InputError
+from jdarts.files.places import check_output
 from jdarts.language.evaluation import carry_hidden, evaluation_function, evaluation_pieces
 from jdarts.language.options import COLUMNS, ROWS
 from jdarts.language.settings import check_holds_segment
@@ -219,6 +220,8 @@ def main() -> None:
     """Parses the command line, trains, prints the table."""
     config = tyro.cli(CompareConfig, prog="python experiments/compare_cells.py")
     config.check()
+    if config.table is not None:
+        check_output("--table", config.table)
     corpus = load_text(config.dataset, config.data_dir)
     unigram = unigram_perplexity(corpus.train, corpus.test, len(corpus.vocabulary))
     words = config.steps * config.batch_size * config.bptt

@@ -44,7 +44,16 @@ def test_the_shortest_times_are_ranked_beside_the_foretold_ones(monkeypatch, tmp
     assert "4 channels, 3 cells" in shown and "1.000 by the shortest of 4 rounds" in shown
 
 
-def test_wrong_options_are_refused(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["latency.py", "--count", "1"])
-    with pytest.raises(InputError, match="--count is 1; give 2 or more"):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--count", "1"], "--count is 1; give 2 or more"),
+        (["--json", "no/such/x"], "--json no/such/x: there is no folder"),
+        (["--json", "."], "--json . is a folder; give a file in it"),
+        (["--json", "x" * 5000], "File name too long; give another file"),
+    ],
+)
+def test_wrong_options_are_refused(monkeypatch, arguments, message):
+    monkeypatch.setattr("sys.argv", ["latency.py", *arguments])
+    with pytest.raises(InputError, match=message):
         latency.main()

@@ -22,7 +22,8 @@ from jdarts.xla.platform import compiling_for
         (["--seeds", "4", "--step", "pmap_exact"], "are searches on one device"),
         (["--network", "recurrent", "--step", "weight"], "--network recurrent has the steps first_order"),
         (["--network", "recurrent", "--step", "exact", "--dtype", "bfloat16"], "not exact in bfloat16"),
-        (["--text", "no/such/folder/x"], "there is no folder"),
+        (["--text", "no/such/folder/x"], "--text no/such/folder/x: there is no folder"),
+        (["--text", "."], "--text . is a folder; give a file in it"),
     ],
 )
 def test_wrong_options_are_refused(arguments, message):

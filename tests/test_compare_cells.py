@@ -27,6 +27,7 @@ command = command_line.fixture(MODULE.main, "compare_cells")
         ("--seeds -1", "--seeds is -1; give 0 or more"),
         ("--seeds 4294967296", "--seeds is 4294967296; give a number below 2^32"),
         ("--seeds", "--seeds names none; give one or more, such as 0 1 2"),
+        ("--table .", "--table . is a folder; give a file in it"),
         ("--dataset ../x", "--dataset is '../x'; give the name of a data set, not a path or an empty text"),
     ],
 )

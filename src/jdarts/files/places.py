@@ -1,4 +1,4 @@
-"""Files and folders that a person names in a text, where the text may also be something else."""
+"""Files and folders that a person names."""
 
 import errno
 from pathlib import Path
@@ -27,3 +27,20 @@ def place_of(text: str) -> tuple[Path | None, str | None]:
         if error.errno != errno.ENAMETOOLONG:
             raise InputError(f"cannot read {text}: {error.strerror or error}") from None
     return None, None
+
+
+def check_output(option: str, path: Path) -> None:
+    """Checks that a file can lie where an option says, before what it gets is computed.
+
+    Raises:
+      InputError: a folder lies there, or there is no folder for it.
+    """
+    try:
+        is_folder, parent = path.is_dir(), path.resolve().parent
+        has_folder = parent.is_dir()
+    except OSError as error:
+        raise InputError(f"cannot write {option} {path}: {error.strerror or error}; give another file") from None
+    if is_folder:
+        raise InputError(f"{option} {path} is a folder; give a file in it")
+    if not has_folder:
+        raise InputError(f"{option} {path}: there is no folder {parent}")
