@@ -21,7 +21,7 @@ from jdarts.language.search import LanguageSearchConfig
 from jdarts.methods import mixtures, schedules
 from jdarts.methods.correlation import correlation_direction, mean_correlation, mean_sign_correlation
 from jdarts.methods.estimators import clipped, standing, without_hypergradient
-from jdarts.methods.freezing import Freezing
+from jdarts.methods.freezing import Freezing, operation_scores
 from jdarts.methods.method import Method, method_fields
 from jdarts.methods.mixtures import MIXTURES, TEMPERATURE, edge_weights, mixture_by_name, with_edge_weights
 from jdarts.methods.penalties import PENALTIES, divergence, divergences, penalised, zero_one
@@ -544,6 +544,24 @@ def test_frozen_operations_stand_still_and_others_do_not_notice():
         np.testing.assert_array_equal(scaled["cell0"]["stage0"]["skip_connect"]["even"], skip)
         assert np.all(np.asarray(scaled["cell0"]["stage0"]["sep_conv_3x3"]["depthwise1"]) == 0) == expected
         jax.tree.map(np.testing.assert_array_equal, change.gradient, scaled)
+
+
+def test_a_weight_of_an_operation_that_is_one_number_has_a_cosine_too():
+    random = np.random.default_rng(0)
+    first, second = ({"scale": random.normal(size=3), "bias": random.normal(size=(3, 4))} for _ in range(2))
+    expected = [
+        np.mean(
+            [
+                np.sign(first["scale"][edge] * second["scale"][edge]),
+                np.vdot(first["bias"][edge], second["bias"][edge])
+                / np.linalg.norm(first["bias"][edge])
+                / np.linalg.norm(second["bias"][edge]),
+            ]
+        )
+        for edge in range(3)
+    ]
+    scores = jax.jit(operation_scores)(*(jax.tree.map(jnp.asarray, each) for each in (first, second)))
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
 
 # Orders of the steps, on a problem without a network.

@@ -117,9 +117,13 @@ def operation_weights(weights: PyTree) -> Iterator[tuple[Place, PyTree]]:
 
 
 def operation_scores(first: PyTree, second: PyTree) -> jax.Array:
-    """The cosines of two gradients along output channels, averaged over the rest: `[edges]`."""
+    """The cosines of two gradients along output channels, averaged over the rest: `[edges]`.
+
+    An operation of the user's may have a weight that is one number: it is the only channel.
+    """
 
     def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+        a, b = (each[:, None] if each.ndim == 1 else each for each in (a, b))
         products = jnp.sum(a * b, axis=-1)
         norms = [jnp.maximum(jnp.linalg.norm(each, axis=-1), _SMALLEST) for each in (a, b)]
         return jnp.mean((products / (norms[0] * norms[1])).reshape(a.shape[0], -1), axis=-1)
