@@ -1,6 +1,7 @@
 """Drawings: nothing overlaps, lines join what the genotype joins, files are whole and the same each time."""
 
 import errno
+import functools
 import itertools
 import math
 import os
@@ -81,9 +82,12 @@ genotypes = pytest.mark.parametrize("genotype", ALL.values(), ids=ALL)
 KINDS = ("normal", "reduce")
 
 
+@functools.cache
 def drawn(genotype, title=None):
+    """The figure of a genotype and its named parts, which tests only read."""
     figure = cells_figure(genotype, KINDS, title)
-    FigureCanvasAgg(figure).draw()
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
     artists: dict[Any, Any] = {a.get_gid(): a for a in (*figure.axes[0].patches, *figure.axes[0].texts) if a.get_gid()}
     return figure, artists
 
