@@ -1,6 +1,9 @@
 """What holds for every row of the tables of operations and activations, and for rows that a program adds."""
 
-from typing import Any
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,28 +99,53 @@ def shapes_of_search_network(space):
     return jax.eval_shape(run, images, alphas)
 
 
-@pytest.mark.parametrize("name", DIFFERENT)
-def test_every_operation_has_its_place_in_spaces_genotypes_networks_and_drawings(name, tmp_path):
+class Together(NamedTuple):
+    """Some operations in one network for searches, and in the cells of one found network."""
+
+    logits: Any
+    stage: Any
+    weights: int
+    drawing: str
+
+
+@functools.cache
+def together(names):
+    """Networks and a drawing of the operations; a found cell has one node, which reads its first input by all of them."""
+    searchable = [name for name in names if OPERATIONS[name].searchable]
+    logits, variables = shapes_of_search_network(uniform_space((NONE, *searchable), nodes=1))
+    edges = tuple((name, 0) for name in names)
+    genotype = Genotype(edges, (2,), edges, (2,), edges_per_node=((len(edges),), (len(edges),)))
+    with tempfile.TemporaryDirectory() as folder:
+        draw_genotype(genotype, f"{folder}/cell.svg")
+        drawing = Path(folder, "cell.svg").read_text()
+    weights = describe(genotype, channels=4, cells=3).parts["cell1"].weights
+    return Together(logits, variables["params"]["cell1"]["stage0"], weights, drawing)
+
+
+def check_places(name, found):
+    """An operation among others that were put together has its place in spaces, genotypes, networks and drawings."""
     genotype = Genotype(((name, 0), ("skip_connect", 1)), (2,), ((name, 0), (name, 1)), (2,))
     assert parse_genotype(str(genotype)) == genotype
     for alias in OPERATIONS[name].aliases:
         assert parse_genotype(str(genotype).replace(name, alias)) == genotype
+    assert found.logits.shape == (2, 3)
     if OPERATIONS[name].searchable:
-        logits, variables = shapes_of_search_network(uniform_space((NONE, name), nodes=1))
-        assert logits.shape == (2, 3)
-        stage = variables["params"]["cell1"].get("stage0", {})
-        assert (name in stage) == implementation(name, 2).has_weights
+        assert (name in found.stage) == implementation(name, 2).has_weights
     else:
+        assert name not in found.stage
         with pytest.raises(InputError, match=f"unknown operation '{name}' on edge 0 of the normal cell"):
             uniform_space((NONE, name), nodes=1)
-    size = describe(genotype, channels=4, cells=3)
-    assert size.parts["cell1"].weights > 0
+    assert found.weights > 0
     if (reference := OPERATIONS[name].reference) is not None:
         network = cifar_network(genotype, channels=4, cells=3)
         layers = {layer for entry in discrete_entries(network) for layer in entry.names}
         assert f"cells.1._ops.0.{reference.last}.running_mean" in layers
-    draw_genotype(genotype, tmp_path / "cell.svg")
-    assert name in (tmp_path / "cell.svg").read_text()
+    assert f"<!-- {name} -->" in found.drawing
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_every_operation_has_its_place_in_spaces_genotypes_networks_and_drawings(name):
+    check_places(name, together(tuple(DIFFERENT)))
 
 
 def test_the_paper_space_is_that_of_the_table():
@@ -164,9 +192,10 @@ def test_an_own_operation_keeps_the_contract(own_operations):
         check_operation(row)
 
 
-def test_an_own_operation_has_its_place(own_operations, tmp_path):
-    for row in own_operations:
-        test_every_operation_has_its_place_in_spaces_genotypes_networks_and_drawings(row.name, tmp_path)
+def test_an_own_operation_has_its_place(own_operations):
+    names = tuple(row.name for row in own_operations)
+    for name in names:
+        check_places(name, together(names))
     space = uniform_space(("own_conv", "negative"), nodes=1)
     genotype = derive_genotype({kind: np.array([[1.0, 0], [0, 1.0]]) for kind in ("normal", "reduce")}, space)
     assert genotype.normal == (("own_conv", 0), ("negative", 1))
