@@ -28,10 +28,10 @@ def apart(x, kernels, matrices, **options):
     return pointwise([y.reshape(-1, *y.shape[2:])], [matrices])[0]
 
 
-def operands(channels=(3, 5), size=3, image=(5, 6), lanes=(), seed=0, dtype=np.float64) -> Any:
-    """Two sources with three targets each."""
+def operands(channels=(3, 5), size=3, image=(5, 6), sources=2, lanes=(), seed=0, dtype=np.float64) -> Any:
+    """Sources of as many images, with three targets each."""
     narrow, wide = channels
-    shapes = [(2, 2, *image, narrow), (2, 3, size, size, narrow), (6, narrow, wide)]
+    shapes = [(sources, sources, *image, narrow), (sources, 3, size, size, narrow), (3 * sources, narrow, wide)]
     draw = np.random.default_rng(seed)
     return tuple(draw.standard_normal((*lanes, *shape)).astype(dtype) for shape in shapes)
 
@@ -86,16 +86,16 @@ def with_gradients(convolve, stride, cotangent, given):
 
 
 @functools.cache
-def apart_with_gradients(channels, size, image, stride, dilation):
-    given = operands(channels, size, image)
+def apart_with_gradients(channels, size, image, sources, stride, dilation):
+    given = operands(channels, size, image, sources)
     convolve = partial(apart, dilation=dilation)
     return jax.device_get(jax.jit(partial(with_gradients, convolve, stride, None))(given))
 
 
 def check_with_gradients(cases, dtype, tolerance):
-    """Compares results and gradients for channels, sizes, images, strides and dilations, in one program."""
+    """Compares results and gradients for channels, sizes, images, sources, strides and dilations, in one program."""
     expected = [apart_with_gradients(*case) for case in cases]
-    given = [operands(*case[:3], dtype=dtype) for case in cases]
+    given = [operands(*case[:4], dtype=dtype) for case in cases]
 
     def of_all(cotangents, given):
         return [
@@ -113,7 +113,8 @@ def check_with_gradients(cases, dtype, tolerance):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-11), (np.float32, 1e-4)])
 def test_any_channels_and_sizes(channels, dtype, tolerance):
     sizes = ((1, (1, 1), 1), (5, (9, 7), 2), (7, (3, 20), 1), (9, (4, 4), 1))
-    check_with_gradients([(channels, *each, 1) for each in sizes], dtype, tolerance)
+    cases = [(channels, size, image, 2, stride, 1) for size, image, stride in sizes]
+    check_with_gradients(cases, dtype, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-11), (np.float32, 1e-4), (jnp.bfloat16, 2.0**-5)])
@@ -122,11 +123,12 @@ def test_fused_functions_of_any_channels_and_sizes(fused, monkeypatch, dtype, to
     """Several tiles of an image, several tiles of a block, and more numbers of a matrix than a block has threads."""
     monkeypatch.setattr(gpu_rules, "_SEPARABLE_BLOCKS", blocks)
     cases = [
-        ((4, 4), 3, (1, 1), 1, 1),
-        ((8, 40), 5, (5, 19), 2, 2),
-        ((16, 16), 5, (18, 33), 1, 2),
-        ((64, 64), 3, (9, 12), 1, 1),
-        ((72, 60), 3, (6, 3), 2, 1),
+        ((4, 4), 3, (1, 1), 2, 1, 1),
+        ((8, 40), 5, (5, 19), 2, 2, 2),
+        # A CPU computes many pixels of many channels for long: of one source.
+        ((16, 16), 5, (18, 33), 1, 1, 2),
+        ((64, 64), 3, (9, 12), 1, 1, 1),
+        ((72, 60), 3, (6, 3), 2, 2, 1),
     ]
     check_with_gradients(cases, dtype, tolerance)
 
