@@ -1,6 +1,8 @@
 """Weights in the type of narrower feature maps."""
 
 import contextlib
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,27 +91,45 @@ NETWORKS = {
 }
 
 
+class Shapes(NamedTuple):
+    """A network for GPUs, with the shapes of its images and alphas, its variables and its narrowed weights."""
+
+    network: Any
+    inputs: tuple[Any, ...]
+    variables: Any
+    narrowed: Any
+
+
+@functools.cache
+def shapes_of(name):
+    make, size = NETWORKS[name]
+    network = make()
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+
+    def init(images, *alphas):
+        key = jax.random.key(0)
+        variables = network.init({"params": key, "noise": key}, images, *alphas, train=True)
+        return variables, narrowed_together(variables["params"], jnp.bfloat16)
+
+    with jax.enable_x64(False):
+        alphas = ()
+        if name == "supernet":
+            alphas = (jax.eval_shape(lambda: init_alphas(jax.random.key(0), network.space)),)
+        return Shapes(network, (images, *alphas), *jax.eval_shape(init, images, *alphas))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_cast_no_weights_afterwards(name, for_gpus):
     """Those that are narrow are not read as wider ones, and no wide one is cast. Strict promotion refuses to mix both."""
-    make, size = NETWORKS[name]
-    network, key = make(), jax.random.key(0)
-    alphas = (init_alphas(key, network.space),) if name == "supernet" else ()
-    keys = {"params": key, "noise": key}
-    images = jnp.zeros((2, size, size, 3), jnp.float32)
-
-    def init(images, *alphas):
-        return network.init(keys, images, *alphas, train=True)
+    network, given, variables, params = shapes_of(name)
 
     def apply(variables, images, *alphas):
-        rngs = {"noise": keys["noise"], "drop_path": keys["noise"]}
+        key = jax.random.key(0)
+        rngs = {"noise": key, "drop_path": key}
         return network.apply(variables, images, *alphas, train=True, mutable=["batch_stats"], rngs=rngs)
 
-    with jax.enable_x64(False):
-        variables = jax.eval_shape(init, images, *alphas)
-        params = jax.eval_shape(lambda params: narrowed_together(params, jnp.bfloat16), variables["params"])
-        with jax.disable_jit():
-            jaxpr = jax.make_jaxpr(apply)({**variables, "params": params}, images, *alphas).jaxpr
+    with jax.enable_x64(False), jax.disable_jit():
+        jaxpr = jax.make_jaxpr(apply)({**variables, "params": params}, *given).jaxpr
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32", "bfloat16"}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables["batch_stats"])} == {"float32"}
     inputs = set(jaxpr.invars[: len(jax.tree.leaves(variables))])
@@ -119,17 +139,9 @@ def test_networks_cast_no_weights_afterwards(name, for_gpus):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_norms_and_classifier_keep_their_type(name, for_gpus, standard_promotion):
+def test_norms_and_classifier_keep_their_type(name, for_gpus):
     """Everywhere in a network: what a batch norm reads in float32 has digits that bfloat16 does not have."""
-    make, size = NETWORKS[name]
-    network, key = make(), jax.random.key(0)
-    alphas = (init_alphas(key, network.space),) if name == "supernet" else ()
-    with jax.enable_x64(False):
-        variables = jax.eval_shape(
-            lambda images: network.init({"params": key, "noise": key}, images, *alphas, train=True),
-            jnp.zeros((2, size, size, 3), jnp.float32),
-        )
-        params = jax.eval_shape(lambda params: narrowed_together(params, jnp.bfloat16), variables["params"])
+    _, _, variables, params = shapes_of(name)
     kept = {jax.tree_util.keystr(path) for path, leaf in tree_leaves_with_path(params) if leaf.dtype == jnp.float32}
     expected = {
         jax.tree_util.keystr(path)
@@ -151,14 +163,9 @@ def calls_that_split(traced):
 
 
 def test_a_search_casts_its_weights_together(for_gpus, standard_promotion):
-    network, size = NETWORKS["supernet"][0](), NETWORKS["supernet"][1]
-    key = jax.random.key(0)
+    network, (images, alphas), variables, _ = shapes_of("supernet")
     with jax.enable_x64(False):
-        alphas, images = init_alphas(key, network.space), jnp.zeros((2, size, size, 3), jnp.float32)
-        variables = jax.eval_shape(
-            lambda images: network.init({"params": key, "noise": key}, images, alphas, train=True), images
-        )
-        batch = images, jnp.zeros(2, jnp.int32)
+        batch, key = (images, jnp.zeros(2, jnp.int32)), jax.random.key(0)
         loss_fn = supernet_loss(network)
         traced = jax.make_jaxpr(loss_fn)(variables["params"], alphas, variables["batch_stats"], batch, key)
     # All but the classifier's two and the stem's scale and bias.
