@@ -137,7 +137,20 @@ def jitted():
 
 
 def lowered():
-    return jitted().lower(X, KERNELS).as_text()
+    return jitted().lower(X, KERNELS)
+
+
+@pytest.fixture(scope="module")
+def natively():
+    """The program with native functions, where a library can be built."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("JDARTS_NATIVE", raising=False)
+        return lowered()
+
+
+@pytest.fixture(scope="module")
+def native_results(natively):
+    return jax.device_get(natively.compile()(X, KERNELS))
 
 
 def native_calls(text):
@@ -153,14 +166,13 @@ def runs(log):
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def test_native_kernels_are_used_unless_switched_off(library, monkeypatch):
-    monkeypatch.delenv("JDARTS_NATIVE", raising=False)
-    assert native_calls(lowered()) == native_functions()
+def test_native_kernels_are_used_unless_switched_off(library, natively, monkeypatch):
+    assert native_calls(natively.as_text()) == native_functions()
     for switched_on in ("1", ""):
         monkeypatch.setenv("JDARTS_NATIVE", switched_on)
         assert not libraries.is_disabled()
     monkeypatch.setenv("JDARTS_NATIVE", "0")
-    assert not native_calls(lowered())
+    assert not native_calls(lowered().as_text())
     monkeypatch.setenv("JDARTS_NATIVE", "off")
     with pytest.raises(InputError, match="JDARTS_NATIVE is off; give 0"):
         lowered()
@@ -179,8 +191,9 @@ def test_a_command_refuses_what_the_environment_does_not_mean(command, variable,
 
 def test_other_types_and_backends_get_none(library):
     assert native.lowering("combine", np.dtype(np.float16)) is None
+    traced = jitted().trace(X, KERNELS)
     for platforms in (("tpu",), ("cpu", "cuda")):
-        assert not native_calls(jitted().trace(X, KERNELS).lower(lowering_platforms=platforms).as_text())
+        assert not native_calls(traced.lower(lowering_platforms=platforms).as_text())
 
 
 def test_programs_for_gpus_call_the_functions_for_gpus(library, monkeypatch):
@@ -206,18 +219,20 @@ def test_device_functions_are_compiled_where_programs_may_call_them(monkeypatch,
 
 
 @pytest.mark.parametrize("variable", ["CXX", "PATH"])
-def test_without_a_working_compiler_one_line_says_so(variable, unregistered, monkeypatch, tmp_path, caplog):
+def test_without_a_working_compiler_one_line_says_so(
+    variable, native_results, unregistered, monkeypatch, tmp_path, caplog
+):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv(variable, "/bin/false" if variable == "CXX" else str(tmp_path))
-    assert not native_calls(lowered())
-    without = jitted()(X, KERNELS)
+    program = lowered()
+    assert not native_calls(program.as_text())
+    without = program.compile()(X, KERNELS)
     (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert record.name.startswith("jdarts.")
     assert ("/bin/false failed" if variable == "CXX" else "no C++ compiler") in record.getMessage()
     assert not list(tmp_path.rglob("*.so"))
-    monkeypatch.undo()
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-11), without, jitted()(X, KERNELS))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-11), without, native_results)
 
 
 def test_library_is_built_once(compiler):
