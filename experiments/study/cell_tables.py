@@ -205,9 +205,8 @@ def _regrets(rows: Sequence[Row], where: Callable[[Row], float]) -> list[str]:
     groups = [[row for row in rows if row["seed"] == seed] for seed in seeds]
 
     def mean(of_row: Callable[[Row], float]) -> Interval:
-        return bootstrap_interval(
-            groups, lambda found: float(np.mean([of_row(row) for group in found for row in group]))
-        )
+        numbers = [[of_row(row) for row in group] for group in groups]
+        return bootstrap_interval(numbers, lambda found: float(np.mean([each for group in found for each in group])))
 
     gain = mean(lambda row: row["regrets"][-1] - where(row))
     return [
