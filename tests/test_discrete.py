@@ -177,7 +177,7 @@ def test_batch_statistics_over_devices_are_those_of_the_whole_batch():
 
 
 def test_small_grey_images():
-    network = cifar_network(zoo.DARTS_V2, channels=4, cells=20, classes=10, auxiliary=False)
+    network = cifar_network(zoo.DARTS_V2, channels=4, cells=3, classes=10, auxiliary=False)
     images = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
     (logits, auxiliary), variables = jax.eval_shape(
         lambda key, x: network.init_with_output(key, x, train=True), jax.random.key(0), images
