@@ -593,7 +593,6 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_initial_values_are_those_of_pytorch",
         "test_noise_is_drawn_from_its_own_key",
         "test_operations_that_are_computed_at_once_are_those_computed_one_by_one",
-        "test_reduced_spaces_have_their_published_counts",
         "test_the_search_network_of_the_paper_has_1930618_weights",
         "test_training_mode_is_the_plain_network",
     ),
