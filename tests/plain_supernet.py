@@ -84,6 +84,7 @@ def conv(x: Array, weight: Array, *, stride: int = 1, dilation: int = 1) -> Arra
     )
 
 
+@partial(jax.jit, static_argnames=("stride", "dilation"))
 def depthwise_conv(x: Array, weight: Array, *, stride: int, dilation: int) -> Array:
     """The sum of shifted images times their taps; XLA's grouped convolutions of float64 numbers take long on a CPU."""
     height, width = x.shape[1:3]
