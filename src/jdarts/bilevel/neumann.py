@@ -1,5 +1,6 @@
 """The hypergradient of many weight steps by a truncated Neumann series (iDARTS; Zhang et al. 2021)."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -61,15 +62,15 @@ def neumann(
         if terms == 0:
             return virtual.estimate(problem, training.by_alphas(virtual.direction))
         around = _around(problem, training, optimizer)
-        # One program for all terms.
+        # Each is traced once for all terms.
         curved = outlined(training.by_weights, problem)
+        kept_of, direction_of = (outlined(_pulled_through(pull), problem) for pull in (around, virtual.pull_back))
         term, direction, total, finite = virtual.at_weights, virtual.direction, virtual.direction, virtual.slope_finite
         for _ in range(terms):
-            (kept,) = pulled_back(around, term)
-            finite &= stays_finite(term, kept)
+            kept, kept_finite = kept_of(term)
             term = jax.tree.map(jnp.add, kept, problem.average(curved(direction)))
-            (direction,) = pulled_back(virtual.pull_back, term)
-            finite &= stays_finite(term, direction)
+            direction, direction_finite = direction_of(term)
+            finite &= kept_finite & direction_finite
             total = jax.tree.map(jnp.add, total, direction)
         first, last = global_norm(virtual.at_weights), global_norm(term)
         growth = jnp.where(first > 0, last / jnp.where(first > 0, first, jnp.ones_like(first)), jnp.zeros_like(first))
@@ -77,6 +78,16 @@ def neumann(
         return virtual.estimate(problem, training.by_alphas(total), diagnostics)
 
     return estimate
+
+
+def _pulled_through(pull: Callable[[PyTree], tuple[PyTree]]) -> Callable[[PyTree], tuple[PyTree, jax.Array]]:
+    """A function of cotangents to those that `pulled_back` makes of them, and whether these stay finite."""
+
+    def pulled(cotangents: PyTree) -> tuple[PyTree, jax.Array]:
+        (found,) = pulled_back(pull, cotangents)
+        return found, stays_finite(cotangents, found)
+
+    return pulled
 
 
 def _around(problem: Problem, training: Training, optimizer: optax.GradientTransformation) -> Any:
