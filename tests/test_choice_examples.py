@@ -76,7 +76,8 @@ def parts(module, name):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_exact_hypergradient_is_the_gradient_through_the_unrolled_step(example, name):
     network, weights, alphas, (train, valid), loss, _ = parts(example(name), name)
-    loss_fn, rate, key = jdarts.network_loss(network, loss), 0.1, jax.random.key(0)
+    # Under jit all passes share one trace.
+    loss_fn, rate, key = jax.jit(jdarts.network_loss(network, loss)), 0.1, jax.random.key(0)
 
     def value(weights, alphas, batch):
         return loss_fn(weights, alphas, (), batch, key)[0]
