@@ -5,7 +5,6 @@ Every preset has a network that compiles in no time. Those in stages are in `tes
 
 import json
 import re
-import shutil
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import pytest
 import small_runs
 from centred import Centred
+from left_by_death import keep_at, left
 from small_runs import user_settings, with_stand_ins
 from small_search import SETTINGS, SupernetAttributes, run
 from test_search_devices import assert_close
@@ -93,41 +93,27 @@ def of_preset(name):
 
 @pytest.fixture(scope="module")
 def searched(quick, tmp_path_factory):
-    """The folder of a search by a method that nothing disturbs; each runs once. Beside it is what `left_by_a_death` tells."""
+    """The folder of a search by a method that nothing disturbs; each runs once.
+
+    Beside it is what a death before its second checkpoint leaves.
+    """
     found: dict[str, Any] = {}
 
     def folder_of(name):
         if name not in found:
             found[name] = tmp_path_factory.mktemp(name) / "run"
             with pytest.MonkeyPatch.context() as patch:
-                keep_before_the_second_checkpoint(patch, found[name])
+                keep_at(patch, small_runs.checkpoint, "save", 2, found[name])
                 run(found[name], **of_preset(name))
         return found[name]
 
     return folder_of
 
 
-def left_by_a_death(folder):
-    """The folder with what a search leaves that dies before its second checkpoint."""
-    return folder.with_name("left")
-
-
-def keep_before_the_second_checkpoint(monkeypatch, folder):
-    save, calls = small_runs.checkpoint.save, []
-
-    def keeping(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 2:
-            shutil.copytree(folder, left_by_a_death(folder))
-        return save(*args, **kwargs)
-
-    monkeypatch.setattr(small_runs.checkpoint, "save", keeping)
-
-
 @pytest.mark.parametrize("name", WITH_ALPHAS)
 def test_a_search_that_dies_after_its_first_epoch_ends_with_the_same_bits(name, searched):
     reference = searched(name)
-    folder = left_by_a_death(reference)
+    folder = left(reference)
     assert small_runs.newest(folder).record["epochs_ended"] == 1
     _, shown = run(folder, **of_preset(name))
     assert "resuming" in shown
