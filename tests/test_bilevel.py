@@ -306,24 +306,34 @@ def test_a_step_moves_alphas_then_weights_at_the_new_alphas(hypergradient):
     assert {"train/error", "valid/error", "valid/loss", "hypergradient/norm", "weights/gradient_norm"} <= set(metrics)
 
 
-@each_estimator
-def test_pure_under_jit_vmap_and_scan(hypergradient):
-    step = stepper(*both_optimizers(), hypergradient)
-    first, second = runs()
-    plain = [plain_step(hypergradient), step(*second)]
-    later = step(plain[0][0], *first[1:])
+@pytest.fixture(scope="module")
+def two_steps_of_both_runs():
+    """Two steps of both runs, mapped and in a loop, by estimator, as one program."""
 
     @jax.jit
     def two_steps(runs):
         states, train, valid = runs
 
-        def both_runs(states, _):
-            results = jax.vmap(step)(states, train, valid)
-            return results[0], _numbers(results)
+        def by(hypergradient):
+            def both_runs(states, _):
+                results = jax.vmap(stepper(*both_optimizers(), hypergradient))(states, train, valid)
+                return results[0], _numbers(results)
 
-        return jax.lax.scan(both_runs, states, length=2)[1]
+            return jax.lax.scan(both_runs, states, length=2)[1]
 
-    found = jax.device_get(two_steps(stacked(runs())))
+        return [by(hypergradient) for hypergradient in ESTIMATORS.values()]
+
+    with jax.numpy_dtype_promotion("standard"):
+        return dict(zip(ESTIMATORS.values(), jax.device_get(two_steps(stacked(runs())))))
+
+
+@each_estimator
+def test_pure_under_jit_vmap_and_scan(hypergradient, two_steps_of_both_runs):
+    step = stepper(*both_optimizers(), hypergradient)
+    first, second = runs()
+    plain = [plain_step(hypergradient), step(*second)]
+    later = step(plain[0][0], *first[1:])
+    found = two_steps_of_both_runs[hypergradient]
     for lane, place, expected in ((0, 0, plain[0]), (1, 0, plain[1]), (0, 1, later)):
         result = jax.tree.map(lambda leaf, lane=lane, place=place: leaf[place, lane], found)
         chex.assert_trees_all_close(result, _numbers(expected), rtol=1e-9, atol=1e-12)
