@@ -22,7 +22,7 @@ from jdarts.methods.perturbation_selection import Decisions
 from jdarts.methods.questions import Question, Score, answered_together
 from jdarts.methods.selection import PERTURBATION
 from jdarts.nets.supernet import Supernet
-from jdarts.relaxation import GIVEN, NO_CONTROLS, SOFTMAX, softmax_weights
+from jdarts.relaxation import GIVEN, NO_CONTROLS, SOFTMAX, MixtureWeights, softmax_weights
 from jdarts.space import CELL_KINDS, SearchSpace, darts_space, uniform_space
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -138,10 +138,13 @@ def supernet_of(path):
         for i in range(int(numbers["hyper/batches"]))
     ]
 
-    def losses(mixture, alphas, controls, batch):
-        model = Supernet(space, mixture=mixture, **settings)
+    model = Supernet(space, mixture=GIVEN, **settings)
+
+    # Under jit all passes share one trace.
+    @jax.jit
+    def losses(mixture, batch):
         variables = {"params": params, "batch_stats": statistics}
-        logits, _ = model.apply(variables, batch[0], alphas, train=True, controls=controls, mutable=["batch_stats"])
+        logits, _ = model.apply(variables, batch[0], mixture, train=True, mutable=["batch_stats"])
         each = optax.softmax_cross_entropy_with_integer_labels(logits, batch[1])
         return each, jnp.argmax(logits, axis=-1) == batch[1]
 
@@ -150,8 +153,8 @@ def supernet_of(path):
         """Of many mixtures, one after the other."""
 
         def score(table):
-            parts = [losses(GIVEN, table, NO_CONTROLS, batch) for batch in batches]
-            each, right = (jnp.concatenate(part) for part in zip(*parts))
+            mixture = selection.without_empty_edges(MixtureWeights(table))
+            each, right = (jnp.concatenate(part) for part in zip(*(losses(mixture, batch) for batch in batches)))
             return 100 * jnp.mean(right.astype(jnp.float64)), jnp.mean(each)
 
         return jnp.stack(jax.lax.map(score, tables), axis=-1)
@@ -160,7 +163,7 @@ def supernet_of(path):
     def gradient(alphas, columns):
         def loss(alphas):
             mixture = SOFTMAX.weights(alphas, space, None, NO_CONTROLS)
-            return jnp.mean(losses(GIVEN, selection.with_decisions(mixture, columns), NO_CONTROLS, batches[0])[0])
+            return jnp.mean(losses(selection.with_decisions(mixture, columns), batches[0])[0])
 
         return jax.value_and_grad(loss)(alphas)
 
