@@ -4,6 +4,7 @@ import os
 
 import kept_programs
 import slow_tests
+import temporary_files
 from xla_flags import QUICK_COMPILATION
 
 # Before jax is imported anywhere: the same settings hold in the processes that tests start.
@@ -11,6 +12,9 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 # Compilation is what tests cost.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILATION}".strip()
 os.environ.update(kept_programs.environment())
+# Runs write files through to their disk, and wait for it.
+if folder := temporary_files.in_memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 
 import jax
 import numpy as np
