@@ -107,7 +107,8 @@ def test_the_table_and_the_picture_say_it(bounded):
     assert (folder / "budgets.svg").read_text().lstrip().startswith("<?xml")
     assert (folder / "budgets.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "report.html").read_text()
-    assert "Accuracy against size" in page and "random cells of the same sizes" in page and "<svg" in page
+    assert "Accuracy against size" in page and "random cells of the same sizes" in page
+    assert ">test accuracy of the chosen cells, full trainings</text>" in page
 
 
 def test_the_summary_has_the_numbers(bounded):
