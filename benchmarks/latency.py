@@ -49,6 +49,16 @@ class LatencyConfig(Settings):
     rounds: Annotated[int, Bounds(1, 1000)] = 15
     json: Path | None = None
 
+    def check(self) -> None:
+        """Checks every value.
+
+        Raises:
+          InputError: a number out of its range, or no place for the file.
+        """
+        super().check()
+        if self.json is not None:
+            check_output("--json", self.json)
+
 
 def compare(config: LatencyConfig) -> dict[str, Any]:
     """The numbers: predicted, shortest and median latency of each network in milliseconds, and rank correlations."""
@@ -96,8 +106,6 @@ def main() -> None:
     """Measures, prints, and writes."""
     config = tyro.cli(LatencyConfig, description=__doc__)
     config.check()
-    if config.json is not None:
-        check_output("--json", config.json)
     found = compare(config)
     if config.json is not None:
         config.json.write_text(json.dumps(found, indent=1) + "\n")

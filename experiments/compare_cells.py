@@ -72,7 +72,7 @@ class CompareConfig(Settings):
         """Checks every value that can be checked without the text.
 
         Raises:
-          InputError: a value out of its range.
+          InputError: a value out of its range, or no place for the table.
         """
         check_dataset_name(self.dataset)
         super().check()
@@ -82,6 +82,8 @@ class CompareConfig(Settings):
             raise InputError("--seeds names none; give one or more, such as 0 1 2")
         for seed in self.seeds:
             SEED.check("seeds", seed)
+        if self.table is not None:
+            check_output("--table", self.table)
 
 
 class LSTMModel(nn.Module):
@@ -220,8 +222,6 @@ def main() -> None:
     """Parses the command line, trains, prints the table."""
     config = tyro.cli(CompareConfig, prog="python experiments/compare_cells.py")
     config.check()
-    if config.table is not None:
-        check_output("--table", config.table)
     corpus = load_text(config.dataset, config.data_dir)
     unigram = unigram_perplexity(corpus.train, corpus.test, len(corpus.vocabulary))
     words = config.steps * config.batch_size * config.bptt

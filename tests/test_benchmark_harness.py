@@ -207,6 +207,7 @@ def test_only_leaves_the_named_subjects():
         ("run.py", ["--rounds", "0"], "--rounds is 0; give 1 or more"),
         ("run.py", ["--only", "tensorflow"], "--only tensorflow: no such subject"),
         ("run.py", ["--only", "jdarts", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
+        ("run.py", ["--only", "jdarts", "--json", "."], "--json . is a folder; give a file in it"),
         ("choices.py", ["--steps", "0"], "--steps is 0; give 1 or more"),
         ("recurrent.py", ["--size.width", "0"], "--size.width is 0; give 1 or more"),
         (

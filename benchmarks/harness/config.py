@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jdarts.errors import InputError
+from jdarts.files.places import check_output
 
 from .setup import SIDES, STEPS, Layout, Size
 
@@ -71,7 +72,7 @@ class BenchmarkConfig:
         """Refuses what cannot be measured.
 
         Raises:
-          InputError: a number below 1, an unknown subject, or no folder for the file.
+          InputError: a number below 1, an unknown subject, or no place for the file.
         """
         for name in (*QUICK, "growth_rounds", "threads"):
             value = getattr(self, name)
@@ -80,8 +81,8 @@ class BenchmarkConfig:
         for name in self.only:
             if name not in (*COMPARED, *SIDES):
                 raise InputError(f"--only {name}: no such subject; known are {', '.join((*SIDES, *COMPARED))}")
-        if self.json is not None and not self.json.parent.is_dir():
-            raise InputError(f"--json {self.json}: there is no folder {self.json.parent}")
+        if self.json is not None:
+            check_output("--json", self.json)
 
     @property
     def size(self) -> Size:

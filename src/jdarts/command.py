@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from jdarts.command_examples import help_examples
 from jdarts.errors import InputError
-from jdarts.xla.environment import depthwise_form, native_functions, separable_form
+from jdarts.xla.environment import check_environment
 from jdarts.xla.tracing import with_stack_space
 
 EXIT_WRONG_INPUT = 2
@@ -25,9 +25,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     """
     _show_every_text()
     try:
-        depthwise_form()
-        separable_form()
-        native_functions()
+        check_environment()
         code = _with_examples(main) or 0
         if sys.stdout is not None:
             sys.stdout.flush()

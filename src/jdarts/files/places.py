@@ -36,11 +36,11 @@ def check_output(option: str, path: Path) -> None:
       InputError: a folder lies there, or there is no folder for it.
     """
     try:
-        is_folder, parent = path.is_dir(), path.resolve().parent
-        has_folder = parent.is_dir()
+        place = path.resolve() if path.is_symlink() else path
+        is_folder, has_folder = place.is_dir(), place.parent.is_dir()
     except OSError as error:
         raise InputError(f"cannot write {option} {path}: {error.strerror or error}; give another file") from None
     if is_folder:
         raise InputError(f"{option} {path} is a folder; give a file in it")
     if not has_folder:
-        raise InputError(f"{option} {path}: there is no folder {parent}")
+        raise InputError(f"{option} {path}: there is no folder {place.parent}")

@@ -46,3 +46,14 @@ def native_functions() -> bool:
             f"JDARTS_NATIVE is {name}; give 0 for XLA's operations in place of native functions, or unset it"
         )
     return name == "1"
+
+
+def check_environment() -> None:
+    """Checks all that the environment chooses.
+
+    Raises:
+      InputError: it names something that there is not.
+    """
+    depthwise_form()
+    separable_form()
+    native_functions()
